@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Molecular dynamics that knows when its potential is wrong.
+pub mod structure;

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Simulation cells and the atoms in them.
+//!
+//! The model is LAMMPS's own, so that a structure and the arrays of a running simulation can be read through the
+//! same [`AtomsView`]: atoms have an id and a type, types are numbered from 1, and a table maps each type to its
+//! element.
+
+pub use mendeleev::Element;
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
+
+/// A vector in Å (or in Å/ps for velocities).
+pub type Vec3 = [f64; 3];
+
+/// A simulation cell: a parallelepiped, periodic or not along each of its three vectors.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cell {
+    /// The corner from which the vectors start, Å.
+    pub origin: Vec3,
+    /// The three cell vectors as rows, Å.
+    pub vectors: [Vec3; 3],
+    /// Whether the cell repeats along each vector.
+    pub pbc: [bool; 3],
+}
+
+/// Atoms in a cell.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Structure {
+    /// The cell.
+    pub cell: Cell,
+    /// The element of each type: type `t` is `elements[t - 1]`.
+    pub elements: Vec<Element>,
+    /// Type of each atom, from 1; shape (n).
+    pub types: Array1<i32>,
+    /// Identity of each atom, unique and positive; shape (n).
+    pub ids: Array1<i32>,
+    /// Cartesian coordinates, Å; shape (n, 3). Atoms may lie outside the cell.
+    pub positions: Array2<f64>,
+    /// Velocities, Å/ps; shape (n, 3).
+    pub velocities: Option<Array2<f64>>,
+}
+
+/// The atoms of a [`Structure`], or the local atoms of one rank of a running simulation, borrowed.
+#[derive(Debug, Clone, Copy)]
+pub struct AtomsView<'a> {
+    /// Cartesian coordinates, Å; shape (n, 3).
+    pub positions: ArrayView2<'a, f64>,
+    /// Identity of each atom; shape (n).
+    pub ids: ArrayView1<'a, i32>,
+    /// Type of each atom, from 1; shape (n).
+    pub types: ArrayView1<'a, i32>,
+}
+
+impl Structure {
+    /// The atoms, borrowed.
+    #[must_use]
+    pub fn atoms(&self) -> AtomsView<'_> {
+        AtomsView {
+            positions: self.positions.view(),
+            ids: self.ids.view(),
+            types: self.types.view(),
+        }
+    }
+
+    /// Number of atoms.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether there are no atoms.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// Element of the atom at `index` (its place in the arrays, from 0).
+    ///
+    /// # Panics
+    /// If `index` is out of range, or if the atom's type is not in the table.
+    #[must_use]
+    pub fn element(&self, index: usize) -> Element {
+        self.elements[self.types[index] as usize - 1]
+    }
+}
+
+impl Cell {
+    /// A rectangular cell with its corner at the origin, edges in Å.
+    #[must_use]
+    pub fn orthorhombic(edges: Vec3, pbc: [bool; 3]) -> Self {
+        let [a, b, c] = edges;
+        Self {
+            origin: [0.0; 3],
+            vectors: [[a, 0.0, 0.0], [0.0, b, 0.0], [0.0, 0.0, c]],
+            pbc,
+        }
+    }
+
+    /// The cell of a LAMMPS box: lower and upper bounds of the untilted box and the tilt factors `xy`, `xz`, `yz`, Å.
+    #[must_use]
+    pub fn from_lammps(lo: Vec3, hi: Vec3, [xy, xz, yz]: [f64; 3], pbc: [bool; 3]) -> Self {
+        Self {
+            origin: lo,
+            vectors: [[hi[0] - lo[0], 0.0, 0.0], [xy, hi[1] - lo[1], 0.0], [xz, yz, hi[2] - lo[2]]],
+            pbc,
+        }
+    }
+}

@@ -54,11 +54,7 @@ impl Structure {
     /// The atoms, borrowed.
     #[must_use]
     pub fn atoms(&self) -> AtomsView<'_> {
-        AtomsView {
-            positions: self.positions.view(),
-            ids: self.ids.view(),
-            types: self.types.view(),
-        }
+        AtomsView { positions: self.positions.view(), ids: self.ids.view(), types: self.types.view() }
     }
 
     /// Number of atoms.
@@ -88,11 +84,7 @@ impl Cell {
     #[must_use]
     pub fn orthorhombic(edges: Vec3, pbc: [bool; 3]) -> Self {
         let [a, b, c] = edges;
-        Self {
-            origin: [0.0; 3],
-            vectors: [[a, 0.0, 0.0], [0.0, b, 0.0], [0.0, 0.0, c]],
-            pbc,
-        }
+        Self { origin: [0.0; 3], vectors: [[a, 0.0, 0.0], [0.0, b, 0.0], [0.0, 0.0, c]], pbc }
     }
 
     /// The cell of a LAMMPS box: lower and upper bounds of the untilted box and the tilt factors `xy`, `xz`, `yz`, Å.

@@ -1,3 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Molecular dynamics that knows when its potential is wrong.
+pub mod embedding;
+pub mod io;
 pub mod structure;

@@ -1,0 +1,3 @@
+//! placeholder
+mod select;
+pub use select::{Region, Selected, image_count, select};

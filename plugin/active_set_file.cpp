@@ -83,12 +83,18 @@ void check_active_set_file(const std::string &path)
   Bytes file;
   file.data.assign(std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>());
 
-  // A zip archive without its directory: local headers, each followed by the data of one entry.
+  // The archive's last record stands at the very end and counts the entries.
+  constexpr std::size_t end_length = 22;
+  constexpr std::uint32_t end_record = 0x06054b50;
+  if (file.data.size() < end_length ||
+      file.number<std::uint32_t>(file.data.size() - end_length) != end_record)
+    refuse("it is not an .npz archive, or it is cut short");
+  const int expected = file.number<std::uint16_t>(file.data.size() - end_length + 10);
+
+  // Local headers, each followed by the data of one entry.
   constexpr std::uint32_t local_header = 0x04034b50, directory = 0x02014b50;
   std::size_t offset = 0;
   int entries = 0;
-  if (file.data.size() < 4 || file.number<std::uint32_t>(0) != local_header)
-    refuse("it is not an .npz archive");
   while (file.number<std::uint32_t>(offset) == local_header) {
     const auto method = file.number<std::uint16_t>(offset + 8);
     std::uint64_t size = file.number<std::uint32_t>(offset + 22);
@@ -108,7 +114,7 @@ void check_active_set_file(const std::string &path)
     offset = begin + size;
     entries++;
   }
-  if (entries == 0 || file.number<std::uint32_t>(offset) != directory)
+  if (entries == 0 || entries != expected || file.number<std::uint32_t>(offset) != directory)
     refuse("the archive is damaged after " + std::to_string(entries) + " entries");
 }
 

@@ -2,6 +2,7 @@
 #include "pair_pace.h"
 
 #include "active_set_file.h"
+#include "potential_file.h"
 
 #include "atom.h"
 #include "comm.h"
@@ -50,10 +51,22 @@ bool ends_with(const std::string &text, const std::string &end)
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
-// A basis set of no elements passes the reader, and then crashes the evaluator.
-template <typename Basis> void require_elements(const Basis &basis)
+// The B-basis of a .yaml file. By pointer, because a copy of a basis set loses its element map.
+std::unique_ptr<ACEBBasisSet> read_b_basis(const std::string &path)
 {
-  if (basis.nelements < 1) throw std::runtime_error("it defines no elements");
+  // Without the reader's own validation, which builds the basis and crashes on half a file.
+  BBasisConfiguration config(path, false);
+  check_b_basis(config);
+  return std::make_unique<ACEBBasisSet>(config);
+}
+
+// Index of an element in a basis set, -1 if it is not there. (The map that the basis set has for
+// this is lost when a basis set is copied.)
+int index_of(const ACECTildeBasisSet &basis, const std::string &element)
+{
+  for (int mu = 0; mu < basis.nelements; mu++)
+    if (basis.elements_name[mu] == element) return mu;
+  return -1;
 }
 
 bool finite(const double *x)
@@ -131,13 +144,14 @@ void PairPace::settings(int argc, char **argv)
 std::unique_ptr<PaceModel> PairPace::load(const std::vector<std::string> &paths) const
 {
   auto fresh = std::make_unique<PaceModel>();
-  if (ends_with(paths[0], ".yaml")) {
-    const ACEBBasisSet b_basis(paths[0]);
-    require_elements(b_basis);
-    fresh->basis = std::make_unique<ACECTildeBasisSet>(b_basis.to_ACECTildeBasisSet());
-  } else
+  check_not_empty(paths[0]);
+  if (ends_with(paths[0], ".yaml"))
+    fresh->basis =
+        std::make_unique<ACECTildeBasisSet>(read_b_basis(paths[0])->to_ACECTildeBasisSet());
+  else {
+    if (ends_with(paths[0], ".yace")) check_yace_file(paths[0]);
     fresh->basis = std::make_unique<ACECTildeBasisSet>(paths[0]);
-  require_elements(*fresh->basis);
+  }
   fresh->evaluator = std::make_unique<ACERecursiveEvaluator>(*fresh->basis, recursive);
   return fresh;
 }
@@ -148,10 +162,10 @@ std::unique_ptr<PaceModel> PairPaceExtrapolation::load(const std::vector<std::st
     throw std::runtime_error(
         "extrapolation grades need the B-basis: give the .yaml file that the fit wrote, with its "
         ".asi file; a .yace file does not contain it and cannot be turned back");
+  check_not_empty(paths[0]);
   check_active_set_file(paths[1]);
   auto fresh = std::make_unique<PaceModel>();
-  fresh->b_basis = std::make_unique<ACEBBasisSet>(paths[0]);
-  require_elements(*fresh->b_basis);
+  fresh->b_basis = read_b_basis(paths[0]);
   fresh->basis = std::make_unique<ACECTildeBasisSet>(fresh->b_basis->to_ACECTildeBasisSet());
   fresh->evaluator = std::make_unique<ACERecursiveEvaluator>(*fresh->basis, recursive);
   fresh->grader = std::make_unique<ACEBEvaluator>(*fresh->b_basis);
@@ -193,8 +207,8 @@ void PairPace::coeff(int argc, char **argv)
   }
   char **elements_given = argv + 2 + files;
   for (int t = 0; t < atom->ntypes && trouble.empty(); t++) {
-    const auto &known = fresh->basis->elements_to_index_map;
-    if (strcmp(elements_given[t], "NULL") == 0 || known.count(elements_given[t])) continue;
+    if (strcmp(elements_given[t], "NULL") == 0 || index_of(*fresh->basis, elements_given[t]) >= 0)
+      continue;
     std::string list;
     for (int mu = 0; mu < fresh->basis->nelements; mu++)
       list += (mu ? ", " : "") + fresh->basis->elements_name[mu];
@@ -210,7 +224,7 @@ void PairPace::coeff(int argc, char **argv)
   species.init(atom->ntypes + 1, "element_type_mapping");
   species.fill(-1);
   for (int t = 1; t <= atom->ntypes; t++)
-    if (map[t] >= 0) species(t) = fresh->basis->elements_to_index_map.at(elements[map[t]]);
+    if (map[t] >= 0) species(t) = index_of(*fresh->basis, elements[map[t]]);
   fresh->evaluator->element_type_mapping = species;
   if (fresh->grader) fresh->grader->element_type_mapping = species;
   model = std::move(fresh);

@@ -28,6 +28,9 @@ void collect(void *handle, otf_failure *failure) {
 
 template <typename Call> auto guarded(void *handle, otf_failure *failure, Call call) -> decltype(call()) {
   using Result = decltype(call());
+  // Without an instance LAMMPS keeps errors in one place for all: an old one must not pass for this call's.
+  char old[16];
+  if (!handle && lammps_has_error(nullptr)) lammps_get_last_error_message(nullptr, old, sizeof old);
   failure->severity = OTF_OK;
   failure->message[0] = '\0';
   try {

@@ -56,7 +56,7 @@ impl std::fmt::Debug for Lammps {
 
 impl Lammps {
     /// Opens an instance on the ranks of `comm`, with LAMMPS's own command-line arguments, e.g.
-    /// `["-log", "none", "-screen", "none"]`, and checks that this liblammps can be used (see [`Build::check`]).
+    /// `["-log", "none", "-screen", "none"]`, and checks that this liblammps can be used ([`Build::check`]).
     ///
     /// # Errors
     /// What LAMMPS says of the arguments; [`Error::Preflight`] for a library that cannot be used.
@@ -64,7 +64,7 @@ impl Lammps {
     /// # MPI
     /// Collective over `comm`.
     pub fn open<S: AsRef<str>>(arguments: &[S], comm: &Comm) -> Result<Self, Error> {
-        Build::of_library().check(comm)?;
+        preflight::check_process()?;
         let mut owned = vec![CString::from(c"lammps-otf")];
         for argument in arguments {
             owned.push(c_string("the argument", argument.as_ref())?);
@@ -83,6 +83,7 @@ impl Lammps {
             Error::Preflight(format!("LAMMPS could not be opened with the arguments `{}`, and gave no reason", line()))
         })?;
         let lammps = Self { handle, comm: comm.clone(), unclosable: false, _not_send: PhantomData };
+        Build::of(&lammps).check(comm)?;
         let (ranks, world) = (comm.size(), lammps.setting("world_size"));
         if world != ranks as i64 {
             return Err(Error::Preflight(format!(
@@ -407,6 +408,24 @@ impl Lammps {
             },
         )?;
         Ok(usize::try_from(taken).unwrap_or(0))
+    }
+
+    /// Changes the box to `cell`, leaving coordinates as they are.
+    ///
+    /// # Errors
+    /// What LAMMPS says, e.g. of a tilt in a box that was set up without one.
+    ///
+    /// # MPI
+    /// Collective.
+    pub fn reset_box(&mut self, cell: &Cell) -> Result<(), Error> {
+        let lo = cell.origin;
+        let hi = [0, 1, 2].map(|k| lo[k] + cell.vectors[k][k]);
+        let (xy, xz, yz) = (cell.vectors[1][0], cell.vectors[2][0], cell.vectors[2][1]);
+        guarded("lammps_reset_box", String::new, |failure| {
+            // SAFETY: the handle is open and both arrays have three numbers.
+            unsafe { sys::otf_reset_box(self.handle.as_ptr(), lo.as_ptr(), hi.as_ptr(), xy, yz, xz, failure) }
+        })?;
+        Ok(())
     }
 
     /// Loads a plugin file, e.g. `paceplugin.so`. Plugins are shared by all instances of the process.

@@ -31,23 +31,19 @@ pub struct Build {
 }
 
 impl Build {
-    /// Asks the library.
+    /// Asks the library behind an instance.
     #[must_use]
-    pub fn of_library() -> Self {
-        let bits = |name: &std::ffi::CStr| {
-            // SAFETY: integer sizes are known without an instance: LAMMPS does not touch the handle for them.
-            let bytes = unsafe { sys::lammps_extract_setting(std::ptr::null_mut(), name.as_ptr()) };
-            u32::try_from(bytes).unwrap_or(0) * 8
-        };
-        // SAFETY: none of these functions takes an instance, and none throws.
+    pub fn of(lammps: &Lammps) -> Self {
+        let bits = |name| u32::try_from(lammps.setting(name)).unwrap_or(0) * 8;
+        // SAFETY: the instance is open; the other functions need none, and none throws.
         unsafe {
             Self {
-                version: sys::lammps_version(std::ptr::null_mut()),
+                version: sys::lammps_version(lammps.handle.as_ptr()),
                 exceptions: sys::lammps_config_has_exceptions() != 0,
                 mpi: sys::lammps_config_has_mpi_support() != 0,
                 openmp: sys::lammps_config_has_omp_support() != 0,
-                id_bits: bits(c"tagint"),
-                image_bits: bits(c"imageint"),
+                id_bits: bits("tagint"),
+                image_bits: bits("imageint"),
                 packages: packages(),
             }
         }
@@ -87,16 +83,22 @@ impl Build {
                 comm.size()
             ));
         }
-        let libraries = mpi_libraries();
-        if libraries.len() > 1 {
-            return refuse(format!(
-                "there are several MPI libraries in this process ({}), which cannot work together: build this program \
-                 with the mpicc of the MPI that LAMMPS uses (MPICC=/path/to/mpicc cargo build).",
-                libraries.join(", ")
-            ));
-        }
         Ok(())
     }
+}
+
+/// Refuses a process with two MPI libraries, before anything is opened: it would crash.
+pub(super) fn check_process() -> Result<(), Error> {
+    let refuse = |why: String| Err(Error::Preflight(why));
+    let libraries = mpi_libraries();
+    if libraries.len() > 1 {
+        return refuse(format!(
+            "there are several MPI libraries in this process ({}), which cannot work together: build this program \
+             with the mpicc of the MPI that LAMMPS uses (MPICC=/path/to/mpicc cargo build).",
+            libraries.join(", ")
+        ));
+    }
+    Ok(())
 }
 
 /// Package names, sorted.

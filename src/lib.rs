@@ -2,8 +2,6 @@
 //! Molecular dynamics that knows when its potential is wrong.
 #![deny(unsafe_code)]
 pub mod candidates;
-#[doc(hidden)]
-pub mod cli;
 pub mod comm;
 pub mod config;
 pub mod embedding;

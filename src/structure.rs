@@ -5,6 +5,13 @@
 //! same [`AtomsView`]: atoms have an id and a type, types are numbered from 1, and a table maps each type to its
 //! element.
 
+pub(crate) mod cell;
+mod distance;
+mod frame;
+
+pub use cell::DegenerateCell;
+pub use distance::{ClosestPair, StructureError};
+pub use frame::{FrameError, Rotation};
 pub use mendeleev::Element;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 
@@ -96,4 +103,10 @@ impl Cell {
             pbc,
         }
     }
+}
+
+/// The element with this symbol (`Al`), whatever the case of its letters; `None` if there is none.
+#[must_use]
+pub fn element_from_symbol(symbol: &str) -> Option<Element> {
+    Element::iter().find(|element| element.symbol().eq_ignore_ascii_case(symbol))
 }

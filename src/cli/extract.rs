@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! `lammps-otf extract`: a cut-out from a structure file.
+use clap::{Args, ValueEnum};
+use lammps_otf::embedding::{self, Cluster, EmbeddingConfig, EmbeddingExtractor, Shape};
+use lammps_otf::io::extxyz::{self, Column, ColumnData, Value};
+use lammps_otf::io::{self, Frame};
+use lammps_otf::structure::{Element, element_from_symbol};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// Cut the neighbourhood of an atom out of a structure file (extended XYZ, LAMMPS data, LAMMPS dump).
+#[derive(Debug, Clone, Args)]
+pub struct ExtractArgs {
+    /// The structure file; of several frames, --frame says which
+    pub file: PathBuf,
+    /// Id of the atom in the middle (its place, from 1, in a file without ids)
+    #[arg(long, value_name = "ID")]
+    pub center: i32,
+    /// Radius of the core, whose forces are learnt, Å
+    #[arg(long, value_name = "Å")]
+    pub radius: f64,
+    /// Thickness of the shell around the core, whose forces are not learnt, Å; at least the cutoff, for a core that
+    /// sees all its neighbours
+    #[arg(long, value_name = "Å")]
+    pub buffer: f64,
+    /// Shape of the cut-out
+    #[arg(long, value_enum, default_value_t = ShapeArg::Sphere)]
+    pub shape: ShapeArg,
+    /// Cutoff of the potential, Å: the new cell is larger than twice this [default: the buffer]
+    #[arg(long, value_name = "Å")]
+    pub cutoff: Option<f64>,
+    /// Elements of the atom types in their order, such as Al,Cu, for files that do not name them
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_element)]
+    pub elements: Option<Vec<Element>>,
+    /// The frame: first, last, or its number from 0
+    #[arg(long, default_value = "last", value_parser = parse_frame)]
+    pub frame: Frame,
+    /// Two atoms nearer than this are an error, Å
+    #[arg(long, value_name = "Å", default_value_t = 0.5)]
+    pub min_distance: f64,
+    /// Most atoms in the cut-out
+    #[arg(long, value_name = "N", default_value_t = 250)]
+    pub max_atoms: usize,
+    /// The file to write, extended XYZ
+    #[arg(short, long, value_name = "OUT.extxyz")]
+    pub output: PathBuf,
+}
+
+/// The shapes by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ShapeArg {
+    /// A sphere in a cubic cell with vacuum in the corners
+    Sphere,
+    /// A periodic cube full of atoms
+    Cube,
+}
+
+/// Why there is no output.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExtractError {
+    /// The structure file.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The cut-out.
+    #[error(transparent)]
+    Embedding(#[from] embedding::Error),
+    /// No such atom.
+    #[error("{} has no atom with id {id}; it has {atoms} atoms with ids {lowest} to {highest}", path.display())]
+    NoSuchId {
+        /// The file.
+        path: PathBuf,
+        /// The id.
+        id: i32,
+        /// Number of atoms.
+        atoms: usize,
+        /// Smallest id.
+        lowest: i32,
+        /// Largest id.
+        highest: i32,
+    },
+    /// The output.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+fn parse_element(text: &str) -> Result<Element, String> {
+    element_from_symbol(text.trim()).ok_or_else(|| format!("{text:?} is not the symbol of an element"))
+}
+
+fn parse_frame(text: &str) -> Result<Frame, String> {
+    match text {
+        "first" => Ok(Frame::First),
+        "last" => Ok(Frame::Last),
+        _ => text.parse().map(Frame::Nth).map_err(|_| "give first, last, or a number from 0".to_owned()),
+    }
+}
+
+/// Reads, cuts, writes, and says in one line what it did.
+///
+/// # Errors
+/// [`ExtractError`]. The output file is then as it was before.
+pub fn run(args: &ExtractArgs) -> Result<(), ExtractError> {
+    let structure = io::read_frame(&args.file, args.elements.as_deref(), args.frame)?;
+    let index = structure.ids.iter().position(|&id| id == args.center).ok_or_else(|| ExtractError::NoSuchId {
+        path: args.file.clone(),
+        id: args.center,
+        atoms: structure.len(),
+        lowest: structure.ids.iter().copied().min().unwrap_or(0),
+        highest: structure.ids.iter().copied().max().unwrap_or(0),
+    })?;
+    let config = EmbeddingConfig {
+        shape: match args.shape {
+            ShapeArg::Sphere => Shape::Sphere,
+            ShapeArg::Cube => Shape::Cube,
+        },
+        radius: args.radius,
+        buffer: Some(args.buffer),
+        min_distance: args.min_distance,
+        max_atoms: args.max_atoms,
+        ..EmbeddingConfig::default()
+    };
+    let extractor = EmbeddingExtractor::new(&config, args.cutoff.unwrap_or(args.buffer))?;
+    let cluster = extractor.extract_cluster(&structure, index)?;
+    write_atomically(&args.output, |out| write_cluster(out, &cluster))?;
+    println!(
+        "{}: {} atoms ({} in the core) in a cell of {:.4} Å, smallest distance {:.3} Å, {} removed at the faces",
+        args.output.display(),
+        cluster.structure.len(),
+        cluster.core_len(),
+        cluster.edge(),
+        cluster.min_distance,
+        cluster.removed,
+    );
+    if !cluster.is_complete() {
+        eprintln!(
+            "warning: the buffer of {} Å is smaller than the cutoff of {} Å, so core atoms near its rim do not see \
+             all their neighbours",
+            cluster.buffer, cluster.cutoff
+        );
+    }
+    Ok(())
+}
+
+/// The cut-out as extended XYZ: `source_id` names the parents' atoms, `force_mask` is 1 in the core, and
+/// `source_image` says which periodic image each was.
+fn write_cluster(out: &mut impl Write, cluster: &Cluster) -> Result<(), io::Error> {
+    let columns = [
+        Column::integer("source_id", &cluster.source_ids),
+        Column::real("force_mask", &cluster.force_mask),
+        Column { name: "source_image", data: ColumnData::IntegerTriples(&cluster.source_images) },
+    ];
+    let info = [
+        ("embedding_shape", Value::Text(cluster.shape.to_string())),
+        ("embedding_radius", Value::Real(cluster.radius)),
+        ("embedding_buffer", Value::Real(cluster.buffer)),
+        ("embedding_cutoff", Value::Real(cluster.cutoff)),
+        ("embedding_center", Value::Integer(cluster.center as i64)),
+        ("embedding_removed", Value::Integer(cluster.removed as i64)),
+        // Of a cut-out neither the total energy nor the stress is worth anything.
+        ("energy_weight", Value::Real(0.0)),
+        ("stress_weight", Value::Real(0.0)),
+    ];
+    extxyz::write(out, &cluster.structure, &columns, &info)
+}
+
+/// Writes beside the target and renames, so that nobody ever sees half a file.
+fn write_atomically(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<&mut tempfile::NamedTempFile>) -> Result<(), io::Error>,
+) -> Result<(), ExtractError> {
+    let wrap = |source| ExtractError::Write { path: path.to_owned(), source };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    // As any new file, not for the owner alone: what the umask allows is still taken off.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder).map_err(wrap)?;
+    let mut out = BufWriter::new(&mut file);
+    write(&mut out)?;
+    out.flush().map_err(wrap)?;
+    drop(out);
+    file.as_file().sync_all().map_err(wrap)?;
+    file.persist(path).map_err(|error| wrap(error.error))?;
+    Ok(())
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The settings of a cut-out.
+use super::{Error, PairLimits};
+use crate::structure::element_from_symbol;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The shape of a cut-out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shape {
+    /// A sphere in a cubic cell, with vacuum in the corners.
+    #[default]
+    Sphere,
+    /// A periodic cube full of atoms.
+    Cube,
+}
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Sphere => "sphere",
+            Self::Cube => "cube",
+        })
+    }
+}
+
+/// The settings of a cut-out; lengths in Å.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EmbeddingConfig {
+    /// The shape. Default: sphere.
+    pub shape: Shape,
+    /// Radius of the core, whose forces are learnt. Default: 5.
+    pub radius: f64,
+    /// Thickness of the shell around the core, whose forces are not learnt. Default: the potential's cutoff, with
+    /// which the core sees all that it saw in the parent.
+    pub buffer: Option<f64>,
+    /// ε, the room between a sphere and its images along x, y and z, before it grows; for a cube, what its edge is
+    /// larger than 2 (radius + buffer). Default: 0.
+    pub gap: f64,
+    /// Two atoms nearer than this overlap: the frame is broken. Default: 0.5.
+    pub min_distance: f64,
+    /// The same for single pairs of elements, such as `"Al-Cu" = 1.2`. Default: none.
+    pub pair_distances: BTreeMap<String, f64>,
+    /// Across the new faces, atoms must be at least this fraction of the smallest distance that their two elements
+    /// have inside the cut-out away from each other (and never nearer than the limits above). It keeps bonds across
+    /// the faces about as long as real ones, so that DFT converges. 0 leaves only the limits. Default: 0.85.
+    pub boundary_scale: f64,
+    /// Most atoms in a cut-out. Default: 250.
+    pub max_atoms: usize,
+}
+
+impl Default for EmbeddingConfig {
+    fn default() -> Self {
+        Self {
+            shape: Shape::Sphere,
+            radius: 5.0,
+            buffer: None,
+            gap: 0.0,
+            min_distance: 0.5,
+            pair_distances: BTreeMap::new(),
+            boundary_scale: 0.85,
+            max_atoms: 250,
+        }
+    }
+}
+
+impl EmbeddingConfig {
+    /// Checks each setting.
+    ///
+    /// # Errors
+    /// [`Error::Config`] that names the setting and what it should be.
+    pub fn validate(&self) -> Result<(), Error> {
+        let check = |field: &'static str, value: f64, low: f64, high: f64, zero: bool| {
+            // NaN is out of range.
+            if (value > low || zero && value == low) && value <= high {
+                return Ok(());
+            }
+            let message = format!("it must be {} {low} and at most {high}", if zero { "at least" } else { "above" });
+            Err(Error::Config { field, value: value.to_string(), message })
+        };
+        check("radius", self.radius, 0.0, 100.0, false)?;
+        check("buffer", self.buffer.unwrap_or(0.0), 0.0, 100.0, true)?;
+        check("gap", self.gap, 0.0, 100.0, true)?;
+        check("min_distance", self.min_distance, 0.0, 10.0, true)?;
+        check("boundary_scale", self.boundary_scale, 0.0, 1.0, true)?;
+        check("max_atoms", self.max_atoms as f64, 2.0, 100_000.0, true)?;
+        for &limit in self.pair_distances.values() {
+            check("pair_distances", limit, 0.0, 10.0, true)?;
+        }
+        self.limits().map(|_| ())
+    }
+
+    /// The limits as numbers for pairs of elements.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a key of `pair_distances` is not two symbols joined by `-`.
+    pub fn limits(&self) -> Result<PairLimits, Error> {
+        let mut limits = PairLimits::new(self.min_distance);
+        for (pair, &limit) in &self.pair_distances {
+            let both = pair.split_once('-');
+            let both = both.and_then(|(a, b)| element_from_symbol(a.trim()).zip(element_from_symbol(b.trim())));
+            let Some((a, b)) = both else {
+                let message = "keys are two element symbols joined by a hyphen, such as \"Al-Cu\"".to_owned();
+                return Err(Error::Config { field: "pair_distances", value: pair.clone(), message });
+            };
+            limits.set(a, b, limit);
+        }
+        Ok(limits)
+    }
+}

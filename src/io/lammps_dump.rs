@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Text dumps of LAMMPS (`dump atom`, `dump custom`), in `units metal` or `real`.
+//!
+//! Columns that are read: `id`, `type`, `element`, `vx vy vz`, and the position as the first of `x y z`,
+//! `xu yu zu`, `xs ys zs`, `xsu ysu zsu` that is there. Boxes may be orthogonal, triclinic or general triclinic.
+use super::text::{Collected, FrameText, Lines, TypeTable, integer, parse_error, real, triple};
+use super::{Error, Frame};
+use crate::structure::{Cell, Element, Structure, Vec3};
+use std::io::BufRead;
+use std::path::Path;
+
+/// Reads one frame. `path` is only for the messages; `hint` gives the element of each type, which is needed unless
+/// the dump has a column `element`.
+///
+/// # Errors
+/// [`Error`], with the line.
+pub fn read(reader: impl BufRead, path: &Path, hint: Option<&[Element]>, frame: Frame) -> Result<Structure, Error> {
+    let mut lines = Lines::new(reader, path);
+    let mut text = FrameText::default();
+    let mut found = 0_usize;
+    let mut time = 1.0;
+    loop {
+        let number = lines.number + 1;
+        let line = lines.next()?;
+        let item = line.and_then(|line| line.strip_prefix("ITEM:")).map(str::trim);
+        match item {
+            // These stand before the frame that they belong to (UNITS once in a file), so they are taken out here.
+            Some("TIME") => {
+                lines.next()?;
+                continue;
+            }
+            Some("UNITS") => {
+                time = match lines.next()? {
+                    Some("metal") => 1.0,
+                    // Å/fs
+                    Some("real") => 1000.0,
+                    other => {
+                        let message = format!("units {} cannot be read, only metal and real", other.unwrap_or(""));
+                        return Err(lines.error(message));
+                    }
+                };
+                continue;
+            }
+            _ => {}
+        }
+        let starts = item == Some("TIMESTEP");
+        if (line.is_none() || starts) && found > 0 && matches_frame(frame, found - 1) {
+            return parse(&text, path, hint, time);
+        }
+        let Some(line) = line else { break };
+        if starts {
+            found += 1;
+            text.text.clear();
+            text.first = number;
+        } else if found == 0 && !line.is_empty() {
+            let message = format!("a LAMMPS dump starts with \"ITEM: TIMESTEP\", not with {line:?}");
+            return Err(lines.error(message));
+        } else if found == 0 {
+            continue;
+        }
+        text.push(line);
+    }
+    match frame {
+        Frame::Nth(wanted) if found > 0 => Err(Error::NoFrame { path: path.to_owned(), found, wanted }),
+        _ if found == 0 => Err(lines.error("the dump holds no frame")),
+        _ => parse(&text, path, hint, time),
+    }
+}
+
+fn matches_frame(frame: Frame, index: usize) -> bool {
+    match frame {
+        Frame::First => index == 0,
+        Frame::Last => false,
+        Frame::Nth(wanted) => index == wanted,
+    }
+}
+
+/// `time` is the factor that turns the file's velocities into Å/ps.
+fn parse(frame: &FrameText, path: &Path, hint: Option<&[Element]>, time: f64) -> Result<Structure, Error> {
+    let mut lines = frame.lines();
+    let mut last = frame.first;
+    let mut count: Option<u64> = None;
+    let mut cell: Option<Cell> = None;
+    while let Some((number, line)) = lines.next() {
+        last = number;
+        let fail = |message: String| parse_error(path, number, message);
+        let Some(item) = line.strip_prefix("ITEM:").map(str::trim) else {
+            if line.trim().is_empty() {
+                continue;
+            }
+            return Err(fail(format!("expected a line that starts with \"ITEM:\", not {line:?}")));
+        };
+        let mut value = |what: &str| {
+            let (_, line) = lines.next().ok_or_else(|| fail(format!("the file ends before {what}")))?;
+            Ok::<_, Error>(line.trim())
+        };
+        if item == "TIMESTEP" {
+            value("the time step")?;
+        } else if item == "NUMBER OF ATOMS" {
+            let text = value("the number of atoms")?;
+            count = Some(integer(Some(text), "the number of atoms").map_err(fail)?);
+        } else if let Some(kind) = item.strip_prefix("BOX BOUNDS") {
+            let rows = [value("the box")?, value("the box")?, value("the box")?];
+            let new = parse_box(kind, rows).map_err(fail)?;
+            new.check().map_err(|source| Error::Cell { path: path.to_owned(), line: number, source })?;
+            cell = Some(new);
+        } else if let Some(names) = item.strip_prefix("ATOMS") {
+            let count = count.ok_or_else(|| fail("no \"ITEM: NUMBER OF ATOMS\" before the atoms".into()))?;
+            let cell = cell.ok_or_else(|| fail("no \"ITEM: BOX BOUNDS\" before the atoms".into()))?;
+            let columns = Columns::parse(names).map_err(fail)?;
+            return read_atoms(&mut lines, number, path, hint, count, cell, &columns, time);
+        } else {
+            return Err(fail(format!("\"ITEM: {item}\" is not known")));
+        }
+    }
+    Err(parse_error(path, last, "the frame has no \"ITEM: ATOMS\": the file is truncated"))
+}
+
+fn parse_box(kind: &str, rows: [&str; 3]) -> Result<Cell, String> {
+    let words: Vec<&str> = kind.split_whitespace().collect();
+    let (shape, flags) = match words.as_slice() {
+        ["xy", "xz", "yz", flags @ ..] => ("triclinic", flags),
+        ["abc", "origin", flags @ ..] => ("general", flags),
+        flags => ("orthogonal", flags),
+    };
+    let pbc = match *flags {
+        // Very old dumps do not say.
+        [] => [true; 3],
+        [x, y, z] => [x, y, z].map(|flag| flag.starts_with('p')),
+        _ => return Err(format!("BOX BOUNDS has {} boundary flags instead of 3", flags.len())),
+    };
+    let width = match shape {
+        "orthogonal" => 2,
+        "triclinic" => 3,
+        _ => 4,
+    };
+    let mut numbers = [[0.0; 4]; 3];
+    for (row, line) in numbers.iter_mut().zip(rows) {
+        let mut tokens = line.split_whitespace();
+        for slot in row.iter_mut().take(width) {
+            *slot = real(tokens.next(), "a number of the box")?;
+        }
+        if tokens.next().is_some() {
+            return Err(format!("a line of the box has more than {width} numbers"));
+        }
+    }
+    if shape == "general" {
+        let vectors = numbers.map(|row| [row[0], row[1], row[2]]);
+        return Ok(Cell { origin: numbers.map(|row| row[3]), vectors, pbc });
+    }
+    let (mut lo, mut hi) = (numbers.map(|row| row[0]), numbers.map(|row| row[1]));
+    let [xy, xz, yz] = if shape == "triclinic" { numbers.map(|row| row[2]) } else { [0.0; 3] };
+    // The dump gives the box that bounds the tilted one (LAMMPS manual, Howto triclinic).
+    let shifts = [0.0, xy, xz, xy + xz];
+    lo[0] -= shifts.into_iter().fold(0.0, f64::min);
+    hi[0] -= shifts.into_iter().fold(0.0, f64::max);
+    lo[1] -= yz.min(0.0);
+    hi[1] -= yz.max(0.0);
+    if (0..3).any(|k| hi[k] <= lo[k]) {
+        return Err(format!("the box is empty: lower bounds {lo:?}, upper bounds {hi:?}"));
+    }
+    Ok(Cell::from_lammps(lo, hi, [xy, xz, yz], pbc))
+}
+
+struct Columns {
+    id: Option<usize>,
+    ty: Option<usize>,
+    element: Option<usize>,
+    position: [usize; 3],
+    scaled: bool,
+    velocity: Option<[usize; 3]>,
+    total: usize,
+}
+
+impl Columns {
+    fn parse(names: &str) -> Result<Self, String> {
+        let names: Vec<&str> = names.split_whitespace().collect();
+        let find = |name: &str| names.iter().position(|&known| known == name);
+        let three = |a: &str, b: &str, c: &str| Some([find(a)?, find(b)?, find(c)?]);
+        let plain = three("x", "y", "z").or_else(|| three("xu", "yu", "zu"));
+        let scaled = || three("xs", "ys", "zs").or_else(|| three("xsu", "ysu", "zsu"));
+        let (position, scaled) = match plain {
+            Some(position) => (position, false),
+            None => (scaled().ok_or("the dump has none of x y z, xu yu zu, xs ys zs, xsu ysu zsu")?, true),
+        };
+        let (ty, element) = (find("type"), find("element"));
+        if ty.or(element).is_none() {
+            return Err("the dump has neither a column type nor a column element".to_owned());
+        }
+        let velocity = three("vx", "vy", "vz");
+        Ok(Self { id: find("id"), ty, element, position, scaled, velocity, total: names.len() })
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "the header of one frame, taken apart")]
+fn read_atoms<'a>(
+    lines: &mut impl Iterator<Item = (u64, &'a str)>,
+    first: u64,
+    path: &Path,
+    hint: Option<&[Element]>,
+    count: u64,
+    cell: Cell,
+    columns: &Columns,
+    time: f64,
+) -> Result<Structure, Error> {
+    let mut table = TypeTable::new(hint);
+    let mut atoms = Collected::default();
+    // The types as the file numbers them, to keep if its elements agree with them.
+    let mut file_types: Vec<i32> = Vec::new();
+    let mut last = first;
+    let mut tokens: Vec<&str> = Vec::new();
+    for (number, line) in lines {
+        tokens.clear();
+        tokens.extend(line.split_whitespace());
+        if tokens.is_empty() {
+            continue;
+        }
+        last = number;
+        let read = |tokens: &[&str], table: &mut TypeTable<'_>, atoms: &mut Collected| -> Result<(), String> {
+            if atoms.types.len() as u64 >= count {
+                return Err(format!("there are more atoms than the {count} that the frame announces"));
+            }
+            if tokens.len() != columns.total {
+                return Err(format!("{} columns instead of {}", tokens.len(), columns.total));
+            }
+            let pick = |at: [usize; 3], what| triple(&mut at.map(|k| tokens[k]).into_iter(), what);
+            let file_type: Option<i32> = columns.ty.map(|at| integer(Some(tokens[at]), "the type")).transpose()?;
+            let ty = match (columns.element, file_type) {
+                (Some(at), _) => table.type_of(tokens[at])?,
+                (None, Some(ty)) => ty,
+                (None, None) => return Err("no type".to_owned()),
+            };
+            if ty < 1 {
+                return Err(format!("type {ty} is not positive"));
+            }
+            let mut position: Vec3 = pick(columns.position, ["x", "y", "z"])?;
+            if columns.scaled {
+                position = cell.cartesian(position);
+                if !position.iter().all(|x| x.is_finite()) {
+                    return Err("the scaled coordinates are too large".to_owned());
+                }
+            }
+            if let Some(at) = columns.velocity {
+                atoms.velocities.extend(pick(at, ["vx", "vy", "vz"])?.map(|v| v * time));
+            }
+            let id = match columns.id {
+                Some(at) => integer(Some(tokens[at]), "the id")?,
+                None => i32::try_from(atoms.types.len() + 1).map_err(|_| "more than 2^31 atoms")?,
+            };
+            file_types.extend(file_type);
+            atoms.ids.push(id);
+            atoms.types.push(ty);
+            atoms.positions.extend(position);
+            Ok(())
+        };
+        let mut read = read;
+        read(&tokens, &mut table, &mut atoms).map_err(|message| parse_error(path, number, message))?;
+        atoms.lines.push(number);
+    }
+    if atoms.len() as u64 != count {
+        return Err(parse_error(path, last, format!("the frame ends after {} of {count} atoms", atoms.len())));
+    }
+    atoms.by_id(path)?;
+    let elements = if columns.element.is_some() {
+        match (hint, keep_numbering(&file_types, &atoms.types, &table.elements)) {
+            (None, Some(elements)) => {
+                atoms.types = file_types;
+                elements
+            }
+            _ => table.elements,
+        }
+    } else {
+        let highest = atoms.types.iter().copied().max().unwrap_or(0);
+        match hint {
+            Some(hint) if hint.len() as i64 >= i64::from(highest) => hint.to_vec(),
+            _ => {
+                let given = hint.map_or(0, <[_]>::len);
+                let message = format!(
+                    "the dump has atom types up to {highest} and no column element, but {given} \
+                                       element(s) were given"
+                );
+                return Err(Error::Elements { path: path.to_owned(), message });
+            }
+        }
+    };
+    Ok(atoms.structure(cell, elements))
+}
+
+/// The element of each of the file's own types, if every type from 1 up occurs and means one element.
+fn keep_numbering(file_types: &[i32], types: &[i32], elements: &[Element]) -> Option<Vec<Element>> {
+    let highest = usize::try_from(*file_types.iter().max()?).ok()?;
+    // More types than elements cannot all occur with one element each unless elements repeat; 118 is a generous end.
+    if file_types.len() != types.len() || highest > 118 {
+        return None;
+    }
+    let mut found = vec![None; highest];
+    for (&file_type, &ty) in file_types.iter().zip(types) {
+        let slot = found.get_mut(usize::try_from(file_type).ok()?.checked_sub(1)?)?;
+        let element = elements[ty as usize - 1];
+        if *slot.get_or_insert(element) != element {
+            return None;
+        }
+    }
+    found.into_iter().collect()
+}

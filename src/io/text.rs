@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What the readers share: numbered lines, checked numbers, atoms as they are collected.
+use super::Error;
+use crate::structure::{Cell, Element, Structure, Vec3, element_from_symbol};
+use ndarray::{Array1, Array2};
+use std::io::{BufRead, Read};
+use std::path::Path;
+
+/// A longer line is an error: it is no structure file, and it must not fill the memory.
+const LONGEST_LINE: u64 = 1 << 20;
+
+/// Lines of a file with their numbers.
+pub(super) struct Lines<'p, R> {
+    reader: R,
+    buffer: Vec<u8>,
+    pub path: &'p Path,
+    /// Number of the line that was read last, from 1.
+    pub number: u64,
+}
+
+impl<'p, R: BufRead> Lines<'p, R> {
+    pub fn new(reader: R, path: &'p Path) -> Self {
+        Self { reader, buffer: Vec::new(), path, number: 0 }
+    }
+
+    /// The next line without its end, or `None` at the end of the file.
+    pub fn next(&mut self) -> Result<Option<&str>, Error> {
+        self.buffer.clear();
+        let read = (&mut self.reader).take(LONGEST_LINE).read_until(b'\n', &mut self.buffer);
+        let read = read.map_err(|source| Error::Read { path: self.path.to_owned(), source })?;
+        if read == 0 {
+            return Ok(None);
+        }
+        self.number += 1;
+        if read as u64 == LONGEST_LINE {
+            return Err(self.error("the line is longer than a million characters: this is no structure file"));
+        }
+        match std::str::from_utf8(&self.buffer) {
+            Ok(text) => Ok(Some(text.trim_end())),
+            Err(_) => Err(parse_error(self.path, self.number, "the line is not text (UTF-8)")),
+        }
+    }
+
+    pub fn error(&self, message: impl Into<String>) -> Error {
+        parse_error(self.path, self.number, message)
+    }
+}
+
+pub(super) fn parse_error(path: &Path, line: u64, message: impl Into<String>) -> Error {
+    Error::Parse { path: path.to_owned(), line, message: message.into() }
+}
+
+/// The lines of one frame, kept as text until it is known that this frame is wanted.
+#[derive(Default)]
+pub(super) struct FrameText {
+    pub text: String,
+    /// Number of its first line.
+    pub first: u64,
+}
+
+impl FrameText {
+    pub fn push(&mut self, line: &str) {
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
+
+    /// Its lines with their numbers in the file.
+    pub fn lines(&self) -> impl Iterator<Item = (u64, &str)> {
+        (self.first..).zip(self.text.lines())
+    }
+}
+
+/// A token as a finite number; the message tells what is wrong otherwise.
+pub(super) fn real(token: Option<&str>, what: &str) -> Result<f64, String> {
+    let token = token.ok_or_else(|| format!("{what} is missing"))?;
+    match token.parse::<f64>() {
+        Ok(value) if value.is_finite() => Ok(value),
+        Ok(_) => Err(format!("{what} is {token}, not a finite number")),
+        Err(_) => Err(format!("{what} should be a number, not {token:?}")),
+    }
+}
+
+/// A token as a whole number of the wanted kind.
+pub(super) fn integer<T: std::str::FromStr>(token: Option<&str>, what: &str) -> Result<T, String> {
+    let token = token.ok_or_else(|| format!("{what} is missing"))?;
+    token.parse().map_err(|_| format!("{what} should be a whole number (within range), not {token:?}"))
+}
+
+/// Three finite numbers.
+pub(super) fn triple<'a>(tokens: &mut impl Iterator<Item = &'a str>, what: [&str; 3]) -> Result<Vec3, String> {
+    Ok([real(tokens.next(), what[0])?, real(tokens.next(), what[1])?, real(tokens.next(), what[2])?])
+}
+
+/// Atoms as they come in.
+#[derive(Default)]
+pub(super) struct Collected {
+    pub ids: Vec<i32>,
+    pub types: Vec<i32>,
+    pub positions: Vec<f64>,
+    pub velocities: Vec<f64>,
+    /// Line of each atom.
+    pub lines: Vec<u64>,
+}
+
+impl Collected {
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Places of the ids in ascending order; an error at the line of an id that is not positive or comes twice.
+    pub fn by_id(&self, path: &Path) -> Result<Vec<usize>, Error> {
+        let mut order: Vec<usize> = (0..self.len()).collect();
+        order.sort_unstable_by_key(|&i| (self.ids[i], i));
+        if let Some(&i) = order.first()
+            && self.ids[i] < 1
+        {
+            let message = format!("atom id {} is not positive: ids count from 1", self.ids[i]);
+            return Err(parse_error(path, self.lines[i], message));
+        }
+        for pair in order.windows(2) {
+            if self.ids[pair[0]] == self.ids[pair[1]] {
+                let message = format!("atom id {} was used in line {} already", self.ids[pair[1]], self.lines[pair[0]]);
+                return Err(parse_error(path, self.lines[pair[1]], message));
+            }
+        }
+        Ok(order)
+    }
+
+    pub fn structure(self, cell: Cell, elements: Vec<Element>) -> Structure {
+        let n = self.ids.len();
+        let table = |rows: Vec<f64>| Array2::from_shape_vec((n, 3), rows).ok();
+        Structure {
+            cell,
+            elements,
+            types: Array1::from_vec(self.types),
+            ids: Array1::from_vec(self.ids),
+            positions: table(self.positions).unwrap_or_else(|| Array2::zeros((n, 3))),
+            velocities: if self.velocities.is_empty() { None } else { table(self.velocities) },
+        }
+    }
+}
+
+/// Numbers elements as types: in the order of the hint, or as they appear.
+pub(super) struct TypeTable<'h> {
+    hint: Option<&'h [Element]>,
+    pub elements: Vec<Element>,
+    last: (String, i32),
+}
+
+impl<'h> TypeTable<'h> {
+    pub fn new(hint: Option<&'h [Element]>) -> Self {
+        Self { hint, elements: hint.map(<[_]>::to_vec).unwrap_or_default(), last: (String::new(), 0) }
+    }
+
+    /// The type of this element.
+    pub fn type_of(&mut self, symbol: &str) -> Result<i32, String> {
+        if symbol == self.last.0 {
+            return Ok(self.last.1);
+        }
+        let element = element_from_symbol(symbol).ok_or_else(|| format!("{symbol:?} is not a chemical element"))?;
+        let ty = self.type_of_element(element)?;
+        self.last = (symbol.to_owned(), ty);
+        Ok(ty)
+    }
+
+    pub fn type_of_element(&mut self, element: Element) -> Result<i32, String> {
+        if let Some(place) = self.elements.iter().position(|&known| known == element) {
+            return Ok(place as i32 + 1);
+        }
+        if let Some(hint) = self.hint {
+            let known: Vec<_> = hint.iter().map(|e| e.symbol()).collect();
+            return Err(format!("element {} is not among the given elements {}", element.symbol(), known.join(", ")));
+        }
+        self.elements.push(element);
+        Ok(self.elements.len() as i32)
+    }
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What the tests share: the real programs, the test potential, and fresh folders.
+#![allow(dead_code)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Mutex, MutexGuard};
+
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A file of `.deps/`; a test that lacks it fails, and says what makes it.
+pub fn dependency(name: &str) -> PathBuf {
+    let path = root().join(".deps").join(name);
+    assert!(path.exists(), "{} is missing: run ci/setup", path.display());
+    path
+}
+
+pub fn python() -> Command {
+    let mut command =
+        Command::new(std::env::var_os("LAMMPS_OTF_PYTHON").map_or_else(|| dependency("bin/python3"), PathBuf::from));
+    command.env("OMP_NUM_THREADS", "1").env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+pub fn script(name: &str) -> PathBuf {
+    root().join("tests/python").join(name)
+}
+
+pub fn lammps_otf() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_lammps-otf"))
+}
+
+/// Plain `lmp` with the same plugins.
+pub fn lmp() -> Command {
+    let mut command = Command::new(dependency("bin/lmp"));
+    command.env("LAMMPS_PLUGIN_PATH", dependency("lib/lammps/plugins"));
+    command
+}
+
+/// MPI allows calls from one thread at a time, and the tests of one file run on several.
+pub fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+pub fn succeed(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"));
+    assert!(output.status.success(), "{command:?}\n{}", text(&output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+pub fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// An fcc crystal of Al as extended XYZ, `n` cubic cells along each edge.
+pub fn aluminium(n: usize) -> String {
+    let a = 4.045;
+    let edge = a * n as f64;
+    let mut text = format!(
+        "{}\nLattice=\"{edge} 0 0 0 {edge} 0 0 0 {edge}\" Properties=species:S:1:pos:R:3 pbc=\"T T T\"\n",
+        4 * n * n * n
+    );
+    for i in 0..n {
+        for j in 0..n {
+            for k in 0..n {
+                for [x, y, z] in [[0.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]] {
+                    let at = [i as f64 + x, j as f64 + y, k as f64 + z].map(|c| c * a);
+                    text += &format!("Al {} {} {}\n", at[0], at[1], at[2]);
+                }
+            }
+        }
+    }
+    text
+}
+
+pub fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// A configuration for 500 atoms of Al with the test potential; `more` goes before its tables.
+pub fn al_config(folder: &Path, more: &str) -> PathBuf {
+    write(folder, "al.extxyz", &aluminium(5));
+    let potential = root().join("potentials/al/Al.yaml");
+    let text = format!(
+        "structure = \"al.extxyz\"\n{more}\n[potential]\nfile = {:?}\n[embedding]\nradius = 4.0\n",
+        potential.display().to_string()
+    );
+    write(folder, "run.toml", &text)
+}
+
+pub fn json(path: &Path) -> serde_json::Value {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    serde_json::from_str(&text).unwrap()
+}
+
+pub fn lines(path: &Path) -> Vec<serde_json::Value> {
+    std::fs::read_to_string(path).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+}

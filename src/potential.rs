@@ -31,7 +31,7 @@ pub fn fingerprint(potential: &Potential) -> io::Result<String> {
     Ok(format!("sha256:{digits}"))
 }
 
-/// The longest cutoff in Å: from the configuration, else the largest `rcut` of an ML-PACE file; `None` if unknown.
+/// The longest cutoff in Å: from the configuration, else the largest one that an ML-PACE file names; `None` if unknown.
 ///
 /// # Errors
 /// If the file cannot be read.
@@ -43,12 +43,16 @@ pub fn cutoff(potential: &Potential) -> io::Result<Option<f64>> {
     largest_rcut(&file)
 }
 
-/// Both forms that YAML allows stand in these files: `rcut: 5.5` on a line of its own and `{..., rcut: 5.5, ...}`.
+/// Both forms that YAML allows stand in these files: `rcut: 5.5` on a line of its own and `{..., rcut: 5.5, ...}`. The
+/// pair style has read the whole file before; this looks for one number.
 fn largest_rcut(file: &Path) -> io::Result<Option<f64>> {
     let text = std::fs::read_to_string(file)?;
     let values = text.match_indices("rcut").filter_map(|(at, key)| {
         let starts = !text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
-        let after = text[at + key.len()..].trim_start_matches(['"', '\'']).trim_start().strip_prefix(':')?;
+        // `rcutij` in the B-basis, `rcut` in what is made of it.
+        let after = &text[at + key.len()..];
+        let after =
+            after.strip_prefix("ij").unwrap_or(after).trim_start_matches(['"', '\'']).trim_start().strip_prefix(':')?;
         let number: String =
             after.trim_start().chars().take_while(|c| c.is_ascii_digit() || "+-.eE".contains(*c)).collect();
         number.parse::<f64>().ok().filter(|_| starts)

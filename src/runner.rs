@@ -224,6 +224,10 @@ impl<'o> LammpsRunner<'o> {
         let folder = share_path(&comm, staged.as_ref().map(|s| s.folder.path()));
         let outline = outline(&comm, structure);
 
+        let (data, log) = (folder.join(files::DATA), folder.join(files::LOG));
+        let simulation =
+            comm.agree(Simulation::new(config, &outline, &data, Some(&log), &comm).map_err(Error::from))?;
+        // Only now: LAMMPS says better than we could what is wrong with a potential file.
         let cutoff = comm.agree(potential::cutoff(&config.potential).map_err(Error::Potential))?;
         let stores = config.uncertainty != crate::config::Uncertainty::None;
         let extractor = match cutoff {
@@ -231,9 +235,6 @@ impl<'o> LammpsRunner<'o> {
             None if stores => return Err(Error::Cutoff),
             None => None,
         };
-        let (data, log) = (folder.join(files::DATA), folder.join(files::LOG));
-        let simulation =
-            comm.agree(Simulation::new(config, &outline, &data, Some(&log), &comm).map_err(Error::from))?;
         let recorder = comm.on_root(|| {
             let stage = staged.expect("made on the root");
             stage.write_script(&simulation)?;

@@ -66,7 +66,7 @@ fn writer(path: &Path, index: i64, seconds: f64) {
             say(format_args!("ADDED {id} {}", first + k as i64));
         }
         // A run that adds is rarer than this; what is to be tested is the crowd of readers and workers around it.
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
@@ -87,6 +87,9 @@ fn claimer(path: &Path, index: i64) {
         last = Instant::now();
         say(format_args!("CLAIMED {}", claimed.id));
         let serial = claimed.candidate.keys.extra["serial"].as_i64().unwrap();
+        // A label takes its time. Workers that claim without a pause would keep ASE from ever getting its lock file,
+        // for which it looks after 0.2, 0.4, 0.8, ... seconds only.
+        std::thread::sleep(Duration::from_millis(20 + random(40)));
         if serial % 10 == 9 {
             store.fail(claimed.id, &worker, "no luck").unwrap();
         } else {
@@ -409,13 +412,12 @@ fn a_read_only_folder_can_be_read_and_says_so() {
     Store::open(&path).unwrap().add(&[candidate(4, 1)]).unwrap();
     let text = folder.path().to_str().unwrap();
     let mount = "mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\" && shift && exec \"$@\"";
-    let wrapper;
     // Permissions do not bind root, a read-only mount does.
-    if is_root() {
-        wrapper = with_mounts(mount, text);
+    let wrapper = if is_root() {
+        with_mounts(mount, text)
     } else {
-        wrapper = ["sh", "-c", "chmod a-w \"$1\" \"$1\"/*; shift; exec \"$@\"", "sh", text].to_vec();
-    }
+        ["sh", "-c", "chmod a-w \"$1\" \"$1\"/*; shift; exec \"$@\"", "sh", text].to_vec()
+    };
     expect_ok(child_command(&wrapper, "reader", &path, 0, 0));
     if !is_root() {
         Command::new("chmod").args(["-R", "u+w", text]).status().unwrap();

@@ -52,7 +52,7 @@ fn ase_reads_everything() {
     let (_folder, path) = fresh();
     let mut store = Store::open(&path).unwrap();
     let added = candidate(20, 1);
-    store.add(&[added.clone()]).unwrap();
+    store.add(std::slice::from_ref(&added)).unwrap();
     run(
         r#"
 import sys, json, numpy as np, ase.db, ase.units
@@ -70,7 +70,7 @@ assert row.data.atom_gamma.shape == (20,)
 assert row.get("energy") is None and row.get("calculator") is None
 atoms = row.toatoms()
 numbers = [29 if i % 3 == 0 else 13 for i in range(20)]
-assert list(atoms.numbers) == numbers and row.natoms == 20 and row.formula == "Cu7Al13", row.formula
+assert list(atoms.numbers) == numbers and row.natoms == 20 and row.formula == "Al13Cu7", row.formula
 assert np.array_equal(atoms.cell, [[12.1, 0, 0], [1.3, 11.7, 0], [-2.1, 0.4, 12.9]])
 assert list(atoms.pbc) == [True, True, False]
 expected = json.loads(sys.argv[2])
@@ -111,7 +111,7 @@ fn the_ase_command_lists_it() {
         String::from_utf8(output.stdout).unwrap()
     };
     let table = ase(&["-c", "id,formula,status,gamma,step"]);
-    assert!(table.contains("Cu3Al5") && table.contains("PENDING_DFT") && table.contains("7.25"), "{table}");
+    assert!(table.contains("Al5Cu3") && table.contains("PENDING_DFT") && table.contains("7.25"), "{table}");
     assert!(table.contains("Rows: 1"), "{table}");
     assert!(ase(&["status=DONE"]).contains("Rows: 0"));
     assert!(ase(&["1", "-l"]).contains("potential_hash"));
@@ -140,7 +140,7 @@ for id in 1, 3:
     assert atoms.get_potential_energy() == -123.45678901234567
     assert np.array_equal(atoms.get_forces(), row.forces)
     assert abs(row.fmax - np.linalg.norm(row.forces, axis=1).max()) < 1e-14
-    assert db.count("fmax>0.9,fmax<1.2,energy<-123,id=%d" % id) == 1
+    assert db.count("fmax>1.35,fmax<1.36,energy<-123,id=%d" % id) == 1
 row = db.get(status="FAILED")
 assert row.id == 2 and row.message == "SCF did not converge" and "long story" in row.data["error_log"]
 assert len(row.data["force_mask"]) == 6
@@ -169,14 +169,14 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 db = ase.db.connect(sys.argv[1])
 atoms = bulk("Cu", cubic=True)
-atoms.set_velocities(np.arange(12).reshape(4, 3))
 atoms.set_masses([1, 2, 3, 4])
+atoms.set_velocities(np.arange(12).reshape(4, 3))
 atoms.set_tags([1, 2, 3, 4])
 atoms.set_constraint(FixAtoms([0]))
 atoms.calc = SinglePointCalculator(atoms, energy=-1.5, forces=np.ones((4, 3)))
 db.write(atoms, status="DONE", gamma=3, note="x", flag=True,
          data={"x": np.arange(6).reshape(2, 3), "nan": float("nan"), "c": 1j, "b": np.array([True, False]),
-               "nested": {"list": [1, 2.5, None, "t"]}, "s": np.array(["ab", "c"])})
+               "nested": {"list": [1, 2.5, None, "t"]}, "s": np.array([1.5, 2.5], np.float32)})
 db.write(molecule("H2O"))
 db.write(bulk("Al"), status="PENDING_DFT", gamma=float("inf"))
 "#,
@@ -212,7 +212,7 @@ db = ase.db.connect(sys.argv[1])
 row = db.get(1)
 assert row.status == "REJECTED" and row.note == "x" and row.flag is True and row.gamma == 3
 assert row.data["x"].shape == (2, 3) and math.isnan(row.data["nan"]) and row.data["c"] == 1j
-assert list(row.data["b"]) == [True, False] and row.data["nested"]["list"] == [1, 2.5, None, "t"]
+assert list(row.data["s"]) == [1.5, 2.5] and list(row.data["b"]) == [True, False] and row.data["nested"]["list"] == [1, 2.5, None, "t"]
 assert list(row.toatoms().get_tags()) == [1, 2, 3, 4] and len(row.constraints) == 1
 assert db.get(3).status == "FAILED" and db.get(3).message == '"1234"' and db.get(3).gamma == math.inf
 assert db.count("gamma>2") == 2 and db.count("flag=1") == 1 and len(db) == 3
@@ -338,7 +338,7 @@ fn unsound_candidates_are_refused_and_nothing_is_stored() {
     let break_it: [fn(&mut Candidate); 9] = [
         |c| c.structure.positions[[2, 1]] = f64::NAN,
         |c| c.structure.cell.vectors[0][0] = f64::INFINITY,
-        |c| drop(c.force_mask.pop()),
+        |c| c.force_mask.truncate(3),
         |c| c.force_mask[0] = -1.0,
         |c| c.structure.types[0] = 3,
         |c| c.structure.types[0] = -3,

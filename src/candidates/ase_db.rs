@@ -339,6 +339,7 @@ pub fn parse_pairs(text: Option<&str>) -> Result<Keys, String> {
             number.as_i64().map(KeyValue::Int).or_else(|| number.as_f64().map(KeyValue::Float))
         }
         serde_json::Value::String(text) => Some(KeyValue::Text(text)),
+        serde_json::Value::Object(map) => blob::not_finite(&map).map(KeyValue::Float),
         _ => None,
     };
     Ok(map.into_iter().filter_map(|(key, json)| Some((key, value(json)?))).collect())

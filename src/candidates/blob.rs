@@ -129,7 +129,7 @@ fn item_size(dtype: &str) -> Option<usize> {
         return Some(1);
     }
     let bits: usize = dtype.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().ok()?;
-    (bits > 0 && bits % 8 == 0).then_some(bits / 8)
+    (bits > 0 && bits.is_multiple_of(8)).then_some(bits / 8)
 }
 
 /// Writes the dictionary as ASE does.
@@ -250,8 +250,8 @@ fn decode_value(json: Json, blob: &[u8]) -> Result<Data, String> {
             if let Some(spec) = map.get("__ndarray__") {
                 return decode_array(spec, blob).map(Data::Array);
             }
-            if let Some(Json::String(text)) = map.get(NOT_FINITE) {
-                return Ok(Data::Float(text.replace("Infinity", "inf").parse().unwrap_or(f64::NAN)));
+            if let Some(number) = not_finite(&map) {
+                return Ok(Data::Float(number));
             }
             let entries = map.into_iter().map(|(key, value)| Ok((key, decode_value(value, blob)?)));
             Data::Map(entries.collect::<Result<_, String>>()?)
@@ -280,8 +280,14 @@ fn decode_array(spec: &Json, blob: &[u8]) -> Result<Array, String> {
     Ok(Array { shape, values })
 }
 
-/// Stands for a number that JSON does not have, between [`parse_json`] and [`decode_value`].
+/// Stands for a number that JSON does not have, between [`parse_json`] and [`not_finite`].
 const NOT_FINITE: &str = "__not_finite__";
+
+/// The number that JSON does not have and that the object stands for.
+pub fn not_finite(map: &serde_json::Map<String, Json>) -> Option<f64> {
+    let text = map.get(NOT_FINITE)?.as_str()?;
+    Some(text.replace("Infinity", "inf").parse().unwrap_or(f64::NAN))
+}
 
 /// Reads JSON as Python writes it, with `NaN` and `Infinity`.
 pub fn parse_json(text: &str) -> Result<Json, String> {

@@ -120,6 +120,10 @@ pub struct InferenceConfig {
     /// Evaluate each cut-out once with the same potential, and note how far γ and forces agree with the parent's.
     #[serde(default = "defaults::verify")]
     pub verify: bool,
+    /// Relax the buffer of each cut-out with the same potential, with the core frozen: for the `cube` shape, whose new
+    /// boundary brings atoms together that never met.
+    #[serde(default)]
+    pub relax: bool,
     /// Environments nearer than this to one that this run has stored are not stored again; 0 stores all.
     #[serde(default = "defaults::novelty")]
     pub novelty: f64,

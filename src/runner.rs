@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The one call that most users need: run, watch, stop, cut out, store.
 
+use std::cmp::Ordering as Order;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ use crate::potential;
 use crate::simulation::{self, Crash, CutOut, Event, Poll, Simulation};
 use crate::structure::{Cell, Element, Structure};
 use crate::uncertainty::Verdict;
-use crate::verify::{Verification, verify};
+use crate::verify::{Verification, relax, verify};
 
 /// Files of a run, in its folder.
 pub mod files {
@@ -607,7 +608,11 @@ impl Run<'_, '_> {
         let (recorder, warnings) = (&mut self.recorder, &mut self.result.warnings);
         let (simulation, config) = (&self.simulation, self.config);
         let id = self.comm.on_root(|| {
-            let (Some(recorder), Some(cut_out)) = (recorder, &cut_out) else { return Ok(None) };
+            let (Some(recorder), Some(mut cut_out)) = (recorder, cut_out) else { return Ok(None) };
+            if config.relax {
+                relax(&mut cut_out, simulation.script()).map_err(simulation::Error::from)?;
+            }
+            let cut_out = &cut_out;
             let checked =
                 if config.verify { check(cut_out, simulation, step, warnings) } else { Verification::default() };
             recorder.candidate(cut_out, checked, gamma, step, trigger)
@@ -640,7 +645,8 @@ fn check(cut_out: &CutOut, simulation: &Simulation, step: i64, warnings: &mut Ve
         }
     };
     let gamma_differs = match (found.gamma_parent, found.gamma_cluster) {
-        (Some(parent), Some(here)) => !((parent - here).abs() <= SAME * parent.abs()),
+        // NaN on either side is a difference.
+        (Some(parent), Some(here)) => (parent - here).abs().partial_cmp(&(SAME * parent.abs())) != Some(Order::Less),
         _ => false,
     };
     let (buffer, cutoff) = (cluster.buffer, cluster.cutoff);

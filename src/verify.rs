@@ -68,12 +68,85 @@ pub fn verify(cut_out: &CutOut, script: &Script) -> Result<Verification, Error> 
 /// # Errors
 /// What LAMMPS says.
 ///
-/// # Panics
-/// If the cell is not in LAMMPS's frame; cut-outs are.
-///
 /// # MPI
 /// Not collective: one rank by itself.
 pub fn evaluate(structure: &Structure, script: &Script) -> Result<Evaluation, Error> {
+    let mut lammps = open(structure, script)?;
+    let gamma = script.pair_style == PACE_EXTRAPOLATION;
+    if gamma {
+        lammps.command(&format!("fix {GAMMA_FIX} all pair 1 {PACE_EXTRAPOLATION} gamma 1"))?;
+    }
+    lammps.command("run 0 post no")?;
+    let n = structure.len();
+
+    let units = UnitFactors::of(script.units);
+    let (order, forces) = (lammps.ids(), lammps.forces());
+    let mut sorted = vec![[0.0; 3]; n];
+    for (at, &id) in order.iter().enumerate() {
+        sorted[id as usize - 1] = [0, 1, 2].map(|k| forces[[at, k]] * units.energy);
+    }
+    let by_id = |values: ArrayView1<'_, f64>| {
+        let mut sorted = vec![0.0; n];
+        order.iter().zip(values).for_each(|(&id, &value)| sorted[id as usize - 1] = value);
+        sorted
+    };
+    Ok(Evaluation {
+        energy: lammps.last_thermo("PotEng").unwrap_or(f64::NAN) * units.energy,
+        forces: sorted,
+        gamma: if gamma { Some(by_id(lammps.fix_vector(GAMMA_FIX)?)) } else { None },
+    })
+}
+
+/// Moves the atoms of the buffer to where the potential wants them, with the core frozen.
+///
+/// A cut-out without vacuum has new neighbours across its boundary, at distances that no frame had; a few steps of
+/// minimisation (FIRE, Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006)) take the worst of it away. Atoms with mask 1,
+/// and every atom that the centre sees or nearly sees, stay where they are to the last bit, so that γ of the centre stays
+/// what it was.
+///
+/// # Errors
+/// What LAMMPS says; [`Error::Preflight`] if the relaxed atoms are nearer to each other than before.
+///
+/// # MPI
+/// Not collective: one rank by itself.
+pub fn relax(cut_out: &mut CutOut, script: &Script) -> Result<(), Error> {
+    // So far an atom from outside the cutoff may come nearer without entering it.
+    const MARGIN: f64 = 0.5;
+    let cluster = &mut cut_out.cluster;
+    let seen = cluster.cutoff + MARGIN;
+    let frozen: Vec<bool> =
+        cluster.force_mask.iter().zip(&cluster.distances).map(|(&m, &d)| m == 1.0 || d <= seen).collect();
+    let mut lammps = open(&cluster.structure, script)?;
+    let ids: Vec<String> = (1..).zip(&frozen).filter(|(_, f)| **f).map(|(id, _): (i32, _)| id.to_string()).collect();
+    // LAMMPS reads lines of limited length: the group grows by a few atoms at a time.
+    for some in ids.chunks(100) {
+        lammps.command(&format!("group core id {}", some.join(" ")))?;
+    }
+    lammps.command("fix frozen core setforce 0.0 0.0 0.0\nmin_style fire\nminimize 0.0 0.05 200 1000")?;
+    let mut moved = cluster.structure.clone();
+    let positions = lammps.positions();
+    for (at, &id) in lammps.ids().iter().enumerate() {
+        let index = id as usize - 1;
+        if !frozen[index] {
+            moved.positions.row_mut(index).assign(&positions.row(at));
+        }
+    }
+    let closest = |s: &Structure| s.closest_pair().map_or(f64::INFINITY, |pair| pair.distance);
+    let (before, after) = (closest(&cluster.structure), closest(&moved));
+    // The closest pair may be in the core, where nothing moves.
+    if after < before.min(0.9 * cluster.min_distance) {
+        return Err(Error::Preflight(format!(
+            "relaxing the buffer brought two atoms to {after:.3} Å, where {before:.3} Å was the smallest distance: the \
+             potential is not to be trusted there; set relax = false"
+        )));
+    }
+    cluster.structure = moved;
+    cluster.min_distance = after;
+    Ok(())
+}
+
+/// A LAMMPS instance on this rank alone, with `structure` in it and the potential of `script`.
+fn open(structure: &Structure, script: &Script) -> Result<Lammps, Error> {
     let mut lammps = Lammps::open(&["-screen", "none", "-log", "none", "-nocite"], &Comm::single())?;
     lammps.require_pair_style(&script.pair_style, &[]).or_else(|e| {
         // A style with arguments, or one that only exists under a suffix: pair_style itself will say.
@@ -88,7 +161,6 @@ pub fn evaluate(structure: &Structure, script: &Script) -> Result<Evaluation, Er
     } else {
         format!("prism {x} {} {y} {} {z} {} {} {} {}", x + a[0], y + b[1], z + c[2], b[0], c[0], c[1])
     };
-    let gamma = script.pair_style == PACE_EXTRAPOLATION;
     let mut commands = format!(
         "units {}\natom_style atomic\nnewton on\nboundary {pbc}\nbox tilt large\nregion cell {region} units box\n\
          create_box {} cell\n",
@@ -110,31 +182,12 @@ pub fn evaluate(structure: &Structure, script: &Script) -> Result<Evaluation, Er
     let positions: Vec<f64> = structure.positions.iter().copied().collect();
     let image = 512 | (512 << 10) | (512 << 20);
     lammps.create_atoms(&ids, &structure.types.to_vec(), &positions, &vec![0.0; 3 * n], &vec![image; n])?;
-    if gamma {
-        lammps.command(&format!("fix {GAMMA_FIX} all pair 1 {PACE_EXTRAPOLATION} gamma 1"))?;
-    }
-    lammps.command("run 0 post no")?;
+    // Refuses what would be lost without a word.
     if lammps.local_atoms() != n {
         return Err(Error::Preflight(format!(
             "{} of {n} atoms of the cut-out found a place in its box",
             lammps.local_atoms()
         )));
     }
-
-    let units = UnitFactors::of(script.units);
-    let (order, forces) = (lammps.ids(), lammps.forces());
-    let mut sorted = vec![[0.0; 3]; n];
-    for (at, &id) in order.iter().enumerate() {
-        sorted[id as usize - 1] = [0, 1, 2].map(|k| forces[[at, k]] * units.energy);
-    }
-    let by_id = |values: ArrayView1<'_, f64>| {
-        let mut sorted = vec![0.0; n];
-        order.iter().zip(values).for_each(|(&id, &value)| sorted[id as usize - 1] = value);
-        sorted
-    };
-    Ok(Evaluation {
-        energy: lammps.last_thermo("PotEng").unwrap_or(f64::NAN) * units.energy,
-        forces: sorted,
-        gamma: if gamma { Some(by_id(lammps.fix_vector(GAMMA_FIX)?)) } else { None },
-    })
+    Ok(lammps)
 }

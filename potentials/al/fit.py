@@ -38,7 +38,7 @@ def training(eam):
                 cell = eamdata.strained(eamdata.fcc(LATTICE * factor, (2, 2, 2)), rng)
                 frames.append(eam.label(eamdata.rattled(cell, rng, amplitude)))
     for k, temperature in enumerate((100, 200, 300, 400, 500, 600)):
-        for j, factor in enumerate((0.99, 1.0, 1.015)):
+        for j, factor in enumerate((0.97, 1.0, 1.03)):
             block = eamdata.fcc(LATTICE * factor, (3, 3, 2))
             frames += eam.dynamics(block, temperature, seed=1000 + 10 * k + j)
     return frames

@@ -28,7 +28,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from ase.data import covalent_radii  # noqa: F401  (imported early: ASE configures itself on import)
 
 _level = logging.getLogger().level
 import pyace.activelearning as active

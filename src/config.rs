@@ -117,6 +117,16 @@ pub struct InferenceConfig {
     /// How the neighbourhood of the worst atom is cut out.
     #[serde(default)]
     pub embedding: EmbeddingConfig,
+    /// Evaluate each cut-out once with the same potential, and note how far γ and forces agree with the parent's.
+    #[serde(default = "defaults::verify")]
+    pub verify: bool,
+    /// Relax the buffer of each cut-out with the same potential, with the core frozen: for the `cube` shape, whose new
+    /// boundary brings atoms together that never met.
+    #[serde(default)]
+    pub relax: bool,
+    /// Environments nearer than this to one that this run has stored are not stored again; 0 stores all.
+    #[serde(default = "defaults::novelty")]
+    pub novelty: f64,
     /// What a frame must satisfy to be kept as valid.
     #[serde(default)]
     pub sanity: Sanity,
@@ -303,6 +313,12 @@ mod defaults {
     pub(super) fn max_candidates() -> usize {
         100
     }
+    pub(super) fn verify() -> bool {
+        true
+    }
+    pub(super) fn novelty() -> f64 {
+        0.05
+    }
     pub(super) fn min_distance() -> f64 {
         0.5
     }
@@ -424,6 +440,7 @@ impl InferenceConfig {
         check(positive(self.sanity.max_force), "sanity.max_force", &self.sanity.max_force, "above 0 eV/Å")?;
         let d = self.min_distance;
         check((0.0..=10.0).contains(&d), "min_distance", &d, "between 0 and 10 Å")?;
+        check((0.0..=2.0).contains(&self.novelty), "novelty", &self.novelty, "between 0 and 2")?;
         check(self.wall_time.is_none_or(positive), "wall_time", &self.wall_time, "a number of seconds above 0")?;
         self.potential.validate()?;
         if self.uncertainty == Uncertainty::Pace {

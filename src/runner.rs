@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The one call that most users need: run, watch, stop, cut out, store.
 
+use std::cmp::Ordering as Order;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -14,12 +15,13 @@ use serde::Serialize;
 use crate::candidates::{Candidate, CandidateKeys, Store, Trigger};
 use crate::comm::{Comm, Elsewhere};
 use crate::config::{InferenceConfig, Mode, Potential};
-use crate::embedding::{Cluster, EmbeddingExtractor};
+use crate::embedding::{EmbeddingExtractor, Environment, Novelty};
 use crate::io::{self, extxyz};
 use crate::potential;
-use crate::simulation::{self, Crash, Event, Poll, Simulation};
+use crate::simulation::{self, Crash, CutOut, Event, Poll, Simulation};
 use crate::structure::{Cell, Element, Structure};
 use crate::uncertainty::Verdict;
+use crate::verify::{Verification, relax, verify};
 
 /// Files of a run, in its folder.
 pub mod files {
@@ -70,6 +72,8 @@ pub struct SimulationResult {
     pub steps: i64,
     /// Polls between the thresholds.
     pub flagged: u64,
+    /// Regions that were not stored because their like was.
+    pub known: u64,
     /// What broke, if the run crashed.
     pub crash: Option<Crash>,
     /// Why a region was not stored.
@@ -257,6 +261,7 @@ impl<'o> LammpsRunner<'o> {
                 candidates: Vec::new(),
                 steps: 0,
                 flagged: 0,
+                known: 0,
                 crash: None,
                 warnings: Vec::new(),
                 last: None,
@@ -277,7 +282,8 @@ fn outline(comm: &Comm, structure: &Structure) -> Structure {
     let cell = &structure.cell;
     let mine = serde_json::json!([symbols, cell.origin, cell.vectors, cell.pbc, structure.velocities.is_some()]);
     let bytes = comm.broadcast(0, mine.to_string().into_bytes());
-    let (symbols, origin, vectors, pbc, velocities): (Vec<String>, [f64; 3], [[f64; 3]; 3], [bool; 3], bool) =
+    type Outline = (Vec<String>, [f64; 3], [[f64; 3]; 3], [bool; 3], bool);
+    let (symbols, origin, vectors, pbc, velocities): Outline =
         serde_json::from_slice(&bytes).expect("as rank 0 wrote it");
     Structure {
         cell: Cell { origin, vectors, pbc },
@@ -366,6 +372,7 @@ struct Recorder {
     store: Store,
     potential_hash: String,
     source: String,
+    novelty: Novelty,
 }
 
 impl Recorder {
@@ -379,6 +386,7 @@ impl Recorder {
             store: Store::open(&folder.join(files::CANDIDATES))?,
             potential_hash: potential::fingerprint(&config.potential).map_err(Error::Potential)?,
             source: config.structure.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+            novelty: Novelty::new(config.novelty),
             folder: folder.to_owned(),
         })
     }
@@ -390,13 +398,26 @@ impl Recorder {
         self.polls.write_all(&line).map_err(|source| Error::Write { path: self.folder.join(files::POLLS), source })
     }
 
-    fn candidate(&mut self, cluster: &Cluster, gamma: Option<f64>, step: i64, trigger: Trigger) -> Result<i64, Error> {
+    /// Stores a cut-out; `None` if its like is stored already.
+    fn candidate(
+        &mut self,
+        cut_out: &CutOut,
+        checked: Verification,
+        gamma: Option<f64>,
+        step: i64,
+        trigger: Trigger,
+    ) -> Result<Option<i64>, Error> {
+        let cluster = &cut_out.cluster;
+        let environment = Environment::of(cluster, cluster.center, cluster.cutoff);
+        if self.novelty.seen(&environment).is_some() {
+            return Ok(None);
+        }
         let candidate = Candidate {
             structure: cluster.structure.clone(),
             force_mask: cluster.force_mask.clone(),
             source_ids: cluster.source_ids.clone(),
             source_images: cluster.source_images.clone(),
-            atom_gamma: None,
+            atom_gamma: cut_out.gamma.clone(),
             keys: CandidateKeys {
                 gamma,
                 step: Some(step),
@@ -408,12 +429,16 @@ impl Recorder {
                 source: Some(self.source.clone()),
                 potential_hash: Some(self.potential_hash.clone()),
                 trigger: Some(trigger),
+                gamma_parent: checked.gamma_parent,
+                gamma_cluster: checked.gamma_cluster,
+                max_force_difference: checked.max_force_difference,
                 ..CandidateKeys::default()
             },
             labels: None,
         };
         let ids = self.store.add(std::slice::from_ref(&candidate))?;
         let id = ids[0];
+        self.novelty.insert(id, environment);
         let path = self.folder.join(files::EXTXYZ).join(format!("candidate-{id:06}.extxyz"));
         let mut text = Vec::new();
         let columns = [
@@ -425,7 +450,7 @@ impl Recorder {
         info.push(("center", extxyz::Value::Integer(cluster.center as i64)));
         extxyz::write(&mut text, &candidate.structure, &columns, &info)?;
         write_aside(&path, &text)?;
-        Ok(id)
+        Ok(Some(id))
     }
 
     fn result(&self, result: &SimulationResult) -> Result<(), Error> {
@@ -502,7 +527,9 @@ impl Run<'_, '_> {
             (Verdict::Extrapolating, Some((id, gamma))) => {
                 self.result.trigger_step.get_or_insert(poll.step);
                 self.result.atom_id = Some(id);
-                self.store(id, Some(gamma), poll.step, Trigger::Gamma, false)?;
+                for (center, gamma) in self.regions(id, gamma)? {
+                    self.store(center, Some(gamma), poll.step, Trigger::Gamma, false)?;
+                }
                 if self.config.mode == Mode::Stop {
                     return Ok(Some(Status::Uncertain));
                 }
@@ -543,6 +570,15 @@ impl Run<'_, '_> {
         self.store(id, gamma, step, Trigger::Crash, true)
     }
 
+    /// The centres of the regions to be cut out at an event, the worst atom first.
+    fn regions(&self, worst: i32, gamma: f64) -> Result<Vec<(i32, f64)>, Error> {
+        match (&self.extractor, self.config.regions_per_event) {
+            (None, _) => Ok(Vec::new()),
+            (_, 1) => Ok(vec![(worst, gamma)]),
+            (Some(extractor), limit) => Ok(self.simulation.worst_regions(extractor.radius(), limit)?),
+        }
+    }
+
     /// Cuts a region out and stores it. A region that makes no valid cell is a warning: the run's end says why it ended.
     fn store(
         &mut self,
@@ -561,21 +597,77 @@ impl Run<'_, '_> {
         } else {
             self.simulation.cut_out(center, extractor)
         };
-        let cluster = match cut {
-            Ok(cluster) => cluster,
+        let cut_out = match cut {
+            Ok(cut_out) => cut_out,
             Err(error @ (simulation::Error::Embedding(_) | simulation::Error::Elsewhere(_))) => {
                 self.result.warnings.push(format!("step {step}, atom {center}: {error}"));
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
         };
-        let recorder = &mut self.recorder;
-        let id = self.comm.on_root(|| match (recorder, &cluster) {
-            (Some(recorder), Some(cluster)) => recorder.candidate(cluster, gamma, step, trigger),
-            _ => Ok(0),
+        let (recorder, warnings) = (&mut self.recorder, &mut self.result.warnings);
+        let (simulation, config) = (&self.simulation, self.config);
+        let id = self.comm.on_root(|| {
+            let (Some(recorder), Some(mut cut_out)) = (recorder, cut_out) else { return Ok(None) };
+            if config.relax {
+                relax(&mut cut_out, simulation.script()).map_err(simulation::Error::from)?;
+            }
+            let cut_out = &cut_out;
+            let checked =
+                if config.verify { check(cut_out, simulation, step, warnings) } else { Verification::default() };
+            recorder.candidate(cut_out, checked, gamma, step, trigger)
         })?;
-        let id = self.comm.broadcast(0, id.unwrap_or(0).to_le_bytes().to_vec());
-        self.result.candidates.push(i64::from_le_bytes(id.try_into().expect("eight bytes")));
+        // -1 for a region whose like is stored already.
+        let id = id.flatten().unwrap_or(-1);
+        let id = self.comm.broadcast(0, id.to_le_bytes().to_vec());
+        let id = i64::from_le_bytes(id.try_into().expect("eight bytes"));
+        if id < 0 {
+            self.result.known += 1;
+        } else {
+            self.result.candidates.push(id);
+        }
         Ok(())
     }
+}
+
+/// γ and forces of the core in the cut-out against the parent; what should agree and does not is a warning.
+fn check(cut_out: &CutOut, simulation: &Simulation, step: i64, warnings: &mut Vec<String>) -> Verification {
+    // Rounding: the cut-out's atoms are added up in another order than the parent's.
+    const SAME: f64 = 1e-8;
+    let cluster = &cut_out.cluster;
+    let center = cluster.source_ids[cluster.center];
+    let mut warn = |text: String| warnings.push(format!("step {step}, atom {center}: {text}"));
+    let found = match verify(cut_out, simulation.script()) {
+        Ok(found) => found,
+        Err(error) => {
+            warn(format!("the cut-out could not be checked by the potential: {error}"));
+            return Verification::default();
+        }
+    };
+    let gamma_differs = match (found.gamma_parent, found.gamma_cluster) {
+        // NaN on either side is a difference.
+        (Some(parent), Some(here)) => (parent - here).abs().partial_cmp(&(SAME * parent.abs())) != Some(Order::Less),
+        _ => false,
+    };
+    let (buffer, cutoff) = (cluster.buffer, cluster.cutoff);
+    if !cluster.is_complete() {
+        let forces =
+            found.max_force_difference.map_or(String::new(), |d| format!(" and forces differ by up to {d:.1e} eV/Å"));
+        warn(format!(
+            "the buffer of {buffer} Å is thinner than the cutoff of {cutoff} Å, so that the core does not see all its \
+             neighbours{forces}; give `buffer = {cutoff}` in [embedding]"
+        ));
+    } else if gamma_differs {
+        warn(format!(
+            "γ of the centre is {:?} in the cut-out and {:?} in the parent, although the buffer is not thinner than the \
+             cutoff: do not use this candidate, and report this, please",
+            found.gamma_cluster, found.gamma_parent
+        ));
+    } else if buffer >= 2.0 * cutoff && found.max_force_difference.is_some_and(|d| d > SAME) {
+        warn(format!(
+            "forces in the core differ by {:?} eV/Å, although the buffer is twice the cutoff",
+            found.max_force_difference
+        ));
+    }
+    found
 }

@@ -5,9 +5,11 @@
 //! force is computed that one uninterrupted run would not compute. Between two chunks the atoms stand still and all
 //! arrays can be read in place.
 
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use ndarray::{ArrayView1, ArrayView2};
 use serde::Serialize;
 
 use crate::comm::Comm;
@@ -16,7 +18,7 @@ use crate::embedding::{Cluster, EmbeddingExtractor, Selected};
 use crate::frame::{Flaw, Frame};
 use crate::lammps::{self, Lammps, Severity};
 use crate::script::{Script, UnitFactors};
-use crate::structure::{AtomsView, Cell, Element, Structure};
+use crate::structure::{AtomsView, Cell, Element, Structure, Vec3};
 use crate::uncertainty::{GammaSummary, Thresholds, Verdict};
 
 /// What a simulation says after each chunk.
@@ -344,6 +346,48 @@ impl Simulation {
         &self.extra_plugins
     }
 
+    /// The atoms above the threshold with the largest γ, each farther than `separation` (Å) from those before it, at
+    /// most `limit`: (id, γ), worst first. γ that is not a number is the worst; of equal ones the lowest id comes first.
+    ///
+    /// # Errors
+    /// [`Error::Lammps`] if γ cannot be read.
+    ///
+    /// # MPI
+    /// Collective; the same answer on all ranks. What travels does not depend on the number of atoms.
+    pub fn worst_regions(&self, separation: f64, limit: usize) -> Result<Vec<(i32, f64)>, Error> {
+        let Some(values) = self.uncertainty.values(&self.lammps)? else { return Ok(Vec::new()) };
+        let atoms = self.lammps.atoms();
+        // A compact cell has few images to look at, however tilted it was.
+        let (cell, _) = self.lammps.cell().reduced();
+        let place = |index: usize| {
+            let row = atoms.positions.row(index);
+            cell.wrap([row[0], row[1], row[2]])
+        };
+        let grade = |index: usize| if values[index].is_finite() { values[index] } else { f64::INFINITY };
+        let mut left: Vec<usize> = (0..values.len()).filter(|&i| grade(i) > self.thresholds.high).collect();
+        let mut regions = Vec::new();
+        while regions.len() < limit {
+            let best = left
+                .iter()
+                .copied()
+                .max_by(|&a, &b| grade(a).total_cmp(&grade(b)).then(atoms.ids[b].cmp(&atoms.ids[a])));
+            let mut gamma = [best.map_or(f64::NEG_INFINITY, grade)];
+            let here = gamma[0];
+            self.comm.max(&mut gamma);
+            if gamma[0] == f64::NEG_INFINITY {
+                break;
+            }
+            let mine = best.filter(|_| here == gamma[0]);
+            let id = self.comm.min_i64(mine.map_or(i64::MAX, |i| i64::from(atoms.ids[i]))) as i32;
+            let owner = mine.filter(|&i| atoms.ids[i] == id);
+            let mut center = owner.map_or([0.0; 3], place);
+            self.comm.sum(&mut center);
+            left.retain(|&i| !cell.within(center, place(i), separation));
+            regions.push((id, gamma[0]));
+        }
+        Ok(regions)
+    }
+
     /// Cuts the neighbourhood of an atom out of the running simulation, as it is now.
     ///
     /// # Errors
@@ -352,8 +396,16 @@ impl Simulation {
     /// # MPI
     /// Collective. Each rank looks among its own atoms; only those inside the cut-out travel, to rank 0, which gets
     /// the cluster. The others get `None`.
-    pub fn cut_out(&self, center_id: i32, extractor: &EmbeddingExtractor) -> Result<Option<Cluster>, Error> {
-        cut_out(self.lammps.atoms(), &self.lammps.cell(), center_id, extractor, &self.elements, &self.comm)
+    pub fn cut_out(&self, center_id: i32, extractor: &EmbeddingExtractor) -> Result<Option<CutOut>, Error> {
+        let values = self.uncertainty.values(&self.lammps)?;
+        let known = Known {
+            gamma: values.as_ref().map(|v| v.view()),
+            // A Langevin thermostat adds its friction and noise to the forces of the potential.
+            forces: (!self.lammps.has_id("fix", "otf_bath")).then(|| self.lammps.forces()),
+            force_unit: self.units.energy,
+        };
+        let cell = self.lammps.cell();
+        cut_out(self.lammps.atoms(), &cell, center_id, &known, extractor, &self.elements, &self.comm)
     }
 
     /// [`Simulation::cut_out`] from the last valid frame instead of the present one.
@@ -367,21 +419,46 @@ impl Simulation {
         &self,
         center_id: i32,
         extractor: &EmbeddingExtractor,
-    ) -> Result<Option<Cluster>, Error> {
+    ) -> Result<Option<CutOut>, Error> {
         let cell = self.frame.cell().ok_or(Error::NoAtom(center_id))?;
-        cut_out(self.frame.atoms(), cell, center_id, extractor, &self.elements, &self.comm)
+        let gamma = self.frame.gamma();
+        let known = Known { gamma: (!gamma.is_empty()).then_some(gamma), forces: None, force_unit: self.units.energy };
+        cut_out(self.frame.atoms(), cell, center_id, &known, extractor, &self.elements, &self.comm)
     }
 }
+
+/// A cluster, and what its parent frame says of the same atoms.
+#[derive(Debug, Clone)]
+pub struct CutOut {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// γ of each atom in the parent; length n. `None` if the run is not watched.
+    pub gamma: Option<Vec<f64>>,
+    /// Force on each atom in the parent, eV/Å; length n. `None` where it is not known by itself: in the last valid frame,
+    /// and under a Langevin thermostat, which adds to it.
+    pub forces: Option<Vec<Vec3>>,
+}
+
+/// What is known of the atoms of this rank, in their order.
+struct Known<'a> {
+    gamma: Option<ArrayView1<'a, f64>>,
+    forces: Option<ArrayView2<'a, f64>>,
+    force_unit: f64,
+}
+
+/// What travels of one atom: id, type, image (3), offset (3), distance, γ, force (3). 32-bit integers fit exactly.
+type Numbers = [f64; 13];
 
 /// Finds the centre on whichever rank has it, selects on all ranks, and builds on rank 0.
 fn cut_out(
     atoms: AtomsView<'_>,
     cell: &Cell,
     center_id: i32,
+    known: &Known<'_>,
     extractor: &EmbeddingExtractor,
     elements: &[Element],
     comm: &Comm,
-) -> Result<Option<Cluster>, Error> {
+) -> Result<Option<CutOut>, Error> {
     let here = atoms.ids.iter().position(|&id| id == center_id);
     let mut center = [0.0; 4];
     if let Some(index) = here {
@@ -393,23 +470,42 @@ fn cut_out(
     if found != 1.0 {
         return Err(Error::NoAtom(center_id));
     }
+    comm.agree(extractor.check_cell(cell, atoms.ids.len()).map_err(Error::from))?;
     let selected = crate::embedding::select(atoms, cell, [x, y, z], extractor.region());
-    let numbers: Vec<f64> = selected.iter().flat_map(to_numbers).collect();
-    let gathered = comm.gather(&numbers);
+    let gathered = comm.gather(known.of(&selected, atoms).as_flattened());
     comm.on_root(|| {
-        let numbers = gathered.expect("gathered on the root");
-        let selected = numbers.as_chunks().0.iter().map(from_numbers).collect();
-        Ok(extractor.build(center_id, selected, elements)?)
+        let gathered = gathered.unwrap_or_default();
+        let numbers: &[Numbers] = gathered.as_chunks().0;
+        let (mut selected, mut gamma, mut forces) = (Vec::new(), HashMap::new(), HashMap::new());
+        for &[id, ty, i, j, k, x, y, z, distance, g, fx, fy, fz] in numbers {
+            let id = id as i32;
+            let image = [i as i32, j as i32, k as i32];
+            selected.push(Selected { id, ty: ty as i32, image, offset: [x, y, z], distance });
+            gamma.insert(id, g);
+            forces.insert(id, [fx, fy, fz]);
+        }
+        let cluster = extractor.build(center_id, selected, elements)?;
+        Ok(CutOut {
+            gamma: known.gamma.is_some().then(|| cluster.source_ids.iter().map(|id| gamma[id]).collect()),
+            forces: known.forces.is_some().then(|| cluster.source_ids.iter().map(|id| forces[id]).collect()),
+            cluster,
+        })
     })
 }
 
-/// A selected atom as numbers on their way to rank 0; integers of 32 bits fit exactly.
-fn to_numbers(s: &Selected) -> [f64; 9] {
-    let [i, j, k] = s.image.map(f64::from);
-    let [x, y, z] = s.offset;
-    [f64::from(s.id), f64::from(s.ty), i, j, k, x, y, z, s.distance]
-}
-
-fn from_numbers(&[id, ty, i, j, k, x, y, z, distance]: &[f64; 9]) -> Selected {
-    Selected { id: id as i32, ty: ty as i32, image: [i as i32, j as i32, k as i32], offset: [x, y, z], distance }
+impl Known<'_> {
+    fn of(&self, selected: &[Selected], atoms: AtomsView<'_>) -> Vec<Numbers> {
+        let wanted: HashSet<i32> = selected.iter().map(|s| s.id).collect();
+        let ids = atoms.ids.iter().enumerate();
+        let places: HashMap<i32, usize> = ids.filter(|(_, id)| wanted.contains(id)).map(|(at, &id)| (id, at)).collect();
+        let numbers = |s: &Selected| {
+            let at = places[&s.id];
+            let gamma = self.gamma.map_or(0.0, |g| g[at]);
+            let [fx, fy, fz] = self.forces.map_or([0.0; 3], |f| [0, 1, 2].map(|k| f[[at, k]] * self.force_unit));
+            let [i, j, k] = s.image.map(f64::from);
+            let [x, y, z] = s.offset;
+            [f64::from(s.id), f64::from(s.ty), i, j, k, x, y, z, s.distance, gamma, fx, fy, fz]
+        };
+        selected.iter().map(numbers).collect()
+    }
 }

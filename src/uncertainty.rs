@@ -84,8 +84,7 @@ impl Thresholds {
     /// What a largest γ means. NaN counts as above everything.
     #[must_use]
     pub fn verdict(&self, gamma: f64) -> Verdict {
-        // Negated, because a comparison with NaN is false.
-        if !(gamma <= self.high) {
+        if gamma > self.high || gamma.is_nan() {
             Verdict::Extrapolating
         } else if gamma > self.low {
             Verdict::Flagged

@@ -169,3 +169,53 @@ fn any_number_of_ranks_gives_the_same_event_and_the_same_cut_out() {
         first.as_ref().unwrap()["atom_id"]
     );
 }
+
+/// Hot from the start, so that several regions are above the threshold after a few steps; without a thermostat, whose
+/// forces would be added.
+const HOT: &str = "temperature = 6000\nensemble = \"nve\"\nsteps = 200\nsampling_interval = 10\nseed = 3\n";
+
+fn stored_by(more: &str, embedding: &str) -> Vec<lammps_otf::candidates::CandidateKeys> {
+    let folder = tempfile::tempdir().unwrap();
+    let config = al_config(folder.path(), &format!("{HOT}{more}"));
+    let changed = std::fs::read_to_string(&config).unwrap().replace("radius = 4.0", embedding);
+    std::fs::write(&config, changed).unwrap();
+    let output = lammps_otf().current_dir(&folder).arg("run").arg(&config).args(["-o", "out", "-q"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{}", text(&output));
+    assert_eq!(text(&output), "", "no warnings");
+    let store = lammps_otf::candidates::Store::open_existing(&folder.path().join("out/candidates.db")).unwrap();
+    store.ids(None).unwrap().into_iter().map(|id| store.get(id).unwrap().candidate.keys).collect()
+}
+
+#[test]
+fn a_buffer_of_one_cutoff_keeps_gamma_and_several_regions_are_cut_out() {
+    let regions = "regions_per_event = 3\nuncertainty_threshold = 3.0\nnovelty = 0.0\n";
+    let found = stored_by(regions, "radius = 4.0");
+    assert_eq!(found.len(), 3);
+    for keys in found {
+        let (parent, cluster) = (keys.gamma_parent.unwrap(), keys.gamma_cluster.unwrap());
+        println!("γ {parent:.6} and {cluster:.6}, forces within {:.1e} eV/Å", keys.max_force_difference.unwrap());
+        assert!(parent > 3.0 && (parent / cluster - 1.0).abs() < 1e-8, "{parent} {cluster}");
+    }
+}
+
+#[test]
+fn a_buffer_of_two_cutoffs_keeps_the_forces_too() {
+    let found = stored_by("", "radius = 2.0\nbuffer = 11.0\nmax_atoms = 1000");
+    let forces = found[0].max_force_difference.unwrap();
+    println!("forces within {forces:.1e} eV/Å");
+    assert!(forces < 1e-8, "{forces}");
+}
+
+#[test]
+fn a_buffer_thinner_than_the_cutoff_is_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = al_config(
+        folder.path(),
+        "temperature = 6000\nensemble = \"nve\"\nsteps = 200\nsampling_interval = 10\nseed = 3\n",
+    );
+    let with_buffer = std::fs::read_to_string(&config).unwrap() + "buffer = 3.0\n";
+    std::fs::write(&config, with_buffer).unwrap();
+    let output = lammps_otf().current_dir(&folder).arg("run").arg(&config).args(["-o", "out", "-q"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{}", text(&output));
+    assert!(text(&output).contains("thinner than the cutoff of 5.5"), "{}", text(&output));
+}

@@ -13,7 +13,7 @@
 //! | `error_log` | text | what the labelling program said when it failed |
 //!
 //! The energy and the stress of a cut-out are no bulk values, so the keys `energy_weight` and `stress_weight` are 0,
-//! and the [exports](export) pass that on in the form that each trainer knows.
+//! and the exports pass that on in the form that each trainer knows.
 //!
 //! # Durability and locking
 //! - Rollback journal, not WAL: one file beside the database while a change is made, none afterwards; readers need no

@@ -60,7 +60,8 @@ pub use validate::PairLimits;
 use crate::structure::{Cell, DegenerateCell, Element, Structure, StructureError, Vec3};
 use ndarray::{Array1, Array2};
 
-/// Offsets are compared with radii and box faces to this tolerance, Å: an atom within it counts as outside. A crystal
+/// Offsets are compared with radii and box faces to this tolerance, Å: an atom within it counts as outside (on the
+/// lower face of a cube: as inside, and on the upper one as outside). A crystal
 /// puts whole shells of atoms on a round radius; rounding (1e-12 Å in a cell of micrometres) must not let some of them
 /// in and leave others out, nor let the answer depend on the number of ranks.
 const EDGE: f64 = 1e-8;
@@ -328,7 +329,7 @@ impl EmbeddingExtractor {
     pub fn region(&self) -> Region {
         match self.shape {
             Shape::Sphere => Region::Sphere { radius: self.radius + self.buffer },
-            Shape::Cube => Region::Cube { half_edge: (self.smallest_edge() + CUBE_GROWTH) / 2.0 },
+            Shape::Cube => Region::Cube { half_edge: (self.smallest_edge() + CUBE_GROWTH) / 2.0 + 2.0 * EDGE },
         }
     }
 
@@ -378,7 +379,7 @@ impl EmbeddingExtractor {
         let reach = self.radius + self.buffer;
         let inside = |atom: &&Selected| match self.shape {
             Shape::Sphere => atom.distance < reach - EDGE,
-            Shape::Cube => largest(atom.offset) < self.smallest_edge() / 2.0 - EDGE,
+            Shape::Cube => shape::in_cube(atom.offset, self.smallest_edge()),
         };
         let found = atoms.iter().filter(inside).count();
         if found < 2 {

@@ -143,42 +143,48 @@ pub fn select(atoms: AtomsView<'_>, cell: &Cell, center: Vec3, region: Region) -
         "positions, ids and types have one row for each atom"
     );
     let search = Search::new(cell, region);
-    let mut found = Finder { atoms, cell, region, search: &search, selected: Vec::new(), broken: false };
-    // A direction in which even the farthest point of the cell is within reach rejects nothing, and a direction that
-    // does not repeat is not folded. Folding by a whole number of cells leaves such directions alone if it is 0.
+    let mut found = Finder { atoms, cell, region, search: &search, selected: Vec::new() };
+    // A direction that does not repeat is not folded: by a whole number of cells times 0.
     let fold = search.pbc.map(f64::from);
     let [u, v, w] = search.inverse;
     let width = search.width;
     let diagonal = u[1] == 0.0 && u[2] == 0.0 && v[0] == 0.0 && v[2] == 0.0 && w[0] == 0.0 && w[1] == 0.0;
+    // Whether even the nearest image is outside, along one vector. Most atoms are, along the first.
     let outside = |s: f64, k: usize| {
         let nearest = s - fold[k] * ((s + ROUND) - ROUND);
-        // NaN is not outside.
         nearest.abs() > width[k]
     };
+    // An atom at NaN is rejected by its other coordinates as a rule, so it is looked for in passing.
+    let mut finite = true;
     match atoms.positions.as_slice() {
         Some(rows) if diagonal => {
             for (i, x) in rows.as_chunks::<3>().0.iter().enumerate() {
                 let d = sub(*x, center);
-                if outside(d[0] * u[0], 0) || outside(d[1] * v[1], 1) || outside(d[2] * w[2], 2) {
-                    continue;
+                finite &= (d[0] + d[1] + d[2]).abs() <= f64::MAX;
+                if !(outside(d[0] * u[0], 0) || outside(d[1] * v[1], 1) || outside(d[2] * w[2], 2)) {
+                    found.examine(i, d);
                 }
-                found.examine(i, d);
             }
         }
         Some(rows) => {
             for (i, x) in rows.as_chunks::<3>().0.iter().enumerate() {
                 let d = sub(*x, center);
-                if outside(dot(u, d), 0) || outside(dot(v, d), 1) || outside(dot(w, d), 2) {
-                    continue;
+                finite &= (d[0] + d[1] + d[2]).abs() <= f64::MAX;
+                if !(outside(dot(u, d), 0) || outside(dot(v, d), 1) || outside(dot(w, d), 2)) {
+                    found.examine(i, d);
                 }
-                found.examine(i, d);
             }
         }
         None => {
             for (i, row) in atoms.positions.rows().into_iter().enumerate() {
-                found.examine(i, sub([row[0], row[1], row[2]], center));
+                let d = sub([row[0], row[1], row[2]], center);
+                finite &= (d[0] + d[1] + d[2]).abs() <= f64::MAX;
+                found.examine(i, d);
             }
         }
+    }
+    if !finite {
+        found.report_broken(center);
     }
     found.selected
 }
@@ -189,8 +195,6 @@ struct Finder<'a, 'v> {
     region: Region,
     search: &'a Search,
     selected: Vec<Selected>,
-    /// Whether an atom with coordinates that are not finite was seen.
-    broken: bool,
 }
 
 impl Finder<'_, '_> {
@@ -199,10 +203,6 @@ impl Finder<'_, '_> {
     fn examine(&mut self, index: usize, offset: Vec3) {
         let search = self.search;
         if !offset.iter().all(|x| x.is_finite()) {
-            if !self.broken {
-                self.broken = true;
-                self.push(index, [0; 3], offset);
-            }
             return;
         }
         let mut low = [0_i64; 3];
@@ -233,6 +233,16 @@ impl Finder<'_, '_> {
                     }
                 }
             }
+        }
+    }
+
+    /// Selects the first atom whose coordinates are not finite.
+    #[cold]
+    fn report_broken(&mut self, center: Vec3) {
+        let offsets = self.atoms.positions.rows().into_iter().map(|row| sub([row[0], row[1], row[2]], center));
+        let mut broken = offsets.enumerate().filter(|(_, d)| !d.iter().all(|x| x.is_finite()));
+        if let Some((index, offset)) = broken.next() {
+            self.push(index, [0; 3], offset);
         }
     }
 

@@ -2,8 +2,8 @@
 //! The new cell: a sphere with vacuum around it, or a cube without.
 use super::validate::{PairTable, boundary_limits, closest_pairs, squared_across};
 use super::{BOX_MARGIN, CUBE_GROWTH, EDGE, EmbeddingExtractor, Error, Selected, largest};
-use crate::structure::Element;
 use crate::structure::cell::{dot, sub};
+use crate::structure::{Element, Vec3};
 
 /// Steps in which a cell grows, Å.
 const STEP: f64 = 0.05;
@@ -39,9 +39,8 @@ impl EmbeddingExtractor {
     /// The cube, and the smallest distance in it.
     pub(super) fn cube(&self, atoms: &[Selected], elements: &[Element]) -> Result<(Shaped, f64), Error> {
         let start = self.smallest_edge();
-        let within = |edge: f64| -> Vec<Selected> {
-            atoms.iter().filter(|atom| largest(atom.offset) < edge / 2.0 - EDGE).copied().collect()
-        };
+        let within =
+            |edge: f64| -> Vec<Selected> { atoms.iter().filter(|atom| in_cube(atom.offset, edge)).copied().collect() };
         let (closest, smallest) = closest_pairs(&within(start + CUBE_GROWTH), elements, &self.limits)?;
         let limits = boundary_limits(&closest, smallest, self.boundary_scale, elements, &self.limits);
         // What the core needs lies within radius + buffer of the centre, so two such atoms are apart by what the cube
@@ -78,6 +77,13 @@ impl EmbeddingExtractor {
         };
         atoms.iter().map(|atom| atom.distance < self.radius - EDGE || sees(atom)).collect()
     }
+}
+
+/// Whether the cube holds an atom. Of two opposite faces the lower belongs to it, so that a crystal that fits the cube
+/// has each atom of its faces once.
+pub(super) fn in_cube(offset: Vec3, edge: f64) -> bool {
+    let half = edge / 2.0;
+    offset.iter().all(|&x| x >= -half - EDGE && x < half - EDGE)
 }
 
 /// Pairs of atoms that are too close across a face.

@@ -14,7 +14,7 @@ use std::path::Path;
 
 /// One of ASE's velocity units, Å (eV/u)^(1/2), in Å/ps: `1000 ase.units.fs` with the CODATA 2014 constants that ASE
 /// uses.
-pub const ASE_VELOCITY: f64 = 98.226_947_433_914_52;
+pub const ASE_VELOCITY: f64 = 98.226_947_884_640_64;
 
 /// A column to be written beside the standard ones.
 #[derive(Debug, Clone)]
@@ -82,7 +82,8 @@ impl ColumnData<'_> {
 
 /// Writes one frame that ASE, OVITO and quippy read. Numbers keep every bit.
 ///
-/// Velocities become `momenta` in ASE's units (with the standard atomic weights, as in ASE), ids a column `id` unless
+/// Velocities become `momenta` in ASE's units (with the standard atomic weights; ASE's may differ from them in the
+/// eighth digit, and so may the velocities that it computes), ids a column `id` unless
 /// they are 1 to n in order.
 ///
 /// # Errors

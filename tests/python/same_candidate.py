@@ -11,7 +11,8 @@ assert len(one) == len(two) == 1
 for a, b in zip(one, two):
     for key in a.key_value_pairs:
         x, y = a.key_value_pairs[key], b.key_value_pairs[key]
-        assert x == y if key != "gamma" else abs(x - y) < 1e-8 * abs(x), (key, x, y)
+        # Another order of summation; what comes from a step earlier than chaos agrees to rounding.
+        assert x == y if not isinstance(x, float) else abs(x - y) <= 1e-8 * max(1.0, abs(x)), (key, x, y)
     assert np.array_equal(a.numbers, b.numbers)
     assert np.abs(a.positions - b.positions).max() < 1e-8, np.abs(a.positions - b.positions).max()
     assert np.abs(a.cell - b.cell).max() < 1e-8

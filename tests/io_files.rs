@@ -1,0 +1,434 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Structure files: what is written is read again, by us and by the real ASE; what is broken is refused with its line.
+mod crystals;
+
+use crystals::{Random, fcc, rattle, run_python, structure};
+use lammps_otf::io::extxyz::{self, Column, ColumnData, Value};
+use lammps_otf::io::{self, Error, Frame, lammps_data, lammps_dump};
+use lammps_otf::structure::{Cell, Element, Structure, StructureError};
+use ndarray::Array2;
+use std::path::Path;
+
+fn al_cu() -> Structure {
+    let mut random = Random(3);
+    let cell = Cell::from_lammps([-1.5, 0.25, 3.0], [7.0, 9.0, 12.0], [1.0 / 3.0, -2.0, 0.7], [true, true, false]);
+    let atoms: Vec<_> =
+        (0..20).map(|i| (1 + i % 2, cell.cartesian(std::array::from_fn(|_| random.between(-0.3, 1.2))))).collect();
+    let mut structure = structure(cell, &[Element::Al, Element::Cu], &atoms);
+    structure.ids.mapv_inplace(|id| 1000 - 7 * id);
+    structure.velocities = Some(Array2::from_shape_fn((20, 3), |_| random.normal(3.0)));
+    structure
+}
+
+fn xyz(text: &str) -> Result<Structure, Error> {
+    extxyz::read(text.as_bytes(), Path::new("t.extxyz"), None, Frame::Last)
+}
+
+fn data(text: &str) -> Result<Structure, Error> {
+    lammps_data::read(text.as_bytes(), Path::new("t.data"), None)
+}
+
+fn dump(text: &str, frame: Frame) -> Result<Structure, Error> {
+    lammps_dump::read(text.as_bytes(), Path::new("t.dump"), None, frame)
+}
+
+fn line_of(result: Result<Structure, Error>) -> (u64, String) {
+    match result.unwrap_err() {
+        Error::Parse { line, message, .. } => (line, message),
+        other => panic!("not an error of a line: {other}"),
+    }
+}
+
+fn extxyz_text(structure: &Structure) -> String {
+    let mut out = Vec::new();
+    extxyz::write(&mut out, structure, &[], &[]).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+/// Equal, but for velocities: those go through masses and units and lose a bit or two.
+fn assert_same(a: &Structure, b: &Structure) {
+    let mut b = b.clone();
+    if let (Some(va), Some(vb)) = (&a.velocities, &b.velocities) {
+        assert!(va.iter().zip(vb).all(|(x, y)| (x - y).abs() <= 1e-15 * x.abs().max(y.abs()) * 4.0));
+        b.velocities = a.velocities.clone();
+    }
+    assert_eq!(*a, b);
+}
+
+#[test]
+fn extxyz_comes_back_bit_by_bit() {
+    let structure = al_cu();
+    assert_same(&structure, &xyz(&extxyz_text(&structure)).unwrap());
+}
+
+#[test]
+fn lammps_data_comes_back_bit_by_bit() {
+    let mut structure = al_cu();
+    let mut out = Vec::new();
+    lammps_data::write(&structure, &mut out).unwrap();
+    // A data file does not say what repeats; and it holds bounds, not edges: the edge may lose its last bit.
+    structure.cell.pbc = [true; 3];
+    let back = data(std::str::from_utf8(&out).unwrap()).unwrap();
+    for k in 0..3 {
+        assert!((back.cell.vectors[k][k] - structure.cell.vectors[k][k]).abs() < 4e-15);
+    }
+    structure.cell.vectors = back.cell.vectors;
+    assert_eq!(back, structure);
+}
+
+#[test]
+fn a_general_cell_is_rotated_for_lammps() {
+    let mut general = al_cu();
+    general.cell =
+        Cell { origin: [0.0; 3], vectors: [[0.0, 7.0, 1.0], [1.0, 0.5, 8.0], [9.0, 0.0, 1.0]], pbc: [true; 3] };
+    assert!(general.cell.signed_volume() > 0.0);
+    let mut out = Vec::new();
+    lammps_data::write(&general, &mut out).unwrap();
+    let back = data(std::str::from_utf8(&out).unwrap()).unwrap();
+    for i in 0..general.len() {
+        let (s, t) = (general.cell.fractional(general.position(i)), back.cell.fractional(back.position(i)));
+        assert!((0..3).all(|k| (s[k] - t[k]).abs() < 1e-13));
+    }
+    general.cell.vectors.swap(0, 1);
+    assert!(matches!(lammps_data::write(&general, &mut out), Err(Error::Frame(_))));
+}
+
+#[test]
+fn the_real_ase_reads_what_we_write_and_we_read_what_it_writes() {
+    let structure = al_cu();
+    let n = structure.len();
+    let mask: Vec<f64> = (0..n).map(|i| f64::from(u8::from(i < 5))).collect();
+    let source: Vec<i32> = (0..n as i32).map(|i| 3 * i + 1).collect();
+    let forces = Array2::from_shape_fn((n, 3), |(i, k)| i as f64 / 7.0 - k as f64);
+    let images: Vec<[i32; 3]> = (0..n as i32).map(|i| [i, -i, 0]).collect();
+    let columns = [
+        Column::real("force_mask", &mask),
+        Column::integer("source_id", &source),
+        Column { name: "forces", data: ColumnData::RealRows(forces.view()) },
+        Column { name: "source_image", data: ColumnData::IntegerTriples(&images) },
+    ];
+    let info = [
+        ("gamma", Value::Real(12.25)),
+        ("step", Value::Integer(-3)),
+        ("stopped", Value::Bool(true)),
+        ("note", Value::Text("a \"b\" = c\\d, é".to_owned())),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let (ours, theirs, theirs_data) =
+        (folder.path().join("ours.extxyz"), folder.path().join("theirs.extxyz"), folder.path().join("theirs.data"));
+    extxyz::write(&mut std::fs::File::create(&ours).unwrap(), &structure, &columns, &info).unwrap();
+    let said = run_python(
+        r#"
+import sys
+import numpy as np
+from ase.io import read, write
+from ase import units
+a = read(sys.argv[1])
+print(repr(a.cell.array.ravel().tolist()), a.pbc.tolist(), a.get_chemical_formula())
+print(a.arrays["force_mask"].sum(), a.arrays["source_id"].tolist()[:3], a.arrays["source_image"].tolist()[2])
+print(a.info["gamma"], a.info["step"], a.info["stopped"], a.info["note"])
+print(repr(a.positions[3].tolist()), repr((a.get_velocities()[3] * 1000 * units.fs).tolist()))
+print(repr(a.get_forces()[4].tolist()))
+write(sys.argv[2], [a, a])
+b = a.copy(); b.cell[2] = 0, 0, 0; b.pbc = [True, True, False]; b.rattle(0.0)
+write(sys.argv[2] + ".slab.extxyz", b)
+a.pbc = True
+write(sys.argv[3], a, format="lammps-data", masses=True, velocities=True, units="metal")
+"#,
+        &[&ours, &theirs, &theirs_data],
+    );
+    let lines: Vec<&str> = said.lines().collect();
+    let cell: Vec<f64> = structure.cell.vectors.iter().flatten().copied().collect();
+    assert_eq!(lines[0], format!("{cell:?} [True, True, False] Al10Cu10"));
+    assert_eq!(lines[1], "5.0 [1, 4, 7] [2, -2, 0]");
+    assert_eq!(lines[2], "12.25 -3 True a \"b\" = c\\d, é");
+    let position: Vec<f64> = structure.position(3).to_vec();
+    assert!(lines[3].starts_with(&format!("{position:?}")), "{}", lines[3]);
+    let velocity: Vec<f64> = lines[3].rsplit_once('[').unwrap().1[..]
+        .trim_end_matches(']')
+        .split(", ")
+        .map(|x| x.parse().unwrap())
+        .collect();
+    for (k, v) in velocity.iter().enumerate() {
+        let ours = structure.velocities.as_ref().unwrap()[[3, k]];
+        // ASE's atomic weights are IUPAC's of another year than ours.
+        assert!((v / ours - 1.0).abs() < 1e-7, "{v} {ours}");
+    }
+    assert_eq!(lines[4], format!("{:?}", forces.row(4).to_vec()));
+
+    // ASE writes 8 decimals.
+    let back = io::read(&theirs, None).unwrap();
+    assert_eq!((&back.ids, &back.types, back.cell.pbc), (&structure.ids, &structure.types, structure.cell.pbc));
+    assert!(back.positions.iter().zip(&structure.positions).all(|(a, b)| (a - b).abs() < 1e-7));
+    let (a, b) = (back.velocities.unwrap(), structure.velocities.as_ref().unwrap());
+    assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6));
+    let slab = io::read(folder.path().join("theirs.extxyz.slab.extxyz"), None).unwrap();
+    assert!(slab.cell.volume() > 0.0 && !slab.cell.pbc[2]);
+    let from_data = io::read(&theirs_data, None).unwrap();
+    assert_eq!(from_data.elements, [Element::Al, Element::Cu]);
+    assert_eq!(from_data.len(), 20);
+    assert!(from_data.velocities.is_some());
+}
+
+#[test]
+fn extxyz_dialects() {
+    let text = "2\nLattice=\"4 0 0 0 4 0 0 0 4\" properties=id:I:1:species:S:1:pos:R:3:velo:R:3 flag Origin='1 2 3'\n\
+                7 al 0 0 0 1e-3 0 0\n9 Cu 1 1 1 0 0 0\n";
+    let structure = xyz(text).unwrap();
+    assert_eq!(structure.ids.to_vec(), [7, 9]);
+    assert_eq!(structure.cell.pbc, [true; 3]);
+    assert_eq!(structure.cell.origin, [1.0, 2.0, 3.0]);
+    assert_eq!(structure.velocities.unwrap()[[0, 0]], 1.0);
+    let plain = "1\nLattice=\"4 0 0 0 4 0 0 0 4\" pbc=[T, F, T]\nAl 0 0 0\n";
+    assert_eq!(xyz(plain).unwrap().cell.pbc, [true, false, true]);
+    let numbers = "1\nLattice={4 0 0 0 4 0 0 0 4} Properties=Z:I:1:pos:R:3\n13 0 0 0\n";
+    assert_eq!(xyz(numbers).unwrap().element(0), Element::Al);
+    let old = xyz("1\nan old comment\nAl 0 0 0\n");
+    assert!(line_of(old).1.contains("no Lattice"));
+    let hint = [Element::Cu, Element::Al];
+    let hinted = extxyz::read(plain.as_bytes(), Path::new("t"), Some(&hint), Frame::First).unwrap();
+    assert_eq!(hinted.types.to_vec(), [2]);
+    let wrong = extxyz::read(plain.as_bytes(), Path::new("t"), Some(&hint[..1]), Frame::First);
+    assert_eq!(line_of(wrong).0, 3);
+}
+
+#[test]
+fn frames_are_chosen() {
+    let frame = |x: usize| format!("1\nLattice=\"4 0 0 0 4 0 0 0 4\"\nAl {x} 0 0\n");
+    let text: String = (0..4).map(frame).collect();
+    let pick = |frame| extxyz::read(text.as_bytes(), Path::new("t"), None, frame).map(|s| s.positions[[0, 0]]);
+    assert_eq!(pick(Frame::First).unwrap(), 0.0);
+    assert_eq!(pick(Frame::Last).unwrap(), 3.0);
+    assert_eq!(pick(Frame::Nth(2)).unwrap(), 2.0);
+    assert!(matches!(pick(Frame::Nth(4)), Err(Error::NoFrame { found: 4, wanted: 4, .. })));
+}
+
+#[test]
+fn broken_extxyz_is_refused_with_its_line() {
+    let head = "2\nLattice=\"4 0 0 0 4 0 0 0 4\" Properties=species:S:1:pos:R:3:id:I:1\n";
+    let cases = [
+        ("Al 0 0 0 1\n", 3, "ends after 1 of 2"),
+        ("Al 0 0 0 1\nAl 0 nan 0 2\n", 4, "not a finite number"),
+        ("Al 0 0 0 1\nAl 0 inf 0 2\n", 4, "not a finite number"),
+        ("Al 0 0 0 1\nAl 0 x 0 2\n", 4, "should be a number"),
+        ("Al 0 0 0 1\nAl 1 1 1 1\n", 4, "used in line 3"),
+        ("Al 0 0 0 0\nAl 1 1 1 1\n", 3, "not positive"),
+        ("Al 0 0 0 1\nXx 1 1 1 2\n", 4, "not a chemical element"),
+        ("Al 0 0 0 1\nAl 1 1 1\n", 4, "columns"),
+        ("Al 0 0 0 1\nAl 1 1 1 99999999999\n", 4, "within range"),
+    ];
+    for (rows, line, message) in cases {
+        let (found, text) = line_of(xyz(&format!("{head}{rows}")));
+        assert!(found == line && text.contains(message), "{rows}: line {found}: {text}");
+    }
+    assert_eq!(line_of(xyz("")).0, 0);
+    assert_eq!(line_of(xyz("99999999999999\nx\n")).0, 2);
+    assert_eq!(line_of(xyz("-3\nx\n")).0, 1);
+    assert!(matches!(xyz("1\nLattice=\"4 0 0 8 0 0 0 0 4\"\nAl 0 0 0\n"), Err(Error::Cell { line: 2, .. })));
+}
+
+const DATA: &str = "title with 5 atoms
+
+3 atoms
+2 atom types
+0 4 xlo xhi
+0 5 ylo yhi
+0 6 zlo zhi
+0.5 -0.25 1 xy xz yz
+
+Masses
+
+1 26.98 # Al
+2 63.55
+
+Atoms # atomic
+
+3 1 0 0 0 1 -1 0
+1 2 1.5 1 1 0 0 0
+2 1 2 2 2 0 0 0
+
+Velocities
+
+1 1 2 3
+2 4 5 6
+3 7 8 9
+";
+
+#[test]
+fn lammps_data_dialects() {
+    let structure = data(DATA).unwrap();
+    assert_eq!(structure.ids.to_vec(), [3, 1, 2]);
+    assert_eq!(structure.elements, [Element::Al, Element::Cu]);
+    assert_eq!(structure.cell.vectors, [[4.0, 0.0, 0.0], [0.5, 5.0, 0.0], [-0.25, 1.0, 6.0]]);
+    assert_eq!(structure.velocities.unwrap().row(0).to_vec(), [7.0, 8.0, 9.0]);
+
+    let charge = DATA
+        .replace("# atomic", "# charge")
+        .replace(" 1 0 0 0 1", " 1 -0.5 0 0 0 1")
+        .replace("1 2 1.5", "1 2 0 1.5")
+        .replace("2 1 2 2", "2 1 0 2 2");
+    assert_eq!(data(&charge).unwrap().position(1), [1.5, 1.0, 1.0]);
+    // The same without saying so: nine columns.
+    assert_eq!(data(&charge.replace("# charge", "")).unwrap().position(1), [1.5, 1.0, 1.0]);
+
+    let labels = DATA.replace("Masses", "Atom Type Labels\n\n1 Ni\n2 Co\n\nMasses").replace("3 1 0 0", "3 Ni 0 0");
+    assert_eq!(data(&labels).unwrap().elements, [Element::Ni, Element::Co]);
+
+    let general = DATA.replace(
+        "0 4 xlo xhi\n0 5 ylo yhi\n0 6 zlo zhi\n0.5 -0.25 1 xy xz yz",
+        "0 4 0 avec\n-5 0 0 bvec\n0 0 6 cvec\n1 2 3 abc origin",
+    );
+    assert_eq!(data(&general).unwrap().cell.vectors[1], [-5.0, 0.0, 0.0]);
+    assert_eq!(data(&general).unwrap().cell.origin, [1.0, 2.0, 3.0]);
+
+    let hint = [Element::Mg, Element::Zn];
+    let hinted = lammps_data::read(DATA.as_bytes(), Path::new("t"), Some(&hint)).unwrap();
+    assert_eq!(hinted.elements, hint);
+    let short = lammps_data::read(DATA.as_bytes(), Path::new("t"), Some(&hint[..1])).unwrap_err();
+    assert!(short.to_string().contains("2 atom types, but 1 element"), "{short}");
+}
+
+#[test]
+fn broken_lammps_data_is_refused_with_its_line() {
+    let swap = |from: &str, to: &str| line_of(data(&DATA.replace(from, to)));
+    let expect = |(line, text): (u64, String), wanted: u64, message: &str| {
+        assert!(line == wanted && text.contains(message), "line {line}: {text}");
+    };
+    expect(swap("3 atoms\n", "4 atoms\n"), 25, "3 of 4 atoms");
+    expect(swap("3 atoms\n", "2 atoms\n"), 19, "more atoms than the 2");
+    expect(swap("3 atoms\n", "1e3 atoms\n"), 3, "whole number");
+    expect(swap("1.5 1 1", "nan 1 1"), 18, "not a finite number");
+    expect(swap("1 2 1.5", "3 2 1.5"), 18, "used in line 17");
+    expect(swap("1 2 1.5", "1 7 1.5"), 18, "type 7");
+    expect(swap("# atomic", "# full"), 15, "\"full\"");
+    expect(swap("2 4 5 6\n", ""), 24, "atom 2 has no velocity");
+    expect(swap("2 4 5 6", "8 4 5 6"), 24, "atom 8");
+    expect(swap("0 4 xlo xhi", "4 0 xlo xhi"), 5, "upper bound");
+    expect(swap("0 4 xlo xhi\n", ""), 24, "xlo xhi");
+    expect(swap("Velocities", "Velocitees"), 21, "not a section");
+    expect(line_of(data("")), 0, "empty");
+    let error = data(&DATA.replace("63.55", "17.5")).unwrap_err();
+    assert!(error.to_string().contains("atom type 2") && error.to_string().contains("give the elements"), "{error}");
+    let huge = data("t\n999999999999 atoms\n99999999999 atom types\n").unwrap_err();
+    assert!(huge.to_string().contains("line 3"), "{huge}");
+}
+
+const DUMP: &str = "ITEM: UNITS
+metal
+ITEM: TIME
+0
+ITEM: TIMESTEP
+0
+ITEM: NUMBER OF ATOMS
+2
+ITEM: BOX BOUNDS pp ff pp
+0 4
+0 5
+0 6
+ITEM: ATOMS id type element x y z vx vy vz
+5 2 Cu 1 1 1 0 0 1
+4 1 Al 2 2 2 0 0 2
+ITEM: TIME
+1
+ITEM: TIMESTEP
+10
+ITEM: NUMBER OF ATOMS
+2
+ITEM: BOX BOUNDS xy xz yz pp ff pp
+-0.5 5 1
+0 6 -0.5
+0 6 1
+ITEM: ATOMS id type element xs ys zs
+4 1 Al 0.5 0 0
+5 2 Cu 0 0 0.5
+";
+
+#[test]
+fn dumps_are_read() {
+    let first = dump(DUMP, Frame::First).unwrap();
+    assert_eq!((first.ids.to_vec(), first.types.to_vec()), (vec![5, 4], vec![2, 1]));
+    assert_eq!(first.elements, [Element::Al, Element::Cu]);
+    assert_eq!(first.cell.pbc, [true, false, true]);
+    assert_eq!(first.velocities.unwrap()[[1, 2]], 2.0);
+    let last = dump(DUMP, Frame::Last).unwrap();
+    assert_eq!(last.cell, dump(DUMP, Frame::Nth(1)).unwrap().cell);
+    // xlo_bound = xlo + min(0, xy, xz, xy + xz) and so on.
+    assert_eq!(last.cell.origin, [0.0, 0.0, 0.0]);
+    assert_eq!(last.cell.vectors, [[4.0 - 0.0, 0.0, 0.0], [1.0, 5.0, 0.0], [-0.5, 1.0, 6.0]]);
+    assert_eq!(last.position(0), [2.0, 0.0, 0.0]);
+    let real = dump(&DUMP.replace("metal", "real"), Frame::First).unwrap();
+    assert_eq!(real.velocities.unwrap()[[1, 2]], 2000.0);
+    assert!(matches!(dump(DUMP, Frame::Nth(2)), Err(Error::NoFrame { found: 2, .. })));
+    let typed = DUMP.replace(" element", "").replace(" Al", "").replace(" Cu", "");
+    assert!(matches!(dump(&typed, Frame::Last), Err(Error::Elements { .. })));
+    let hint = [Element::Ni, Element::Co];
+    let named = lammps_dump::read(typed.as_bytes(), Path::new("t"), Some(&hint), Frame::Last).unwrap();
+    assert_eq!(named.element(0), Element::Ni);
+}
+
+#[test]
+fn broken_dumps_are_refused_with_their_line() {
+    let swap = |from: &str, to: &str| line_of(dump(&DUMP.replace(from, to), Frame::Last));
+    assert_eq!(swap("5 2 Cu 0 0 0.5\n", "").0, 27);
+    assert_eq!(swap("5 2 Cu 0 0 0.5", "5 2 Cu 0 0 nan").0, 28);
+    assert_eq!(swap("5 2 Cu 0 0 0.5", "4 2 Cu 0 0 1").0, 28);
+    assert_eq!(swap("xs ys zs", "a b c").0, 26);
+    assert_eq!(swap("metal", "lj").0, 2);
+    assert_eq!(swap("0 6 1\n", "0 6 x\n").0, 22);
+    assert_eq!(line_of(dump("hello\n", Frame::Last)).0, 1);
+    assert_eq!(line_of(dump("", Frame::Last)).0, 0);
+}
+
+#[test]
+fn the_format_is_told_from_name_or_content() {
+    use io::Format::{ExtXyz, LammpsData, LammpsDump};
+    let tell = |name: &str, text: &str| io::detect(Path::new(name), text.as_bytes());
+    assert_eq!(tell("a.xyz", ""), Some(ExtXyz));
+    assert_eq!(tell("x/data.al", ""), Some(LammpsData));
+    assert_eq!(tell("a.lmp", "ITEM: TIMESTEP\n"), Some(LammpsDump));
+    assert_eq!(tell("noname", DATA), Some(LammpsData));
+    assert_eq!(tell("noname", DUMP), Some(LammpsDump));
+    assert_eq!(tell("noname", "1\nLattice=\"\"\n"), Some(ExtXyz));
+    assert_eq!(tell("noname", "hello"), None);
+    let missing = io::read("there/is/no.data", None).unwrap_err();
+    assert!(missing.to_string().contains("there/is/no.data"), "{missing}");
+}
+
+#[test]
+fn validation_names_what_is_wrong() {
+    let good = fcc(Element::Al, 4.05, 3);
+    good.validate(0.5).unwrap();
+    let closest = good.closest_pair().unwrap();
+    assert!((closest.distance - 4.05 / 2.0_f64.sqrt()).abs() < 1e-12);
+    let broken = |change: &dyn Fn(&mut Structure)| {
+        let mut structure = good.clone();
+        change(&mut structure);
+        structure.validate(0.5).unwrap_err()
+    };
+    assert!(matches!(broken(&|s| s.ids[3] = 1), StructureError::Id { id: 1 }));
+    assert!(matches!(broken(&|s| s.types[3] = 2), StructureError::Type { id: 4, ty: 2, types: 1 }));
+    assert!(matches!(broken(&|s| s.positions[[5, 2]] = f64::NAN), StructureError::NotFinite { id: 6, .. }));
+    assert!(matches!(broken(&|s| s.velocities = Some(Array2::zeros((3, 3)))), StructureError::Shape { found: 3, .. }));
+    // Through the boundary: the last atom next to the image of the first.
+    let overlap = broken(&|s| s.positions.row_mut(107).assign(&ndarray::arr1(&[12.0, 12.1, -0.1])));
+    assert!(matches!(overlap, StructureError::Overlap { .. }), "{overlap}");
+    // Coincident atoms, many of them: a k-d tree must not mind.
+    let mut same = fcc(Element::Al, 4.05, 8);
+    same.positions.fill(1.0);
+    assert_eq!(same.closest_pair().unwrap().distance, 0.0);
+    let one = structure(Cell::orthorhombic([4.0, 5.0, 6.0], [false, true, true]), &[Element::Al], &[(1, [0.0; 3])]);
+    assert_eq!(one.closest_pair().unwrap().distance, 5.0);
+    let alone = structure(Cell::orthorhombic([4.0; 3], [false; 3]), &[Element::Al], &[(1, [0.0; 3])]);
+    assert_eq!(alone.closest_pair(), None);
+}
+
+#[test]
+fn a_rattled_crystal_in_a_big_vacuum_keeps_its_closest_pair() {
+    let mut crystal = fcc(Element::Al, 4.05, 6);
+    rattle(&mut crystal, 0.1, 5);
+    crystal.cell.pbc = [false; 3];
+    let inside = crystal.closest_pair().unwrap();
+    crystal.cell = Cell::orthorhombic([5000.0; 3], [true; 3]);
+    let outside = crystal.closest_pair().unwrap();
+    assert!((inside.distance - outside.distance).abs() < 1e-11);
+}

@@ -20,7 +20,8 @@
 //!   write permission and no shared memory, so it works on network file systems whose locks work (NFSv4, Lustre with
 //!   `flock`). A database that somebody has switched to WAL is left as it is.
 //! - `synchronous = EXTRA`: when [`Store::add`] returns, the candidate has been written to the disk together with the
-//!   folder's entry, and survives `kill -9` and power loss.
+//!   folder's entry, and survives `kill -9` and power loss. A change costs about five `fsync`s (5 to 50 ms on a disk),
+//!   however many candidates [`Store::add`] is given at once.
 //! - Whoever changes an existing row holds a write transaction *and* ASE's lock file (`candidates.db.lock`); see
 //!   `lock.rs` for why both are needed. Adding rows needs the transaction only, so a run never waits for a worker.
 //!   A lock file whose owner was killed is removed at once if it was a lammps-otf process, and after
@@ -43,6 +44,7 @@
 mod ase_db;
 mod blob;
 mod error;
+pub mod export;
 mod keys;
 mod lock;
 mod status;

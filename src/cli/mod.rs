@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The command line: each command in a file of its own.
 
+mod candidates;
 mod extract;
 mod run;
 
@@ -53,6 +54,8 @@ enum Command {
     Run(run::RunArguments),
     /// Cut the neighbourhood of an atom out of a structure file
     Extract(extract::ExtractArgs),
+    /// Look at the candidates of a run, export them for training, change their status
+    Candidates(candidates::CandidatesArgs),
 }
 
 /// Runs the command that the process was started with.
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
             run::run(&arguments, &session.world()).into()
         }
         Command::Extract(arguments) => finish(extract::run(&arguments)),
+        Command::Candidates(arguments) => finish(candidates::run(&arguments)),
     }
 }
 

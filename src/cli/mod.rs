@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The command line: each command in a file of its own.
 
+mod analyze_log;
 mod extract;
 mod run;
 
@@ -53,6 +54,8 @@ enum Command {
     Run(run::RunArguments),
     /// Cut the neighbourhood of an atom out of a structure file
     Extract(extract::ExtractArgs),
+    /// Find the first step above a threshold in the log of plain `lmp`
+    AnalyzeLog(analyze_log::AnalyzeLogArgs),
 }
 
 /// Runs the command that the process was started with.
@@ -68,6 +71,13 @@ pub fn main() -> ExitCode {
             run::run(&arguments, &session.world()).into()
         }
         Command::Extract(arguments) => finish(extract::run(&arguments)),
+        Command::AnalyzeLog(arguments) => match analyze_log::run(&arguments) {
+            Ok(exit) => exit.into(),
+            Err(error) => {
+                complain(&error);
+                error.exit().into()
+            }
+        },
     }
 }
 

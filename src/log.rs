@@ -225,7 +225,7 @@ impl UncertaintyChecker {
             }
             // Negated, because a comparison with a NaN threshold is false, and what is not known to be below is above;
             // and infinity is above an infinite threshold, too.
-            if result.trigger_line.is_none() && (gamma.is_infinite() || !(gamma <= self.threshold)) {
+            if result.trigger_line.is_none() && (gamma > self.threshold || !gamma.is_finite()) {
                 (result.trigger_step, result.trigger_line) = (Some(sample.step), Some(sample.line));
             }
             result.steps_read += 1;

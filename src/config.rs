@@ -164,6 +164,9 @@ pub struct Potential {
     pub file: Option<PathBuf>,
     /// The active set, `.asi`; the same name as `file` if absent.
     pub active_set: Option<PathBuf>,
+    /// Which evaluator of ML-PACE potentials to use; both read the same files and give the same numbers.
+    #[serde(default)]
+    pub engine: Engine,
     /// Arguments of `pair_style` for any other potential, e.g. `"eam/fs"`.
     pub pair_style: Option<String>,
     /// Arguments of `pair_coeff`, e.g. `["* * Al_mm.eam.fs Al"]`.
@@ -171,6 +174,17 @@ pub struct Potential {
     pub pair_coeff: Vec<String>,
     /// Cutoff in Å, for the checks of the cut-out. Read from the file for ML-PACE, else from LAMMPS, if absent.
     pub cutoff: Option<f64>,
+}
+
+/// The evaluators of ML-PACE potentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Engine {
+    /// ML-PACE's own: `pace`, `pace/extrapolation`.
+    #[default]
+    MlPace,
+    /// The one of this project, several times as fast: `pace/opt`, `pace/extrapolation/opt`.
+    Opt,
 }
 
 /// A value, or a linear change over the run.

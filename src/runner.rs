@@ -4,6 +4,7 @@
 use std::cmp::Ordering as Order;
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -171,7 +172,7 @@ impl<'o> LammpsRunner<'o> {
         Self { comm: comm.clone(), output: output.into(), observer: None, interrupt: Arc::default() }
     }
 
-    /// Calls `observer` after each poll.
+    /// Calls `observer` after each poll. A panic in it ends the run on all ranks.
     #[must_use]
     pub fn observe(mut self, observer: impl FnMut(&Poll) + 'o) -> Self {
         self.observer = Some(Box::new(observer));
@@ -519,9 +520,11 @@ impl Run<'_, '_> {
         if let Some(gamma) = &poll.gamma {
             self.result.gamma_max = Some(self.result.gamma_max.map_or(gamma.max, |g| g.max(gamma.max)));
         }
-        if let Some(observer) = &mut self.observer {
-            observer(poll);
-        }
+        let seen = match &mut self.observer {
+            Some(observer) => catch_unwind(AssertUnwindSafe(|| observer(poll))),
+            None => Ok(()),
+        };
+        self.observed(seen)?;
         let worst = poll.gamma.as_ref().map(|g| (g.worst_id, g.max));
         match (poll.verdict, worst) {
             (Verdict::Extrapolating, Some((id, gamma))) => {
@@ -547,6 +550,21 @@ impl Run<'_, '_> {
         let over = self.config.wall_time.is_some_and(|limit| started.elapsed().as_secs_f64() > limit);
         let stop = self.comm.any(over || self.interrupt.load(Ordering::Relaxed));
         Ok(stop.then_some(Status::Interrupted))
+    }
+
+    /// Lets a panic of one rank's observer end the run on all ranks, instead of leaving the others in a communication that
+    /// never comes.
+    fn observed(&self, seen: std::thread::Result<()>) -> Result<(), Error> {
+        let rank = if seen.is_err() { self.comm.rank() as i64 } else { i64::MAX };
+        let first = self.comm.min_i64(rank);
+        if let Err(panic) = seen {
+            resume_unwind(panic);
+        }
+        if first == i64::MAX {
+            return Ok(());
+        }
+        let message = "its observer panicked".to_owned();
+        Err(Elsewhere { rank: first as usize, message }.into())
     }
 
     /// Stores the region of the last valid frame that is to blame: around its worst γ, else around its fastest atom.

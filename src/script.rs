@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::config::{Barostat, Ensemble, InferenceConfig, Ramp, Thermostat, Uncertainty, Units, Velocities};
+use crate::config::{Barostat, Engine, Ensemble, InferenceConfig, Ramp, Thermostat, Uncertainty, Units, Velocities};
 use crate::lammps::{self, PACE_EXTRAPOLATION, quote_path};
 use crate::structure::Structure;
 
@@ -134,7 +134,9 @@ impl Script {
                 for element in &structure.elements {
                     coeff += &format!(" {}", element.symbol());
                 }
-                (if gamma { PACE_EXTRAPOLATION } else { "pace" }.to_owned(), vec![coeff])
+                let style = if gamma { PACE_EXTRAPOLATION } else { "pace" };
+                let suffix = if potential.engine == Engine::Opt { "/opt" } else { "" };
+                (format!("{style}{suffix}"), vec![coeff])
             }
             (None, style) => (style.clone().unwrap_or_else(|| "none".into()), potential.pair_coeff.clone()),
         };

@@ -2,10 +2,10 @@
 
 use crate::error::{Error, Result};
 use crate::kernel::{Atom, BaseJob, ForceJob, Kernels, Nodes, ProductJob, Range, Scratch};
-use crate::model::{InnerCutoff, radial::switch_off};
+use crate::model::{InnerCutoff, MAX_ELEMENTS, radial::switch_off};
 use crate::plan::SpeciesPlan;
 use crate::potential::Potential;
-use crate::simd::{Isa, OCT, Oct};
+use crate::simd::{Isa, OCT, Oct, flat};
 use std::sync::Arc;
 
 /// Atoms and their neighbours. Distances are in Å; periodic images are atoms of their own.
@@ -57,15 +57,18 @@ pub struct Evaluator {
     scratch: Scratch,
     /// One per element.
     nodes: Vec<Nodes>,
-    gather: Vec<Candidate>,
+    /// All atoms, images included.
+    packed: Vec<Packed>,
+    near: Vec<Packed>,
     by_element: Vec<Vec<u32>>,
     projections: Vec<Oct>,
 }
 
-/// A neighbour within the cutoff, before it is sorted by element.
+/// Position and element of an atom on half a cache line; also a neighbour's distance, its index, its element.
 #[derive(Clone, Copy, Debug, Default)]
-struct Candidate {
-    d: [f64; 3],
+#[repr(C, align(32))]
+struct Packed {
+    x: [f64; 3],
     index: u32,
     element: u32,
 }
@@ -89,7 +92,8 @@ impl Evaluator {
             atoms: (0..OCT).map(|_| Atom::default()).collect(),
             scratch: Scratch::default(),
             nodes,
-            gather: Vec::new(),
+            packed: Vec::new(),
+            near: Vec::new(),
             by_element: vec![Vec::new(); ne],
             projections: Vec::new(),
             potential,
@@ -139,6 +143,11 @@ impl Evaluator {
                 None => return Err(Error::Argument(format!("atom {i} has no element of the potential"))),
             }
         }
+        self.packed.clear();
+        self.packed.extend(system.positions.iter().zip(system.types).enumerate().map(|(i, (&x, &t))| {
+            let element = usize::try_from(t).ok().and_then(|t| system.element_of_type.get(t)).copied();
+            Packed { x, index: i as u32, element: element.and_then(|e| u32::try_from(e).ok()).unwrap_or(u32::MAX) }
+        }));
         let mut totals = Totals::default();
         let mut result = Ok(());
         'all: for (element, list) in by_element.iter().enumerate() {
@@ -173,7 +182,8 @@ impl Evaluator {
         for (lane, &k) in batch.iter().enumerate() {
             let atom = &mut self.atoms[lane];
             atom.index = system.atoms[k as usize] as usize;
-            gather(system, plan, (system.neighbours)(k as usize), atom, &mut self.gather)?;
+            let list = (system.neighbours)(k as usize);
+            gather(&self.packed, plan, list, system.mask, atom, &mut self.near)?;
             let scratch = &mut self.scratch;
             self.kernels.base(BaseJob { plan, legendre, atom, scratch, nodes, lane, projections: want_grade });
             let atom = &self.atoms[lane];
@@ -232,45 +242,50 @@ fn element_of<F>(system: &System<F>, atom: usize) -> Option<usize> {
 }
 
 /// Collects the neighbours within the cutoff, by element, padded to blocks of eight.
-fn gather<F>(
-    system: &System<F>,
+fn gather(
+    all: &[Packed],
     plan: &SpeciesPlan,
     list: &[i32],
+    mask: i32,
     atom: &mut Atom,
-    found: &mut Vec<Candidate>,
+    near: &mut Vec<Packed>,
 ) -> Result<()> {
     let ne = plan.segments.len();
-    let [xi, yi, zi] = system.positions[atom.index];
-    // One more than can be found, so that the store below is always in bounds.
-    if found.len() <= list.len() {
-        found.resize(list.len() + 1, Candidate::default());
+    let [xi, yi, zi] = all[atom.index].x;
+    // Pairs without a table have no cutoff either.
+    let mut cut2 = [0.0; MAX_ELEMENTS];
+    for (c, s) in cut2.iter_mut().zip(&plan.segments) {
+        *c = if s.table.is_some() { s.rcut * s.rcut } else { -1.0 };
     }
-    let mut counts = [0usize; crate::model::MAX_ELEMENTS];
+    // One more than can be found, so that the store below is always in bounds.
+    if near.len() <= list.len() {
+        near.resize(list.len() + 1, Packed::default());
+    }
+    let mut counts = [0usize; MAX_ELEMENTS];
     let mut n = 0;
     for &j in list {
-        let j = (j & system.mask) as usize;
-        let (Some(p), Some(&t)) = (system.positions.get(j), system.types.get(j)) else {
+        let j = (j & mask) as usize;
+        let Some(&Packed { x, index, element }) = all.get(j) else {
             return Err(Error::Argument(format!("neighbour {j} of atom {} does not exist", atom.index)));
         };
-        let element = system.element_of_type.get(t as usize).map_or(usize::MAX, |&e| e as usize);
-        let Some(segment) = plan.segments.get(element) else {
+        let e = element as usize;
+        if e >= ne {
             return Err(Error::Argument(format!("atom {j} has no element of the potential")));
-        };
-        let d = [p[0] - xi, p[1] - yi, p[2] - zi];
+        }
+        let d = [x[0] - xi, x[1] - yi, x[2] - zi];
         let r2 = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
-        found[n] = Candidate { d, index: j as u32, element: element as u32 };
+        near[n] = Packed { x: d, index, element };
         // Not a number counts as near, so that it is found later.
-        let near = usize::from(!(r2 >= segment.rcut * segment.rcut));
-        n += near;
-        counts[element] += near;
+        let hit = usize::from(!(r2 >= cut2[e % MAX_ELEMENTS]));
+        n += hit;
+        counts[e % MAX_ELEMENTS] += hit;
     }
     atom.ranges.clear();
     let mut block = 0;
-    let mut next = [0usize; crate::model::MAX_ELEMENTS];
-    for (e, segment) in plan.segments.iter().enumerate() {
-        let count = if segment.table.is_some() { counts[e] } else { 0 };
-        let blocks = count.div_ceil(OCT);
-        atom.ranges.push(Range { block, blocks, count, radial: 0 });
+    let mut next = [0usize; MAX_ELEMENTS];
+    for e in 0..ne {
+        let blocks = counts[e].div_ceil(OCT);
+        atom.ranges.push(Range { block, blocks, count: counts[e], radial: 0 });
         next[e] = block * OCT;
         block += blocks;
     }
@@ -280,25 +295,18 @@ fn gather<F>(
         }
         atom.neighbour.resize(block * OCT, 0);
     }
-    for (e, segment) in plan.segments.iter().enumerate().take(ne) {
+    for (range, segment) in atom.ranges.iter().zip(&plan.segments).filter(|(r, _)| r.blocks > 0) {
         // Padding lies beyond the cutoff.
-        if let Some(last) = (atom.ranges[e].block + atom.ranges[e].blocks).checked_sub(1)
-            && atom.ranges[e].blocks > 0
-        {
-            (atom.x[last], atom.y[last]) = (Oct::default(), Oct::default());
-            atom.z[last] = Oct([2.0 * segment.rcut; OCT]);
-        }
+        let last = range.block + range.blocks - 1;
+        (atom.x[last], atom.y[last]) = (Oct::default(), Oct::default());
+        atom.z[last] = Oct([2.0 * segment.rcut; OCT]);
     }
-    for c in &found[..n] {
-        let e = c.element as usize;
-        if plan.segments[e].table.is_none() {
-            continue;
-        }
+    let (x, y, z) = (flat(&mut atom.x), flat(&mut atom.y), flat(&mut atom.z));
+    for c in &near[..n] {
+        let e = c.element as usize % MAX_ELEMENTS;
         let k = next[e];
         next[e] += 1;
-        atom.x[k / OCT].0[k % OCT] = c.d[0];
-        atom.y[k / OCT].0[k % OCT] = c.d[1];
-        atom.z[k / OCT].0[k % OCT] = c.d[2];
+        (x[k], y[k], z[k]) = (c.x[0], c.x[1], c.x[2]);
         atom.neighbour[k] = c.index;
     }
     Ok(())

@@ -8,6 +8,12 @@
 #[repr(C, align(64))]
 pub(crate) struct Oct(pub [f64; 8]);
 
+/// The doubles of a slice of octs, one after the other.
+pub(crate) fn flat(v: &mut [Oct]) -> &mut [f64] {
+    // SAFETY: an oct is exactly eight doubles, without padding.
+    unsafe { std::slice::from_raw_parts_mut(v.as_mut_ptr().cast(), v.len() * OCT) }
+}
+
 /// Number of atoms in a batch, and of neighbours in a block.
 pub(crate) const OCT: usize = 8;
 
@@ -34,8 +40,19 @@ pub(crate) unsafe trait Lanes: Copy {
     unsafe fn fma(self, b: Self, c: Self) -> Self;
     /// `c - self * b`
     unsafe fn fnma(self, b: Self, c: Self) -> Self;
+    unsafe fn div(self, b: Self) -> Self;
+    unsafe fn sqrt(self) -> Self;
+    unsafe fn floor(self) -> Self;
+    /// The smaller of both, `b` where self is not a number.
+    unsafe fn min(self, b: Self) -> Self;
     /// Sum over the lanes.
     unsafe fn sum(self) -> f64;
+    /// Sums over the lanes of eight vectors.
+    #[inline(always)]
+    unsafe fn sum8(v: &[Self; 8]) -> [f64; 8] {
+        // SAFETY: as for `sum`.
+        std::array::from_fn(|i| unsafe { v[i].sum() })
+    }
     /// `rows[k]` holds N functions of neighbour k; writes N rows of eight neighbours, `ld` doubles apart.
     unsafe fn store_transposed(rows: &[Self; 8], dst: *mut f64, ld: usize);
     /// Hints that the cache line will be read.
@@ -85,6 +102,22 @@ unsafe impl Lanes for Portable {
     #[inline(always)]
     unsafe fn fnma(self, b: Self, c: Self) -> Self {
         Portable(std::array::from_fn(|i| c.0[i] - self.0[i] * b.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn div(self, b: Self) -> Self {
+        Portable(std::array::from_fn(|i| self.0[i] / b.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        Portable(self.0.map(f64::sqrt))
+    }
+    #[inline(always)]
+    unsafe fn floor(self) -> Self {
+        Portable(self.0.map(f64::floor))
+    }
+    #[inline(always)]
+    unsafe fn min(self, b: Self) -> Self {
+        Portable(std::array::from_fn(|i| if self.0[i] < b.0[i] { self.0[i] } else { b.0[i] }))
     }
     #[inline(always)]
     unsafe fn sum(self) -> f64 {
@@ -155,6 +188,42 @@ pub(crate) mod x86 {
         unsafe fn fnma(self, b: Self, c: Self) -> Self {
             // SAFETY: see the trait.
             Avx512(unsafe { _mm512_fnmadd_pd(self.0, b.0, c.0) })
+        }
+        #[inline(always)]
+        unsafe fn div(self, b: Self) -> Self {
+            // SAFETY: see the trait.
+            Avx512(unsafe { _mm512_div_pd(self.0, b.0) })
+        }
+        #[inline(always)]
+        unsafe fn sqrt(self) -> Self {
+            // SAFETY: see the trait.
+            Avx512(unsafe { _mm512_sqrt_pd(self.0) })
+        }
+        #[inline(always)]
+        unsafe fn floor(self) -> Self {
+            // SAFETY: see the trait.
+            Avx512(unsafe { _mm512_roundscale_pd::<0x09>(self.0) })
+        }
+        #[inline(always)]
+        unsafe fn min(self, b: Self) -> Self {
+            // SAFETY: see the trait.
+            Avx512(unsafe { _mm512_min_pd(self.0, b.0) })
+        }
+        #[inline(always)]
+        unsafe fn sum8(v: &[Self; 8]) -> [f64; 8] {
+            // SAFETY: see the trait.
+            unsafe {
+                // Neighbouring lanes, then 128-bit quarters, then halves.
+                let pair = |a: usize, b: usize| {
+                    _mm512_add_pd(_mm512_unpacklo_pd(v[a].0, v[b].0), _mm512_unpackhi_pd(v[a].0, v[b].0))
+                };
+                let (p0, p1, p2, p3) = (pair(0, 1), pair(2, 3), pair(4, 5), pair(6, 7));
+                let quad = |a, b| _mm512_add_pd(_mm512_shuffle_f64x2::<0x88>(a, b), _mm512_shuffle_f64x2::<0xdd>(a, b));
+                let all = quad(quad(p0, p1), quad(p2, p3));
+                let mut out = [0.0; 8];
+                _mm512_storeu_pd(out.as_mut_ptr(), all);
+                out
+            }
         }
         #[inline(always)]
         unsafe fn sum(self) -> f64 {
@@ -247,6 +316,26 @@ pub(crate) mod x86 {
         unsafe fn fnma(self, b: Self, c: Self) -> Self {
             // SAFETY: see the trait.
             Avx2(unsafe { _mm256_fnmadd_pd(self.0, b.0, c.0) })
+        }
+        #[inline(always)]
+        unsafe fn div(self, b: Self) -> Self {
+            // SAFETY: see the trait.
+            Avx2(unsafe { _mm256_div_pd(self.0, b.0) })
+        }
+        #[inline(always)]
+        unsafe fn sqrt(self) -> Self {
+            // SAFETY: see the trait.
+            Avx2(unsafe { _mm256_sqrt_pd(self.0) })
+        }
+        #[inline(always)]
+        unsafe fn floor(self) -> Self {
+            // SAFETY: see the trait.
+            Avx2(unsafe { _mm256_floor_pd(self.0) })
+        }
+        #[inline(always)]
+        unsafe fn min(self, b: Self) -> Self {
+            // SAFETY: see the trait.
+            Avx2(unsafe { _mm256_min_pd(self.0, b.0) })
         }
         #[inline(always)]
         unsafe fn sum(self) -> f64 {

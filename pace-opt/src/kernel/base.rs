@@ -2,7 +2,7 @@
 
 use super::{BaseJob, Range};
 use crate::plan::{Legendre, Segment};
-use crate::simd::{Lanes, OCT};
+use crate::simd::{Lanes, OCT, Oct};
 
 /// Blocks that the table is read ahead.
 const AHEAD: usize = OCT;
@@ -38,7 +38,7 @@ pub(super) unsafe fn run<V: Lanes>(job: &mut BaseJob) {
         }
         // SAFETY: `check` made all buffers large enough for the blocks of this range.
         unsafe {
-            distances(job, range, table.scale, table.bins, table.empty_bin());
+            distances::<V>(job, range, table.scale, table.bins);
             if job.atom.broken {
                 return;
             }
@@ -65,52 +65,59 @@ pub(super) unsafe fn run<V: Lanes>(job: &mut BaseJob) {
 /// # Safety
 /// See [`run`].
 #[inline(always)]
-unsafe fn distances(job: &mut BaseJob, range: Range, scale: f64, bins: usize, empty: u32) {
+unsafe fn distances<V: Lanes>(job: &mut BaseJob, range: Range, scale: f64, bins: usize) {
     let a = &mut *job.atom;
     let s = &mut *job.scratch;
-    let mut least = f64::INFINITY;
-    let mut finite = true;
-    for b in 0..range.blocks {
-        let g = range.block + b;
-        let (x, y, z) = (&mut a.x[g].0, &mut a.y[g].0, &mut a.z[g].0);
-        let (mut r, mut inv) = ([0.0; OCT], [0.0; OCT]);
-        let mut t = [0.0; OCT];
-        for k in 0..OCT {
-            r[k] = (x[k] * x[k] + y[k] * y[k] + z[k] * z[k]).sqrt();
-            inv[k] = 1.0 / r[k];
-            x[k] *= inv[k];
-            y[k] *= inv[k];
-            z[k] *= inv[k];
-            t[k] = r[k] * scale;
-        }
-        for &t in &t {
-            // False for NaN as well.
-            finite &= t < f64::INFINITY;
-            least = if t < least { t } else { least };
-        }
-        a.r[g].0 = r;
-        a.inv_r[g].0 = inv;
-        let live = (range.count - b * OCT).min(OCT);
-        for k in 0..OCT {
-            let floor = t[k].floor();
-            let w = t[k] - floor;
-            let u = 1.0 - w;
-            let i = b * OCT + k;
-            // Beyond the cutoff, and in the padding, both edges are zero.
-            s.bins[i] = if k < live && floor < bins as f64 { floor as u32 } else { empty };
-            s.weights[i] = [
-                w * w * (3.0 - 2.0 * w),
-                w * u * u,
-                -w * w * u,
-                6.0 * w * u * scale,
-                u * (1.0 - 3.0 * w) * scale,
-                w * (3.0 * w - 2.0) * scale,
-            ];
+    let mut bad = 0;
+    // SAFETY: `check` made room for the blocks of the range.
+    unsafe {
+        let (one, two, three, six) = (V::splat(1.0), V::splat(2.0), V::splat(3.0), V::splat(6.0));
+        let grid = V::splat(scale);
+        for b in 0..range.blocks {
+            let at = |v: *mut Oct, h: usize| v.add(range.block + b).cast::<f64>().add(h * V::N);
+            let weights: *mut f64 = s.weights.as_mut_ptr().add(b).cast();
+            let (mut bin, mut place) = (Oct::default(), Oct::default());
+            for h in 0..OCT / V::N {
+                let (px, py, pz) = (at(a.x.as_mut_ptr(), h), at(a.y.as_mut_ptr(), h), at(a.z.as_mut_ptr(), h));
+                let (x, y, z) = (V::load(px), V::load(py), V::load(pz));
+                let r = z.fma(z, y.fma(y, x.mul(x))).sqrt();
+                let inv = one.div(r);
+                x.mul(inv).store(px);
+                y.mul(inv).store(py);
+                z.mul(inv).store(pz);
+                r.store(at(a.r.as_mut_ptr(), h));
+                inv.store(at(a.inv_r.as_mut_ptr(), h));
+                let t = r.mul(grid);
+                let floor = t.floor();
+                let w = t.sub(floor);
+                let u = one.sub(w);
+                let (wu, ww) = (w.mul(u), w.mul(w));
+                let slope = wu.mul(six);
+                let out = [
+                    ww.mul(two.fnma(w, three)),
+                    wu.mul(u),
+                    ww.mul(w.sub(one)),
+                    slope.mul(grid),
+                    u.mul(three.fnma(w, one)).mul(grid),
+                    w.mul(three.fma(w, V::splat(-2.0))).mul(grid),
+                ];
+                for (k, v) in out.into_iter().enumerate() {
+                    v.store(weights.add(k * OCT + h * V::N));
+                }
+                t.store(place.0.as_mut_ptr().add(h * V::N));
+                floor.min(V::splat(bins as f64)).store(bin.0.as_mut_ptr().add(h * V::N));
+            }
+            for k in 0..OCT {
+                // True for NaN as well.
+                bad |= u32::from(!(place.0[k] >= 1.0));
+                // Between zero and the number of bins, as `min` made it. Beyond the cutoff, and in the padding,
+                // the bin after the last, whose edges are zero.
+                let i = bin.0[k].to_int_unchecked::<i32>() as u32;
+                s.bins[b][k] = i + u32::from(i as usize == bins);
+            }
         }
     }
-    if !finite || least < 1.0 {
-        a.broken = true;
-    }
+    a.broken = bad != 0;
 }
 
 /// Values and slopes of all columns, eight neighbours to a block.
@@ -119,8 +126,8 @@ unsafe fn distances(job: &mut BaseJob, range: Range, scale: f64, bins: usize, em
 /// See [`run`]; `out` has room for the blocks of the range.
 #[inline(always)]
 unsafe fn interpolate<V: Lanes>(rows: *const f64, ncol: usize, job: &BaseJob, range: Range, out: *mut f64) {
-    let bins = job.scratch.bins.as_ptr();
-    let weights = job.scratch.weights.as_ptr();
+    let bins: *const u32 = job.scratch.bins.as_ptr().cast();
+    let weights: *const f64 = job.scratch.weights.as_ptr().cast();
     let count = range.blocks * OCT;
     // SAFETY: bins are at most the empty one, whose two rows exist; the rest see above.
     unsafe {
@@ -139,7 +146,7 @@ unsafe fn interpolate<V: Lanes>(rows: *const f64, ncol: usize, job: &BaseJob, ra
                     }
                 }
             }
-            let w = weights.add(b * OCT);
+            let w = weights.add(b * 6 * OCT);
             let mut c = 0;
             while c < ncol {
                 let mut v = [V::splat(0.0); OCT];
@@ -150,10 +157,10 @@ unsafe fn interpolate<V: Lanes>(rows: *const f64, ncol: usize, job: &BaseJob, ra
                     let d0 = V::load(p.add(ncol));
                     let f1 = V::load(p.add(2 * ncol));
                     let d1 = V::load(p.add(3 * ncol));
-                    let w = &*w.add(k);
+                    let w = |i: usize| V::splat(*w.add(i * OCT + k));
                     let rise = f1.sub(f0);
-                    v[k] = d1.fma(V::splat(w[2]), d0.fma(V::splat(w[1]), rise.fma(V::splat(w[0]), f0)));
-                    d[k] = d1.fma(V::splat(w[5]), d0.fma(V::splat(w[4]), rise.mul(V::splat(w[3]))));
+                    v[k] = d1.fma(w(2), d0.fma(w(1), rise.fma(w(0), f0)));
+                    d[k] = d1.fma(w(5), d0.fma(w(4), rise.mul(w(3))));
                 }
                 V::store_transposed(&v, out.add(c * OCT), OCT);
                 V::store_transposed(&d, out.add((ncol + c) * OCT), OCT);
@@ -169,8 +176,8 @@ unsafe fn interpolate<V: Lanes>(rows: *const f64, ncol: usize, job: &BaseJob, ra
 /// See [`run`]; `sums` has room for `ncol` doubles.
 #[inline(always)]
 unsafe fn sum_base<V: Lanes>(rows: *const f64, ncol: usize, job: &BaseJob, range: Range, sums: *mut f64) {
-    let bins = job.scratch.bins.as_ptr();
-    let weights = job.scratch.weights.as_ptr();
+    let bins: *const u32 = job.scratch.bins.as_ptr().cast();
+    let weights: *const f64 = job.scratch.weights.as_ptr().cast();
     let mut c = 0;
     while c < ncol {
         // SAFETY: see above.
@@ -180,9 +187,9 @@ unsafe fn sum_base<V: Lanes>(rows: *const f64, ncol: usize, job: &BaseJob, range
                 let p = rows.add(*bins.add(i) as usize * 2 * ncol + c);
                 let (f0, d0) = (V::load(p), V::load(p.add(ncol)));
                 let (f1, d1) = (V::load(p.add(2 * ncol)), V::load(p.add(3 * ncol)));
-                let w = &*weights.add(i);
-                let v = f1.sub(f0).fma(V::splat(w[0]), f0);
-                total = total.add(d1.fma(V::splat(w[2]), d0.fma(V::splat(w[1]), v)));
+                let w = |k: usize| V::splat(*weights.add(i / OCT * 6 * OCT + k * OCT + i % OCT));
+                let v = f1.sub(f0).fma(w(0), f0);
+                total = total.add(d1.fma(w(2), d0.fma(w(1), v)));
             }
             total.store(sums.add(c));
         }
@@ -222,7 +229,7 @@ unsafe fn harmonics<V: Lanes>(job: &mut BaseJob, range: Range, shells: usize) {
         for block in 0..range.blocks {
             let g = range.block + block;
             for h in 0..OCT / V::N {
-                let at = |v: &[crate::simd::Oct]| V::load(v.as_ptr().add(g).cast::<f64>().add(h * V::N));
+                let at = |v: &[Oct]| V::load(v.as_ptr().add(g).cast::<f64>().add(h * V::N));
                 let (x, y, z) = (at(&job.atom.x), at(&job.atom.y), at(&job.atom.z));
                 let out: *mut f64 =
                     job.scratch.harmonics.as_mut_ptr().add(block * components).cast::<f64>().add(h * V::N);
@@ -291,11 +298,23 @@ unsafe fn tile<V: Lanes, const NB: usize, const MB: usize>(t: Tile) {
                 }
             }
         }
-        for (n, row) in acc.into_iter().enumerate() {
-            for (m, sum) in row.into_iter().enumerate() {
-                let d = *t.dest.add(m * t.dest_step + n) as usize;
-                *t.out.add(d * OCT) = sum.sum();
+        // Eight sums at a time; what is beyond the tile is not stored.
+        let mut k = 0;
+        while k < NB * MB {
+            let mut eight = [V::splat(0.0); 8];
+            for (i, v) in eight.iter_mut().enumerate() {
+                if k + i < NB * MB {
+                    *v = acc[(k + i) / MB][(k + i) % MB];
+                }
             }
+            let sums = V::sum8(&eight);
+            for (i, sum) in sums.into_iter().enumerate() {
+                if k + i < NB * MB {
+                    let (n, m) = ((k + i) / MB, (k + i) % MB);
+                    *t.out.add(*t.dest.add(m * t.dest_step + n) as usize * OCT) = sum;
+                }
+            }
+            k += 8;
         }
     }
 }

@@ -68,10 +68,10 @@ pub(crate) struct Atom {
 pub(crate) struct Scratch {
     /// Spherical harmonics, `[block][component]`.
     pub harmonics: Vec<Oct>,
-    /// Interpolation weights per neighbour, six per neighbour.
-    pub weights: Vec<[f64; 6]>,
+    /// Interpolation weights, six octs per block.
+    pub weights: Vec<[Oct; 6]>,
     /// Bins.
-    pub bins: Vec<u32>,
+    pub bins: Vec<[u32; OCT]>,
     /// Adjoint of the atomic base of one atom, in the order of `Segment::dest`.
     pub adjoint: Vec<f64>,
     /// Contracted adjoint, `[component][value or slope]`.
@@ -266,9 +266,9 @@ impl BaseJob<'_> {
         if s.harmonics.len() < harmonics {
             s.harmonics.resize(harmonics, Oct::default());
         }
-        if s.bins.len() < most * OCT {
-            s.bins.resize(most * OCT, 0);
-            s.weights.resize(most * OCT, [0.0; 6]);
+        if s.bins.len() < most {
+            s.bins.resize(most, [0; OCT]);
+            s.weights.resize(most, [Oct::default(); 6]);
         }
         assert!(self.nodes.value.len() >= 2 * self.plan.graph.base);
     }

@@ -51,11 +51,6 @@ impl Table {
         self.rows.as_ptr().cast()
     }
 
-    /// Bin whose both edges are zero: for what lies beyond the cutoff.
-    pub(crate) fn empty_bin(&self) -> u32 {
-        self.bins as u32 + 1
-    }
-
     /// Bytes of the table.
     pub(crate) fn size(&self) -> usize {
         self.rows.len() * size_of::<Oct>()

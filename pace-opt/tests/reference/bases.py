@@ -70,7 +70,7 @@ BASES = {
 }
 # Order four, more than 40,000 product nodes: for timing.
 BIG = {"big": (["Si"], {"ALL": embed(PLAIN, (1, 1))}, {"ALL": bond("SBessel", 5.5, 5.25, **DISTANCE)},
-               {"UNARY": orders([12, 6, 4, 3], [0, 5, 4, 3])})}
+               {"UNARY": orders([14, 7, 4, 4], [0, 6, 4, 4])})}
 NONLINEAR_SETS = {"nonlinear"}
 
 

@@ -1,7 +1,7 @@
 //! Energies, forces, virial and extrapolation grade of atoms with neighbour lists.
 
 use crate::error::{Error, Result};
-use crate::kernel::{Atom, BaseJob, ForceJob, Kernels, Nodes, ProductJob, Range, Scratch};
+use crate::kernel::{Atom, BaseJob, ForceJob, GradeJob, Kernels, Nodes, ProductJob, Range, Scratch};
 use crate::model::{InnerCutoff, MAX_ELEMENTS, radial::switch_off};
 use crate::plan::SpeciesPlan;
 use crate::potential::Potential;
@@ -61,8 +61,13 @@ pub struct Evaluator {
     packed: Vec<Packed>,
     near: Vec<Packed>,
     by_element: Vec<Vec<u32>>,
-    projections: Vec<Oct>,
+    /// Projections of batches that wait for the matrix product, and their atoms.
+    waiting: Vec<Oct>,
+    waiting_atoms: Vec<[Option<usize>; OCT]>,
 }
+
+/// Batches that are multiplied with the active set together: enough to read it rarely, few enough for the cache.
+const GRADE_BATCHES: usize = 9;
 
 /// Position and element of an atom on half a cache line; also a neighbour's distance, its index, its element.
 #[derive(Clone, Copy, Debug, Default)]
@@ -95,7 +100,8 @@ impl Evaluator {
             packed: Vec::new(),
             near: Vec::new(),
             by_element: vec![Vec::new(); ne],
-            projections: Vec::new(),
+            waiting: Vec::new(),
+            waiting_atoms: Vec::new(),
             potential,
         }
     }
@@ -156,10 +162,39 @@ impl Evaluator {
                 if result.is_err() {
                     break 'all;
                 }
+                if self.waiting_atoms.len() == GRADE_BATCHES {
+                    self.grade(element, output);
+                }
             }
+            self.grade(element, output);
         }
         self.by_element = by_element;
+        self.waiting.clear();
+        self.waiting_atoms.clear();
         result.map(|()| totals)
+    }
+
+    /// Grades of the atoms that wait for them.
+    fn grade(&mut self, element: usize, output: &mut Output) {
+        let (Some(grades), Some(grade)) = (output.grades.as_deref_mut(), &self.potential.grade) else { return };
+        let batches = self.waiting_atoms.len();
+        let mut most = [Oct::default(); GRADE_BATCHES];
+        self.kernels.grade(GradeJob {
+            size: grade.size[element],
+            panels: &grade.panels[element],
+            batches,
+            vectors: &self.waiting,
+            grades: &mut most[..batches],
+        });
+        for (atoms, most) in self.waiting_atoms.iter().zip(&most) {
+            for (atom, most) in atoms.iter().zip(&most.0) {
+                if let Some(i) = atom {
+                    grades[*i] = *most;
+                }
+            }
+        }
+        self.waiting.clear();
+        self.waiting_atoms.clear();
     }
 
     /// Evaluates up to eight atoms of one element.
@@ -204,25 +239,27 @@ impl Evaluator {
                 nodes.slope.iter_mut().for_each(|s| s.0[lane] = 0.0);
             }
         }
-        if let (Some(grades), Some(grade)) = (output.grades.as_deref_mut(), &potential.grade) {
-            self.projections.clear();
-            self.projections.resize(plan.functions, Oct::default());
-            self.kernels.project(ProductJob { plan, nodes, projections: &mut self.projections });
+        if let (true, Some(grade)) = (want_grade, &potential.grade) {
+            // Appended to what waits for the matrix product.
+            let size = grade.size[element];
+            let start = self.waiting.len();
+            self.waiting.resize(start + size.max(plan.functions), Oct::default());
+            let projections = &mut self.waiting[start..];
+            self.kernels.project(ProductJob { plan, nodes, projections });
             for (lane, atom) in self.atoms.iter().enumerate().take(batch.len()) {
-                for (f, &(mu, n)) in plan.single.iter().enumerate() {
-                    let sums = &atom.base_sums[mu as usize];
-                    self.projections[f].0[lane] = sums.get(n as usize).copied().unwrap_or(0.0);
+                for (p, &(mu, n)) in projections.iter_mut().zip(&plan.single) {
+                    p.0[lane] = atom.base_sums[mu as usize].get(n as usize).copied().unwrap_or(0.0);
                 }
-                let mut vector = Vec::with_capacity(grade.len(element));
-                if grade.linear {
-                    vector.extend(self.projections.iter().map(|p| p.0[lane]));
-                } else {
-                    for slope in &atom.grade_slope {
-                        vector.extend(self.projections.iter().map(|p| slope * p.0[lane]));
+                if !grade.linear {
+                    // Densities one after the other, the first last, as it is where the projections are.
+                    for (d, slope) in atom.grade_slope.iter().enumerate().rev() {
+                        for f in 0..plan.functions {
+                            projections[d * plan.functions + f].0[lane] = slope * projections[f].0[lane];
+                        }
                     }
                 }
-                grades[atom.index] = grade.of(element, &vector);
             }
+            self.waiting_atoms.push(std::array::from_fn(|l| (l < batch.len()).then(|| self.atoms[l].index)));
         }
         nodes.adjoint.fill(Oct::default());
         self.kernels.backward(ProductJob { plan, nodes, projections: &mut [] });
@@ -348,24 +385,19 @@ fn embed(potential: &Potential, plan: &SpeciesPlan, atom: &mut Atom, nodes: &mut
     let (energy, on);
     atom.nearest = None;
     if potential.plan.inner == InnerCutoff::Zbl {
-        let (mut f, mut df) = (1.0, 0.0);
+        let mut f = 1.0;
         if let Some((k, gap, width)) = nearest(atom, plan, potential.plan.cutoff) {
             // The switch runs backwards in the distance of the nearest neighbour.
             let (v, d) = switch_off(width - gap, width, width);
-            (f, df) = (v, -d);
-            atom.nearest = Some((k, many * df - core * df));
+            f = v;
+            atom.nearest = Some((k, (core - many) * d));
         }
-        let _ = df;
         energy = many * f + core * (1.0 - f);
         atom.core_slope = 1.0 - f;
         on = f;
     } else {
         let (cut, width) = (plan.embedding.rho_cut, plan.embedding.drho_cut);
-        let (f, df) = if core >= cut {
-            (0.0, 0.0)
-        } else {
-            switch_off(core, cut, width)
-        };
+        let (f, df) = if core >= cut { (0.0, 0.0) } else { switch_off(core, cut, width) };
         energy = many * f + core;
         atom.core_slope = many * df + 1.0;
         on = f;

@@ -4,39 +4,50 @@
 //! set (Lysogorskiy et al., Phys. Rev. Materials 7, 043801 (2023)).
 
 use crate::format::ActiveSet;
+use crate::simd::{OCT, Oct};
 
 /// Inverted active sets, ready for use.
 #[derive(Debug)]
 pub(crate) struct Grade {
     /// Whether the vectors are projections alone, or times the slopes of the densities.
     pub linear: bool,
-    /// Per element, `[row of the active set][function]`.
-    rows: Vec<Vec<f64>>,
-    size: Vec<usize>,
+    /// Per element, in panels of eight rows of the active set: `[panel][component]`, one oct each.
+    pub panels: Vec<Vec<Oct>>,
+    /// Per element, length of the vectors and number of rows.
+    pub size: Vec<usize>,
 }
 
 impl Grade {
     pub(crate) fn new(set: &ActiveSet) -> Self {
-        let rows = set
-            .inverse
-            .iter()
-            .zip(&set.size)
-            .map(|(m, &n)| (0..n * n).map(|k| m[(k % n) * n + k / n]).collect())
-            .collect();
-        Grade { linear: set.linear, rows, size: set.size.clone() }
+        let panels = set.inverse.iter().zip(&set.size).map(|(m, &n)| pack(m, n)).collect();
+        Grade { linear: set.linear, panels, size: set.size.clone() }
     }
+}
 
-    /// Length of the vectors of an element.
-    pub(crate) fn len(&self, element: usize) -> usize {
-        self.size[element]
+/// A matrix `[component][row]` in panels of eight rows; missing rows are zero.
+fn pack(matrix: &[f64], n: usize) -> Vec<Oct> {
+    let mut out = vec![Oct::default(); n * n.div_ceil(OCT)];
+    for (k, row) in matrix.chunks_exact(n.max(1)).enumerate() {
+        for (r, v) in row.iter().enumerate() {
+            out[r / OCT * n + k].0[r % OCT] = *v;
+        }
     }
+    out
+}
 
-    /// The grade of one vector.
-    pub(crate) fn of(&self, element: usize, vector: &[f64]) -> f64 {
-        let n = self.size[element];
-        self.rows[element]
-            .chunks_exact(n.max(1))
-            .map(|row| row.iter().zip(vector).map(|(a, b)| a * b).sum::<f64>().abs())
-            .fold(0.0, f64::max)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packing_keeps_every_element() {
+        let n = 11;
+        let m: Vec<f64> = (0..n * n).map(|k| k as f64).collect();
+        let p = pack(&m, n);
+        for k in 0..n {
+            for r in 0..n {
+                assert_eq!(p[r / OCT * n + k].0[r % OCT], m[k * n + r]);
+            }
+        }
     }
 }

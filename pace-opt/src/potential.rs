@@ -64,7 +64,7 @@ impl Potential {
     pub fn read(path: &Path, active_set: Option<&Path>) -> Result<Arc<Self>> {
         let format = Format::of(path)?;
         let bytes = read_bytes(path)?;
-        let asi = active_set.map(|p| read_bytes(p)).transpose()?;
+        let asi = active_set.map(read_bytes).transpose()?;
         let key = fingerprint(format, &bytes, asi.as_deref());
         let lookup = |map: &HashMap<Fingerprint, Weak<Potential>>| map.get(&key).and_then(Weak::upgrade);
         if let Some(found) = SHARED.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(lookup) {
@@ -105,7 +105,8 @@ impl Potential {
 
     /// Sizes, summed over elements.
     pub fn size(&self) -> Size {
-        let mut s = Size { functions: self.functions.iter().sum(), table_bytes: self.plan.table_bytes, ..Size::default() };
+        let mut s =
+            Size { functions: self.functions.iter().sum(), table_bytes: self.plan.table_bytes, ..Size::default() };
         for p in &self.plan.species {
             s.base += p.graph.base;
             s.interior += p.graph.interior.len();

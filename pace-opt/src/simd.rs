@@ -45,6 +45,8 @@ pub(crate) unsafe trait Lanes: Copy {
     unsafe fn floor(self) -> Self;
     /// The smaller of both, `b` where self is not a number.
     unsafe fn min(self, b: Self) -> Self;
+    /// The larger of both, `b` where self is not a number.
+    unsafe fn max(self, b: Self) -> Self;
     /// Sum over the lanes.
     unsafe fn sum(self) -> f64;
     /// Sums over the lanes of eight vectors.
@@ -118,6 +120,10 @@ unsafe impl Lanes for Portable {
     #[inline(always)]
     unsafe fn min(self, b: Self) -> Self {
         Portable(std::array::from_fn(|i| if self.0[i] < b.0[i] { self.0[i] } else { b.0[i] }))
+    }
+    #[inline(always)]
+    unsafe fn max(self, b: Self) -> Self {
+        Portable(std::array::from_fn(|i| if self.0[i] > b.0[i] { self.0[i] } else { b.0[i] }))
     }
     #[inline(always)]
     unsafe fn sum(self) -> f64 {
@@ -208,6 +214,11 @@ pub(crate) mod x86 {
         unsafe fn min(self, b: Self) -> Self {
             // SAFETY: see the trait.
             Avx512(unsafe { _mm512_min_pd(self.0, b.0) })
+        }
+        #[inline(always)]
+        unsafe fn max(self, b: Self) -> Self {
+            // SAFETY: see the trait.
+            Avx512(unsafe { _mm512_max_pd(self.0, b.0) })
         }
         #[inline(always)]
         unsafe fn sum8(v: &[Self; 8]) -> [f64; 8] {
@@ -336,6 +347,11 @@ pub(crate) mod x86 {
         unsafe fn min(self, b: Self) -> Self {
             // SAFETY: see the trait.
             Avx2(unsafe { _mm256_min_pd(self.0, b.0) })
+        }
+        #[inline(always)]
+        unsafe fn max(self, b: Self) -> Self {
+            // SAFETY: see the trait.
+            Avx2(unsafe { _mm256_max_pd(self.0, b.0) })
         }
         #[inline(always)]
         unsafe fn sum(self) -> f64 {

@@ -22,7 +22,11 @@ pub(super) fn parse(text: &str) -> Result<Model> {
     t.expect("lmax")?;
     let lmax = t.size("lmax", MAX_L)?;
     let named = t.accept("embedding-function");
-    let kind = if named { Embedding::parse_kind(t.word("embedding-function")?)? } else { Embedding::parse_kind("FinnisSinclair")? };
+    let kind = if named {
+        Embedding::parse_kind(t.word("embedding-function")?)?
+    } else {
+        Embedding::parse_kind("FinnisSinclair")?
+    };
     let np = t.size("number of FS parameters", 2 * MAX_DENSITIES)?;
     t.expect("FS")?;
     t.expect("parameters")?;
@@ -85,20 +89,8 @@ pub(super) fn parse(text: &str) -> Result<Model> {
     for _ in 0..n2 {
         functions.push(function(&mut t, nd)?);
     }
-    let bond = Bond {
-        nradmax,
-        lmax,
-        nradbase,
-        basis,
-        lambda,
-        crad,
-        prehc,
-        lambdahc,
-        rcut,
-        dcut,
-        r_in: 0.0,
-        delta_in: 0.0,
-    };
+    let bond =
+        Bond { nradmax, lmax, nradbase, basis, lambda, crad, prehc, lambdahc, rcut, dcut, r_in: 0.0, delta_in: 0.0 };
     // Superfluous parameters are ignored, as everywhere.
     let parameters = parameters.into_iter().take(2 * nd).collect();
     Ok(Model {

@@ -50,8 +50,7 @@ pub(super) fn parse(text: &str) -> Result<Model> {
     for (key, node) in doc.get("functions")?.map()? {
         let i = species(key, ne)?;
         for (k, f) in node.seq()?.iter().enumerate() {
-            let f = function(f, ne, embeddings[i].ndensity)
-                .context(|| format!("function {k} of {}", elements[i]))?;
+            let f = function(f, ne, embeddings[i].ndensity).context(|| format!("function {k} of {}", elements[i]))?;
             functions[i].push(f);
         }
         // Those of one neighbour first; otherwise in the order of the file.
@@ -156,7 +155,9 @@ fn function(node: &Node, ne: usize, nd: usize) -> Result<BasisFunction> {
     let terms = node.get("num_ms_combs")?.usize(usize::MAX >> 1)?;
     let rank_fits = f.mus.len() == rank && f.ns.len() == rank && f.ls.len() == rank;
     if !rank_fits || Some(f.ms.len()) != terms.checked_mul(rank) || Some(f.coef.len()) != terms.checked_mul(nd) {
-        return Err(Error::bad("the lengths of mus, ns, ls, ms_combs, ctildes do not fit rank, num_ms_combs, ndensity"));
+        return Err(Error::bad(
+            "the lengths of mus, ns, ls, ms_combs, ctildes do not fit rank, num_ms_combs, ndensity",
+        ));
     }
     Ok(f)
 }

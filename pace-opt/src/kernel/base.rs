@@ -240,10 +240,8 @@ unsafe fn harmonics<V: Lanes>(job: &mut BaseJob, range: Range, shells: usize) {
                     for l in m..shells {
                         if l > m {
                             let i = l * ld + m;
-                            let next = p1
-                                .mul(z)
-                                .mul(V::splat(*a.get_unchecked(i)))
-                                .add(p0.mul(V::splat(*b.get_unchecked(i))));
+                            let next =
+                                p1.mul(z).mul(V::splat(*a.get_unchecked(i))).add(p0.mul(V::splat(*b.get_unchecked(i))));
                             (p0, p1) = (p1, next);
                         }
                         if m == 0 {

@@ -5,6 +5,7 @@
 
 pub(crate) mod base;
 pub(crate) mod force;
+pub(crate) mod grade;
 pub(crate) mod product;
 
 use crate::plan::{Legendre, SpeciesPlan};
@@ -137,6 +138,27 @@ pub(crate) struct ForceJob<'a> {
     pub lane: usize,
 }
 
+/// Projections of many atoms against an inverted active set.
+pub(crate) struct GradeJob<'a> {
+    /// Length of a projection vector, and number of rows of the active set.
+    pub size: usize,
+    /// The inverse in panels of eight rows: `[panel][component]`, one oct each.
+    pub panels: &'a [Oct],
+    /// Number of batches of eight atoms.
+    pub batches: usize,
+    /// `[batch][component]`, one oct each.
+    pub vectors: &'a [Oct],
+    /// Largest absolute component, one oct per batch; raised.
+    pub grades: &'a mut [Oct],
+}
+
+impl GradeJob<'_> {
+    fn check(&self) {
+        assert!(self.panels.len() >= self.size * self.size.div_ceil(OCT));
+        assert!(self.vectors.len() >= self.size * self.batches && self.grades.len() >= self.batches);
+    }
+}
+
 /// Entry points of the stages for one instruction set.
 #[derive(Clone, Copy)]
 pub(crate) struct Kernels {
@@ -145,6 +167,7 @@ pub(crate) struct Kernels {
     backward: unsafe fn(&mut ProductJob),
     project: unsafe fn(&mut ProductJob),
     force: unsafe fn(&mut ForceJob),
+    grade: unsafe fn(&mut GradeJob),
 }
 
 macro_rules! entry_points {
@@ -176,7 +199,12 @@ macro_rules! entry_points {
                 // SAFETY: as above.
                 unsafe { super::force::run::<$lanes>(job) }
             }
-            pub(super) const KERNELS: Kernels = Kernels { base, forward, backward, project, force };
+            $(#[target_feature(enable = $feature)])?
+            pub(super) unsafe fn grade(job: &mut GradeJob) {
+                // SAFETY: as above.
+                unsafe { super::grade::run::<$lanes>(job) }
+            }
+            pub(super) const KERNELS: Kernels = Kernels { base, forward, backward, project, force, grade };
         }
     };
 }
@@ -231,6 +259,14 @@ impl Kernels {
         job.check();
         // SAFETY: as above.
         unsafe { (self.force)(&mut job) }
+    }
+}
+
+impl Kernels {
+    pub(crate) fn grade(&self, mut job: GradeJob) {
+        job.check();
+        // SAFETY: as above.
+        unsafe { (self.grade)(&mut job) }
     }
 }
 

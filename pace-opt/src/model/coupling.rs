@@ -31,9 +31,7 @@ pub(crate) fn clebsch_gordan(j1: i32, m1: i32, j2: i32, m2: i32, j: i32, m: i32)
     }
     let mut sum: i128 = 0;
     for z in 0..=(j1 + j2 - j) {
-        let t = binomial(j1 + j2 - j, z)
-            * binomial(j1 - j2 + j, j1 - m1 - z)
-            * binomial(j2 - j1 + j, j2 + m2 - z);
+        let t = binomial(j1 + j2 - j, z) * binomial(j1 - j2 + j, j1 - m1 - z) * binomial(j2 - j1 + j, j2 + m2 - z);
         sum += if z % 2 == 0 { t } else { -t };
     }
     if sum == 0 {

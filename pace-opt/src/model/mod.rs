@@ -141,7 +141,7 @@ impl Model {
             let mut seen_many = false;
             for f in list {
                 let rank = f.rank();
-                let terms = if rank == 0 { 0 } else { f.ms.len() / rank };
+                let terms = f.ms.len().checked_div(rank).unwrap_or(0);
                 if rank == 0 || f.mus.len() != rank || f.ls.len() != rank {
                     return Err(Error::bad("a basis function's species, ns and ls differ in length"));
                 }

@@ -99,15 +99,7 @@ impl Bond {
         if self.crad.is_empty() && self.nradmax * self.nradbase != 0 {
             return Err(Error::bad("radcoefficients are missing"));
         }
-        let numbers = [
-            self.lambda,
-            self.prehc,
-            self.lambdahc,
-            self.rcut,
-            self.dcut,
-            self.r_in,
-            self.delta_in,
-        ];
+        let numbers = [self.lambda, self.prehc, self.lambdahc, self.rcut, self.dcut, self.r_in, self.delta_in];
         if numbers.iter().chain(&self.crad).any(|v| !v.is_finite()) {
             return Err(Error::bad("a radial parameter is not finite"));
         }
@@ -226,7 +218,7 @@ fn sinc(x: f64) -> (f64, f64) {
 fn simplified_bessel(rc: f64, r: f64, g: &mut [f64], dg: &mut [f64]) {
     let raw = |n: usize| {
         let (a, b) = ((n + 1) as f64, (n + 2) as f64);
-        let sign = if n % 2 == 0 { 1.0 } else { -1.0 };
+        let sign = if n.is_multiple_of(2) { 1.0 } else { -1.0 };
         let norm = sign * std::f64::consts::SQRT_2 * PI / rc.powf(1.5) * a * b / (a * a + b * b).sqrt();
         let (ka, kb) = (a * PI / rc, b * PI / rc);
         let ((sa, da), (sb, db)) = (sinc(r * ka), sinc(r * kb));
@@ -276,8 +268,7 @@ fn exponential_core(bond: &Bond, r: f64) -> (f64, f64) {
 
 /// `φ(r/a) / r` and two derivatives, with the universal screening function.
 fn screened_coulomb(r: f64, a: f64) -> (f64, f64, f64) {
-    const TERMS: [(f64, f64); 4] =
-        [(0.18175, 3.19980), (0.50986, 0.94229), (0.28022, 0.40290), (0.02817, 0.20162)];
+    const TERMS: [(f64, f64); 4] = [(0.18175, 3.19980), (0.50986, 0.94229), (0.28022, 0.40290), (0.02817, 0.20162)];
     let (mut f, mut df, mut d2f) = (0.0, 0.0, 0.0);
     for (c, k) in TERMS {
         let t = c * (-k * r / a).exp();

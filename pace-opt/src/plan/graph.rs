@@ -89,8 +89,7 @@ impl Builder {
     fn canonical(&self, factors: &[Factor]) -> (Key, bool) {
         let mut plain = factors.to_vec();
         plain.sort_unstable();
-        let mut conj: Key =
-            factors.iter().map(|&f| if self.real[(f / 2) as usize] { f } else { f ^ 1 }).collect();
+        let mut conj: Key = factors.iter().map(|&f| if self.real[(f / 2) as usize] { f } else { f ^ 1 }).collect();
         conj.sort_unstable();
         if conj < plain { (conj, true) } else { (plain, false) }
     }
@@ -286,7 +285,7 @@ mod tests {
                 .map(|_| {
                     seed = seed.wrapping_mul(1664525).wrapping_add(1013904223);
                     let f = (seed >> 16) % 24;
-                    if (f / 2) % 3 == 0 { f & !1 } else { f }
+                    if (f / 2).is_multiple_of(3) { f & !1 } else { f }
                 })
                 .collect();
             let c = [k as f64 * 0.01, 1.0];

@@ -25,7 +25,12 @@ impl Table {
     }
 
     /// Tabulates `fill(r, values, slopes)` from the first edge to the cutoff.
-    pub(crate) fn new(columns: usize, rcut: f64, delta: f64, mut fill: impl FnMut(f64, &mut [f64], &mut [f64])) -> Self {
+    pub(crate) fn new(
+        columns: usize,
+        rcut: f64,
+        delta: f64,
+        mut fill: impl FnMut(f64, &mut [f64], &mut [f64]),
+    ) -> Self {
         let bins = (rcut / delta) as usize;
         let ncol = columns.next_multiple_of(OCT);
         let scale = bins as f64 / rcut;

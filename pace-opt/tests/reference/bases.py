@@ -70,7 +70,7 @@ BASES = {
 }
 # Order four, more than 40,000 product nodes: for timing.
 BIG = {"big": (["Si"], {"ALL": embed(PLAIN, (1, 1))}, {"ALL": bond("SBessel", 5.5, 5.25, **DISTANCE)},
-               {"UNARY": orders([14, 7, 4, 4], [0, 6, 4, 4])})}
+               {"UNARY": orders([12, 6, 4, 3], [0, 5, 4, 4])})}
 NONLINEAR_SETS = {"nonlinear"}
 
 
@@ -93,8 +93,6 @@ def make(folder, name, spec, seed):
         if name in NONLINEAR_SETS:
             size *= basis.embedding_specifications[mu].ndensity if hasattr(basis, "embedding_specifications") else 2
         arrays[element] = rng.standard_normal((size, size))
-        if mu % 2:
-            arrays[element] = np.ascontiguousarray(arrays[element])
     with open(stem + ".asi", "wb") as file:
         np.savez(file, **arrays)
     return n

@@ -1,5 +1,8 @@
 //! Clusters of atoms with all others as neighbours, and a generator of random numbers.
 
+// Each test binary uses its own part.
+#![allow(dead_code)]
+
 use pace_opt::{Evaluator, Isa, Output, Potential, Result, System};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,7 +33,6 @@ pub struct Cluster {
     pub types: Vec<i32>,
 }
 
-#[allow(dead_code)]
 pub struct Evaluated {
     pub energy: f64,
     pub energies: Vec<f64>,

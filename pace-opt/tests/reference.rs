@@ -1,4 +1,4 @@
-//! Runs the comparison with python-ace, and with ML-PACE in LAMMPS, where `ci/setup` has been run.
+//! Runs the comparison with python-ace, and with ML-PACE in LAMMPS; needs what `ci/setup` makes.
 //!
 //! Four potentials, about half a minute; `PACE_OPT_QUICK=` takes all of them, in some minutes.
 
@@ -17,18 +17,17 @@ fn python_ace_and_ml_pace_agree() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let deps = here.join("../.deps");
     let python = deps.join("bin/python3");
-    let (true, Some(library)) = (python.exists(), library()) else {
-        eprintln!("skipped: no .deps/bin/python3 (ci/setup makes it), or no C library");
-        return;
-    };
+    assert!(python.exists(), "{} is missing: run ci/setup", python.display());
+    let library = library().expect("Cargo builds libpace_opt.so beside this test");
     let mut command = Command::new(python);
     command.arg(here.join("tests/reference/compare.py")).env("PACE_OPT_LIB", library);
     if std::env::var_os("PACE_OPT_QUICK").is_none() {
         command.env("PACE_OPT_QUICK", "1");
     }
     let plugins = deps.join("lib/lammps/plugins");
-    if plugins.join("paceplugin.so").exists() && plugins.join("paceoptplugin.so").exists() {
-        command.env("PACE_OPT_PLUGINS", plugins);
+    for plugin in ["paceplugin.so", "paceoptplugin.so"] {
+        assert!(plugins.join(plugin).exists(), "{plugin} is missing in {}: run ci/setup", plugins.display());
     }
+    command.env("PACE_OPT_PLUGINS", plugins);
     assert!(command.status().unwrap().success(), "see the differences above");
 }

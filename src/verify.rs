@@ -15,7 +15,7 @@
 use ndarray::ArrayView1;
 
 use crate::comm::Comm;
-use crate::lammps::{Error, Lammps, PACE_EXTRAPOLATION};
+use crate::lammps::{Error, Lammps};
 use crate::script::{GAMMA_FIX, Script, UnitFactors};
 use crate::simulation::CutOut;
 use crate::structure::{Structure, Vec3};
@@ -74,7 +74,7 @@ pub fn evaluate(structure: &Structure, script: &Script) -> Result<Evaluation, Er
     let mut lammps = open(structure, script)?;
     let gamma = script.gamma;
     if gamma {
-        lammps.command(&format!("fix {GAMMA_FIX} all pair 1 {PACE_EXTRAPOLATION} gamma 1"))?;
+        lammps.command(&format!("fix {GAMMA_FIX} all pair 1 {} gamma 1", script.pair_style))?;
     }
     lammps.command("run 0 post no")?;
     let n = structure.len();

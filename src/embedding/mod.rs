@@ -52,7 +52,7 @@ mod shape;
 mod validate;
 
 pub use config::{EmbeddingConfig, Shape};
-pub use novelty::{Environment, Known, Novelty};
+pub use novelty::{DEFAULT_THRESHOLD, Environment, Known, Novelty};
 pub use regions::{Center, worst_regions};
 pub use select::{Region, Selected, image_count, select};
 pub use validate::PairLimits;

@@ -137,9 +137,10 @@ pub struct InferenceConfig {
     /// Smallest distance between two atoms of the initial structure, Å.
     #[serde(default = "defaults::min_distance")]
     pub min_distance: f64,
-    /// A template to use instead of the built-in one.
+    /// A template to use instead of the built-in one ([`crate::script`]); trusted like `setup`.
     pub template: Option<PathBuf>,
-    /// LAMMPS commands to run after the set-up, before the first step: computes, fixes, variables.
+    /// LAMMPS commands to run after the set-up, before the first step: computes, fixes, variables. They are trusted and
+    /// run as they stand, also `shell` and `include`: take a configuration of somebody else's as you take a program.
     #[serde(default)]
     pub setup: Vec<String>,
     /// Plugin files to load before the set-up.

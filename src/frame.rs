@@ -158,7 +158,12 @@ impl Frame {
                 total[0]
             )));
         }
-        lammps.command(&format!("reset_timestep {}", self.step))
+        // The set-up says the step already, unless its template does not. Not twice: LAMMPS refuses it where a fix counts
+        // steps.
+        if lammps.step() != self.step {
+            lammps.command(&format!("reset_timestep {}", self.step))?;
+        }
+        Ok(())
     }
 
     fn pack(&self) -> Vec<u8> {

@@ -32,6 +32,7 @@ pub mod embedding;
 pub mod frame;
 pub mod io;
 pub mod lammps;
+pub mod log;
 pub mod potential;
 pub mod runner;
 pub mod script;

@@ -89,6 +89,9 @@ pub struct Script {
     pub seed: u32,
     /// Steps between two polls.
     pub interval: u64,
+    /// The step that the atoms are at: 0, or that of the frame which a crashed run goes back to. To be set (by
+    /// `reset_timestep`) before any fix that counts steps, because LAMMPS refuses it afterwards.
+    pub step: i64,
     /// Whether γ of ML-PACE is wanted.
     pub gamma: bool,
     /// The user's own commands.
@@ -139,7 +142,8 @@ impl Script {
             name: config
                 .structure
                 .file_name()
-                .map(|n| n.to_string_lossy().replace(['\n', '\r'], " "))
+                // For a comment: only a newline could end it, and only three quotes could swallow the lines after it.
+                .map(|n| n.to_string_lossy().replace(|c: char| c.is_control() || c == '"', " "))
                 .unwrap_or_default(),
             version: env!("CARGO_PKG_VERSION"),
             units: config.units,
@@ -166,16 +170,18 @@ impl Script {
             ),
             seed: config.seed,
             interval: config.sampling_interval,
+            step: 0,
             gamma,
             setup: config.setup.clone(),
             template: config.template.clone(),
         })
     }
 
-    /// The same set-up for atoms that have been on their way already: nothing is minimised, no velocities are drawn.
+    /// The same set-up for atoms that have been on their way already, and are at `step`: nothing is minimised, no
+    /// velocities are drawn.
     #[must_use]
-    pub fn continued(&self) -> Self {
-        Self { minimize: false, create_velocities: false, ..self.clone() }
+    pub fn continued(&self, step: i64) -> Self {
+        Self { minimize: false, create_velocities: false, step, ..self.clone() }
     }
 
     /// The commands as text.

@@ -164,6 +164,7 @@ impl Simulation {
             }
         }
         lammps.command(&commands)?;
+        config.uncertainty.watch(&mut lammps, config.sampling_interval as i64)?;
         let first = lammps.step();
         Ok(Self {
             comm: comm.clone(),
@@ -233,8 +234,7 @@ impl Simulation {
         }
         let fresh = step.rem_euclid(self.interval) == 0;
         let values = if fresh { self.uncertainty.values(&self.lammps)? } else { None };
-        let gamma =
-            values.as_ref().map(|v| GammaSummary::collect(v.view(), self.lammps.ids(), self.thresholds, &self.comm));
+        let gamma = values.map(|v| GammaSummary::collect(v, self.lammps.ids(), self.thresholds, &self.comm));
         let poll = Poll {
             step,
             time: (step - self.first) as f64 * self.timestep,
@@ -246,7 +246,6 @@ impl Simulation {
             gamma,
             seconds: elapsed.as_secs_f64(),
         };
-        let values = values.as_ref().map(|v| v.view());
         self.frame.capture(&self.lammps, values);
         Ok(Event::Polled(poll))
     }
@@ -334,7 +333,8 @@ impl Simulation {
             return Err(lammps::Error::Preflight("there is no valid frame to go back to".into()).into());
         }
         self.lammps.command("clear")?;
-        self.lammps.command(&self.script.continued().render()?)?;
+        self.lammps.command(&self.script.continued(self.frame.step()).render()?)?;
+        self.uncertainty.watch(&mut self.lammps, self.interval)?;
         self.frame.restore(&mut self.lammps)?;
         self.ready = false;
         Ok(())

@@ -6,7 +6,7 @@
 //! (Lysogorskiy et al., Phys. Rev. Materials 7, 043801 (2023)): up to 1 the potential interpolates, beyond it
 //! extrapolates.
 
-use ndarray::{ArrayView1, CowArray, Ix1};
+use ndarray::ArrayView1;
 use serde::Serialize;
 
 use crate::comm::Comm;
@@ -60,23 +60,51 @@ pub struct GammaSummary {
     pub atoms: u64,
 }
 
+/// Id of the fix that evaluates a compute or variable within the run.
+const WATCH_FIX: &str = "otf_uncertainty";
+
 impl Uncertainty {
-    /// The values of this rank's atoms, in their order, shape (n), read in place where LAMMPS holds them; `None` for a
-    /// run that is not watched.
+    /// Makes `lammps`, which is set up otherwise, evaluate this on every step that is a multiple of `interval`.
     ///
     /// # Errors
-    /// [`Error::Missing`] if LAMMPS has no such fix, compute or variable.
+    /// [`Error::Missing`] if LAMMPS has no such fix, compute or variable; what LAMMPS says if it has no value for each
+    /// atom.
     ///
     /// # MPI
     /// Collective.
-    pub fn values<'a>(&self, lammps: &'a Lammps) -> Result<Option<CowArray<'a, f64, Ix1>>, Error> {
-        Ok(match self {
-            Self::Pace => Some(lammps.fix_vector(GAMMA_FIX)?.into()),
-            Self::Fix(id) => Some(lammps.fix_vector(id)?.into()),
-            Self::Compute(id) => Some(lammps.compute_vector(id)?.into()),
-            Self::Variable(name) => Some(ndarray::Array1::from_vec(lammps.variable_vector(name)?).into()),
-            Self::None => None,
-        })
+    pub fn watch(&self, lammps: &mut Lammps, interval: i64) -> Result<(), Error> {
+        let (what, name, prefix) = match self {
+            Self::None => return Ok(()),
+            Self::Pace => ("fix", GAMMA_FIX, None),
+            Self::Fix(id) => ("fix", id.as_str(), None),
+            Self::Compute(id) => ("compute", id.as_str(), Some("c_")),
+            Self::Variable(name) => ("variable", name.as_str(), Some("v_")),
+        };
+        // What LAMMPS has under a name is one word, so that nothing but a word reaches the command below.
+        if !lammps.has_id(what, name) {
+            let hint = ", which `uncertainty` names: define it under `setup`, or in the template";
+            return Err(Error::Missing { what, name: name.to_owned(), hint });
+        }
+        match prefix {
+            // Between two runs LAMMPS evaluates no variable that refers to a compute, and no compute that sums up what the
+            // pair style tallies: a fix asks for both in time.
+            Some(prefix) => lammps.command(&format!("fix {WATCH_FIX} all ave/atom 1 1 {interval} {prefix}{name}")),
+            None => Ok(()),
+        }
+    }
+
+    /// The values of this rank's atoms, in their order, shape (n), read in place where LAMMPS holds them; `None` for a
+    /// run that is not watched. They are those of the last step that [`Uncertainty::watch`] asked for.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if LAMMPS has no such fix, or if nobody asked it to watch.
+    pub fn values<'a>(&self, lammps: &'a Lammps) -> Result<Option<ArrayView1<'a, f64>>, Error> {
+        match self {
+            Self::Pace => lammps.fix_vector(GAMMA_FIX).map(Some),
+            Self::Fix(id) => lammps.fix_vector(id).map(Some),
+            Self::Compute(_) | Self::Variable(_) => lammps.fix_vector(WATCH_FIX).map(Some),
+            Self::None => Ok(None),
+        }
     }
 }
 

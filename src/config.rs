@@ -164,6 +164,9 @@ pub struct Potential {
     pub file: Option<PathBuf>,
     /// The active set, `.asi`; the same name as `file` if absent.
     pub active_set: Option<PathBuf>,
+    /// Which evaluator of ML-PACE potentials to use; both read the same files and give the same numbers.
+    #[serde(default)]
+    pub engine: Engine,
     /// Arguments of `pair_style` for any other potential, e.g. `"eam/fs"`.
     pub pair_style: Option<String>,
     /// Arguments of `pair_coeff`, e.g. `["* * Al_mm.eam.fs Al"]`.
@@ -171,6 +174,17 @@ pub struct Potential {
     pub pair_coeff: Vec<String>,
     /// Cutoff in Å, for the checks of the cut-out. Read from the file for ML-PACE, else from LAMMPS, if absent.
     pub cutoff: Option<f64>,
+}
+
+/// The evaluators of ML-PACE potentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Engine {
+    /// ML-PACE's own: `pace`, `pace/extrapolation`.
+    #[default]
+    MlPace,
+    /// The one of this project, several times as fast: `pace/opt`, `pace/extrapolation/opt`.
+    Opt,
 }
 
 /// A value, or a linear change over the run.
@@ -504,9 +518,9 @@ impl Potential {
                 return refuse(field, &path, "a file that exists");
             }
         }
-        if let Some(text) = self.pair_style.iter().chain(&self.pair_coeff).find(|t| t.contains(['\n', '\r', '&', '$']))
-        {
-            return refuse("potential.pair_style or pair_coeff", text, "on one line, without `&` and `$`");
+        let leaves_its_line = |t: &&String| t.contains(['\n', '\r', '&', '$']) || t.contains("\"\"\"");
+        if let Some(text) = self.pair_style.iter().chain(&self.pair_coeff).find(leaves_its_line) {
+            return refuse("potential.pair_style or pair_coeff", text, "on one line, without `&`, `$` and `\"\"\"`");
         }
         if let Some(cutoff) = self.cutoff.filter(|c| !(0.5..=100.0).contains(c)) {
             return refuse("potential.cutoff", &cutoff, "between 0.5 and 100 Å");

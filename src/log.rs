@@ -34,8 +34,16 @@ const LONGEST_NAME: usize = 60;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The file cannot be opened, or reading it failed.
-    #[error("cannot read {name} after line {line}: {source}")]
+    /// The file cannot be opened.
+    #[error("cannot read {name}: {source}")]
+    Open {
+        /// The file.
+        name: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file was opened, but reading it failed.
+    #[error("reading {name} failed after line {line}: {source}")]
     Read {
         /// The file.
         name: String,
@@ -191,7 +199,7 @@ impl UncertaintyChecker {
     /// steps.
     pub fn analyze_log(&self, path: impl AsRef<Path>) -> Result<UqResult, Error> {
         let name = path.as_ref().display().to_string();
-        let file = File::open(&path).map_err(|source| Error::Read { name: name.clone(), line: 0, source })?;
+        let file = File::open(&path).map_err(|source| Error::Open { name: name.clone(), source })?;
         self.analyze_reader(name, file, |_| ())
     }
 
@@ -223,9 +231,9 @@ impl UncertaintyChecker {
             if gamma > result.gamma_max {
                 (result.gamma_max, result.gamma_max_step) = (gamma, sample.step);
             }
-            // Negated, because a comparison with a NaN threshold is false, and what is not known to be below is above;
-            // and infinity is above an infinite threshold, too.
-            if result.trigger_line.is_none() && (gamma > self.threshold || !gamma.is_finite()) {
+            // Nothing is known to be below a threshold that is NaN.
+            let above = !sample.gamma.is_finite() || self.threshold.is_nan() || gamma > self.threshold;
+            if above && result.trigger_line.is_none() {
                 (result.trigger_step, result.trigger_line) = (Some(sample.step), Some(sample.line));
             }
             result.steps_read += 1;

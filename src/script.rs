@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::config::{Barostat, Ensemble, InferenceConfig, Ramp, Thermostat, Uncertainty, Units, Velocities};
+use crate::config::{Barostat, Engine, Ensemble, InferenceConfig, Ramp, Thermostat, Uncertainty, Units, Velocities};
 use crate::lammps::{self, PACE_EXTRAPOLATION, quote_path};
 use crate::structure::Structure;
 
@@ -134,7 +134,9 @@ impl Script {
                 for element in &structure.elements {
                     coeff += &format!(" {}", element.symbol());
                 }
-                (if gamma { PACE_EXTRAPOLATION } else { "pace" }.to_owned(), vec![coeff])
+                let style = if gamma { PACE_EXTRAPOLATION } else { "pace" };
+                let suffix = if potential.engine == Engine::Opt { "/opt" } else { "" };
+                (format!("{style}{suffix}"), vec![coeff])
             }
             (None, style) => (style.clone().unwrap_or_else(|| "none".into()), potential.pair_coeff.clone()),
         };
@@ -142,8 +144,8 @@ impl Script {
             name: config
                 .structure
                 .file_name()
-                // For a comment: only a newline could end it, and only three quotes could swallow the lines after it.
-                .map(|n| n.to_string_lossy().replace(|c: char| c.is_control() || c == '"', " "))
+                // For a comment: a newline would end it, and three quotes would swallow the lines after it.
+                .map(|n| n.to_string_lossy().replace(|c: char| c.is_control() || c == '"' || !c.is_ascii(), "_"))
                 .unwrap_or_default(),
             version: env!("CARGO_PKG_VERSION"),
             units: config.units,

@@ -15,7 +15,7 @@
 use ndarray::ArrayView1;
 
 use crate::comm::Comm;
-use crate::lammps::{Error, Lammps, PACE_EXTRAPOLATION};
+use crate::lammps::{Error, Lammps};
 use crate::script::{GAMMA_FIX, Script, UnitFactors};
 use crate::simulation::CutOut;
 use crate::structure::{Structure, Vec3};
@@ -72,9 +72,9 @@ pub fn verify(cut_out: &CutOut, script: &Script) -> Result<Verification, Error> 
 /// Not collective: one rank by itself.
 pub fn evaluate(structure: &Structure, script: &Script) -> Result<Evaluation, Error> {
     let mut lammps = open(structure, script)?;
-    let gamma = script.pair_style == PACE_EXTRAPOLATION;
+    let gamma = script.gamma;
     if gamma {
-        lammps.command(&format!("fix {GAMMA_FIX} all pair 1 {PACE_EXTRAPOLATION} gamma 1"))?;
+        lammps.command(&format!("fix {GAMMA_FIX} all pair 1 {} gamma 1", script.pair_style))?;
     }
     lammps.command("run 0 post no")?;
     let n = structure.len();
@@ -149,8 +149,8 @@ pub fn relax(cut_out: &mut CutOut, script: &Script) -> Result<(), Error> {
 fn open(structure: &Structure, script: &Script) -> Result<Lammps, Error> {
     let mut lammps = Lammps::open(&["-screen", "none", "-log", "none", "-nocite"], &Comm::single())?;
     lammps.require_pair_style(&script.pair_style, &[]).or_else(|e| {
-        // A style with arguments, or one that only exists under a suffix: pair_style itself will say.
-        if script.pair_style == PACE_EXTRAPOLATION { Err(e) } else { Ok(()) }
+        // A style with arguments: pair_style itself will say.
+        if script.gamma { Err(e) } else { Ok(()) }
     })?;
     let [a, b, c] = structure.cell.vectors;
     let [x, y, z] = structure.cell.origin;

@@ -279,7 +279,7 @@ fn the_command() {
         assert!(err.contains(word), "{err}");
     }
     assert!(run(&["nowhere", "--threshold", "1"], 2).1.contains("nowhere"));
-    assert!(run(&[".", "--threshold", "1"], 2).1.contains("cannot read"));
+    assert!(run(&[".", "--threshold", "1"], 2).1.contains("reading . failed"));
     run(&["log.lammps"], 2);
     run(&["log.lammps", "--threshold", "nan"], 2);
     write(folder, "empty", "");

@@ -4,7 +4,8 @@ mod crystals;
 
 use crystals::{fcc, rattle, structure};
 use lammps_otf::embedding::{
-    Cluster, EmbeddingConfig, EmbeddingExtractor, Environment, Error, Novelty, Region, Selected, Shape, select,
+    Cluster, DEFAULT_THRESHOLD, EmbeddingConfig, EmbeddingExtractor, Environment, Error, Novelty, Region, Selected,
+    Shape, select,
 };
 use lammps_otf::structure::{Cell, Element, Structure};
 
@@ -312,24 +313,39 @@ fn settings_out_of_range_are_named() {
 }
 
 #[test]
-fn thermal_motion_is_near_and_a_vacancy_far_for_the_novelty_descriptor() {
+fn the_novelty_descriptor_tells_environments_apart_as_documented() {
     let cutoff = 5.5;
     let region = Region::Sphere { radius: cutoff };
-    let describe = |structure: &Structure, index: usize| {
-        let found = select(structure.atoms(), &structure.cell, structure.position(index), region);
+    let describe = |structure: &Structure| {
+        let found = select(structure.atoms(), &structure.cell, structure.position(0), region);
         Environment::of_selected(Element::Al, &found, &structure.elements, cutoff)
     };
-    let mut warm = fcc(Element::Al, 4.05, 5);
-    rattle(&mut warm, 0.1, 11);
-    let mut vacancy = warm.clone();
-    // Take the neighbour at (0, a/2, a/2) away, far outside of everything.
-    (0..3).for_each(|k| vacancy.positions[[1, k]] = vacancy.positions[[250, k]]);
-    let (bulk, hole) = (describe(&warm, 0), describe(&vacancy, 0));
-    let mut next = warm.clone();
-    rattle(&mut next, 0.01, 12);
-    let moved = describe(&next, 0);
-    assert!(bulk.distance(&moved) < 0.5 * bulk.distance(&hole), "{} {}", bulk.distance(&moved), bulk.distance(&hole));
-    let mut novelty = Novelty::new(0.5 * bulk.distance(&hole));
-    novelty.insert(1, bulk);
-    assert!(novelty.seen(&moved).is_some() && novelty.seen(&hole).is_none());
+    let perfect = fcc(Element::Al, 4.05, 5);
+    let bulk = describe(&perfect);
+    let thermal = |sigma: f64| {
+        let warm = |seed| {
+            let mut structure = perfect.clone();
+            rattle(&mut structure, sigma, seed);
+            describe(&structure)
+        };
+        let mut distances: Vec<f64> = (0..40).map(|seed| warm(seed).distance(&warm(1000 + seed))).collect();
+        distances.sort_by(f64::total_cmp);
+        distances[20]
+    };
+    let mut hole = perfect.clone();
+    // Take the neighbour at (0, a/2, a/2) away, to where nobody sees it.
+    (0..3).for_each(|k| hole.positions[[1, k]] = hole.positions[[250, k]]);
+    let figures = [
+        ("0.05 Å", thermal(0.05), 0.02),
+        ("0.1 Å", thermal(0.1), 0.04),
+        ("strain", bulk.distance(&describe(&fcc(Element::Al, 4.05 * 1.012, 5))), 0.03),
+        ("vacancy", bulk.distance(&describe(&hole)), 0.03),
+    ];
+    for (name, found, documented) in figures {
+        // One digit is documented.
+        assert!((found / documented - 1.0).abs() < 0.3, "{name}: {found} instead of {documented}");
+    }
+    let mut novelty = Novelty::new(DEFAULT_THRESHOLD);
+    novelty.insert(1, bulk.clone());
+    assert!(novelty.seen(&bulk).is_some() && novelty.seen(&describe(&hole)).is_none());
 }

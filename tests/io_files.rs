@@ -432,3 +432,37 @@ fn a_rattled_crystal_in_a_big_vacuum_keeps_its_closest_pair() {
     let outside = crystal.closest_pair().unwrap();
     assert!((inside.distance - outside.distance).abs() < 1e-11);
 }
+
+#[test]
+fn the_real_lammps_reads_our_data_files() {
+    let mut structure = al_cu();
+    structure.cell =
+        Cell { origin: [1.0, 0.0, 0.0], vectors: [[0.0, 7.0, 1.0], [1.0, 0.5, 8.0], [9.0, 0.0, 1.0]], pbc: [true; 3] };
+    let folder = tempfile::tempdir().unwrap();
+    let (ours, theirs) = (folder.path().join("ours.data"), folder.path().join("theirs.data"));
+    lammps_data::write(&structure, std::fs::File::create(&ours).unwrap()).unwrap();
+    let script = format!(
+        "units metal\natom_style atomic\nbox tilt large\nread_data {}\npair_style zero 3.0\npair_coeff * *\nmass 1 26.98\n\
+         mass 2 63.55\nwrite_data {}\n",
+        ours.display(),
+        theirs.display()
+    );
+    let input = folder.path().join("in");
+    std::fs::write(&input, script).unwrap();
+    let lmp = std::env::var_os("LAMMPS_OTF_LMP")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".deps/bin/lmp"), std::path::PathBuf::from);
+    assert!(lmp.exists(), "{} does not exist: run ci/setup, or set LAMMPS_OTF_LMP", lmp.display());
+    let output = std::process::Command::new(lmp).arg("-log").arg("none").arg("-in").arg(&input).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    // What LAMMPS writes is ours after wrapping, without comments behind the masses: the masses tell the elements.
+    let back = io::read(&theirs, None).unwrap();
+    let (turned, _) = structure.to_lammps_frame().unwrap();
+    assert_eq!((back.len(), &back.elements), (20, &structure.elements));
+    for (i, id) in back.ids.iter().enumerate() {
+        let parent = turned.ids.iter().position(|other| other == id).unwrap();
+        // LAMMPS wraps through fractional coordinates of its own.
+        assert!(turned.cell.distance(turned.position(parent), back.position(i)) < 1e-12);
+        let (a, b) = (back.velocities.as_ref().unwrap().row(i), turned.velocities.as_ref().unwrap().row(parent));
+        assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12));
+    }
+}

@@ -219,3 +219,24 @@ fn a_buffer_thinner_than_the_cutoff_is_told_of() {
     assert_eq!(output.status.code(), Some(4), "{}", text(&output));
     assert!(text(&output).contains("thinner than the cutoff of 5.5"), "{}", text(&output));
 }
+
+#[test]
+fn the_fast_engine_gives_the_same_event_and_the_same_cut_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let early =
+        "temperature = [600, 3000]\nsteps = 2000\nsampling_interval = 10\nseed = 5\nuncertainty_threshold = 2.5\n";
+    let config = al_config(folder.path(), early);
+    let text_of = std::fs::read_to_string(&config).unwrap();
+    for (engine, out) in [("ml-pace", "out-1"), ("opt", "out-2")] {
+        std::fs::write(&config, text_of.replace("[potential]", &format!("[potential]\nengine = \"{engine}\"")))
+            .unwrap();
+        let output =
+            lammps_otf().current_dir(&folder).arg("run").arg(&config).args(["-o", out, "-q"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(4), "{engine}: {}", text(&output));
+    }
+    let (one, two) = (folder.path().join("out-1"), folder.path().join("out-2"));
+    let (a, b) = (json(&one.join("result.json")), json(&two.join("result.json")));
+    println!("step {} and {}; {} s and {} s", a["trigger_step"], b["trigger_step"], a["seconds"], b["seconds"]);
+    assert_eq!((&a["trigger_step"], &a["atom_id"]), (&b["trigger_step"], &b["atom_id"]));
+    succeed(python().arg(script("same_candidate.py")).arg(one).arg(two));
+}

@@ -202,7 +202,7 @@ fn real_and_metal_units_are_the_same_physics() {
         let noise = |k: usize| f64::from((number * 7919 + k * 104_729) as u32 % 10_007) / 10_007.0 - 0.5;
         crystal += &match number {
             0 => format!("{line}\n"),
-            1 => format!("{}\n", line.replace("pos:R:3", "pos:R:3:velo:R:3")),
+            1 => format!("{}\n", line.replace("pos:R:3", "pos:R:3:vel:R:3")),
             _ => format!("{line} {} {} {}\n", 12.0 * noise(1), 12.0 * noise(2), 12.0 * noise(3)),
         };
     }

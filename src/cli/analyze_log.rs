@@ -81,7 +81,7 @@ pub fn run(args: &AnalyzeLogArgs) -> Result<Exit, AnalyzeLogError> {
         let name = args.file.display().to_string();
         match File::open(&args.file) {
             Ok(file) => (name, Box::new(file)),
-            Err(source) => return Err(log::Error::Read { name, line: 0, source }.into()),
+            Err(source) => return Err(log::Error::Open { name, source }.into()),
         }
     };
     let result = match &args.table {
@@ -110,7 +110,7 @@ fn report(args: &AnalyzeLogArgs, result: &UqResult) {
         serde_json::to_string_pretty(result).expect("numbers")
     } else {
         let passed = result.trigger_step.zip(result.trigger_line).map_or_else(
-            || format!("Below {} in all {} steps read", args.threshold, result.steps_read),
+            || format!("γ was never above {}", args.threshold),
             |(step, line)| format!("γ passed {} first at step {step} (line {line})", args.threshold),
         );
         format!(

@@ -6,6 +6,7 @@ mod candidates;
 mod extract;
 mod run;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -71,7 +72,13 @@ pub fn main() -> ExitCode {
     match arguments.command {
         Command::Run(arguments) => {
             let session = Session::initialize();
-            run::run(&arguments, &session.world()).into()
+            let world = session.world();
+            match catch_unwind(AssertUnwindSafe(|| run::run(&arguments, &world))) {
+                Ok(exit) => exit.into(),
+                // The others wait for this rank, and it will not come.
+                Err(_) if world.size() > 1 => world.abort(Exit::Aborted as i32),
+                Err(panic) => resume_unwind(panic),
+            }
         }
         Command::Extract(arguments) => finish(extract::run(&arguments)),
         Command::Candidates(arguments) => finish(candidates::run(&arguments)),

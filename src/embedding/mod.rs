@@ -52,7 +52,7 @@ mod shape;
 mod validate;
 
 pub use config::{EmbeddingConfig, Shape};
-pub use novelty::{Environment, Known, Novelty};
+pub use novelty::{DEFAULT_THRESHOLD, Environment, Known, Novelty};
 pub use regions::{Center, worst_regions};
 pub use select::{Region, Selected, image_count, select};
 pub use validate::PairLimits;
@@ -102,10 +102,10 @@ pub enum Error {
         /// Radius + buffer, Å.
         reach: f64,
     },
-    /// Coordinates that are NaN or infinite.
+    /// Coordinates that are NaN, infinite, or beyond 1e9 Å.
     #[error(
-        "atom {id} is at {offset:?} Å from the centre: coordinates that are not finite. The frame is broken; use \
-             the last valid one before it"
+        "atom {id} is at {offset:?} Å from the centre: its coordinates are not finite, or absurd. The frame is \
+             broken; use the last valid one before it"
     )]
     NotFinite {
         /// The atom.
@@ -360,7 +360,7 @@ impl EmbeddingExtractor {
         }
         self.check_cell(&atoms.cell, atoms.len())?;
         let (id, center) = (atoms.ids[center_index], atoms.position(center_index));
-        if !center.iter().all(|x| x.is_finite()) {
+        if !select::is_somewhere(center) {
             return Err(Error::NotFinite { id, offset: center });
         }
         let selected = select(atoms.atoms(), &atoms.cell, center, self.region());
@@ -428,7 +428,7 @@ impl EmbeddingExtractor {
     /// The centre, then the others in an order that rounding cannot change.
     fn ordered(&self, center_id: i32, mut atoms: Vec<Selected>, elements: &[Element]) -> Result<Vec<Selected>, Error> {
         for atom in &atoms {
-            if !(atom.distance.is_finite() && atom.offset.iter().all(|x| x.is_finite())) {
+            if !(atom.distance.is_finite() && select::is_somewhere(atom.offset)) {
                 return Err(Error::NotFinite { id: atom.id, offset: atom.offset });
             }
             if atom.ty < 1 || atom.ty as usize > elements.len() {

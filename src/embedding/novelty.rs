@@ -22,14 +22,23 @@
 //! change with each retraining, and old and new ones cannot be compared. Like all power spectra it is not injective:
 //! rare pairs of different environments coincide. The price of that is one candidate that is not stored; if the
 //! potential really does not know it, its γ stays high and the next event, a little different, brings it back.
+//!
+//! How far apart environments are, in Al with a cutoff of 5.5 Å (median of 40, `tests/embedding_spec.rs` holds them
+//! to it): two snapshots with independent thermal displacements of 0.05 Å 0.02, of 0.1 Å (300 K) 0.04; a strain of
+//! 1.2 % 0.03; a neighbour missing 0.03; fcc and hcp 0.17; a surface 0.2. [`DEFAULT_THRESHOLD`] errs to the side of
+//! storing: a candidate too many costs one DFT run, one too few may cost the potential.
 use super::{Cluster, Selected};
 use crate::structure::cell::{dot, norm};
 use crate::structure::{Element, Vec3};
 use serde::{Deserialize, Serialize};
 
-/// Number of radial functions and of Legendre polynomials: enough to tell fcc from hcp, small enough for 1 ms.
-const RADIAL: usize = 6;
+/// Number of radial functions and of Legendre polynomials: few and wide radial functions, because narrow ones see a
+/// strain of 1 % (0.03 Å) better than a missing neighbour; angles up to l = 6, the first that tells fcc from hcp well.
+const RADIAL: usize = 4;
 const ANGULAR: usize = 7;
+
+/// Environments nearer to each other than this are taken for the same: about what displacements of 0.05 Å do.
+pub const DEFAULT_THRESHOLD: f64 = 0.02;
 
 /// What surrounds an atom, as numbers that do not depend on orientation or order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -158,7 +167,7 @@ fn radial(r: f64, cutoff: f64) -> [f64; RADIAL] {
     let fade = 0.5 * (1.0 + (std::f64::consts::PI * r / cutoff).cos());
     std::array::from_fn(|n| {
         let t = (r - (n as f64 + 0.5) * step) / step;
-        fade * (-2.0 * t * t).exp()
+        fade * (-0.5 * t * t).exp()
     })
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Several cut-outs from one frame.
+use crate::structure::cell::sub;
 use crate::structure::{Cell, Vec3};
 use std::cmp::Ordering;
 
@@ -32,7 +33,7 @@ pub fn worst_regions(candidates: &[Center], cell: &Cell, separation: f64, limit:
         if taken.len() >= limit {
             break;
         }
-        if !taken.iter().any(|other| cell.within(cell.wrap(other.position), cell.wrap(center.position), separation)) {
+        if !taken.iter().any(|other| cell.distance_reduced(sub(center.position, other.position)) <= separation) {
             taken.push(*center);
         }
     }

@@ -5,7 +5,7 @@
 //! `momenta` (ASE's units, with `masses` or the standard atomic weights), `velocities` (or `vel`; Å/ps) or `velo`
 //! (libAtoms: Å/fs). The comment line's `Origin`, which OVITO knows too, is the corner of the cell. Other columns and
 //! keys are skipped.
-use super::text::{Collected, FrameText, Lines, TypeTable, integer, parse_error, real};
+use super::text::{Collected, FrameText, Lines, TypeTable, integer, parse_error, real, scaled};
 use super::{Error, Frame};
 use crate::structure::{Cell, Element, Structure, Vec3};
 use ndarray::{ArrayView1, ArrayView2};
@@ -341,9 +341,9 @@ fn read_atom(
             return Err(format!("mass {mass} is not positive"));
         }
         let momentum = triple(at, ["px", "py", "pz"])?;
-        atoms.velocities.extend(momentum.map(|p| p / mass * ASE_VELOCITY));
+        atoms.velocities.extend(scaled(momentum, ASE_VELOCITY / mass, "the momentum")?);
     } else if let Some((at, factor)) = columns.velocity {
-        atoms.velocities.extend(triple(at, ["vx", "vy", "vz"])?.map(|v| v * factor));
+        atoms.velocities.extend(scaled(triple(at, ["vx", "vy", "vz"])?, factor, "the velocity")?);
     }
     if let Some(at) = columns.id {
         atoms.ids.push(integer(Some(tokens[at]), "the id")?);

@@ -3,7 +3,7 @@
 //!
 //! Columns that are read: `id`, `type`, `element`, `vx vy vz`, and the position as the first of `x y z`,
 //! `xu yu zu`, `xs ys zs`, `xsu ysu zsu` that is there. Boxes may be orthogonal, triclinic or general triclinic.
-use super::text::{Collected, FrameText, Lines, TypeTable, integer, parse_error, real, triple};
+use super::text::{Collected, FrameText, Lines, TypeTable, integer, parse_error, real, scaled, triple};
 use super::{Error, Frame};
 use crate::structure::{Cell, Element, Structure, Vec3};
 use std::io::BufRead;
@@ -241,7 +241,7 @@ fn read_atoms<'a>(
                 }
             }
             if let Some(at) = columns.velocity {
-                atoms.velocities.extend(pick(at, ["vx", "vy", "vz"])?.map(|v| v * time));
+                atoms.velocities.extend(scaled(pick(at, ["vx", "vy", "vz"])?, time, "the velocity")?);
             }
             let id = match columns.id {
                 Some(at) => integer(Some(tokens[at]), "the id")?,

@@ -91,6 +91,12 @@ pub(super) fn triple<'a>(tokens: &mut impl Iterator<Item = &'a str>, what: [&str
     Ok([real(tokens.next(), what[0])?, real(tokens.next(), what[1])?, real(tokens.next(), what[2])?])
 }
 
+/// Numbers of the file in other units, which may have become too large.
+pub(super) fn scaled(values: Vec3, factor: f64, what: &str) -> Result<Vec3, String> {
+    let scaled = values.map(|x| x * factor);
+    if scaled.iter().all(|x| x.is_finite()) { Ok(scaled) } else { Err(format!("{what} {values:?} is too large")) }
+}
+
 /// Atoms as they come in.
 #[derive(Default)]
 pub(super) struct Collected {

@@ -146,7 +146,9 @@ impl Lammps {
         for plugin in extra {
             self.load_plugin(plugin)?;
         }
-        if self.has_style("pair", style) {
+        // Agreed: a plugin that one node cannot see must not leave the others waiting for that node.
+        let everywhere = |lammps: &Self| !lammps.comm().any(!lammps.has_style("pair", style));
+        if everywhere(self) {
             return Ok(());
         }
         let folder = std::env::var_os("LAMMPS_OTF_PLUGINS").map_or_else(default_plugins, PathBuf::from);
@@ -156,11 +158,11 @@ impl Lammps {
         files.sort();
         for file in &files {
             self.load_plugin(file)?;
-            if self.has_style("pair", style) {
+            if everywhere(self) {
                 return Ok(());
             }
         }
-        let what = if style == PACE_EXTRAPOLATION {
+        let what = if style.starts_with(PACE_EXTRAPOLATION) {
             "the extrapolation grade of ML-PACE needs"
         } else {
             "the potential needs"

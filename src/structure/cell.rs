@@ -143,34 +143,35 @@ impl Cell {
         })
     }
 
-    /// The same lattice in a compact form, for distances: the periodic vectors reduced against each other (pairwise,
-    /// as in Gauss's reduction, repeated until nothing shrinks), the others turned perpendicular to what came before.
+    /// The same lattice in a compact form, for distances: the periodic vectors Minkowski-reduced (no sum or
+    /// difference of them is shorter than they are), the others turned perpendicular to what came before.
     ///
-    /// Few images have to be looked at in it, however tilted the cell was. The integers say how many of the old
-    /// vectors each new periodic vector is made of: `new_i = Σ_j integers[i][j] old_j`.
+    /// Few images have to be looked at in it, however tilted the cell was. The whole numbers say how many of the old
+    /// vectors each new periodic vector is made of: `new_i = Σ_j numbers[i][j] old_j`.
     #[must_use]
-    pub fn reduced(&self) -> (Self, [[i64; 3]; 3]) {
+    pub fn reduced(&self) -> (Self, [Vec3; 3]) {
         let mut cell = self.clone();
-        let mut integers = [[1, 0, 0], [0, 1, 0], [0, 0, 1]];
+        let mut numbers = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
         // Each step makes a vector shorter by at least a part in 1e12, so this ends; the limit is a seat belt.
         for _ in 0..1000 {
             let mut changed = false;
-            for (i, j) in [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)] {
-                if !self.pbc[i] || !self.pbc[j] {
-                    continue;
-                }
-                let (u, v) = (cell.vectors[i], cell.vectors[j]);
-                let n = (dot(u, v) / dot(v, v)).round();
-                let shorter: Vec3 = std::array::from_fn(|k| u[k] - n * v[k]);
-                // Beyond a million cells of tilt the integers would outgrow what an image shift can hold.
-                if n != 0.0 && n.abs() < 1e6 && dot(shorter, shorter) < dot(u, u) * (1.0 - 1e-12) {
-                    let row: [i64; 3] = std::array::from_fn(|k| integers[i][k] - n as i64 * integers[j][k]);
-                    if row.iter().any(|x| x.abs() > 1_000_000) {
-                        continue;
+            for i in 0..3 {
+                let (j, k) = ((i + 1) % 3, (i + 2) % 3);
+                let size = |x: Vec3, y: Vec3| if x == y { 0.0 } else { (dot(x, y) / dot(y, y)).round() };
+                let [u, v, w] = [i, j, k].map(|n| cell.vectors[n]);
+                // Multiples of one other vector, then the sums and differences of all three (in three dimensions
+                // pairs are not enough: three vectors of a plane at 120° are pairwise reduced, their sum is 0).
+                let mut tries = vec![(-size(u, v), 0.0), (0.0, -size(u, w))];
+                tries.extend([(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)]);
+                for (m, n) in tries {
+                    let periodic = self.pbc[i] && (m == 0.0 || self.pbc[j]) && (n == 0.0 || self.pbc[k]);
+                    let old = cell.vectors[i];
+                    let shorter: Vec3 = std::array::from_fn(|x| old[x] + m * v[x] + n * w[x]);
+                    if periodic && (m, n) != (0.0, 0.0) && dot(shorter, shorter) < dot(old, old) * (1.0 - 1e-12) {
+                        cell.vectors[i] = shorter;
+                        numbers[i] = std::array::from_fn(|x| numbers[i][x] + m * numbers[j][x] + n * numbers[k][x]);
+                        changed = true;
                     }
-                    cell.vectors[i] = shorter;
-                    integers[i] = row;
-                    changed = true;
                 }
             }
             if !changed {
@@ -185,46 +186,34 @@ impl Cell {
             cell.vectors[k] = perpendicular(cell.vectors[k], &done);
             done.push(cell.vectors[k]);
         }
-        (cell, integers)
+        (cell, numbers)
     }
 
-    /// Whether any image of `b` lies within `distance` of `a` (Å, at the limit counts as within).
+    /// Distance of two points, Å: to the nearest periodic image, in any cell.
+    ///
+    /// To ask often, ask a [`Cell::reduced`] cell.
     #[must_use]
-    pub fn within(&self, a: Vec3, b: Vec3, distance: f64) -> bool {
-        let mut found = false;
-        for_images(self, sub(b, a), distance, |_, offset| found |= norm(offset) <= distance);
-        found
+    pub fn distance(&self, a: Vec3, b: Vec3) -> f64 {
+        self.reduced().0.distance_reduced(sub(b, a))
     }
-}
 
-/// Calls `visit(image, offset)` for every image of `offset` that can lie within `reach`: a superset, bounded by the
-/// heights between the faces.
-pub(crate) fn for_images(cell: &Cell, offset: Vec3, reach: f64, mut visit: impl FnMut([i32; 3], Vec3)) {
-    let inverse = cell.inverse();
-    let heights = cell.heights();
-    let mut low = [0_i32; 3];
-    let mut high = [0_i32; 3];
-    for k in 0..3 {
-        let s = dot(inverse[k], offset);
-        // A little wider than exact, so that rounding never loses an image; the caller tests the distance.
-        let w = reach / heights[k] * (1.0 + 1e-9) + 1e-9 + s.abs() * 1e-12;
-        if cell.pbc[k] {
-            low[k] = (-w - s).ceil() as i32;
-            high[k] = (w - s).floor() as i32;
-        } else if s.abs() > w {
-            return;
-        }
-    }
-    let [a, b, c] = cell.vectors;
-    for i in low[0]..=high[0] {
-        for j in low[1]..=high[1] {
-            let [fi, fj] = [f64::from(i), f64::from(j)];
-            let base: Vec3 = std::array::from_fn(|k| offset[k] + fi * a[k] + fj * b[k]);
-            for l in low[2]..=high[2] {
-                let fl = f64::from(l);
-                visit([i, j, l], std::array::from_fn(|k| base[k] + fl * c[k]));
+    /// Length of the shortest image of an offset, in a reduced cell: in such a one it is at most one cell away from
+    /// the image that rounding the fractional coordinates gives.
+    pub(crate) fn distance_reduced(&self, offset: Vec3) -> f64 {
+        let s = self.inverse().map(|row| dot(row, offset));
+        let fold: Vec3 = std::array::from_fn(|k| if self.pbc[k] { -s[k].round() } else { 0.0 });
+        let steps = |k: usize| if self.pbc[k] { [-1.0, 0.0, 1.0].as_slice() } else { [0.0].as_slice() };
+        let mut shortest = f64::INFINITY;
+        for i in steps(0) {
+            for j in steps(1) {
+                for k in steps(2) {
+                    let shift = self.combine([fold[0] + i, fold[1] + j, fold[2] + k]);
+                    let image: Vec3 = std::array::from_fn(|x| offset[x] + shift[x]);
+                    shortest = shortest.min(norm(image));
+                }
             }
         }
+        shortest
     }
 }
 
@@ -266,9 +255,40 @@ mod tests {
     fn reduction_keeps_the_volume_and_shortens_a_strong_tilt() {
         let cell = Cell::from_lammps([0.0; 3], [4.0, 4.0, 4.0], [400.4, 80.0, -900.3], [true; 3]);
         let (reduced, n) = cell.reduced();
-        let c = cell.combine(n[2].map(|x| x as f64));
+        let c = cell.combine(n[2]);
         assert!((0..3).all(|k| (c[k] - reduced.vectors[2][k]).abs() < 1e-10));
         assert!((reduced.volume() - 64.0).abs() < 1e-9 && reduced.vectors.iter().all(|&v| norm(v) < 6.0));
+    }
+
+    #[test]
+    fn three_vectors_that_nearly_cancel_are_reduced() {
+        let h = 3.0_f64.sqrt() / 2.0;
+        let vectors = [[1.0, 0.0, 0.0], [-0.5, h, 0.0], [-0.5, -h, 0.01]];
+        let (reduced, _) = Cell { origin: [0.0; 3], vectors, pbc: [true; 3] }.reduced();
+        let shortest = reduced.vectors.map(norm).into_iter().fold(1.0, f64::min);
+        assert!((shortest - 0.01).abs() < 1e-12, "{reduced:?}");
+    }
+
+    #[test]
+    fn distance_is_to_the_nearest_of_many_images() {
+        let mut cell = tilted();
+        for pbc in [[true; 3], [true, false, true], [false; 3], [false, false, true]] {
+            cell.pbc = pbc;
+            for n in 0..200 {
+                let b: Vec3 = std::array::from_fn(|k| (f64::from(n) * [0.37, 0.73, 0.51][k]).fract() * 30.0 - 15.0);
+                let range = |k: usize| if pbc[k] { -12..=12 } else { 0..=0 };
+                let mut best = f64::INFINITY;
+                for i in range(0) {
+                    for j in range(1) {
+                        for k in range(2) {
+                            let shift = cell.combine([i, j, k].map(f64::from));
+                            best = best.min(norm(std::array::from_fn(|x| b[x] + shift[x])));
+                        }
+                    }
+                }
+                assert!((best - cell.distance([0.0; 3], b)).abs() < 1e-12, "{b:?}");
+            }
+        }
     }
 
     #[test]

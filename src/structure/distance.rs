@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The closest pair of atoms, over all periodic images, and what makes a structure fit to be used.
-use super::cell::{for_images, norm, sub};
+use super::cell::{norm, sub};
 use super::{Cell, DegenerateCell, Structure, Vec3};
 use kiddo::{ImmutableKdTree, SquaredEuclidean};
 use std::num::NonZero;
@@ -160,16 +160,10 @@ impl Structure {
         if points.is_empty() || !points.iter().flatten().all(|x| x.is_finite()) {
             return None;
         }
-        // The closest own image: the shortest lattice vector.
+        // The closest own image: the shortest lattice vector, which a reduced cell has among its own.
         let mut best = ClosestPair { indices: (0, 0), distance: f64::INFINITY };
         let shortest = (0..3).filter(|&k| cell.pbc[k]).map(|k| norm(cell.vectors[k])).fold(f64::INFINITY, f64::min);
-        if shortest.is_finite() {
-            for_images(&cell, [0.0; 3], shortest, |image, offset| {
-                if image != [0; 3] {
-                    best.distance = best.distance.min(norm(offset));
-                }
-            });
-        }
+        best.distance = shortest;
         let Ok(tree) = ImmutableKdTree::<f64, 3>::new_from_slice(&points) else {
             return direct_search(&cell, &points, best);
         };
@@ -235,12 +229,10 @@ const TWO: NonZero<usize> = NonZero::new(2).unwrap();
 fn direct_search(cell: &Cell, points: &[Vec3], mut best: ClosestPair) -> Option<ClosestPair> {
     for (i, &p) in points.iter().enumerate() {
         for (j, &q) in points.iter().enumerate().skip(i + 1) {
-            let reach = best.distance.min(norm(sub(q, p)));
-            for_images(cell, sub(q, p), reach, |_, offset| {
-                if norm(offset) < best.distance {
-                    best = ClosestPair { indices: (i, j), distance: norm(offset) };
-                }
-            });
+            let distance = cell.distance_reduced(sub(q, p));
+            if distance < best.distance {
+                best = ClosestPair { indices: (i, j), distance };
+            }
         }
     }
     best.distance.is_finite().then_some(best)

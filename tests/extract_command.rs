@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! `lammps-otf extract`: its arguments, its output, and that a failure leaves nothing behind.
+mod crystals;
+#[path = "../src/cli/extract.rs"]
+mod extract;
+
+use clap::Parser;
+use crystals::{fcc, rattle, run_python};
+use extract::{ExtractArgs, ExtractError, run};
+use lammps_otf::io::{extxyz, lammps_data};
+use lammps_otf::structure::Element;
+use std::fs::{self, File};
+use std::path::Path;
+
+#[derive(Parser)]
+struct Command {
+    #[command(flatten)]
+    extract: ExtractArgs,
+}
+
+fn extract(arguments: &[&str], folder: &Path) -> Result<(), ExtractError> {
+    let output = folder.join("out.extxyz");
+    let mut all = vec!["extract"];
+    all.extend(arguments);
+    all.extend(["-o", output.to_str().unwrap()]);
+    run(&Command::try_parse_from(all).unwrap().extract)
+}
+
+#[test]
+fn cuts_a_cluster_out_of_each_kind_of_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let mut crystal = fcc(Element::Al, 4.05, 5);
+    rattle(&mut crystal, 0.05, 1);
+    extxyz::write(&mut File::create(at("in.extxyz")).unwrap(), &crystal, &[], &[]).unwrap();
+    lammps_data::write(&crystal, File::create(at("in.data")).unwrap()).unwrap();
+    let mut dump = format!("ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n{}\nITEM: BOX BOUNDS pp pp pp\n", crystal.len());
+    dump += &"0 20.25\n".repeat(3);
+    dump += "ITEM: ATOMS id type x y z\n";
+    for i in 0..crystal.len() {
+        let [x, y, z] = crystal.position(i);
+        dump += &format!("{} 1 {x:?} {y:?} {z:?}\n", i + 1);
+    }
+    fs::write(at("in.dump"), dump).unwrap();
+
+    let mut outputs = Vec::new();
+    for name in ["in.extxyz", "in.data", "in.dump"] {
+        let file = at(name);
+        let arguments =
+            [file.to_str().unwrap(), "--center", "77", "--radius", "3.5", "--buffer", "3", "--elements", "Al"];
+        extract(&arguments, folder.path()).unwrap();
+        outputs.push(fs::read_to_string(at("out.extxyz")).unwrap());
+    }
+    assert!(outputs[0].starts_with("78\n"), "{}", &outputs[0][..200]);
+    // The cell's edge may differ in its last bit between files; the atoms not.
+    let atoms =
+        |text: &str| text.lines().skip(2).map(|line| line.split(' ').nth(4).unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(atoms(&outputs[0]), atoms(&outputs[1]));
+    assert_eq!(atoms(&outputs[0]), atoms(&outputs[2]));
+
+    let said = run_python(
+        "import sys; from ase.io import read; a = read(sys.argv[1]); m = a.arrays['force_mask']; \
+         print(len(a), a.arrays['source_id'][0], m.dtype.kind, a.arrays['source_id'].dtype.kind, int(m.sum()), \
+         a.get_distance(0, 1) < 4, all(a.pbc), a.info['embedding_shape'], a.info['energy_weight'])",
+        &[&at("out.extxyz")],
+    );
+    assert_eq!(said.trim(), "78 77 f i 13 True True sphere 0.0");
+    // What was written is an input again.
+    let file = at("again.extxyz");
+    fs::copy(at("out.extxyz"), &file).unwrap();
+    let arguments = [file.to_str().unwrap(), "--center", "1", "--radius", "3", "--buffer", "2.8", "--shape", "cube"];
+    extract(&arguments, folder.path()).unwrap();
+}
+
+#[test]
+fn a_failure_says_why_and_leaves_the_old_output() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("in.extxyz");
+    extxyz::write(&mut File::create(&input).unwrap(), &fcc(Element::Al, 4.05, 4), &[], &[]).unwrap();
+    fs::write(folder.path().join("out.extxyz"), "old").unwrap();
+    let input = input.to_str().unwrap();
+    let fails = |more: &[&str]| {
+        let error = extract(&[&[input], more].concat(), folder.path()).unwrap_err();
+        assert_eq!(fs::read_to_string(folder.path().join("out.extxyz")).unwrap(), "old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        error.to_string()
+    };
+    let none = fails(&["--center", "999", "--radius", "4", "--buffer", "2"]);
+    assert!(none.contains("no atom with id 999") && none.contains("1 to 256"), "{none}");
+    let many = fails(&["--center", "1", "--radius", "6", "--buffer", "6"]);
+    assert!(many.contains("would fit"), "{many}");
+    let small = fails(&["--center", "1", "--radius", "3", "--buffer", "1", "--cutoff", "5.5", "--shape", "cube"]);
+    assert!(small.contains("above 5.5 Å"), "{small}");
+    let radius = fails(&["--center", "1", "--radius", "0", "--buffer", "1"]);
+    assert!(radius.contains("radius"), "{radius}");
+}

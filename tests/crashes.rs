@@ -76,8 +76,10 @@ const WAYS: [Way; 6] = [
     },
     Way {
         name: "two atoms in one place",
+        // One shove of 2 Å a step puts atom 2 on atom 1, where Lennard-Jones knows no limit. (`fix move` would not do:
+        // LAMMPS wraps its atom back box by box, for ever.)
         setup: "\"pair_style lj/cut 6.0\", \"pair_coeff * * 0.392 2.62\", \"group two id 2\", \
-                \"fix bad two move linear 0 -35 -35\"",
+                \"variable shove atom -5600*(step==21)\", \"fix bad two addforce 0 v_shove v_shove\"",
         undo: "unfix bad",
         kinds: &[CrashKind::Insane, CrashKind::NotFinite, CrashKind::LostAtoms],
         last_valid: 20,
@@ -155,7 +157,7 @@ fn no_way_to_break_leaves_a_rank_waiting() {
     }
 }
 
-/// A simulation that has broken in this way, and the way's own text of the crash.
+/// A simulation that has broken in this way, and how it was found.
 fn broken(folder: &Path, way: &Way) -> (Simulation, CrashKind) {
     way.config(folder);
     let config = InferenceConfig::read(folder.join("run.toml")).unwrap();
@@ -172,7 +174,7 @@ fn broken(folder: &Path, way: &Way) -> (Simulation, CrashKind) {
     }
 }
 
-/// The bits of each atom's position, by id, with its wrap-around undone by whole boxes only if LAMMPS wrapped it.
+/// The bits of each atom's position, by id.
 fn by_id(ids: impl Iterator<Item = i32>, rows: ndarray::ArrayView2<'_, f64>) -> Vec<(i32, [u64; 3])> {
     let mut all: Vec<_> =
         ids.zip(rows.outer_iter()).map(|(id, r)| (id, [r[0].to_bits(), r[1].to_bits(), r[2].to_bits()])).collect();

@@ -4,10 +4,10 @@
 //!
 //! `cargo bench --bench cut_out`. A table of medians, in milliseconds. There is no benchmark library here because
 //! two of the columns are measured by Python, which `LAMMPS_OTF_PYTHON` or `.deps/bin/python3` names.
-#[path = "../tests/common/mod.rs"]
-mod common;
+#[path = "../tests/crystals/mod.rs"]
+mod crystals;
 
-use common::{Random, fcc, rattle, run_python};
+use crystals::{Random, fcc, rattle, run_python};
 use kiddo::{ImmutableKdTree, SquaredEuclidean};
 use lammps_otf::embedding::{EmbeddingConfig, EmbeddingExtractor, Environment, select};
 use lammps_otf::structure::{Element, Vec3};

@@ -1,3 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The `lammps-otf` command.
-fn main() {}
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -2,9 +2,9 @@
 //! The selection, and the closest pair, against ASE's `neighbor_list` on random structures.
 //!
 //! All cases go to one Python process in one file, and come back in one file.
-mod common;
+mod crystals;
 
-use common::{Random, run_python, structure};
+use crystals::{Random, run_python, structure};
 use lammps_otf::embedding::{Region, select};
 use lammps_otf::structure::{Cell, Element, Structure, Vec3};
 use std::collections::BTreeMap;

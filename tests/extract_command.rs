@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! `lammps-otf extract`: its arguments, its output, and that a failure leaves nothing behind.
-mod common;
+mod crystals;
 #[path = "../src/cli/extract.rs"]
 mod extract;
 
 use clap::Parser;
-use common::{fcc, rattle, run_python};
+use crystals::{fcc, rattle, run_python};
 use extract::{ExtractArgs, ExtractError, run};
 use lammps_otf::io::{extxyz, lammps_data};
 use lammps_otf::structure::Element;

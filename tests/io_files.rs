@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Structure files: what is written is read again, by us and by the real ASE; what is broken is refused with its line.
-mod common;
+mod crystals;
 
-use common::{Random, fcc, rattle, run_python, structure};
+use crystals::{Random, fcc, rattle, run_python, structure};
 use lammps_otf::io::extxyz::{self, Column, ColumnData, Value};
 use lammps_otf::io::{self, Error, Frame, lammps_data, lammps_dump};
 use lammps_otf::structure::{Cell, Element, Structure, StructureError};

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Nothing that comes from outside makes the readers or the geometry panic, hang or take all memory: 120,000 random
 //! cases, the same in each run. A failure names the number of its case.
-mod common;
+mod crystals;
 
-use common::{Random, fcc, structure};
+use crystals::{Random, fcc, structure};
 use lammps_otf::embedding::{Center, EmbeddingConfig, EmbeddingExtractor, Environment, Novelty, Shape, worst_regions};
 use lammps_otf::io::{Frame, extxyz, lammps_data, lammps_dump};
 use lammps_otf::structure::{Cell, Element, Structure, Vec3};

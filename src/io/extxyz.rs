@@ -36,6 +36,8 @@ pub enum ColumnData<'a> {
     Integer(ArrayView1<'a, i32>),
     /// `I` with several numbers for each atom; shape (n).
     IntegerTriples(&'a [[i32; 3]]),
+    /// `L`: true or false; shape (n).
+    Logical(&'a [bool]),
 }
 
 /// A value of the comment line.
@@ -73,6 +75,7 @@ impl ColumnData<'_> {
             Self::RealRows(data) => data.dim(),
             Self::Integer(data) => (data.len(), 1),
             Self::IntegerTriples(data) => (data.len(), 3),
+            Self::Logical(data) => (data.len(), 1),
         }
     }
 }
@@ -124,6 +127,7 @@ pub fn write(
         let kind = match column.data {
             ColumnData::Real(_) | ColumnData::RealRows(_) => 'R',
             ColumnData::Integer(_) | ColumnData::IntegerTriples(_) => 'I',
+            ColumnData::Logical(_) => 'L',
         };
         write!(out, ":{}:{kind}:{}", column.name, column.data.shape().1)?;
     }
@@ -162,6 +166,7 @@ pub fn write(
                 ColumnData::RealRows(data) => data.row(i).iter().try_for_each(|x| write!(out, " {x:?}"))?,
                 ColumnData::Integer(data) => write!(out, " {}", data[i])?,
                 ColumnData::IntegerTriples(data) => data[i].iter().try_for_each(|x| write!(out, " {x}"))?,
+                ColumnData::Logical(data) => write!(out, " {}", flag(data[i]))?,
             }
         }
         writeln!(out)?;

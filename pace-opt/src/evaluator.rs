@@ -1,0 +1,492 @@
+//! Energies, forces, virial and extrapolation grade of atoms with neighbour lists.
+
+use crate::error::{Error, Result};
+use crate::kernel::{Atom, BaseJob, ForceJob, GradeJob, Kernels, Nodes, ProductJob, Range, Scratch};
+use crate::model::{InnerCutoff, MAX_ELEMENTS, radial::switch_off};
+use crate::plan::SpeciesPlan;
+use crate::potential::Potential;
+use crate::simd::{Isa, OCT, Oct, flat};
+use std::sync::Arc;
+
+/// Atoms and their neighbours. Distances are in Å; periodic images are atoms of their own.
+#[derive(Clone, Copy)]
+pub struct System<'a, F> {
+    /// Positions of all atoms, images included.
+    pub positions: &'a [[f64; 3]],
+    /// A small number for the kind of each atom.
+    pub types: &'a [i32],
+    /// Element index of each type; negative for none.
+    pub element_of_type: &'a [i32],
+    /// Atoms to evaluate.
+    pub atoms: &'a [i32],
+    /// Neighbours of the k-th of `atoms`, as indices into `positions` after `mask`. May hold atoms beyond the
+    /// cutoff, must not hold the atom itself.
+    pub neighbours: F,
+    /// Bits of a neighbour index that count.
+    pub mask: i32,
+}
+
+/// Where results go. Forces and virials are added to what is there.
+#[derive(Default)]
+pub struct Output<'a> {
+    /// Forces in eV/Å, as long as the positions.
+    pub forces: &'a mut [[f64; 3]],
+    /// Energy of each evaluated atom in eV, indexed like the positions.
+    pub energies: Option<&'a mut [f64]>,
+    /// Virial of each atom in eV (xx, yy, zz, xy, xz, yz), half for each atom of a pair.
+    pub virials: Option<&'a mut [[f64; 6]]>,
+    /// Extrapolation grade of each evaluated atom, indexed like the positions.
+    pub grades: Option<&'a mut [f64]>,
+}
+
+/// Sums over all evaluated atoms.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// Energy in eV.
+    pub energy: f64,
+    /// Virial in eV: xx, yy, zz, xy, xz, yz.
+    pub virial: [f64; 6],
+}
+
+/// Evaluates a potential. Holds scratch memory; use one per thread.
+pub struct Evaluator {
+    potential: Arc<Potential>,
+    kernels: Kernels,
+    isa: Isa,
+    atoms: Vec<Atom>,
+    scratch: Scratch,
+    /// One per element.
+    nodes: Vec<Nodes>,
+    /// All atoms, images included.
+    packed: Vec<Packed>,
+    near: Vec<Packed>,
+    by_element: Vec<Vec<u32>>,
+    /// Projections of batches that wait for the matrix product, and their atoms.
+    waiting: Vec<Oct>,
+    waiting_atoms: Vec<[Option<usize>; OCT]>,
+}
+
+/// Batches that are multiplied with the active set together: enough to read it rarely, few enough for the cache.
+const GRADE_BATCHES: usize = 9;
+
+/// Position and element of an atom on half a cache line; also a neighbour's distance, its index, its element.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(32))]
+struct Packed {
+    x: [f64; 3],
+    index: u32,
+    element: u32,
+}
+
+impl Evaluator {
+    /// An evaluator with the best instruction set of this processor, or the one that the environment variable
+    /// `PACE_OPT_ISA` names (`avx512`, `avx2`, `portable`).
+    pub fn new(potential: Arc<Potential>) -> Self {
+        let named = std::env::var("PACE_OPT_ISA").ok().and_then(|n| Isa::named(&n));
+        Self::with_isa(potential, named.unwrap_or_else(Isa::detect))
+    }
+
+    /// An evaluator with an instruction set of choice; the portable one where the processor lacks it.
+    pub fn with_isa(potential: Arc<Potential>, isa: Isa) -> Self {
+        let isa = if Isa::available().contains(&isa) { isa } else { Isa::Portable };
+        let nodes = potential.plan.species.iter().map(Nodes::new).collect();
+        let ne = potential.plan.species.len();
+        Evaluator {
+            kernels: Kernels::new(isa),
+            isa,
+            atoms: (0..OCT).map(|_| Atom::default()).collect(),
+            scratch: Scratch::default(),
+            nodes,
+            packed: Vec::new(),
+            near: Vec::new(),
+            by_element: vec![Vec::new(); ne],
+            waiting: Vec::new(),
+            waiting_atoms: Vec::new(),
+            potential,
+        }
+    }
+
+    /// The potential.
+    pub fn potential(&self) -> &Arc<Potential> {
+        &self.potential
+    }
+
+    /// The instruction set in use.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Evaluates the atoms of a system.
+    ///
+    /// # Errors
+    /// If atoms overlap, a coordinate is not finite, an index or type is out of range, or grades are wanted
+    /// without an active set. What was added to the output by then stays there.
+    pub fn evaluate<'a, F>(&mut self, system: &System<'a, F>, output: &mut Output) -> Result<Totals>
+    where
+        F: Fn(usize) -> &'a [i32],
+    {
+        let n = system.positions.len();
+        if system.types.len() < n || output.forces.len() < n {
+            return Err(Error::Argument("types and forces must be as long as the positions".into()));
+        }
+        let short = |len: Option<usize>| len.is_some_and(|l| l < n);
+        if short(output.energies.as_ref().map(|v| v.len()))
+            || short(output.virials.as_ref().map(|v| v.len()))
+            || short(output.grades.as_ref().map(|v| v.len()))
+        {
+            return Err(Error::Argument("outputs per atom must be as long as the positions".into()));
+        }
+        if output.grades.is_some() && self.potential.grade.is_none() {
+            return Err(Error::Argument("no active set was read, so there is no extrapolation grade".into()));
+        }
+        let ne = self.potential.plan.species.len();
+        let mut by_element = std::mem::take(&mut self.by_element);
+        by_element.iter_mut().for_each(Vec::clear);
+        for (k, &i) in system.atoms.iter().enumerate() {
+            let element = usize::try_from(i).ok().and_then(|i| element_of(system, i)).filter(|&e| e < ne);
+            match element {
+                Some(e) => by_element[e].push(k as u32),
+                None => return Err(Error::Argument(format!("atom {i} has no element of the potential"))),
+            }
+        }
+        self.packed.clear();
+        self.packed.extend(system.positions.iter().zip(system.types).enumerate().map(|(i, (&x, &t))| {
+            let element = usize::try_from(t).ok().and_then(|t| system.element_of_type.get(t)).copied();
+            Packed { x, index: i as u32, element: element.and_then(|e| u32::try_from(e).ok()).unwrap_or(u32::MAX) }
+        }));
+        let mut totals = Totals::default();
+        let mut result = Ok(());
+        'all: for (element, list) in by_element.iter().enumerate() {
+            for batch in list.chunks(OCT) {
+                result = self.batch(system, element, batch, output, &mut totals);
+                if result.is_err() {
+                    break 'all;
+                }
+                if self.waiting_atoms.len() == GRADE_BATCHES {
+                    self.grade(element, output);
+                }
+            }
+            self.grade(element, output);
+        }
+        self.by_element = by_element;
+        self.waiting.clear();
+        self.waiting_atoms.clear();
+        result.map(|()| totals)
+    }
+
+    /// Grades of the atoms that wait for them.
+    fn grade(&mut self, element: usize, output: &mut Output) {
+        let (Some(grades), Some(grade)) = (output.grades.as_deref_mut(), &self.potential.grade) else { return };
+        let batches = self.waiting_atoms.len();
+        let mut most = [Oct::default(); GRADE_BATCHES];
+        self.kernels.grade(GradeJob {
+            size: grade.size[element],
+            panels: &grade.panels[element],
+            batches,
+            vectors: &self.waiting,
+            grades: &mut most[..batches],
+        });
+        for (atoms, most) in self.waiting_atoms.iter().zip(&most) {
+            for (atom, most) in atoms.iter().zip(&most.0) {
+                if let Some(i) = atom {
+                    grades[*i] = *most;
+                }
+            }
+        }
+        self.waiting.clear();
+        self.waiting_atoms.clear();
+    }
+
+    /// Evaluates up to eight atoms of one element.
+    fn batch<'a, F>(
+        &mut self,
+        system: &System<'a, F>,
+        element: usize,
+        batch: &[u32],
+        output: &mut Output,
+        totals: &mut Totals,
+    ) -> Result<()>
+    where
+        F: Fn(usize) -> &'a [i32],
+    {
+        let potential = self.potential.clone();
+        let plan = &potential.plan.species[element];
+        let legendre = &potential.plan.legendre;
+        let want_grade = output.grades.is_some();
+        let nodes = &mut self.nodes[element];
+        for (lane, &k) in batch.iter().enumerate() {
+            let atom = &mut self.atoms[lane];
+            atom.index = system.atoms[k as usize] as usize;
+            let list = (system.neighbours)(k as usize);
+            gather(&self.packed, plan, list, system.mask, atom, &mut self.near)?;
+            let scratch = &mut self.scratch;
+            self.kernels.base(BaseJob { plan, legendre, atom, scratch, nodes, lane, projections: want_grade });
+            let atom = &self.atoms[lane];
+            if atom.broken {
+                return Err(why_broken(system, atom, plan));
+            }
+        }
+        self.kernels.forward(ProductJob { plan, nodes, projections: &mut [] });
+        for lane in 0..OCT {
+            if lane < batch.len() {
+                let atom = &mut self.atoms[lane];
+                let energy = embed(&potential, plan, atom, nodes, lane);
+                totals.energy += energy;
+                if let Some(e) = output.energies.as_deref_mut() {
+                    e[atom.index] = energy;
+                }
+            } else {
+                nodes.slope.iter_mut().for_each(|s| s.0[lane] = 0.0);
+            }
+        }
+        if let (true, Some(grade)) = (want_grade, &potential.grade) {
+            // Appended to what waits for the matrix product.
+            let size = grade.size[element];
+            let start = self.waiting.len();
+            self.waiting.resize(start + size.max(plan.functions), Oct::default());
+            let projections = &mut self.waiting[start..];
+            self.kernels.project(ProductJob { plan, nodes, projections });
+            for (lane, atom) in self.atoms.iter().enumerate().take(batch.len()) {
+                for (p, &(mu, n)) in projections.iter_mut().zip(&plan.single) {
+                    p.0[lane] = atom.base_sums[mu as usize].get(n as usize).copied().unwrap_or(0.0);
+                }
+                if !grade.linear {
+                    // Densities one after the other, the first last, as it is where the projections are.
+                    for (d, slope) in atom.grade_slope.iter().enumerate().rev() {
+                        for f in 0..plan.functions {
+                            projections[d * plan.functions + f].0[lane] = slope * projections[f].0[lane];
+                        }
+                    }
+                }
+            }
+            self.waiting_atoms.push(std::array::from_fn(|l| (l < batch.len()).then(|| self.atoms[l].index)));
+        }
+        nodes.adjoint.fill(Oct::default());
+        self.kernels.backward(ProductJob { plan, nodes, projections: &mut [] });
+        for lane in 0..batch.len() {
+            let atom = &mut self.atoms[lane];
+            let scratch = &mut self.scratch;
+            self.kernels.force(ForceJob { plan, legendre, atom, scratch, nodes, lane });
+            scatter(&mut self.atoms[lane], output, totals);
+        }
+        Ok(())
+    }
+}
+
+fn element_of<F>(system: &System<F>, atom: usize) -> Option<usize> {
+    let t = usize::try_from(*system.types.get(atom)?).ok()?;
+    usize::try_from(*system.element_of_type.get(t)?).ok()
+}
+
+/// Collects the neighbours within the cutoff, by element, padded to blocks of eight.
+fn gather(
+    all: &[Packed],
+    plan: &SpeciesPlan,
+    list: &[i32],
+    mask: i32,
+    atom: &mut Atom,
+    near: &mut Vec<Packed>,
+) -> Result<()> {
+    let ne = plan.segments.len();
+    let [xi, yi, zi] = all[atom.index].x;
+    // Pairs without a table have no cutoff either.
+    let mut cut2 = [0.0; MAX_ELEMENTS];
+    for (c, s) in cut2.iter_mut().zip(&plan.segments) {
+        *c = if s.table.is_some() { s.rcut * s.rcut } else { -1.0 };
+    }
+    // One more than can be found, so that the store below is always in bounds.
+    if near.len() <= list.len() {
+        near.resize(list.len() + 1, Packed::default());
+    }
+    let mut counts = [0usize; MAX_ELEMENTS];
+    let mut n = 0;
+    for &j in list {
+        let j = (j & mask) as usize;
+        let Some(&Packed { x, index, element }) = all.get(j) else {
+            return Err(Error::Argument(format!("neighbour {j} of atom {} does not exist", atom.index)));
+        };
+        let e = element as usize;
+        if e >= ne {
+            return Err(Error::Argument(format!("atom {j} has no element of the potential")));
+        }
+        let d = [x[0] - xi, x[1] - yi, x[2] - zi];
+        let r2 = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
+        near[n] = Packed { x: d, index, element };
+        // Not a number counts as near, so that it is found later.
+        let hit = usize::from(!(r2 >= cut2[e % MAX_ELEMENTS]));
+        n += hit;
+        counts[e % MAX_ELEMENTS] += hit;
+    }
+    atom.ranges.clear();
+    let mut block = 0;
+    let mut next = [0usize; MAX_ELEMENTS];
+    for e in 0..ne {
+        let blocks = counts[e].div_ceil(OCT);
+        atom.ranges.push(Range { block, blocks, count: counts[e], radial: 0 });
+        next[e] = block * OCT;
+        block += blocks;
+    }
+    if atom.x.len() < block {
+        for v in [&mut atom.x, &mut atom.y, &mut atom.z, &mut atom.r, &mut atom.inv_r] {
+            v.resize(block, Oct::default());
+        }
+        atom.neighbour.resize(block * OCT, 0);
+    }
+    for (range, segment) in atom.ranges.iter().zip(&plan.segments).filter(|(r, _)| r.blocks > 0) {
+        // Padding lies beyond the cutoff.
+        let last = range.block + range.blocks - 1;
+        (atom.x[last], atom.y[last]) = (Oct::default(), Oct::default());
+        atom.z[last] = Oct([2.0 * segment.rcut; OCT]);
+    }
+    let (x, y, z) = (flat(&mut atom.x), flat(&mut atom.y), flat(&mut atom.z));
+    for c in &near[..n] {
+        let e = c.element as usize % MAX_ELEMENTS;
+        let k = next[e];
+        next[e] += 1;
+        (x[k], y[k], z[k]) = (c.x[0], c.x[1], c.x[2]);
+        atom.neighbour[k] = c.index;
+    }
+    Ok(())
+}
+
+/// Finds the pair that the first stage stumbled over.
+fn why_broken<F>(system: &System<F>, atom: &Atom, plan: &SpeciesPlan) -> Error {
+    let i = atom.index;
+    let [xi, yi, zi] = system.positions[i];
+    for (range, segment) in atom.ranges.iter().zip(&plan.segments) {
+        let least = segment.table.as_ref().map_or(0.0, |t| 1.0 / t.scale);
+        for k in range.block * OCT..range.block * OCT + range.count {
+            let j = atom.neighbour[k] as usize;
+            let p = system.positions[j];
+            let r = ((p[0] - xi).powi(2) + (p[1] - yi).powi(2) + (p[2] - zi).powi(2)).sqrt();
+            if !r.is_finite() {
+                return Error::NotFinite { i, j };
+            }
+            if r < least {
+                return Error::Overlap { i, j, r };
+            }
+        }
+    }
+    Error::NotFinite { i, j: i }
+}
+
+/// Energy of one atom from its densities and repulsion; fills the slopes.
+fn embed(potential: &Potential, plan: &SpeciesPlan, atom: &mut Atom, nodes: &mut Nodes, lane: usize) -> f64 {
+    let nd = plan.embedding.ndensity;
+    let mut rho = [0.0; crate::model::MAX_DENSITIES];
+    for p in 0..nd {
+        rho[p] = nodes.rho[p].0[lane] + atom.rho[p];
+    }
+    atom.slope.clear();
+    atom.slope.resize(nd, 0.0);
+    let many = plan.embedding.evaluate(&rho[..nd], &mut atom.slope);
+    atom.grade_slope.clone_from(&atom.slope);
+    let core = atom.core;
+    let (energy, on);
+    atom.nearest = None;
+    if potential.plan.inner == InnerCutoff::Zbl {
+        let mut f = 1.0;
+        if let Some((k, gap, width)) = nearest(atom, plan, potential.plan.cutoff) {
+            // The switch runs backwards in the distance of the nearest neighbour.
+            let (v, d) = switch_off(width - gap, width, width);
+            f = v;
+            atom.nearest = Some((k, (core - many) * d));
+        }
+        energy = many * f + core * (1.0 - f);
+        atom.core_slope = 1.0 - f;
+        on = f;
+    } else {
+        let (cut, width) = (plan.embedding.rho_cut, plan.embedding.drho_cut);
+        let (f, df) = if core >= cut { (0.0, 0.0) } else { switch_off(core, cut, width) };
+        energy = many * f + core;
+        atom.core_slope = many * df + 1.0;
+        on = f;
+    }
+    for (p, s) in atom.slope.iter_mut().enumerate() {
+        *s *= on;
+        nodes.slope[p].0[lane] = *s;
+    }
+    energy + plan.e0
+}
+
+/// The neighbour that reaches deepest into its inner cutoff: its place, how far it is from the bottom of the
+/// switch, and the switch's width.
+fn nearest(atom: &Atom, plan: &SpeciesPlan, cutoff: f64) -> Option<(usize, f64, f64)> {
+    let mut best = None;
+    let mut least = cutoff;
+    for (range, segment) in atom.ranges.iter().zip(&plan.segments) {
+        for k in range.block * OCT..range.block * OCT + range.count {
+            let r = atom.r[k / OCT].0[k % OCT];
+            let gap = r - (segment.r_in - segment.delta_in);
+            if r < segment.rcut && gap < least {
+                least = gap;
+                best = Some((k, gap, segment.delta_in));
+            }
+        }
+    }
+    best
+}
+
+/// Adds the forces and virials of one atom's energy.
+fn scatter(atom: &mut Atom, output: &mut Output, totals: &mut Totals) {
+    if let Some((k, slope)) = atom.nearest {
+        let (b, l) = (k / OCT, k % OCT);
+        atom.fx[b].0[l] += slope * atom.x[b].0[l];
+        atom.fy[b].0[l] += slope * atom.y[b].0[l];
+        atom.fz[b].0[l] += slope * atom.z[b].0[l];
+    }
+    let i = atom.index;
+    let mut total = [0.0; 3];
+    let mut virial = [0.0; 6];
+    for range in &atom.ranges {
+        for k in range.block * OCT..range.block * OCT + range.count {
+            let (b, l) = (k / OCT, k % OCT);
+            let f = [atom.fx[b].0[l], atom.fy[b].0[l], atom.fz[b].0[l]];
+            let force = &mut output.forces[atom.neighbour[k] as usize];
+            for c in 0..3 {
+                force[c] -= f[c];
+                total[c] += f[c];
+            }
+        }
+        // Distance vectors times gradients, block by block.
+        let mut v = [[0.0; OCT]; 6];
+        for b in range.block..range.block + range.blocks {
+            let (r, fx, fy, fz) = (&atom.r[b].0, &atom.fx[b].0, &atom.fy[b].0, &atom.fz[b].0);
+            let (x, y, z) = (&atom.x[b].0, &atom.y[b].0, &atom.z[b].0);
+            for l in 0..OCT {
+                let (dx, dy, dz) = (x[l] * r[l], y[l] * r[l], z[l] * r[l]);
+                v[0][l] -= dx * fx[l];
+                v[1][l] -= dy * fy[l];
+                v[2][l] -= dz * fz[l];
+                v[3][l] -= dx * fy[l];
+                v[4][l] -= dx * fz[l];
+                v[5][l] -= dy * fz[l];
+            }
+        }
+        for (sum, lanes) in virial.iter_mut().zip(&v) {
+            *sum += lanes.iter().sum::<f64>();
+        }
+    }
+    for c in 0..3 {
+        output.forces[i][c] += total[c];
+    }
+    for (t, v) in totals.virial.iter_mut().zip(&virial) {
+        *t += v;
+    }
+    let Some(virials) = output.virials.as_deref_mut() else { return };
+    for (s, v) in virials[i].iter_mut().zip(&virial) {
+        *s += 0.5 * v;
+    }
+    for range in &atom.ranges {
+        for k in range.block * OCT..range.block * OCT + range.count {
+            let (b, l) = (k / OCT, k % OCT);
+            let r = atom.r[b].0[l];
+            let d = [atom.x[b].0[l] * r, atom.y[b].0[l] * r, atom.z[b].0[l] * r];
+            let f = [atom.fx[b].0[l], atom.fy[b].0[l], atom.fz[b].0[l]];
+            let pair = [d[0] * f[0], d[1] * f[1], d[2] * f[2], d[0] * f[1], d[0] * f[2], d[1] * f[2]];
+            for (s, v) in virials[atom.neighbour[k] as usize].iter_mut().zip(pair) {
+                *s -= 0.5 * v;
+            }
+        }
+    }
+}

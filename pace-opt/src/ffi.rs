@@ -1,0 +1,271 @@
+//! The C interface, declared in `include/pace_opt.h`. No panic crosses it.
+
+use crate::{Error, Evaluator, Output, Potential, System};
+use std::ffi::{CStr, c_char, c_double, c_int};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+/// An evaluator behind a pointer.
+pub struct Handle {
+    evaluator: Evaluator,
+    names: Vec<std::ffi::CString>,
+}
+
+/// Room for an error text.
+#[repr(C)]
+pub struct ErrorText {
+    /// The text, ended by zero; cut to fit.
+    pub text: [c_char; 1024],
+    /// Indices of the atoms that the error is about, or -1.
+    pub atoms: [c_int; 2],
+}
+
+impl ErrorText {
+    fn set(&mut self, error: &Error) {
+        self.atoms = match *error {
+            Error::Overlap { i, j, .. } | Error::NotFinite { i, j } => [i as c_int, j as c_int],
+            _ => [-1, -1],
+        };
+        self.say(&error.to_string());
+    }
+
+    fn say(&mut self, message: &str) {
+        let mut end = message.len().min(self.text.len() - 1);
+        while !message.is_char_boundary(end) {
+            end -= 1;
+        }
+        for (c, b) in self.text.iter_mut().zip(message[..end].bytes().chain([0])) {
+            // Zero would end the text early.
+            *c = b as c_char;
+        }
+    }
+}
+
+/// Runs `body`; writes its error, or the fact that it panicked, to `error`.
+fn guarded<T>(error: Option<&mut ErrorText>, body: impl FnOnce() -> Result<T, Error>) -> Option<T> {
+    match (catch_unwind(AssertUnwindSafe(body)), error) {
+        (Ok(Ok(value)), _) => Some(value),
+        (Ok(Err(e)), Some(text)) => {
+            text.set(&e);
+            None
+        }
+        (Err(panic), Some(text)) => {
+            let what = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("unknown reason");
+            text.atoms = [-1, -1];
+            text.say(&format!("internal error (a panic) in pace-opt: {what}"));
+            None
+        }
+        (_, None) => None,
+    }
+}
+
+/// Text of a C string; an empty one for a null pointer.
+///
+/// # Safety
+/// `p` is null or points to a string ended by zero.
+unsafe fn text<'a>(p: *const c_char) -> Result<&'a str, Error> {
+    if p.is_null() {
+        return Ok("");
+    }
+    // SAFETY: not null, and ended by zero as the caller promises.
+    unsafe { CStr::from_ptr(p) }.to_str().map_err(|_| Error::Argument("a file name is not UTF-8".into()))
+}
+
+/// Opens a potential, with an active set unless that is null or empty. Null on error.
+///
+/// # Safety
+/// The names are null or strings ended by zero; `error` is null or points to an [`ErrorText`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pace_opt_open(
+    potential: *const c_char,
+    active_set: *const c_char,
+    error: *mut ErrorText,
+) -> *mut Handle {
+    // SAFETY: the caller's promise.
+    let (potential, active_set, error) = unsafe { (text(potential), text(active_set), error.as_mut()) };
+    guarded(error, || {
+        let active_set = active_set?;
+        let asi = (!active_set.is_empty()).then(|| Path::new(active_set));
+        let evaluator = Evaluator::new(Potential::read(Path::new(potential?), asi)?);
+        let names = evaluator
+            .potential()
+            .elements()
+            .iter()
+            .map(|e| std::ffi::CString::new(e.as_str()).map_err(|_| Error::Argument("an element's name".into())))
+            .collect::<Result<_, _>>()?;
+        Ok(Box::into_raw(Box::new(Handle { evaluator, names })))
+    })
+    .unwrap_or(std::ptr::null_mut())
+}
+
+/// Frees what [`pace_opt_open`] returned; null does nothing.
+///
+/// # Safety
+/// `handle` is null or comes from [`pace_opt_open`] and is not used again.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pace_opt_close(handle: *mut Handle) {
+    if !handle.is_null() {
+        // SAFETY: made by Box::into_raw, and the caller gives it up.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(unsafe { Box::from_raw(handle) })));
+    }
+}
+
+/// Number of elements.
+///
+/// # Safety
+/// `handle` comes from [`pace_opt_open`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pace_opt_elements(handle: *const Handle) -> c_int {
+    // SAFETY: the caller's promise.
+    unsafe { handle.as_ref() }.map_or(0, |h| h.names.len() as c_int)
+}
+
+/// Symbol of an element, or null if the index is out of range. Lives as long as the handle.
+///
+/// # Safety
+/// `handle` comes from [`pace_opt_open`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pace_opt_element(handle: *const Handle, index: c_int) -> *const c_char {
+    // SAFETY: the caller's promise.
+    let h = unsafe { handle.as_ref() };
+    h.and_then(|h| h.names.get(usize::try_from(index).ok()?)).map_or(std::ptr::null(), |n| n.as_ptr())
+}
+
+/// Cutoff of an ordered pair of elements in Å; zero if there is no such pair.
+///
+/// # Safety
+/// `handle` comes from [`pace_opt_open`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pace_opt_cutoff(handle: *const Handle, i: c_int, j: c_int) -> c_double {
+    // SAFETY: the caller's promise.
+    let h = unsafe { handle.as_ref() };
+    let (Ok(i), Ok(j)) = (usize::try_from(i), usize::try_from(j)) else { return 0.0 };
+    h.map_or(0.0, |h| h.evaluator.potential().pair_cutoff(i, j))
+}
+
+/// Name of the instruction set in use, for messages.
+///
+/// # Safety
+/// `handle` comes from [`pace_opt_open`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pace_opt_isa(handle: *const Handle) -> *const c_char {
+    use crate::Isa;
+    // SAFETY: the caller's promise.
+    match unsafe { handle.as_ref() }.map(|h| h.evaluator.isa()) {
+        Some(Isa::Avx512) => c"avx512".as_ptr(),
+        Some(Isa::Avx2) => c"avx2".as_ptr(),
+        Some(_) => c"portable".as_ptr(),
+        None => c"".as_ptr(),
+    }
+}
+
+/// What [`pace_opt_compute`] reads.
+#[repr(C)]
+pub struct Input {
+    /// Number of atoms, images included.
+    pub nall: c_int,
+    /// Positions, `nall` × 3.
+    pub x: *const c_double,
+    /// Types, `nall`.
+    pub types: *const c_int,
+    /// Element index of each type, `ntypes`.
+    pub element_of_type: *const c_int,
+    /// Length of that list.
+    pub ntypes: c_int,
+    /// Number of atoms to evaluate.
+    pub inum: c_int,
+    /// Their indices.
+    pub ilist: *const c_int,
+    /// Number of neighbours, indexed by atom.
+    pub numneigh: *const c_int,
+    /// Neighbours, indexed by atom.
+    pub firstneigh: *const *const c_int,
+    /// Bits of a neighbour index that count.
+    pub mask: c_int,
+}
+
+/// What [`pace_opt_compute`] writes. Pointers may be null, but for the forces.
+#[repr(C)]
+pub struct Results {
+    /// Forces, `nall` × 3; added to.
+    pub f: *mut c_double,
+    /// Energies per atom, `nall`; set for evaluated atoms.
+    pub energies: *mut c_double,
+    /// Virials per atom, `nall` × 6; added to.
+    pub virials: *mut c_double,
+    /// Extrapolation grades, `nall`; set for evaluated atoms.
+    pub grades: *mut c_double,
+    /// Total energy.
+    pub energy: c_double,
+    /// Total virial.
+    pub virial: [c_double; 6],
+}
+
+/// Evaluates. Returns 0, or 1 and an error text.
+///
+/// # Safety
+/// `handle` comes from [`pace_opt_open`]; the arrays have the stated lengths and do not overlap; `error` is
+/// null or points to an [`ErrorText`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pace_opt_compute(
+    handle: *mut Handle,
+    input: *const Input,
+    results: *mut Results,
+    error: *mut ErrorText,
+) -> c_int {
+    // SAFETY: the caller's promise.
+    let (handle, input, results, error) =
+        unsafe { (handle.as_mut(), input.as_ref(), results.as_mut(), error.as_mut()) };
+    let done = guarded(error, || {
+        let (Some(handle), Some(input), Some(results)) = (handle, input, results) else {
+            return Err(Error::Argument("a null pointer".into()));
+        };
+        (results.energy, results.virial) = (0.0, [0.0; 6]);
+        if input.inum <= 0 || input.nall <= 0 {
+            return Ok(());
+        }
+        let (nall, inum) = (input.nall as usize, input.inum as usize);
+        let required =
+            [input.x.is_null(), input.types.is_null(), input.element_of_type.is_null(), input.ilist.is_null()];
+        if required.contains(&true) || input.numneigh.is_null() || input.firstneigh.is_null() || results.f.is_null() {
+            return Err(Error::Argument("a null pointer".into()));
+        }
+        // SAFETY: the caller's promise about lengths; null was checked.
+        let (positions, types, element_of_type, atoms, forces) = unsafe {
+            (
+                std::slice::from_raw_parts(input.x.cast::<[f64; 3]>(), nall),
+                std::slice::from_raw_parts(input.types, nall),
+                std::slice::from_raw_parts(input.element_of_type, input.ntypes.max(0) as usize),
+                std::slice::from_raw_parts(input.ilist, inum),
+                std::slice::from_raw_parts_mut(results.f.cast::<[f64; 3]>(), nall),
+            )
+        };
+        // SAFETY: as above.
+        let per_atom = |p: *mut c_double| (!p.is_null()).then(|| unsafe { std::slice::from_raw_parts_mut(p, nall) });
+        let mut output = Output {
+            forces,
+            energies: per_atom(results.energies),
+            // SAFETY: as above.
+            virials: (!results.virials.is_null())
+                .then(|| unsafe { std::slice::from_raw_parts_mut(results.virials.cast::<[f64; 6]>(), nall) }),
+            grades: per_atom(results.grades),
+        };
+        let neighbours = |k: usize| {
+            let i = atoms[k] as usize;
+            // SAFETY: as above; `ilist` holds valid atoms.
+            unsafe {
+                let n = *input.numneigh.add(i);
+                if n <= 0 { &[][..] } else { std::slice::from_raw_parts(*input.firstneigh.add(i), n as usize) }
+            }
+        };
+        let system = System { positions, types, element_of_type, atoms, neighbours, mask: input.mask };
+        let totals = handle.evaluator.evaluate(&system, &mut output)?;
+        (results.energy, results.virial) = (totals.energy, totals.virial);
+        Ok(())
+    });
+    c_int::from(done.is_none())
+}

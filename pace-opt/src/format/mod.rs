@@ -1,0 +1,77 @@
+//! Readers of the file formats.
+
+mod ace;
+mod active_set;
+mod bbasis;
+mod yace;
+mod yaml;
+
+pub use active_set::ActiveSet;
+
+use crate::error::{Error, Result};
+use crate::model::Model;
+use std::path::Path;
+
+/// Largest potential file that is read, in bytes.
+const MAX_FILE: u64 = 2 << 30;
+
+/// The bytes of a file, if it is not larger than the limit.
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    let io = |source| Error::Io { path: path.to_path_buf(), source };
+    let size = std::fs::metadata(path).map_err(io)?.len();
+    if size > MAX_FILE {
+        return Err(Error::TooLarge { what: "file size in bytes", value: size, limit: MAX_FILE }.at(path));
+    }
+    std::fs::read(path).map_err(io)
+}
+
+/// The format of a potential file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// B-basis, `.yaml`: the only one with an extrapolation grade.
+    BBasis,
+    /// C-tilde basis, `.yace`.
+    Yace,
+    /// C-tilde basis as plain text, `.ace`.
+    Ace,
+}
+
+impl Format {
+    /// The format that a file's extension stands for.
+    ///
+    /// # Errors
+    /// If the extension is none of `.yaml`, `.yml`, `.yace`, `.ace`.
+    pub fn of(path: &Path) -> Result<Self> {
+        match path.extension().and_then(|e| e.to_str()) {
+            Some("yaml" | "yml") => Ok(Self::BBasis),
+            Some("yace") => Ok(Self::Yace),
+            Some("ace") => Ok(Self::Ace),
+            _ => Err(Error::Unsupported(format!("{}: potential files are .yaml, .yace or .ace", path.display()))),
+        }
+    }
+}
+
+impl Model {
+    /// Reads a potential file; the extension tells the format.
+    ///
+    /// # Errors
+    /// If it cannot be read, is malformed, or asks for what is not supported.
+    pub fn read(path: &Path) -> Result<Self> {
+        Self::parse(Format::of(path)?, &read_bytes(path)?).map_err(|e| e.at(path))
+    }
+
+    /// Reads a potential from memory.
+    ///
+    /// # Errors
+    /// If it is malformed or asks for what is not supported.
+    pub fn parse(format: Format, bytes: &[u8]) -> Result<Self> {
+        let text = std::str::from_utf8(bytes).map_err(|e| Error::bad(format!("not UTF-8 text: {e}")))?;
+        let model = match format {
+            Format::BBasis => bbasis::parse(text),
+            Format::Yace => yace::parse(text),
+            Format::Ace => ace::parse(text),
+        }?;
+        model.validate()?;
+        Ok(model)
+    }
+}

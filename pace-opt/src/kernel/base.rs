@@ -1,0 +1,366 @@
+//! First stage: distances, radial functions, spherical harmonics, and their sum over neighbours.
+
+use super::{BaseJob, Range};
+use crate::plan::{Legendre, Segment};
+use crate::simd::{Lanes, OCT, Oct};
+
+/// Blocks that the table is read ahead.
+const AHEAD: usize = OCT;
+
+/// Runs the stage for one atom.
+///
+/// # Safety
+/// The processor has the instruction set of `V`; `BaseJob::check` ran.
+#[inline(always)]
+pub(super) unsafe fn run<V: Lanes>(job: &mut BaseJob) {
+    let nd = job.plan.embedding.ndensity;
+    job.atom.rho.clear();
+    job.atom.rho.resize(nd, 0.0);
+    job.atom.core = 0.0;
+    job.atom.broken = false;
+    if job.projections {
+        job.atom.base_sums.resize(job.plan.segments.len(), Vec::new());
+    }
+    for (j, segment) in job.plan.segments.iter().enumerate() {
+        let range = job.atom.ranges[j];
+        let Some(table) = &segment.table else { continue };
+        if job.projections {
+            let n = segment.base_table.as_ref().map_or(0, |t| t.ncol);
+            job.atom.base_sums[j].clear();
+            job.atom.base_sums[j].resize(n, 0.0);
+        }
+        if range.blocks == 0 {
+            // Nothing of this element: the base is zero, which other atoms of the batch may have overwritten.
+            for &d in &segment.dest {
+                job.nodes.value[d as usize].0[job.lane] = 0.0;
+            }
+            continue;
+        }
+        // SAFETY: `check` made all buffers large enough for the blocks of this range.
+        unsafe {
+            distances::<V>(job, range, table.scale, table.bins);
+            if job.atom.broken {
+                return;
+            }
+            let radial: *mut f64 = job.atom.radial.as_mut_ptr().add(range.radial).cast();
+            interpolate::<V>(table.as_ptr(), table.ncol, job, range, radial);
+            if let (true, Some(base)) = (job.projections, &segment.base_table) {
+                let sums = job.atom.base_sums[j].as_mut_ptr();
+                sum_base::<V>(base.as_ptr(), base.ncol, job, range, sums);
+            }
+            for p in 0..nd {
+                job.atom.rho[p] += column_sum::<V>(radial, table.ncol, range.blocks, segment.rho_column + p);
+            }
+            job.atom.core += column_sum::<V>(radial, table.ncol, range.blocks, segment.core_column);
+            if !segment.shells.is_empty() {
+                harmonics::<V>(job, range, segment.shells.len());
+                accumulate::<V>(job, segment, range, radial, table.ncol);
+            }
+        }
+    }
+}
+
+/// Unit vectors, bins and interpolation weights.
+///
+/// # Safety
+/// See [`run`].
+#[inline(always)]
+unsafe fn distances<V: Lanes>(job: &mut BaseJob, range: Range, scale: f64, bins: usize) {
+    let a = &mut *job.atom;
+    let s = &mut *job.scratch;
+    let mut bad = 0;
+    // SAFETY: `check` made room for the blocks of the range.
+    unsafe {
+        let (one, two, three, six) = (V::splat(1.0), V::splat(2.0), V::splat(3.0), V::splat(6.0));
+        let grid = V::splat(scale);
+        for b in 0..range.blocks {
+            let at = |v: *mut Oct, h: usize| v.add(range.block + b).cast::<f64>().add(h * V::N);
+            let weights: *mut f64 = s.weights.as_mut_ptr().add(b).cast();
+            let (mut bin, mut place) = (Oct::default(), Oct::default());
+            for h in 0..OCT / V::N {
+                let (px, py, pz) = (at(a.x.as_mut_ptr(), h), at(a.y.as_mut_ptr(), h), at(a.z.as_mut_ptr(), h));
+                let (x, y, z) = (V::load(px), V::load(py), V::load(pz));
+                let r = z.fma(z, y.fma(y, x.mul(x))).sqrt();
+                let inv = one.div(r);
+                x.mul(inv).store(px);
+                y.mul(inv).store(py);
+                z.mul(inv).store(pz);
+                r.store(at(a.r.as_mut_ptr(), h));
+                inv.store(at(a.inv_r.as_mut_ptr(), h));
+                let t = r.mul(grid);
+                let floor = t.floor();
+                let w = t.sub(floor);
+                let u = one.sub(w);
+                let (wu, ww) = (w.mul(u), w.mul(w));
+                let slope = wu.mul(six);
+                let out = [
+                    ww.mul(two.fnma(w, three)),
+                    wu.mul(u),
+                    ww.mul(w.sub(one)),
+                    slope.mul(grid),
+                    u.mul(three.fnma(w, one)).mul(grid),
+                    w.mul(three.fma(w, V::splat(-2.0))).mul(grid),
+                ];
+                for (k, v) in out.into_iter().enumerate() {
+                    v.store(weights.add(k * OCT + h * V::N));
+                }
+                t.store(place.0.as_mut_ptr().add(h * V::N));
+                floor.min(V::splat(bins as f64)).store(bin.0.as_mut_ptr().add(h * V::N));
+            }
+            for k in 0..OCT {
+                // True for NaN as well.
+                bad |= u32::from(!(place.0[k] >= 1.0));
+                // Between zero and the number of bins, as `min` made it. Beyond the cutoff, and in the padding,
+                // the bin after the last, whose edges are zero.
+                let i = bin.0[k].to_int_unchecked::<i32>() as u32;
+                s.bins[b][k] = i + u32::from(i as usize == bins);
+            }
+        }
+    }
+    a.broken = bad != 0;
+}
+
+/// Values and slopes of all columns, eight neighbours to a block.
+///
+/// # Safety
+/// See [`run`]; `out` has room for the blocks of the range.
+#[inline(always)]
+unsafe fn interpolate<V: Lanes>(rows: *const f64, ncol: usize, job: &BaseJob, range: Range, out: *mut f64) {
+    let bins: *const u32 = job.scratch.bins.as_ptr().cast();
+    let weights: *const f64 = job.scratch.weights.as_ptr().cast();
+    let count = range.blocks * OCT;
+    // SAFETY: bins are at most the empty one, whose two rows exist; the rest see above.
+    unsafe {
+        for b in 0..range.blocks {
+            let out = out.add(b * 2 * ncol * OCT);
+            let mut row = [rows; OCT];
+            for (k, row) in row.iter_mut().enumerate() {
+                let i = b * OCT + k;
+                *row = rows.add(*bins.add(i) as usize * 2 * ncol);
+                if i + AHEAD < count {
+                    let next = rows.add(*bins.add(i + AHEAD) as usize * 2 * ncol);
+                    let mut at = 0;
+                    while at < 4 * ncol {
+                        V::prefetch(next.add(at));
+                        at += OCT;
+                    }
+                }
+            }
+            let w = weights.add(b * 6 * OCT);
+            let mut c = 0;
+            while c < ncol {
+                let mut v = [V::splat(0.0); OCT];
+                let mut d = [V::splat(0.0); OCT];
+                for k in 0..OCT {
+                    let p = row[k].add(c);
+                    let f0 = V::load(p);
+                    let d0 = V::load(p.add(ncol));
+                    let f1 = V::load(p.add(2 * ncol));
+                    let d1 = V::load(p.add(3 * ncol));
+                    let w = |i: usize| V::splat(*w.add(i * OCT + k));
+                    let rise = f1.sub(f0);
+                    v[k] = d1.fma(w(2), d0.fma(w(1), rise.fma(w(0), f0)));
+                    d[k] = d1.fma(w(5), d0.fma(w(4), rise.mul(w(3))));
+                }
+                V::store_transposed(&v, out.add(c * OCT), OCT);
+                V::store_transposed(&d, out.add((ncol + c) * OCT), OCT);
+                c += V::N;
+            }
+        }
+    }
+}
+
+/// Sums of the radial basis functions over the neighbours.
+///
+/// # Safety
+/// See [`run`]; `sums` has room for `ncol` doubles.
+#[inline(always)]
+unsafe fn sum_base<V: Lanes>(rows: *const f64, ncol: usize, job: &BaseJob, range: Range, sums: *mut f64) {
+    let bins: *const u32 = job.scratch.bins.as_ptr().cast();
+    let weights: *const f64 = job.scratch.weights.as_ptr().cast();
+    let mut c = 0;
+    while c < ncol {
+        // SAFETY: see above.
+        unsafe {
+            let mut total = V::splat(0.0);
+            for i in 0..range.blocks * OCT {
+                let p = rows.add(*bins.add(i) as usize * 2 * ncol + c);
+                let (f0, d0) = (V::load(p), V::load(p.add(ncol)));
+                let (f1, d1) = (V::load(p.add(2 * ncol)), V::load(p.add(3 * ncol)));
+                let w = |k: usize| V::splat(*weights.add(i / OCT * 6 * OCT + k * OCT + i % OCT));
+                let v = f1.sub(f0).fma(w(0), f0);
+                total = total.add(d1.fma(w(2), d0.fma(w(1), v)));
+            }
+            total.store(sums.add(c));
+        }
+        c += V::N;
+    }
+}
+
+/// Sum of one column over all neighbours of a range.
+///
+/// # Safety
+/// See [`run`].
+#[inline(always)]
+unsafe fn column_sum<V: Lanes>(radial: *const f64, ncol: usize, blocks: usize, column: usize) -> f64 {
+    // SAFETY: see above.
+    unsafe {
+        let mut s = V::splat(0.0);
+        for b in 0..blocks {
+            let p = radial.add((b * 2 * ncol + column) * OCT);
+            for h in 0..OCT / V::N {
+                s = s.add(V::load(p.add(h * V::N)));
+            }
+        }
+        s.sum()
+    }
+}
+
+/// Spherical harmonics for m ≥ 0: normalised Legendre functions of z times powers of x + iy.
+///
+/// # Safety
+/// See [`run`].
+#[inline(always)]
+unsafe fn harmonics<V: Lanes>(job: &mut BaseJob, range: Range, shells: usize) {
+    let Legendre { start, a, b, ld } = job.legendre;
+    let components = shells * shells;
+    // SAFETY: `check` made room for `components` octs per block, and shells ≤ ld.
+    unsafe {
+        for block in 0..range.blocks {
+            let g = range.block + block;
+            for h in 0..OCT / V::N {
+                let at = |v: &[Oct]| V::load(v.as_ptr().add(g).cast::<f64>().add(h * V::N));
+                let (x, y, z) = (at(&job.atom.x), at(&job.atom.y), at(&job.atom.z));
+                let out: *mut f64 =
+                    job.scratch.harmonics.as_mut_ptr().add(block * components).cast::<f64>().add(h * V::N);
+                let (mut re, mut im) = (V::splat(1.0), V::splat(0.0));
+                for m in 0..shells {
+                    let mut p0 = V::splat(0.0);
+                    let mut p1 = V::splat(*start.get_unchecked(m));
+                    for l in m..shells {
+                        if l > m {
+                            let i = l * ld + m;
+                            let next =
+                                p1.mul(z).mul(V::splat(*a.get_unchecked(i))).add(p0.mul(V::splat(*b.get_unchecked(i))));
+                            (p0, p1) = (p1, next);
+                        }
+                        if m == 0 {
+                            p1.store(out.add(l * l * OCT));
+                        } else {
+                            p1.mul(re).store(out.add((l * l + 2 * m - 1) * OCT));
+                            p1.mul(im).store(out.add((l * l + 2 * m) * OCT));
+                        }
+                    }
+                    (re, im) = (im.fnma(y, re.mul(x)), im.fma(x, re.mul(y)));
+                }
+            }
+        }
+    }
+}
+
+/// Where a tile reads and how far its rows are apart.
+#[derive(Clone, Copy)]
+struct Tile {
+    radial: *const f64,
+    radial_step: usize,
+    angular: *const f64,
+    angular_step: usize,
+    blocks: usize,
+    out: *mut f64,
+    dest: *const u32,
+    dest_step: usize,
+}
+
+/// Sums over neighbours of `NB` radial times `MB` angular functions.
+///
+/// # Safety
+/// See [`run`].
+#[inline(always)]
+unsafe fn tile<V: Lanes, const NB: usize, const MB: usize>(t: Tile) {
+    // SAFETY: see above.
+    unsafe {
+        let mut acc = [[V::splat(0.0); MB]; NB];
+        for b in 0..t.blocks {
+            let r = t.radial.add(b * t.radial_step);
+            let y = t.angular.add(b * t.angular_step);
+            for h in 0..OCT / V::N {
+                let mut ys = [V::splat(0.0); MB];
+                for (m, v) in ys.iter_mut().enumerate() {
+                    *v = V::load(y.add(m * OCT + h * V::N));
+                }
+                for (n, row) in acc.iter_mut().enumerate() {
+                    let rv = V::load(r.add(n * OCT + h * V::N));
+                    for (m, sum) in row.iter_mut().enumerate() {
+                        *sum = rv.fma(ys[m], *sum);
+                    }
+                }
+            }
+        }
+        // Eight sums at a time; what is beyond the tile is not stored.
+        let mut k = 0;
+        while k < NB * MB {
+            let mut eight = [V::splat(0.0); 8];
+            for (i, v) in eight.iter_mut().enumerate() {
+                if k + i < NB * MB {
+                    *v = acc[(k + i) / MB][(k + i) % MB];
+                }
+            }
+            let sums = V::sum8(&eight);
+            for (i, sum) in sums.into_iter().enumerate() {
+                if k + i < NB * MB {
+                    let (n, m) = ((k + i) / MB, (k + i) % MB);
+                    *t.out.add(*t.dest.add(m * t.dest_step + n) as usize * OCT) = sum;
+                }
+            }
+            k += 8;
+        }
+    }
+}
+
+macro_rules! tile_sizes {
+    ($v:ty, $t:expr, $n:expr, $m:expr; $($nb:literal)*) => {
+        match $n { $($nb => tile_sizes!(@row $v, $t, $nb, $m; 1 2 3 4 5),)* _ => unreachable!() }
+    };
+    (@row $v:ty, $t:expr, $nb:literal, $m:expr; $($mb:literal)*) => {
+        match $m { $($mb => tile::<$v, $nb, $mb>($t),)* _ => unreachable!() }
+    };
+}
+
+/// The atomic base of all shells of a segment.
+///
+/// # Safety
+/// See [`run`].
+#[inline(always)]
+unsafe fn accumulate<V: Lanes>(job: &mut BaseJob, segment: &Segment, range: Range, radial: *const f64, ncol: usize) {
+    let shells = segment.shells.len();
+    // SAFETY: columns and components of the shells lie within a block's radial and angular values.
+    unsafe {
+        let out: *mut f64 = job.nodes.value.as_mut_ptr().cast::<f64>().add(job.lane);
+        let angular: *const f64 = job.scratch.harmonics.as_ptr().cast();
+        for (l, shell) in segment.shells.iter().enumerate() {
+            let (nn, nm) = (shell.ns.len(), 2 * l + 1);
+            let mut n = 0;
+            while n < nn {
+                // Even parts: 6 is 3 + 3, not 5 + 1.
+                let nb = (nn - n).div_ceil((nn - n).div_ceil(V::TILE_N));
+                let mut m = 0;
+                while m < nm {
+                    let mb = (nm - m).div_ceil((nm - m).div_ceil(V::TILE_M));
+                    let t = Tile {
+                        radial: radial.add((shell.column + n) * OCT),
+                        radial_step: 2 * ncol * OCT,
+                        angular: angular.add((l * l + m) * OCT),
+                        angular_step: shells * shells * OCT,
+                        blocks: range.blocks,
+                        out,
+                        dest: segment.dest.as_ptr().add(shell.dest + m * nn + n),
+                        dest_step: nn,
+                    };
+                    tile_sizes!(V, t, nb, mb; 1 2 3 4 5);
+                    m += mb;
+                }
+                n += nb;
+            }
+        }
+    }
+}

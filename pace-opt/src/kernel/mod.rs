@@ -1,0 +1,353 @@
+//! The three hot stages, generic over the instruction set and chosen at run time.
+//!
+//! A batch is up to eight atoms of one element. Stages [`base`] and [`force`] go atom by atom with eight
+//! *neighbours* in the lanes; [`product`] evaluates the graph with the eight *atoms* in the lanes.
+
+pub(crate) mod base;
+pub(crate) mod force;
+pub(crate) mod grade;
+pub(crate) mod product;
+
+use crate::plan::{Legendre, SpeciesPlan};
+use crate::simd::{Isa, OCT, Oct};
+
+/// Neighbours of one element around one atom, in blocks of eight.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Range {
+    /// First block.
+    pub block: usize,
+    /// Number of blocks; the last one may be padded.
+    pub blocks: usize,
+    /// Number of neighbours.
+    pub count: usize,
+    /// Where the radial values start in [`Atom::radial`]: per block all values, then all slopes.
+    pub radial: usize,
+}
+
+/// One atom of a batch, with all that lives from the first stage to the last.
+#[derive(Debug, Default)]
+pub(crate) struct Atom {
+    /// Index in the caller's arrays.
+    pub index: usize,
+    /// One range per element.
+    pub ranges: Vec<Range>,
+    /// Unit vectors to the neighbours; before the first stage, plain vectors.
+    pub x: Vec<Oct>,
+    pub y: Vec<Oct>,
+    pub z: Vec<Oct>,
+    /// Distances and their inverses.
+    pub r: Vec<Oct>,
+    pub inv_r: Vec<Oct>,
+    /// Caller's index of each neighbour.
+    pub neighbour: Vec<u32>,
+    /// Radial functions and slopes.
+    pub radial: Vec<Oct>,
+    /// Contribution to the densities of functions of one neighbour.
+    pub rho: Vec<f64>,
+    /// Sum of the repulsion.
+    pub core: f64,
+    /// Whether a neighbour was in the first bin of the table, or not a number.
+    pub broken: bool,
+    /// Sums of the radial basis functions, per element, for projections.
+    pub base_sums: Vec<Vec<f64>>,
+    /// Slope of the energy in each one-neighbour density.
+    pub slope: Vec<f64>,
+    /// Slope of the embedding alone, before close neighbours switch it off.
+    pub grade_slope: Vec<f64>,
+    /// Slope of the energy in the repulsion.
+    pub core_slope: f64,
+    /// The neighbour that drives the ZBL switch, and the energy's slope in its distance.
+    pub nearest: Option<(usize, f64)>,
+    /// dE/dr of each neighbour.
+    pub fx: Vec<Oct>,
+    pub fy: Vec<Oct>,
+    pub fz: Vec<Oct>,
+}
+
+/// Scratch that is not kept between stages.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    /// Spherical harmonics, `[block][component]`.
+    pub harmonics: Vec<Oct>,
+    /// Interpolation weights, six octs per block.
+    pub weights: Vec<[Oct; 6]>,
+    /// Bins.
+    pub bins: Vec<[u32; OCT]>,
+    /// Adjoint of the atomic base of one atom, in the order of `Segment::dest`.
+    pub adjoint: Vec<f64>,
+    /// Contracted adjoint, `[component][value or slope]`.
+    pub contracted: Vec<Oct>,
+}
+
+/// Node values and adjoints of a batch: two octs per node, real and imaginary.
+#[derive(Debug, Default)]
+pub(crate) struct Nodes {
+    pub value: Vec<Oct>,
+    pub adjoint: Vec<Oct>,
+    /// Sums per group and density, two octs each.
+    pub sums: Vec<Oct>,
+    /// Densities of the batch.
+    pub rho: Vec<Oct>,
+    /// Slopes of the energy in the densities.
+    pub slope: Vec<Oct>,
+}
+
+impl Nodes {
+    /// Room for the graph of a plan. Imaginary parts of m = 0 are never written and stay zero.
+    pub(crate) fn new(plan: &SpeciesPlan) -> Self {
+        let g = &plan.graph;
+        let n = 2 * (g.base + g.interior.len());
+        let nd = plan.embedding.ndensity;
+        let zeros = |n| vec![Oct::default(); n];
+        Nodes {
+            value: zeros(n),
+            adjoint: zeros(n),
+            sums: zeros(2 * nd * g.groups.len()),
+            rho: zeros(nd),
+            slope: zeros(nd),
+        }
+    }
+}
+
+/// What the first stage works on.
+pub(crate) struct BaseJob<'a> {
+    pub plan: &'a SpeciesPlan,
+    pub legendre: &'a Legendre,
+    pub atom: &'a mut Atom,
+    pub scratch: &'a mut Scratch,
+    pub nodes: &'a mut Nodes,
+    pub lane: usize,
+    pub projections: bool,
+}
+
+/// What the second stage works on.
+pub(crate) struct ProductJob<'a> {
+    pub plan: &'a SpeciesPlan,
+    pub nodes: &'a mut Nodes,
+    /// Where projections are added, one oct per function; empty if they are not wanted.
+    pub projections: &'a mut [Oct],
+}
+
+/// What the third stage works on.
+pub(crate) struct ForceJob<'a> {
+    pub plan: &'a SpeciesPlan,
+    pub legendre: &'a Legendre,
+    pub atom: &'a mut Atom,
+    pub scratch: &'a mut Scratch,
+    pub nodes: &'a Nodes,
+    pub lane: usize,
+}
+
+/// Projections of many atoms against an inverted active set.
+pub(crate) struct GradeJob<'a> {
+    /// Length of a projection vector, and number of rows of the active set.
+    pub size: usize,
+    /// The inverse in panels of eight rows: `[panel][component]`, one oct each.
+    pub panels: &'a [Oct],
+    /// Number of batches of eight atoms.
+    pub batches: usize,
+    /// `[batch][component]`, one oct each.
+    pub vectors: &'a [Oct],
+    /// Largest absolute component, one oct per batch; raised.
+    pub grades: &'a mut [Oct],
+}
+
+impl GradeJob<'_> {
+    fn check(&self) {
+        assert!(self.panels.len() >= self.size * self.size.div_ceil(OCT));
+        assert!(self.vectors.len() >= self.size * self.batches && self.grades.len() >= self.batches);
+    }
+}
+
+/// Entry points of the stages for one instruction set.
+#[derive(Clone, Copy)]
+pub(crate) struct Kernels {
+    base: unsafe fn(&mut BaseJob),
+    forward: unsafe fn(&mut ProductJob),
+    backward: unsafe fn(&mut ProductJob),
+    project: unsafe fn(&mut ProductJob),
+    force: unsafe fn(&mut ForceJob),
+    grade: unsafe fn(&mut GradeJob),
+}
+
+macro_rules! entry_points {
+    ($name:ident, $lanes:ty, $($feature:literal)?) => {
+        mod $name {
+            use super::*;
+            $(#[target_feature(enable = $feature)])?
+            pub(super) unsafe fn base(job: &mut BaseJob) {
+                // SAFETY: this function has the instruction set of the lanes.
+                unsafe { super::base::run::<$lanes>(job) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) unsafe fn forward(job: &mut ProductJob) {
+                // SAFETY: as above.
+                unsafe { super::product::forward::<$lanes>(job) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) unsafe fn backward(job: &mut ProductJob) {
+                // SAFETY: as above.
+                unsafe { super::product::backward::<$lanes>(job) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) unsafe fn project(job: &mut ProductJob) {
+                // SAFETY: as above.
+                unsafe { super::product::project::<$lanes>(job) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) unsafe fn force(job: &mut ForceJob) {
+                // SAFETY: as above.
+                unsafe { super::force::run::<$lanes>(job) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) unsafe fn grade(job: &mut GradeJob) {
+                // SAFETY: as above.
+                unsafe { super::grade::run::<$lanes>(job) }
+            }
+            pub(super) const KERNELS: Kernels = Kernels { base, forward, backward, project, force, grade };
+        }
+    };
+}
+
+entry_points!(portable, crate::simd::Portable,);
+#[cfg(target_arch = "x86_64")]
+entry_points!(avx2, crate::simd::x86::Avx2, "avx2,fma");
+#[cfg(target_arch = "x86_64")]
+entry_points!(avx512, crate::simd::x86::Avx512, "avx512f,avx2,fma");
+
+impl Kernels {
+    /// The kernels of an instruction set, or the portable ones where this processor lacks it.
+    pub(crate) fn new(isa: Isa) -> Self {
+        if !Isa::available().contains(&isa) {
+            return portable::KERNELS;
+        }
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => avx512::KERNELS,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => avx2::KERNELS,
+            _ => portable::KERNELS,
+        }
+    }
+
+    pub(crate) fn base(&self, mut job: BaseJob) {
+        job.check();
+        // SAFETY: `new` checked the instruction set, `check` the sizes.
+        unsafe { (self.base)(&mut job) }
+    }
+
+    pub(crate) fn forward(&self, mut job: ProductJob) {
+        job.check();
+        // SAFETY: as above.
+        unsafe { (self.forward)(&mut job) }
+    }
+
+    pub(crate) fn backward(&self, mut job: ProductJob) {
+        job.check();
+        // SAFETY: as above.
+        unsafe { (self.backward)(&mut job) }
+    }
+
+    pub(crate) fn project(&self, mut job: ProductJob) {
+        job.check();
+        assert!(job.projections.len() >= job.plan.functions);
+        // SAFETY: as above.
+        unsafe { (self.project)(&mut job) }
+    }
+
+    pub(crate) fn force(&self, mut job: ForceJob) {
+        job.check();
+        // SAFETY: as above.
+        unsafe { (self.force)(&mut job) }
+    }
+}
+
+impl Kernels {
+    pub(crate) fn grade(&self, mut job: GradeJob) {
+        job.check();
+        // SAFETY: as above.
+        unsafe { (self.grade)(&mut job) }
+    }
+}
+
+impl Atom {
+    /// Number of blocks of all ranges.
+    pub(crate) fn blocks(&self) -> usize {
+        self.ranges.last().map_or(0, |r| r.block + r.blocks)
+    }
+}
+
+impl BaseJob<'_> {
+    /// Makes the buffers large enough for every access of the stage.
+    fn check(&mut self) {
+        assert!(self.lane < OCT && self.atom.ranges.len() == self.plan.segments.len());
+        let a = &mut *self.atom;
+        let blocks = a.blocks();
+        for v in [&mut a.x, &mut a.y, &mut a.z, &mut a.r, &mut a.inv_r] {
+            assert!(v.len() >= blocks);
+        }
+        let (mut radial, mut most, mut harmonics) = (0, 0, 0);
+        for (range, segment) in a.ranges.iter_mut().zip(&self.plan.segments) {
+            assert!(segment.table.is_some() || range.blocks == 0);
+            range.radial = radial;
+            radial += range.blocks * 2 * segment.table.as_ref().map_or(0, |t| t.ncol);
+            most = most.max(range.blocks);
+            harmonics = harmonics.max(range.blocks * segment.shells.len() * segment.shells.len());
+            assert!(segment.shells.len() <= self.legendre.ld);
+        }
+        if a.radial.len() < radial {
+            a.radial.resize(radial, Oct::default());
+        }
+        let s = &mut *self.scratch;
+        if s.harmonics.len() < harmonics {
+            s.harmonics.resize(harmonics, Oct::default());
+        }
+        if s.bins.len() < most {
+            s.bins.resize(most, [0; OCT]);
+            s.weights.resize(most, [Oct::default(); 6]);
+        }
+        assert!(self.nodes.value.len() >= 2 * self.plan.graph.base);
+    }
+}
+
+impl ProductJob<'_> {
+    fn check(&self) {
+        let g = &self.plan.graph;
+        let n = 2 * (g.base + g.interior.len());
+        let nd = self.plan.embedding.ndensity;
+        assert!(self.nodes.value.len() >= n && self.nodes.adjoint.len() >= n);
+        assert!(self.nodes.sums.len() >= 2 * nd * g.groups.len());
+        assert!(self.nodes.rho.len() >= nd && self.nodes.slope.len() >= nd);
+    }
+}
+
+impl ForceJob<'_> {
+    fn check(&mut self) {
+        assert!(self.lane < OCT && self.atom.ranges.len() == self.plan.segments.len());
+        let a = &mut *self.atom;
+        let blocks = a.blocks();
+        for v in [&mut a.fx, &mut a.fy, &mut a.fz] {
+            if v.len() < blocks {
+                v.resize(blocks, Oct::default());
+            }
+        }
+        for v in [&a.x, &a.y, &a.z, &a.inv_r] {
+            assert!(v.len() >= blocks);
+        }
+        assert!(a.slope.len() >= self.plan.embedding.ndensity);
+        for (range, segment) in a.ranges.iter().zip(&self.plan.segments) {
+            let ncol = segment.table.as_ref().map_or(0, |t| t.ncol);
+            assert!(range.blocks == 0 || a.radial.len() >= range.radial + range.blocks * 2 * ncol);
+            let n = segment.dest.len();
+            if self.scratch.adjoint.len() < n {
+                self.scratch.adjoint.resize(n, 0.0);
+            }
+            let components = segment.shells.len() * segment.shells.len();
+            // Two vectors of values and two of slopes per component.
+            if self.scratch.contracted.len() < 4 * components {
+                self.scratch.contracted.resize(4 * components, Oct::default());
+            }
+        }
+        assert!(self.nodes.adjoint.len() >= 2 * self.plan.graph.base);
+    }
+}

@@ -1,0 +1,334 @@
+//! Second stage: the product graph of eight atoms at once, forwards and backwards.
+
+use super::ProductJob;
+use crate::simd::{Lanes, OCT};
+
+/// Doubles per node: eight real, eight imaginary.
+const NODE: usize = 2 * OCT;
+
+/// Computes the interior nodes and the densities.
+///
+/// # Safety
+/// The processor has the instruction set of `V`; `ProductJob::check` ran.
+#[inline(always)]
+pub(super) unsafe fn forward<V: Lanes>(job: &mut ProductJob) {
+    let nd = job.plan.embedding.ndensity;
+    // SAFETY: see above; the graph's indices are below its number of nodes.
+    unsafe {
+        interior::<V>(job);
+        match nd {
+            1 => densities::<V, 1>(job),
+            2 => densities::<V, 2>(job),
+            3 => densities::<V, 3>(job),
+            _ => densities_any::<V>(job),
+        }
+    }
+}
+
+/// Adjoints of all nodes from the slopes of the densities.
+///
+/// # Safety
+/// See [`forward`].
+#[inline(always)]
+pub(super) unsafe fn backward<V: Lanes>(job: &mut ProductJob) {
+    let nd = job.plan.embedding.ndensity;
+    // SAFETY: see above.
+    unsafe {
+        match nd {
+            1 => terms_back::<V, 1>(job),
+            2 => terms_back::<V, 2>(job),
+            3 => terms_back::<V, 3>(job),
+            _ => terms_back_any::<V>(job),
+        }
+        interior_back::<V>(job);
+    }
+}
+
+/// # Safety
+/// See [`forward`].
+#[inline(always)]
+unsafe fn interior<V: Lanes>(job: &mut ProductJob) {
+    let g = &job.plan.graph;
+    // SAFETY: an interior node's factors come before it.
+    unsafe {
+        let values: *mut f64 = job.nodes.value.as_mut_ptr().cast();
+        let mut out = values.add(g.base * NODE);
+        for i in &g.interior {
+            let (a, b) = (values.add(i.a as usize * NODE), values.add(i.b as usize * NODE));
+            for h in 0..OCT / V::N {
+                let o = h * V::N;
+                let (ar, ai) = (V::load(a.add(o)), V::load(a.add(OCT + o)));
+                let (br, bi) = (V::load(b.add(o)), V::load(b.add(OCT + o)));
+                let (re, im) = if i.conj {
+                    (ai.fma(bi, ar.mul(br)), ar.fnma(bi, ai.mul(br)))
+                } else {
+                    (ai.fnma(bi, ar.mul(br)), ar.fma(bi, ai.mul(br)))
+                };
+                re.store(out.add(o));
+                im.store(out.add(OCT + o));
+            }
+            out = out.add(NODE);
+        }
+    }
+}
+
+/// # Safety
+/// See [`forward`].
+#[inline(always)]
+unsafe fn densities<V: Lanes, const ND: usize>(job: &mut ProductJob) {
+    let g = &job.plan.graph;
+    // SAFETY: see above.
+    unsafe {
+        let values: *const f64 = job.nodes.value.as_ptr().cast();
+        let sums: *mut f64 = job.nodes.sums.as_mut_ptr().cast();
+        let (ys, cs) = (g.y.as_ptr(), g.coef.as_ptr());
+        for h in 0..OCT / V::N {
+            let values = values.add(h * V::N);
+            let mut sums = sums.add(h * V::N);
+            let mut rho = [V::splat(0.0); ND];
+            for group in &g.groups {
+                let mut re = [V::splat(0.0); ND];
+                let mut im = [V::splat(0.0); ND];
+                for t in group.start as usize..group.mid as usize {
+                    let y = values.add(*ys.add(t) as usize * NODE);
+                    let (yr, yi) = (V::load(y), V::load(y.add(OCT)));
+                    for p in 0..ND {
+                        let c = V::splat(*cs.add(t * ND + p));
+                        re[p] = c.fma(yr, re[p]);
+                        im[p] = c.fnma(yi, im[p]);
+                    }
+                }
+                for t in group.mid as usize..group.end as usize {
+                    let y = values.add(*ys.add(t) as usize * NODE);
+                    let (yr, yi) = (V::load(y), V::load(y.add(OCT)));
+                    for p in 0..ND {
+                        let c = V::splat(*cs.add(t * ND + p));
+                        re[p] = c.fma(yr, re[p]);
+                        im[p] = c.fma(yi, im[p]);
+                    }
+                }
+                let x = values.add(group.x as usize * NODE);
+                let (xr, xi) = (V::load(x), V::load(x.add(OCT)));
+                for p in 0..ND {
+                    rho[p] = xi.fma(im[p], xr.fma(re[p], rho[p]));
+                    re[p].store(sums.add(p * NODE));
+                    im[p].store(sums.add(p * NODE + OCT));
+                }
+                sums = sums.add(ND * NODE);
+            }
+            for (p, r) in rho.into_iter().enumerate() {
+                r.store(job.nodes.rho.as_mut_ptr().add(p).cast::<f64>().add(h * V::N));
+            }
+        }
+    }
+}
+
+/// As [`densities`], for any number of them.
+///
+/// # Safety
+/// See [`forward`].
+#[inline(always)]
+unsafe fn densities_any<V: Lanes>(job: &mut ProductJob) {
+    let g = &job.plan.graph;
+    let nd = job.plan.embedding.ndensity;
+    // SAFETY: see above.
+    unsafe {
+        let values: *const f64 = job.nodes.value.as_ptr().cast();
+        let sums: *mut f64 = job.nodes.sums.as_mut_ptr().cast();
+        for h in 0..OCT / V::N {
+            for p in 0..nd {
+                let mut rho = V::splat(0.0);
+                for (k, group) in g.groups.iter().enumerate() {
+                    let (mut re, mut im) = (V::splat(0.0), V::splat(0.0));
+                    for t in group.start..group.end {
+                        let y = values.add(*g.y.get_unchecked(t as usize) as usize * NODE + h * V::N);
+                        let c = V::splat(*g.coef.get_unchecked(t as usize * nd + p));
+                        re = c.fma(V::load(y), re);
+                        let yi = V::load(y.add(OCT));
+                        im = if t < group.mid { c.fnma(yi, im) } else { c.fma(yi, im) };
+                    }
+                    let x = values.add(group.x as usize * NODE + h * V::N);
+                    rho = V::load(x.add(OCT)).fma(im, V::load(x).fma(re, rho));
+                    let s = sums.add((k * nd + p) * NODE + h * V::N);
+                    re.store(s);
+                    im.store(s.add(OCT));
+                }
+                rho.store(job.nodes.rho.as_mut_ptr().add(p).cast::<f64>().add(h * V::N));
+            }
+        }
+    }
+}
+
+/// # Safety
+/// See [`forward`].
+#[inline(always)]
+unsafe fn terms_back<V: Lanes, const ND: usize>(job: &mut ProductJob) {
+    let g = &job.plan.graph;
+    // SAFETY: see above.
+    unsafe {
+        let values: *const f64 = job.nodes.value.as_ptr().cast();
+        let adjoints: *mut f64 = job.nodes.adjoint.as_mut_ptr().cast();
+        let sums: *const f64 = job.nodes.sums.as_ptr().cast();
+        let (ys, cs) = (g.y.as_ptr(), g.coef.as_ptr());
+        for h in 0..OCT / V::N {
+            let values = values.add(h * V::N);
+            let adjoints = adjoints.add(h * V::N);
+            let mut sums = sums.add(h * V::N);
+            let mut slope = [V::splat(0.0); ND];
+            for (p, s) in slope.iter_mut().enumerate() {
+                *s = V::load(job.nodes.slope.as_ptr().add(p).cast::<f64>().add(h * V::N));
+            }
+            for group in &g.groups {
+                let x = values.add(group.x as usize * NODE);
+                let (xr, xi) = (V::load(x), V::load(x.add(OCT)));
+                let dx = adjoints.add(group.x as usize * NODE);
+                let (mut dr, mut di) = (V::load(dx), V::load(dx.add(OCT)));
+                // The slopes times X, to be spread over the partners.
+                let mut sr = [V::splat(0.0); ND];
+                let mut si = [V::splat(0.0); ND];
+                for p in 0..ND {
+                    dr = slope[p].fma(V::load(sums.add(p * NODE)), dr);
+                    di = slope[p].fma(V::load(sums.add(p * NODE + OCT)), di);
+                    sr[p] = slope[p].mul(xr);
+                    si[p] = slope[p].mul(xi);
+                }
+                dr.store(dx);
+                di.store(dx.add(OCT));
+                for t in group.start as usize..group.mid as usize {
+                    let dy = adjoints.add(*ys.add(t) as usize * NODE);
+                    let (mut yr, mut yi) = (V::load(dy), V::load(dy.add(OCT)));
+                    for p in 0..ND {
+                        let c = V::splat(*cs.add(t * ND + p));
+                        yr = c.fma(sr[p], yr);
+                        yi = c.fnma(si[p], yi);
+                    }
+                    yr.store(dy);
+                    yi.store(dy.add(OCT));
+                }
+                for t in group.mid as usize..group.end as usize {
+                    let dy = adjoints.add(*ys.add(t) as usize * NODE);
+                    let (mut yr, mut yi) = (V::load(dy), V::load(dy.add(OCT)));
+                    for p in 0..ND {
+                        let c = V::splat(*cs.add(t * ND + p));
+                        yr = c.fma(sr[p], yr);
+                        yi = c.fma(si[p], yi);
+                    }
+                    yr.store(dy);
+                    yi.store(dy.add(OCT));
+                }
+                sums = sums.add(ND * NODE);
+            }
+        }
+    }
+}
+
+/// As [`terms_back`], for any number of densities.
+///
+/// # Safety
+/// See [`forward`].
+#[inline(always)]
+unsafe fn terms_back_any<V: Lanes>(job: &mut ProductJob) {
+    let g = &job.plan.graph;
+    let nd = job.plan.embedding.ndensity;
+    // SAFETY: see above.
+    unsafe {
+        let values: *const f64 = job.nodes.value.as_ptr().cast();
+        let adjoints: *mut f64 = job.nodes.adjoint.as_mut_ptr().cast();
+        let sums: *const f64 = job.nodes.sums.as_ptr().cast();
+        for h in 0..OCT / V::N {
+            for p in 0..nd {
+                let slope = V::load(job.nodes.slope.as_ptr().add(p).cast::<f64>().add(h * V::N));
+                for (k, group) in g.groups.iter().enumerate() {
+                    let x = group.x as usize * NODE + h * V::N;
+                    let (xr, xi) = (V::load(values.add(x)), V::load(values.add(x + OCT)));
+                    let s = sums.add((k * nd + p) * NODE + h * V::N);
+                    let dx = adjoints.add(x);
+                    slope.fma(V::load(s), V::load(dx)).store(dx);
+                    slope.fma(V::load(s.add(OCT)), V::load(dx.add(OCT))).store(dx.add(OCT));
+                    let (sr, si) = (slope.mul(xr), slope.mul(xi));
+                    for t in group.start..group.end {
+                        let dy = adjoints.add(*g.y.get_unchecked(t as usize) as usize * NODE + h * V::N);
+                        let c = V::splat(*g.coef.get_unchecked(t as usize * nd + p));
+                        c.fma(sr, V::load(dy)).store(dy);
+                        let yi = V::load(dy.add(OCT));
+                        let yi = if t < group.mid { c.fnma(si, yi) } else { c.fma(si, yi) };
+                        yi.store(dy.add(OCT));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// See [`forward`].
+#[inline(always)]
+unsafe fn interior_back<V: Lanes>(job: &mut ProductJob) {
+    let g = &job.plan.graph;
+    // SAFETY: see above.
+    unsafe {
+        let values: *const f64 = job.nodes.value.as_ptr().cast();
+        let adjoints: *mut f64 = job.nodes.adjoint.as_mut_ptr().cast();
+        for (k, i) in g.interior.iter().enumerate().rev() {
+            let d = adjoints.add((g.base + k) * NODE);
+            let (a, b) = (i.a as usize * NODE, i.b as usize * NODE);
+            for h in 0..OCT / V::N {
+                let o = h * V::N;
+                let (dr, di) = (V::load(d.add(o)), V::load(d.add(OCT + o)));
+                let (ar, ai) = (V::load(values.add(a + o)), V::load(values.add(a + OCT + o)));
+                let (br, bi) = (V::load(values.add(b + o)), V::load(values.add(b + OCT + o)));
+                let (pa, pb) = (adjoints.add(a + o), adjoints.add(b + o));
+                // a and b can be the same node: finish one before the other.
+                let (mut xr, mut xi) = (V::load(pa), V::load(pa.add(OCT)));
+                if i.conj {
+                    xr = di.fnma(bi, dr.fma(br, xr));
+                    xi = di.fma(br, dr.fma(bi, xi));
+                } else {
+                    xr = di.fma(bi, dr.fma(br, xr));
+                    xi = dr.fnma(bi, di.fma(br, xi));
+                }
+                xr.store(pa);
+                xi.store(pa.add(OCT));
+                let (mut yr, mut yi) = (V::load(pb), V::load(pb.add(OCT)));
+                yr = di.fma(ai, dr.fma(ar, yr));
+                yi = if i.conj { di.fnma(ar, dr.fma(ai, yi)) } else { dr.fnma(ai, di.fma(ar, yi)) };
+                yr.store(pb);
+                yi.store(pb.add(OCT));
+            }
+        }
+    }
+}
+
+/// Projections on the functions of more than one neighbour.
+///
+/// # Safety
+/// See [`forward`]; the projections have room for all functions.
+#[inline(always)]
+pub(super) unsafe fn project<V: Lanes>(job: &mut ProductJob) {
+    let g = &job.plan.graph;
+    // SAFETY: see above.
+    unsafe {
+        let values: *const f64 = job.nodes.value.as_ptr().cast();
+        let out: *mut f64 = job.projections.as_mut_ptr().cast();
+        for h in 0..OCT / V::N {
+            let values = values.add(h * V::N);
+            let out = out.add(h * V::N);
+            for group in &g.groups {
+                let x = values.add(group.x as usize * NODE);
+                let (xr, xi) = (V::load(x), V::load(x.add(OCT)));
+                for t in group.start as usize..group.end as usize {
+                    let y = values.add(*g.y.get_unchecked(t) as usize * NODE);
+                    let (yr, yi) = (V::load(y), V::load(y.add(OCT)));
+                    let re = xr.mul(yr);
+                    let v = if t < group.mid as usize { xi.fnma(yi, re) } else { xi.fma(yi, re) };
+                    let (from, to) = (*g.proj_start.get_unchecked(t), *g.proj_start.get_unchecked(t + 1));
+                    for p in from as usize..to as usize {
+                        let (f, c) = *g.proj.get_unchecked(p);
+                        let o = out.add(f as usize * OCT);
+                        v.fma(V::splat(c), V::load(o)).store(o);
+                    }
+                }
+            }
+        }
+    }
+}

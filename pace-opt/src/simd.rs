@@ -1,0 +1,441 @@
+//! Vectors of doubles: one small interface, one implementation per instruction set.
+//!
+//! Memory is always laid out in groups of eight ([`Oct`]); a vector holds `N` ≤ 8 of them. Kernels are
+//! generic over [`Lanes`], always inlined into a function that enables the instruction set.
+
+/// Eight doubles on a cache line: the unit of every buffer that kernels see.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(64))]
+pub(crate) struct Oct(pub [f64; 8]);
+
+/// The doubles of a slice of octs, one after the other.
+pub(crate) fn flat(v: &mut [Oct]) -> &mut [f64] {
+    // SAFETY: an oct is exactly eight doubles, without padding.
+    unsafe { std::slice::from_raw_parts_mut(v.as_mut_ptr().cast(), v.len() * OCT) }
+}
+
+/// Number of atoms in a batch, and of neighbours in a block.
+pub(crate) const OCT: usize = 8;
+
+/// A vector of doubles.
+///
+/// # Safety
+/// Every method may use the instruction set of the implementing type: call them only from code that runs
+/// after that set was detected. Pointers must be valid for `N` doubles.
+pub(crate) unsafe trait Lanes: Copy {
+    /// Doubles per vector; divides eight.
+    const N: usize;
+    /// Rows of the largest register tile of the atomic base.
+    const TILE_N: usize;
+    /// Columns of that tile.
+    const TILE_M: usize;
+
+    unsafe fn load(p: *const f64) -> Self;
+    unsafe fn store(self, p: *mut f64);
+    unsafe fn splat(x: f64) -> Self;
+    unsafe fn add(self, b: Self) -> Self;
+    unsafe fn sub(self, b: Self) -> Self;
+    unsafe fn mul(self, b: Self) -> Self;
+    /// `self * b + c`
+    unsafe fn fma(self, b: Self, c: Self) -> Self;
+    /// `c - self * b`
+    unsafe fn fnma(self, b: Self, c: Self) -> Self;
+    unsafe fn div(self, b: Self) -> Self;
+    unsafe fn sqrt(self) -> Self;
+    unsafe fn floor(self) -> Self;
+    /// The smaller of both, `b` where self is not a number.
+    unsafe fn min(self, b: Self) -> Self;
+    /// The larger of both, `b` where self is not a number.
+    unsafe fn max(self, b: Self) -> Self;
+    /// Sum over the lanes.
+    unsafe fn sum(self) -> f64;
+    /// Sums over the lanes of eight vectors.
+    #[inline(always)]
+    unsafe fn sum8(v: &[Self; 8]) -> [f64; 8] {
+        // SAFETY: as for `sum`.
+        std::array::from_fn(|i| unsafe { v[i].sum() })
+    }
+    /// `rows[k]` holds N functions of neighbour k; writes N rows of eight neighbours, `ld` doubles apart.
+    unsafe fn store_transposed(rows: &[Self; 8], dst: *mut f64, ld: usize);
+    /// Hints that the cache line will be read.
+    unsafe fn prefetch(_p: *const f64) {}
+}
+
+/// Any processor: arrays that the compiler may turn into whatever it has.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable([f64; 4]);
+
+// SAFETY: uses no instruction beyond the target's baseline.
+unsafe impl Lanes for Portable {
+    const N: usize = 4;
+    const TILE_N: usize = 2;
+    const TILE_M: usize = 3;
+
+    #[inline(always)]
+    unsafe fn load(p: *const f64) -> Self {
+        // SAFETY: the caller gives a pointer to N doubles.
+        Portable(unsafe { p.cast::<[f64; 4]>().read() })
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f64) {
+        // SAFETY: as for `load`.
+        unsafe { p.cast::<[f64; 4]>().write(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn splat(x: f64) -> Self {
+        Portable([x; 4])
+    }
+    #[inline(always)]
+    unsafe fn add(self, b: Self) -> Self {
+        Portable(std::array::from_fn(|i| self.0[i] + b.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn sub(self, b: Self) -> Self {
+        Portable(std::array::from_fn(|i| self.0[i] - b.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn mul(self, b: Self) -> Self {
+        Portable(std::array::from_fn(|i| self.0[i] * b.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn fma(self, b: Self, c: Self) -> Self {
+        Portable(std::array::from_fn(|i| self.0[i] * b.0[i] + c.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn fnma(self, b: Self, c: Self) -> Self {
+        Portable(std::array::from_fn(|i| c.0[i] - self.0[i] * b.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn div(self, b: Self) -> Self {
+        Portable(std::array::from_fn(|i| self.0[i] / b.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        Portable(self.0.map(f64::sqrt))
+    }
+    #[inline(always)]
+    unsafe fn floor(self) -> Self {
+        Portable(self.0.map(f64::floor))
+    }
+    #[inline(always)]
+    unsafe fn min(self, b: Self) -> Self {
+        Portable(std::array::from_fn(|i| if self.0[i] < b.0[i] { self.0[i] } else { b.0[i] }))
+    }
+    #[inline(always)]
+    unsafe fn max(self, b: Self) -> Self {
+        Portable(std::array::from_fn(|i| if self.0[i] > b.0[i] { self.0[i] } else { b.0[i] }))
+    }
+    #[inline(always)]
+    unsafe fn sum(self) -> f64 {
+        (self.0[0] + self.0[1]) + (self.0[2] + self.0[3])
+    }
+    #[inline(always)]
+    unsafe fn store_transposed(rows: &[Self; 8], dst: *mut f64, ld: usize) {
+        for f in 0..4 {
+            for (k, row) in rows.iter().enumerate() {
+                // SAFETY: the caller gives room for N rows of eight doubles.
+                unsafe { *dst.add(f * ld + k) = row.0[f] };
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod x86 {
+    use super::Lanes;
+    use std::arch::x86_64::*;
+
+    /// Eight doubles in a 512-bit register.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Avx512(__m512d);
+
+    // SAFETY: the methods need AVX-512F, which callers of the trait guarantee.
+    unsafe impl Lanes for Avx512 {
+        const N: usize = 8;
+        const TILE_N: usize = 5;
+        const TILE_M: usize = 5;
+
+        #[inline(always)]
+        unsafe fn load(p: *const f64) -> Self {
+            // SAFETY: see the trait.
+            Avx512(unsafe { _mm512_loadu_pd(p) })
+        }
+        #[inline(always)]
+        unsafe fn store(self, p: *mut f64) {
+            // SAFETY: see the trait.
+            unsafe { _mm512_storeu_pd(p, self.0) }
+        }
+        #[inline(always)]
+        unsafe fn splat(x: f64) -> Self {
+            // SAFETY: see the trait.
+            Avx512(unsafe { _mm512_set1_pd(x) })
+        }
+        #[inline(always)]
+        unsafe fn add(self, b: Self) -> Self {
+            // SAFETY: see the trait.
+            Avx512(unsafe { _mm512_add_pd(self.0, b.0) })
+        }
+        #[inline(always)]
+        unsafe fn sub(self, b: Self) -> Self {
+            // SAFETY: see the trait.
+            Avx512(unsafe { _mm512_sub_pd(self.0, b.0) })
+        }
+        #[inline(always)]
+        unsafe fn mul(self, b: Self) -> Self {
+            // SAFETY: see the trait.
+            Avx512(unsafe { _mm512_mul_pd(self.0, b.0) })
+        }
+        #[inline(always)]
+        unsafe fn fma(self, b: Self, c: Self) -> Self {
+            // SAFETY: see the trait.
+            Avx512(unsafe { _mm512_fmadd_pd(self.0, b.0, c.0) })
+        }
+        #[inline(always)]
+        unsafe fn fnma(self, b: Self, c: Self) -> Self {
+            // SAFETY: see the trait.
+            Avx512(unsafe { _mm512_fnmadd_pd(self.0, b.0, c.0) })
+        }
+        #[inline(always)]
+        unsafe fn div(self, b: Self) -> Self {
+            // SAFETY: see the trait.
+            Avx512(unsafe { _mm512_div_pd(self.0, b.0) })
+        }
+        #[inline(always)]
+        unsafe fn sqrt(self) -> Self {
+            // SAFETY: see the trait.
+            Avx512(unsafe { _mm512_sqrt_pd(self.0) })
+        }
+        #[inline(always)]
+        unsafe fn floor(self) -> Self {
+            // SAFETY: see the trait.
+            Avx512(unsafe { _mm512_roundscale_pd::<0x09>(self.0) })
+        }
+        #[inline(always)]
+        unsafe fn min(self, b: Self) -> Self {
+            // SAFETY: see the trait.
+            Avx512(unsafe { _mm512_min_pd(self.0, b.0) })
+        }
+        #[inline(always)]
+        unsafe fn max(self, b: Self) -> Self {
+            // SAFETY: see the trait.
+            Avx512(unsafe { _mm512_max_pd(self.0, b.0) })
+        }
+        #[inline(always)]
+        unsafe fn sum8(v: &[Self; 8]) -> [f64; 8] {
+            // SAFETY: see the trait.
+            unsafe {
+                // Neighbouring lanes, then 128-bit quarters, then halves.
+                let pair = |a: usize, b: usize| {
+                    _mm512_add_pd(_mm512_unpacklo_pd(v[a].0, v[b].0), _mm512_unpackhi_pd(v[a].0, v[b].0))
+                };
+                let (p0, p1, p2, p3) = (pair(0, 1), pair(2, 3), pair(4, 5), pair(6, 7));
+                let quad = |a, b| _mm512_add_pd(_mm512_shuffle_f64x2::<0x88>(a, b), _mm512_shuffle_f64x2::<0xdd>(a, b));
+                let all = quad(quad(p0, p1), quad(p2, p3));
+                let mut out = [0.0; 8];
+                _mm512_storeu_pd(out.as_mut_ptr(), all);
+                out
+            }
+        }
+        #[inline(always)]
+        unsafe fn sum(self) -> f64 {
+            // SAFETY: see the trait.
+            unsafe { _mm512_reduce_add_pd(self.0) }
+        }
+        #[inline(always)]
+        unsafe fn store_transposed(r: &[Self; 8], dst: *mut f64, ld: usize) {
+            // SAFETY: see the trait; `dst` has room for eight rows.
+            unsafe {
+                let lo = |a: usize, b: usize| _mm512_unpacklo_pd(r[a].0, r[b].0);
+                let hi = |a: usize, b: usize| _mm512_unpackhi_pd(r[a].0, r[b].0);
+                let (t0, t1, t2, t3) = (lo(0, 1), hi(0, 1), lo(2, 3), hi(2, 3));
+                let (t4, t5, t6, t7) = (lo(4, 5), hi(4, 5), lo(6, 7), hi(6, 7));
+                let even = |a, b| _mm512_shuffle_f64x2::<0x88>(a, b);
+                let odd = |a, b| _mm512_shuffle_f64x2::<0xdd>(a, b);
+                // Pairs of functions, by 128-bit quarter: 0 and 2, then 1 and 3.
+                let (a02, a13) = (even(t0, t2), odd(t0, t2));
+                let (b02, b13) = (even(t1, t3), odd(t1, t3));
+                let (c02, c13) = (even(t4, t6), odd(t4, t6));
+                let (d02, d13) = (even(t5, t7), odd(t5, t7));
+                let out = [
+                    even(a02, c02),
+                    even(b02, d02),
+                    even(a13, c13),
+                    even(b13, d13),
+                    odd(a02, c02),
+                    odd(b02, d02),
+                    odd(a13, c13),
+                    odd(b13, d13),
+                ];
+                for (f, v) in out.into_iter().enumerate() {
+                    _mm512_storeu_pd(dst.add(f * ld), v);
+                }
+            }
+        }
+        #[inline(always)]
+        unsafe fn prefetch(p: *const f64) {
+            // SAFETY: a prefetch never faults.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        }
+    }
+
+    /// Four doubles in a 256-bit register.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Avx2(__m256d);
+
+    // SAFETY: the methods need AVX2 and FMA, which callers of the trait guarantee.
+    unsafe impl Lanes for Avx2 {
+        const N: usize = 4;
+        const TILE_N: usize = 3;
+        const TILE_M: usize = 4;
+
+        #[inline(always)]
+        unsafe fn load(p: *const f64) -> Self {
+            // SAFETY: see the trait.
+            Avx2(unsafe { _mm256_loadu_pd(p) })
+        }
+        #[inline(always)]
+        unsafe fn store(self, p: *mut f64) {
+            // SAFETY: see the trait.
+            unsafe { _mm256_storeu_pd(p, self.0) }
+        }
+        #[inline(always)]
+        unsafe fn splat(x: f64) -> Self {
+            // SAFETY: see the trait.
+            Avx2(unsafe { _mm256_set1_pd(x) })
+        }
+        #[inline(always)]
+        unsafe fn add(self, b: Self) -> Self {
+            // SAFETY: see the trait.
+            Avx2(unsafe { _mm256_add_pd(self.0, b.0) })
+        }
+        #[inline(always)]
+        unsafe fn sub(self, b: Self) -> Self {
+            // SAFETY: see the trait.
+            Avx2(unsafe { _mm256_sub_pd(self.0, b.0) })
+        }
+        #[inline(always)]
+        unsafe fn mul(self, b: Self) -> Self {
+            // SAFETY: see the trait.
+            Avx2(unsafe { _mm256_mul_pd(self.0, b.0) })
+        }
+        #[inline(always)]
+        unsafe fn fma(self, b: Self, c: Self) -> Self {
+            // SAFETY: see the trait.
+            Avx2(unsafe { _mm256_fmadd_pd(self.0, b.0, c.0) })
+        }
+        #[inline(always)]
+        unsafe fn fnma(self, b: Self, c: Self) -> Self {
+            // SAFETY: see the trait.
+            Avx2(unsafe { _mm256_fnmadd_pd(self.0, b.0, c.0) })
+        }
+        #[inline(always)]
+        unsafe fn div(self, b: Self) -> Self {
+            // SAFETY: see the trait.
+            Avx2(unsafe { _mm256_div_pd(self.0, b.0) })
+        }
+        #[inline(always)]
+        unsafe fn sqrt(self) -> Self {
+            // SAFETY: see the trait.
+            Avx2(unsafe { _mm256_sqrt_pd(self.0) })
+        }
+        #[inline(always)]
+        unsafe fn floor(self) -> Self {
+            // SAFETY: see the trait.
+            Avx2(unsafe { _mm256_floor_pd(self.0) })
+        }
+        #[inline(always)]
+        unsafe fn min(self, b: Self) -> Self {
+            // SAFETY: see the trait.
+            Avx2(unsafe { _mm256_min_pd(self.0, b.0) })
+        }
+        #[inline(always)]
+        unsafe fn max(self, b: Self) -> Self {
+            // SAFETY: see the trait.
+            Avx2(unsafe { _mm256_max_pd(self.0, b.0) })
+        }
+        #[inline(always)]
+        unsafe fn sum(self) -> f64 {
+            // SAFETY: see the trait.
+            unsafe {
+                let s = _mm_add_pd(_mm256_castpd256_pd128(self.0), _mm256_extractf128_pd::<1>(self.0));
+                _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn store_transposed(r: &[Self; 8], dst: *mut f64, ld: usize) {
+            for h in 0..2 {
+                // SAFETY: see the trait; `dst` has room for four rows of eight.
+                unsafe {
+                    let (a, b, c, d) = (r[4 * h].0, r[4 * h + 1].0, r[4 * h + 2].0, r[4 * h + 3].0);
+                    let (t0, t1) = (_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b));
+                    let (t2, t3) = (_mm256_unpacklo_pd(c, d), _mm256_unpackhi_pd(c, d));
+                    let p = dst.add(4 * h);
+                    _mm256_storeu_pd(p, _mm256_permute2f128_pd::<0x20>(t0, t2));
+                    _mm256_storeu_pd(p.add(ld), _mm256_permute2f128_pd::<0x20>(t1, t3));
+                    _mm256_storeu_pd(p.add(2 * ld), _mm256_permute2f128_pd::<0x31>(t0, t2));
+                    _mm256_storeu_pd(p.add(3 * ld), _mm256_permute2f128_pd::<0x31>(t1, t3));
+                }
+            }
+        }
+        #[inline(always)]
+        unsafe fn prefetch(p: *const f64) {
+            // SAFETY: a prefetch never faults.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        }
+    }
+}
+
+/// Instruction set that the kernels run with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Isa {
+    /// Whatever the compiler's target has.
+    Portable,
+    /// AVX2 with FMA.
+    Avx2,
+    /// AVX-512F.
+    Avx512,
+}
+
+impl Isa {
+    /// The best that this processor has.
+    pub fn detect() -> Self {
+        Self::available().last().copied().unwrap_or(Isa::Portable)
+    }
+
+    /// All that this processor has, the slowest first.
+    pub fn available() -> Vec<Isa> {
+        #[allow(unused_mut)]
+        let mut v = vec![Isa::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                v.push(Isa::Avx2);
+                if is_x86_feature_detected!("avx512f") {
+                    v.push(Isa::Avx512);
+                }
+            }
+        }
+        v
+    }
+
+    /// The set named by a word, if this processor has it.
+    pub fn named(name: &str) -> Option<Self> {
+        let isa = match name {
+            "portable" => Isa::Portable,
+            "avx2" => Isa::Avx2,
+            "avx512" => Isa::Avx512,
+            _ => return None,
+        };
+        Self::available().contains(&isa).then_some(isa)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Portable => "portable",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+        }
+    }
+}

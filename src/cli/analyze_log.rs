@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! `lammps-otf analyze-log`: whether γ passed a threshold in a run that plain `lmp` did.
+
+use std::fs::File;
+use std::io::{BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use lammps_otf::log::{self, GAMMA_COLUMN, STEP_COLUMN, UncertaintyChecker, UqResult};
+
+use super::Exit;
+
+/// Find the first step above a threshold in the log of plain `lmp`.
+///
+/// Ends with exit code 0 if γ stayed at or below the threshold, 4 if it passed it, 2 if the log does not tell.
+#[derive(Debug, Clone, Args)]
+pub struct AnalyzeLogArgs {
+    /// The log, of any thermo style; - for standard input
+    pub file: PathBuf,
+    /// Column of γ, as in the header of the table
+    #[arg(long, value_name = "NAME", default_value = GAMMA_COLUMN)]
+    pub column: String,
+    /// γ above this is too large; NaN and infinity always are
+    #[arg(long, value_name = "G", value_parser = parse_threshold, allow_negative_numbers = true)]
+    pub threshold: f64,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Column of the step, for a log that renames it
+    #[arg(long, value_name = "NAME", default_value = STEP_COLUMN)]
+    pub step_column: String,
+    /// Write run, step and γ of each line into this new file, as comma-separated values
+    #[arg(long, value_name = "OUT.csv")]
+    pub table: Option<PathBuf>,
+}
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AnalyzeLogError {
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] log::Error),
+    /// The table.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl AnalyzeLogError {
+    /// The exit code.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Log(_) => Exit::BadInput,
+            Self::Write { .. } => Exit::Failed,
+        }
+    }
+}
+
+fn parse_threshold(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() => Ok(value),
+        _ => Err("give a finite number".to_owned()),
+    }
+}
+
+/// Reads the log, and says what it tells.
+///
+/// # Errors
+/// [`AnalyzeLogError`]. A table that was begun stays as far as it was written.
+pub fn run(args: &AnalyzeLogArgs) -> Result<Exit, AnalyzeLogError> {
+    let checker = UncertaintyChecker::new(args.threshold).column(&args.column).step_column(&args.step_column);
+    let (name, reader): (String, Box<dyn Read>) = if args.file == Path::new("-") {
+        ("standard input".into(), Box::new(std::io::stdin()))
+    } else {
+        let name = args.file.display().to_string();
+        match File::open(&args.file) {
+            Ok(file) => (name, Box::new(file)),
+            Err(source) => return Err(log::Error::Open { name, source }.into()),
+        }
+    };
+    let result = match &args.table {
+        None => checker.analyze_reader(name, reader, |_| ())?,
+        Some(path) => {
+            let wrap = |source| AnalyzeLogError::Write { path: path.clone(), source };
+            // Only a new file: else a slip on the command line would empty the log itself.
+            let mut out = BufWriter::new(File::create_new(path).map_err(wrap)?);
+            let mut written = writeln!(out, "run,step,gamma");
+            let result = checker.analyze_reader(name, reader, |sample| {
+                if written.is_ok() {
+                    written = writeln!(out, "{},{},{}", sample.run, sample.step, sample.gamma);
+                }
+            })?;
+            written.and_then(|()| out.flush()).map_err(wrap)?;
+            result
+        }
+    };
+    report(args, &result);
+    Ok(if result.trigger_step.is_some() { Exit::Uncertain } else { Exit::Completed })
+}
+
+fn report(args: &AnalyzeLogArgs, result: &UqResult) {
+    let mut out = std::io::stdout();
+    let text = if args.json {
+        serde_json::to_string_pretty(result).expect("numbers")
+    } else {
+        let passed = result.trigger_step.zip(result.trigger_line).map_or_else(
+            || format!("γ was never above {}", args.threshold),
+            |(step, line)| format!("γ passed {} first at step {step} (line {line})", args.threshold),
+        );
+        format!(
+            "{passed}; largest {} at step {}; {} steps in {} run{}{}.",
+            result.gamma_max,
+            result.gamma_max_step,
+            result.steps_read,
+            result.runs,
+            if result.runs == 1 { "" } else { "s" },
+            if result.truncated { "; the log is truncated" } else { "" }
+        )
+    };
+    // The exit code says it as well, so a reader that went away is no failure.
+    let _ = writeln!(out, "{text}");
+    if result.runs_without_column > 0 {
+        eprintln!(
+            "warning: {} of {} runs have no column {:?}: nothing is known of γ there",
+            result.runs_without_column, result.runs, args.column
+        );
+    }
+    if result.skipped_lines > 0 {
+        eprintln!("warning: {} line(s) within the tables do not fit them and were skipped", result.skipped_lines);
+    }
+}

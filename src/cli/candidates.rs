@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! `lammps-otf candidates`: look at a store, export it, change it by hand.
+
+use clap::{Args, Subcommand};
+use lammps_otf::candidates::export::{self, Format};
+use lammps_otf::candidates::{KeyValue, Status, Store, StoreError, StoredCandidate, Summary};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Look at the candidates of a run, export them for training, change their status
+#[derive(Debug, Args)]
+pub struct CandidatesArgs {
+    #[command(subcommand)]
+    command: CandidatesCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum CandidatesCommand {
+    /// List candidates, one line each, and count them
+    List {
+        /// The store, e.g. candidates.db
+        db: PathBuf,
+        /// Only those with this status: pending_dft, running_dft, done, failed, rejected
+        #[arg(long)]
+        status: Option<Status>,
+        /// Write JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show all that is known of one candidate
+    Show {
+        /// The store, e.g. candidates.db
+        db: PathBuf,
+        /// Its number
+        id: i64,
+        /// Write JSON, with positions, force mask and labels
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write candidates in the form that a trainer reads
+    ///
+    /// extxyz: everything, also without labels. pacemaker: data frame, name it *.pckl.gzip. deepmd: a new folder of
+    /// systems. gap: extended XYZ whose force_mask is T where a force does not count. mace: extended XYZ.
+    Export {
+        /// The store, e.g. candidates.db
+        db: PathBuf,
+        /// extxyz, pacemaker, deepmd, gap or mace
+        format: Format,
+        /// The file to write; for deepmd a folder that does not exist yet
+        #[arg(short, long, value_name = "PATH")]
+        output: PathBuf,
+        /// Those with this status [default: done; for extxyz all]
+        #[arg(long)]
+        status: Option<Status>,
+        /// Only these numbers, such as 3,7,9
+        #[arg(long, value_delimiter = ',', value_name = "LIST", conflicts_with = "status")]
+        ids: Vec<i64>,
+        /// Write JSON about what was done
+        #[arg(long)]
+        json: bool,
+    },
+    /// Add the rows of other ASE databases, also of other stores
+    Import {
+        /// The store, e.g. candidates.db; it is made if there is none
+        db: PathBuf,
+        /// The databases
+        #[arg(required = true)]
+        from: Vec<PathBuf>,
+        /// Write JSON about what was done
+        #[arg(long)]
+        json: bool,
+    },
+    /// Reject candidates, or send failed or rejected ones back to be labelled
+    SetStatus {
+        /// The store, e.g. candidates.db
+        db: PathBuf,
+        /// rejected or pending_dft
+        status: Status,
+        /// Their numbers
+        #[arg(required = true)]
+        ids: Vec<i64>,
+        /// Write JSON about what was done
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give candidates back whose worker has not been heard of for a while
+    Release {
+        /// The store, e.g. candidates.db
+        db: PathBuf,
+        /// For how many hours
+        #[arg(long, value_name = "HOURS", value_parser = parse_hours, allow_negative_numbers = true)]
+        older_than: Duration,
+        /// Write JSON about what was done
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read the whole store and check it
+    Check {
+        /// The store, e.g. candidates.db
+        db: PathBuf,
+    },
+    /// Copy the store to a new file, also while others work on it
+    Backup {
+        /// The store, e.g. candidates.db
+        db: PathBuf,
+        /// The copy
+        to: PathBuf,
+    },
+}
+
+fn parse_hours(text: &str) -> Result<Duration, String> {
+    let hours = text.parse::<f64>().ok().filter(|hours| *hours >= 0.0);
+    hours
+        .and_then(|hours| Duration::try_from_secs_f64(hours * 3600.0).ok())
+        .ok_or_else(|| format!("{text:?} is not a number of hours, 0 or more"))
+}
+
+/// Does what was asked and prints the outcome.
+///
+/// # Errors
+/// [`StoreError`], which says what to do about it.
+pub fn run(arguments: &CandidatesArgs) -> Result<(), StoreError> {
+    let text = match &arguments.command {
+        CandidatesCommand::List { db, status, json } => list(db, *status, *json)?,
+        CandidatesCommand::Show { db, id, json } => {
+            let row = Store::open_read_only(db)?.get(*id)?;
+            if *json { pretty(&as_json(&row)) } else { describe(&row) }
+        }
+        CandidatesCommand::Export { db, format, output, status, ids, json } => {
+            let store = Store::open_read_only(db)?;
+            let status = status.or((*format != Format::Extxyz).then_some(Status::Done));
+            let rows = if ids.is_empty() {
+                store.iter(status)?.collect::<Result<Vec<_>, _>>()?
+            } else {
+                ids.iter().map(|&id| store.get(id)).collect::<Result<_, _>>()?
+            };
+            let report = export::export(*format, &rows, output)?;
+            for warning in &report.warnings {
+                eprintln!("warning: {warning}");
+            }
+            if *json {
+                pretty(&json!(report))
+            } else {
+                let left = match report.without_labels.len() {
+                    0 => String::new(),
+                    n => format!(", {n} left out for want of energy and forces"),
+                };
+                format!("{}: {} candidates{left}\n", output.display(), report.written)
+            }
+        }
+        CandidatesCommand::Import { db, from, json } => {
+            let mut added = BTreeMap::new();
+            let mut store = Store::open(db)?;
+            for path in from {
+                added.insert(path.display().to_string(), import(&mut store, path)?);
+            }
+            let lines = added.iter().map(|(path, ids)| format!("{path}: {} added\n", ids.len()));
+            if *json { pretty(&json!(added)) } else { lines.collect() }
+        }
+        CandidatesCommand::SetStatus { db, status, ids, json } => {
+            let mut store = Store::open_existing(db)?;
+            for &id in ids {
+                store.set_status(id, *status)?;
+            }
+            if *json {
+                pretty(&json!({ "status": status.as_str(), "ids": ids }))
+            } else {
+                format!("{} now {status}\n", ids.len())
+            }
+        }
+        CandidatesCommand::Release { db, older_than, json } => {
+            let ids = Store::open_existing(db)?.release_stale(*older_than)?;
+            if *json { pretty(&json!({ "released": ids })) } else { format!("{} given back\n", ids.len()) }
+        }
+        CandidatesCommand::Check { db } => {
+            let store = Store::open_read_only(db)?;
+            store.check()?;
+            format!("{}: {} rows, all sound\n", db.display(), store.ids(None)?.len())
+        }
+        CandidatesCommand::Backup { db, to } => {
+            Store::open_read_only(db)?.backup(to)?;
+            format!("{}: copied\n", to.display())
+        }
+    };
+    // Not `print!`, which panics when the reader (`| head`) has had enough.
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    Ok(())
+}
+
+/// Copies all rows of another database, with their labels; rows without a status wait for a label, or are done if
+/// they have one.
+fn import(store: &mut Store, path: &Path) -> Result<Vec<i64>, StoreError> {
+    let other = Store::open_read_only(path)?;
+    let rows = other.iter(None)?.collect::<Result<Vec<_>, _>>()?;
+    let rows: Vec<_> = rows
+        .into_iter()
+        .map(|row| {
+            let labelled = row.candidate.labels.is_some();
+            let status = match row.status {
+                Some(status @ (Status::Failed | Status::Rejected)) => status,
+                _ if labelled => Status::Done,
+                _ => Status::PendingDft,
+            };
+            let mut candidate = row.candidate;
+            // A row that says nothing of weights is no cut-out, so its energy counts.
+            candidate.keys.energy_weight.get_or_insert(1.0);
+            candidate.keys.stress_weight.get_or_insert(1.0);
+            (candidate, status)
+        })
+        .collect();
+    store.add_as(&rows.iter().map(|(candidate, status)| (candidate, *status)).collect::<Vec<_>>())
+}
+
+fn list(db: &Path, status: Option<Status>, json: bool) -> Result<String, StoreError> {
+    let store = Store::open_read_only(db)?;
+    let rows = store.summaries(status)?;
+    let counts = store.counts()?;
+    if json {
+        let counts: BTreeMap<_, _> = counts.iter().map(|(status, n)| (status.as_str(), n)).collect();
+        return Ok(pretty(&json!({ "candidates": rows, "counts": counts })));
+    }
+    let header = ["id", "status", "atoms", "formula", "γ", "step", "centre", "trigger", "energy"];
+    let mut lines = vec![header.map(str::to_owned)];
+    lines.extend(rows.iter().map(line));
+    let widths: Vec<usize> =
+        (0..header.len()).map(|k| lines.iter().map(|line| line[k].chars().count()).max().unwrap_or(0)).collect();
+    let mut text = String::new();
+    for line in &lines {
+        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}")).collect();
+        let _ = writeln!(text, "{}", cells.join("  ").trim_end());
+    }
+    let counts: Vec<String> =
+        counts.iter().filter(|(_, n)| **n > 0).map(|(status, n)| format!("{n} {status}")).collect();
+    let _ = writeln!(text, "{}", if counts.is_empty() { "no candidates".to_owned() } else { counts.join(", ") });
+    Ok(text)
+}
+
+fn line(row: &Summary) -> [String; 9] {
+    let key = |name: &str| row.keys.get(name).map(KeyValue::to_string).unwrap_or_default();
+    let gamma = row.keys.get("gamma").and_then(KeyValue::as_f64).map(|gamma| format!("{gamma:.3}"));
+    [
+        row.id.to_string(),
+        row.status.clone().unwrap_or_default(),
+        row.natoms.to_string(),
+        row.formula.clone(),
+        gamma.unwrap_or_default(),
+        key("step"),
+        key("center_id"),
+        key("trigger"),
+        row.energy.map(|energy| format!("{energy:.4}")).unwrap_or_default(),
+    ]
+}
+
+fn describe(row: &StoredCandidate) -> String {
+    let candidate = &row.candidate;
+    let structure = &candidate.structure;
+    let mut text = String::new();
+    let mut say = |name: &str, value: String| {
+        let _ = writeln!(text, "{name:22} {value}");
+    };
+    say("id", row.id.to_string());
+    say("status", row.status.map_or("none", Status::as_str).to_owned());
+    say("atoms", structure.len().to_string());
+    say("force mask 1", candidate.force_mask.iter().filter(|&&weight| weight > 0.0).count().to_string());
+    for (name, vector) in ["cell a", "cell b", "cell c"].into_iter().zip(structure.cell.vectors) {
+        say(name, vector.map(|x| format!("{x:.6}")).join(" ") + " Å");
+    }
+    for (key, value) in candidate.keys.to_pairs() {
+        say(&key, value.to_string());
+    }
+    for (name, value) in [("worker", &row.worker), ("message", &row.message)] {
+        value.iter().for_each(|value| say(name, value.clone()));
+    }
+    if row.attempts > 0 {
+        say("attempts", row.attempts.to_string());
+    }
+    if let Some(labels) = &candidate.labels {
+        let norm = |f: ndarray::ArrayView1<f64>| f.iter().map(|x| x * x).sum::<f64>().sqrt();
+        let largest = labels.forces.rows().into_iter().map(norm).fold(0.0, f64::max);
+        say("energy", format!("{} eV", labels.energy));
+        say("largest force", format!("{largest:.6} eV/Å"));
+        labels.calculator.iter().for_each(|calculator| say("calculator", calculator.clone()));
+    }
+    if let Some(log) = &row.error_log {
+        let _ = writeln!(text, "\n{}", log.trim_end());
+    }
+    text
+}
+
+fn as_json(row: &StoredCandidate) -> serde_json::Value {
+    let candidate = &row.candidate;
+    let structure = &candidate.structure;
+    let rows = |array: &ndarray::Array2<f64>| array.outer_iter().map(|row| row.to_vec()).collect::<Vec<_>>();
+    let symbols: Vec<_> = (0..structure.len()).map(|i| structure.element(i).symbol()).collect();
+    json!({
+        "id": row.id,
+        "unique_id": row.unique_id,
+        "status": row.status.map(Status::as_str),
+        "created": row.created,
+        "modified": row.modified,
+        "worker": row.worker,
+        "claimed_at": row.claimed_at,
+        "attempts": row.attempts,
+        "message": row.message,
+        "error_log": row.error_log,
+        "keys": candidate.keys.to_pairs(),
+        "cell": structure.cell.vectors,
+        "origin": structure.cell.origin,
+        "pbc": structure.cell.pbc,
+        "symbols": symbols,
+        "positions": rows(&structure.positions),
+        "force_mask": candidate.force_mask,
+        "source_id": candidate.source_ids,
+        "source_image": candidate.source_images,
+        "atom_gamma": candidate.atom_gamma,
+        "labels": candidate.labels.as_ref().map(|labels| json!({
+            "energy": labels.energy,
+            "free_energy": labels.free_energy,
+            "forces": rows(&labels.forces),
+            "stress": labels.stress,
+            "calculator": labels.calculator,
+        })),
+    })
+}
+
+fn pretty(value: &serde_json::Value) -> String {
+    format!("{value:#}\n")
+}

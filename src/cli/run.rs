@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! `lammps-otf run`.
+
+use std::cell::RefCell;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{Exit, complain};
+use lammps_otf::comm::{Comm, Elsewhere};
+use lammps_otf::config::{self, InferenceConfig};
+use lammps_otf::runner::{LammpsRunner, SimulationResult, Status, files};
+use lammps_otf::simulation::Poll;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RunArguments {
+    /// What to run, in TOML
+    config: PathBuf,
+    /// Folder for everything that the run writes [default: the name of CONFIG without its ending]
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Print the result as JSON on standard output
+    #[arg(long)]
+    json: bool,
+    /// Print nothing but errors
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+pub(super) fn run(arguments: &RunArguments, comm: &Comm) -> Exit {
+    let config = match read_config(&arguments.config, comm) {
+        Ok(config) => config,
+        Err(error) => {
+            if comm.is_root() {
+                complain(&error);
+            }
+            return Exit::BadInput;
+        }
+    };
+    let output = arguments
+        .output
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(arguments.config.file_stem().unwrap_or("run".as_ref())));
+    let talk = comm.is_root() && !arguments.quiet;
+    let progress = talk.then(|| RefCell::new(Progress::new(config.steps, config.timestep)));
+    let mut runner = LammpsRunner::new(comm, &output).interrupt_by(on_signals()).observe(|poll| {
+        if let Some(progress) = &progress {
+            progress.borrow_mut().show(poll);
+        }
+    });
+    let outcome = runner.run(&config);
+    drop(runner);
+    if let Some(progress) = &progress {
+        progress.borrow().bar.finish_and_clear();
+    }
+    match outcome {
+        Ok(result) => {
+            if comm.is_root() {
+                if arguments.json {
+                    println!("{}", serde_json::to_string_pretty(&result).expect("numbers and names"));
+                } else if !arguments.quiet {
+                    summarise(&result, &config);
+                }
+                for warning in &result.warnings {
+                    eprintln!("warning: {warning}");
+                }
+            }
+            match result.status {
+                Status::Completed => Exit::Completed,
+                Status::Uncertain => Exit::Uncertain,
+                Status::Crashed => Exit::Crashed,
+                Status::Interrupted => Exit::Interrupted,
+            }
+        }
+        Err(error) if error.must_abort() => {
+            complain(&error);
+            eprintln!("What was stored before is in {}. The job is aborted.", output.display());
+            comm.abort(Exit::Aborted as i32)
+        }
+        Err(error) => {
+            if comm.is_root() {
+                complain(&error);
+            }
+            if error.is_input() { Exit::BadInput } else { Exit::Failed }
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ConfigError {
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    #[error(transparent)]
+    Elsewhere(#[from] Elsewhere),
+}
+
+/// Reads on rank 0, so that a thousand ranks do not open the same file.
+fn read_config(path: &Path, comm: &Comm) -> Result<InferenceConfig, ConfigError> {
+    let text = comm.on_root(|| {
+        std::fs::read_to_string(path)
+            .map_err(|source| config::Error::Read { path: path.to_owned(), source })
+            .map_err(ConfigError::from)
+    })?;
+    let text = comm.broadcast(0, text.unwrap_or_default().into_bytes());
+    let text = String::from_utf8_lossy(&text);
+    comm.agree(InferenceConfig::parse(&text, path).map_err(ConfigError::from))
+}
+
+/// A flag that SIGINT and SIGTERM set; a second signal ends the process at once.
+fn on_signals() -> Arc<AtomicBool> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // In this order: the first signal finds the flag unset and sets it, the second finds it set and ends.
+        let _ = signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&flag));
+        let _ = signal_hook::flag::register(signal, Arc::clone(&flag));
+    }
+    flag
+}
+
+/// A bar on a terminal, a line every few seconds elsewhere.
+struct Progress {
+    bar: ProgressBar,
+    on_terminal: bool,
+    started: Instant,
+    last_line: Instant,
+    timestep: f64,
+    steps: u64,
+}
+
+impl Progress {
+    fn new(steps: u64, timestep: f64) -> Self {
+        let on_terminal = std::io::stderr().is_terminal();
+        let bar = if on_terminal { ProgressBar::new(steps) } else { ProgressBar::hidden() };
+        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} steps  {msg}  [{eta}]");
+        bar.set_style(style.expect("a valid template").progress_chars("=> "));
+        let now = Instant::now();
+        Self { bar, on_terminal, started: now, last_line: now, timestep, steps }
+    }
+
+    fn show(&mut self, poll: &Poll) {
+        let days = self.started.elapsed().as_secs_f64() / 86_400.0;
+        let speed = poll.step as f64 * self.timestep * 1e-3 / days;
+        let gamma = poll.gamma.as_ref().map_or("not watched".to_owned(), |g| format!("γ_max {:.2}", g.max));
+        let message = format!("T {:.0} K  {gamma}  {speed:.2} ns/day", poll.temperature);
+        if self.on_terminal {
+            self.bar.set_position(poll.step.max(0) as u64);
+            self.bar.set_message(message);
+        } else if self.last_line.elapsed() > Duration::from_secs(5) {
+            self.last_line = Instant::now();
+            eprintln!("step {}/{}  {message}", poll.step, self.steps);
+        }
+    }
+}
+
+fn summarise(result: &SimulationResult, config: &InferenceConfig) {
+    let threshold = config.uncertainty_threshold;
+    let temperature = result.last.as_ref().map_or(String::new(), |p| format!(" at {:.0} K", p.temperature));
+    let gamma = result.gamma_max.map_or("not watched".to_owned(), |g| format!("{g:.2}"));
+    let rate = result.seconds * 1e6 / (result.steps.max(1) as f64 * result.atoms.max(1) as f64);
+    match result.status {
+        Status::Completed => println!("Completed: {} steps, γ_max {gamma} (threshold {threshold}).", result.steps),
+        Status::Uncertain => println!(
+            "Stopped: γ passed {threshold} at step {}{temperature}: {gamma} at atom {}.",
+            result.trigger_step.unwrap_or(0),
+            result.atom_id.unwrap_or(0)
+        ),
+        Status::Crashed => {
+            let reason = result.crash.as_ref().map_or("", |c| c.reason.as_str());
+            println!("Crashed at step {}: {reason}", result.trigger_step.unwrap_or(0));
+        }
+        Status::Interrupted => println!("Interrupted after {} steps; γ_max {gamma} so far.", result.steps),
+    }
+    println!(
+        "  {} atoms, {} steps in {:.1} s ({rate:.1} µs/atom/step) on {} rank{}",
+        result.atoms,
+        result.steps,
+        result.seconds,
+        result.ranks,
+        if result.ranks == 1 { "" } else { "s" }
+    );
+    let output = result.output.display();
+    for id in &result.candidates {
+        println!("  candidate {id} stored as PENDING_DFT: {output}/{}/candidate-{id:06}.extxyz", files::EXTXYZ);
+    }
+    if !result.candidates.is_empty() {
+        println!(
+            "Look at it:  ase db {output}/{} -L 0   or   ase gui {output}/{}/*.extxyz",
+            files::CANDIDATES,
+            files::EXTXYZ
+        );
+    }
+}

@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! One process or many MPI ranks behind one small interface.
+//!
+//! Nothing of MPI is visible outside. A [`Comm`] of one process works in a build without the `mpi` feature too.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+#[cfg(feature = "mpi")]
+use mpi::collective::SystemOperation;
+#[cfg(feature = "mpi")]
+use mpi::topology::{Color, SimpleCommunicator};
+#[cfg(feature = "mpi")]
+use mpi::traits::{AsRaw as _, Communicator, CommunicatorCollectives, Root as _};
+
+/// MPI, from its initialisation to its end. Keep it until the program ends; dropping it finalises MPI.
+pub struct Session {
+    #[cfg(feature = "mpi")]
+    _universe: Option<mpi::environment::Universe>,
+    world: Comm,
+}
+
+impl Session {
+    /// Initialises MPI if nobody has, and gives all ranks of the job.
+    ///
+    /// # MPI
+    /// Collective over the job: every process that `mpiexec` started has to call it, before any [`crate::lammps::Lammps`]
+    /// is opened.
+    #[must_use]
+    pub fn initialize() -> Self {
+        #[cfg(feature = "mpi")]
+        {
+            let universe =
+                mpi::initialize_with_threading(mpi::Threading::Serialized).map(|(universe, _provided)| universe);
+            Self { _universe: universe, world: Comm::new(SimpleCommunicator::world()) }
+        }
+        #[cfg(not(feature = "mpi"))]
+        Self { world: Comm::single() }
+    }
+
+    /// All ranks of the job.
+    #[must_use]
+    pub fn world(&self) -> Comm {
+        self.world.clone()
+    }
+}
+
+/// A group of ranks that work together; cheap to clone.
+///
+/// # MPI
+/// Methods marked as collective must be called by all ranks of the group, in the same order.
+#[derive(Clone)]
+pub struct Comm {
+    #[cfg(feature = "mpi")]
+    inner: Rc<SimpleCommunicator>,
+    sent: Rc<Cell<u64>>,
+}
+
+impl std::fmt::Debug for Comm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Comm(rank {} of {})", self.rank(), self.size())
+    }
+}
+
+/// Root of every gather and broadcast: the rank that talks to people and files.
+const ROOT: i32 = 0;
+
+#[cfg(feature = "mpi")]
+impl Comm {
+    fn new(inner: SimpleCommunicator) -> Self {
+        Self { inner: Rc::new(inner), sent: Rc::default() }
+    }
+
+    /// This process alone. Initialises MPI if nobody has, because LAMMPS would.
+    #[must_use]
+    pub fn single() -> Self {
+        // Finalised by the end of the process, not by us: there is no later moment that is surely the last.
+        std::mem::forget(mpi::initialize_with_threading(mpi::Threading::Serialized));
+        Self::new(SimpleCommunicator::self_comm())
+    }
+
+    /// Number of this process in the group, from 0.
+    #[must_use]
+    pub fn rank(&self) -> usize {
+        self.inner.rank() as usize
+    }
+
+    /// Number of processes in the group.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.inner.size() as usize
+    }
+
+    /// Splits the group into one group for each distinct `color`, ranks in the same order.
+    ///
+    /// # MPI
+    /// Collective.
+    ///
+    /// # Panics
+    /// If `color` does not fit in an `i32`.
+    #[must_use]
+    pub fn split(&self, color: usize) -> Self {
+        let color = Color::with_value(i32::try_from(color).expect("more groups than MPI can number"));
+        Self::new(self.inner.split_by_color(color).expect("a defined colour gives a group"))
+    }
+
+    /// Ends all processes of the job at once, also those that wait for this one.
+    pub fn abort(&self, code: i32) -> ! {
+        self.inner.abort(code)
+    }
+
+    /// The element-wise sum over all ranks, in place.
+    ///
+    /// # MPI
+    /// Collective; same length on all ranks.
+    pub fn sum(&self, values: &mut [f64]) {
+        self.reduce(values, SystemOperation::sum());
+    }
+
+    /// The element-wise maximum over all ranks, in place. No value may be NaN.
+    ///
+    /// # MPI
+    /// Collective; same length on all ranks.
+    pub fn max(&self, values: &mut [f64]) {
+        self.reduce(values, SystemOperation::max());
+    }
+
+    /// The smallest value over all ranks.
+    ///
+    /// # MPI
+    /// Collective.
+    #[must_use]
+    pub fn min_i64(&self, value: i64) -> i64 {
+        let mut values = [value];
+        self.reduce(&mut values, SystemOperation::min());
+        values[0]
+    }
+
+    /// The element-wise sum of integers over all ranks, in place.
+    ///
+    /// # MPI
+    /// Collective; same length on all ranks.
+    pub fn sum_i64(&self, values: &mut [i64]) {
+        self.reduce(values, SystemOperation::sum());
+    }
+
+    fn reduce<T: mpi::traits::Equivalence + Copy>(&self, values: &mut [T], operation: SystemOperation) {
+        if self.size() > 1 {
+            let send = values.to_vec();
+            self.count(&send);
+            self.inner.all_reduce_into(&send[..], values, operation);
+        }
+    }
+
+    /// Sends the bytes of rank `from` to all ranks.
+    ///
+    /// # MPI
+    /// Collective; what the other ranks pass is ignored.
+    #[must_use]
+    pub fn broadcast(&self, from: usize, mut bytes: Vec<u8>) -> Vec<u8> {
+        if self.size() == 1 {
+            return bytes;
+        }
+        let root = self.inner.process_at_rank(from as i32);
+        let mut length = bytes.len() as u64;
+        root.broadcast_into(&mut length);
+        bytes.resize(length as usize, 0);
+        if self.rank() == from {
+            self.count(&bytes);
+        }
+        // MPI counts with 32 bits.
+        for part in bytes.chunks_mut(1 << 30) {
+            root.broadcast_into(part);
+        }
+        bytes
+    }
+
+    /// Collects the numbers of all ranks, in the order of ranks, on rank 0; the others get `None`.
+    ///
+    /// # MPI
+    /// Collective; lengths may differ.
+    #[must_use]
+    pub fn gather(&self, values: &[f64]) -> Option<Vec<f64>> {
+        let root = self.inner.process_at_rank(ROOT);
+        let count = values.len() as i32;
+        self.count(values);
+        if !self.is_root() {
+            root.gather_into(&count);
+            root.gather_varcount_into(values);
+            return None;
+        }
+        let mut counts = vec![0_i32; self.size()];
+        root.gather_into_root(&count, &mut counts[..]);
+        let displacements: Vec<i32> = counts
+            .iter()
+            .scan(0, |sum, &n| {
+                let start = *sum;
+                *sum += n;
+                Some(start)
+            })
+            .collect();
+        let mut all = vec![0.0; counts.iter().sum::<i32>() as usize];
+        let mut parts = mpi::datatype::PartitionMut::new(&mut all[..], counts, displacements);
+        root.gather_varcount_into_root(values, &mut parts);
+        Some(all)
+    }
+
+    /// Waits until all ranks are here. Those that wait sleep, instead of burning their cores as MPI's own barrier does.
+    ///
+    /// # MPI
+    /// Collective.
+    pub fn wait(&self) {
+        mpi::request::scope(|_scope| {
+            let mut request = self.inner.immediate_barrier();
+            let mut pause = std::time::Duration::from_micros(50);
+            loop {
+                match request.test() {
+                    Ok(_status) => break,
+                    Err(pending) => request = pending,
+                }
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(std::time::Duration::from_millis(50));
+            }
+        });
+    }
+
+    /// The communicator that LAMMPS is opened on.
+    pub(crate) fn raw(&self) -> mpi::ffi::MPI_Comm {
+        self.inner.as_raw()
+    }
+}
+
+#[cfg(not(feature = "mpi"))]
+#[allow(clippy::unused_self)]
+impl Comm {
+    /// This process alone.
+    #[must_use]
+    pub fn single() -> Self {
+        Self { sent: Rc::default() }
+    }
+
+    /// Number of this process in the group, from 0.
+    #[must_use]
+    pub fn rank(&self) -> usize {
+        0
+    }
+
+    /// Number of processes in the group.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        1
+    }
+
+    /// Splits the group into one group for each distinct `color`.
+    #[must_use]
+    pub fn split(&self, _color: usize) -> Self {
+        self.clone()
+    }
+
+    /// Ends the process.
+    pub fn abort(&self, code: i32) -> ! {
+        std::process::exit(code)
+    }
+
+    /// The element-wise sum over all ranks, in place.
+    pub fn sum(&self, _values: &mut [f64]) {}
+
+    /// The element-wise maximum over all ranks, in place.
+    pub fn max(&self, _values: &mut [f64]) {}
+
+    /// The smallest value over all ranks.
+    #[must_use]
+    pub fn min_i64(&self, value: i64) -> i64 {
+        value
+    }
+
+    /// The element-wise sum of integers over all ranks, in place.
+    pub fn sum_i64(&self, _values: &mut [i64]) {}
+
+    /// Sends the bytes of rank `from` to all ranks.
+    #[must_use]
+    pub fn broadcast(&self, _from: usize, bytes: Vec<u8>) -> Vec<u8> {
+        bytes
+    }
+
+    /// Collects the numbers of all ranks on rank 0.
+    #[must_use]
+    pub fn gather(&self, values: &[f64]) -> Option<Vec<f64>> {
+        Some(values.to_vec())
+    }
+
+    /// Waits until all ranks are here.
+    pub fn wait(&self) {}
+}
+
+impl Comm {
+    /// Whether this is rank 0, which talks to people and files.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.rank() == ROOT as usize
+    }
+
+    /// Whether `flag` is set on any rank.
+    ///
+    /// # MPI
+    /// Collective.
+    #[must_use]
+    pub fn any(&self, flag: bool) -> bool {
+        let mut value = [f64::from(u8::from(flag))];
+        self.max(&mut value);
+        value[0] > 0.0
+    }
+
+    /// Makes all ranks see the same outcome: if any rank failed, all fail, with the error of the lowest of them.
+    ///
+    /// # Errors
+    /// The rank's own error, or [`Elsewhere`] with the text of the lowest rank that failed.
+    ///
+    /// # MPI
+    /// Collective.
+    pub fn agree<T, E: std::error::Error + From<Elsewhere>>(&self, outcome: Result<T, E>) -> Result<T, E> {
+        let here = if outcome.is_err() { self.rank() as i64 } else { i64::MAX };
+        let first = self.min_i64(here);
+        if first == i64::MAX {
+            return outcome;
+        }
+        let text = outcome.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        let text = self.broadcast(first as usize, text.into_bytes());
+        match outcome {
+            Err(own) => Err(own),
+            Ok(_) => {
+                Err(Elsewhere { rank: first as usize, message: String::from_utf8_lossy(&text).into_owned() }.into())
+            }
+        }
+    }
+
+    /// Does `work` on rank 0 only and tells all ranks whether it went well.
+    ///
+    /// # Errors
+    /// On rank 0 the error of `work`, on the others [`Elsewhere`] with its text.
+    ///
+    /// # MPI
+    /// Collective.
+    pub fn on_root<T, E: std::error::Error + From<Elsewhere>>(
+        &self,
+        work: impl FnOnce() -> Result<T, E>,
+    ) -> Result<Option<T>, E> {
+        let outcome = if self.is_root() { work().map(Some) } else { Ok(None) };
+        self.agree(outcome)
+    }
+
+    /// Bytes that this rank has passed to collective calls so far.
+    #[must_use]
+    pub fn bytes_sent(&self) -> u64 {
+        self.sent.get()
+    }
+
+    #[cfg(feature = "mpi")]
+    fn count<T>(&self, values: &[T]) {
+        self.sent.set(self.sent.get() + size_of_val(values) as u64);
+    }
+}
+
+/// Another rank failed, and this one stops with it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("rank {rank} failed: {message}")]
+pub struct Elsewhere {
+    /// The rank that failed.
+    pub rank: usize,
+    /// Its error.
+    pub message: String,
+}

@@ -1,0 +1,581 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What a run is to do: read from TOML, checked once, and then trusted.
+//!
+//! Lengths are in Å, times in ps, temperatures in K, pressures in bar, energies in eV, also for a set-up in
+//! `units real`.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::embedding::EmbeddingConfig;
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The text is not a configuration.
+    #[error("{}: {message}{hint}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says, with the line.
+        message: String,
+        /// The nearest name that exists, if a name was unknown; or empty.
+        hint: String,
+    },
+    /// A field holds what it must not.
+    #[error("`{field}` is {value}, but must be {allowed}")]
+    Range {
+        /// The field.
+        field: &'static str,
+        /// What it holds.
+        value: String,
+        /// What it may hold.
+        allowed: &'static str,
+    },
+}
+
+/// One run of molecular dynamics under watch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InferenceConfig {
+    /// The initial structure: extended XYZ, or a LAMMPS data or dump file. Relative to the configuration file.
+    pub structure: PathBuf,
+    /// Chemical symbols in the order of the types of a LAMMPS file that names none.
+    #[serde(default)]
+    pub elements: Vec<String>,
+    /// The potential.
+    pub potential: Potential,
+
+    /// Target temperature in K: one value, or `[start, end]` for a linear ramp over the run.
+    pub temperature: Ramp,
+    /// Target pressure in bar: one value, or `[start, end]`. For `ensemble = "npt"`.
+    #[serde(default)]
+    pub pressure: Ramp,
+    /// Number of time steps.
+    #[serde(default = "defaults::steps")]
+    pub steps: u64,
+    /// Time step in ps.
+    #[serde(default = "defaults::timestep")]
+    pub timestep: f64,
+    /// What is held constant.
+    #[serde(default)]
+    pub ensemble: Ensemble,
+    /// How the temperature is held.
+    #[serde(default)]
+    pub thermostat: Thermostat,
+    /// How the cell may change under pressure.
+    #[serde(default)]
+    pub barostat: Barostat,
+    /// Relaxation time of the thermostat in ps; 100 time steps if absent.
+    pub temperature_damping: Option<f64>,
+    /// Relaxation time of the barostat in ps; 1000 time steps if absent.
+    pub pressure_damping: Option<f64>,
+    /// Seed of the initial velocities and of a Langevin thermostat.
+    #[serde(default = "defaults::seed")]
+    pub seed: u32,
+    /// Where the initial velocities come from.
+    #[serde(default)]
+    pub velocities: Velocities,
+    /// Minimise the energy before the run.
+    #[serde(default)]
+    pub minimize: bool,
+
+    /// Extrapolation grade γ above which the run stops and the region is stored.
+    #[serde(default = "defaults::uncertainty_threshold")]
+    pub uncertainty_threshold: f64,
+    /// Extrapolation grade γ above which a step is flagged.
+    #[serde(default = "defaults::uncertainty_low")]
+    pub uncertainty_low: f64,
+    /// Number of steps between two looks at γ.
+    #[serde(default = "defaults::sampling_interval")]
+    pub sampling_interval: u64,
+    /// Where γ comes from.
+    #[serde(default)]
+    pub uncertainty: Uncertainty,
+    /// What happens above the threshold.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Store a candidate also for steps between the two thresholds, at most every so many steps; 0 stores none.
+    #[serde(default)]
+    pub flag_interval: u64,
+    /// Most regions that are cut out at one event.
+    #[serde(default = "defaults::regions_per_event")]
+    pub regions_per_event: usize,
+    /// Most candidates that one run stores.
+    #[serde(default = "defaults::max_candidates")]
+    pub max_candidates: usize,
+
+    /// How the neighbourhood of the worst atom is cut out.
+    #[serde(default)]
+    pub embedding: EmbeddingConfig,
+    /// Evaluate each cut-out once with the same potential, and note how far γ and forces agree with the parent's.
+    #[serde(default = "defaults::verify")]
+    pub verify: bool,
+    /// Relax the buffer of each cut-out with the same potential, with the core frozen: for the `cube` shape, whose new
+    /// boundary brings atoms together that never met.
+    #[serde(default)]
+    pub relax: bool,
+    /// Environments nearer than this to one that this run has stored are not stored again; 0 stores all.
+    #[serde(default = "defaults::novelty")]
+    pub novelty: f64,
+    /// What a frame must satisfy to be kept as valid.
+    #[serde(default)]
+    pub sanity: Sanity,
+
+    /// LAMMPS units of the set-up.
+    #[serde(default)]
+    pub units: Units,
+    /// Smallest distance between two atoms of the initial structure, Å.
+    #[serde(default = "defaults::min_distance")]
+    pub min_distance: f64,
+    /// A template to use instead of the built-in one ([`crate::script`]); trusted like `setup`.
+    pub template: Option<PathBuf>,
+    /// LAMMPS commands to run after the set-up, before the first step: computes, fixes, variables. They are trusted and
+    /// run as they stand, also `shell` and `include`: take a configuration of somebody else's as you take a program.
+    #[serde(default)]
+    pub setup: Vec<String>,
+    /// Plugin files to load before the set-up.
+    #[serde(default)]
+    pub plugins: Vec<PathBuf>,
+    /// Command-line arguments of LAMMPS, e.g. `["-suffix", "omp", "-package", "omp", "4"]`.
+    #[serde(default)]
+    pub lammps_args: Vec<String>,
+    /// Wall time in seconds after which the run stops at the next poll; none if absent.
+    pub wall_time: Option<f64>,
+    /// Steps between two checkpoints; 0 for one at the end only.
+    #[serde(default)]
+    pub checkpoint_interval: u64,
+}
+
+/// A potential: ML-PACE by its files, or any other by LAMMPS commands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Potential {
+    /// The ML-PACE potential: `.yaml` (B-basis, which γ needs) or, without γ, `.yace`.
+    pub file: Option<PathBuf>,
+    /// The active set, `.asi`; the same name as `file` if absent.
+    pub active_set: Option<PathBuf>,
+    /// Which evaluator of ML-PACE potentials to use; both read the same files and give the same numbers.
+    #[serde(default)]
+    pub engine: Engine,
+    /// Arguments of `pair_style` for any other potential, e.g. `"eam/fs"`.
+    pub pair_style: Option<String>,
+    /// Arguments of `pair_coeff`, e.g. `["* * Al_mm.eam.fs Al"]`.
+    #[serde(default)]
+    pub pair_coeff: Vec<String>,
+    /// Cutoff in Å, for the checks of the cut-out. Read from the file for ML-PACE, else from LAMMPS, if absent.
+    pub cutoff: Option<f64>,
+}
+
+/// The evaluators of ML-PACE potentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Engine {
+    /// ML-PACE's own: `pace`, `pace/extrapolation`.
+    #[default]
+    MlPace,
+    /// The one of this project, several times as fast: `pace/opt`, `pace/extrapolation/opt`.
+    Opt,
+}
+
+/// A value, or a linear change over the run.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "a number, or [start, end] for a ramp")]
+pub enum Ramp {
+    /// The same from start to end.
+    Constant(f64),
+    /// From the first to the second.
+    Linear([f64; 2]),
+}
+
+/// What is held constant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ensemble {
+    /// Energy and volume.
+    Nve,
+    /// Temperature and volume.
+    #[default]
+    Nvt,
+    /// Temperature and pressure.
+    Npt,
+}
+
+/// How the temperature is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Thermostat {
+    /// Nosé–Hoover chains, deterministic.
+    #[default]
+    NoseHoover,
+    /// Friction and random forces.
+    Langevin,
+}
+
+/// How the cell may change under pressure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Barostat {
+    /// All edges by the same factor.
+    #[default]
+    Iso,
+    /// Each edge by itself.
+    Aniso,
+    /// Edges and angles.
+    Tri,
+}
+
+/// Where the initial velocities come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Velocities {
+    /// From the structure if it has them, else drawn.
+    #[default]
+    Auto,
+    /// Drawn from a Gaussian at the starting temperature.
+    Create,
+    /// From the structure.
+    Keep,
+}
+
+/// Where the uncertainty of each atom comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Uncertainty {
+    /// The extrapolation grade of ML-PACE.
+    #[default]
+    Pace,
+    /// The per-atom vector of the fix with this id.
+    Fix(String),
+    /// The per-atom vector of the compute with this id.
+    Compute(String),
+    /// The atom-style variable of this name.
+    Variable(String),
+    /// Nothing: the run is not watched.
+    None,
+}
+
+/// What happens above the threshold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// The region is stored and the run stops.
+    #[default]
+    Stop,
+    /// The region is stored and the run goes on.
+    Flag,
+}
+
+/// LAMMPS units of the set-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Units {
+    /// Å, ps, eV, bar.
+    #[default]
+    Metal,
+    /// Å, fs, kcal/mol, atm.
+    Real,
+}
+
+/// What a frame must satisfy to be kept as the last valid one; beyond this the run counts as crashed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sanity {
+    /// Highest temperature in K.
+    pub max_temperature: f64,
+    /// Largest force on an atom in eV/Å.
+    pub max_force: f64,
+}
+
+impl Default for Sanity {
+    fn default() -> Self {
+        // Far beyond condensed matter: what exceeds them has exploded.
+        Self { max_temperature: 1e5, max_force: 1e4 }
+    }
+}
+
+mod defaults {
+    pub(super) fn steps() -> u64 {
+        10_000
+    }
+    pub(super) fn timestep() -> f64 {
+        0.001
+    }
+    pub(super) fn seed() -> u32 {
+        1
+    }
+    pub(super) fn uncertainty_threshold() -> f64 {
+        5.0
+    }
+    pub(super) fn uncertainty_low() -> f64 {
+        2.0
+    }
+    pub(super) fn sampling_interval() -> u64 {
+        100
+    }
+    pub(super) fn regions_per_event() -> usize {
+        1
+    }
+    pub(super) fn max_candidates() -> usize {
+        100
+    }
+    pub(super) fn verify() -> bool {
+        true
+    }
+    pub(super) fn novelty() -> f64 {
+        0.05
+    }
+    pub(super) fn min_distance() -> f64 {
+        0.5
+    }
+}
+
+impl Default for Ramp {
+    fn default() -> Self {
+        Self::Constant(0.0)
+    }
+}
+
+impl Ramp {
+    /// The value at the start.
+    #[must_use]
+    pub fn start(self) -> f64 {
+        match self {
+            Self::Constant(value) | Self::Linear([value, _]) => value,
+        }
+    }
+
+    /// The value at the end.
+    #[must_use]
+    pub fn end(self) -> f64 {
+        match self {
+            Self::Constant(value) | Self::Linear([_, value]) => value,
+        }
+    }
+
+    fn all(self, ok: impl Fn(f64) -> bool) -> bool {
+        ok(self.start()) && ok(self.end())
+    }
+}
+
+impl InferenceConfig {
+    /// Reads and checks a TOML file. Paths in it are taken relative to its folder.
+    ///
+    /// # Errors
+    /// [`Error`], which names the file and line, or the field, its value and what is allowed.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// Checks the text of a TOML file; `path` names it in errors and is where relative paths begin.
+    ///
+    /// # Errors
+    /// As [`InferenceConfig::read`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
+        let mut config: Self = toml::from_str(text).map_err(|e| {
+            let message = e.to_string();
+            Error::Parse { path: path.to_owned(), hint: suggestion(&message), message: message.trim_end().to_owned() }
+        })?;
+        config.resolve(path.parent().unwrap_or(Path::new("")));
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn resolve(&mut self, folder: &Path) {
+        let potential = &mut self.potential;
+        let paths = [Some(&mut self.structure), potential.file.as_mut(), potential.active_set.as_mut()]
+            .into_iter()
+            .flatten()
+            .chain(self.template.as_mut())
+            .chain(self.plugins.iter_mut());
+        for path in paths {
+            // Absolute, because LAMMPS may run in another folder and looks elsewhere for a name without one.
+            let joined = folder.join(&*path);
+            *path = std::path::absolute(&joined).unwrap_or(joined);
+        }
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// [`Error::Range`] for the first field that is out of its range.
+    pub fn validate(&self) -> Result<(), Error> {
+        let check = |ok: bool, field, value: &dyn std::fmt::Debug, allowed| {
+            if ok { Ok(()) } else { Err(Error::Range { field, value: format!("{value:?}"), allowed }) }
+        };
+        let positive = |x: f64| x > 0.0 && x.is_finite();
+        let temperature = |t: f64| (0.0..=1e6).contains(&t);
+
+        let t = self.temperature;
+        check(t.all(temperature), "temperature", &Shown(t), "between 0 and 1000000 K")?;
+        let thermostatted = self.ensemble != Ensemble::Nve;
+        check(!thermostatted || t.all(positive), "temperature", &Shown(t), "above 0 K where a thermostat holds it")?;
+        let p = self.pressure;
+        check(p.all(|p| p.abs() <= 1e9), "pressure", &Shown(p), "a finite number of bar, at most 1e9 in size")?;
+        check(self.steps >= 1, "steps", &self.steps, "1 or more")?;
+        check(self.steps <= i64::MAX as u64 / 2, "steps", &self.steps, "less than 2^62")?;
+        let dt = self.timestep;
+        check(dt > 0.0 && dt <= 0.1, "timestep", &dt, "above 0 and at most 0.1 ps (0.001 is usual)")?;
+        for (field, damping) in
+            [("temperature_damping", self.temperature_damping), ("pressure_damping", self.pressure_damping)]
+        {
+            check(
+                damping.is_none_or(|d| positive(d) && d >= dt),
+                field,
+                &damping,
+                "a time in ps not below the timestep",
+            )?;
+        }
+        check(self.seed >= 1 && self.seed <= 900_000_000, "seed", &self.seed, "between 1 and 900000000")?;
+        let (low, high) = (self.uncertainty_low, self.uncertainty_threshold);
+        check(positive(high), "uncertainty_threshold", &high, "a number above 0 (5 is usual)")?;
+        check(positive(low) && low <= high, "uncertainty_low", &low, "above 0 and not above uncertainty_threshold")?;
+        let n = self.sampling_interval;
+        check((1..=i32::MAX as u64).contains(&n), "sampling_interval", &n, "between 1 and 2147483647 steps")?;
+        let regions = self.regions_per_event;
+        check((1..=1000).contains(&regions), "regions_per_event", &regions, "between 1 and 1000")?;
+        check(self.max_candidates >= 1, "max_candidates", &self.max_candidates, "1 or more")?;
+        check(
+            positive(self.sanity.max_temperature),
+            "sanity.max_temperature",
+            &self.sanity.max_temperature,
+            "above 0 K",
+        )?;
+        check(positive(self.sanity.max_force), "sanity.max_force", &self.sanity.max_force, "above 0 eV/Å")?;
+        let d = self.min_distance;
+        check((0.0..=10.0).contains(&d), "min_distance", &d, "between 0 and 10 Å")?;
+        check((0.0..=2.0).contains(&self.novelty), "novelty", &self.novelty, "between 0 and 2")?;
+        check(self.wall_time.is_none_or(positive), "wall_time", &self.wall_time, "a number of seconds above 0")?;
+        self.potential.validate()?;
+        if self.uncertainty == Uncertainty::Pace {
+            self.potential.check_for_gamma()?;
+            let units = self.units;
+            check(units == Units::Metal, "units", &units, "\"metal\": ML-PACE takes no other units")?;
+        }
+        self.embedding.validate().map_err(|e| Error::Range {
+            field: "embedding",
+            value: e.to_string(),
+            allowed: "as the documentation of [embedding] says",
+        })?;
+        Ok(())
+    }
+}
+
+/// Prints a ramp as it is written in the file.
+struct Shown(Ramp);
+
+impl std::fmt::Debug for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Ramp::Constant(value) => write!(f, "{value:?}"),
+            Ramp::Linear(values) => write!(f, "{values:?}"),
+        }
+    }
+}
+
+impl Potential {
+    /// The files of an ML-PACE potential and its active set; `None` for another kind of potential.
+    #[must_use]
+    pub fn pace_files(&self) -> Option<(PathBuf, PathBuf)> {
+        let file = self.file.clone()?;
+        let active_set = self.active_set.clone().unwrap_or_else(|| file.with_extension("asi"));
+        Some((file, active_set))
+    }
+
+    fn validate(&self) -> Result<(), Error> {
+        let refuse = |field, value: &dyn std::fmt::Debug, allowed| {
+            Err(Error::Range { field, value: format!("{value:?}"), allowed })
+        };
+        match (&self.file, &self.pair_style) {
+            (None, None) => {
+                return refuse("potential", &"empty", "given by `file` (ML-PACE), or by `pair_style` and `pair_coeff`");
+            }
+            (Some(file), Some(_)) => {
+                return refuse("potential.file", file, "absent where `pair_style` is given: one potential at a time");
+            }
+            (None, Some(_)) if self.pair_coeff.is_empty() => {
+                return refuse(
+                    "potential.pair_coeff",
+                    &self.pair_coeff,
+                    "given with `pair_style`, e.g. [\"* * file Al\"]",
+                );
+            }
+            _ => {}
+        }
+        for (field, file) in [("potential.file", &self.file), ("potential.active_set", &self.active_set)] {
+            if let Some(path) = file.as_deref().filter(|p| !p.is_file()) {
+                return refuse(field, &path, "a file that exists");
+            }
+        }
+        if let Some(text) = self.pair_style.iter().chain(&self.pair_coeff).find(|t| t.contains(['\n', '\r', '&', '$']))
+        {
+            return refuse("potential.pair_style or pair_coeff", text, "on one line, without `&` and `$`");
+        }
+        if let Some(cutoff) = self.cutoff.filter(|c| !(0.5..=100.0).contains(c)) {
+            return refuse("potential.cutoff", &cutoff, "between 0.5 and 100 Å");
+        }
+        Ok(())
+    }
+
+    /// γ needs the B-basis and its active set.
+    fn check_for_gamma(&self) -> Result<(), Error> {
+        let refuse = |field, path: &Path, allowed| Err(Error::Range { field, value: format!("{path:?}"), allowed });
+        let Some((file, active_set)) = self.pace_files() else {
+            return Err(Error::Range {
+                field: "uncertainty",
+                value: "\"pace\"".into(),
+                allowed: "\"none\", or { fix | compute | variable = \"name\" } where the potential is not ML-PACE",
+            });
+        };
+        match file.extension().and_then(|e| e.to_str()) {
+            Some("yaml" | "yml") => {}
+            Some("yace") => {
+                return refuse(
+                    "potential.file",
+                    &file,
+                    "the .yaml file of the same fit: a .yace holds the C-tilde basis, from which the extrapolation grade \
+                     cannot be computed and which cannot be turned back. γ needs the B-basis (.yaml) and its active set \
+                     (.asi), which pacemaker writes as output_potential.yaml and `pace_activeset` makes from it; or set \
+                     uncertainty = \"none\" to run without γ",
+                );
+            }
+            _ => {
+                return refuse("potential.file", &file, "a .yaml file (B-basis), with its active set (.asi) beside it");
+            }
+        }
+        if !active_set.is_file() {
+            return refuse(
+                "potential.active_set",
+                &active_set,
+                "an .asi file that exists: make it with `pace_activeset -d <fitting data> <potential>.yaml`",
+            );
+        }
+        Ok(())
+    }
+}
+
+/// ". Did you mean `temperature`?" for a parser's "unknown field `temprature`, expected one of `a`, `b`".
+fn suggestion(message: &str) -> String {
+    let Some(at) = message.find("unknown field `").or_else(|| message.find("unknown variant `")) else {
+        return String::new();
+    };
+    let mut names = message[at..].split('`').skip(1).step_by(2);
+    let Some(unknown) = names.next() else { return String::new() };
+    names
+        .map(|name| (strsim::damerau_levenshtein(unknown, name), name))
+        .min()
+        .filter(|(distance, name)| *distance <= 2.max(name.len() / 3))
+        .map(|(_, name)| format!("\nDid you mean `{name}`?"))
+        .unwrap_or_default()
+}

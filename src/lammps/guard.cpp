@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "guard.h"
+
+#include <algorithm>
+#include <cstring>
+#include <exception>
+#include <new>
+#include <stdexcept>
+#include <type_traits>
+
+#include <lammps/library.h>
+
+namespace {
+
+void write(otf_failure *failure, int severity, const char *text) {
+  failure->severity = severity;
+  std::strncpy(failure->message, text, OTF_MESSAGE_SIZE - 1);
+  failure->message[OTF_MESSAGE_SIZE - 1] = '\0';
+}
+
+// What LAMMPS noted itself. Reading clears it, so that an old error is never taken for a new one.
+void collect(void *handle, otf_failure *failure) {
+  if (failure->severity != OTF_OK || !lammps_has_error(handle)) return;
+  char text[OTF_MESSAGE_SIZE] = {};
+  int const severity = lammps_get_last_error_message(handle, text, sizeof text);
+  write(failure, severity == OTF_ABORT ? OTF_ABORT : OTF_ERROR, text);
+}
+
+template <typename Call> auto guarded(void *handle, otf_failure *failure, Call call) -> decltype(call()) {
+  using Result = decltype(call());
+  // Without an instance LAMMPS keeps errors in one place for all: an old one must not pass for this call's.
+  char old[16];
+  if (!handle && lammps_has_error(nullptr)) lammps_get_last_error_message(nullptr, old, sizeof old);
+  failure->severity = OTF_OK;
+  failure->message[0] = '\0';
+  try {
+    if constexpr (std::is_void_v<Result>) {
+      call();
+      collect(handle, failure);
+      return;
+    } else {
+      Result const result = call();
+      collect(handle, failure);
+      return result;
+    }
+  } catch (std::bad_alloc const &) {
+    write(failure, OTF_EXCEPTION, "out of memory");
+  } catch (std::exception const &e) {
+    write(failure, OTF_EXCEPTION, e.what());
+  } catch (...) {
+    write(failure, OTF_EXCEPTION, "an exception that is not a std::exception");
+  }
+  return Result();
+}
+
+}    // namespace
+
+void *otf_open(int argc, char **argv, int fortran_comm, otf_failure *failure) {
+  return guarded(nullptr, failure, [&] { return lammps_open_fortran(argc, argv, fortran_comm); });
+}
+
+void *otf_open_no_mpi(int argc, char **argv, otf_failure *failure) {
+  return guarded(nullptr, failure, [&] { return lammps_open_no_mpi(argc, argv, nullptr); });
+}
+
+void otf_close(void *handle, otf_failure *failure) {
+  // Not collected: the handle is gone afterwards.
+  guarded(nullptr, failure, [&] { lammps_close(handle); });
+}
+
+void otf_commands_string(void *handle, const char *commands, otf_failure *failure) {
+  guarded(handle, failure, [&] { lammps_commands_string(handle, commands); });
+}
+
+void *otf_extract_fix(void *handle, const char *id, int style, int type, int row, int column, otf_failure *failure) {
+  return guarded(handle, failure, [&] { return lammps_extract_fix(handle, id, style, type, row, column); });
+}
+
+void *otf_extract_compute(void *handle, const char *id, int style, int type, otf_failure *failure) {
+  return guarded(handle, failure, [&] { return lammps_extract_compute(handle, id, style, type); });
+}
+
+void *otf_extract_variable(void *handle, const char *name, const char *group, otf_failure *failure) {
+  return guarded(handle, failure, [&] { return lammps_extract_variable(handle, name, group); });
+}
+
+void *otf_last_thermo(void *handle, const char *what, int index, otf_failure *failure) {
+  return guarded(handle, failure, [&] { return lammps_last_thermo(handle, what, index); });
+}
+
+double otf_get_thermo(void *handle, const char *keyword, otf_failure *failure) {
+  return guarded(handle, failure, [&] { return lammps_get_thermo(handle, keyword); });
+}
+
+int otf_create_atoms(void *handle, int n, const int *id, const int *type, const double *x, const double *v,
+                     const int *image, otf_failure *failure) {
+#if defined(LAMMPS_BIGBIG)
+  write(failure, OTF_ERROR, "this build of LAMMPS has 64-bit atom ids");
+  return 0;
+#else
+  return guarded(handle, failure, [&] { return lammps_create_atoms(handle, n, id, type, x, v, image, 0); });
+#endif
+}
+
+void otf_reset_box(void *handle, const double *lo, const double *hi, double xy, double yz, double xz,
+                   otf_failure *failure) {
+  double low[3], high[3];
+  std::copy(lo, lo + 3, low);
+  std::copy(hi, hi + 3, high);
+  guarded(handle, failure, [&] { lammps_reset_box(handle, low, high, xy, yz, xz); });
+}
+
+void otf_throw(int kind, otf_failure *failure) {
+  guarded(nullptr, failure, [&] {
+    switch (kind) {
+      case 0: throw std::invalid_argument("a value that cannot be");
+      case 1: throw std::bad_alloc();
+      case 2: throw 42;
+      default: break;
+    }
+  });
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The parts of LAMMPS's C interface that can throw, with every C++ exception turned into text.
+ *
+ * The C interface catches LAMMPS's own exceptions. Those of a plugin, of the standard library and of the parsers
+ * that a pair style uses pass through it, and would abort a Rust process. Each function here takes the place of the
+ * one that it is named after, and fills in what went wrong. */
+#ifndef LAMMPS_OTF_GUARD_H
+#define LAMMPS_OTF_GUARD_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum {
+  OTF_OK = 0,
+  OTF_ERROR = 1,     /* LAMMPS: seen by all ranks, the instance stays usable */
+  OTF_ABORT = 2,     /* LAMMPS: seen by this rank alone, the others wait for it */
+  OTF_EXCEPTION = 3, /* not LAMMPS's: from a plugin, a parser or the standard library */
+  OTF_MESSAGE_SIZE = 8192
+};
+
+typedef struct {
+  int severity; /* one of the above */
+  char message[OTF_MESSAGE_SIZE];
+} otf_failure;
+
+void *otf_open(int argc, char **argv, int fortran_comm, otf_failure *failure);
+void *otf_open_no_mpi(int argc, char **argv, otf_failure *failure);
+void otf_close(void *handle, otf_failure *failure);
+void otf_commands_string(void *handle, const char *commands, otf_failure *failure);
+void *otf_extract_fix(void *handle, const char *id, int style, int type, int row, int column, otf_failure *failure);
+void *otf_extract_compute(void *handle, const char *id, int style, int type, otf_failure *failure);
+void *otf_extract_variable(void *handle, const char *name, const char *group, otf_failure *failure);
+void *otf_last_thermo(void *handle, const char *what, int index, otf_failure *failure);
+double otf_get_thermo(void *handle, const char *keyword, otf_failure *failure);
+int otf_create_atoms(void *handle, int n, const int *id, const int *type, const double *x, const double *v,
+                     const int *image, otf_failure *failure);
+void otf_reset_box(void *handle, const double *lo, const double *hi, double xy, double yz, double xz,
+                   otf_failure *failure);
+/* Throws what the test asks for, so that the guard itself can be tested. */
+void otf_throw(int kind, otf_failure *failure);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

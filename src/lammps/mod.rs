@@ -1,0 +1,551 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! LAMMPS in this process: the only folder with `unsafe`.
+//!
+//! Every fallible call goes through a C++ guard (`guard.cpp`) that turns any exception into a [`Failure`]. Views of
+//! LAMMPS's memory borrow the [`Lammps`], commands take it mutably, so that no view outlives the memory it shows:
+//!
+//! ```compile_fail
+//! # fn f(lammps: &mut lammps_otf::lammps::Lammps) {
+//! let x = lammps.positions();
+//! lammps.command("run 1").unwrap(); // LAMMPS may move its arrays
+//! println!("{x}");
+//! # }
+//! ```
+#![allow(unsafe_code)]
+
+mod error;
+mod preflight;
+mod quote;
+mod sys;
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::marker::PhantomData;
+use std::path::Path;
+use std::ptr::NonNull;
+
+use ndarray::{ArrayView1, ArrayView2};
+
+pub use error::{Error, Failure, Severity};
+pub use preflight::{Build, mpi_libraries};
+pub use quote::{quote, quote_path};
+
+use crate::comm::Comm;
+use crate::structure::{AtomsView, Cell};
+
+/// The pair style that computes the extrapolation grade of ML-PACE.
+pub const PACE_EXTRAPOLATION: &str = "pace/extrapolation";
+
+/// One LAMMPS instance, on all ranks of a [`Comm`].
+///
+/// # MPI
+/// Opening, commands and closing are collective.
+pub struct Lammps {
+    handle: NonNull<c_void>,
+    comm: Comm,
+    /// An error after which closing would hang or crash: the memory is then left to the end of the process.
+    unclosable: bool,
+    /// LAMMPS must stay on the thread that opened it.
+    _not_send: PhantomData<*mut ()>,
+}
+
+impl std::fmt::Debug for Lammps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lammps").field("comm", &self.comm).finish_non_exhaustive()
+    }
+}
+
+impl Lammps {
+    /// Opens an instance on the ranks of `comm`, with LAMMPS's own command-line arguments, e.g.
+    /// `["-log", "none", "-screen", "none"]`, and checks that this liblammps can be used ([`Build::check`]).
+    ///
+    /// # Errors
+    /// What LAMMPS says of the arguments; [`Error::Preflight`] for a library that cannot be used.
+    ///
+    /// # MPI
+    /// Collective over `comm`.
+    pub fn open<S: AsRef<str>>(arguments: &[S], comm: &Comm) -> Result<Self, Error> {
+        preflight::check_process()?;
+        let mut owned = vec![CString::from(c"lammps-otf")];
+        for argument in arguments {
+            owned.push(c_string("the argument", argument.as_ref())?);
+        }
+        let mut argv: Vec<*mut c_char> = owned.iter().map(|a| a.as_ptr().cast_mut()).collect();
+        let argc = argv.len() as c_int;
+        argv.push(std::ptr::null_mut());
+
+        let line = || arguments.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(" ");
+        let handle = guarded("lammps_open", line, |failure| {
+            // SAFETY: argv holds argc valid strings and a null, as main's would, and LAMMPS does not keep them; the
+            // communicator lives as long as `comm`, which the instance keeps.
+            unsafe { open_raw(argc, argv.as_mut_ptr(), comm, failure) }
+        })?;
+        let handle = NonNull::new(handle).ok_or_else(|| {
+            Error::Preflight(format!("LAMMPS could not be opened with the arguments `{}`, and gave no reason", line()))
+        })?;
+        let lammps = Self { handle, comm: comm.clone(), unclosable: false, _not_send: PhantomData };
+        Build::of(&lammps).check(comm)?;
+        let (ranks, world) = (comm.size(), lammps.setting("world_size"));
+        if world != ranks as i64 {
+            return Err(Error::Preflight(format!(
+                "LAMMPS sees {world} MPI ranks where this program sees {ranks}: they use different MPI libraries \
+                 ({}). Build both with the same one.",
+                mpi_libraries().join(", ")
+            )));
+        }
+        Ok(lammps)
+    }
+
+    /// The ranks that this instance runs on.
+    #[must_use]
+    pub fn comm(&self) -> &Comm {
+        &self.comm
+    }
+
+    /// Runs one command, or several separated by newlines, as in an input file.
+    ///
+    /// # Errors
+    /// LAMMPS's own text. The instance stays usable unless the severity is [`Severity::ThisRank`].
+    ///
+    /// # MPI
+    /// Collective.
+    pub fn command(&mut self, command: &str) -> Result<(), Error> {
+        let text = c_string("the command", command)?;
+        let handle = self.handle.as_ptr();
+        let outcome = guarded(
+            "command",
+            || command.to_owned(),
+            |failure| {
+                // SAFETY: the handle is open, the text is a valid C string, and &mut self says that no view is alive.
+                unsafe { sys::otf_commands_string(handle, text.as_ptr(), failure) }
+            },
+        );
+        if let Err(failure) = &outcome {
+            // LAMMPS cannot free a half-read potential (measured: it crashes), and closing is collective, which an
+            // error on one rank makes impossible.
+            self.unclosable |= failure.severity == Severity::ThisRank
+                || failure.severity == Severity::Foreign
+                || command.lines().any(|l| l.trim_start().starts_with("pair_"));
+        }
+        Ok(outcome?)
+    }
+
+    /// An integer property such as `nlocal`, `triclinic`, `ntypes` (LAMMPS: `lammps_extract_setting`); -1 if unknown.
+    #[must_use]
+    pub fn setting(&self, name: &str) -> i64 {
+        let Ok(name) = CString::new(name) else { return -1 };
+        // SAFETY: the handle is open and the name a valid C string; the call does not throw.
+        i64::from(unsafe { sys::lammps_extract_setting(self.handle.as_ptr(), name.as_ptr()) })
+    }
+
+    /// Number of atoms of this rank.
+    #[must_use]
+    pub fn local_atoms(&self) -> usize {
+        usize::try_from(self.setting("nlocal")).unwrap_or(0)
+    }
+
+    /// Number of atoms of all ranks, as LAMMPS has it noted.
+    #[must_use]
+    pub fn total_atoms(&self) -> u64 {
+        // SAFETY: the handle is open; the call does not throw.
+        unsafe { sys::lammps_get_natoms(self.handle.as_ptr()) as u64 }
+    }
+
+    /// The current time step.
+    #[must_use]
+    pub fn step(&self) -> i64 {
+        // SAFETY: the handle is open; "ntimestep" is a bigint, checked to be 64 bits wide in preflight.
+        unsafe {
+            let pointer = sys::lammps_extract_global(self.handle.as_ptr(), c"ntimestep".as_ptr()).cast::<i64>();
+            if pointer.is_null() { 0 } else { *pointer }
+        }
+    }
+
+    /// The simulation box.
+    #[must_use]
+    pub fn cell(&self) -> Cell {
+        let (mut lo, mut hi) = ([0.0; 3], [0.0; 3]);
+        let (mut xy, mut yz, mut xz) = (0.0, 0.0, 0.0);
+        let (mut periodic, mut changes) = ([0; 3], 0);
+        // SAFETY: the handle is open and every pointer is to a variable of the size that LAMMPS writes.
+        unsafe {
+            sys::lammps_extract_box(
+                self.handle.as_ptr(),
+                lo.as_mut_ptr(),
+                hi.as_mut_ptr(),
+                &raw mut xy,
+                &raw mut yz,
+                &raw mut xz,
+                periodic.as_mut_ptr(),
+                &raw mut changes,
+            );
+        }
+        Cell::from_lammps(lo, hi, [xy, xz, yz], periodic.map(|p| p != 0))
+    }
+
+    /// Whether LAMMPS has a style, e.g. `("pair", "pace/extrapolation")`, built in or from a plugin.
+    #[must_use]
+    pub fn has_style(&self, category: &str, name: &str) -> bool {
+        let (Ok(category), Ok(name)) = (CString::new(category), CString::new(name)) else { return false };
+        // SAFETY: the handle is open and both are valid C strings; the call does not throw.
+        unsafe { sys::lammps_has_style(self.handle.as_ptr(), category.as_ptr(), name.as_ptr()) != 0 }
+    }
+
+    /// Whether the running set-up has something with this id, e.g. `("fix", "gamma")`.
+    #[must_use]
+    pub fn has_id(&self, category: &str, id: &str) -> bool {
+        let (Ok(category), Ok(id)) = (CString::new(category), CString::new(id)) else { return false };
+        // SAFETY: the handle is open and both are valid C strings; the call does not throw.
+        unsafe { sys::lammps_has_id(self.handle.as_ptr(), category.as_ptr(), id.as_ptr()) != 0 }
+    }
+
+    /// Coordinates of this rank's atoms, shape (n, 3), in the distance unit of the set-up (Å for metal and real).
+    #[must_use]
+    pub fn positions(&self) -> ArrayView2<'_, f64> {
+        self.atom_vectors(c"x")
+    }
+
+    /// Velocities of this rank's atoms, shape (n, 3), in the unit of the set-up (Å/ps for metal).
+    #[must_use]
+    pub fn velocities(&self) -> ArrayView2<'_, f64> {
+        self.atom_vectors(c"v")
+    }
+
+    /// Forces on this rank's atoms, shape (n, 3), in the unit of the set-up (eV/Å for metal).
+    #[must_use]
+    pub fn forces(&self) -> ArrayView2<'_, f64> {
+        self.atom_vectors(c"f")
+    }
+
+    /// Types of this rank's atoms, from 1; shape (n).
+    #[must_use]
+    pub fn types(&self) -> ArrayView1<'_, i32> {
+        self.atom_integers(c"type")
+    }
+
+    /// Ids of this rank's atoms; shape (n).
+    #[must_use]
+    pub fn ids(&self) -> ArrayView1<'_, i32> {
+        self.atom_integers(c"id")
+    }
+
+    /// Image flags of this rank's atoms, packed as LAMMPS packs them (10 bits each); shape (n).
+    #[must_use]
+    pub fn images(&self) -> ArrayView1<'_, i32> {
+        self.atom_integers(c"image")
+    }
+
+    /// Coordinates, ids and types of this rank's atoms.
+    #[must_use]
+    pub fn atoms(&self) -> AtomsView<'_> {
+        AtomsView { positions: self.positions(), ids: self.ids(), types: self.types() }
+    }
+
+    /// The per-atom vector of a fix, in the order of this rank's atoms; shape (n).
+    ///
+    /// It is as old as the last step on which the fix filled it, and LAMMPS does not say when that was.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if there is no such fix, or if it has no per-atom vector.
+    pub fn fix_vector(&self, id: &str) -> Result<ArrayView1<'_, f64>, Error> {
+        self.per_atom("fix", id, "lammps_extract_fix", |handle, id, failure| {
+            let (style, kind) = (sys::LMP_STYLE_ATOM as c_int, sys::LMP_TYPE_VECTOR as c_int);
+            // SAFETY: the handle is open and the id a valid C string.
+            unsafe { sys::otf_extract_fix(handle, id.as_ptr(), style, kind, 0, 0, failure) }
+        })
+    }
+
+    /// The per-atom vector of a compute, evaluated now if it is not up to date; shape (n).
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if there is no such compute, or if it has no per-atom vector.
+    ///
+    /// # MPI
+    /// Collective, because LAMMPS may evaluate the compute.
+    pub fn compute_vector(&self, id: &str) -> Result<ArrayView1<'_, f64>, Error> {
+        self.per_atom("compute", id, "lammps_extract_compute", |handle, id, failure| {
+            let (style, kind) = (sys::LMP_STYLE_ATOM as c_int, sys::LMP_TYPE_VECTOR as c_int);
+            // SAFETY: the handle is open and the id a valid C string.
+            unsafe { sys::otf_extract_compute(handle, id.as_ptr(), style, kind, failure) }
+        })
+    }
+
+    /// The values of an atom-style variable, evaluated now; one for each of this rank's atoms.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if there is no such variable, or if it is not of atom style; what LAMMPS says of its formula.
+    ///
+    /// # MPI
+    /// Collective, because the formula may use computes.
+    pub fn variable_vector(&self, name: &str) -> Result<Vec<f64>, Error> {
+        let missing = Error::Missing { what: "atom-style variable", name: name.to_owned(), hint: "" };
+        let c_name = c_string("the variable", name)?;
+        let handle = self.handle.as_ptr();
+        // SAFETY: the handle is open and the name a valid C string; the call does not throw.
+        let kind = unsafe { sys::lammps_extract_variable_datatype(handle, c_name.as_ptr()) };
+        if kind != sys::LMP_VAR_ATOM as c_int {
+            return Err(missing);
+        }
+        let pointer = guarded(
+            "lammps_extract_variable",
+            || name.to_owned(),
+            |failure| {
+                // SAFETY: the handle is open and both strings are valid; for an atom-style variable the result is an array
+                // of nlocal doubles that the caller frees.
+                unsafe { sys::otf_extract_variable(handle, c_name.as_ptr(), c"all".as_ptr(), failure) }
+            },
+        )?;
+        if pointer.is_null() {
+            return Err(missing);
+        }
+        // SAFETY: see above; the copy is made before the array is freed.
+        unsafe {
+            let values = std::slice::from_raw_parts(pointer.cast::<f64>(), self.local_atoms()).to_vec();
+            sys::lammps_free(pointer);
+            Ok(values)
+        }
+    }
+
+    /// A global scalar of a compute such as `thermo_temp`, evaluated now if it is not up to date.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if there is no such compute; what LAMMPS says if it cannot be evaluated now.
+    ///
+    /// # MPI
+    /// Collective.
+    pub fn compute_scalar(&self, id: &str) -> Result<f64, Error> {
+        let c_id = c_string("the id", id)?;
+        let (style, kind) = (sys::LMP_STYLE_GLOBAL as c_int, sys::LMP_TYPE_SCALAR as c_int);
+        let pointer = guarded(
+            "lammps_extract_compute",
+            || id.to_owned(),
+            |failure| {
+                // SAFETY: the handle is open and the id a valid C string.
+                unsafe { sys::otf_extract_compute(self.handle.as_ptr(), c_id.as_ptr(), style, kind, failure) }
+            },
+        )?;
+        if pointer.is_null() {
+            return Err(Error::Missing { what: "compute", name: id.to_owned(), hint: "" });
+        }
+        // SAFETY: a non-null result points to the compute's scalar.
+        Ok(unsafe { *pointer.cast::<f64>() })
+    }
+
+    /// A thermodynamic quantity as last printed to the log, e.g. `Temp`, `PotEng`; `None` if it was not printed.
+    ///
+    /// The last step of every `run` is printed, so that after a chunk this is the value at the current step, without
+    /// another evaluation.
+    #[must_use]
+    pub fn last_thermo(&self, keyword: &str) -> Option<f64> {
+        let ask = |what: &CStr, index: c_int| {
+            guarded(
+                "lammps_last_thermo",
+                || keyword.to_owned(),
+                |failure| {
+                    // SAFETY: the handle is open and `what` a valid C string.
+                    unsafe { sys::otf_last_thermo(self.handle.as_ptr(), what.as_ptr(), index, failure) }
+                },
+            )
+            .ok()
+            .filter(|p| !p.is_null())
+        };
+        let count = ask(c"num", 0)?.cast::<c_int>();
+        // SAFETY: "num" is an int, "keyword" a C string that lives until the thermo style changes, "type" an int
+        // and "data" a value of that type.
+        unsafe {
+            let index = (0..*count).find(|&i| {
+                ask(c"keyword", i).is_some_and(|p| CStr::from_ptr(p.cast::<c_char>()).to_bytes() == keyword.as_bytes())
+            })?;
+            let data = ask(c"data", index)?;
+            match *ask(c"type", index)?.cast::<c_int>() {
+                0 => Some(f64::from(*data.cast::<i32>())),
+                2 => Some(*data.cast::<f64>()),
+                4 => Some(*data.cast::<i64>() as f64),
+                _ => None,
+            }
+        }
+    }
+
+    /// Offers atoms to all ranks: each rank takes those that lie in its part of the box. Gives the number taken here.
+    ///
+    /// All slices of length n, `positions` and `velocities` with 3 n numbers in the units of the set-up.
+    ///
+    /// # Errors
+    /// What LAMMPS says, e.g. for ids that exist already.
+    ///
+    /// # Panics
+    /// If the lengths disagree.
+    ///
+    /// # MPI
+    /// Collective; each rank passes the same atoms.
+    pub fn create_atoms(
+        &mut self,
+        ids: &[i32],
+        types: &[i32],
+        positions: &[f64],
+        velocities: &[f64],
+        images: &[i32],
+    ) -> Result<usize, Error> {
+        let n = ids.len();
+        assert!(types.len() == n && images.len() == n, "one type and image for each id");
+        assert!(positions.len() == 3 * n && velocities.len() == 3 * n, "three coordinates for each id");
+        let taken = guarded(
+            "lammps_create_atoms",
+            || format!("{n} atoms"),
+            |failure| {
+                // SAFETY: the handle is open and all arrays have the lengths that LAMMPS reads, asserted above.
+                unsafe {
+                    sys::otf_create_atoms(
+                        self.handle.as_ptr(),
+                        n as c_int,
+                        ids.as_ptr(),
+                        types.as_ptr(),
+                        positions.as_ptr(),
+                        velocities.as_ptr(),
+                        images.as_ptr(),
+                        failure,
+                    )
+                }
+            },
+        )?;
+        Ok(usize::try_from(taken).unwrap_or(0))
+    }
+
+    /// Changes the box to `cell`, leaving coordinates as they are.
+    ///
+    /// # Errors
+    /// What LAMMPS says, e.g. of a tilt in a box that was set up without one.
+    ///
+    /// # MPI
+    /// Collective.
+    pub fn reset_box(&mut self, cell: &Cell) -> Result<(), Error> {
+        let lo = cell.origin;
+        let hi = [0, 1, 2].map(|k| lo[k] + cell.vectors[k][k]);
+        let (xy, xz, yz) = (cell.vectors[1][0], cell.vectors[2][0], cell.vectors[2][1]);
+        guarded("lammps_reset_box", String::new, |failure| {
+            // SAFETY: the handle is open and both arrays have three numbers.
+            unsafe { sys::otf_reset_box(self.handle.as_ptr(), lo.as_ptr(), hi.as_ptr(), xy, yz, xz, failure) }
+        })?;
+        Ok(())
+    }
+
+    /// Loads a plugin file, e.g. `paceplugin.so`. Plugins are shared by all instances of the process.
+    ///
+    /// # Errors
+    /// If the file cannot be loaded.
+    ///
+    /// # MPI
+    /// Collective.
+    pub fn load_plugin(&mut self, file: &Path) -> Result<(), Error> {
+        let quoted = quote_path(file)?;
+        self.command(&format!("plugin load {quoted}"))
+    }
+
+    fn atom_vectors(&self, name: &CStr) -> ArrayView2<'_, f64> {
+        let n = self.local_atoms();
+        // SAFETY: the handle is open; x, v and f are arrays of nlocal or more rows of three doubles, in one block, that
+        // live until the next command, which needs &mut self.
+        unsafe {
+            let rows = sys::lammps_extract_atom(self.handle.as_ptr(), name.as_ptr()).cast::<*const f64>();
+            if rows.is_null() || n == 0 {
+                return ArrayView2::from_shape((0, 3), &[]).expect("an empty view");
+            }
+            ArrayView2::from_shape_ptr((n, 3), *rows)
+        }
+    }
+
+    fn atom_integers(&self, name: &CStr) -> ArrayView1<'_, i32> {
+        let n = self.local_atoms();
+        // SAFETY: as above; id, type and image are 32 bits wide, checked in preflight.
+        unsafe {
+            let values = sys::lammps_extract_atom(self.handle.as_ptr(), name.as_ptr()).cast::<i32>();
+            if values.is_null() || n == 0 {
+                return ArrayView1::from(&[]);
+            }
+            ArrayView1::from_shape_ptr(n, values)
+        }
+    }
+
+    fn per_atom(
+        &self,
+        what: &'static str,
+        id: &str,
+        call: &'static str,
+        extract: impl FnOnce(*mut c_void, &CStr, &mut sys::otf_failure) -> *mut c_void,
+    ) -> Result<ArrayView1<'_, f64>, Error> {
+        let c_id = c_string("the id", id)?;
+        if !self.has_id(what, id) {
+            return Err(Error::Missing { what, name: id.to_owned(), hint: "" });
+        }
+        let pointer = guarded(call, || id.to_owned(), |failure| extract(self.handle.as_ptr(), &c_id, failure))?;
+        let n = self.local_atoms();
+        if n == 0 {
+            return Ok(ArrayView1::from(&[]));
+        }
+        if pointer.is_null() {
+            let hint = ": it exists, but has no per-atom vector (an array has columns; take one with a variable)";
+            return Err(Error::Missing { what, name: id.to_owned(), hint });
+        }
+        // SAFETY: a per-atom vector has nlocal or more doubles and lives until the next command, which needs &mut self.
+        Ok(unsafe { ArrayView1::from_shape_ptr(n, pointer.cast::<f64>()) })
+    }
+}
+
+impl Drop for Lammps {
+    fn drop(&mut self) {
+        if !self.unclosable && !std::thread::panicking() {
+            let handle = self.handle.as_ptr();
+            // An error while closing has nobody left to tell.
+            // SAFETY: the handle is open, and nothing can use it after this.
+            let _ = guarded("lammps_close", String::new, |failure| unsafe { sys::otf_close(handle, failure) });
+        }
+    }
+}
+
+/// Makes the C++ guard throw: an exception of the standard library (0), out of memory (1), an integer (2), nothing (3).
+/// For tests of the guard.
+///
+/// # Errors
+/// What was thrown, as text.
+#[doc(hidden)]
+pub fn throw(kind: i32) -> Result<(), Failure> {
+    // SAFETY: the function takes an integer and writes to the failure alone.
+    guarded("throw", String::new, |failure| unsafe { sys::otf_throw(kind, failure) })
+}
+
+/// The one funnel of fallible calls: gives the guard a place to write to, and makes an error of what it wrote.
+fn guarded<T>(
+    call: &'static str,
+    argument: impl FnOnce() -> String,
+    body: impl FnOnce(&mut sys::otf_failure) -> T,
+) -> Result<T, Failure> {
+    let mut failure = sys::otf_failure { severity: 0, message: [0; sys::OTF_MESSAGE_SIZE as usize] };
+    let value = body(&mut failure);
+    match Failure::take(&failure, call) {
+        None => Ok(value),
+        Some(f) => Err(Failure { argument: argument(), ..f }),
+    }
+}
+
+fn c_string(what: &'static str, text: &str) -> Result<CString, Error> {
+    CString::new(text).map_err(|_| Error::Text { what, text: text.to_owned(), why: "it holds a NUL character" })
+}
+
+/// # Safety
+/// `argv` must hold `argc` valid strings followed by a null pointer.
+#[cfg(feature = "mpi")]
+unsafe fn open_raw(argc: c_int, argv: *mut *mut c_char, comm: &Comm, failure: &mut sys::otf_failure) -> *mut c_void {
+    // The Fortran handle keeps mpi.h out of the bindings and works with every MPI.
+    // SAFETY: the communicator is alive; argv by the caller's word.
+    unsafe {
+        let handle = mpi::ffi::MPI_Comm_c2f(comm.raw());
+        sys::otf_open(argc, argv, handle, failure)
+    }
+}
+
+/// # Safety
+/// `argv` must hold `argc` valid strings followed by a null pointer.
+#[cfg(not(feature = "mpi"))]
+unsafe fn open_raw(argc: c_int, argv: *mut *mut c_char, _comm: &Comm, failure: &mut sys::otf_failure) -> *mut c_void {
+    // SAFETY: argv by the caller's word.
+    unsafe { sys::otf_open_no_mpi(argc, argv, failure) }
+}

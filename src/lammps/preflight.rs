@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What this liblammps is, and whether it can be used.
+
+use std::collections::BTreeSet;
+use std::ffi::c_char;
+use std::path::{Path, PathBuf};
+
+use super::{Error, Lammps, PACE_EXTRAPOLATION, sys};
+use crate::comm::Comm;
+
+/// The oldest version whose C interface has all that is called here (`lammps_last_thermo` of 2 Aug 2023).
+const OLDEST: i32 = 20_230_802;
+
+/// How this liblammps was built.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Build {
+    /// Version as a date, e.g. 20250722.
+    pub version: i32,
+    /// Whether errors are exceptions, without which any error would end the process.
+    pub exceptions: bool,
+    /// Whether it was built with MPI.
+    pub mpi: bool,
+    /// Whether it was built with OpenMP.
+    pub openmp: bool,
+    /// Bits of atom ids.
+    pub id_bits: u32,
+    /// Bits of image flags.
+    pub image_bits: u32,
+    /// Packages, sorted.
+    pub packages: Vec<String>,
+}
+
+impl Build {
+    /// Asks the library behind an instance.
+    #[must_use]
+    pub fn of(lammps: &Lammps) -> Self {
+        let bits = |name| u32::try_from(lammps.setting(name)).unwrap_or(0) * 8;
+        // SAFETY: the instance is open; the other functions need none, and none throws.
+        unsafe {
+            Self {
+                version: sys::lammps_version(lammps.handle.as_ptr()),
+                exceptions: sys::lammps_config_has_exceptions() != 0,
+                mpi: sys::lammps_config_has_mpi_support() != 0,
+                openmp: sys::lammps_config_has_omp_support() != 0,
+                id_bits: bits("tagint"),
+                image_bits: bits("imageint"),
+                packages: packages(),
+            }
+        }
+    }
+
+    /// Refuses a library that would be misread or that would end the process.
+    ///
+    /// # Errors
+    /// [`Error::Preflight`] with what is wrong and what to do.
+    pub fn check(&self, comm: &Comm) -> Result<(), Error> {
+        let refuse = |why: String| Err(Error::Preflight(why));
+        if self.version < OLDEST {
+            return refuse(format!(
+                "this liblammps is of {}, and {OLDEST} or newer is needed: install a newer LAMMPS and build again with \
+                 LAMMPS_DIR set to it.",
+                self.version
+            ));
+        }
+        if !self.exceptions {
+            return refuse(
+                "this liblammps was built without exceptions, so that any error in LAMMPS would end this program: \
+                 build LAMMPS with -DLAMMPS_EXCEPTIONS=on."
+                    .into(),
+            );
+        }
+        if self.id_bits != 32 || self.image_bits != 32 {
+            return refuse(format!(
+                "this liblammps has {}-bit atom ids and {}-bit image flags (BIGBIG), and its memory would be misread: \
+                 build LAMMPS with -DLAMMPS_SIZES=smallbig, which is its default.",
+                self.id_bits, self.image_bits
+            ));
+        }
+        if comm.size() > 1 && !self.mpi {
+            return refuse(format!(
+                "this liblammps was built without MPI, and {} ranks were started: build LAMMPS with -DBUILD_MPI=on, or \
+                 run one process.",
+                comm.size()
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a process with two MPI libraries, before anything is opened: it would crash.
+pub(super) fn check_process() -> Result<(), Error> {
+    let refuse = |why: String| Err(Error::Preflight(why));
+    let libraries = mpi_libraries();
+    if libraries.len() > 1 {
+        return refuse(format!(
+            "there are several MPI libraries in this process ({}), which cannot work together: build this program \
+             with the mpicc of the MPI that LAMMPS uses (MPICC=/path/to/mpicc cargo build).",
+            libraries.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+/// Package names, sorted.
+fn packages() -> Vec<String> {
+    // SAFETY: no instance is needed; the buffer is as long as is said, and LAMMPS ends what it writes with a NUL.
+    let mut names: Vec<String> = unsafe {
+        (0..sys::lammps_config_package_count())
+            .filter_map(|i| {
+                let mut buffer = [0 as c_char; 64];
+                let known = sys::lammps_config_package_name(i, buffer.as_mut_ptr(), buffer.len() as i32) != 0;
+                known.then(|| std::ffi::CStr::from_ptr(buffer.as_ptr()).to_string_lossy().into_owned())
+            })
+            .collect()
+    };
+    names.sort();
+    names
+}
+
+/// The files of all MPI libraries in this process: more than one means that two parts of it talk to different MPIs.
+#[must_use]
+pub fn mpi_libraries() -> Vec<String> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let found: BTreeSet<PathBuf> = maps
+        .lines()
+        .filter_map(|line| line.find('/').map(|at| Path::new(line[at..].trim_end())))
+        .filter(|p| p.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("libmpi.so")))
+        .map(Path::to_path_buf)
+        .collect();
+    found.into_iter().map(|p| p.display().to_string()).collect()
+}
+
+impl Lammps {
+    /// Makes sure that a pair style is there, loading plugins if it is not built in.
+    ///
+    /// Plugins come from `extra`, from the folders of `LAMMPS_PLUGIN_PATH` (which LAMMPS reads itself when it opens),
+    /// and last from the folder that belongs to the LAMMPS this crate was built with, or the one that
+    /// `LAMMPS_OTF_PLUGINS` names in its place.
+    ///
+    /// # Errors
+    /// [`Error::Preflight`] if the style is nowhere to be had; what LAMMPS says of a plugin that does not load.
+    ///
+    /// # MPI
+    /// Collective.
+    pub fn require_pair_style(&mut self, style: &str, extra: &[PathBuf]) -> Result<(), Error> {
+        for plugin in extra {
+            self.load_plugin(plugin)?;
+        }
+        // Agreed: a plugin that one node cannot see must not leave the others waiting for that node.
+        let everywhere = |lammps: &Self| !lammps.comm().any(!lammps.has_style("pair", style));
+        if everywhere(self) {
+            return Ok(());
+        }
+        let folder = std::env::var_os("LAMMPS_OTF_PLUGINS").map_or_else(default_plugins, PathBuf::from);
+        let mut files: Vec<PathBuf> =
+            std::fs::read_dir(&folder).map(|entries| entries.flatten().map(|e| e.path()).collect()).unwrap_or_default();
+        files.retain(|f| f.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.ends_with("plugin.so")));
+        files.sort();
+        for file in &files {
+            self.load_plugin(file)?;
+            if everywhere(self) {
+                return Ok(());
+            }
+        }
+        let what = if style.starts_with(PACE_EXTRAPOLATION) {
+            "the extrapolation grade of ML-PACE needs"
+        } else {
+            "the potential needs"
+        };
+        Err(Error::Preflight(format!(
+            "this liblammps has no pair style `{style}`, which {what}. Build LAMMPS with -DPKG_ML-PACE=on, or give a \
+             plugin: `ci/setup` makes one below .deps/lib/lammps/plugins/; name its file under `plugins` in the \
+             configuration, or its folder in LAMMPS_PLUGIN_PATH. Looked in {} ({}).",
+            folder.display(),
+            match files.len() {
+                0 => "no plugin there".to_owned(),
+                n => format!("{n} plugins there, none with it"),
+            }
+        )))
+    }
+}
+
+/// The plugin folder of the LAMMPS that this crate was built with.
+fn default_plugins() -> PathBuf {
+    PathBuf::from(env!("LAMMPS_OTF_PLUGINS"))
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Strings of users as single words of LAMMPS commands.
+
+use std::path::Path;
+
+use super::Error;
+
+/// Writes `text` as one word of a LAMMPS command that stands for exactly this text.
+///
+/// LAMMPS splits a command at white space, replaces `$x`, `${x}` and `$(x)`, and cuts it at `#`; none of these happen
+/// inside quotes. There is no escape character, so that the kind of quote is chosen by what the text holds.
+///
+/// # Errors
+/// [`Error::Text`] for text that no quote can hold: control characters (a newline would begin a new command), all
+/// three kinds of quotes at once, or a `&` at the end of a line, which would join it to the next.
+pub fn quote(text: &str) -> Result<String, Error> {
+    let refuse = |why| Err(Error::Text { what: "the text", text: text.to_owned(), why });
+    if text.chars().any(char::is_control) {
+        return refuse("it holds a newline or another control character");
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-/+=,:@%^~*".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return Ok(text.to_owned());
+    }
+    if !text.contains('"') {
+        Ok(format!("\"{text}\""))
+    } else if !text.contains('\'') {
+        Ok(format!("'{text}'"))
+    } else if !text.contains("\"\"\"") && !text.ends_with('"') {
+        Ok(format!("\"\"\"{text}\"\"\""))
+    } else {
+        refuse("it holds both kinds of quotes")
+    }
+}
+
+/// [`quote`] for a path.
+///
+/// # Errors
+/// As [`quote`]; also for a path that is not UTF-8.
+pub fn quote_path(path: &Path) -> Result<String, Error> {
+    match path.to_str() {
+        Some(text) => quote(text),
+        None => Err(Error::Text { what: "the path", text: path.display().to_string(), why: "it is not UTF-8" }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_words_stay_as_they_are() {
+        assert_eq!(quote("/data/Al-2.yaml").unwrap(), "/data/Al-2.yaml");
+    }
+
+    #[test]
+    fn what_lammps_would_interpret_is_quoted() {
+        assert_eq!(quote("my file").unwrap(), "\"my file\"");
+        assert_eq!(quote("a$b").unwrap(), "\"a$b\"");
+        assert_eq!(quote("a#b").unwrap(), "\"a#b\"");
+        assert_eq!(quote("end&").unwrap(), "\"end&\"");
+        assert_eq!(quote("").unwrap(), "\"\"");
+        assert_eq!(quote("5\" disk").unwrap(), "'5\" disk'");
+        assert_eq!(quote("Al's \"best\" one").unwrap(), "\"\"\"Al's \"best\" one\"\"\"");
+    }
+
+    #[test]
+    fn what_no_quote_can_hold_is_refused() {
+        for text in ["a\nshell rm", "a\rb", "a\0b", "\"'\"", "'\"\"\"x"] {
+            assert!(quote(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What must be known of a potential besides its name: which version of it, and how far it reaches.
+
+use std::io;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::config::Potential;
+
+/// `sha256:` and the digits, over the contents of all files of a potential; over its commands for another kind.
+///
+/// # Errors
+/// If a file cannot be read.
+pub fn fingerprint(potential: &Potential) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    match potential.pace_files() {
+        Some((file, active_set)) => {
+            hash.update(std::fs::read(file)?);
+            if active_set.is_file() {
+                hash.update(std::fs::read(active_set)?);
+            }
+        }
+        None => {
+            for line in potential.pair_style.iter().chain(&potential.pair_coeff) {
+                hash.update(line.as_bytes());
+            }
+        }
+    }
+    let digits: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("sha256:{digits}"))
+}
+
+/// The longest cutoff in Å: from the configuration, else the largest one that an ML-PACE file names; `None` if unknown.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn cutoff(potential: &Potential) -> io::Result<Option<f64>> {
+    if potential.cutoff.is_some() {
+        return Ok(potential.cutoff);
+    }
+    let Some((file, _)) = potential.pace_files() else { return Ok(None) };
+    largest_rcut(&file)
+}
+
+/// Both forms that YAML allows stand in these files: `rcut: 5.5` on a line of its own and `{..., rcut: 5.5, ...}`. The
+/// pair style has read the whole file before; this looks for one number.
+fn largest_rcut(file: &Path) -> io::Result<Option<f64>> {
+    let text = std::fs::read_to_string(file)?;
+    let values = text.match_indices("rcut").filter_map(|(at, key)| {
+        let starts = !text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+        // `rcutij` in the B-basis, `rcut` in what is made of it.
+        let after = &text[at + key.len()..];
+        let after =
+            after.strip_prefix("ij").unwrap_or(after).trim_start_matches(['"', '\'']).trim_start().strip_prefix(':')?;
+        let number: String =
+            after.trim_start().chars().take_while(|c| c.is_ascii_digit() || "+-.eE".contains(*c)).collect();
+        number.parse::<f64>().ok().filter(|_| starts)
+    });
+    Ok(values.fold(None, |longest, value| Some(longest.map_or(value, |l: f64| l.max(value)))))
+}

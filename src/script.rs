@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! From a configuration to LAMMPS commands, through a template.
+//!
+//! The built-in template is `templates/md.in.j2`. A template of the user's own gets the same variables ([`Script`]
+//! lists them) and must define a fix `otf_gamma` (`fix otf_gamma all pair N pace/extrapolation gamma 1`) if the
+//! uncertainty is that of ML-PACE. Text that comes from outside is quoted as one LAMMPS word before the template
+//! sees it; the template language has no access to files.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::config::{Barostat, Engine, Ensemble, InferenceConfig, Ramp, Thermostat, Uncertainty, Units, Velocities};
+use crate::lammps::{self, PACE_EXTRAPOLATION, quote_path};
+use crate::structure::Structure;
+
+/// Id of the fix that holds γ.
+pub const GAMMA_FIX: &str = "otf_gamma";
+
+const BUILT_IN: &str = include_str!("../templates/md.in.j2");
+
+/// A template that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("cannot read the template {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The template has an error of its own.
+    #[error("the template {name}: {message}")]
+    Template {
+        /// The file, or "built-in".
+        name: String,
+        /// What is wrong, and where.
+        message: String,
+    },
+    /// The template does not define what the run needs.
+    #[error(
+        "the template {name} defines no fix `{GAMMA_FIX}`, from which γ is read: add `fix {GAMMA_FIX} all pair \
+         {{{{ interval }}}} pace/extrapolation gamma 1`, or set `uncertainty` to another source"
+    )]
+    NoGamma {
+        /// The file.
+        name: String,
+    },
+    /// Text that LAMMPS cannot be given.
+    #[error(transparent)]
+    Quote(#[from] lammps::Error),
+}
+
+/// What a template can use. Numbers are in the units of the set-up.
+#[derive(Debug, Clone, Serialize)]
+pub struct Script {
+    /// Name of the structure.
+    pub name: String,
+    /// Version of this program.
+    pub version: &'static str,
+    /// `metal` or `real`.
+    pub units: Units,
+    /// E.g. `p p p`.
+    pub boundary: String,
+    /// The data file, quoted.
+    pub data: String,
+    /// Arguments of `pair_style`.
+    pub pair_style: String,
+    /// Arguments of each `pair_coeff`.
+    pub pair_coeff: Vec<String>,
+    /// Time step.
+    pub timestep: f64,
+    /// Whether to minimise first.
+    pub minimize: bool,
+    /// Whether to draw velocities.
+    pub create_velocities: bool,
+    /// `nve`, `nvt` or `npt`.
+    pub ensemble: Ensemble,
+    /// `nose-hoover` or `langevin`.
+    pub thermostat: Thermostat,
+    /// `iso`, `aniso` or `tri`.
+    pub barostat: Barostat,
+    /// `start`, `end` and `damping` of the thermostat.
+    pub temperature: Target,
+    /// `start`, `end` and `damping` of the barostat.
+    pub pressure: Target,
+    /// Seed.
+    pub seed: u32,
+    /// Steps between two polls.
+    pub interval: u64,
+    /// The step that the atoms are at: 0, or that of the frame which a crashed run goes back to. To be set (by
+    /// `reset_timestep`) before any fix that counts steps, because LAMMPS refuses it afterwards.
+    pub step: i64,
+    /// Whether γ of ML-PACE is wanted.
+    pub gamma: bool,
+    /// The user's own commands.
+    pub setup: Vec<String>,
+    #[serde(skip)]
+    template: Option<PathBuf>,
+}
+
+/// Start, end and relaxation time of a thermostat or barostat.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Target {
+    /// Value at the start.
+    pub start: f64,
+    /// Value at the end.
+    pub end: f64,
+    /// Relaxation time.
+    pub damping: f64,
+}
+
+impl Script {
+    /// The commands for `structure` (already in LAMMPS's frame, to be read from `data`) under `config`.
+    ///
+    /// # Errors
+    /// [`Error::Quote`] for a path that no LAMMPS command can hold.
+    pub fn new(config: &InferenceConfig, structure: &Structure, data: &Path) -> Result<Self, Error> {
+        let factor = UnitFactors::of(config.units);
+        let target = |ramp: Ramp, unit: f64, damping: f64| Target {
+            start: ramp.start() / unit,
+            end: ramp.end() / unit,
+            damping: damping / factor.time,
+        };
+        let potential = &config.potential;
+        let gamma = config.uncertainty == Uncertainty::Pace;
+        let (pair_style, pair_coeff) = match (potential.pace_files(), &potential.pair_style) {
+            (Some((file, active_set)), _) => {
+                let mut coeff = format!("* * {}", quote_path(&file)?);
+                if gamma {
+                    coeff += &format!(" {}", quote_path(&active_set)?);
+                }
+                for element in &structure.elements {
+                    coeff += &format!(" {}", element.symbol());
+                }
+                let style = if gamma { PACE_EXTRAPOLATION } else { "pace" };
+                let suffix = if potential.engine == Engine::Opt { "/opt" } else { "" };
+                (format!("{style}{suffix}"), vec![coeff])
+            }
+            (None, style) => (style.clone().unwrap_or_else(|| "none".into()), potential.pair_coeff.clone()),
+        };
+        Ok(Self {
+            name: config
+                .structure
+                .file_name()
+                // For a comment: only a newline could end it, and only three quotes could swallow the lines after it.
+                .map(|n| n.to_string_lossy().replace(|c: char| c.is_control() || c == '"', " "))
+                .unwrap_or_default(),
+            version: env!("CARGO_PKG_VERSION"),
+            units: config.units,
+            // Shrink-wrapped where open: an atom that leaves a fixed box would count as lost.
+            boundary: structure.cell.pbc.map(|periodic| if periodic { "p" } else { "s" }).join(" "),
+            data: quote_path(data)?,
+            pair_style,
+            pair_coeff,
+            timestep: config.timestep / factor.time,
+            minimize: config.minimize,
+            create_velocities: match config.velocities {
+                Velocities::Create => true,
+                Velocities::Keep => false,
+                Velocities::Auto => structure.velocities.is_none(),
+            },
+            ensemble: config.ensemble,
+            thermostat: config.thermostat,
+            barostat: config.barostat,
+            temperature: target(config.temperature, 1.0, config.temperature_damping.unwrap_or(100.0 * config.timestep)),
+            pressure: target(
+                config.pressure,
+                factor.pressure,
+                config.pressure_damping.unwrap_or(1000.0 * config.timestep),
+            ),
+            seed: config.seed,
+            interval: config.sampling_interval,
+            step: 0,
+            gamma,
+            setup: config.setup.clone(),
+            template: config.template.clone(),
+        })
+    }
+
+    /// The same set-up for atoms that have been on their way already, and are at `step`: nothing is minimised, no
+    /// velocities are drawn.
+    #[must_use]
+    pub fn continued(&self, step: i64) -> Self {
+        Self { minimize: false, create_velocities: false, step, ..self.clone() }
+    }
+
+    /// The commands as text.
+    ///
+    /// # Errors
+    /// [`Error`], which says where the template is wrong, or what it must define.
+    pub fn render(&self) -> Result<String, Error> {
+        let (name, text) = match &self.template {
+            None => ("templates/md.in.j2 (built-in)".to_owned(), BUILT_IN.to_owned()),
+            Some(path) => {
+                let text =
+                    std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.clone(), source })?;
+                (path.display().to_string(), text)
+            }
+        };
+        let fail = |e: &tera::Error| {
+            let mut message = e.to_string();
+            let mut cause = std::error::Error::source(e);
+            while let Some(inner) = cause {
+                message += &format!(": {inner}");
+                cause = inner.source();
+            }
+            Error::Template { name: name.clone(), message }
+        };
+        let context = tera::Context::from_serialize(self).map_err(|e| fail(&e))?;
+        let rendered = tera::Tera::one_off(&text, &context, false).map_err(|e| fail(&e))?;
+        let defines = |l: &str| l.split_whitespace().take(2).eq(["fix", GAMMA_FIX]);
+        if self.gamma && !rendered.lines().any(defines) {
+            return Err(Error::NoGamma { name });
+        }
+        Ok(rendered)
+    }
+}
+
+/// What one unit of the set-up is in ours (Å, ps, eV, bar). Factors as LAMMPS defines its units.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct UnitFactors {
+    /// ps in one unit of time.
+    pub time: f64,
+    /// eV in one unit of energy.
+    pub energy: f64,
+    /// bar in one unit of pressure.
+    pub pressure: f64,
+}
+
+impl UnitFactors {
+    /// The factors of a unit system.
+    #[must_use]
+    pub fn of(units: Units) -> Self {
+        match units {
+            Units::Metal => Self { time: 1.0, energy: 1.0, pressure: 1.0 },
+            // 1 kcal = 4184 J and 1 mol = 6.02214076e23 (exact); 1 eV = 1.602176634e-19 J (exact); 1 atm = 1.01325 bar.
+            Units::Real => {
+                Self { time: 1e-3, energy: 4184.0 / (6.022_140_76e23 * 1.602_176_634e-19), pressure: 1.013_25 }
+            }
+        }
+    }
+
+    /// Å/ps in one unit of velocity.
+    #[must_use]
+    pub fn velocity(&self) -> f64 {
+        1.0 / self.time
+    }
+}

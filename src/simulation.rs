@@ -1,0 +1,511 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! A run of molecular dynamics that yields what it sees: one [`Event`] for each chunk of steps.
+//!
+//! LAMMPS runs `sampling_interval` steps at a time, without set-up in between (`run K pre no post no`), so that no
+//! force is computed that one uninterrupted run would not compute. Between two chunks the atoms stand still and all
+//! arrays can be read in place.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use ndarray::{ArrayView1, ArrayView2};
+use serde::Serialize;
+
+use crate::comm::Comm;
+use crate::config::{InferenceConfig, Sanity, Uncertainty};
+use crate::embedding::{Cluster, EmbeddingExtractor, Selected};
+use crate::frame::{Flaw, Frame};
+use crate::lammps::{self, Lammps, Severity};
+use crate::script::{Script, UnitFactors};
+use crate::structure::{AtomsView, Cell, Element, Structure, Vec3};
+use crate::uncertainty::{GammaSummary, Thresholds, Verdict};
+
+/// What a simulation says after each chunk.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The chunk went well; this is what γ was at its end.
+    Polled(Poll),
+    /// The run is broken. The last valid frame is kept: [`Simulation::last_valid`], [`Simulation::restore`].
+    Crashed(Crash),
+    /// All steps are done.
+    Finished,
+}
+
+/// One look at the running simulation.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Poll {
+    /// Time step.
+    pub step: i64,
+    /// Simulated time in ps.
+    pub time: f64,
+    /// Temperature in K.
+    pub temperature: f64,
+    /// Pressure in bar.
+    pub pressure: f64,
+    /// Potential energy in eV.
+    pub potential_energy: f64,
+    /// Total energy in eV.
+    pub total_energy: f64,
+    /// γ; `null` in JSON for a run that is not watched, and at a last step that is no multiple of the interval.
+    pub gamma: Option<GammaSummary>,
+    /// What γ means.
+    pub verdict: Verdict,
+    /// Wall time of the chunk in seconds.
+    pub seconds: f64,
+}
+
+/// A broken run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Crash {
+    /// The step at which it was seen.
+    pub step: i64,
+    /// What kind.
+    pub kind: CrashKind,
+    /// What LAMMPS said, or what was found.
+    pub reason: String,
+}
+
+/// The ways in which a run breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CrashKind {
+    /// LAMMPS lost atoms.
+    LostAtoms,
+    /// A coordinate, velocity or force is not a finite number.
+    NotFinite,
+    /// Temperature or forces are beyond what the configuration calls sane.
+    Insane,
+    /// LAMMPS, or a plugin, gave up for another reason.
+    Refused,
+}
+
+/// An error that ends a simulation.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The set-up failed, or LAMMPS refused something that it should not.
+    #[error(transparent)]
+    Lammps(#[from] lammps::Error),
+    /// The template failed.
+    #[error(transparent)]
+    Script(#[from] crate::script::Error),
+    /// This rank failed alone, and the others wait for it: only [`Comm::abort`] is left.
+    #[error("rank {rank} failed alone at step {step}, and the others cannot be reached: {message}")]
+    OneRank {
+        /// The rank.
+        rank: usize,
+        /// The step.
+        step: i64,
+        /// What LAMMPS said.
+        message: String,
+    },
+    /// No atom has this id.
+    #[error("no atom has the id {0}")]
+    NoAtom(i32),
+    /// The neighbourhood cannot be cut out.
+    #[error(transparent)]
+    Embedding(#[from] crate::embedding::Error),
+    /// Another rank failed.
+    #[error(transparent)]
+    Elsewhere(#[from] crate::comm::Elsewhere),
+}
+
+/// A running simulation.
+#[derive(Debug)]
+pub struct Simulation {
+    comm: Comm,
+    lammps: Lammps,
+    script: Script,
+    elements: Vec<Element>,
+    uncertainty: Uncertainty,
+    thresholds: Thresholds,
+    sanity: Sanity,
+    units: UnitFactors,
+    timestep: f64,
+    interval: i64,
+    first: i64,
+    last: i64,
+    /// Forces, neighbour lists and fixes are set up, so that the next chunk needs no set-up of its own.
+    ready: bool,
+    frame: Frame,
+    extra_plugins: Vec<std::path::PathBuf>,
+}
+
+impl Simulation {
+    /// Opens LAMMPS and sets it up, up to the first step.
+    ///
+    /// `structure` tells elements and boundaries; LAMMPS reads the atoms from `data`. `log` is LAMMPS's log file.
+    ///
+    /// # Errors
+    /// Whatever in the configuration, the potential or the template LAMMPS does not take.
+    ///
+    /// # MPI
+    /// Collective.
+    pub fn new(
+        config: &InferenceConfig,
+        structure: &Structure,
+        data: &Path,
+        log: Option<&Path>,
+        comm: &Comm,
+    ) -> Result<Self, Error> {
+        let script = Script::new(config, structure, data)?;
+        let commands = script.render()?;
+        let log = log.map_or_else(|| "none".to_owned(), |p| p.display().to_string());
+        let mut arguments: Vec<&str> = vec!["-screen", "none", "-log", &log, "-nocite"];
+        arguments.extend(config.lammps_args.iter().map(String::as_str));
+
+        let mut lammps = Lammps::open(&arguments, comm)?;
+        let wants_pace = config.potential.file.is_some();
+        if wants_pace {
+            lammps.require_pair_style(&script.pair_style, &config.plugins)?;
+        } else {
+            for plugin in &config.plugins {
+                lammps.load_plugin(plugin)?;
+            }
+        }
+        lammps.command(&commands)?;
+        config.uncertainty.watch(&mut lammps, config.sampling_interval as i64)?;
+        let first = lammps.step();
+        Ok(Self {
+            comm: comm.clone(),
+            lammps,
+            elements: structure.elements.clone(),
+            uncertainty: config.uncertainty.clone(),
+            thresholds: Thresholds { low: config.uncertainty_low, high: config.uncertainty_threshold },
+            sanity: config.sanity,
+            units: UnitFactors::of(config.units),
+            timestep: config.timestep,
+            interval: config.sampling_interval as i64,
+            first,
+            last: first + config.steps as i64,
+            ready: false,
+            frame: Frame::default(),
+            extra_plugins: config.plugins.clone(),
+            script,
+        })
+    }
+
+    /// Runs to the next poll and looks. The first call looks at the initial structure, before any step.
+    ///
+    /// # Errors
+    /// [`Error::OneRank`], after which the job must be aborted; [`Error::Lammps`] if the uncertainty cannot be read.
+    ///
+    /// # MPI
+    /// Collective; all ranks get the same event.
+    pub fn advance(&mut self) -> Result<Event, Error> {
+        let step = self.lammps.step();
+        if self.ready && step >= self.last {
+            return Ok(Event::Finished);
+        }
+        let started = Instant::now();
+        let chunk = if self.ready { (self.interval - step.rem_euclid(self.interval)).min(self.last - step) } else { 0 };
+        let setup = if self.ready { "no" } else { "yes" };
+        let run = format!("run {chunk} pre {setup} post no start {} stop {}", self.first, self.last);
+        if let Err(error) = self.lammps.command(&run) {
+            return self.failed(&error).map(Event::Crashed);
+        }
+        self.ready = true;
+        self.look(started.elapsed())
+    }
+
+    /// What the atoms look like now.
+    fn look(&mut self, elapsed: Duration) -> Result<Event, Error> {
+        let step = self.lammps.step();
+        let crash = |kind, reason: String| Ok(Event::Crashed(Crash { step, kind, reason }));
+        match Frame::flaw(&self.lammps, &self.sanity, self.units.energy) {
+            Some(Flaw::NotFinite) => {
+                return crash(CrashKind::NotFinite, "a coordinate, velocity or force is NaN or infinite".into());
+            }
+            Some(Flaw::Force) => {
+                let limit = self.sanity.max_force;
+                return crash(CrashKind::Insane, format!("a force is above {limit} eV/Å (sanity.max_force)"));
+            }
+            None => {}
+        }
+        let thermo = |name, unit: f64| self.lammps.last_thermo(name).map_or(f64::NAN, |value| value * unit);
+        let temperature = thermo("Temp", 1.0);
+        // Agreed without asking: thermodynamic values are the same on all ranks.
+        if temperature > self.sanity.max_temperature {
+            let limit = self.sanity.max_temperature;
+            return crash(
+                CrashKind::Insane,
+                format!("the temperature is {temperature:.0} K, above {limit} K (sanity.max_temperature)"),
+            );
+        }
+        let fresh = step.rem_euclid(self.interval) == 0;
+        let values = if fresh { self.uncertainty.values(&self.lammps)? } else { None };
+        let gamma = values.map(|v| GammaSummary::collect(v, self.lammps.ids(), self.thresholds, &self.comm));
+        let poll = Poll {
+            step,
+            time: (step - self.first) as f64 * self.timestep,
+            temperature,
+            pressure: thermo("Press", self.units.pressure),
+            potential_energy: thermo("PotEng", self.units.energy),
+            total_energy: thermo("TotEng", self.units.energy),
+            verdict: gamma.as_ref().map_or(Verdict::Reliable, |g| self.thresholds.verdict(g.max)),
+            gamma,
+            seconds: elapsed.as_secs_f64(),
+        };
+        self.frame.capture(&self.lammps, values);
+        Ok(Event::Polled(poll))
+    }
+
+    /// Sorts an error of a running LAMMPS: a crash that all ranks know of, or the end of this job.
+    fn failed(&self, error: &lammps::Error) -> Result<Crash, Error> {
+        let alone = match error.severity() {
+            Some(Severity::ThisRank) => true,
+            // Thrown while evaluating this rank's atoms: whether others threw too cannot be asked any more.
+            Some(Severity::Foreign) => self.comm.size() > 1,
+            _ => false,
+        };
+        if alone && self.comm.size() > 1 {
+            return Err(Error::OneRank {
+                rank: self.comm.rank(),
+                step: self.lammps.step(),
+                message: error.to_string(),
+            });
+        }
+        let reason = error.to_string();
+        let kind = if reason.contains("Lost atoms") {
+            CrashKind::LostAtoms
+        } else if reason.contains("Non-numeric") || reason.to_lowercase().contains("nan") {
+            CrashKind::NotFinite
+        } else {
+            CrashKind::Refused
+        };
+        Ok(Crash { step: self.lammps.step(), kind, reason })
+    }
+
+    /// The last frame in which everything was finite and sane, of this rank's atoms.
+    #[must_use]
+    pub fn last_valid(&self) -> &Frame {
+        &self.frame
+    }
+
+    /// LAMMPS itself, to look at.
+    #[must_use]
+    pub fn lammps(&self) -> &Lammps {
+        &self.lammps
+    }
+
+    /// LAMMPS itself, to command. What a command changes (a fix, the box, a potential) is set up anew at the next chunk.
+    pub fn lammps_mut(&mut self) -> &mut Lammps {
+        self.ready = false;
+        &mut self.lammps
+    }
+
+    /// The ranks that this simulation runs on.
+    #[must_use]
+    pub fn comm(&self) -> &Comm {
+        &self.comm
+    }
+
+    /// The element of each type.
+    #[must_use]
+    pub fn elements(&self) -> &[Element] {
+        &self.elements
+    }
+
+    /// The set-up.
+    #[must_use]
+    pub fn script(&self) -> &Script {
+        &self.script
+    }
+
+    /// The step at which the run ends.
+    #[must_use]
+    pub fn last_step(&self) -> i64 {
+        self.last
+    }
+
+    /// Makes a crashed simulation usable again: sets LAMMPS up anew and puts the last valid frame into it.
+    ///
+    /// Positions, velocities, image flags, box and step are those of the frame, bit for bit; the inner variables of a
+    /// thermostat or barostat begin anew.
+    ///
+    /// # Errors
+    /// [`Error::Lammps`] if there is no valid frame yet, or if LAMMPS refuses.
+    ///
+    /// # MPI
+    /// Collective.
+    pub fn restore(&mut self) -> Result<(), Error> {
+        if self.frame.cell().is_none() {
+            return Err(lammps::Error::Preflight("there is no valid frame to go back to".into()).into());
+        }
+        self.lammps.command("clear")?;
+        self.lammps.command(&self.script.continued(self.frame.step()).render()?)?;
+        self.uncertainty.watch(&mut self.lammps, self.interval)?;
+        self.frame.restore(&mut self.lammps)?;
+        self.ready = false;
+        Ok(())
+    }
+
+    /// Plugins that the configuration named.
+    #[must_use]
+    pub fn plugins(&self) -> &[std::path::PathBuf] {
+        &self.extra_plugins
+    }
+
+    /// The atoms above the threshold with the largest γ, each farther than `separation` (Å) from those before it, at
+    /// most `limit`: (id, γ), worst first. γ that is not a number is the worst; of equal ones the lowest id comes first.
+    ///
+    /// # Errors
+    /// [`Error::Lammps`] if γ cannot be read.
+    ///
+    /// # MPI
+    /// Collective; the same answer on all ranks. What travels does not depend on the number of atoms.
+    pub fn worst_regions(&self, separation: f64, limit: usize) -> Result<Vec<(i32, f64)>, Error> {
+        let Some(values) = self.uncertainty.values(&self.lammps)? else { return Ok(Vec::new()) };
+        let atoms = self.lammps.atoms();
+        // A compact cell has few images to look at, however tilted it was.
+        let (cell, _) = self.lammps.cell().reduced();
+        let place = |index: usize| {
+            let row = atoms.positions.row(index);
+            cell.wrap([row[0], row[1], row[2]])
+        };
+        let grade = |index: usize| if values[index].is_finite() { values[index] } else { f64::INFINITY };
+        let mut left: Vec<usize> = (0..values.len()).filter(|&i| grade(i) > self.thresholds.high).collect();
+        let mut regions = Vec::new();
+        while regions.len() < limit {
+            let best = left
+                .iter()
+                .copied()
+                .max_by(|&a, &b| grade(a).total_cmp(&grade(b)).then(atoms.ids[b].cmp(&atoms.ids[a])));
+            let mut gamma = [best.map_or(f64::NEG_INFINITY, grade)];
+            let here = gamma[0];
+            self.comm.max(&mut gamma);
+            if gamma[0] == f64::NEG_INFINITY {
+                break;
+            }
+            let mine = best.filter(|_| here == gamma[0]);
+            let id = self.comm.min_i64(mine.map_or(i64::MAX, |i| i64::from(atoms.ids[i]))) as i32;
+            let owner = mine.filter(|&i| atoms.ids[i] == id);
+            let mut center = owner.map_or([0.0; 3], place);
+            self.comm.sum(&mut center);
+            left.retain(|&i| !cell.within(center, place(i), separation));
+            regions.push((id, gamma[0]));
+        }
+        Ok(regions)
+    }
+
+    /// Cuts the neighbourhood of an atom out of the running simulation, as it is now.
+    ///
+    /// # Errors
+    /// [`Error::NoAtom`], or why the neighbourhood makes no valid cell.
+    ///
+    /// # MPI
+    /// Collective. Each rank looks among its own atoms; only those inside the cut-out travel, to rank 0, which gets
+    /// the cluster. The others get `None`.
+    pub fn cut_out(&self, center_id: i32, extractor: &EmbeddingExtractor) -> Result<Option<CutOut>, Error> {
+        let values = self.uncertainty.values(&self.lammps)?;
+        let known = Known {
+            gamma: values.as_ref().map(|v| v.view()),
+            // A Langevin thermostat adds its friction and noise to the forces of the potential.
+            forces: (!self.lammps.has_id("fix", "otf_bath")).then(|| self.lammps.forces()),
+            force_unit: self.units.energy,
+        };
+        let cell = self.lammps.cell();
+        cut_out(self.lammps.atoms(), &cell, center_id, &known, extractor, &self.elements, &self.comm)
+    }
+
+    /// [`Simulation::cut_out`] from the last valid frame instead of the present one.
+    ///
+    /// # Errors
+    /// As [`Simulation::cut_out`].
+    ///
+    /// # MPI
+    /// Collective.
+    pub fn cut_out_of_last_valid(
+        &self,
+        center_id: i32,
+        extractor: &EmbeddingExtractor,
+    ) -> Result<Option<CutOut>, Error> {
+        let cell = self.frame.cell().ok_or(Error::NoAtom(center_id))?;
+        let gamma = self.frame.gamma();
+        let known = Known { gamma: (!gamma.is_empty()).then_some(gamma), forces: None, force_unit: self.units.energy };
+        cut_out(self.frame.atoms(), cell, center_id, &known, extractor, &self.elements, &self.comm)
+    }
+}
+
+/// A cluster, and what its parent frame says of the same atoms.
+#[derive(Debug, Clone)]
+pub struct CutOut {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// γ of each atom in the parent; length n. `None` if the run is not watched.
+    pub gamma: Option<Vec<f64>>,
+    /// Force on each atom in the parent, eV/Å; length n. `None` where it is not known by itself: in the last valid frame,
+    /// and under a Langevin thermostat, which adds to it.
+    pub forces: Option<Vec<Vec3>>,
+}
+
+/// What is known of the atoms of this rank, in their order.
+struct Known<'a> {
+    gamma: Option<ArrayView1<'a, f64>>,
+    forces: Option<ArrayView2<'a, f64>>,
+    force_unit: f64,
+}
+
+/// What travels of one atom: id, type, image (3), offset (3), distance, γ, force (3). 32-bit integers fit exactly.
+type Numbers = [f64; 13];
+
+/// Finds the centre on whichever rank has it, selects on all ranks, and builds on rank 0.
+fn cut_out(
+    atoms: AtomsView<'_>,
+    cell: &Cell,
+    center_id: i32,
+    known: &Known<'_>,
+    extractor: &EmbeddingExtractor,
+    elements: &[Element],
+    comm: &Comm,
+) -> Result<Option<CutOut>, Error> {
+    let here = atoms.ids.iter().position(|&id| id == center_id);
+    let mut center = [0.0; 4];
+    if let Some(index) = here {
+        let row = atoms.positions.row(index);
+        center = [row[0], row[1], row[2], 1.0];
+    }
+    comm.sum(&mut center);
+    let [x, y, z, found] = center;
+    if found != 1.0 {
+        return Err(Error::NoAtom(center_id));
+    }
+    comm.agree(extractor.check_cell(cell, atoms.ids.len()).map_err(Error::from))?;
+    let selected = crate::embedding::select(atoms, cell, [x, y, z], extractor.region());
+    let gathered = comm.gather(known.of(&selected, atoms).as_flattened());
+    comm.on_root(|| {
+        let gathered = gathered.unwrap_or_default();
+        let numbers: &[Numbers] = gathered.as_chunks().0;
+        let (mut selected, mut gamma, mut forces) = (Vec::new(), HashMap::new(), HashMap::new());
+        for &[id, ty, i, j, k, x, y, z, distance, g, fx, fy, fz] in numbers {
+            let id = id as i32;
+            let image = [i as i32, j as i32, k as i32];
+            selected.push(Selected { id, ty: ty as i32, image, offset: [x, y, z], distance });
+            gamma.insert(id, g);
+            forces.insert(id, [fx, fy, fz]);
+        }
+        let cluster = extractor.build(center_id, selected, elements)?;
+        Ok(CutOut {
+            gamma: known.gamma.is_some().then(|| cluster.source_ids.iter().map(|id| gamma[id]).collect()),
+            forces: known.forces.is_some().then(|| cluster.source_ids.iter().map(|id| forces[id]).collect()),
+            cluster,
+        })
+    })
+}
+
+impl Known<'_> {
+    fn of(&self, selected: &[Selected], atoms: AtomsView<'_>) -> Vec<Numbers> {
+        let wanted: HashSet<i32> = selected.iter().map(|s| s.id).collect();
+        let ids = atoms.ids.iter().enumerate();
+        let places: HashMap<i32, usize> = ids.filter(|(_, id)| wanted.contains(id)).map(|(at, &id)| (id, at)).collect();
+        let numbers = |s: &Selected| {
+            let at = places[&s.id];
+            let gamma = self.gamma.map_or(0.0, |g| g[at]);
+            let [fx, fy, fz] = self.forces.map_or([0.0; 3], |f| [0, 1, 2].map(|k| f[[at, k]] * self.force_unit));
+            let [i, j, k] = s.image.map(f64::from);
+            let [x, y, z] = s.offset;
+            [f64::from(s.id), f64::from(s.ty), i, j, k, x, y, z, s.distance, gamma, fx, fy, fz]
+        };
+        selected.iter().map(numbers).collect()
+    }
+}

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Where the uncertainty of each atom comes from, and what follows from it.
+//!
+//! The extrapolation grade γ of an atom is the largest coefficient, in absolute value, that is needed to write the
+//! B-projections of its environment as a combination of the environments in the active set
+//! (Lysogorskiy et al., Phys. Rev. Materials 7, 043801 (2023)): up to 1 the potential interpolates, beyond it
+//! extrapolates.
+
+use ndarray::ArrayView1;
+use serde::Serialize;
+
+use crate::comm::Comm;
+pub use crate::config::Uncertainty;
+use crate::lammps::{Error, Lammps};
+use crate::script::GAMMA_FIX;
+
+/// The two limits of γ.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Thresholds {
+    /// Above this a step is flagged.
+    pub low: f64,
+    /// Above this the potential is not to be trusted.
+    pub high: f64,
+}
+
+/// What a largest γ means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Interpolation: go on.
+    Reliable,
+    /// Between the limits: worth noting.
+    Flagged,
+    /// Extrapolation: do not trust what follows.
+    Extrapolating,
+}
+
+/// γ of all atoms at one step, in a few numbers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GammaSummary {
+    /// The largest; infinite if any is not a finite number (`null` in JSON).
+    pub max: f64,
+    /// Id of the atom with the largest, the lowest id of several.
+    pub worst_id: i32,
+    /// Mean of the finite values.
+    pub mean: f64,
+    /// Median. Quantiles come from a histogram with 8 bins per factor of 2, and are right within 9 %.
+    pub q50: f64,
+    /// 90 % of the atoms have less.
+    pub q90: f64,
+    /// 99 % of the atoms have less.
+    pub q99: f64,
+    /// Atoms above the lower threshold.
+    pub above_low: u64,
+    /// Atoms above the threshold.
+    pub above_high: u64,
+    /// Atoms with a NaN or infinite value; they count as above both thresholds.
+    pub not_finite: u64,
+    /// Atoms.
+    pub atoms: u64,
+}
+
+/// Id of the fix that evaluates a compute or variable within the run.
+const WATCH_FIX: &str = "otf_uncertainty";
+
+impl Uncertainty {
+    /// Makes `lammps`, which is set up otherwise, evaluate this on every step that is a multiple of `interval`.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if LAMMPS has no such fix, compute or variable; what LAMMPS says if it has no value for each
+    /// atom.
+    ///
+    /// # MPI
+    /// Collective.
+    pub fn watch(&self, lammps: &mut Lammps, interval: i64) -> Result<(), Error> {
+        let (what, name, prefix) = match self {
+            Self::None => return Ok(()),
+            Self::Pace => ("fix", GAMMA_FIX, None),
+            Self::Fix(id) => ("fix", id.as_str(), None),
+            Self::Compute(id) => ("compute", id.as_str(), Some("c_")),
+            Self::Variable(name) => ("variable", name.as_str(), Some("v_")),
+        };
+        // What LAMMPS has under a name is one word, so that nothing but a word reaches the command below.
+        if !lammps.has_id(what, name) {
+            let hint = ", which `uncertainty` names: define it under `setup`, or in the template";
+            return Err(Error::Missing { what, name: name.to_owned(), hint });
+        }
+        match prefix {
+            // Between two runs LAMMPS evaluates no variable that refers to a compute, and no compute that sums up what the
+            // pair style tallies: a fix asks for both in time.
+            Some(prefix) => lammps.command(&format!("fix {WATCH_FIX} all ave/atom 1 1 {interval} {prefix}{name}")),
+            None => Ok(()),
+        }
+    }
+
+    /// The values of this rank's atoms, in their order, shape (n), read in place where LAMMPS holds them; `None` for a
+    /// run that is not watched. They are those of the last step that [`Uncertainty::watch`] asked for.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if LAMMPS has no such fix, or if nobody asked it to watch.
+    pub fn values<'a>(&self, lammps: &'a Lammps) -> Result<Option<ArrayView1<'a, f64>>, Error> {
+        match self {
+            Self::Pace => lammps.fix_vector(GAMMA_FIX).map(Some),
+            Self::Fix(id) => lammps.fix_vector(id).map(Some),
+            Self::Compute(_) | Self::Variable(_) => lammps.fix_vector(WATCH_FIX).map(Some),
+            Self::None => Ok(None),
+        }
+    }
+}
+
+impl Thresholds {
+    /// What a largest γ means. NaN counts as above everything.
+    #[must_use]
+    pub fn verdict(&self, gamma: f64) -> Verdict {
+        if gamma > self.high || gamma.is_nan() {
+            Verdict::Extrapolating
+        } else if gamma > self.low {
+            Verdict::Flagged
+        } else {
+            Verdict::Reliable
+        }
+    }
+}
+
+/// Bins of the histogram: 8 per factor of 2 from 2⁻¹⁰ to 2²⁴, and one for what is smaller.
+const BINS: usize = 34 * 8 + 1;
+/// The exponent and the three leading bits of the mantissa of an f64 number its bin.
+const BIN_SHIFT: u32 = 52 - 3;
+const FIRST_BIN: u64 = (1023 - 10) << 3;
+
+fn bin(value: f64) -> usize {
+    ((value.abs().to_bits() >> BIN_SHIFT).saturating_sub(FIRST_BIN - 1) as usize).min(BINS - 1)
+}
+
+/// Lower edge of a bin.
+fn edge(bin: usize) -> f64 {
+    if bin == 0 { 0.0 } else { f64::from_bits((bin as u64 - 1 + FIRST_BIN) << BIN_SHIFT) }
+}
+
+impl GammaSummary {
+    /// Sums up γ of all atoms on all ranks; the same numbers for any number of ranks, but for the rounding of the mean.
+    ///
+    /// `values` and `ids`, both of shape (n), are those of this rank's atoms. Where several atoms have the largest γ, the lowest id is the
+    /// worst one. A value that is not finite counts as infinite.
+    ///
+    /// # MPI
+    /// Collective.
+    #[must_use]
+    pub fn collect(values: ArrayView1<'_, f64>, ids: ArrayView1<'_, i32>, limits: Thresholds, comm: &Comm) -> Self {
+        let (mut max, mut worst, mut sum) = (f64::NEG_INFINITY, i32::MAX, 0.0);
+        // The last four: above low, above high, not finite, all.
+        let mut counts = [0_i64; BINS + 4];
+        for (&value, &id) in values.iter().zip(ids) {
+            let finite = value.is_finite();
+            let value = if finite { value } else { f64::INFINITY };
+            if value > max || (value == max && id < worst) {
+                (max, worst) = (value, id);
+            }
+            if finite {
+                sum += value;
+                counts[bin(value)] += 1;
+            } else {
+                counts[BINS + 2] += 1;
+            }
+            counts[BINS] += i64::from(value > limits.low);
+            counts[BINS + 1] += i64::from(value > limits.high);
+            counts[BINS + 3] += 1;
+        }
+        let mut global = [max];
+        comm.max(&mut global);
+        let candidate = if max == global[0] { i64::from(worst) } else { i64::MAX };
+        let worst_id = comm.min_i64(candidate);
+        let mut total = [sum];
+        comm.sum(&mut total);
+        comm.sum_i64(&mut counts);
+
+        let count = |k: usize| counts[BINS + k] as u64;
+        let finite = (count(3) - count(2)) as f64;
+        let quantile = |q: f64| {
+            let wanted = q * count(3) as f64;
+            let mut seen = 0.0;
+            for (b, &n) in counts[..BINS].iter().enumerate().filter(|(_, n)| **n > 0) {
+                let n = n as f64;
+                if seen + n >= wanted {
+                    let (low, high) = (edge(b), edge(b + 1).min(global[0]));
+                    return low + (high - low).max(0.0) * ((wanted - seen) / n).clamp(0.0, 1.0);
+                }
+                seen += n;
+            }
+            global[0]
+        };
+        Self {
+            max: if count(3) == 0 { 0.0 } else { global[0] },
+            worst_id: i32::try_from(worst_id).unwrap_or(0),
+            mean: if finite > 0.0 { total[0] / finite } else { 0.0 },
+            q50: quantile(0.5),
+            q90: quantile(0.9),
+            q99: quantile(0.99),
+            above_low: count(0),
+            above_high: count(1),
+            not_finite: count(2),
+            atoms: count(3),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::arr1;
+
+    use super::*;
+
+    const LIMITS: Thresholds = Thresholds { low: 2.0, high: 5.0 };
+
+    fn summary(values: &[f64], ids: &[i32]) -> GammaSummary {
+        GammaSummary::collect(arr1(values).view(), arr1(ids).view(), LIMITS, &Comm::single())
+    }
+
+    #[test]
+    fn nan_and_infinity_are_above_everything() {
+        assert_eq!(LIMITS.verdict(f64::NAN), Verdict::Extrapolating);
+        let s = summary(&[1.0, f64::NAN, 3.0], &[1, 2, 3]);
+        assert_eq!((s.max, s.worst_id, s.not_finite, s.above_low, s.above_high), (f64::INFINITY, 2, 1, 2, 1));
+        assert_eq!(s.mean, 2.0);
+    }
+
+    #[test]
+    fn ties_go_to_the_lowest_id() {
+        assert_eq!(summary(&[4.0, 7.0, 7.0, 7.0], &[1, 9, 3, 5]).worst_id, 3);
+    }
+
+    #[test]
+    fn the_threshold_itself_is_not_above() {
+        assert_eq!(LIMITS.verdict(5.0), Verdict::Flagged);
+        assert_eq!(LIMITS.verdict(2.0), Verdict::Reliable);
+    }
+
+    #[test]
+    fn no_atoms_is_nothing_to_worry_about() {
+        let s = summary(&[], &[]);
+        assert_eq!((s.max, s.atoms), (0.0, 0));
+    }
+
+    #[test]
+    fn quantiles_are_within_a_bin() {
+        let values: Vec<f64> = (1..=10_000).map(|i| f64::from(i) * 1e-3).collect();
+        let ids: Vec<i32> = (1..=10_000).collect();
+        let s = summary(&values, &ids);
+        for (found, exact) in [(s.q50, 5.0), (s.q90, 9.0), (s.q99, 9.9)] {
+            assert!((found / exact - 1.0_f64).abs() < 0.09, "{found} instead of {exact}");
+        }
+    }
+
+    #[test]
+    fn bins_cover_all_values() {
+        assert_eq!(bin(0.0), 0);
+        assert_eq!(bin(1e300), BINS - 1);
+        for b in 1..BINS - 1 {
+            assert_eq!(bin(edge(b)), b);
+            assert_eq!(bin(edge(b + 1) * (1.0 - 1e-15)), b);
+        }
+    }
+}

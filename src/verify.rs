@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! A cut-out, judged by the potential that it was cut for.
+//!
+//! The same potential is evaluated once on the cut-out, by a second LAMMPS instance on one rank, and compared with the
+//! frame that it comes from. What must agree follows from how far things reach, for a potential with cutoff r_c:
+//!
+//! - γ and the energy of an atom depend on its neighbours within r_c. A buffer of r_c keeps them in the whole core, to
+//!   rounding.
+//! - The force on an atom is the derivative of its own energy and of those of its neighbours, which reach as far again.
+//!   Only a buffer of 2 r_c keeps the forces of a many-body potential to rounding; with r_c they differ by what the
+//!   outer half of the buffer, which sees the new boundary, adds. That difference is stored as `max_force_difference`:
+//!   a label computed for the cut-out belongs to the cut-out and is right for it, and the number tells how
+//!   representative it is of the frame.
+
+use ndarray::ArrayView1;
+
+use crate::comm::Comm;
+use crate::lammps::{Error, Lammps};
+use crate::script::{GAMMA_FIX, Script, UnitFactors};
+use crate::simulation::CutOut;
+use crate::structure::{Structure, Vec3};
+
+/// What the potential says of a cut-out.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Verification {
+    /// γ of the centre in the frame that it was cut from.
+    pub gamma_parent: Option<f64>,
+    /// γ of the centre in the cut-out.
+    pub gamma_cluster: Option<f64>,
+    /// The largest difference of a force component between the two, over the atoms with mask 1, eV/Å.
+    pub max_force_difference: Option<f64>,
+}
+
+/// Energy, forces and γ of a small periodic structure.
+#[derive(Debug, Clone)]
+pub struct Evaluation {
+    /// Potential energy, eV.
+    pub energy: f64,
+    /// Forces in the order of the structure's atoms, eV/Å; length n.
+    pub forces: Vec<Vec3>,
+    /// γ in the same order; `None` without ML-PACE.
+    pub gamma: Option<Vec<f64>>,
+}
+
+/// Evaluates the cut-out with the potential of `script` and compares with what the parent frame says.
+///
+/// # Errors
+/// What LAMMPS says, e.g. of a potential that does not take the cut-out.
+///
+/// # MPI
+/// Not collective: one rank by itself.
+pub fn verify(cut_out: &CutOut, script: &Script) -> Result<Verification, Error> {
+    let cluster = &cut_out.cluster;
+    let found = evaluate(&cluster.structure, script)?;
+    let difference = cut_out.forces.as_ref().map(|parent| {
+        let core = cluster.force_mask.iter().zip(parent.iter().zip(&found.forces)).filter(|(mask, _)| **mask == 1.0);
+        core.flat_map(|(_, (p, f))| [0, 1, 2].map(|k| (p[k] - f[k]).abs())).fold(0.0, f64::max)
+    });
+    Ok(Verification {
+        gamma_parent: cut_out.gamma.as_ref().map(|g| g[cluster.center]),
+        gamma_cluster: found.gamma.map(|g| g[cluster.center]),
+        max_force_difference: difference,
+    })
+}
+
+/// One evaluation of `structure`, whose types are those of the set-up that `script` describes.
+///
+/// # Errors
+/// What LAMMPS says.
+///
+/// # MPI
+/// Not collective: one rank by itself.
+pub fn evaluate(structure: &Structure, script: &Script) -> Result<Evaluation, Error> {
+    let mut lammps = open(structure, script)?;
+    let gamma = script.gamma;
+    if gamma {
+        lammps.command(&format!("fix {GAMMA_FIX} all pair 1 {} gamma 1", script.pair_style))?;
+    }
+    lammps.command("run 0 post no")?;
+    let n = structure.len();
+
+    let units = UnitFactors::of(script.units);
+    let (order, forces) = (lammps.ids(), lammps.forces());
+    let mut sorted = vec![[0.0; 3]; n];
+    for (at, &id) in order.iter().enumerate() {
+        sorted[id as usize - 1] = [0, 1, 2].map(|k| forces[[at, k]] * units.energy);
+    }
+    let by_id = |values: ArrayView1<'_, f64>| {
+        let mut sorted = vec![0.0; n];
+        order.iter().zip(values).for_each(|(&id, &value)| sorted[id as usize - 1] = value);
+        sorted
+    };
+    Ok(Evaluation {
+        energy: lammps.last_thermo("PotEng").unwrap_or(f64::NAN) * units.energy,
+        forces: sorted,
+        gamma: if gamma { Some(by_id(lammps.fix_vector(GAMMA_FIX)?)) } else { None },
+    })
+}
+
+/// Moves the atoms of the buffer to where the potential wants them, with the core frozen.
+///
+/// A cut-out without vacuum has new neighbours across its boundary, at distances that no frame had; a few steps of
+/// minimisation (FIRE, Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006)) take the worst of it away. Atoms with mask 1,
+/// and every atom that the centre sees or nearly sees, stay where they are to the last bit, so that γ of the centre stays
+/// what it was.
+///
+/// # Errors
+/// What LAMMPS says; [`Error::Preflight`] if the relaxed atoms are nearer to each other than before.
+///
+/// # MPI
+/// Not collective: one rank by itself.
+pub fn relax(cut_out: &mut CutOut, script: &Script) -> Result<(), Error> {
+    // So far an atom from outside the cutoff may come nearer without entering it.
+    const MARGIN: f64 = 0.5;
+    let cluster = &mut cut_out.cluster;
+    let seen = cluster.cutoff + MARGIN;
+    let frozen: Vec<bool> =
+        cluster.force_mask.iter().zip(&cluster.distances).map(|(&m, &d)| m == 1.0 || d <= seen).collect();
+    let mut lammps = open(&cluster.structure, script)?;
+    let ids: Vec<String> = (1..).zip(&frozen).filter(|(_, f)| **f).map(|(id, _): (i32, _)| id.to_string()).collect();
+    // LAMMPS reads lines of limited length: the group grows by a few atoms at a time.
+    for some in ids.chunks(100) {
+        lammps.command(&format!("group core id {}", some.join(" ")))?;
+    }
+    lammps.command("fix frozen core setforce 0.0 0.0 0.0\nmin_style fire\nminimize 0.0 0.05 200 1000")?;
+    let mut moved = cluster.structure.clone();
+    let positions = lammps.positions();
+    for (at, &id) in lammps.ids().iter().enumerate() {
+        let index = id as usize - 1;
+        if !frozen[index] {
+            moved.positions.row_mut(index).assign(&positions.row(at));
+        }
+    }
+    let closest = |s: &Structure| s.closest_pair().map_or(f64::INFINITY, |pair| pair.distance);
+    let (before, after) = (closest(&cluster.structure), closest(&moved));
+    // The closest pair may be in the core, where nothing moves.
+    if after < before.min(0.9 * cluster.min_distance) {
+        return Err(Error::Preflight(format!(
+            "relaxing the buffer brought two atoms to {after:.3} Å, where {before:.3} Å was the smallest distance: the \
+             potential is not to be trusted there; set relax = false"
+        )));
+    }
+    cluster.structure = moved;
+    cluster.min_distance = after;
+    Ok(())
+}
+
+/// A LAMMPS instance on this rank alone, with `structure` in it and the potential of `script`.
+fn open(structure: &Structure, script: &Script) -> Result<Lammps, Error> {
+    let mut lammps = Lammps::open(&["-screen", "none", "-log", "none", "-nocite"], &Comm::single())?;
+    lammps.require_pair_style(&script.pair_style, &[]).or_else(|e| {
+        // A style with arguments: pair_style itself will say.
+        if script.gamma { Err(e) } else { Ok(()) }
+    })?;
+    let [a, b, c] = structure.cell.vectors;
+    let [x, y, z] = structure.cell.origin;
+    let pbc = structure.cell.pbc.map(|p| if p { "p" } else { "f" }).join(" ");
+    // A prism only where the cell is tilted: LAMMPS takes a box with corners on the axes as it is.
+    let region = if [b[0], c[0], c[1]] == [0.0; 3] {
+        format!("block {x} {} {y} {} {z} {}", x + a[0], y + b[1], z + c[2])
+    } else {
+        format!("prism {x} {} {y} {} {z} {} {} {} {}", x + a[0], y + b[1], z + c[2], b[0], c[0], c[1])
+    };
+    let mut commands = format!(
+        "units {}\natom_style atomic\nnewton on\nboundary {pbc}\nbox tilt large\nregion cell {region} units box\n\
+         create_box {} cell\n",
+        if script.units == crate::config::Units::Metal { "metal" } else { "real" },
+        structure.elements.len()
+    );
+    for (index, element) in structure.elements.iter().enumerate() {
+        commands += &format!("mass {} {}\n", index + 1, f64::from(element.atomic_weight()));
+    }
+    commands += &format!("pair_style {}\n", script.pair_style);
+    for line in &script.pair_coeff {
+        commands += &format!("pair_coeff {line}\n");
+    }
+    lammps.command(&commands)?;
+
+    let n = structure.len();
+    // Numbered anew: a periodic image in a cut-out has the id of its parent.
+    let ids: Vec<i32> = (1..=n as i32).collect();
+    let positions: Vec<f64> = structure.positions.iter().copied().collect();
+    let image = 512 | (512 << 10) | (512 << 20);
+    lammps.create_atoms(&ids, &structure.types.to_vec(), &positions, &vec![0.0; 3 * n], &vec![image; n])?;
+    // Refuses what would be lost without a word.
+    if lammps.local_atoms() != n {
+        return Err(Error::Preflight(format!(
+            "{} of {n} atoms of the cut-out found a place in its box",
+            lammps.local_atoms()
+        )));
+    }
+    Ok(lammps)
+}

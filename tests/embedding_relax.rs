@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Relaxing the buffer of a cube: the real potential, on the real binary.
+
+mod common;
+
+use common::{al_config, lammps_otf, text};
+
+/// Hot from the start; without a thermostat.
+const HOT: &str = "temperature = 6000\nensemble = \"nve\"\nsteps = 200\nsampling_interval = 10\nseed = 3\n";
+
+/// Runs with a cube, and gives the stored candidate.
+fn cube(relax: bool) -> lammps_otf::candidates::Candidate {
+    let folder = tempfile::tempdir().unwrap();
+    let config = al_config(folder.path(), &format!("{HOT}relax = {relax}\n"));
+    let changed = std::fs::read_to_string(&config).unwrap().replace("radius = 4.0", "shape = \"cube\"\nradius = 2.0");
+    std::fs::write(&config, changed).unwrap();
+    let output = lammps_otf().current_dir(&folder).arg("run").arg(&config).args(["-o", "out", "-q"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{}", text(&output));
+    let store = lammps_otf::candidates::Store::open_existing(&folder.path().join("out/candidates.db")).unwrap();
+    store.get(store.ids(None).unwrap()[0]).unwrap().candidate
+}
+
+#[test]
+fn relaxation_moves_the_outer_buffer_alone_and_keeps_gamma() {
+    let (before, after) = (cube(false), cube(true));
+    assert_eq!(before.source_ids, after.source_ids);
+    let center = before.keys.center.unwrap();
+    let middle = before.structure.positions.row(center).to_owned();
+    let (mut moved, mut kept) = (0, 0);
+    for (a, b) in before.structure.positions.outer_iter().zip(after.structure.positions.outer_iter()) {
+        let distance = (&a - &middle).mapv(|x| x * x).sum().sqrt();
+        if distance < 6.0 {
+            kept += 1;
+            assert_eq!(a, b, "an atom {distance} Å from the centre has moved");
+        } else if a != b {
+            moved += 1;
+        }
+    }
+    assert!(moved > 20 && kept > 20, "{moved} moved, {kept} kept");
+    let (parent, cluster) = (after.keys.gamma_parent.unwrap(), after.keys.gamma_cluster.unwrap());
+    println!("{moved} atoms moved, {kept} kept; γ {parent:.6} and {cluster:.6}");
+    assert!((parent / cluster - 1.0).abs() < 1e-8);
+}

@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The candidate store and the real ASE work on one database.
+
+#[path = "common/candidate.rs"]
+mod common_candidate;
+#[path = "common/python.rs"]
+mod common_python;
+
+use common_candidate::{candidate, labels};
+use common_python::{python, run, script};
+use lammps_otf::candidates::{Candidate, Status, Store, StoreError};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+fn fresh() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("candidates.db");
+    (folder, path)
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn what_is_added_is_read_back() {
+    let (_folder, path) = fresh();
+    let mut store = Store::open(&path).unwrap();
+    let original = candidate(20, 1);
+    let ids = store.add(&[original.clone(), candidate(5, 2)]).unwrap();
+    assert_eq!(ids, [1, 2]);
+    let found = store.get(1).unwrap();
+    assert_eq!(found.status, Some(Status::PendingDft));
+    assert_eq!(found.unique_id.as_ref().unwrap().len(), 32);
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+    assert!((found.created.unwrap() - now).abs() < 60.0);
+    let mut expected = original;
+    // Momenta are stored, so velocities come back with a rounding error.
+    let (before, after) = (expected.structure.velocities.take().unwrap(), found.candidate.structure.velocities.clone());
+    for (x, y) in before.iter().zip(after.as_ref().unwrap()) {
+        assert!((x - y).abs() <= 1e-14 * x.abs(), "{x} {y}");
+    }
+    expected.structure.velocities = after;
+    assert_eq!(found.candidate, expected);
+    assert!(store.get(3).is_err());
+    store.check().unwrap();
+}
+
+#[test]
+fn ase_reads_everything() {
+    let (_folder, path) = fresh();
+    let mut store = Store::open(&path).unwrap();
+    let added = candidate(20, 1);
+    store.add(std::slice::from_ref(&added)).unwrap();
+    run(
+        r#"
+import sys, json, numpy as np, ase.db, ase.units
+db = ase.db.connect(sys.argv[1])
+assert len(db) == 1 and db.count(status="PENDING_DFT") == 1
+assert db.count("gamma>5,step<2000,trigger=gamma,Al") == 1 and db.count("gamma>8") == 0
+row = db.get(status="PENDING_DFT")
+assert row.gamma == 7.25 and row.step == 1350 and row.center_id == 1000 and row.energy_weight == 0
+assert row.source == '"2024"' and row.note == 'ß "quoted"' and row.temperature == 717.5
+mask = row.data["force_mask"]
+assert mask.dtype == np.float64 and list(mask) == [1.0] * 10 + [0.0] * 10, mask
+assert row.data.source_id.dtype == np.int32 and list(row.data.source_id) == [1000 - 3 * i for i in range(20)]
+assert row.data.source_image.shape == (20, 3) and list(row.data.source_image[3]) == [1, -1, 0]
+assert row.data.atom_gamma.shape == (20,)
+assert row.get("energy") is None and row.get("calculator") is None
+atoms = row.toatoms()
+numbers = [29 if i % 3 == 0 else 13 for i in range(20)]
+assert list(atoms.numbers) == numbers and row.natoms == 20 and row.formula == "Al13Cu7", row.formula
+assert np.array_equal(atoms.cell, [[12.1, 0, 0], [1.3, 11.7, 0], [-2.1, 0.4, 12.9]])
+assert list(atoms.pbc) == [True, True, False]
+expected = json.loads(sys.argv[2])
+assert np.array_equal(atoms.positions, np.array(expected["positions"]).reshape(-1, 3))
+velocities = np.array(expected["velocities"]).reshape(-1, 3) / (1000 * ase.units.fs)
+assert np.allclose(atoms.get_velocities(), velocities, rtol=1e-13, atol=0)
+assert abs(row.volume - abs(np.linalg.det(atoms.cell))) < 1e-9
+assert db.metadata["key_descriptions"]["gamma"][0] == "γ"
+# A copy of the row must pass ASE's own checks of the keys.
+copy = ase.db.connect(sys.argv[1].replace(".db", "-copy.db"))
+copy.write(row, key_value_pairs=row.key_value_pairs, data=row.data)
+"#,
+        &[
+            text(&path),
+            &serde_json::json!({
+                "positions": added.structure.positions.iter().collect::<Vec<_>>(),
+                "velocities": added.structure.velocities.as_ref().unwrap().iter().collect::<Vec<_>>(),
+            })
+            .to_string(),
+        ],
+    );
+    // The copy that ASE wrote is the same candidate.
+    let copy = Store::open(&path.with_file_name("candidates-copy.db")).unwrap().get(1).unwrap();
+    assert_eq!(copy.candidate.keys, added.keys);
+    assert_eq!(copy.candidate.force_mask, added.force_mask);
+    assert_eq!(copy.candidate.structure.types, added.structure.types);
+    assert_eq!(copy.candidate.structure.positions, added.structure.positions);
+    assert_eq!(copy.status, Some(Status::PendingDft));
+}
+
+#[test]
+fn the_ase_command_lists_it() {
+    let (_folder, path) = fresh();
+    Store::open(&path).unwrap().add(&[candidate(8, 1)]).unwrap();
+    let ase = |arguments: &[&str]| {
+        let output = Command::new(python()).args(["-m", "ase", "db"]).arg(&path).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let table = ase(&["-c", "id,formula,status,gamma,step"]);
+    assert!(table.contains("Al5Cu3") && table.contains("PENDING_DFT") && table.contains("7.25"), "{table}");
+    assert!(table.contains("Rows: 1"), "{table}");
+    assert!(ase(&["status=DONE"]).contains("Rows: 0"));
+    assert!(ase(&["1", "-l"]).contains("potential_hash"));
+}
+
+#[test]
+fn labels_make_ase_results() {
+    let (_folder, path) = fresh();
+    let mut store = Store::open(&path).unwrap();
+    store.add(&[candidate(6, 1), candidate(6, 2), Candidate { labels: Some(labels(6)), ..candidate(6, 3) }]).unwrap();
+    let claimed = store.claim("w").unwrap().unwrap();
+    assert_eq!((claimed.id, claimed.attempts, claimed.worker.as_deref()), (1, 1, Some("w")));
+    store.finish(1, "w", &labels(6)).unwrap();
+    store.claim("w").unwrap();
+    store.fail(2, "w", "\n  SCF did not converge \nlong story\n").unwrap();
+    let script = r#"
+import sys, numpy as np, ase.db
+db = ase.db.connect(sys.argv[1])
+for id in 1, 3:
+    row = db.get(id)
+    assert row.status == "DONE" and row.energy == -123.45678901234567 and row.free_energy == -123.5
+    forces = [[(i - 1) * 0.1 + k / 3 for k in range(3)] for i in range(6)]
+    assert np.allclose(row.forces, forces, rtol=1e-15) and row.calculator == "emt"
+    assert list(row.stress) == [0.1, -0.2, 0.3, 0.01, -0.02, 0.03]
+    atoms = row.toatoms()
+    assert atoms.get_potential_energy() == -123.45678901234567
+    assert np.array_equal(atoms.get_forces(), row.forces)
+    assert abs(row.fmax - np.linalg.norm(row.forces, axis=1).max()) < 1e-14
+    assert db.count("fmax>1.35,fmax<1.36,energy<-123,id=%d" % id) == 1
+row = db.get(status="FAILED")
+assert row.id == 2 and row.message == "SCF did not converge" and "long story" in row.data["error_log"]
+assert len(row.data["force_mask"]) == 6
+"#;
+    run(script, &[text(&path)]);
+    assert_eq!(
+        store.get(1).unwrap().candidate.labels,
+        Some(labels(6)).map(|mut l| {
+            l.calculator = Some("emt".into());
+            l
+        })
+    );
+    let failed = store.get(2).unwrap();
+    assert_eq!(failed.message.as_deref(), Some("SCF did not converge"));
+    assert!(failed.error_log.unwrap().contains("long story"));
+}
+
+#[test]
+fn a_database_of_ase_becomes_a_store() {
+    let (_folder, path) = fresh();
+    run(
+        r#"
+import sys, numpy as np, ase.db
+from ase.build import bulk, molecule
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
+db = ase.db.connect(sys.argv[1])
+atoms = bulk("Cu", cubic=True)
+atoms.set_masses([1, 2, 3, 4])
+atoms.set_velocities(np.arange(12).reshape(4, 3))
+atoms.set_tags([1, 2, 3, 4])
+atoms.set_constraint(FixAtoms([0]))
+atoms.calc = SinglePointCalculator(atoms, energy=-1.5, forces=np.ones((4, 3)))
+db.write(atoms, status="DONE", gamma=3, note="x", flag=True,
+         data={"x": np.arange(6).reshape(2, 3), "nan": float("nan"), "c": 1j, "b": np.array([True, False]),
+               "nested": {"list": [1, 2.5, None, "t"]}, "s": np.array([1.5, 2.5], np.float32)})
+db.write(molecule("H2O"))
+db.write(bulk("Al"), status="PENDING_DFT", gamma=float("inf"))
+"#,
+        &[text(&path)],
+    );
+    let mut store = Store::open(&path).unwrap();
+    let cu = store.get(1).unwrap();
+    assert_eq!(cu.status, Some(Status::Done));
+    assert_eq!(cu.candidate.keys.gamma, Some(3.0));
+    assert_eq!(cu.candidate.labels.as_ref().unwrap().energy, -1.5);
+    assert_eq!(cu.candidate.labels.as_ref().unwrap().stress, None);
+    assert_eq!(cu.candidate.structure.cell.pbc, [true; 3]);
+    assert_eq!(cu.candidate.force_mask, [1.0; 4]);
+    let velocities = cu.candidate.structure.velocities.unwrap();
+    let ase_time_unit = 98.226_947_884_640_64;
+    for (i, v) in velocities.iter().enumerate() {
+        assert!((v - i as f64 * ase_time_unit).abs() < 1e-10, "{v}");
+    }
+    let water = store.get(2).unwrap();
+    assert_eq!(water.status, None);
+    assert_eq!(water.candidate.structure.elements.len(), 2);
+    assert_eq!(water.candidate.structure.cell.vectors, [[0.0; 3]; 3]);
+    assert!(matches!(store.set_status(2, Status::Rejected), Err(StoreError::Transition { from: None, .. })));
+    // Our change of one row keeps all else that is in it.
+    assert_eq!(store.claim("w").unwrap().unwrap().id, 3);
+    store.fail(3, "w", "1234").unwrap();
+    store.set_status(1, Status::Rejected).unwrap();
+    store.check().unwrap();
+    run(
+        r#"
+import sys, math, numpy as np, ase.db
+db = ase.db.connect(sys.argv[1])
+row = db.get(1)
+assert row.status == "REJECTED" and row.note == "x" and row.flag is True and row.gamma == 3
+assert row.data["x"].shape == (2, 3) and math.isnan(row.data["nan"]) and row.data["c"] == 1j
+assert list(row.data["s"]) == [1.5, 2.5] and list(row.data["b"]) == [True, False] and row.data["nested"]["list"] == [1, 2.5, None, "t"]
+assert list(row.toatoms().get_tags()) == [1, 2, 3, 4] and len(row.constraints) == 1
+assert db.get(3).status == "FAILED" and db.get(3).message == '"1234"' and db.get(3).gamma == math.inf
+assert db.count("gamma>2") == 2 and db.count("flag=1") == 1 and len(db) == 3
+db.update(3, message="again")
+"#,
+        &[text(&path)],
+    );
+}
+
+#[test]
+fn ase_changes_a_row_and_we_see_it() {
+    let (_folder, path) = fresh();
+    let mut store = Store::open(&path).unwrap();
+    store.add(&[candidate(6, 1), candidate(6, 2)]).unwrap();
+    let worker = r#"
+import sys
+from ase.db import connect
+from ase.calculators.lj import LennardJones
+db, plain = connect(sys.argv[1]), connect(sys.argv[1], use_lock_file=False)
+with db.lock:
+    row = next(plain.select(status="PENDING_DFT", limit=1, sort="id"), None)
+    plain.update(row.id, status="RUNNING_DFT", worker="me-1")
+assert row.id == 1
+print("claimed", flush=True)
+atoms = row.toatoms()
+atoms.calc = LennardJones()
+atoms.get_forces()
+db.update(row.id, atoms=atoms, status="DONE")
+"#;
+    assert_eq!(run(worker, &[text(&path)]), "claimed\n");
+    let done = store.get(1).unwrap();
+    assert_eq!((done.status, done.worker.as_deref()), (Some(Status::Done), Some("me-1")));
+    let labels = done.candidate.labels.unwrap();
+    assert_eq!(labels.calculator.as_deref(), Some("lennardjones"));
+    assert_eq!(labels.forces.dim(), (6, 3));
+    // Replacing the atoms keeps what is ours.
+    assert_eq!(done.candidate.force_mask, candidate(6, 1).force_mask);
+    assert_eq!(done.candidate.keys, candidate(6, 1).keys);
+    assert_eq!(done.candidate.structure.types, candidate(6, 1).structure.types);
+    assert_eq!(store.counts().unwrap()[&Status::Done], 1);
+    assert_eq!(store.claim("w").unwrap().unwrap().id, 2);
+}
+
+#[test]
+fn the_lock_of_ase_is_respected() {
+    let (_folder, path) = fresh();
+    let mut store = Store::open(&path).unwrap();
+    store.add(&[candidate(6, 1)]).unwrap();
+    let holder = script(
+        "import sys, time\nfrom ase.db import connect\nwith connect(sys.argv[1]).lock:\n print('held', flush=True)\n \
+         time.sleep(1.5)",
+        &[text(&path)],
+    )
+    .stdout(std::process::Stdio::piped())
+    .spawn()
+    .unwrap();
+    let mut holder = holder;
+    let mut line = [0; 5];
+    std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut line).unwrap();
+    let start = std::time::Instant::now();
+    // Adding does not wait, changing does.
+    store.add(&[candidate(6, 2)]).unwrap();
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(store.claim("w").unwrap().is_some());
+    assert!(start.elapsed() > Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(holder.wait().unwrap().success());
+    // ASE was killed while it held the file.
+    std::fs::write(format!("{}.lock", path.display()), "").unwrap();
+    let options = |stale: u64| lammps_otf::candidates::StoreOptions {
+        lock_timeout: Duration::from_secs(1),
+        stale_lock_after: Duration::from_millis(stale),
+        ..Default::default()
+    };
+    let mut store = Store::open_with(&path, options(100_000)).unwrap();
+    let error = store.claim("w").unwrap_err();
+    assert!(error.to_string().contains("candidates.db.lock"), "{error}");
+    let mut store = Store::open_with(&path, options(300)).unwrap();
+    assert_eq!(store.claim("w").unwrap().unwrap().id, 2);
+}
+
+#[test]
+fn claims_are_checked() {
+    let (_folder, path) = fresh();
+    let mut store = Store::open(&path).unwrap();
+    store.add(&[candidate(4, 1), candidate(4, 2), candidate(4, 3)]).unwrap();
+    assert!(store.claim_id(2, "a").unwrap().is_some());
+    assert!(store.claim_id(2, "b").unwrap().is_none());
+    assert!(matches!(store.finish(2, "b", &labels(4)), Err(StoreError::ClaimLost { .. })));
+    assert!(matches!(store.finish(2, "a", &labels(5)), Err(StoreError::InvalidLabels { .. })));
+    assert!(matches!(store.set_status(2, Status::Done), Err(StoreError::Transition { .. })));
+    store.heartbeat(2, "a").unwrap();
+    assert_eq!(store.release_stale(Duration::from_secs(60)).unwrap(), [0; 0]);
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(store.release_stale(Duration::from_millis(10)).unwrap(), [2]);
+    // The worker that was given up comes back too late.
+    assert!(store.claim_id(2, "b").unwrap().is_some());
+    assert!(matches!(store.finish(2, "a", &labels(4)), Err(StoreError::ClaimLost { .. })));
+    store.finish(2, "b", &labels(4)).unwrap();
+    let done = store.get(2).unwrap();
+    assert_eq!((done.attempts, done.worker.as_deref(), done.claimed_at), (2, Some("b"), None));
+    // A rejected label is dropped when the candidate goes back to be labelled.
+    store.set_status(2, Status::Rejected).unwrap();
+    store.set_status(2, Status::PendingDft).unwrap();
+    assert_eq!(store.get(2).unwrap().candidate.labels, None);
+    store.import_labels(2, &labels(4)).unwrap();
+    assert_eq!(store.get(2).unwrap().status, Some(Status::Done));
+    assert_eq!(store.ids(Some(Status::PendingDft)).unwrap(), [1, 3]);
+    let lines = store.summaries(Some(Status::Done)).unwrap();
+    assert_eq!((lines.len(), lines[0].formula.as_str(), lines[0].natoms), (1, "Al2Cu2", 4));
+    store.set_meta("loop", "{}").unwrap();
+    assert_eq!(store.meta("loop").unwrap().as_deref(), Some("{}"));
+    assert!(store.set_meta("store_version", "7").is_err());
+    let copy = path.with_file_name("copy.db");
+    store.backup(&copy).unwrap();
+    assert!(store.backup(&copy).is_err());
+    assert_eq!(Store::open_read_only(&copy).unwrap().ids(None).unwrap(), [1, 2, 3]);
+}
+
+#[test]
+fn unsound_candidates_are_refused_and_nothing_is_stored() {
+    let (_folder, path) = fresh();
+    let mut store = Store::open(&path).unwrap();
+    let break_it: [fn(&mut Candidate); 9] = [
+        |c| c.structure.positions[[2, 1]] = f64::NAN,
+        |c| c.structure.cell.vectors[0][0] = f64::INFINITY,
+        |c| c.force_mask.truncate(3),
+        |c| c.force_mask[0] = -1.0,
+        |c| c.structure.types[0] = 3,
+        |c| c.structure.types[0] = -3,
+        |c| c.keys.center = Some(4),
+        |c| drop(c.keys.extra.insert("energy".into(), 1.0.into())),
+        |c| drop(c.keys.extra.insert("status".into(), "DONE".into())),
+    ];
+    for change in break_it {
+        let mut bad = candidate(4, 1);
+        change(&mut bad);
+        let error = store.add(&[candidate(4, 2), bad]).unwrap_err().to_string();
+        assert!(error.contains("cannot be stored"), "{error}");
+    }
+    assert_eq!(store.ids(None).unwrap(), [0; 0]);
+    // A broken frame may have no γ; that is no reason to lose it.
+    let mut crash = candidate(4, 1);
+    crash.keys.gamma = Some(f64::NAN);
+    store.add(&[crash]).unwrap();
+    assert_eq!(store.get(1).unwrap().candidate.keys.gamma, None);
+}

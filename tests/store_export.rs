@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Every export is read back by the library that reads it in practice, and the command that makes them is tried.
+
+#[path = "common/candidate.rs"]
+mod common_candidate;
+#[path = "common/python.rs"]
+mod common_python;
+
+use common_candidate::{candidate, labels};
+use common_python::run;
+use lammps_otf::candidates::export::{Format, export};
+use lammps_otf::candidates::{Labels, Status, Store, StoredCandidate};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A store with: two labelled cut-outs of one composition, one of another, a whole frame (weights 1), and one that
+/// waits.
+fn filled(folder: &Path) -> (PathBuf, Vec<StoredCandidate>) {
+    let path = folder.join("candidates.db");
+    let labelled = |n: usize, seed: u32| {
+        let mut new = candidate(n, seed);
+        new.structure.cell.pbc = [true; 3];
+        new.labels = Some(Labels { energy: -f64::from(seed) / 3.0, ..labels(n) });
+        new
+    };
+    let mut frame = labelled(6, 4);
+    frame.keys.energy_weight = Some(1.0);
+    frame.keys.stress_weight = Some(1.0);
+    frame.force_mask = vec![1.0; 6];
+    let mut shifted = labelled(6, 2);
+    shifted.structure.cell.origin = [1.0, -2.0, 0.5];
+    let mut store = Store::open(&path).unwrap();
+    store.add(&[labelled(6, 1), shifted, labelled(9, 3), frame, candidate(6, 5)]).unwrap();
+    let rows = store.iter(None).unwrap().collect::<Result<_, _>>().unwrap();
+    (path, rows)
+}
+
+/// What the Python side compares with: the store as ASE reads it.
+const REFERENCE: &str = r#"
+import sys, numpy as np, ase.db
+rows = [row for row in ase.db.connect(sys.argv[1]).select("energy", sort="id")]
+assert len(rows) == 4
+def same(a, b, tolerance=0.0):
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    assert a.shape == b.shape and np.allclose(a, b, rtol=0, atol=tolerance), (a, b)
+"#;
+
+fn check(what: &str, db: &Path, target: &Path) -> String {
+    run(&format!("{REFERENCE}{what}"), &[db.to_str().unwrap(), target.to_str().unwrap()])
+}
+
+#[test]
+fn ase_reads_the_extended_xyz() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, rows) = filled(folder.path());
+    let target = folder.path().join("all.extxyz");
+    let report = export(Format::Extxyz, &rows, &target).unwrap();
+    assert_eq!((report.written, report.without_labels.len()), (5, 0));
+    check(
+        r#"
+from ase.io import read
+frames = read(sys.argv[2], index=":")
+assert len(frames) == 5 and frames[4].calc is None and frames[4].info["status"] == "PENDING_DFT"
+for frame, row in zip(frames, rows):
+    origin = row.data.get("origin", np.zeros(3))
+    same(frame.positions, row.positions + origin); same(frame.cell, row.cell); same(frame.pbc, row.pbc)
+    same(frame.numbers, row.numbers)
+    same(frame.get_potential_energy(), row.energy); same(frame.get_forces(), row.forces)
+    same(frame.get_stress(), row.stress)
+    assert frame.arrays["force_mask"].dtype == float and frame.arrays["source_id"].dtype.kind == "i"
+    same(frame.arrays["force_mask"], row.data.force_mask); same(frame.arrays["source_id"], row.data.source_id)
+    same(frame.arrays["source_image"], row.data.source_image)
+    assert frame.info["candidate"] == row.id and frame.info["energy_weight"] == row.energy_weight
+    assert frame.info["gamma"] == 7.25 and frame.info["trigger"] == "gamma" and frame.info["note"] == row.note
+"#,
+        &db,
+        &target,
+    );
+}
+
+#[test]
+fn gap_excludes_by_its_mask() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, rows) = filled(folder.path());
+    let target = folder.path().join("gap.xyz");
+    let report = export(Format::Gap, &rows, &target).unwrap();
+    assert_eq!((report.written, &report.without_labels[..]), (4, &[5][..]));
+    check(
+        r#"
+from ase.io import read
+frames = read(sys.argv[2], index=":")
+assert len(frames) == 4
+assert "force_mask:L:1" in open(sys.argv[2]).read()
+for frame, row in zip(frames, rows):
+    mask = frame.arrays["force_mask"]
+    assert mask.dtype == bool and list(mask) == [w == 0 for w in row.data.force_mask]
+    same(frame.get_forces(), row.forces)
+    whole = row.energy_weight > 0
+    assert ("energy" in frame.calc.results) == whole and ("virial" in frame.info) == whole
+    if whole:
+        same(frame.get_potential_energy(), row.energy)
+        xx, yy, zz, yz, xz, xy = row.stress
+        stress = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+        same(np.reshape(frame.info["virial"], (3, 3)), -stress * frame.get_volume(), 1e-9)
+"#,
+        &db,
+        &target,
+    );
+}
+
+#[test]
+fn mace_gets_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, rows) = filled(folder.path());
+    let target = folder.path().join("mace.xyz");
+    let report = export(Format::Mace, &rows, &target).unwrap();
+    assert!(report.warnings[0].contains("REF_forces_atomic_weights"));
+    check(
+        r#"
+from ase.io import read
+frames = read(sys.argv[2], index=":")
+assert len(frames) == 4
+for frame, row in zip(frames, rows):
+    same(frame.arrays["REF_forces"], row.forces); same(frame.info["REF_energy"], row.energy)
+    same(frame.arrays["REF_forces_atomic_weights"], row.data.force_mask)
+    for name in "energy", "stress", "virials":
+        assert frame.info["config_%s_weight" % name] == row.energy_weight
+    assert frame.info["config_forces_weight"] == 1
+    xx, yy, zz, yz, xz, xy = row.stress
+    same(np.reshape(frame.info["REF_stress"], (3, 3)), [[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+"#,
+        &db,
+        &target,
+    );
+}
+
+#[test]
+fn pacemaker_loads_the_data_frame() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, rows) = filled(folder.path());
+    let target = folder.path().join("candidates.pckl.gzip");
+    let report = export(Format::Pacemaker, &rows, &target).unwrap();
+    assert_eq!((report.written, report.warnings.len()), (4, 0));
+    check(
+        r#"
+import pandas as pd
+from pyace import preparedata
+df = preparedata.load_dataframe(sys.argv[2])
+assert isinstance(df, pd.DataFrame) and len(df) == 4 and list(df.index) == [0, 1, 2, 3]
+for (_, entry), row in zip(df.iterrows(), rows):
+    atoms = entry["ase_atoms"]
+    same(atoms.positions, row.positions); same(atoms.cell, row.cell); same(atoms.pbc, row.pbc)
+    same(atoms.numbers, row.numbers)
+    same(entry["energy"], row.energy); same(entry["energy_corrected"], row.energy)
+    same(entry["forces"], row.forces); same(entry["w_forces"], row.data.force_mask)
+    assert entry["w_energy"] == row.energy_weight and entry["name"] == "candidate-%d" % row.id
+# pacemaker's own way from the file to weights and neighbour lists, alone and beside another file.
+from pyace.const import PYACE_EVAL
+for files, share in (sys.argv[2], 1), ([sys.argv[2], sys.argv[2]], 2):
+    data = preparedata.ACEDataset({"filename": files}, cutoff=5.0, elements=["Al", "Cu"], evaluator_name=PYACE_EVAL)
+    out = data.fitting_data
+    assert len(out) == 4 * share
+    assert abs(out["w_energy"].sum() - 1) < 1e-12 and out["w_energy"].iloc[0] == 0
+    total = sum(sum(row.data.force_mask) for row in rows) * share
+    same(out["w_forces"].iloc[0], np.array(rows[0].data.force_mask) / total, 1e-15)
+    same(out["ase_atoms"].iloc[0].get_forces(), rows[0].forces)
+"#,
+        &db,
+        &target,
+    );
+    // The same rows, the same file.
+    let first = std::fs::read(&target).unwrap();
+    export(Format::Pacemaker, &rows, &target).unwrap();
+    assert_eq!(std::fs::read(&target).unwrap(), first);
+    let mut cut_outs = rows[..2].to_vec();
+    cut_outs[0].candidate.structure.cell.pbc = [true, true, false];
+    let report = export(Format::Pacemaker, &cut_outs, &folder.path().join("x.pckl")).unwrap();
+    assert_eq!(report.warnings.len(), 3, "{report:?}");
+}
+
+#[test]
+fn dpdata_reads_the_deepmd_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, rows) = filled(folder.path());
+    let target = folder.path().join("deepmd");
+    export(Format::Deepmd, &rows, &target).unwrap();
+    assert!(export(Format::Deepmd, &rows, &target).unwrap_err().to_string().contains("exists"));
+    check(
+        r#"
+import os, dpdata
+systems = sorted(os.listdir(sys.argv[2]))
+assert systems == ["Al4Cu2", "Al4Cu2-energy-virial", "Al6Cu3"], systems
+def expected(row):
+    order = np.argsort([{13: 0, 29: 1}[z] for z in row.numbers], kind="stable")
+    return order, row
+for name, members in zip(systems, [rows[:2], rows[3:], rows[2:3]]):
+    folder = os.path.join(sys.argv[2], name)
+    whole = name.endswith("virial")
+    kind = dpdata.LabeledSystem if whole else dpdata.System
+    system = kind(folder, fmt="deepmd/npy")
+    assert system.get_nframes() == len(members) and list(system["atom_names"]) == ["Al", "Cu"]
+    force = np.load(folder + "/set.000/force.npy"); mask = np.load(folder + "/set.000/atom_pref.npy")
+    assert force.shape == (len(members), 3 * system.get_natoms()) and mask.shape == (len(members), system.get_natoms())
+    assert os.path.exists(folder + "/set.000/energy.npy") == whole
+    for i, row in enumerate(members):
+        order, row = expected(row)
+        assert [["Al", "Cu"][t] for t in system["atom_types"]] == [row.symbols[k] for k in order]
+        same(system["cells"][i], row.cell)
+        same(system["coords"][i], row.positions[order], 1e-15)
+        same(force[i].reshape(-1, 3), row.forces[order])
+        same(mask[i], np.array(row.data.force_mask)[order])
+        if whole:
+            same(system["energies"][i], row.energy); same(system["forces"][i], row.forces[order])
+            xx, yy, zz, yz, xz, xy = row.stress
+            stress = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+            same(system["virials"][i], -stress * row.volume, 1e-9)
+"#,
+        &db,
+        &target,
+    );
+}
+
+#[test]
+fn nothing_to_export_is_said_and_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, rows) = filled(folder.path());
+    for format in Format::ALL {
+        let target = folder.path().join("none");
+        let error = export(format, &rows[..0], &target).unwrap_err().to_string();
+        assert!(error.contains("no candidate"), "{error}");
+        assert_eq!(export(format, &rows[4..], &target).is_ok(), format == Format::Extxyz);
+        assert_eq!(target.exists(), format == Format::Extxyz);
+        let _ = std::fs::remove_file(&target);
+        let nowhere = folder.path().join("no/such/folder");
+        assert!(export(format, &rows, &nowhere).unwrap_err().to_string().contains("no/such"));
+    }
+}
+
+fn command(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_lammps-otf")).arg("candidates").args(arguments).output().unwrap()
+}
+
+fn succeed(arguments: &[&str]) -> String {
+    let output = command(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_command_does_it_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, _) = filled(folder.path());
+    let db = db.to_str().unwrap();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+
+    let table = succeed(&["list", db]);
+    assert!(
+        table.lines().count() == 7 && table.contains("Al4Cu2") && table.contains("1 PENDING_DFT, 4 DONE"),
+        "{table}"
+    );
+    assert_eq!(succeed(&["list", db, "--status", "pending"]).lines().count(), 3);
+    let list: serde_json::Value = serde_json::from_str(&succeed(&["list", db, "--json"])).unwrap();
+    assert_eq!(list["counts"]["DONE"], 4);
+    assert_eq!(list["candidates"][0]["keys"]["gamma"], 7.25);
+    assert!(succeed(&["show", db, "1"]).contains("potential_hash"));
+    let row: serde_json::Value = serde_json::from_str(&succeed(&["show", db, "3", "--json"])).unwrap();
+    assert_eq!(row["force_mask"].as_array().unwrap().len(), 9);
+    assert_eq!(row["labels"]["energy"], -1.0);
+
+    assert!(succeed(&["export", db, "gap", "-o", &file("a.xyz")]).contains("4 candidates"));
+    assert!(succeed(&["export", db, "extxyz", "-o", &file("b.xyz")]).contains("5 candidates"));
+    assert!(succeed(&["export", db, "extxyz", "-o", &file("b.xyz"), "--ids", "2,5"]).contains("2 candidates"));
+    let report: serde_json::Value =
+        serde_json::from_str(&succeed(&["export", db, "deepmd", "-o", &file("c"), "--json"])).unwrap();
+    assert_eq!(report["written"], 4);
+
+    succeed(&["set-status", db, "rejected", "1", "5"]);
+    assert!(succeed(&["list", db]).contains("3 DONE, 2 REJECTED"));
+    let output = command(&["set-status", db, "done", "5"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("cannot become DONE"));
+    succeed(&["set-status", db, "pending_dft", "5"]);
+
+    succeed(&["import", &file("new.db"), db, db]);
+    let new = Store::open_existing(Path::new(&file("new.db"))).unwrap();
+    assert_eq!((new.ids(None).unwrap().len(), new.ids(Some(Status::Done)).unwrap().len()), (10, 6));
+    // Velocities are stored as momenta, and may change in their last digit.
+    let third = |store: &Store| {
+        let mut candidate = store.get(3).unwrap().candidate;
+        assert!(candidate.structure.velocities.take().is_some());
+        candidate
+    };
+    assert_eq!(third(&new), third(&Store::open_read_only(Path::new(db)).unwrap()));
+    assert!(succeed(&["release", db, "--older-than", "0"]).contains("0 given back"));
+    assert!(succeed(&["check", db]).contains("5 rows, all sound"));
+    succeed(&["backup", db, &file("copy.db")]);
+
+    for (bad, says) in [
+        (vec!["list", "missing.db"], "no candidate store"),
+        (vec!["show", db, "77"], "no candidate 77"),
+        (vec!["export", db, "vasp", "-o", "x"], "extxyz, pacemaker"),
+        (vec!["list", db, "--status", "happy"], "PENDING_DFT"),
+        (vec!["release", db, "--older-than", "-1"], "number of hours"),
+        (vec!["backup", db, &file("copy.db")], "exists"),
+        (vec!["check", file!()], "not an SQLite database"),
+    ] {
+        let output = command(&bad);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{bad:?}: {error}");
+        assert!(error.contains(says), "{bad:?}: {error}");
+        assert!(output.stdout.is_empty());
+    }
+}

@@ -1,0 +1,516 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The candidate store under load, under `kill -9`, and on disks that do not play along.
+//!
+//! The other processes are this test binary itself, started again with `OTF_CHILD`. They announce what they have done
+//! in lines that begin with `@`. `OTF_STRESS_SECONDS` makes the load longer (default 4), `OTF_STRESS_KILLS` the number
+//! of kills (default 8).
+
+#[path = "common/candidate.rs"]
+mod common_candidate;
+#[path = "common/python.rs"]
+mod common_python;
+
+use common_candidate::{candidate, labels};
+use common_python::script;
+use lammps_otf::candidates::{Labels, Status, Store, StoreError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+fn fresh() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("candidates.db");
+    (folder, path)
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number")))
+}
+
+/// A small number that nobody can foresee, so that each run tries something else.
+fn random(below: u64) -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish() % below
+}
+
+// ---- what the child processes do ----
+
+fn say(line: std::fmt::Arguments) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "@{line}").unwrap();
+    out.flush().unwrap();
+}
+
+fn serial(store: &Store, id: i64) -> i64 {
+    store.get(id).unwrap().candidate.keys.extra["serial"].as_i64().unwrap()
+}
+
+/// Adds rows with serial numbers of its own until the time is over.
+fn writer(path: &Path, index: i64, seconds: f64) {
+    let mut store = Store::open(path).unwrap();
+    let start = Instant::now();
+    let mut serial = index * 1_000_000;
+    while start.elapsed().as_secs_f64() < seconds {
+        let batch: Vec<_> = (0..1 + serial % 3)
+            .map(|k| {
+                let mut new = candidate(30, (serial + k) as u32);
+                new.keys.extra.insert("serial".into(), (serial + k).into());
+                new
+            })
+            .collect();
+        let first = serial;
+        serial += batch.len() as i64;
+        for (k, id) in store.add(&batch).unwrap().into_iter().enumerate() {
+            say(format_args!("ADDED {id} {}", first + k as i64));
+        }
+        // A run that adds is rarer than this; what is to be tested is the crowd of readers and workers around it.
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn label_of(serial: i64) -> Labels {
+    Labels { energy: serial as f64, ..labels(30) }
+}
+
+/// Takes rows and labels them until there are none for a while.
+fn claimer(path: &Path, index: i64) {
+    let mut store = Store::open(path).unwrap();
+    let worker = format!("rust-{index}-{}", std::process::id());
+    let mut last = Instant::now();
+    while last.elapsed() < Duration::from_secs(2) {
+        let Some(claimed) = store.claim(&worker).unwrap() else {
+            std::thread::sleep(Duration::from_millis(20));
+            continue;
+        };
+        last = Instant::now();
+        say(format_args!("CLAIMED {}", claimed.id));
+        let serial = claimed.candidate.keys.extra["serial"].as_i64().unwrap();
+        // A label takes its time. Workers that claim without a pause would keep ASE from ever getting its lock file,
+        // for which it looks after 0.2, 0.4, 0.8, ... seconds only.
+        std::thread::sleep(Duration::from_millis(20 + random(40)));
+        if serial % 10 == 9 {
+            store.fail(claimed.id, &worker, "no luck").unwrap();
+        } else {
+            store.finish(claimed.id, &worker, &label_of(serial)).unwrap();
+        }
+        say(format_args!("LABELLED {} {serial}", claimed.id));
+    }
+}
+
+/// Adds rows until the disk is full, then checks that all is still there.
+fn filler(path: &Path) {
+    let mut store = Store::open(path).unwrap();
+    let mut ids = Vec::new();
+    let error = loop {
+        match store.add(&[candidate(200, 1)]) {
+            Ok(new) => ids.extend(new),
+            Err(error) => break error,
+        }
+        assert!(ids.len() < 10_000, "the disk is never full");
+    };
+    say(format_args!("ERROR {error}"));
+    assert!(matches!(error, StoreError::Full { .. }), "{error:?}");
+    assert!(ids.len() > 3, "{ids:?}");
+    assert_eq!(store.ids(None).unwrap(), ids);
+    drop(store);
+    let store = Store::open_read_only(path).unwrap();
+    assert_eq!(store.ids(None).unwrap(), ids);
+    store.check().unwrap();
+    say(format_args!("OK {}", ids.len()));
+}
+
+/// What may be done where nothing may be written.
+fn reader(path: &Path) {
+    assert_eq!(Store::open_read_only(path).unwrap().ids(None).unwrap(), [1]);
+    // A store that is up to date opens also for writing: the error comes where something is written.
+    let mut store = Store::open(path).unwrap();
+    assert_eq!(store.ids(None).unwrap(), [1]);
+    for error in [
+        store.add(&[candidate(4, 2)]).unwrap_err(),
+        store.claim("w").unwrap_err(),
+        Store::open(&path.with_file_name("new.db")).unwrap_err(),
+    ] {
+        assert!(matches!(error, StoreError::ReadOnly { .. }), "{error:?}");
+        assert!(error.to_string().contains("read-only"), "{error}");
+        say(format_args!("ERROR {error}"));
+    }
+    assert_eq!(store.ids(None).unwrap(), [1]);
+    say(format_args!("OK"));
+}
+
+/// Not a test: the entry of the child processes.
+#[test]
+fn child() {
+    let Ok(what) = std::env::var("OTF_CHILD") else { return };
+    let path = PathBuf::from(std::env::var_os("OTF_PATH").unwrap());
+    let index = setting("OTF_INDEX", 0) as i64;
+    match what.as_str() {
+        "writer" => writer(&path, index, setting("OTF_MILLISECONDS", 0) as f64 * 1e-3),
+        "claimer" => claimer(&path, index),
+        "filler" => filler(&path),
+        "reader" => reader(&path),
+        other => panic!("{other}?"),
+    }
+}
+
+fn child_command(wrapper: &[&str], what: &str, path: &Path, index: i64, milliseconds: u64) -> Command {
+    let exe = std::env::current_exe().unwrap();
+    let mut command = match wrapper {
+        [] => Command::new(exe),
+        [program, arguments @ ..] => {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(exe);
+            command
+        }
+    };
+    command
+        .args(["child", "--exact", "--nocapture", "--test-threads=1"])
+        .env("OTF_CHILD", what)
+        .env("OTF_PATH", path)
+        .env("OTF_INDEX", index.to_string())
+        .env("OTF_MILLISECONDS", milliseconds.to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    command
+}
+
+/// The announcements in a child's output, as words. The harness may write before the first on the same line.
+fn announcements(output: impl std::io::Read) -> Vec<Vec<String>> {
+    let lines = BufReader::new(output).lines().map_while(Result::ok);
+    let words = |line: String| Some(line.split_once('@')?.1.split(' ').map(str::to_owned).collect());
+    // A killed process may have been cut off in the middle of its last line, but a pipe takes short lines whole.
+    lines.filter_map(words).collect()
+}
+
+fn collect(child: Child) -> std::thread::JoinHandle<(Vec<Vec<String>>, std::process::ExitStatus)> {
+    let mut child = child;
+    std::thread::spawn(move || {
+        let lines = announcements(child.stdout.take().unwrap());
+        (lines, child.wait().unwrap())
+    })
+}
+
+fn number(word: &str) -> i64 {
+    word.parse().unwrap()
+}
+
+// ---- the tests ----
+
+#[test]
+fn many_processes_lose_nothing_and_do_nothing_twice() {
+    // In memory where that is possible: many more collisions than a disk's `fsync` lets through.
+    let shm = Path::new("/dev/shm");
+    let folder = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() }.unwrap();
+    let path = folder.path().join("candidates.db");
+    let milliseconds = setting("OTF_STRESS_SECONDS", 4) * 1000;
+    let mut running = Vec::new();
+    for index in 0..4 {
+        running.push(collect(child_command(&[], "writer", &path, index, milliseconds).spawn().unwrap()));
+    }
+    for index in 0..4 {
+        running.push(collect(child_command(&[], "claimer", &path, index, 0).spawn().unwrap()));
+    }
+    let text = path.to_str().unwrap();
+    // Plain ASE, nothing of ours: the recipe from the documentation.
+    let worker = r#"
+import os, sys, time
+from ase.db import connect
+from ase.calculators.singlepoint import SinglePointCalculator
+import numpy as np
+db, plain = connect(sys.argv[1]), connect(sys.argv[1], use_lock_file=False)
+last = time.time()
+while time.time() - last < 2:
+    with db.lock:
+        row = next(plain.select(status="PENDING_DFT", limit=1, sort="id"), None)
+        if row is not None:
+            plain.update(row.id, status="RUNNING_DFT", worker="python-%d" % os.getpid())
+    if row is None:
+        time.sleep(0.05)
+        continue
+    last = time.time()
+    print("@CLAIMED", row.id, flush=True)
+    atoms = row.toatoms()
+    atoms.calc = SinglePointCalculator(atoms, energy=float(row.serial), forces=np.zeros((len(atoms), 3)))
+    db.update(row.id, atoms=atoms, status="DONE")
+    print("@LABELLED", row.id, row.serial, flush=True)
+"#;
+    // Starts when the database is there: ASE would wait for it no longer than we do.
+    while Store::open_read_only(&path).is_err() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for _ in 0..2 {
+        running.push(collect(script(worker, &[text]).stdout(Stdio::piped()).spawn().unwrap()));
+    }
+    let reader = r#"
+import sys, time
+from ase.db import connect
+db = connect(sys.argv[1])
+start = time.time()
+seen = reads = 0
+while time.time() - start < float(sys.argv[2]):
+    n = db.count()
+    assert n >= seen, (n, seen)
+    seen = n
+    for row in db.select(limit=20, offset=max(0, n - 20)):
+        assert len(row.data["force_mask"]) == 30 and row.status in ("PENDING_DFT", "RUNNING_DFT", "DONE", "FAILED")
+        assert (row.status == "DONE") == (row.get("energy") is not None), (row.id, row.status)
+        reads += 1
+print("@READ", reads, flush=True)
+"#;
+    let seconds = (milliseconds as f64 * 1e-3).to_string();
+    running.push(collect(script(reader, &[text, &seconds]).stdout(Stdio::piped()).spawn().unwrap()));
+
+    let mut added = BTreeMap::new();
+    let mut claimed = BTreeMap::<i64, usize>::new();
+    let mut labelled = BTreeMap::new();
+    let mut by_python = 0;
+    for (index, process) in running.into_iter().enumerate() {
+        let (lines, status) = process.join().unwrap();
+        assert!(status.success(), "process {index} failed: {status}");
+        for line in lines {
+            match line[0].as_str() {
+                "ADDED" => assert_eq!(added.insert(number(&line[1]), number(&line[2])), None),
+                "CLAIMED" => {
+                    *claimed.entry(number(&line[1])).or_default() += 1;
+                    by_python += usize::from((8..10).contains(&index));
+                }
+                "LABELLED" => assert_eq!(labelled.insert(number(&line[1]), number(&line[2])), None),
+                "READ" => assert!(number(&line[1]) > 0),
+                other => panic!("{other}"),
+            }
+        }
+    }
+    assert!(added.len() > 20, "only {} rows", added.len());
+    assert!(by_python > 0, "the Python workers never got a row");
+    assert_eq!(claimed.values().filter(|&&n| n != 1).count(), 0, "claimed twice: {claimed:?}");
+    assert_eq!(added, labelled);
+    let store = Store::open(&path).unwrap();
+    store.check().unwrap();
+    assert_eq!(store.ids(None).unwrap(), added.keys().copied().collect::<Vec<_>>());
+    for row in store.iter(None).unwrap() {
+        let row = row.unwrap();
+        assert_eq!(row.candidate.keys.extra["serial"].as_i64(), Some(added[&row.id]));
+        match row.status {
+            Some(Status::Done) => assert_eq!(row.candidate.labels.unwrap().energy, added[&row.id] as f64),
+            Some(Status::Failed) => assert_eq!(added[&row.id] % 10, 9),
+            other => panic!("row {} is {other:?}", row.id),
+        }
+    }
+    println!("{} rows, {by_python} of them labelled by Python", added.len());
+}
+
+#[test]
+fn a_killed_process_takes_nothing_with_it() {
+    let (_folder, path) = fresh();
+    let mut added = BTreeMap::new();
+    let mut labelled = BTreeMap::new();
+    let kills = setting("OTF_STRESS_KILLS", 8);
+    for round in 0..kills as i64 {
+        let mut children = Vec::new();
+        for index in 0..2 {
+            children.push(child_command(&[], "writer", &path, 2 * round + index, 60_000).spawn().unwrap());
+            children.push(child_command(&[], "claimer", &path, 2 * round + index, 0).spawn().unwrap());
+        }
+        std::thread::sleep(Duration::from_millis(100 + random(400)));
+        for child in &mut children {
+            std::thread::sleep(Duration::from_millis(random(20)));
+            child.kill().unwrap();
+        }
+        for mut child in children {
+            for line in announcements(child.stdout.take().unwrap()) {
+                match line[0].as_str() {
+                    "ADDED" => drop(added.insert(number(&line[1]), number(&line[2]))),
+                    "LABELLED" => drop(labelled.insert(number(&line[1]), number(&line[2]))),
+                    _ => {}
+                }
+            }
+            child.wait().unwrap();
+        }
+        // What was announced is there, and the next process goes on without help and without waiting.
+        let start = Instant::now();
+        let mut store = Store::open(&path).unwrap();
+        store.check().unwrap();
+        let ids: BTreeSet<i64> = store.ids(None).unwrap().into_iter().collect();
+        for (&id, &expected) in &added {
+            assert!(ids.contains(&id), "row {id} was announced and is lost");
+            assert_eq!(serial(&store, id), expected);
+        }
+        for (&id, &serial) in &labelled {
+            let row = store.get(id).unwrap();
+            match row.status {
+                Some(Status::Done) => assert_eq!(row.candidate.labels.unwrap().energy, serial as f64),
+                other => assert_eq!((other, serial % 10), (Some(Status::Failed), 9)),
+            }
+        }
+        store.release_stale(Duration::ZERO).unwrap();
+        assert_eq!(store.ids(Some(Status::RunningDft)).unwrap(), [0; 0]);
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    }
+    assert!(added.len() > 10 && !labelled.is_empty(), "{} added, {} labelled", added.len(), labelled.len());
+    println!("{} rows added and {} labelled over {kills} kills of 4 processes", added.len(), labelled.len());
+}
+
+/// Whether this process is root, without asking the C library.
+fn is_root() -> bool {
+    let output = Command::new("id").arg("-u").output().expect("id runs");
+    String::from_utf8_lossy(&output.stdout).trim() == "0"
+}
+
+/// A command that runs `shell` with a private set of mounts, then what follows; `$1` is the folder.
+fn with_mounts<'a>(shell: &'a str, folder: &'a str) -> Vec<&'a str> {
+    let unshare: &[&str] = if is_root() { &["unshare", "-m"] } else { &["unshare", "-r", "-m"] };
+    [unshare, &["sh", "-c", shell, "sh", folder]].concat()
+}
+
+fn expect_ok(mut command: Command) -> Vec<Vec<String>> {
+    let output = command.output().unwrap();
+    let lines = announcements(&output.stdout[..]);
+    assert!(
+        output.status.success() && lines.last().is_some_and(|line| line[0] == "OK"),
+        "{command:?}: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    lines
+}
+
+#[test]
+fn a_file_size_limit_loses_nothing() {
+    let (_folder, path) = fresh();
+    // Blocks of 512 bytes in a POSIX shell.
+    let wrapper = ["sh", "-c", "trap '' XFSZ; ulimit -f 600; exec \"$@\"", "sh"];
+    let lines = expect_ok(child_command(&wrapper, "filler", &path, 0, 0));
+    // With the limit gone, the work goes on.
+    let mut store = Store::open(&path).unwrap();
+    let before = store.ids(None).unwrap().len();
+    assert_eq!(before.to_string(), lines.last().unwrap()[1]);
+    store.add(&[candidate(200, 2)]).unwrap();
+    assert_eq!(store.ids(None).unwrap().len(), before + 1);
+}
+
+#[test]
+fn a_full_disk_loses_nothing() {
+    let (folder, path) = fresh();
+    let mount = "mount -t tmpfs -o size=512k tmpfs \"$1\" && shift && exec \"$@\"";
+    let wrapper = with_mounts(mount, folder.path().to_str().unwrap());
+    if !is_root() {
+        let possible = Command::new("unshare").args(["-r", "-m", "true"]).status().is_ok_and(|status| status.success());
+        if !possible {
+            // The file-size limit above goes the same way through SQLite, with another error of the system.
+            println!("no user namespaces here: the full disk is tested by the file-size limit only");
+            return;
+        }
+    }
+    expect_ok(child_command(&wrapper, "filler", &path, 0, 0));
+}
+
+#[test]
+fn a_read_only_folder_can_be_read_and_says_so() {
+    let (folder, path) = fresh();
+    Store::open(&path).unwrap().add(&[candidate(4, 1)]).unwrap();
+    let text = folder.path().to_str().unwrap();
+    let mount = "mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\" && shift && exec \"$@\"";
+    // Permissions do not bind root, a read-only mount does.
+    let wrapper = if is_root() {
+        with_mounts(mount, text)
+    } else {
+        ["sh", "-c", "chmod a-w \"$1\" \"$1\"/*; shift; exec \"$@\"", "sh", text].to_vec()
+    };
+    expect_ok(child_command(&wrapper, "reader", &path, 0, 0));
+    if !is_root() {
+        Command::new("chmod").args(["-R", "u+w", text]).status().unwrap();
+    }
+}
+
+#[test]
+fn other_versions_and_other_files_are_left_alone() {
+    let (folder, path) = fresh();
+    Store::open(&path).unwrap().add(&[candidate(4, 1)]).unwrap();
+    let change = |sql: &str| rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+    let refused = |path: &Path| {
+        let before = std::fs::read(path).unwrap();
+        let error = Store::open(path).unwrap_err();
+        assert_eq!(Store::open_read_only(path).unwrap_err().to_string(), error.to_string());
+        assert_eq!(std::fs::read(path).unwrap(), before, "changed in spite of {error}");
+        error
+    };
+    change("UPDATE otf_meta SET value = '99' WHERE key = 'store_version'");
+    let error = refused(&path);
+    assert!(matches!(error, StoreError::StoreVersion { found: 99, .. }), "{error}");
+    change("UPDATE information SET value = '10' WHERE name = 'version'");
+    let error = refused(&path);
+    assert!(error.to_string().contains("version 10") && error.to_string().contains("update"), "{error}");
+    change("UPDATE information SET value = '8' WHERE name = 'version'");
+    assert!(refused(&path).to_string().contains("ase.db.convert"));
+
+    let other = folder.path().join("other.db");
+    rusqlite::Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+    assert!(matches!(refused(&other), StoreError::NotAse { .. }));
+    let text = folder.path().join("text.db");
+    std::fs::write(&text, "not a database ".repeat(100)).unwrap();
+    assert!(matches!(refused(&text), StoreError::NotADatabase { .. }));
+    let missing = folder.path().join("missing.db");
+    assert!(matches!(Store::open_existing(&missing), Err(StoreError::Missing { .. })));
+    assert!(!missing.exists());
+    let error = Store::open(&folder.path().join("no/such.db")).unwrap_err().to_string();
+    assert!(error.contains("folder"), "{error}");
+    assert!(Store::open(folder.path()).is_err());
+    // A file that was created and never filled is no obstacle.
+    std::fs::write(&missing, "").unwrap();
+    Store::open(&missing).unwrap().check().unwrap();
+}
+
+#[test]
+fn a_damaged_file_is_named_as_such() {
+    let (_folder, path) = fresh();
+    let mut store = Store::open(&path).unwrap();
+    store.add(&(0..100).map(|seed| candidate(60, seed)).collect::<Vec<_>>()).unwrap();
+    store.check().unwrap();
+    drop(store);
+    let good = std::fs::read(&path).unwrap();
+    let pages = good.len() / 4096;
+    let mut found = 0;
+    for page in 1..pages {
+        let mut bad = good.clone();
+        bad[page * 4096..(page + 1) * 4096].fill(0xa5);
+        std::fs::write(&path, bad).unwrap();
+        match Store::open(&path).and_then(|store| store.check()) {
+            Err(error @ StoreError::Corrupt { .. }) => {
+                let text = error.to_string();
+                assert!(text.contains(path.to_str().unwrap()) && text.contains(".recover"), "{text}");
+                found += 1;
+            }
+            // A page inside a large blob: no structure of SQLite's is there, but the row makes no sense.
+            Err(StoreError::InvalidRow { .. } | StoreError::NotAse { .. } | StoreError::AseVersion { .. }) => {
+                found += 1
+            }
+            Err(other) => panic!("page {page}: {other:?}"),
+            Ok(()) => {}
+        }
+    }
+    // Garbage within the numbers of a blob cannot be told from numbers.
+    assert!(found * 10 > pages * 6, "{found} of {pages} damaged pages found");
+    std::fs::write(&path, &good[..good.len() / 2]).unwrap();
+    let error = Store::open(&path).and_then(|store| store.check()).unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
+}
+
+#[test]
+fn a_row_that_makes_no_sense_does_not_stop_the_others() {
+    let (_folder, path) = fresh();
+    let mut store = Store::open(&path).unwrap();
+    store.add(&[candidate(4, 1), candidate(4, 2), candidate(4, 3), candidate(4, 4)]).unwrap();
+    let sql = "UPDATE systems SET positions = x'0000' WHERE id = 1; \
+               UPDATE systems SET key_value_pairs = '{' WHERE id = 2; \
+               UPDATE systems SET data = x'ffffffffffffffff' WHERE id = 3";
+    rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+    for id in 1..4 {
+        let error = store.get(id).unwrap_err();
+        assert!(matches!(error, StoreError::InvalidRow { .. }), "{error:?}");
+    }
+    assert_eq!(store.claim("w").unwrap().unwrap().id, 4);
+    assert_eq!(store.ids(Some(Status::Failed)).unwrap(), [1, 3]);
+    assert!(store.check().is_err());
+}

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Trajectories: chunks and polls change nothing, thermostats and barostats hold what they are told to hold, and the
+//! units are a matter of writing only.
+
+mod common;
+
+use std::path::Path;
+
+use common::{aluminium, eam_config, lammps_otf, lines, lmp, root, succeed, text, write};
+
+/// Watches something, so that polls do all that they do.
+const WATCHED: &str = "uncertainty = { compute = \"u\" }\nuncertainty_threshold = 1e9\n";
+
+fn run(folder: &Path, out: &str) {
+    let output =
+        lammps_otf().current_dir(folder).args(["run", "run.toml", "-o", out]).output().expect("the program runs");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+}
+
+/// Writes the dump in full precision: 17 digits tell any two numbers apart.
+fn setup_with_dump(every: u64, watched: bool) -> String {
+    let watch = if watched { "\"compute u all ke/atom\", " } else { "" };
+    format!(
+        "setup = [{watch}\"dump every all custom {every} dump id x y z vx vy vz ix iy iz\", \
+         \"dump_modify every sort id format float %.17g\"]\n"
+    )
+}
+
+/// Runs the configuration in `folder` and the same set-up in plain `lmp` with one `run`, and compares the dumps.
+fn equals_one_plain_run(folder: &Path, atoms: usize, frames: usize) {
+    run(folder, "out");
+    let ours = std::fs::read_to_string(folder.join("dump")).unwrap();
+    let plain = folder.join("out");
+    assert!(!plain.join("dump").exists());
+    let script = std::fs::read_to_string(plain.join("md.in")).unwrap();
+    assert_eq!(script.lines().filter(|l| l.starts_with("run ")).count(), 1, "one plain run:\n{script}");
+    succeed(lmp().current_dir(&plain).args(["-in", "md.in", "-log", "none"]));
+    let theirs = std::fs::read_to_string(plain.join("dump")).unwrap();
+    let frame = atoms + 9;
+    assert_eq!(ours.lines().count(), frames * frame, "every frame of the run is in the dump");
+    let different = ours.lines().zip(theirs.lines()).position(|(a, b)| a != b);
+    if let Some(line) = different {
+        let of = |t: &str| t.lines().nth(line).unwrap().to_owned();
+        panic!("frame {} differs, first at\n{}\n{}", line / frame, of(&ours), of(&theirs));
+    }
+    assert_eq!(ours, theirs);
+    // The atoms did move: a comparison of two crystals at rest would prove nothing.
+    let (first, last) = (ours.lines().skip(9), ours.lines().skip((frames - 1) * frame + 9));
+    assert!(first.zip(last).take(atoms).all(|(a, b)| a != b));
+}
+
+fn chunked_equals_plain(more: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    eam_config(
+        folder.path(),
+        3,
+        &format!("steps = 2000\nseed = 12345\n{more}{WATCHED}{}", setup_with_dump(1000, true)),
+    );
+    equals_one_plain_run(folder.path(), 108, 3);
+}
+
+#[test]
+fn nve_in_chunks_is_the_plain_run() {
+    chunked_equals_plain("ensemble = \"nve\"\ntemperature = 600\nsampling_interval = 10\n");
+}
+
+#[test]
+fn nose_hoover_in_chunks_is_the_plain_run() {
+    // An interval that does not divide the number of steps: the last chunk is shorter.
+    chunked_equals_plain("temperature = 600\nsampling_interval = 7\n");
+}
+
+#[test]
+fn langevin_in_chunks_is_the_plain_run() {
+    chunked_equals_plain("thermostat = \"langevin\"\ntemperature = 600\nsampling_interval = 10\n");
+}
+
+#[test]
+fn isotropic_npt_in_chunks_is_the_plain_run() {
+    chunked_equals_plain("ensemble = \"npt\"\ntemperature = 600\npressure = 1000\nsampling_interval = 100\n");
+}
+
+#[test]
+fn triclinic_npt_in_chunks_is_the_plain_run() {
+    chunked_equals_plain(
+        "ensemble = \"npt\"\nbarostat = \"tri\"\ntemperature = 600\npressure = 1000\nsampling_interval = 10\n",
+    );
+}
+
+#[test]
+fn anisotropic_npt_with_langevin_in_chunks_is_the_plain_run() {
+    chunked_equals_plain(
+        "ensemble = \"npt\"\nbarostat = \"aniso\"\nthermostat = \"langevin\"\ntemperature = 600\npressure = 1000\n\
+         sampling_interval = 10\n",
+    );
+}
+
+#[test]
+fn a_temperature_ramp_in_chunks_is_the_plain_run() {
+    chunked_equals_plain("temperature = [300, 1200]\nsampling_interval = 10\n");
+}
+
+#[test]
+fn a_pressure_ramp_in_chunks_is_the_plain_run() {
+    chunked_equals_plain(
+        "ensemble = \"npt\"\ntemperature = [300, 600]\npressure = [0, 20000]\nsampling_interval = 10\n",
+    );
+}
+
+#[test]
+fn a_minimisation_before_the_run_is_that_of_the_plain_run() {
+    let folder = tempfile::tempdir().unwrap();
+    eam_config(
+        folder.path(),
+        3,
+        &format!(
+            "steps = 2000\nminimize = true\ntemperature = 600\nsampling_interval = 10\nuncertainty = \"none\"\n{}",
+            setup_with_dump(1000, false)
+        ),
+    );
+    // A crystal is at its minimum: something for the minimiser to do.
+    write(folder.path(), "al.extxyz", &aluminium(3).replacen("Al 0 2.0225 2.0225", "Al 0.3 2.1 2.2", 1));
+    equals_one_plain_run(folder.path(), 108, 3);
+}
+
+#[test]
+fn ml_pace_with_gamma_in_chunks_is_the_plain_run() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "al.extxyz", &aluminium(3));
+    let potential = root().join("potentials/al/Al.yaml");
+    write(
+        folder.path(),
+        "run.toml",
+        &format!(
+            "structure = \"al.extxyz\"\ntemperature = 600\nsteps = 200\nsampling_interval = 10\nseed = 3\n{}\
+             uncertainty_threshold = 1e9\n[potential]\nfile = {:?}\n",
+            setup_with_dump(100, false),
+            potential.display().to_string()
+        ),
+    );
+    equals_one_plain_run(folder.path(), 108, 3);
+}
+
+/// Mean of all values after the first `skip`, and its standard error from `BLOCKS` block averages.
+fn mean_and_error(values: &[f64], skip: usize) -> (f64, f64) {
+    const BLOCKS: usize = 10;
+    let values = &values[skip..];
+    let size = values.len() / BLOCKS;
+    let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
+    let blocks: Vec<f64> = values.chunks_exact(size).take(BLOCKS).map(mean).collect();
+    let all = mean(&blocks);
+    let variance = blocks.iter().map(|b| (b - all).powi(2)).sum::<f64>() / (BLOCKS - 1) as f64;
+    (all, (variance / BLOCKS as f64).sqrt())
+}
+
+/// Runs 24 ps of Al, of which the first 4 ps settle, and gives `name` of all polls: blocks of 2 ps, longer than the
+/// slowest oscillation (that of the barostat, 1 ps).
+fn held(more: &str, names: [(&str, f64, f64); 2]) {
+    let folder = tempfile::tempdir().unwrap();
+    let common = "steps = 12000\ntimestep = 0.002\nsampling_interval = 5\nseed = 4\nuncertainty = \"none\"\n";
+    eam_config(folder.path(), 3, &format!("{common}{more}"));
+    run(folder.path(), "out");
+    let polls = lines(&folder.path().join("out/polls.jsonl"));
+    assert_eq!(polls.len(), 2401);
+    for (name, set, most) in names {
+        let values: Vec<f64> = polls.iter().map(|p| p[name].as_f64().unwrap()).collect();
+        let (mean, error) = mean_and_error(&values, 400);
+        println!("{name}: {mean:.3} ± {error:.3}, set to {set}");
+        // An error bar as wide as a barn would make the next line true of anything.
+        assert!(error < most, "{name}: a standard error of {error}");
+        assert!((mean - set).abs() < 3.0 * error, "{name} is {mean} ± {error} and was set to {set}");
+    }
+}
+
+#[test]
+fn nose_hoover_holds_the_temperature() {
+    held("temperature = 500\n", [("temperature", 500.0, 5.0), ("temperature", 500.0, 5.0)]);
+}
+
+#[test]
+fn langevin_holds_the_temperature() {
+    held("thermostat = \"langevin\"\ntemperature = 500\n", [("temperature", 500.0, 5.0), ("temperature", 500.0, 5.0)]);
+}
+
+#[test]
+fn npt_holds_temperature_and_pressure() {
+    held(
+        "ensemble = \"npt\"\ntemperature = 500\npressure = 10000\n",
+        [("temperature", 500.0, 5.0), ("pressure", 10_000.0, 200.0)],
+    );
+}
+
+/// 1 kcal/mol in eV, from the definitions of the units.
+const KCAL_PER_MOL: f64 = 4184.0 / (6.022_140_76e23 * 1.602_176_634e-19);
+
+#[test]
+fn real_and_metal_units_are_the_same_physics() {
+    let folder = tempfile::tempdir().unwrap();
+    // Velocities of their own, some 500 K, different for each atom.
+    let mut crystal = String::new();
+    for (number, line) in aluminium(3).lines().enumerate() {
+        let noise = |k: usize| f64::from((number * 7919 + k * 104_729) as u32 % 10_007) / 10_007.0 - 0.5;
+        crystal += &match number {
+            0 => format!("{line}\n"),
+            1 => format!("{}\n", line.replace("pos:R:3", "pos:R:3:velo:R:3")),
+            _ => format!("{line} {} {} {}\n", 12.0 * noise(1), 12.0 * noise(2), 12.0 * noise(3)),
+        };
+    }
+    let mut seen = Vec::new();
+    for (units, energy) in [("metal", 1.0), ("real", KCAL_PER_MOL)] {
+        write(folder.path(), "al.extxyz", &crystal);
+        // Lennard-Jones Al: ε = 0.392 eV, σ = 2.62 Å.
+        let text = format!(
+            "structure = \"al.extxyz\"\nunits = \"{units}\"\ntemperature = 500\nensemble = \"nve\"\nsteps = 200\n\
+             velocities = \"keep\"\nsampling_interval = 10\nuncertainty = \"none\"\n\
+             setup = [\"dump every all custom 200 dump-{units} id xu yu zu\", \
+             \"dump_modify every sort id format float %.17g\"]\n\
+             [potential]\npair_style = \"lj/cut 6.0\"\npair_coeff = [\"* * {:?} 2.62\"]\ncutoff = 6.0\n",
+            0.392 / energy
+        );
+        write(folder.path(), "run.toml", &text);
+        run(folder.path(), units);
+        let dump = std::fs::read_to_string(folder.path().join(format!("dump-{units}"))).unwrap();
+        let frame = |skip: usize| -> Vec<f64> {
+            dump.lines()
+                .skip(skip)
+                .take(108)
+                .flat_map(|l| l.split_whitespace().skip(1))
+                .map(|w| w.parse().unwrap())
+                .collect()
+        };
+        assert_eq!(dump.lines().count(), 2 * 117);
+        let polls = lines(&folder.path().join(units).join("polls.jsonl"));
+        seen.push((frame(9), frame(9 + 117), polls));
+    }
+    let [(start, metal, polls), (_, real, converted)] = &seen[..] else { panic!("two runs") };
+    let furthest = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max);
+    let apart = furthest(metal, real);
+    println!("after 200 steps {apart:.1e} Å apart, having moved by up to {:.2} Å", furthest(start, metal));
+    assert!(furthest(start, metal) > 0.1, "nothing moves");
+    assert!(apart < 1e-6, "the trajectories are {apart} Å apart");
+    // LAMMPS's own constants of the two systems agree to some 1e-7 (its `mvv2e` and `boltz` have 8 digits), the
+    // pressure, a small difference of large numbers, to 1e-6 of a typical 1e5 bar.
+    for (a, b) in polls.iter().zip(converted) {
+        for (name, scale) in [("time", 0.2), ("temperature", 500.0), ("potential_energy", 300.0), ("pressure", 1e5)] {
+            let (x, y) = (a[name].as_f64().unwrap(), b[name].as_f64().unwrap());
+            assert!((x - y).abs() < 1e-6 * scale, "{name}: {x} in metal, {y} in real units");
+        }
+    }
+}
+
+#[test]
+fn ml_pace_in_real_units_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    common::al_config(folder.path(), "temperature = 300\nunits = \"real\"\n");
+    let output = lammps_otf().current_dir(&folder).args(["run", "run.toml", "-o", "out"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("metal"), "{}", text(&output));
+    assert!(!folder.path().join("out").exists());
+}

@@ -335,7 +335,17 @@ fn the_novelty_descriptor_tells_environments_apart_as_documented() {
     let mut hole = perfect.clone();
     // Take the neighbour at (0, a/2, a/2) away, to where nobody sees it.
     (0..3).for_each(|k| hole.positions[[1, k]] = hole.positions[[250, k]]);
+    let mut surface = perfect.clone();
+    surface.cell.pbc[2] = false;
+    // hcp with the same neighbour distance, in rectangular cells of four atoms.
+    let a = 4.05 / 2.0_f64.sqrt();
+    let (b, c) = (a * 3.0_f64.sqrt(), a * (8.0_f64 / 3.0).sqrt());
+    let basis = [[0.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.5, 1.0 / 6.0, 0.5], [0.0, 2.0 / 3.0, 0.5]];
+    let atoms = basis.map(|s| (1, [s[0] * a, s[1] * b, s[2] * c]));
+    let hcp = structure(Cell::orthorhombic([a, b, c], [true; 3]), &[Element::Al], &atoms);
     let figures = [
+        ("surface", bulk.distance(&describe(&surface)), 0.2),
+        ("hcp", bulk.distance(&describe(&hcp)), 0.17),
         ("0.05 Å", thermal(0.05), 0.02),
         ("0.1 Å", thermal(0.1), 0.04),
         ("strain", bulk.distance(&describe(&fcc(Element::Al, 4.05 * 1.012, 5))), 0.03),

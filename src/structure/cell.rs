@@ -161,9 +161,8 @@ impl Cell {
                 let [u, v, w] = [i, j, k].map(|n| cell.vectors[n]);
                 // Multiples of one other vector, then the sums and differences of all three (in three dimensions
                 // pairs are not enough: three vectors of a plane at 120° are pairwise reduced, their sum is 0).
-                let mut tries = vec![(-size(u, v), 0.0), (0.0, -size(u, w))];
-                tries.extend([(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)]);
-                for (m, n) in tries {
+                let pairs = [(-size(u, v), 0.0), (0.0, -size(u, w))];
+                for (m, n) in pairs.into_iter().chain([(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)]) {
                     let periodic = self.pbc[i] && (m == 0.0 || self.pbc[j]) && (n == 0.0 || self.pbc[k]);
                     let old = cell.vectors[i];
                     let shorter: Vec3 = std::array::from_fn(|x| old[x] + m * v[x] + n * w[x]);
@@ -195,6 +194,14 @@ impl Cell {
     #[must_use]
     pub fn distance(&self, a: Vec3, b: Vec3) -> f64 {
         self.reduced().0.distance_reduced(sub(b, a))
+    }
+
+    /// Whether any image of `b` lies within `distance` of `a` (Å; at the limit counts as within).
+    ///
+    /// To ask often, ask a [`Cell::reduced`] cell.
+    #[must_use]
+    pub fn within(&self, a: Vec3, b: Vec3, distance: f64) -> bool {
+        self.distance(a, b) <= distance
     }
 
     /// Length of the shortest image of an offset, in a reduced cell: in such a one it is at most one cell away from

@@ -37,6 +37,9 @@ RUNTIME = [
     ("six", "1.17.0", None, False),
     ("ruamel.yaml", "0.18.16", None, False),
     ("psutil", "7.1.3", None, False),
+    # Reads the DeePMD export back in the tests; versions for Python 3.9 need more packages.
+    ("dpdata", "1.1.0", MID, False),
+    ("dpdata", "1.1.0", NEW, False),
 ]
 # What pip needs to look at python-ace's source distribution without building anything.
 BUILD = [("pip", "25.3", None, False), ("setuptools", "80.9.0", None, False)]

@@ -518,9 +518,9 @@ impl Potential {
                 return refuse(field, &path, "a file that exists");
             }
         }
-        if let Some(text) = self.pair_style.iter().chain(&self.pair_coeff).find(|t| t.contains(['\n', '\r', '&', '$']))
-        {
-            return refuse("potential.pair_style or pair_coeff", text, "on one line, without `&` and `$`");
+        let leaves_its_line = |t: &&String| t.contains(['\n', '\r', '&', '$']) || t.contains("\"\"\"");
+        if let Some(text) = self.pair_style.iter().chain(&self.pair_coeff).find(leaves_its_line) {
+            return refuse("potential.pair_style or pair_coeff", text, "on one line, without `&`, `$` and `\"\"\"`");
         }
         if let Some(cutoff) = self.cutoff.filter(|c| !(0.5..=100.0).contains(c)) {
             return refuse("potential.cutoff", &cutoff, "between 0.5 and 100 Å");

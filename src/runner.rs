@@ -19,7 +19,7 @@ use crate::config::{InferenceConfig, Mode, Potential};
 use crate::embedding::{EmbeddingExtractor, Environment, Novelty};
 use crate::io::{self, extxyz};
 use crate::potential;
-use crate::simulation::{self, Crash, CutOut, Event, Poll, Simulation};
+use crate::simulation::{self, Crash, CutOut, Event, Poll, Region, Simulation};
 use crate::structure::{Cell, Element, Structure};
 use crate::uncertainty::Verdict;
 use crate::verify::{Verification, relax, verify};
@@ -128,6 +128,9 @@ pub enum Error {
     /// The set-up or the run failed.
     #[error(transparent)]
     Simulation(#[from] simulation::Error),
+    /// This rank failed alone during the run; the result and its candidate are written.
+    #[error(transparent)]
+    Alone(simulation::Error),
     /// The embedding is configured badly.
     #[error("[embedding]: {0}")]
     Embedding(#[from] crate::embedding::Error),
@@ -140,14 +143,20 @@ impl Error {
     /// Whether one rank failed alone, so that only [`Comm::abort`] can end the job.
     #[must_use]
     pub fn must_abort(&self) -> bool {
-        matches!(self, Self::Simulation(simulation::Error::OneRank { .. }))
+        matches!(self, Self::Alone(_) | Self::Simulation(simulation::Error::OneRank { .. }))
+    }
+
+    /// Whether the run crashed in a way that left its result behind all the same, as another crash does.
+    #[must_use]
+    pub fn is_recorded_crash(&self) -> bool {
+        matches!(self, Self::Alone(_))
     }
 
     /// Whether the run had begun: errors before that are errors of the input.
     #[must_use]
     pub fn is_input(&self) -> bool {
         match self {
-            Self::Write { .. } | Self::Store(_) => false,
+            Self::Write { .. } | Self::Store(_) | Self::Alone(_) => false,
             Self::Simulation(e) => !matches!(e, simulation::Error::OneRank { .. }),
             _ => true,
         }
@@ -246,6 +255,7 @@ impl<'o> LammpsRunner<'o> {
             let folder = stage.keep(&self.output)?;
             Recorder::new(&folder, config)
         })?;
+        let kept = share_path(&comm, recorder.as_ref().map(|r| r.folder.as_path()));
         Run {
             comm,
             config,
@@ -272,6 +282,8 @@ impl<'o> LammpsRunner<'o> {
                 output: self.output.clone(),
             },
             last_flag: None,
+            insurance: None,
+            folder: kept,
         }
         .finish()
     }
@@ -378,10 +390,16 @@ struct Recorder {
 
 impl Recorder {
     fn new(folder: &Path, config: &InferenceConfig) -> Result<Self, Error> {
-        let path = folder.join(files::POLLS);
-        let polls = File::create(&path).map_err(|source| Error::Write { path, source })?;
         let extxyz = folder.join(files::EXTXYZ);
         std::fs::create_dir_all(&extxyz).map_err(|source| Error::Write { path: extxyz, source })?;
+        Self::again(folder, config)
+    }
+
+    /// In a folder that another process began.
+    fn again(folder: &Path, config: &InferenceConfig) -> Result<Self, Error> {
+        let path = folder.join(files::POLLS);
+        let polls = File::options().create(true).append(true).open(&path);
+        let polls = polls.map_err(|source| Error::Write { path, source })?;
         Ok(Self {
             polls,
             store: Store::open(&folder.join(files::CANDIDATES))?,
@@ -484,6 +502,18 @@ struct Run<'r, 'o> {
     interrupt: &'r AtomicBool,
     result: SimulationResult,
     last_flag: Option<i64>,
+    /// On several ranks: what a rank stores that fails alone.
+    insurance: Option<Insurance>,
+    /// Where all ranks find the run's files; absolute.
+    folder: PathBuf,
+}
+
+/// The region that a crash would be blamed on, known to every rank.
+struct Insurance {
+    region: Region,
+    step: i64,
+    center: i32,
+    gamma: Option<f64>,
 }
 
 impl Run<'_, '_> {
@@ -491,7 +521,11 @@ impl Run<'_, '_> {
         let started = Instant::now();
         self.result.atoms = self.simulation.lammps().total_atoms();
         let status = loop {
-            match self.simulation.advance()? {
+            let event = match self.simulation.advance() {
+                Err(error @ simulation::Error::OneRank { .. }) => return Err(self.alone(error)),
+                other => other?,
+            };
+            match event {
                 Event::Finished => break Status::Completed,
                 Event::Crashed(crash) => {
                     self.crashed(crash)?;
@@ -547,6 +581,7 @@ impl Run<'_, '_> {
             }
             _ => {}
         }
+        self.insure()?;
         let over = self.config.wall_time.is_some_and(|limit| started.elapsed().as_secs_f64() > limit);
         let stop = self.comm.any(over || self.interrupt.load(Ordering::Relaxed));
         Ok(stop.then_some(Status::Interrupted))
@@ -579,11 +614,7 @@ impl Run<'_, '_> {
             return Ok(());
         }
         let step = frame.step();
-        let gamma = self.result.last.as_ref().and_then(|poll| poll.gamma.as_ref());
-        let (id, gamma) = match gamma {
-            Some(g) => (g.worst_id, Some(g.max)),
-            None => (frame.fastest_atom(&self.comm), None),
-        };
+        let (id, gamma) = self.to_blame();
         self.result.atom_id = Some(id);
         self.store(id, gamma, step, Trigger::Crash, true)
     }
@@ -595,6 +626,69 @@ impl Run<'_, '_> {
             (_, 1) => Ok(vec![(worst, gamma)]),
             (Some(extractor), limit) => Ok(self.simulation.worst_regions(extractor.radius(), limit)?),
         }
+    }
+
+    /// The atom of the last valid frame that a crash is blamed on, and its γ.
+    fn to_blame(&self) -> (i32, Option<f64>) {
+        match self.result.last.as_ref().and_then(|poll| poll.gamma.as_ref()) {
+            Some(g) => (g.worst_id, Some(g.max)),
+            None => (self.simulation.last_valid().fastest_atom(&self.comm), None),
+        }
+    }
+
+    /// Tells all ranks what to store if one of them fails alone before the next poll.
+    fn insure(&mut self) -> Result<(), Error> {
+        let Some(extractor) = self.extractor.as_ref().filter(|_| self.comm.size() > 1) else { return Ok(()) };
+        let (center, gamma) = self.to_blame();
+        let region = self.simulation.share_last_valid(center, extractor)?;
+        let step = self.simulation.last_valid().step();
+        self.insurance = Some(Insurance { region, step, center, gamma });
+        Ok(())
+    }
+
+    /// Writes down what this rank knows, while the others wait for it in a communication that will never end.
+    ///
+    /// Nothing here may be collective. Of several ranks that fail at once, the first does it.
+    fn alone(mut self, error: simulation::Error) -> Error {
+        let simulation::Error::OneRank { crash, .. } = &error else { return error.into() };
+        let folder = self.folder.clone();
+        let claimed = File::options().write(true).create_new(true).open(folder.join(files::RESULT));
+        if claimed.is_err() {
+            // Whoever came first aborts this process too, once all is written.
+            std::thread::sleep(std::time::Duration::from_secs(10));
+            return error.into();
+        }
+        self.result.status = Status::Crashed;
+        self.result.trigger_step.get_or_insert(crash.step);
+        self.result.crash = Some(crash.clone());
+        match self.store_alone(&folder) {
+            Ok(()) => Error::Alone(error),
+            Err(other) => {
+                eprintln!("error: {other}");
+                error.into()
+            }
+        }
+    }
+
+    fn store_alone(&mut self, folder: &Path) -> Result<(), Error> {
+        let mut recorder = match self.recorder.take() {
+            Some(recorder) => recorder,
+            None => Recorder::again(folder, self.config)?,
+        };
+        let room = self.result.candidates.len() < self.config.max_candidates;
+        if let (Some(insurance), Some(extractor), true) = (&self.insurance, &self.extractor, room) {
+            self.result.atom_id = Some(insurance.center);
+            match insurance.region.build(extractor, self.simulation.elements()) {
+                Ok(cut_out) => {
+                    // Not asked of the potential, which has just failed.
+                    let checked = Verification::default();
+                    let id = recorder.candidate(&cut_out, checked, insurance.gamma, insurance.step, Trigger::Crash)?;
+                    self.result.candidates.extend(id);
+                }
+                Err(error) => self.result.warnings.push(format!("step {}: {error}", insurance.step)),
+            }
+        }
+        recorder.result(&self.result)
     }
 
     /// Cuts a region out and stores it. A region that makes no valid cell is a warning: the run's end says why it ended.

@@ -144,8 +144,8 @@ impl Script {
             name: config
                 .structure
                 .file_name()
-                // For a comment: only a newline could end it, and only three quotes could swallow the lines after it.
-                .map(|n| n.to_string_lossy().replace(|c: char| c.is_control() || c == '"', " "))
+                // For a comment: a newline would end it, and three quotes would swallow the lines after it.
+                .map(|n| n.to_string_lossy().replace(|c: char| c.is_control() || c == '"' || !c.is_ascii(), "_"))
                 .unwrap_or_default(),
             version: env!("CARGO_PKG_VERSION"),
             units: config.units,

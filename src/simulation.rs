@@ -90,14 +90,14 @@ pub enum Error {
     #[error(transparent)]
     Script(#[from] crate::script::Error),
     /// This rank failed alone, and the others wait for it: only [`Comm::abort`] is left.
-    #[error("rank {rank} failed alone at step {step}, and the others cannot be reached: {message}")]
+    #[error(
+        "rank {rank} failed alone at step {}, and the others cannot be reached: {}", crash.step, crash.reason
+    )]
     OneRank {
         /// The rank.
         rank: usize,
-        /// The step.
-        step: i64,
-        /// What LAMMPS said.
-        message: String,
+        /// What broke.
+        crash: Crash,
     },
     /// No atom has this id.
     #[error("no atom has the id {0}")]
@@ -258,13 +258,6 @@ impl Simulation {
             Some(Severity::Foreign) => self.comm.size() > 1,
             _ => false,
         };
-        if alone && self.comm.size() > 1 {
-            return Err(Error::OneRank {
-                rank: self.comm.rank(),
-                step: self.lammps.step(),
-                message: error.to_string(),
-            });
-        }
         let reason = error.to_string();
         let kind = if reason.contains("Lost atoms") {
             CrashKind::LostAtoms
@@ -273,7 +266,11 @@ impl Simulation {
         } else {
             CrashKind::Refused
         };
-        Ok(Crash { step: self.lammps.step(), kind, reason })
+        let crash = Crash { step: self.lammps.step(), kind, reason };
+        if alone && self.comm.size() > 1 {
+            return Err(Error::OneRank { rank: self.comm.rank(), crash });
+        }
+        Ok(crash)
     }
 
     /// The last frame in which everything was finite and sane, of this rank's atoms.
@@ -361,7 +358,7 @@ impl Simulation {
         let (cell, _) = self.lammps.cell().reduced();
         let place = |index: usize| {
             let row = atoms.positions.row(index);
-            cell.wrap([row[0], row[1], row[2]])
+            [row[0], row[1], row[2]]
         };
         let grade = |index: usize| if values[index].is_finite() { values[index] } else { f64::INFINITY };
         let mut left: Vec<usize> = (0..values.len()).filter(|&i| grade(i) > self.thresholds.high).collect();
@@ -382,7 +379,10 @@ impl Simulation {
             let owner = mine.filter(|&i| atoms.ids[i] == id);
             let mut center = owner.map_or([0.0; 3], place);
             self.comm.sum(&mut center);
-            left.retain(|&i| !cell.within(center, place(i), separation));
+            left.retain(|&i| {
+                let here = place(i);
+                cell.distance_reduced([0, 1, 2].map(|k| here[k] - center[k])) > separation
+            });
             regions.push((id, gamma[0]));
         }
         Ok(regions)
@@ -421,9 +421,33 @@ impl Simulation {
         extractor: &EmbeddingExtractor,
     ) -> Result<Option<CutOut>, Error> {
         let cell = self.frame.cell().ok_or(Error::NoAtom(center_id))?;
-        let gamma = self.frame.gamma();
-        let known = Known { gamma: (!gamma.is_empty()).then_some(gamma), forces: None, force_unit: self.units.energy };
+        let known = self.known_of_last_valid();
         cut_out(self.frame.atoms(), cell, center_id, &known, extractor, &self.elements, &self.comm)
+    }
+
+    fn known_of_last_valid(&self) -> Known<'_> {
+        // Without a watch no rank has γ; with one, a rank without atoms has an empty one.
+        let gamma = (self.uncertainty != Uncertainty::None).then(|| self.frame.gamma());
+        let gamma = gamma.filter(|g| g.len() == self.frame.atoms().ids.len());
+        Known { gamma, forces: None, force_unit: self.units.energy }
+    }
+
+    /// Gives all ranks the neighbourhood of an atom in the last valid frame, so that a rank that later fails alone, and
+    /// cannot ask the others any more, has it.
+    ///
+    /// # Errors
+    /// [`Error::NoAtom`].
+    ///
+    /// # MPI
+    /// Collective. Only atoms inside the cut-out travel.
+    pub fn share_last_valid(&self, center_id: i32, extractor: &EmbeddingExtractor) -> Result<Region, Error> {
+        let cell = self.frame.cell().ok_or(Error::NoAtom(center_id))?;
+        let known = self.known_of_last_valid();
+        let region = select(self.frame.atoms(), cell, center_id, &known, extractor, &self.comm)?;
+        let numbers = region.map(|r| r.numbers).unwrap_or_default();
+        let bytes = self.comm.broadcast(0, numbers.iter().flat_map(|x| x.to_le_bytes()).collect());
+        let numbers = bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect();
+        Ok(Region { center_id, numbers, gamma: known.gamma.is_some(), forces: false })
     }
 }
 
@@ -459,6 +483,19 @@ fn cut_out(
     elements: &[Element],
     comm: &Comm,
 ) -> Result<Option<CutOut>, Error> {
+    let region = select(atoms, cell, center_id, known, extractor, comm)?;
+    comm.on_root(|| region.unwrap_or_default().build(extractor, elements))
+}
+
+/// The region around an atom of any rank, on rank 0.
+fn select(
+    atoms: AtomsView<'_>,
+    cell: &Cell,
+    center_id: i32,
+    known: &Known<'_>,
+    extractor: &EmbeddingExtractor,
+    comm: &Comm,
+) -> Result<Option<Region>, Error> {
     let here = atoms.ids.iter().position(|&id| id == center_id);
     let mut center = [0.0; 4];
     if let Some(index) = here {
@@ -473,9 +510,26 @@ fn cut_out(
     comm.agree(extractor.check_cell(cell, atoms.ids.len()).map_err(Error::from))?;
     let selected = crate::embedding::select(atoms, cell, [x, y, z], extractor.region());
     let gathered = comm.gather(known.of(&selected, atoms).as_flattened());
-    comm.on_root(|| {
-        let gathered = gathered.unwrap_or_default();
-        let numbers: &[Numbers] = gathered.as_chunks().0;
+    let (gamma, forces) = (known.gamma.is_some(), known.forces.is_some());
+    Ok(gathered.map(|numbers| Region { center_id, numbers, gamma, forces }))
+}
+
+/// The atoms of a neighbourhood and what is known of them, from which a process makes the cut-out by itself.
+#[derive(Debug, Clone, Default)]
+pub struct Region {
+    center_id: i32,
+    numbers: Vec<f64>,
+    gamma: bool,
+    forces: bool,
+}
+
+impl Region {
+    /// The cut-out.
+    ///
+    /// # Errors
+    /// Why the neighbourhood makes no valid cell.
+    pub fn build(&self, extractor: &EmbeddingExtractor, elements: &[Element]) -> Result<CutOut, Error> {
+        let numbers: &[Numbers] = self.numbers.as_chunks().0;
         let (mut selected, mut gamma, mut forces) = (Vec::new(), HashMap::new(), HashMap::new());
         for &[id, ty, i, j, k, x, y, z, distance, g, fx, fy, fz] in numbers {
             let id = id as i32;
@@ -484,13 +538,13 @@ fn cut_out(
             gamma.insert(id, g);
             forces.insert(id, [fx, fy, fz]);
         }
-        let cluster = extractor.build(center_id, selected, elements)?;
+        let cluster = extractor.build(self.center_id, selected, elements)?;
         Ok(CutOut {
-            gamma: known.gamma.is_some().then(|| cluster.source_ids.iter().map(|id| gamma[id]).collect()),
-            forces: known.forces.is_some().then(|| cluster.source_ids.iter().map(|id| forces[id]).collect()),
+            gamma: self.gamma.then(|| cluster.source_ids.iter().map(|id| gamma[id]).collect()),
+            forces: self.forces.then(|| cluster.source_ids.iter().map(|id| forces[id]).collect()),
             cluster,
         })
-    })
+    }
 }
 
 impl Known<'_> {

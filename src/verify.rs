@@ -101,8 +101,8 @@ pub fn evaluate(structure: &Structure, script: &Script) -> Result<Evaluation, Er
 ///
 /// A cut-out without vacuum has new neighbours across its boundary, at distances that no frame had; a few steps of
 /// minimisation (FIRE, Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006)) take the worst of it away. Atoms with mask 1,
-/// and every atom that the centre sees or nearly sees, stay where they are to the last bit, so that γ of the centre stays
-/// what it was.
+/// and every atom that the centre sees, stay where they are to the last bit, and an atom that would come in sight of the
+/// centre is frozen too, so that γ of the centre stays what it was.
 ///
 /// # Errors
 /// What LAMMPS says; [`Error::Preflight`] if the relaxed atoms are nearer to each other than before.
@@ -110,31 +110,26 @@ pub fn evaluate(structure: &Structure, script: &Script) -> Result<Evaluation, Er
 /// # MPI
 /// Not collective: one rank by itself.
 pub fn relax(cut_out: &mut CutOut, script: &Script) -> Result<(), Error> {
-    // So far an atom from outside the cutoff may come nearer without entering it.
-    const MARGIN: f64 = 0.5;
     let cluster = &mut cut_out.cluster;
-    let seen = cluster.cutoff + MARGIN;
-    let frozen: Vec<bool> =
-        cluster.force_mask.iter().zip(&cluster.distances).map(|(&m, &d)| m == 1.0 || d <= seen).collect();
-    let mut lammps = open(&cluster.structure, script)?;
-    let ids: Vec<String> = (1..).zip(&frozen).filter(|(_, f)| **f).map(|(id, _): (i32, _)| id.to_string()).collect();
-    // LAMMPS reads lines of limited length: the group grows by a few atoms at a time.
-    for some in ids.chunks(100) {
-        lammps.command(&format!("group core id {}", some.join(" ")))?;
-    }
-    lammps.command("fix frozen core setforce 0.0 0.0 0.0\nmin_style fire\nminimize 0.0 0.05 200 1000")?;
-    let mut moved = cluster.structure.clone();
-    let positions = lammps.positions();
-    for (at, &id) in lammps.ids().iter().enumerate() {
-        let index = id as usize - 1;
-        if !frozen[index] {
-            moved.positions.row_mut(index).assign(&positions.row(at));
+    let middle = cluster.structure.positions.row(cluster.center).to_owned();
+    let seen = |structure: &Structure, index: usize| {
+        (&structure.positions.row(index) - &middle).mapv(|x| x * x).sum().sqrt() <= cluster.cutoff
+    };
+    let n = cluster.structure.len();
+    let mut frozen: Vec<bool> = (0..n).map(|i| cluster.force_mask[i] == 1.0 || seen(&cluster.structure, i)).collect();
+    let moved = loop {
+        let moved = minimise(&cluster.structure, &frozen, script)?;
+        let entered: Vec<usize> = (0..n).filter(|&i| !frozen[i] && seen(&moved, i)).collect();
+        if entered.is_empty() {
+            break moved;
         }
-    }
+        // Each round freezes at least one more atom, so that this ends.
+        entered.into_iter().for_each(|i| frozen[i] = true);
+    };
     let closest = |s: &Structure| s.closest_pair().map_or(f64::INFINITY, |pair| pair.distance);
     let (before, after) = (closest(&cluster.structure), closest(&moved));
     // The closest pair may be in the core, where nothing moves.
-    if after < before.min(0.9 * cluster.min_distance) {
+    if after < 0.9 * before {
         return Err(Error::Preflight(format!(
             "relaxing the buffer brought two atoms to {after:.3} Å, where {before:.3} Å was the smallest distance: the \
              potential is not to be trusted there; set relax = false"
@@ -143,6 +138,26 @@ pub fn relax(cut_out: &mut CutOut, script: &Script) -> Result<(), Error> {
     cluster.structure = moved;
     cluster.min_distance = after;
     Ok(())
+}
+
+/// The structure with the atoms that are not frozen moved downhill.
+fn minimise(structure: &Structure, frozen: &[bool], script: &Script) -> Result<Structure, Error> {
+    let mut lammps = open(structure, script)?;
+    let ids: Vec<String> = (1..).zip(frozen).filter(|(_, f)| **f).map(|(id, _): (i32, _)| id.to_string()).collect();
+    // A few atoms at a time keep the lines short.
+    for some in ids.chunks(100) {
+        lammps.command(&format!("group core id {}", some.join(" ")))?;
+    }
+    lammps.command("fix frozen core setforce 0.0 0.0 0.0\nmin_style fire\nminimize 0.0 0.05 200 1000")?;
+    let mut moved = structure.clone();
+    let positions = lammps.positions();
+    for (at, &id) in lammps.ids().iter().enumerate() {
+        let index = id as usize - 1;
+        if !frozen[index] {
+            moved.positions.row_mut(index).assign(&positions.row(at));
+        }
+    }
+    Ok(moved)
 }
 
 /// A LAMMPS instance on this rank alone, with `structure` in it and the potential of `script`.

@@ -302,6 +302,27 @@ print("@READ", reads, flush=True)
 }
 
 #[test]
+fn many_may_create_it_at_once() {
+    let shm = Path::new("/dev/shm");
+    for _ in 0..setting("OTF_STRESS_CREATIONS", 60) {
+        let folder = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() }.unwrap();
+        let path = folder.path().join("candidates.db");
+        let threads: Vec<_> = (0..6)
+            .map(|seed| {
+                let path = path.clone();
+                std::thread::spawn(move || Store::open(&path)?.add(&[candidate(4, seed)]))
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap().unwrap();
+        }
+        let store = Store::open(&path).unwrap();
+        store.check().unwrap();
+        assert_eq!(store.ids(None).unwrap().len(), 6);
+    }
+}
+
+#[test]
 fn a_killed_process_takes_nothing_with_it() {
     let (_folder, path) = fresh();
     let mut added = BTreeMap::new();

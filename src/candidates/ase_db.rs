@@ -157,6 +157,13 @@ fn metadata() -> serde_json::Value {
     })
 }
 
+/// Whether there is such a table now. `Connection::table_exists` asks the connection's copy of the schema, which does
+/// not know what another process has created meanwhile; a query does.
+pub fn has_table(conn: &Connection, name: &str) -> rusqlite::Result<bool> {
+    let query = "SELECT count(*) > 0 FROM sqlite_master WHERE type = 'table' AND name = ?1";
+    conn.prepare_cached(query)?.query_row([name], |row| row.get(0))
+}
+
 /// What the database misses to be one of ASE's; `None` if it is one.
 pub fn not_ase(conn: &Connection) -> rusqlite::Result<Option<String>> {
     let mut statement = conn.prepare("SELECT name FROM pragma_table_info('systems') ORDER BY cid")?;
@@ -168,7 +175,7 @@ pub fn not_ase(conn: &Connection) -> rusqlite::Result<Option<String>> {
         return Ok(Some("its table `systems` has other columns than ASE's".into()));
     }
     for table in ["species", "keys", "text_key_values", "number_key_values", "information"] {
-        if !conn.table_exists(None, table)? {
+        if !has_table(conn, table)? {
             return Ok(Some(format!("it has no table `{table}`")));
         }
     }

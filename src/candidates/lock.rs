@@ -56,15 +56,8 @@ impl LockFile {
     /// `stale_after` is how long a file of an owner that cannot be asked (ASE, or a process on another machine) must
     /// have been seen unchanged, by this process and without a break, before it counts as left behind.
     pub fn try_take(&self, watch: &mut Watch, stale_after: Duration) -> io::Result<Option<Guard<'_>>> {
-        match fs::OpenOptions::new().write(true).create_new(true).open(&self.path) {
-            Ok(mut file) => {
-                return match file.write_all(self.owner.as_bytes()) {
-                    Ok(()) => Ok(Some(Guard(self))),
-                    Err(error) => fs::remove_file(&self.path).and(Err(error)),
-                };
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
+        if !self.path.try_exists()? && self.create()? {
+            return Ok(Some(Guard(self)));
         }
         let Some(seen) = self.look()? else { return Ok(None) };
         let gone = Process::parse(&seen.content).is_some_and(|process| process.is_gone());
@@ -81,6 +74,24 @@ impl LockFile {
         Ok(None)
     }
 
+    /// Makes the file, with its content from the first moment: a process that is killed in between must not leave an
+    /// empty one, which would pass for ASE's. `false` if somebody else was faster.
+    fn create(&self) -> io::Result<bool> {
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".lock-");
+        // Another user of the group must be able to see whose it is.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+        let mut file = builder.tempfile_in(folder)?;
+        file.write_all(self.owner.as_bytes())?;
+        match file.persist_noclobber(&self.path) {
+            Ok(_) => Ok(true),
+            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error.error),
+        }
+    }
+
     /// Who holds the file, for an error message.
     pub fn owner(&self) -> String {
         match self.look() {
@@ -93,7 +104,12 @@ impl LockFile {
     fn look(&self) -> io::Result<Option<Seen>> {
         let look = || -> io::Result<Seen> {
             let modified = fs::metadata(&self.path)?.modified().ok();
-            Ok(Seen { modified, content: fs::read(&self.path)? })
+            let content = match fs::read(&self.path) {
+                // Another user's: it says nothing to us, like ASE's.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Vec::new(),
+                other => other?,
+            };
+            Ok(Seen { modified, content })
         };
         match look() {
             Ok(seen) => Ok(Some(seen)),

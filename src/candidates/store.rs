@@ -233,7 +233,7 @@ impl Store {
 
     /// The version of our own tables; 0 if there are none.
     fn store_version(&self) -> rusqlite::Result<i64> {
-        if !self.conn.table_exists(None, "otf_meta")? {
+        if !ase_db::has_table(&self.conn, "otf_meta")? {
             return Ok(0);
         }
         let query = "SELECT CAST(value AS INTEGER) FROM otf_meta WHERE key = 'store_version'";
@@ -730,7 +730,7 @@ impl Store {
     /// If the database cannot be read.
     pub fn meta(&self, key: &str) -> Result<Option<String>, StoreError> {
         let err = |e| self.error("read", e);
-        if !self.conn.table_exists(None, "otf_meta").map_err(err)? {
+        if !ase_db::has_table(&self.conn, "otf_meta").map_err(err)? {
             return Ok(None);
         }
         let query = "SELECT value FROM otf_meta WHERE key = ?1";

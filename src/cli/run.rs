@@ -79,7 +79,7 @@ pub(super) fn run(arguments: &RunArguments, comm: &Comm) -> Exit {
         Err(error) if error.must_abort() => {
             complain(&error);
             eprintln!("What was stored before is in {}. The job is aborted.", output.display());
-            comm.abort(Exit::Aborted as i32)
+            comm.abort(if error.is_recorded_crash() { Exit::Crashed } else { Exit::Aborted } as i32)
         }
         Err(error) => {
             if comm.is_root() {

@@ -98,7 +98,8 @@ int otf_create_atoms(void *handle, int n, const int *id, const int *type, const 
   write(failure, OTF_ERROR, "this build of LAMMPS has 64-bit atom ids");
   return 0;
 #else
-  return guarded(handle, failure, [&] { return lammps_create_atoms(handle, n, id, type, x, v, image, 0); });
+  // The last argument: across a shrink-wrapped face an atom may be outside until the next re-neighbouring.
+  return guarded(handle, failure, [&] { return lammps_create_atoms(handle, n, id, type, x, v, image, 1); });
 #endif
 }
 

@@ -407,7 +407,34 @@ impl Lammps {
                 }
             },
         )?;
-        Ok(usize::try_from(taken).unwrap_or(0))
+        let taken = usize::try_from(taken).unwrap_or(0);
+        self.unwrap_created(taken, ids, positions, images);
+        Ok(taken)
+    }
+
+    /// Puts the last `taken` atoms of this rank exactly where they were asked to be: LAMMPS wraps created atoms into the
+    /// box, while a running simulation has some a little outside until the next re-neighbouring.
+    fn unwrap_created(&mut self, taken: usize, ids: &[i32], positions: &[f64], images: &[i32]) {
+        let n = self.local_atoms();
+        if taken == 0 || taken > n {
+            return;
+        }
+        let places: std::collections::HashMap<i32, usize> = ids.iter().enumerate().map(|(i, &id)| (id, i)).collect();
+        let own: Vec<Option<usize>> = self.ids().iter().map(|id| places.get(id).copied()).collect();
+        // SAFETY: the handle is open, &mut self says that no view is alive, and "x" and "image" have nlocal rows.
+        unsafe {
+            let x = sys::lammps_extract_atom(self.handle.as_ptr(), c"x".as_ptr()).cast::<*mut f64>();
+            let image = sys::lammps_extract_atom(self.handle.as_ptr(), c"image".as_ptr()).cast::<i32>();
+            if x.is_null() || image.is_null() {
+                return;
+            }
+            for (row, place) in own.iter().enumerate().skip(n - taken) {
+                if let Some(i) = *place {
+                    (*x).add(3 * row).copy_from_nonoverlapping(positions[3 * i..].as_ptr(), 3);
+                    *image.add(row) = images[i];
+                }
+            }
+        }
     }
 
     /// Changes the box to `cell`, leaving coordinates as they are.

@@ -12,11 +12,21 @@ use super::Error;
 ///
 /// # Errors
 /// [`Error::Text`] for text that no quote can hold: control characters (a newline would begin a new command), all
-/// three kinds of quotes at once, or a `&` at the end of a line, which would join it to the next.
+/// three kinds of quotes at once, three double quotes in a row, and what is not ASCII, of which LAMMPS drops bytes even inside quotes.
 pub fn quote(text: &str) -> Result<String, Error> {
     let refuse = |why| Err(Error::Text { what: "the text", text: text.to_owned(), why });
     if text.chars().any(char::is_control) {
         return refuse("it holds a newline or another control character");
+    }
+    if !text.is_ascii() {
+        return refuse(
+            "it holds characters other than ASCII, which LAMMPS does not keep: use a path without them, e.g. a link",
+        );
+    }
+    // LAMMPS takes three quotes for the start of a text of several lines even inside other quotes, and swallows the
+    // commands that follow.
+    if text.contains("\"\"\"") {
+        return refuse("it holds three double quotes in a row");
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-/+=,:@%^~*".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
@@ -26,7 +36,7 @@ pub fn quote(text: &str) -> Result<String, Error> {
         Ok(format!("\"{text}\""))
     } else if !text.contains('\'') {
         Ok(format!("'{text}'"))
-    } else if !text.contains("\"\"\"") && !text.ends_with('"') {
+    } else if !text.ends_with('"') {
         Ok(format!("\"\"\"{text}\"\"\""))
     } else {
         refuse("it holds both kinds of quotes")
@@ -66,7 +76,7 @@ mod tests {
 
     #[test]
     fn what_no_quote_can_hold_is_refused() {
-        for text in ["a\nshell rm", "a\rb", "a\0b", "\"'\"", "'\"\"\"x"] {
+        for text in ["a\nshell rm", "M\u{fc}ller", "a\rb", "a\0b", "\"'\"", "'\"\"\"x", "\"\"\""] {
             assert!(quote(text).is_err(), "{text:?}");
         }
     }

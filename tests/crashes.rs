@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Runs that break: whatever breaks, the last valid frame gives a candidate, the exit code says so, no rank waits for
+//! ever, and the instance goes on from that frame.
+
+mod common;
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Instant;
+
+use common::{aluminium, dependency, eam_config, json, lammps_otf, lines, text, write};
+use lammps_otf::candidates::Store;
+use lammps_otf::comm::Comm;
+use lammps_otf::config::InferenceConfig;
+use lammps_otf::frame::Frame;
+use lammps_otf::io;
+use lammps_otf::simulation::{CrashKind, Event, Simulation};
+
+/// Polls come every 10 steps, the run breaks after step 20.
+const COMMON: &str = "temperature = 300\nsteps = 100\nsampling_interval = 10\nseed = 11\n\
+                      uncertainty = { compute = \"u\" }\nuncertainty_threshold = 1e9\n";
+
+/// A way to break a run.
+struct Way {
+    name: &'static str,
+    /// Commands, each in TOML's quotes.
+    setup: &'static str,
+    /// What undoes them, for the run that goes on.
+    undo: &'static str,
+    kinds: &'static [CrashKind],
+    /// The step of the last valid poll.
+    last_valid: i64,
+}
+
+const WAYS: [Way; 6] = [
+    Way {
+        // Atom 1 is pulled out of a box that has been closed around the crystal, with 8 Å of room.
+        name: "lost atoms",
+        setup: "\"change_box all boundary f f f x delta -8 8 y delta -8 8 z delta -8 8\", \
+                \"variable away equal -5000*(step>20)\", \"group one id 1\", \"fix away one addforce v_away 0 0\"",
+        undo: "unfix away",
+        kinds: &[CrashKind::LostAtoms],
+        last_valid: 20,
+    },
+    Way {
+        name: "NaN in x",
+        setup: "\"group one id 1\", \"variable big atom 1e308*(1+99*(step>22))\", \"variable nan atom v_big-v_big\", \
+                \"variable nought equal 0\", \"fix bad one move variable v_nan NULL NULL v_nought NULL NULL\"",
+        undo: "unfix bad",
+        kinds: &[CrashKind::NotFinite],
+        last_valid: 20,
+    },
+    Way {
+        name: "NaN in v",
+        setup: "\"group one id 1\", \"variable big atom 1e308*(1+99*(step>22))\", \"variable nan atom v_big-v_big\", \
+                \"variable nought equal 0\", \"fix bad one move variable v_nought NULL NULL v_nan NULL NULL\"",
+        undo: "unfix bad",
+        kinds: &[CrashKind::NotFinite],
+        last_valid: 20,
+    },
+    Way {
+        name: "NaN in f",
+        setup: "\"group one id 1\", \"variable big atom 1e308*(1+99*(step>22))\", \"variable nan atom v_big-v_big\", \
+                \"fix bad one addforce v_nan 0 0\"",
+        undo: "unfix bad",
+        kinds: &[CrashKind::NotFinite],
+        last_valid: 20,
+    },
+    Way {
+        // A force that a broken potential might give throws atoms through the crystal.
+        name: "an explosion",
+        setup: "\"group one id 1\", \"variable push equal 3e5*(step>22)\", \"fix bad one addforce v_push 0 0\"",
+        undo: "unfix bad",
+        kinds: &[CrashKind::Insane, CrashKind::NotFinite, CrashKind::LostAtoms],
+        last_valid: 20,
+    },
+    Way {
+        name: "two atoms in one place",
+        // One shove of 2 Å a step puts atom 2 on atom 1, where Lennard-Jones knows no limit. (`fix move` would not do:
+        // LAMMPS wraps its atom back box by box, for ever.)
+        setup: "\"pair_style lj/cut 6.0\", \"pair_coeff * * 0.392 2.62\", \"group two id 2\", \
+                \"variable shove atom -5600*(step==21)\", \"fix bad two addforce 0 v_shove v_shove\"",
+        undo: "unfix bad",
+        kinds: &[CrashKind::Insane, CrashKind::NotFinite, CrashKind::LostAtoms],
+        last_valid: 20,
+    },
+];
+
+impl Way {
+    fn config(&self, folder: &Path) {
+        let setup = format!("setup = [\"compute u all ke/atom\", {}]\n", self.setup);
+        eam_config(folder, 3, &format!("{COMMON}{setup}"));
+    }
+}
+
+/// What every crash must leave behind.
+fn left_behind(folder: &Path, way: &str, last_valid: i64) {
+    let out = folder.join("out");
+    let result = json(&out.join("result.json"));
+    println!("{way}: {} candidates {}", result["crash"], result["candidates"]);
+    assert_eq!(result["status"], "CRASHED", "{way}: {result}");
+    assert!(!result["crash"]["reason"].as_str().unwrap().is_empty());
+    let polls = lines(&out.join("polls.jsonl"));
+    assert_eq!(polls.last().unwrap()["step"].as_i64(), Some(last_valid), "{way}: {polls:?}");
+    assert!(result["trigger_step"].as_i64().unwrap() > last_valid, "{way}: {result}");
+    let store = Store::open_existing(&out.join("candidates.db")).unwrap();
+    store.check().unwrap();
+    assert_eq!(store.ids(None).unwrap(), [1], "{way}: {result}");
+    let stored = store.get(1).unwrap();
+    let keys = stored.keys();
+    assert_eq!(keys.step, Some(last_valid), "{way}");
+    assert_eq!(keys.trigger.as_ref().unwrap().as_str(), "crash");
+    assert_eq!(keys.center_id.map(i64::from), result["atom_id"].as_i64(), "{way}");
+    let structure = &stored.candidate.structure;
+    assert!(structure.len() > 10 && structure.positions.iter().all(|x| x.is_finite()), "{way}");
+    structure.validate(1.5).unwrap_or_else(|e| panic!("{way}: the candidate is not valid: {e}"));
+    assert!(out.join("candidates/candidate-000001.extxyz").is_file());
+}
+
+#[test]
+fn every_way_to_break_leaves_a_candidate_and_exit_code_3() {
+    for way in &WAYS {
+        let folder = tempfile::tempdir().unwrap();
+        way.config(folder.path());
+        let output = lammps_otf().current_dir(&folder).args(["run", "run.toml", "-o", "out"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{}: {}", way.name, text(&output));
+        assert!(text(&output).contains("Crashed at step"), "{}: {}", way.name, text(&output));
+        left_behind(folder.path(), way.name, way.last_valid);
+    }
+}
+
+/// Runs on two ranks; a hang is a failure after a minute, in which a run takes a second.
+fn on_two_ranks(folder: &Path) -> Output {
+    Command::new("timeout")
+        .arg("60")
+        .arg(dependency("bin/mpiexec"))
+        .args(["-n", "2"])
+        .arg(env!("CARGO_BIN_EXE_lammps-otf"))
+        .args(["run", "run.toml", "-o", "out"])
+        .current_dir(folder)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn no_way_to_break_leaves_a_rank_waiting() {
+    for way in &WAYS {
+        let folder = tempfile::tempdir().unwrap();
+        way.config(folder.path());
+        let started = Instant::now();
+        let output = on_two_ranks(folder.path());
+        let code = output.status.code();
+        println!("{}: exit {code:?} after {:.1} s", way.name, started.elapsed().as_secs_f64());
+        println!("{}", text(&output));
+        assert_eq!(code, Some(3), "{}: {}", way.name, text(&output));
+        left_behind(folder.path(), way.name, way.last_valid);
+    }
+}
+
+/// A simulation that has broken in this way, and how it was found.
+fn broken(folder: &Path, way: &Way) -> (Simulation, CrashKind) {
+    way.config(folder);
+    let config = InferenceConfig::read(folder.join("run.toml")).unwrap();
+    let structure = io::read(&config.structure, None).unwrap();
+    let data = folder.join("data.lammps");
+    io::lammps_data::write(&structure, std::fs::File::create(&data).unwrap()).unwrap();
+    let mut simulation = Simulation::new(&config, &structure, &data, None, &Comm::single()).unwrap();
+    loop {
+        match simulation.advance().unwrap() {
+            Event::Polled(_) => {}
+            Event::Crashed(crash) => return (simulation, crash.kind),
+            Event::Finished => panic!("{} did not break the run", way.name),
+        }
+    }
+}
+
+/// The bits of each atom's position, by id.
+fn by_id(ids: impl Iterator<Item = i32>, rows: ndarray::ArrayView2<'_, f64>) -> Vec<(i32, [u64; 3])> {
+    let mut all: Vec<_> =
+        ids.zip(rows.outer_iter()).map(|(id, r)| (id, [r[0].to_bits(), r[1].to_bits(), r[2].to_bits()])).collect();
+    all.sort_unstable();
+    all
+}
+
+#[test]
+fn a_broken_simulation_goes_on_from_its_last_valid_frame() {
+    let _one = common::one_at_a_time();
+    for way in &WAYS {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut simulation, kind) = broken(folder.path(), way);
+        assert!(way.kinds.contains(&kind), "{}: {kind:?}", way.name);
+        simulation.restore().unwrap_or_else(|e| panic!("{}: {e}", way.name));
+        let frame: &Frame = simulation.last_valid();
+        let lammps = simulation.lammps();
+        assert_eq!((frame.step(), lammps.step()), (way.last_valid, way.last_valid), "{}", way.name);
+        assert_eq!(lammps.total_atoms(), 108);
+        assert_eq!(frame.cell(), Some(&lammps.cell()), "{}", way.name);
+        let wanted = by_id(frame.atoms().ids.iter().copied(), frame.atoms().positions);
+        let found = by_id(lammps.ids().iter().copied(), lammps.positions());
+        assert_eq!(wanted.len(), found.len());
+        let moved = wanted.iter().zip(&found).find(|(a, b)| a != b);
+        assert!(moved.is_none(), "{}: {moved:?}", way.name);
+        simulation.lammps_mut().command(way.undo).unwrap();
+        let mut steps = Vec::new();
+        loop {
+            match simulation.advance().unwrap() {
+                Event::Polled(poll) => {
+                    assert!(poll.temperature > 10.0 && poll.temperature < 2000.0, "{}: {poll:?}", way.name);
+                    steps.push(poll.step);
+                }
+                Event::Finished => break,
+                Event::Crashed(crash) => panic!("{}: {crash:?}", way.name),
+            }
+        }
+        assert_eq!(steps, [20, 30, 40, 50, 60, 70, 80, 90, 100], "{}", way.name);
+    }
+}
+
+/// A pair potential that is a table from 2.3 to 6 Å, which throws below.
+fn table(folder: &Path) {
+    let (low, high, rows) = (2.3, 6.0, 2000);
+    let mut text = format!("MORSE\nN {rows} R {low} {high}\n\n");
+    // Morse, as for Al: D = 0.27 eV, a = 1.16 /Å, r0 = 3.25 Å.
+    for i in 0..rows {
+        let r = low + (high - low) * f64::from(i) / f64::from(rows - 1);
+        let x = (-1.16 * (r - 3.25_f64)).exp();
+        let (energy, force) = (0.27 * (x * x - 2.0 * x), 2.0 * 0.27 * 1.16 * (x * x - x));
+        text += &format!("{} {r:.10} {energy:.12} {force:.12}\n", i + 1);
+    }
+    write(folder, "morse.table", &text);
+    write(folder, "al.extxyz", &aluminium(3));
+    let config = format!(
+        "structure = \"al.extxyz\"\n{}setup = [\"compute u all ke/atom\", \"group two id 2\", \
+         \"fix hit two move linear 0 -20 -20\"]\n[potential]\npair_style = \"table linear 2000\"\n\
+         pair_coeff = [\"* * {} MORSE\"]\ncutoff = 6.0\n[embedding]\nradius = 4.0\nbuffer = 3.5\n",
+        COMMON.replace("sampling_interval = 10", "sampling_interval = 5"),
+        folder.join("morse.table").display()
+    );
+    write(folder, "run.toml", &config);
+}
+
+#[test]
+fn an_exception_in_the_pair_style_is_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    table(folder.path());
+    let output = lammps_otf().current_dir(&folder).args(["run", "run.toml", "-o", "out"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output));
+    let result = json(&folder.path().join("out/result.json"));
+    assert_eq!(result["crash"]["kind"], "refused", "{result}");
+    assert!(result["crash"]["reason"].as_str().unwrap().contains("table inner cutoff"), "{result}");
+    let last = result["last"]["step"].as_i64().unwrap();
+    left_behind(folder.path(), "an exception in the pair style", last);
+
+    // Thrown on one rank alone, while the other waits for it.
+    let folder = tempfile::tempdir().unwrap();
+    table(folder.path());
+    let output = on_two_ranks(folder.path());
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output));
+    left_behind(folder.path(), "an exception in the pair style of one rank", last);
+}

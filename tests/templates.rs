@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Templates of the user's own, and texts that would be LAMMPS commands if they were not quoted.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use common::{aluminium, eam_config, json, lammps_otf, lmp, root, succeed, text, write};
+
+fn run(folder: &Path) -> Output {
+    lammps_otf().current_dir(folder).args(["run", "run.toml", "-o", "out"]).output().unwrap()
+}
+
+fn refused(folder: &Path, words: &[&str]) -> String {
+    let output = run(folder);
+    let message = text(&output);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(!folder.join("out").exists(), "something was written");
+    for word in words {
+        assert!(message.contains(word), "the message does not say {word:?}:\n{message}");
+    }
+    assert!(!message.contains("panicked"), "{message}");
+    println!("{message}");
+    message
+}
+
+/// A short run of ML-PACE with a template.
+fn with_template(template: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "al.extxyz", &aluminium(3));
+    write(folder.path(), "my.j2", template);
+    let potential = root().join("potentials/al/Al.yaml");
+    let config = format!(
+        "structure = \"al.extxyz\"\ntemplate = \"my.j2\"\ntemperature = 300\nsteps = 20\nsampling_interval = 10\n\
+         [potential]\nfile = {:?}\n",
+        potential.display().to_string()
+    );
+    write(folder.path(), "run.toml", &config);
+    folder
+}
+
+const OWN: &str = "# My own set-up.
+units {{ units }}
+atom_style atomic
+boundary {{ boundary }}
+read_data {{ data }}
+pair_style {{ pair_style }}
+{% for line in pair_coeff %}pair_coeff {{ line }}
+{% endfor %}
+velocity all create {{ temperature.start }} {{ seed }}
+fix mine all nvt temp {{ temperature.start }} {{ temperature.end }} {{ temperature.damping }}
+fix otf_gamma all pair {{ interval }} pace/extrapolation gamma 1
+thermo_style custom step temp press pe ke etotal
+thermo {{ interval }}
+";
+
+#[test]
+fn a_template_of_the_users_own_is_what_runs() {
+    let folder = with_template(OWN);
+    let output = run(folder.path());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(std::fs::read_to_string(folder.path().join("out/md.in")).unwrap().contains("fix mine all nvt"));
+    let result = json(&folder.path().join("out/result.json"));
+    assert!(result["gamma_max"].as_f64().unwrap() > 0.0, "{result}");
+}
+
+#[test]
+fn a_template_without_gamma_is_refused_and_told_what_to_add() {
+    let without: String = OWN.lines().filter(|l| !l.contains("otf_gamma")).map(|l| format!("{l}\n")).collect();
+    let folder = with_template(&without);
+    refused(folder.path(), &["my.j2", "`otf_gamma`", "pair {{ interval }} pace/extrapolation gamma 1"]);
+    // In a comment it is not defined.
+    let folder = with_template(&format!("{without}# fix otf_gamma all pair\n"));
+    refused(folder.path(), &["`otf_gamma`"]);
+}
+
+#[test]
+fn a_template_that_is_no_template_names_the_line() {
+    let folder = with_template("units {{ units }}\n# two\n{% if ensemble = \"nve\" %}\n{% endif %}\n");
+    refused(folder.path(), &["my.j2", "3:"]);
+    let folder = with_template("units {{ unis }}\n");
+    refused(folder.path(), &["my.j2", "unis"]);
+    let folder = with_template(OWN);
+    std::fs::remove_file(folder.path().join("my.j2")).unwrap();
+    refused(folder.path(), &["my.j2", "No such file"]);
+}
+
+#[test]
+fn a_template_reads_no_files() {
+    for text in ["{% include \"/etc/passwd\" %}", "{% import \"secret\" as s %}", "{% extends \"secret\" %}"] {
+        let folder = with_template(&format!("{text}\n{OWN}"));
+        write(folder.path(), "secret", "print \"the secret\"\n");
+        let message = refused(folder.path(), &["my.j2"]);
+        assert!(!message.contains("root:") && !message.contains("the secret"), "{message}");
+    }
+}
+
+/// Names that LAMMPS or a shell would take apart.
+const NAMES: [&str; 12] = [
+    "two words",
+    "it's",
+    "5\" wide",
+    "both ' and \" of them",
+    "dollar $x ${HOME} $(1+1)",
+    "this & that",
+    "end &",
+    "hash # here",
+    "ünïcödé γ 中",
+    "`touch PWNED`; $(touch PWNED)",
+    "\"\"\" three",
+    "it's \"",
+];
+
+/// A run whose structure, potential and output have this name in them.
+fn with_name(name: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = folder.path().join(name);
+    std::fs::create_dir(&inner).unwrap();
+    write(&inner, &format!("{name}.extxyz"), &aluminium(3));
+    for ending in ["yaml", "asi"] {
+        std::fs::copy(root().join("potentials/al/Al").with_extension(ending), inner.join(format!("{name}.{ending}")))
+            .unwrap();
+    }
+    let quoted = |ending: &str| format!("{:?}", Path::new(name).join(format!("{name}.{ending}")).display().to_string());
+    let config = format!(
+        "structure = {}\ntemperature = 300\nsteps = 10\nsampling_interval = 10\n[potential]\nfile = {}\n",
+        quoted("extxyz"),
+        quoted("yaml")
+    );
+    write(folder.path(), "run.toml", &config);
+    (folder, inner)
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+    entries.flat_map(|p| if p.is_dir() { files_below(&p) } else { vec![p] }).collect()
+}
+
+#[test]
+fn names_that_lammps_would_interpret_are_names() {
+    for name in NAMES {
+        let (folder, inner) = with_name(name);
+        let output = lammps_otf()
+            .current_dir(&folder)
+            .args(["run", "run.toml", "-q", "-o"])
+            .arg(Path::new(name).join("the out & $put"))
+            .output()
+            .unwrap();
+        let executed = |f: &PathBuf| f.file_name().is_some_and(|n| n == "PWNED");
+        assert!(!files_below(folder.path()).iter().any(executed), "{name}");
+        // What no LAMMPS word can hold is said to be the reason, and nothing is left behind.
+        let reason = match name {
+            "ünïcödé γ 中" => Some("ASCII"),
+            "\"\"\" three" => Some("quotes"),
+            _ => None,
+        };
+        if let Some(reason) = reason {
+            assert_eq!(output.status.code(), Some(2), "{name}: {}", text(&output));
+            assert!(text(&output).contains(reason), "{name}: {}", text(&output));
+            assert_eq!(files_below(&inner).len(), 3, "{name}: something was written");
+            continue;
+        }
+        assert_eq!(output.status.code(), Some(0), "{name}: {}", text(&output));
+        let out = inner.join("the out & $put");
+        assert_eq!(json(&out.join("result.json"))["status"], "COMPLETED", "{name}");
+        // The script that is left behind holds the same names.
+        let log = succeed(lmp().current_dir(&out).args(["-in", "md.in", "-log", "none"]));
+        assert!(log.contains("108 atoms") && log.contains("Loop time"), "{name}: {log}");
+        assert!(!files_below(folder.path()).iter().any(executed), "{name}");
+    }
+}
+
+#[test]
+fn a_newline_in_a_name_executes_nothing() {
+    let name = "al\nshell touch PWNED\n";
+    let (folder, _) = with_name("al");
+    let (fresh, _) = with_name(name);
+    let output = run(fresh.path());
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("newline"), "{}", text(&output));
+    // In the folder of the output; in its last part, which LAMMPS never sees.
+    for (out, code) in [(Path::new(name).join("out"), 2), (PathBuf::from(name), 0)] {
+        let output =
+            lammps_otf().current_dir(&folder).args(["run", "run.toml", "-q", "-o"]).arg(&out).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{out:?}: {}", text(&output));
+    }
+    for folder in [&folder, &fresh] {
+        assert!(!files_below(folder.path()).iter().any(|f| f.file_name().is_some_and(|n| n == "PWNED")));
+    }
+}
+
+#[test]
+fn commands_of_the_potential_stay_on_their_line() {
+    for (style, coeff) in [
+        ("eam/fs\\nshell touch PWNED", "* * x Al"),
+        ("eam/fs", "* * x Al\\nshell touch PWNED"),
+        ("eam/fs", "* * x Al\\rshell touch PWNED"),
+        ("eam/fs", "* * $(shell) Al"),
+        ("eam/fs &", "* * x Al"),
+        ("eam/fs \\\"\\\"\\\"", "* * x Al"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), "al.extxyz", &aluminium(3));
+        let config = format!(
+            "structure = \"al.extxyz\"\ntemperature = 300\nuncertainty = \"none\"\n[potential]\n\
+             pair_style = \"{style}\"\npair_coeff = [\"{coeff}\"]\ncutoff = 6.5\n"
+        );
+        write(folder.path(), "run.toml", &config);
+        refused(folder.path(), &["pair_style or pair_coeff", "on one line"]);
+        assert!(!folder.path().join("PWNED").exists());
+    }
+}
+
+#[test]
+fn names_of_uncertainty_sources_are_names() {
+    for kind in ["fix", "compute", "variable"] {
+        let folder = tempfile::tempdir().unwrap();
+        let name = "u\\nshell touch PWNED";
+        eam_config(folder.path(), 3, &format!("temperature = 300\nuncertainty = {{ {kind} = \"{name}\" }}\n"));
+        refused(folder.path(), &[&format!("LAMMPS has no {kind}")]);
+        assert!(!folder.path().join("PWNED").exists());
+    }
+}

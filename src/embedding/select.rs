@@ -137,8 +137,8 @@ pub fn image_count(cell: &Cell, region: Region) -> f64 {
 /// form of the cell made compact first. Nothing is allocated but the result.
 ///
 /// A plain scan, and no tree: of 1,000,188 atoms it takes 1.6 ms (orthogonal) or 1.9 ms (triclinic), where building a
-/// k-d tree takes 41 ms, so a tree pays from 26 centres in one frame on (`cargo bench --bench cut_out`), and only in
-/// orthogonal cells larger than the region; an event has a few.
+/// k-d tree takes 41 ms (`cargo bench --bench cut_out`; on a busy machine both grow). So a tree pays from about 25
+/// centres in one frame on, and only in orthogonal cells larger than the region; an event has a few.
 ///
 /// The first atom whose coordinates are not finite, or beyond 1e9 Å, is part of the result as it is: the caller must
 /// be able to see it ([`EmbeddingExtractor::build`](super::EmbeddingExtractor::build) does).

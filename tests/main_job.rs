@@ -188,13 +188,13 @@ fn stored_by(more: &str, embedding: &str) -> Vec<lammps_otf::candidates::Candida
 
 #[test]
 fn a_buffer_of_one_cutoff_keeps_gamma_and_several_regions_are_cut_out() {
-    let regions = "regions_per_event = 3\nuncertainty_threshold = 3.0\nnovelty = 0.0\n";
+    let regions = "regions_per_event = 3\nuncertainty_low = 1.0\nuncertainty_threshold = 1.5\nnovelty = 0.0\n";
     let found = stored_by(regions, "radius = 4.0");
     assert_eq!(found.len(), 3);
     for keys in found {
         let (parent, cluster) = (keys.gamma_parent.unwrap(), keys.gamma_cluster.unwrap());
         println!("γ {parent:.6} and {cluster:.6}, forces within {:.1e} eV/Å", keys.max_force_difference.unwrap());
-        assert!(parent > 3.0 && (parent / cluster - 1.0).abs() < 1e-8, "{parent} {cluster}");
+        assert!(parent > 1.5 && (parent / cluster - 1.0).abs() < 1e-8, "{parent} {cluster}");
     }
 }
 

@@ -152,6 +152,12 @@ impl Error {
         matches!(self, Self::Alone(_))
     }
 
+    /// Whether this rank stopped because another one failed, and has nothing to say itself.
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::Elsewhere(_) | Self::Simulation(simulation::Error::Elsewhere(_)))
+    }
+
     /// Whether the run had begun: errors before that are errors of the input.
     #[must_use]
     pub fn is_input(&self) -> bool {

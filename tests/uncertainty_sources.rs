@@ -153,21 +153,28 @@ fn steps_stored(folder: &Path) -> Vec<(i64, String)> {
 
 #[test]
 fn flagging_goes_on_and_stores_up_to_the_limit() {
-    let (code, result, polls, folder) = with_steady_growth("mode = \"flag\"\n");
+    let (code, result, polls, folder) = with_steady_growth("mode = \"flag\"\nnovelty = 0.0\n");
     assert_eq!((code, &result["status"], polls.len()), (0, &"COMPLETED".into(), 11));
     assert_eq!(result["trigger_step"].as_i64(), Some(60), "the first");
     let steps: Vec<i64> = steps_stored(folder.path()).into_iter().map(|(step, _)| step).collect();
     assert_eq!(steps, [60, 70, 80, 90, 100]);
 
-    let (code, result, polls, folder) = with_steady_growth("mode = \"flag\"\nmax_candidates = 2\n");
+    let (code, result, polls, folder) = with_steady_growth("mode = \"flag\"\nnovelty = 0.0\nmax_candidates = 2\n");
     assert_eq!((code, polls.len()), (0, 11));
     assert_eq!(result["candidates"], serde_json::json!([1, 2]));
     assert_eq!(steps_stored(folder.path()).len(), 2);
 }
 
 #[test]
+fn a_region_like_one_that_is_stored_is_counted_and_not_stored_again() {
+    let (code, result, _, folder) = with_steady_growth("mode = \"flag\"\nnovelty = 2.0\n");
+    assert_eq!((code, result["known"].as_i64()), (0, Some(4)), "{result}");
+    assert_eq!(steps_stored(folder.path()), [(60, "gamma".to_owned())]);
+}
+
+#[test]
 fn between_the_limits_a_candidate_is_stored_at_most_so_often() {
-    let (code, result, _, folder) = with_steady_growth("flag_interval = 20\n");
+    let (code, result, _, folder) = with_steady_growth("flag_interval = 20\nnovelty = 0.0\n");
     assert_eq!(code, 4, "{result}");
     let stored = steps_stored(folder.path());
     assert_eq!(stored.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [30, 50, 60]);

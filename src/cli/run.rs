@@ -85,7 +85,10 @@ pub(super) fn run(arguments: &RunArguments, comm: &Comm) -> Exit {
             if comm.is_root() {
                 complain(&error);
             }
-            if error.is_input() { Exit::BadInput } else { Exit::Failed }
+            // One code for the job: mpiexec mixes those of the ranks. The rank that failed knows which.
+            let own = if error.is_input() { Exit::BadInput } else { Exit::Failed };
+            let code = comm.min_i64(if error.is_elsewhere() { i64::MAX } else { own as i64 });
+            if code == Exit::Failed as i64 { Exit::Failed } else { Exit::BadInput }
         }
     }
 }

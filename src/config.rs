@@ -151,9 +151,6 @@ pub struct InferenceConfig {
     pub lammps_args: Vec<String>,
     /// Wall time in seconds after which the run stops at the next poll; none if absent.
     pub wall_time: Option<f64>,
-    /// Steps between two checkpoints; 0 for one at the end only.
-    #[serde(default)]
-    pub checkpoint_interval: u64,
 }
 
 /// A potential: ML-PACE by its files, or any other by LAMMPS commands.

@@ -3,7 +3,7 @@
 //!
 //! Nothing of MPI is visible outside. A [`Comm`] of one process works in a build without the `mpi` feature too.
 
-use std::cell::Cell;
+#[cfg(feature = "mpi")]
 use std::rc::Rc;
 
 #[cfg(feature = "mpi")]
@@ -53,7 +53,6 @@ impl Session {
 pub struct Comm {
     #[cfg(feature = "mpi")]
     inner: Rc<SimpleCommunicator>,
-    sent: Rc<Cell<u64>>,
 }
 
 impl std::fmt::Debug for Comm {
@@ -68,7 +67,7 @@ const ROOT: i32 = 0;
 #[cfg(feature = "mpi")]
 impl Comm {
     fn new(inner: SimpleCommunicator) -> Self {
-        Self { inner: Rc::new(inner), sent: Rc::default() }
+        Self { inner: Rc::new(inner) }
     }
 
     /// This process alone. Initialises MPI if nobody has, because LAMMPS would.
@@ -147,7 +146,6 @@ impl Comm {
     fn reduce<T: mpi::traits::Equivalence + Copy>(&self, values: &mut [T], operation: SystemOperation) {
         if self.size() > 1 {
             let send = values.to_vec();
-            self.count(&send);
             self.inner.all_reduce_into(&send[..], values, operation);
         }
     }
@@ -165,9 +163,6 @@ impl Comm {
         let mut length = bytes.len() as u64;
         root.broadcast_into(&mut length);
         bytes.resize(length as usize, 0);
-        if self.rank() == from {
-            self.count(&bytes);
-        }
         // MPI counts with 32 bits.
         for part in bytes.chunks_mut(1 << 30) {
             root.broadcast_into(part);
@@ -183,7 +178,6 @@ impl Comm {
     pub fn gather(&self, values: &[f64]) -> Option<Vec<f64>> {
         let root = self.inner.process_at_rank(ROOT);
         let count = values.len() as i32;
-        self.count(values);
         if !self.is_root() {
             root.gather_into(&count);
             root.gather_varcount_into(values);
@@ -205,25 +199,6 @@ impl Comm {
         Some(all)
     }
 
-    /// Waits until all ranks are here. Those that wait sleep, instead of burning their cores as MPI's own barrier does.
-    ///
-    /// # MPI
-    /// Collective.
-    pub fn wait(&self) {
-        mpi::request::scope(|_scope| {
-            let mut request = self.inner.immediate_barrier();
-            let mut pause = std::time::Duration::from_micros(50);
-            loop {
-                match request.test() {
-                    Ok(_status) => break,
-                    Err(pending) => request = pending,
-                }
-                std::thread::sleep(pause);
-                pause = (pause * 2).min(std::time::Duration::from_millis(50));
-            }
-        });
-    }
-
     /// The communicator that LAMMPS is opened on.
     pub(crate) fn raw(&self) -> mpi::ffi::MPI_Comm {
         self.inner.as_raw()
@@ -236,7 +211,7 @@ impl Comm {
     /// This process alone.
     #[must_use]
     pub fn single() -> Self {
-        Self { sent: Rc::default() }
+        Self {}
     }
 
     /// Number of this process in the group, from 0.
@@ -288,9 +263,6 @@ impl Comm {
     pub fn gather(&self, values: &[f64]) -> Option<Vec<f64>> {
         Some(values.to_vec())
     }
-
-    /// Waits until all ranks are here.
-    pub fn wait(&self) {}
 }
 
 impl Comm {
@@ -347,17 +319,6 @@ impl Comm {
     ) -> Result<Option<T>, E> {
         let outcome = if self.is_root() { work().map(Some) } else { Ok(None) };
         self.agree(outcome)
-    }
-
-    /// Bytes that this rank has passed to collective calls so far.
-    #[must_use]
-    pub fn bytes_sent(&self) -> u64 {
-        self.sent.get()
-    }
-
-    #[cfg(feature = "mpi")]
-    fn count<T>(&self, values: &[T]) {
-        self.sent.set(self.sent.get() + size_of_val(values) as u64);
     }
 }
 

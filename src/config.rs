@@ -329,7 +329,7 @@ mod defaults {
         true
     }
     pub(super) fn novelty() -> f64 {
-        0.05
+        crate::embedding::DEFAULT_THRESHOLD
     }
     pub(super) fn min_distance() -> f64 {
         0.5
@@ -382,7 +382,11 @@ impl InferenceConfig {
     pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
         let mut config: Self = toml::from_str(text).map_err(|e| {
             let message = e.to_string();
-            Error::Parse { path: path.to_owned(), hint: suggestion(&message), message: message.trim_end().to_owned() }
+            let hint = suggestion(&message);
+            // The nearest name says more than the list of all.
+            let end = if hint.is_empty() { None } else { message.find(", expected one of") };
+            let message = message[..end.unwrap_or(message.len())].trim_end().to_owned();
+            Error::Parse { path: path.to_owned(), hint, message }
         })?;
         config.resolve(path.parent().unwrap_or(Path::new("")));
         config.validate()?;

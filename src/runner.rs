@@ -630,7 +630,10 @@ impl Run<'_, '_> {
         match (&self.extractor, self.config.regions_per_event) {
             (None, _) => Ok(Vec::new()),
             (_, 1) => Ok(vec![(worst, gamma)]),
-            (Some(extractor), limit) => Ok(self.simulation.worst_regions(extractor.radius(), limit)?),
+            (Some(extractor), limit) => {
+                let regions = self.simulation.worst_regions(extractor.radius(), limit)?;
+                Ok(regions.into_iter().map(|center| (center.id, center.gamma)).collect())
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::comm::Comm;
 use crate::config::{InferenceConfig, Sanity, Uncertainty};
-use crate::embedding::{Cluster, EmbeddingExtractor, Selected};
+use crate::embedding::{Center, Cluster, EmbeddingExtractor, Selected, worst_regions};
 use crate::frame::{Flaw, Frame};
 use crate::lammps::{self, Lammps, Severity};
 use crate::script::{Script, UnitFactors};
@@ -128,7 +128,6 @@ pub struct Simulation {
     /// Forces, neighbour lists and fixes are set up, so that the next chunk needs no set-up of its own.
     ready: bool,
     frame: Frame,
-    extra_plugins: Vec<std::path::PathBuf>,
 }
 
 impl Simulation {
@@ -180,7 +179,6 @@ impl Simulation {
             last: first + config.steps as i64,
             ready: false,
             frame: Frame::default(),
-            extra_plugins: config.plugins.clone(),
             script,
         })
     }
@@ -337,55 +335,28 @@ impl Simulation {
         Ok(())
     }
 
-    /// Plugins that the configuration named.
-    #[must_use]
-    pub fn plugins(&self) -> &[std::path::PathBuf] {
-        &self.extra_plugins
-    }
-
-    /// The atoms above the threshold with the largest γ, each farther than `separation` (Å) from those before it, at
-    /// most `limit`: (id, γ), worst first. γ that is not a number is the worst; of equal ones the lowest id comes first.
+    /// The regions above the threshold, worst first, their centres farther apart than `separation` (Å), at most `limit`;
+    /// see [`worst_regions`].
     ///
     /// # Errors
     /// [`Error::Lammps`] if γ cannot be read.
     ///
     /// # MPI
-    /// Collective; the same answer on all ranks. What travels does not depend on the number of atoms.
-    pub fn worst_regions(&self, separation: f64, limit: usize) -> Result<Vec<(i32, f64)>, Error> {
+    /// Collective; the same answer on all ranks.
+    pub fn worst_regions(&self, separation: f64, limit: usize) -> Result<Vec<Center>, Error> {
         let Some(values) = self.uncertainty.values(&self.lammps)? else { return Ok(Vec::new()) };
         let atoms = self.lammps.atoms();
-        // A compact cell has few images to look at, however tilted it was.
-        let (cell, _) = self.lammps.cell().reduced();
-        let place = |index: usize| {
-            let row = atoms.positions.row(index);
-            [row[0], row[1], row[2]]
-        };
-        let grade = |index: usize| if values[index].is_finite() { values[index] } else { f64::INFINITY };
-        let mut left: Vec<usize> = (0..values.len()).filter(|&i| grade(i) > self.thresholds.high).collect();
-        let mut regions = Vec::new();
-        while regions.len() < limit {
-            let best = left
-                .iter()
-                .copied()
-                .max_by(|&a, &b| grade(a).total_cmp(&grade(b)).then(atoms.ids[b].cmp(&atoms.ids[a])));
-            let mut gamma = [best.map_or(f64::NEG_INFINITY, grade)];
-            let here = gamma[0];
-            self.comm.max(&mut gamma);
-            if gamma[0] == f64::NEG_INFINITY {
-                break;
-            }
-            let mine = best.filter(|_| here == gamma[0]);
-            let id = self.comm.min_i64(mine.map_or(i64::MAX, |i| i64::from(atoms.ids[i]))) as i32;
-            let owner = mine.filter(|&i| atoms.ids[i] == id);
-            let mut center = owner.map_or([0.0; 3], place);
-            self.comm.sum(&mut center);
-            left.retain(|&i| {
-                let here = place(i);
-                cell.distance_reduced([0, 1, 2].map(|k| here[k] - center[k])) > separation
-            });
-            regions.push((id, gamma[0]));
-        }
-        Ok(regions)
+        let above =
+            values.iter().enumerate().filter(|(_, gamma)| self.thresholds.verdict(**gamma) == Verdict::Extrapolating);
+        let candidates: Vec<Center> = above
+            .map(|(at, &gamma)| Center {
+                id: atoms.ids[at],
+                // An infinite value of either sign counts as the worst.
+                gamma: if gamma.is_finite() { gamma } else { f64::INFINITY },
+                position: [0, 1, 2].map(|k| atoms.positions[[at, k]]),
+            })
+            .collect();
+        Ok(worst_regions(&candidates, &self.lammps.cell(), separation, limit, &self.comm))
     }
 
     /// Cuts the neighbourhood of an atom out of the running simulation, as it is now.

@@ -135,7 +135,7 @@ fn any_number_of_ranks_gives_the_same_event_and_the_same_cut_out() {
     // γ passes this early threshold within some 300 steps, before the order of summation has parted the trajectories.
     let config = al_config(
         folder.path(),
-        "temperature = [600, 3000]\nsteps = 2000\nsampling_interval = 10\nseed = 5\nuncertainty_threshold = 2.5\n",
+        "temperature = [600, 3000]\nsteps = 2000\nsampling_interval = 10\nseed = 5\nuncertainty_threshold = 2.5\nregions_per_event = 3\n",
     );
     let mut first: Option<serde_json::Value> = None;
     for ranks in [1, 2, 3, 4] {

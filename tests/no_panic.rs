@@ -4,6 +4,7 @@
 mod crystals;
 
 use crystals::{Random, fcc, structure};
+use lammps_otf::comm::Comm;
 use lammps_otf::embedding::{Center, EmbeddingConfig, EmbeddingExtractor, Environment, Novelty, Shape, worst_regions};
 use lammps_otf::io::{Frame, extxyz, lammps_data, lammps_dump};
 use lammps_otf::structure::{Cell, Element, Structure, Vec3};
@@ -211,7 +212,7 @@ fn geometry() {
         let centers: Vec<Center> = (0..n)
             .map(|i| Center { id: i as i32, gamma: number(random, 9.0), position: structure.position(i) })
             .collect();
-        assert!(worst_regions(&centers, &structure.cell, number(random, 5.0), 3).len() <= 3);
+        assert!(worst_regions(&centers, &structure.cell, number(random, 5.0), 3, &Comm::single()).len() <= 3);
     });
     assert!(cut > 2000, "{cut}");
 }

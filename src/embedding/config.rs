@@ -31,7 +31,8 @@ impl std::fmt::Display for Shape {
 pub struct EmbeddingConfig {
     /// The shape. Default: sphere.
     pub shape: Shape,
-    /// Radius of the core, whose forces are learnt. Default: 5.
+    /// Radius of the core, whose forces are learnt. Default: 4, which with a
+    /// buffer of 5 to 6 Å gives some 200 to 300 atoms of a close-packed metal.
     pub radius: f64,
     /// Thickness of the shell around the core, whose forces are not learnt. Default: the potential's cutoff, with
     /// which the core sees all that it saw in the parent.
@@ -55,7 +56,7 @@ impl Default for EmbeddingConfig {
     fn default() -> Self {
         Self {
             shape: Shape::Sphere,
-            radius: 5.0,
+            radius: 4.0,
             buffer: None,
             gap: 0.0,
             min_distance: 0.5,

@@ -76,20 +76,8 @@ void *otf_extract_fix(void *handle, const char *id, int style, int type, int row
   return guarded(handle, failure, [&] { return lammps_extract_fix(handle, id, style, type, row, column); });
 }
 
-void *otf_extract_compute(void *handle, const char *id, int style, int type, otf_failure *failure) {
-  return guarded(handle, failure, [&] { return lammps_extract_compute(handle, id, style, type); });
-}
-
-void *otf_extract_variable(void *handle, const char *name, const char *group, otf_failure *failure) {
-  return guarded(handle, failure, [&] { return lammps_extract_variable(handle, name, group); });
-}
-
 void *otf_last_thermo(void *handle, const char *what, int index, otf_failure *failure) {
   return guarded(handle, failure, [&] { return lammps_last_thermo(handle, what, index); });
-}
-
-double otf_get_thermo(void *handle, const char *keyword, otf_failure *failure) {
-  return guarded(handle, failure, [&] { return lammps_get_thermo(handle, keyword); });
 }
 
 int otf_create_atoms(void *handle, int n, const int *id, const int *type, const double *x, const double *v,

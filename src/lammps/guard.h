@@ -29,10 +29,7 @@ void *otf_open_no_mpi(int argc, char **argv, otf_failure *failure);
 void otf_close(void *handle, otf_failure *failure);
 void otf_commands_string(void *handle, const char *commands, otf_failure *failure);
 void *otf_extract_fix(void *handle, const char *id, int style, int type, int row, int column, otf_failure *failure);
-void *otf_extract_compute(void *handle, const char *id, int style, int type, otf_failure *failure);
-void *otf_extract_variable(void *handle, const char *name, const char *group, otf_failure *failure);
 void *otf_last_thermo(void *handle, const char *what, int index, otf_failure *failure);
-double otf_get_thermo(void *handle, const char *keyword, otf_failure *failure);
 int otf_create_atoms(void *handle, int n, const int *id, const int *type, const double *x, const double *v,
                      const int *image, otf_failure *failure);
 void otf_reset_box(void *handle, const double *lo, const double *hi, double xy, double yz, double xz,

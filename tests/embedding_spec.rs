@@ -309,7 +309,7 @@ fn settings_out_of_range_are_named() {
     assert!(EmbeddingExtractor::new(&EmbeddingConfig::default(), f64::NAN).is_err());
     assert!(toml::from_str::<EmbeddingConfig>("radios = 4.0").is_err());
     let config: EmbeddingConfig = toml::from_str("shape = \"cube\"\npair_distances = { Al-Cu = 1.2 }").unwrap();
-    assert_eq!((config.shape, config.radius), (Shape::Cube, 5.0));
+    assert_eq!((config.shape, config.radius), (Shape::Cube, EmbeddingConfig::default().radius));
 }
 
 #[test]

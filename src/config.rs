@@ -47,9 +47,18 @@ pub enum Error {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InferenceConfig {
-    /// The initial structure: extended XYZ, or a LAMMPS data or dump file. Relative to the configuration file.
+    /// The initial structure: extended XYZ, or a LAMMPS data or dump file. Relative to the configuration file. Read on
+    /// rank 0, which has all atoms in its memory until LAMMPS reads them; for more than one rank can hold, see `create`.
+    #[serde(default)]
     pub structure: PathBuf,
-    /// Chemical symbols in the order of the types of a LAMMPS file that names none.
+    /// In place of `structure`: LAMMPS commands that make the box and the atoms, e.g. `["read_data /path/big.data"]`,
+    /// `["read_restart /path/big.restart"]`, or `boundary`, `lattice`, `region`, `create_box`, `create_atoms` and `mass`.
+    /// LAMMPS deals the atoms out to the ranks at once, so that no rank ever holds all of them. `elements` has to name the
+    /// types; nothing is checked beforehand (`min_distance`). File names are relative to where the program runs. They are
+    /// trusted, like `setup`.
+    #[serde(default)]
+    pub create: Vec<String>,
+    /// Chemical symbols in the order of the types of a LAMMPS file that names none, or of what `create` makes.
     #[serde(default)]
     pub elements: Vec<String>,
     /// The potential.
@@ -395,7 +404,8 @@ impl InferenceConfig {
 
     fn resolve(&mut self, folder: &Path) {
         let potential = &mut self.potential;
-        let paths = [Some(&mut self.structure), potential.file.as_mut(), potential.active_set.as_mut()]
+        let structure = (!self.structure.as_os_str().is_empty()).then_some(&mut self.structure);
+        let paths = [structure, potential.file.as_mut(), potential.active_set.as_mut()]
             .into_iter()
             .flatten()
             .chain(self.template.as_mut())
@@ -418,6 +428,15 @@ impl InferenceConfig {
         let positive = |x: f64| x > 0.0 && x.is_finite();
         let temperature = |t: f64| (0.0..=1e6).contains(&t);
 
+        let named = !self.structure.as_os_str().is_empty();
+        check(
+            named == self.create.is_empty(),
+            "structure",
+            &self.structure,
+            "a file, or absent where `create` is given",
+        )?;
+        let missing = !self.create.is_empty() && self.elements.is_empty();
+        check(!missing, "elements", &self.elements, "the chemical symbol of each type that `create` makes")?;
         let t = self.temperature;
         check(t.all(temperature), "temperature", &Shown(t), "between 0 and 1000000 K")?;
         let thermostatted = self.ensemble != Ensemble::Nve;

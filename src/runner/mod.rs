@@ -20,9 +20,9 @@ use crate::{io, potential};
 
 pub use error::Error;
 use recorder::Recorder;
-pub use result::{SimulationResult, Status};
+pub use result::{Cost, SimulationResult, Status};
 use run::Run;
-use stage::{Stage, no_atoms, outline, share_path};
+use stage::{Stage, no_atoms, outline, share_path, without_atoms};
 
 /// Files of a run, in its folder.
 pub mod files {
@@ -80,20 +80,28 @@ impl<'o> LammpsRunner<'o> {
     /// As [`LammpsRunner::run_md`]; also if the structure cannot be read.
     ///
     /// # MPI
-    /// Collective. The structure is read on rank 0.
+    /// Collective. The structure is read on rank 0, which gives its memory back before LAMMPS opens; one that LAMMPS
+    /// creates ([`InferenceConfig::create`]) is nowhere as a whole.
     pub fn run(&mut self, config: &InferenceConfig) -> Result<SimulationResult, Error> {
-        let structure = self.comm.on_root(|| {
-            let elements: Option<Vec<Element>> =
-                config.elements.iter().map(|s| crate::structure::element_from_symbol(s)).collect();
-            let elements = elements.ok_or_else(|| Error::Unsound {
-                name: "elements".into(),
-                message: format!("{:?} holds a symbol that is no chemical element", config.elements),
-            })?;
-            let hint = (!elements.is_empty()).then_some(&elements[..]);
-            Ok::<_, Error>(io::read(&config.structure, hint)?)
+        let elements: Option<Vec<Element>> =
+            config.elements.iter().map(|s| crate::structure::element_from_symbol(s)).collect();
+        let elements = elements.ok_or_else(|| Error::Unsound {
+            name: "elements".into(),
+            message: format!("{:?} holds a symbol that is no chemical element", config.elements),
         })?;
-        let structure = structure.unwrap_or_else(no_atoms);
-        self.run_md(&structure, &config.potential, config)
+        if !config.create.is_empty() {
+            let staged = self.comm.on_root(|| Stage::new(&self.output, None, config))?;
+            return self.run_staged(staged, &Structure { elements, ..no_atoms() }, config);
+        }
+        let read = self.comm.on_root(|| {
+            let hint = (!elements.is_empty()).then_some(&elements[..]);
+            let structure = io::read(&config.structure, hint)?;
+            let staged = Stage::new(&self.output, Some(&structure), config)?;
+            Ok::<_, Error>((staged, without_atoms(structure)))
+        })?;
+        let (staged, structure) = read.unzip();
+        let outline = outline(&self.comm, &structure.unwrap_or_else(no_atoms));
+        self.run_staged(staged, &outline, config)
     }
 
     /// Runs molecular dynamics of `structure` with `potential` until the steps are done, γ passes the threshold, or the
@@ -111,15 +119,22 @@ impl<'o> LammpsRunner<'o> {
         config: &InferenceConfig,
     ) -> Result<SimulationResult, Error> {
         let config = &InferenceConfig { potential: potential.clone(), ..config.clone() };
-        let comm = self.comm.clone();
-        let name = config.structure.display().to_string();
-        let staged = comm.on_root(|| Stage::new(&self.output, structure, config, &name))?;
-        let folder = share_path(&comm, staged.as_ref().map(|s| s.folder.path()));
-        let outline = outline(&comm, structure);
+        let staged = self.comm.on_root(|| Stage::new(&self.output, Some(structure), config))?;
+        let outline = outline(&self.comm, structure);
+        self.run_staged(staged, &outline, config)
+    }
 
+    /// Runs what is ready in the folder that rank 0 has. `outline` tells elements and boundaries.
+    fn run_staged(
+        &mut self,
+        staged: Option<Stage>,
+        outline: &Structure,
+        config: &InferenceConfig,
+    ) -> Result<SimulationResult, Error> {
+        let comm = self.comm.clone();
+        let folder = share_path(&comm, staged.as_ref().map(|s| s.folder.path()));
         let (data, log) = (folder.join(files::DATA), folder.join(files::LOG));
-        let simulation =
-            comm.agree(Simulation::new(config, &outline, &data, Some(&log), &comm).map_err(Error::from))?;
+        let simulation = comm.agree(Simulation::new(config, outline, &data, Some(&log), &comm).map_err(Error::from))?;
         // Only now: LAMMPS says better than we could what is wrong with a potential file.
         let cutoff = comm.agree(potential::cutoff(&config.potential).map_err(Error::Potential))?;
         let stores = config.uncertainty != crate::config::Uncertainty::None;
@@ -158,6 +173,7 @@ impl<'o> LammpsRunner<'o> {
                 atoms: 0,
                 seconds: 0.0,
                 ranks: self.comm.size(),
+                cost: Cost::default(),
                 output: self.output.clone(),
             },
             last_flag: None,

@@ -40,7 +40,7 @@ impl Recorder {
             polls,
             store: Store::open(&folder.join(files::CANDIDATES))?,
             potential_hash: potential::fingerprint(&config.potential).map_err(Error::Potential)?,
-            source: config.structure.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+            source: config.structure.file_name().map_or("created".into(), |n| n.to_string_lossy().into_owned()),
             novelty: Novelty::new(config.novelty),
             folder: folder.to_owned(),
         })

@@ -49,6 +49,7 @@ impl Run<'_, '_> {
         let started = Instant::now();
         self.result.atoms = self.simulation.lammps().total_atoms();
         let status = loop {
+            let (begun, sent) = (Instant::now(), self.comm.bytes_sent());
             let event = match self.simulation.advance() {
                 Err(error @ simulation::Error::OneRank { .. }) => return Err(self.alone(error)),
                 other => other?,
@@ -60,7 +61,14 @@ impl Run<'_, '_> {
                     break Status::Crashed;
                 }
                 Event::Polled(poll) => {
-                    if let Some(status) = self.polled(&poll, started)? {
+                    let regions = self.result.cost;
+                    let status = self.polled(&poll, started)?;
+                    let cost = &mut self.result.cost;
+                    cost.polls += 1;
+                    let for_regions = cost.region_seconds - regions.region_seconds;
+                    cost.poll_seconds += begun.elapsed().as_secs_f64() - poll.seconds - for_regions;
+                    cost.poll_bytes += self.comm.bytes_sent() - sent - (cost.region_bytes - regions.region_bytes);
+                    if let Some(status) = status {
                         break status;
                     }
                 }
@@ -68,6 +76,7 @@ impl Run<'_, '_> {
         };
         self.result.status = status;
         self.result.seconds = started.elapsed().as_secs_f64();
+        self.result.cost.collect(&self.comm);
         let (recorder, result) = (&self.recorder, &self.result);
         self.comm.on_root(|| recorder.as_ref().map_or(Ok(()), |r| r.result(result)))?;
         Ok(self.result)
@@ -170,9 +179,12 @@ impl Run<'_, '_> {
     /// Tells all ranks what to store if one of them fails alone before the next poll.
     fn insure(&mut self) -> Result<(), Error> {
         let Some(extractor) = self.extractor.as_ref().filter(|_| self.comm.size() > 1) else { return Ok(()) };
+        let (begun, sent) = (Instant::now(), self.comm.bytes_sent());
         let (center, gamma) = self.to_blame();
         let region = self.simulation.share_last_valid(center, extractor)?;
         let step = self.simulation.last_valid().step();
+        self.result.cost.shared_seconds += begun.elapsed().as_secs_f64();
+        self.result.cost.shared_bytes += self.comm.bytes_sent() - sent;
         self.insurance = Some(Insurance { region, step, center, gamma });
         Ok(())
     }
@@ -222,8 +234,26 @@ impl Run<'_, '_> {
         recorder.result(&self.result)
     }
 
-    /// Cuts a region out and stores it. A region that makes no valid cell is a warning: the run's end says why it ended.
+    /// Cuts a region out and stores it, and notes what that cost.
     fn store(
+        &mut self,
+        center: i32,
+        gamma: Option<f64>,
+        step: i64,
+        trigger: Trigger,
+        from_last_valid: bool,
+    ) -> Result<(), Error> {
+        let (begun, sent) = (Instant::now(), self.comm.bytes_sent());
+        self.cut_and_store(center, gamma, step, trigger, from_last_valid)?;
+        let cost = &mut self.result.cost;
+        cost.regions += 1;
+        cost.region_seconds += begun.elapsed().as_secs_f64();
+        cost.region_bytes += self.comm.bytes_sent() - sent;
+        Ok(())
+    }
+
+    /// Cuts a region out and stores it. A region that makes no valid cell is a warning: the run's end says why it ended.
+    fn cut_and_store(
         &mut self,
         center: i32,
         gamma: Option<f64>,

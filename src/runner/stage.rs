@@ -20,18 +20,9 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    pub(super) fn new(
-        output: &Path,
-        structure: &Structure,
-        config: &InferenceConfig,
-        name: &str,
-    ) -> Result<Self, Error> {
-        let unsound = |message: String| Error::Unsound { name: name.to_owned(), message };
-        structure.validate(config.min_distance).map_err(|e| unsound(e.to_string()))?;
-        let (mut turned, _) = structure.to_lammps_frame().map_err(|e| unsound(e.to_string()))?;
-        if let Some(velocities) = &mut turned.velocities {
-            *velocities /= crate::script::UnitFactors::of(config.units).velocity();
-        }
+    /// `None` for a structure that LAMMPS creates.
+    pub(super) fn new(output: &Path, structure: Option<&Structure>, config: &InferenceConfig) -> Result<Self, Error> {
+        let turned = structure.map(|s| turned(s, config)).transpose()?;
         if output.read_dir().is_ok_and(|mut entries| entries.next().is_some()) || output.is_file() {
             return Err(Error::Occupied(output.to_owned()));
         }
@@ -43,11 +34,13 @@ impl Stage {
         std::fs::create_dir_all(parent).map_err(writing)?;
         let absolute = std::path::absolute(parent).map_err(writing)?;
         let folder = tempfile::Builder::new().prefix(".lammps-otf-").tempdir_in(absolute).map_err(writing)?;
-        let path = folder.path().join(files::DATA);
-        let writing = |source| Error::Write { path: path.clone(), source };
-        let mut out = BufWriter::new(File::create(&path).map_err(writing)?);
-        io::lammps_data::write(&turned, &mut out)?;
-        out.flush().map_err(writing)?;
+        if let Some(turned) = turned {
+            let path = folder.path().join(files::DATA);
+            let writing = |source| Error::Write { path: path.clone(), source };
+            let mut out = BufWriter::new(File::create(&path).map_err(writing)?);
+            io::lammps_data::write(&turned, &mut out)?;
+            out.flush().map_err(writing)?;
+        }
         Ok(Self { folder })
     }
 
@@ -73,6 +66,17 @@ impl Stage {
     }
 }
 
+/// The structure as LAMMPS wants it, if it is sound.
+fn turned(structure: &Structure, config: &InferenceConfig) -> Result<Structure, Error> {
+    let unsound = |message: String| Error::Unsound { name: config.structure.display().to_string(), message };
+    structure.validate(config.min_distance).map_err(|e| unsound(e.to_string()))?;
+    let (mut turned, _) = structure.to_lammps_frame().map_err(|e| unsound(e.to_string()))?;
+    if let Some(velocities) = &mut turned.velocities {
+        *velocities /= crate::script::UnitFactors::of(config.units).velocity();
+    }
+    Ok(turned)
+}
+
 /// What every rank must know of a structure whose atoms rank 0 alone has: an empty structure with the same cell and types.
 pub(super) fn outline(comm: &Comm, structure: &Structure) -> Structure {
     let symbols: Vec<&str> = structure.elements.iter().map(|e| e.symbol()).collect();
@@ -88,6 +92,12 @@ pub(super) fn outline(comm: &Comm, structure: &Structure) -> Structure {
         velocities: velocities.then(|| Array2::zeros((0, 3))),
         ..no_atoms()
     }
+}
+
+/// What is left of a structure once its atoms are in a file.
+pub(super) fn without_atoms(structure: Structure) -> Structure {
+    let velocities = structure.velocities.map(|_| Array2::zeros((0, 3)));
+    Structure { cell: structure.cell, elements: structure.elements, velocities, ..no_atoms() }
 }
 
 /// What ranks other than 0 have before rank 0 tells them more.

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What ends a run before its time.
+
+use std::path::PathBuf;
+
+use crate::comm::Elsewhere;
+use crate::{io, simulation};
+
+/// An error that ends a run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The structure cannot be read.
+    #[error(transparent)]
+    Structure(#[from] io::Error),
+    /// The structure cannot be simulated.
+    #[error("the structure {name}: {message}")]
+    Unsound {
+        /// Its file.
+        name: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// The folder is in use.
+    #[error("{} already holds a run: choose another folder with --output", .0.display())]
+    Occupied(PathBuf),
+    /// A file of the run cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The potential's files cannot be read.
+    #[error("cannot read the potential: {0}")]
+    Potential(std::io::Error),
+    /// How far the potential reaches is not known.
+    #[error("the cutoff of the potential is not known: give `cutoff` in [potential], in Å")]
+    Cutoff,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] crate::candidates::StoreError),
+    /// The set-up or the run failed.
+    #[error(transparent)]
+    Simulation(#[from] simulation::Error),
+    /// This rank failed alone during the run; the result and its candidate are written.
+    #[error(transparent)]
+    Alone(simulation::Error),
+    /// The embedding is configured badly.
+    #[error("[embedding]: {0}")]
+    Embedding(#[from] crate::embedding::Error),
+    /// Another rank failed.
+    #[error(transparent)]
+    Elsewhere(#[from] Elsewhere),
+}
+
+impl Error {
+    /// Whether one rank failed alone, so that only [`crate::comm::Comm::abort`] can end the job.
+    #[must_use]
+    pub fn must_abort(&self) -> bool {
+        matches!(self, Self::Alone(_) | Self::Simulation(simulation::Error::OneRank { .. }))
+    }
+
+    /// Whether the run crashed in a way that left its result behind all the same, as another crash does.
+    #[must_use]
+    pub fn is_recorded_crash(&self) -> bool {
+        matches!(self, Self::Alone(_))
+    }
+
+    /// Whether this rank stopped because another one failed, and has nothing to say itself.
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::Elsewhere(_) | Self::Simulation(simulation::Error::Elsewhere(_)))
+    }
+
+    /// Whether the run had begun: errors before that are errors of the input.
+    #[must_use]
+    pub fn is_input(&self) -> bool {
+        match self {
+            Self::Write { .. } | Self::Store(_) | Self::Alone(_) => false,
+            Self::Simulation(e) => !matches!(e, simulation::Error::OneRank { .. }),
+            _ => true,
+        }
+    }
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! How a run ended, and what it gave.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::simulation::{Crash, Poll};
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Status {
+    /// All steps were done.
+    Completed,
+    /// γ passed the threshold.
+    Uncertain,
+    /// The run broke.
+    Crashed,
+    /// A signal or the wall-time limit.
+    Interrupted,
+}
+
+/// What a run gives.
+#[derive(Debug, Clone, Serialize)]
+pub struct SimulationResult {
+    /// How it ended.
+    pub status: Status,
+    /// The step at which γ passed the threshold first, or at which the run broke.
+    pub trigger_step: Option<i64>,
+    /// The largest γ that was seen in the run; `null` if it is infinite, or if the run was not watched.
+    pub gamma_max: Option<f64>,
+    /// The worst atom of the last event.
+    pub atom_id: Option<i32>,
+    /// Numbers of the stored candidates in `candidates.db`.
+    pub candidates: Vec<i64>,
+    /// Steps done.
+    pub steps: i64,
+    /// Polls between the thresholds.
+    pub flagged: u64,
+    /// Regions that were not stored because their like was.
+    pub known: u64,
+    /// What broke, if the run crashed.
+    pub crash: Option<Crash>,
+    /// Why a region was not stored.
+    pub warnings: Vec<String>,
+    /// The state at the last poll.
+    pub last: Option<Poll>,
+    /// Number of atoms.
+    pub atoms: u64,
+    /// Wall time in seconds, of the run without its set-up.
+    pub seconds: f64,
+    /// Number of MPI ranks.
+    pub ranks: usize,
+    /// The run's folder.
+    pub output: PathBuf,
+}

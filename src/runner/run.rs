@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The run itself: from event to event, until one ends it.
+
+use std::cmp::Ordering as Order;
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use super::recorder::Recorder;
+use super::{Error, Observer, SimulationResult, Status, files};
+use crate::candidates::Trigger;
+use crate::comm::{Comm, Elsewhere};
+use crate::config::{InferenceConfig, Mode};
+use crate::embedding::EmbeddingExtractor;
+use crate::simulation::{self, Crash, CutOut, Event, Poll, Region, Simulation};
+use crate::uncertainty::Verdict;
+use crate::verify::{Verification, relax, verify};
+
+/// One run on its way.
+pub(super) struct Run<'r, 'o> {
+    pub(super) comm: Comm,
+    pub(super) config: &'r InferenceConfig,
+    pub(super) simulation: Simulation,
+    pub(super) extractor: Option<EmbeddingExtractor>,
+    /// On rank 0.
+    pub(super) recorder: Option<Recorder>,
+    pub(super) observer: Option<&'r mut Observer<'o>>,
+    pub(super) interrupt: &'r AtomicBool,
+    pub(super) result: SimulationResult,
+    pub(super) last_flag: Option<i64>,
+    /// On several ranks: what a rank stores that fails alone.
+    pub(super) insurance: Option<Insurance>,
+    /// Where all ranks find the run's files; absolute.
+    pub(super) folder: PathBuf,
+}
+
+/// The region that a crash would be blamed on, known to every rank.
+pub(super) struct Insurance {
+    region: Region,
+    step: i64,
+    center: i32,
+    gamma: Option<f64>,
+}
+
+impl Run<'_, '_> {
+    pub(super) fn finish(mut self) -> Result<SimulationResult, Error> {
+        let started = Instant::now();
+        self.result.atoms = self.simulation.lammps().total_atoms();
+        let status = loop {
+            let event = match self.simulation.advance() {
+                Err(error @ simulation::Error::OneRank { .. }) => return Err(self.alone(error)),
+                other => other?,
+            };
+            match event {
+                Event::Finished => break Status::Completed,
+                Event::Crashed(crash) => {
+                    self.crashed(crash)?;
+                    break Status::Crashed;
+                }
+                Event::Polled(poll) => {
+                    if let Some(status) = self.polled(&poll, started)? {
+                        break status;
+                    }
+                }
+            }
+        };
+        self.result.status = status;
+        self.result.seconds = started.elapsed().as_secs_f64();
+        let (recorder, result) = (&self.recorder, &self.result);
+        self.comm.on_root(|| recorder.as_ref().map_or(Ok(()), |r| r.result(result)))?;
+        Ok(self.result)
+    }
+
+    /// Notes a poll and acts on it; gives the status with which the run ends, if it does.
+    fn polled(&mut self, poll: &Poll, started: Instant) -> Result<Option<Status>, Error> {
+        let recorder = &mut self.recorder;
+        self.comm.on_root(|| recorder.as_mut().map_or(Ok(()), |r| r.poll(poll)))?;
+        self.result.steps = poll.step;
+        self.result.last = Some(poll.clone());
+        if let Some(gamma) = &poll.gamma {
+            self.result.gamma_max = Some(self.result.gamma_max.map_or(gamma.max, |g| g.max(gamma.max)));
+        }
+        let seen = match &mut self.observer {
+            Some(observer) => catch_unwind(AssertUnwindSafe(|| observer(poll))),
+            None => Ok(()),
+        };
+        self.observed(seen)?;
+        let worst = poll.gamma.as_ref().map(|g| (g.worst_id, g.max));
+        match (poll.verdict, worst) {
+            (Verdict::Extrapolating, Some((id, gamma))) => {
+                self.result.trigger_step.get_or_insert(poll.step);
+                self.result.atom_id = Some(id);
+                for (center, gamma) in self.regions(id, gamma)? {
+                    self.store(center, Some(gamma), poll.step, Trigger::Gamma, false)?;
+                }
+                if self.config.mode == Mode::Stop {
+                    return Ok(Some(Status::Uncertain));
+                }
+            }
+            (Verdict::Flagged, Some((id, gamma))) => {
+                self.result.flagged += 1;
+                let every = self.config.flag_interval as i64;
+                if every > 0 && self.last_flag.is_none_or(|last| poll.step - last >= every) {
+                    self.last_flag = Some(poll.step);
+                    self.store(id, Some(gamma), poll.step, Trigger::Flag, false)?;
+                }
+            }
+            _ => {}
+        }
+        self.insure()?;
+        let over = self.config.wall_time.is_some_and(|limit| started.elapsed().as_secs_f64() > limit);
+        let stop = self.comm.any(over || self.interrupt.load(Ordering::Relaxed));
+        Ok(stop.then_some(Status::Interrupted))
+    }
+
+    /// Lets a panic of one rank's observer end the run on all ranks, instead of leaving the others in a communication that
+    /// never comes.
+    fn observed(&self, seen: std::thread::Result<()>) -> Result<(), Error> {
+        let rank = if seen.is_err() { self.comm.rank() as i64 } else { i64::MAX };
+        let first = self.comm.min_i64(rank);
+        if let Err(panic) = seen {
+            resume_unwind(panic);
+        }
+        if first == i64::MAX {
+            return Ok(());
+        }
+        let message = "its observer panicked".to_owned();
+        Err(Elsewhere { rank: first as usize, message }.into())
+    }
+
+    /// Stores the region of the last valid frame that is to blame: around its worst γ, else around its fastest atom.
+    fn crashed(&mut self, crash: Crash) -> Result<(), Error> {
+        self.result.trigger_step.get_or_insert(crash.step);
+        self.result.crash = Some(crash);
+        let frame = self.simulation.last_valid();
+        if frame.cell().is_none() {
+            self.result
+                .warnings
+                .push("the run broke before its first poll: there is no valid frame to cut from".into());
+            return Ok(());
+        }
+        let step = frame.step();
+        let (id, gamma) = self.to_blame();
+        self.result.atom_id = Some(id);
+        self.store(id, gamma, step, Trigger::Crash, true)
+    }
+
+    /// The centres of the regions to be cut out at an event, the worst atom first.
+    fn regions(&self, worst: i32, gamma: f64) -> Result<Vec<(i32, f64)>, Error> {
+        match (&self.extractor, self.config.regions_per_event) {
+            (None, _) => Ok(Vec::new()),
+            (_, 1) => Ok(vec![(worst, gamma)]),
+            (Some(extractor), limit) => {
+                let regions = self.simulation.worst_regions(extractor.radius(), limit)?;
+                Ok(regions.into_iter().map(|center| (center.id, center.gamma)).collect())
+            }
+        }
+    }
+
+    /// The atom of the last valid frame that a crash is blamed on, and its γ.
+    fn to_blame(&self) -> (i32, Option<f64>) {
+        match self.result.last.as_ref().and_then(|poll| poll.gamma.as_ref()) {
+            Some(g) => (g.worst_id, Some(g.max)),
+            None => (self.simulation.last_valid().fastest_atom(&self.comm), None),
+        }
+    }
+
+    /// Tells all ranks what to store if one of them fails alone before the next poll.
+    fn insure(&mut self) -> Result<(), Error> {
+        let Some(extractor) = self.extractor.as_ref().filter(|_| self.comm.size() > 1) else { return Ok(()) };
+        let (center, gamma) = self.to_blame();
+        let region = self.simulation.share_last_valid(center, extractor)?;
+        let step = self.simulation.last_valid().step();
+        self.insurance = Some(Insurance { region, step, center, gamma });
+        Ok(())
+    }
+
+    /// Writes down what this rank knows, while the others wait for it in a communication that will never end.
+    ///
+    /// Nothing here may be collective. Of several ranks that fail at once, the first does it.
+    fn alone(mut self, error: simulation::Error) -> Error {
+        let simulation::Error::OneRank { crash, .. } = &error else { return error.into() };
+        let folder = self.folder.clone();
+        let claimed = File::options().write(true).create_new(true).open(folder.join(files::RESULT));
+        if claimed.is_err() {
+            // Whoever came first aborts this process too, once all is written.
+            std::thread::sleep(std::time::Duration::from_secs(10));
+            return error.into();
+        }
+        self.result.status = Status::Crashed;
+        self.result.trigger_step.get_or_insert(crash.step);
+        self.result.crash = Some(crash.clone());
+        match self.store_alone(&folder) {
+            Ok(()) => Error::Alone(error),
+            Err(other) => {
+                eprintln!("error: {other}");
+                error.into()
+            }
+        }
+    }
+
+    fn store_alone(&mut self, folder: &Path) -> Result<(), Error> {
+        let mut recorder = match self.recorder.take() {
+            Some(recorder) => recorder,
+            None => Recorder::again(folder, self.config)?,
+        };
+        let room = self.result.candidates.len() < self.config.max_candidates;
+        if let (Some(insurance), Some(extractor), true) = (&self.insurance, &self.extractor, room) {
+            self.result.atom_id = Some(insurance.center);
+            match insurance.region.build(extractor, self.simulation.elements()) {
+                Ok(cut_out) => {
+                    // Not asked of the potential, which has just failed.
+                    let checked = Verification::default();
+                    let id = recorder.candidate(&cut_out, checked, insurance.gamma, insurance.step, Trigger::Crash)?;
+                    self.result.candidates.extend(id);
+                }
+                Err(error) => self.result.warnings.push(format!("step {}: {error}", insurance.step)),
+            }
+        }
+        recorder.result(&self.result)
+    }
+
+    /// Cuts a region out and stores it. A region that makes no valid cell is a warning: the run's end says why it ended.
+    fn store(
+        &mut self,
+        center: i32,
+        gamma: Option<f64>,
+        step: i64,
+        trigger: Trigger,
+        from_last_valid: bool,
+    ) -> Result<(), Error> {
+        let Some(extractor) = &self.extractor else { return Ok(()) };
+        if self.result.candidates.len() >= self.config.max_candidates {
+            return Ok(());
+        }
+        let cut = if from_last_valid {
+            self.simulation.cut_out_of_last_valid(center, extractor)
+        } else {
+            self.simulation.cut_out(center, extractor)
+        };
+        let cut_out = match cut {
+            Ok(cut_out) => cut_out,
+            Err(error @ (simulation::Error::Embedding(_) | simulation::Error::Elsewhere(_))) => {
+                self.result.warnings.push(format!("step {step}, atom {center}: {error}"));
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let (recorder, warnings) = (&mut self.recorder, &mut self.result.warnings);
+        let (simulation, config) = (&self.simulation, self.config);
+        let id = self.comm.on_root(|| {
+            let (Some(recorder), Some(mut cut_out)) = (recorder, cut_out) else { return Ok(None) };
+            if config.relax {
+                relax(&mut cut_out, simulation.script()).map_err(simulation::Error::from)?;
+            }
+            let cut_out = &cut_out;
+            let checked =
+                if config.verify { check(cut_out, simulation, step, warnings) } else { Verification::default() };
+            recorder.candidate(cut_out, checked, gamma, step, trigger)
+        })?;
+        // -1 for a region whose like is stored already.
+        let id = id.flatten().unwrap_or(-1);
+        let id = self.comm.broadcast(0, id.to_le_bytes().to_vec());
+        let id = i64::from_le_bytes(id.try_into().expect("eight bytes"));
+        if id < 0 {
+            self.result.known += 1;
+        } else {
+            self.result.candidates.push(id);
+        }
+        Ok(())
+    }
+}
+
+/// γ and forces of the core in the cut-out against the parent; what should agree and does not is a warning.
+fn check(cut_out: &CutOut, simulation: &Simulation, step: i64, warnings: &mut Vec<String>) -> Verification {
+    // Rounding: the cut-out's atoms are added up in another order than the parent's.
+    const SAME: f64 = 1e-8;
+    let cluster = &cut_out.cluster;
+    let center = cluster.source_ids[cluster.center];
+    let mut warn = |text: String| warnings.push(format!("step {step}, atom {center}: {text}"));
+    let found = match verify(cut_out, simulation.script()) {
+        Ok(found) => found,
+        Err(error) => {
+            warn(format!("the cut-out could not be checked by the potential: {error}"));
+            return Verification::default();
+        }
+    };
+    let gamma_differs = match (found.gamma_parent, found.gamma_cluster) {
+        // NaN on either side is a difference.
+        (Some(parent), Some(here)) => (parent - here).abs().partial_cmp(&(SAME * parent.abs())) != Some(Order::Less),
+        _ => false,
+    };
+    let (buffer, cutoff) = (cluster.buffer, cluster.cutoff);
+    if !cluster.is_complete() {
+        let forces =
+            found.max_force_difference.map_or(String::new(), |d| format!(" and forces differ by up to {d:.1e} eV/Å"));
+        warn(format!(
+            "the buffer of {buffer} Å is thinner than the cutoff of {cutoff} Å, so that the core does not see all its \
+             neighbours{forces}; give `buffer = {cutoff}` in [embedding]"
+        ));
+    } else if gamma_differs {
+        warn(format!(
+            "γ of the centre is {:?} in the cut-out and {:?} in the parent, although the buffer is not thinner than the \
+             cutoff: do not use this candidate, and report this, please",
+            found.gamma_cluster, found.gamma_parent
+        ));
+    } else if buffer >= 2.0 * cutoff && found.max_force_difference.is_some_and(|d| d > SAME) {
+        warn(format!(
+            "forces in the core differ by {:?} eV/Å, although the buffer is twice the cutoff",
+            found.max_force_difference
+        ));
+    }
+    found
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The run's folder, from before the set-up until LAMMPS has taken it.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use ndarray::{Array1, Array2};
+
+use super::{Error, files};
+use crate::comm::Comm;
+use crate::config::InferenceConfig;
+use crate::io;
+use crate::simulation::{self, Simulation};
+use crate::structure::{Cell, Structure};
+
+/// The run's folder while the set-up may still fail: beside its final place, gone if it is dropped.
+pub(super) struct Stage {
+    pub(super) folder: tempfile::TempDir,
+}
+
+impl Stage {
+    pub(super) fn new(
+        output: &Path,
+        structure: &Structure,
+        config: &InferenceConfig,
+        name: &str,
+    ) -> Result<Self, Error> {
+        let unsound = |message: String| Error::Unsound { name: name.to_owned(), message };
+        structure.validate(config.min_distance).map_err(|e| unsound(e.to_string()))?;
+        let (mut turned, _) = structure.to_lammps_frame().map_err(|e| unsound(e.to_string()))?;
+        if let Some(velocities) = &mut turned.velocities {
+            *velocities /= crate::script::UnitFactors::of(config.units).velocity();
+        }
+        if output.read_dir().is_ok_and(|mut entries| entries.next().is_some()) || output.is_file() {
+            return Err(Error::Occupied(output.to_owned()));
+        }
+        let parent = match output.parent() {
+            Some(p) if !p.as_os_str().is_empty() => p,
+            _ => Path::new("."),
+        };
+        let writing = |source| Error::Write { path: output.to_owned(), source };
+        std::fs::create_dir_all(parent).map_err(writing)?;
+        let absolute = std::path::absolute(parent).map_err(writing)?;
+        let folder = tempfile::Builder::new().prefix(".lammps-otf-").tempdir_in(absolute).map_err(writing)?;
+        let path = folder.path().join(files::DATA);
+        let writing = |source| Error::Write { path: path.clone(), source };
+        let mut out = BufWriter::new(File::create(&path).map_err(writing)?);
+        io::lammps_data::write(&turned, &mut out)?;
+        out.flush().map_err(writing)?;
+        Ok(Self { folder })
+    }
+
+    pub(super) fn write_script(&self, simulation: &Simulation) -> Result<(), Error> {
+        let mut script = simulation.script().clone();
+        files::DATA.clone_into(&mut script.data);
+        let commands = script.render().map_err(simulation::Error::from)?;
+        let run = format!("{commands}\nrun             {}\n", simulation.last_step());
+        let path = self.folder.path().join(files::SCRIPT);
+        std::fs::write(&path, run).map_err(|source| Error::Write { path, source })
+    }
+
+    /// Moves it to its final place.
+    pub(super) fn keep(self, output: &Path) -> Result<PathBuf, Error> {
+        let writing = |source| Error::Write { path: output.to_owned(), source };
+        let staged = self.folder.keep();
+        // tempfile makes folders for their owner alone; a run's folder is as open as any that the user makes.
+        if let Some(model) = staged.parent().and_then(|p| p.metadata().ok()) {
+            let _ = std::fs::set_permissions(&staged, model.permissions());
+        }
+        std::fs::rename(&staged, output).map_err(writing)?;
+        std::path::absolute(output).map_err(writing)
+    }
+}
+
+/// What every rank must know of a structure whose atoms rank 0 alone has: an empty structure with the same cell and types.
+pub(super) fn outline(comm: &Comm, structure: &Structure) -> Structure {
+    let symbols: Vec<&str> = structure.elements.iter().map(|e| e.symbol()).collect();
+    let cell = &structure.cell;
+    let mine = serde_json::json!([symbols, cell.origin, cell.vectors, cell.pbc, structure.velocities.is_some()]);
+    let bytes = comm.broadcast(0, mine.to_string().into_bytes());
+    type Outline = (Vec<String>, [f64; 3], [[f64; 3]; 3], [bool; 3], bool);
+    let (symbols, origin, vectors, pbc, velocities): Outline =
+        serde_json::from_slice(&bytes).expect("as rank 0 wrote it");
+    Structure {
+        cell: Cell { origin, vectors, pbc },
+        elements: symbols.iter().filter_map(|s| crate::structure::element_from_symbol(s)).collect(),
+        velocities: velocities.then(|| Array2::zeros((0, 3))),
+        ..no_atoms()
+    }
+}
+
+/// What ranks other than 0 have before rank 0 tells them more.
+pub(super) fn no_atoms() -> Structure {
+    Structure {
+        cell: Cell::orthorhombic([1.0; 3], [true; 3]),
+        elements: Vec::new(),
+        types: Array1::zeros(0),
+        ids: Array1::zeros(0),
+        positions: Array2::zeros((0, 3)),
+        velocities: None,
+    }
+}
+
+pub(super) fn share_path(comm: &Comm, path: Option<&Path>) -> PathBuf {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let bytes = path.map(|p| p.as_os_str().as_bytes().to_vec()).unwrap_or_default();
+    std::ffi::OsString::from_vec(comm.broadcast(0, bytes)).into()
+}

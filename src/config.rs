@@ -123,6 +123,9 @@ pub struct InferenceConfig {
     #[serde(default = "defaults::max_candidates")]
     pub max_candidates: usize,
 
+    /// In what the simulations of one job differ (`--replicas`).
+    #[serde(default, skip_serializing_if = "Replicas::is_default")]
+    pub replicas: Replicas,
     /// How the neighbourhood of the worst atom is cut out.
     #[serde(default)]
     pub embedding: EmbeddingConfig,
@@ -180,6 +183,24 @@ pub struct Potential {
     pub pair_coeff: Vec<String>,
     /// Cutoff in Å, for the checks of the cut-out. Read from the file for ML-PACE, else from LAMMPS, if absent.
     pub cutoff: Option<f64>,
+}
+
+/// In what the simulations of one job differ, besides their seeds: for `lammps-otf run --replicas R`.
+///
+/// A list that is not empty has one entry for each replica, in their order, in place of the field of the same name.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Replicas {
+    /// [`InferenceConfig::temperature`] of each.
+    pub temperatures: Vec<Ramp>,
+    /// [`InferenceConfig::structure`] of each.
+    pub structures: Vec<PathBuf>,
+}
+
+impl Replicas {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The evaluators of ML-PACE potentials.
@@ -409,12 +430,46 @@ impl InferenceConfig {
             .into_iter()
             .flatten()
             .chain(self.template.as_mut())
-            .chain(self.plugins.iter_mut());
+            .chain(self.plugins.iter_mut())
+            .chain(self.replicas.structures.iter_mut());
         for path in paths {
             // Absolute, because LAMMPS may run in another folder and looks elsewhere for a name without one.
             let joined = folder.join(&*path);
             *path = std::path::absolute(&joined).unwrap_or(joined);
         }
+    }
+
+    /// The configuration of replica `index` (from 0) of `count`: with its own entries of [`Replicas`], and a seed of its
+    /// own, `(seed - 1 + 618033989 index) mod 900000000 + 1`. The seeds of all replicas differ, those of neighbours are far
+    /// apart, and that of replica 0 is `seed` itself.
+    ///
+    /// # Errors
+    /// [`Error::Range`] if a list has another length than `count`, or an entry is out of its range.
+    pub fn replica(&self, index: usize, count: usize) -> Result<Self, Error> {
+        fn entry<T: Clone + std::fmt::Debug>(
+            field: &'static str,
+            list: &[T],
+            index: usize,
+            count: usize,
+        ) -> Result<Option<T>, Error> {
+            if list.is_empty() || list.len() == count {
+                return Ok(list.get(index).cloned());
+            }
+            let value = format!("a list of {}", list.len());
+            Err(Error::Range { field, value, allowed: "a list with one entry for each of the --replicas, or absent" })
+        }
+        let mut config = self.clone();
+        config.replicas = Replicas::default();
+        if let Some(temperature) = entry("replicas.temperatures", &self.replicas.temperatures, index, count)? {
+            config.temperature = temperature;
+        }
+        if let Some(structure) = entry("replicas.structures", &self.replicas.structures, index, count)? {
+            config.structure = structure;
+        }
+        // A step that has no factor in common with the number of seeds meets each of them once.
+        config.seed = ((u64::from(self.seed) - 1 + 618_033_989 * index as u64) % 900_000_000) as u32 + 1;
+        config.validate()?;
+        Ok(config)
     }
 
     /// Checks every field.

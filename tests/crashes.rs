@@ -218,16 +218,7 @@ fn a_broken_simulation_goes_on_from_its_last_valid_frame() {
 
 /// A pair potential that is a table from 2.3 to 6 Å, which throws below.
 fn table(folder: &Path) {
-    let (low, high, rows) = (2.3, 6.0, 2000);
-    let mut text = format!("MORSE\nN {rows} R {low} {high}\n\n");
-    // Morse, as for Al: D = 0.27 eV, a = 1.16 /Å, r0 = 3.25 Å.
-    for i in 0..rows {
-        let r = low + (high - low) * f64::from(i) / f64::from(rows - 1);
-        let x = (-1.16 * (r - 3.25_f64)).exp();
-        let (energy, force) = (0.27 * (x * x - 2.0 * x), 2.0 * 0.27 * 1.16 * (x * x - x));
-        text += &format!("{} {r:.10} {energy:.12} {force:.12}\n", i + 1);
-    }
-    write(folder, "morse.table", &text);
+    write(folder, "morse.table", &common::morse_table(2.3));
     write(folder, "al.extxyz", &aluminium(3));
     let config = format!(
         "structure = \"al.extxyz\"\n{}setup = [\"compute u all ke/atom\", \"group two id 2\", \

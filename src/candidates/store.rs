@@ -342,17 +342,50 @@ impl Store {
                 return Err(StoreError::InvalidCandidate("it is DONE, but has no energy and forces".into()));
             }
         }
-        let err = |e| self.error("add to", e);
         let transaction = self.begin("add to")?;
         let mut ids = Vec::with_capacity(rows.len());
         for (candidate, status) in rows {
-            let status = if *status == Status::RunningDft { Status::PendingDft } else { *status };
-            let mut pairs = candidate.keys.to_pairs();
-            pairs.insert("status".into(), status.as_str().into());
-            ids.push(ase_db::insert(&transaction, candidate, &pairs, ase_db::unix_now()).map_err(err)?);
+            ids.push(self.insert(&transaction, candidate, *status)?);
         }
-        transaction.commit().map_err(err)?;
+        transaction.commit().map_err(|e| self.error("add to", e))?;
         Ok(ids)
+    }
+
+    fn insert(&self, tx: &Connection, candidate: &Candidate, status: Status) -> Result<i64, StoreError> {
+        let status = if status == Status::RunningDft { Status::PendingDft } else { status };
+        let mut pairs = candidate.keys.to_pairs();
+        pairs.insert("status".into(), status.as_str().into());
+        ase_db::insert(tx, candidate, &pairs, ase_db::unix_now()).map_err(|e| self.error("add to", e))
+    }
+
+    /// Adds a candidate that waits for a label, unless `known` says that the store has its like: it is shown the rows with
+    /// numbers above `after`, ascending, whoever added them. Nobody can add anything between its answer and this
+    /// candidate. Rows that cannot be understood are not shown.
+    ///
+    /// # Errors
+    /// As [`Store::add`].
+    pub fn add_unless(
+        &mut self,
+        candidate: &Candidate,
+        after: i64,
+        known: impl FnOnce(&[StoredCandidate]) -> bool,
+    ) -> Result<Option<i64>, StoreError> {
+        ase_db::check(candidate)?;
+        let transaction = self.begin("add to")?;
+        let mut newer = Vec::new();
+        for id in self.ids(None)?.into_iter().filter(|id| *id > after) {
+            match self.find(id) {
+                Ok(row) => newer.extend(row),
+                Err(StoreError::InvalidRow { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if known(&newer) {
+            return Ok(None);
+        }
+        let id = self.insert(&transaction, candidate, Status::PendingDft)?;
+        transaction.commit().map_err(|e| self.error("add to", e))?;
+        Ok(Some(id))
     }
 
     /// The candidate with this number.

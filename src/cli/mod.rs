@@ -8,6 +8,7 @@ mod extract;
 mod files;
 mod generate;
 mod init;
+mod replicas;
 mod run;
 mod survey;
 

@@ -19,7 +19,7 @@ use crate::structure::{Element, Structure};
 use crate::{io, potential};
 
 pub use error::Error;
-use recorder::Recorder;
+use recorder::{Recorder, SharedStore};
 pub use result::{Cost, SimulationResult, Status};
 use run::Run;
 use stage::{Stage, no_atoms, outline, share_path, without_atoms};
@@ -51,13 +51,14 @@ pub struct LammpsRunner<'o> {
     output: PathBuf,
     observer: Option<Observer<'o>>,
     interrupt: Arc<AtomicBool>,
+    store: Option<SharedStore>,
 }
 
 impl<'o> LammpsRunner<'o> {
     /// A runner on the ranks of `comm`, whose run writes into the new folder `output`.
     #[must_use]
     pub fn new(comm: &Comm, output: impl Into<PathBuf>) -> Self {
-        Self { comm: comm.clone(), output: output.into(), observer: None, interrupt: Arc::default() }
+        Self { comm: comm.clone(), output: output.into(), observer: None, interrupt: Arc::default(), store: None }
     }
 
     /// Calls `observer` after each poll. A panic in it ends the run on all ranks.
@@ -71,6 +72,14 @@ impl<'o> LammpsRunner<'o> {
     #[must_use]
     pub fn interrupt_by(mut self, flag: Arc<AtomicBool>) -> Self {
         self.interrupt = flag;
+        self
+    }
+
+    /// Stores candidates in the database at `path` in place of one in the run's folder, each with the key `run_id`. Several
+    /// runs may share it, also at the same time: what one has stored, the others do not store again.
+    #[must_use]
+    pub fn store_in(mut self, path: impl Into<PathBuf>, run_id: impl Into<String>) -> Self {
+        self.store = Some(SharedStore { path: path.into(), run_id: run_id.into() });
         self
     }
 
@@ -147,7 +156,7 @@ impl<'o> LammpsRunner<'o> {
             let stage = staged.expect("made on the root");
             stage.write_script(&simulation)?;
             let folder = stage.keep(&self.output)?;
-            Recorder::new(&folder, config)
+            Recorder::new(&folder, config, self.store.as_ref())
         })?;
         let kept = share_path(&comm, recorder.as_ref().map(|r| r.folder.as_path()));
         Run {
@@ -179,6 +188,7 @@ impl<'o> LammpsRunner<'o> {
             last_flag: None,
             insurance: None,
             folder: kept,
+            store: self.store.as_ref(),
         }
         .finish()
     }

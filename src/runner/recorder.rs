@@ -21,24 +21,36 @@ pub(super) struct Recorder {
     store: Store,
     potential_hash: String,
     source: String,
+    run_id: Option<String>,
     novelty: Novelty,
+    /// The last row of the store that `novelty` knows.
+    known_to: i64,
+}
+
+/// Where a run stores its candidates, if not in its own folder.
+#[derive(Debug, Clone)]
+pub(super) struct SharedStore {
+    pub(super) path: PathBuf,
+    pub(super) run_id: String,
 }
 
 impl Recorder {
-    pub(super) fn new(folder: &Path, config: &InferenceConfig) -> Result<Self, Error> {
+    pub(super) fn new(folder: &Path, config: &InferenceConfig, shared: Option<&SharedStore>) -> Result<Self, Error> {
         let extxyz = folder.join(files::EXTXYZ);
         std::fs::create_dir_all(&extxyz).map_err(|source| Error::Write { path: extxyz, source })?;
-        Self::again(folder, config)
+        Self::again(folder, config, shared)
     }
 
     /// In a folder that another process began.
-    pub(super) fn again(folder: &Path, config: &InferenceConfig) -> Result<Self, Error> {
+    pub(super) fn again(folder: &Path, config: &InferenceConfig, shared: Option<&SharedStore>) -> Result<Self, Error> {
         let path = folder.join(files::POLLS);
         let polls = File::options().create(true).append(true).open(&path);
         let polls = polls.map_err(|source| Error::Write { path, source })?;
         Ok(Self {
             polls,
-            store: Store::open(&folder.join(files::CANDIDATES))?,
+            store: Store::open(&shared.map_or_else(|| folder.join(files::CANDIDATES), |s| s.path.clone()))?,
+            run_id: shared.map(|s| s.run_id.clone()),
+            known_to: 0,
             potential_hash: potential::fingerprint(&config.potential).map_err(Error::Potential)?,
             source: config.structure.file_name().map_or("created".into(), |n| n.to_string_lossy().into_owned()),
             novelty: Novelty::new(config.novelty),
@@ -64,9 +76,6 @@ impl Recorder {
     ) -> Result<Option<i64>, Error> {
         let cluster = &cut_out.cluster;
         let environment = Environment::of(cluster, cluster.center, cluster.cutoff);
-        if self.novelty.seen(&environment).is_some() {
-            return Ok(None);
-        }
         let candidate = Candidate {
             structure: cluster.structure.clone(),
             force_mask: cluster.force_mask.clone(),
@@ -84,6 +93,7 @@ impl Recorder {
                 source: Some(self.source.clone()),
                 potential_hash: Some(self.potential_hash.clone()),
                 trigger: Some(trigger),
+                run_id: self.run_id.clone(),
                 gamma_parent: checked.gamma_parent,
                 gamma_cluster: checked.gamma_cluster,
                 max_force_difference: checked.max_force_difference,
@@ -91,9 +101,24 @@ impl Recorder {
             },
             labels: None,
         };
-        let ids = self.store.add(std::slice::from_ref(&candidate))?;
-        let id = ids[0];
-        self.novelty.insert(id, environment);
+        let (novelty, known_to) = (&mut self.novelty, &mut self.known_to);
+        // With what other runs have put into the same store meanwhile.
+        let added = self.store.add_unless(&candidate, *known_to, |newer| {
+            for row in newer {
+                let structure = &row.candidate.structure;
+                let center = row.keys().center.filter(|center| *center < structure.len());
+                // One that is cut too small does not show what surrounded its centre.
+                let reach = row.keys().radius.unwrap_or(0.0) + row.keys().buffer.unwrap_or(0.0);
+                if let Some(center) = center.filter(|_| reach >= cluster.cutoff) {
+                    novelty.insert(row.id, Environment::within(structure, center, cluster.cutoff));
+                }
+                *known_to = row.id;
+            }
+            novelty.seen(&environment).is_some()
+        })?;
+        let Some(id) = added else { return Ok(None) };
+        novelty.insert(id, environment);
+        *known_to = id;
         let path = self.folder.join(files::EXTXYZ).join(format!("candidate-{id:06}.extxyz"));
         let mut text = Vec::new();
         let columns = [

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::recorder::Recorder;
+use super::recorder::{Recorder, SharedStore};
 use super::{Error, Observer, SimulationResult, Status, files};
 use crate::candidates::Trigger;
 use crate::comm::{Comm, Elsewhere};
@@ -34,6 +34,8 @@ pub(super) struct Run<'r, 'o> {
     pub(super) insurance: Option<Insurance>,
     /// Where all ranks find the run's files; absolute.
     pub(super) folder: PathBuf,
+    /// Where the candidates go, if not there.
+    pub(super) store: Option<&'r SharedStore>,
 }
 
 /// The region that a crash would be blamed on, known to every rank.
@@ -216,7 +218,7 @@ impl Run<'_, '_> {
     fn store_alone(&mut self, folder: &Path) -> Result<(), Error> {
         let mut recorder = match self.recorder.take() {
             Some(recorder) => recorder,
-            None => Recorder::again(folder, self.config)?,
+            None => Recorder::again(folder, self.config, self.store)?,
         };
         let room = self.result.candidates.len() < self.config.max_candidates;
         if let (Some(insurance), Some(extractor), true) = (&self.insurance, &self.extractor, room) {
@@ -243,6 +245,9 @@ impl Run<'_, '_> {
         trigger: Trigger,
         from_last_valid: bool,
     ) -> Result<(), Error> {
+        if self.extractor.is_none() || self.result.candidates.len() >= self.config.max_candidates {
+            return Ok(());
+        }
         let (begun, sent) = (Instant::now(), self.comm.bytes_sent());
         self.cut_and_store(center, gamma, step, trigger, from_last_valid)?;
         let cost = &mut self.result.cost;
@@ -262,9 +267,6 @@ impl Run<'_, '_> {
         from_last_valid: bool,
     ) -> Result<(), Error> {
         let Some(extractor) = &self.extractor else { return Ok(()) };
-        if self.result.candidates.len() >= self.config.max_candidates {
-            return Ok(());
-        }
         let cut = if from_last_valid {
             self.simulation.cut_out_of_last_valid(center, extractor)
         } else {

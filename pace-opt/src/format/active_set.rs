@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! `.asi`: inverted active sets, a NumPy `.npz` archive with one square matrix per element.
 
 use super::read_bytes;

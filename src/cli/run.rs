@@ -70,7 +70,14 @@ pub(super) fn run(arguments: &RunArguments, comm: &Comm, verbosity: Verbosity) -
             }
             result.warnings.iter().for_each(|warning| warn(warning));
         }
-        Err(error) if comm.is_root() && !error.must_abort() => complain(error),
+        Err(error) if comm.is_root() && !error.must_abort() => {
+            complain(error);
+            // LAMMPS says which command it refused, not which file is wrong.
+            use lammps_otf::{lammps, simulation};
+            if let runner::Error::Simulation(simulation::Error::Lammps(lammps::Error::Failure(_))) = error {
+                eprintln!("`lammps-otf doctor {}` looks at each part by itself.", arguments.config.display());
+            }
+        }
         _ => {}
     }
     settle(&outcome, comm, &output)

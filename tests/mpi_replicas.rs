@@ -170,20 +170,6 @@ fn one_rank_that_fails_alone_ends_the_job_and_what_was_stored_stays() {
     assert_eq!(result(folder, 1)["status"], "CRASHED");
 }
 
-/// The process of this rank of the job that runs in `folder`.
-fn process(folder: &Path, rank: usize) -> Option<u32> {
-    let place = folder.canonicalize().unwrap();
-    let wanted = format!("PMI_RANK={rank}");
-    std::fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
-        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
-        let here = std::fs::read_link(entry.path().join("cwd")).ok()? == place;
-        let name = std::fs::read_to_string(entry.path().join("comm")).ok()?;
-        let environment = std::fs::read(entry.path().join("environ")).ok()?;
-        let ranked = environment.split(|b| *b == 0).any(|variable| variable == wanted.as_bytes());
-        (here && ranked && name.trim() == "lammps-otf").then_some(pid)
-    })
-}
-
 #[test]
 fn a_signal_to_one_rank_stops_its_replica_and_no_other() {
     let folder = tempfile::tempdir().unwrap();
@@ -203,7 +189,7 @@ fn a_signal_to_one_rank_stops_its_replica_and_no_other() {
         assert!(started.elapsed() < Duration::from_secs(60), "the run does not begin");
         std::thread::sleep(Duration::from_millis(20));
     }
-    let pid = process(folder, 1).expect("rank 1 is running");
+    let pid = common::process(folder, 1).expect("rank 1 is running");
     assert!(std::process::Command::new("kill").args(["-TERM", &pid.to_string()]).status().unwrap().success());
     let output = job.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(6), "{}", text(&output));

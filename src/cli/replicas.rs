@@ -119,7 +119,7 @@ fn begin(config: &InferenceConfig, output: &Path, count: usize, world: &Comm) ->
         return Err(Error::None);
     }
     let ranks = world.size();
-    if ranks % count != 0 {
+    if !ranks.is_multiple_of(count) {
         return Err(Error::Ranks { count, ranks });
     }
     let index = world.rank() / (ranks / count);

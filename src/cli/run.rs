@@ -93,8 +93,10 @@ pub(super) fn settle(outcome: &Result<SimulationResult, runner::Error>, comm: &C
             Status::Interrupted => Exit::Interrupted,
         },
         Err(error) if error.must_abort() => {
-            complain(error);
-            eprintln!("What was stored before is in {}. The job is aborted.", output.display());
+            let end = format!("What was stored before is in {}. The job is aborted.", output.display());
+            complain(&format!("{error}\n{end}"));
+            // mpiexec throws away what it has not passed on by the time of the abort.
+            std::thread::sleep(Duration::from_millis(500));
             comm.abort(if error.is_recorded_crash() { Exit::Crashed } else { Exit::Aborted } as i32)
         }
         Err(error) => {

@@ -139,3 +139,17 @@ pub fn morse_table(low: f64) -> String {
     }
     text
 }
+
+/// The process of this rank of the job that runs in `folder`.
+pub fn process(folder: &Path, rank: usize) -> Option<u32> {
+    let place = folder.canonicalize().unwrap();
+    let wanted = format!("PMI_RANK={rank}");
+    std::fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let here = std::fs::read_link(entry.path().join("cwd")).ok()? == place;
+        let name = std::fs::read_to_string(entry.path().join("comm")).ok()?;
+        let environment = std::fs::read(entry.path().join("environ")).ok()?;
+        let ranked = environment.split(|b| *b == 0).any(|variable| variable == wanted.as_bytes());
+        (here && ranked && name.trim() == "lammps-otf").then_some(pid)
+    })
+}

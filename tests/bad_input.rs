@@ -164,6 +164,7 @@ fn cases() -> Vec<Case> {
         case("init: a configuration that exists", "init al.extxyz Al.yaml -o run.toml", nothing),
         case("init: a folder that does not exist", "init al.extxyz Al.yaml -o no/run.toml", nothing),
         case("init: a temperature below nothing", "init al.extxyz Al.yaml --temperature=-5", nothing),
+        case("init: three temperatures", "init al.extxyz Al.yaml --temperature 1,2,3", nothing),
         case("doctor: a configuration that does not exist", "doctor nowhere.toml -q", nothing),
         case("doctor: an active set that is missing", "doctor run.toml -q", |f| remove(f, "Al.asi")),
         case("extract: no such atom", "extract al.extxyz --center 999 --radius 3 --buffer 3 -o cut.extxyz", nothing),

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::config::{Barostat, Engine, Ensemble, InferenceConfig, Ramp, Thermostat, Uncertainty, Units, Velocities};
+use crate::config::{Barostat, Engine, Ensemble, InferenceConfig, Potential, Ramp, Thermostat, Uncertainty, Units, Velocities};
 use crate::lammps::{self, PACE_EXTRAPOLATION, quote_path};
-use crate::structure::Structure;
+use crate::structure::{Element, Structure};
 
 /// Id of the fix that holds γ.
 pub const GAMMA_FIX: &str = "otf_gamma";
@@ -123,23 +123,8 @@ impl Script {
             end: ramp.end() / unit,
             damping: damping / factor.time,
         };
-        let potential = &config.potential;
         let gamma = config.uncertainty == Uncertainty::Pace;
-        let (pair_style, pair_coeff) = match (potential.pace_files(), &potential.pair_style) {
-            (Some((file, active_set)), _) => {
-                let mut coeff = format!("* * {}", quote_path(&file)?);
-                if gamma {
-                    coeff += &format!(" {}", quote_path(&active_set)?);
-                }
-                for element in &structure.elements {
-                    coeff += &format!(" {}", element.symbol());
-                }
-                let style = if gamma { PACE_EXTRAPOLATION } else { "pace" };
-                let suffix = if potential.engine == Engine::Opt { "/opt" } else { "" };
-                (format!("{style}{suffix}"), vec![coeff])
-            }
-            (None, style) => (style.clone().unwrap_or_else(|| "none".into()), potential.pair_coeff.clone()),
-        };
+        let (pair_style, pair_coeff) = pair_commands(&config.potential, &structure.elements, gamma)?;
         Ok(Self {
             name: config
                 .structure
@@ -186,6 +171,15 @@ impl Script {
         Self { minimize: false, create_velocities: false, step, ..self.clone() }
     }
 
+    /// The same set-up with another potential for the same elements.
+    ///
+    /// # Errors
+    /// [`Error::Quote`] for a path that no LAMMPS command can hold.
+    pub fn with_potential(&self, potential: &Potential, elements: &[Element]) -> Result<Self, Error> {
+        let (pair_style, pair_coeff) = pair_commands(potential, elements, self.gamma)?;
+        Ok(Self { pair_style, pair_coeff, ..self.clone() })
+    }
+
     /// The commands as text.
     ///
     /// # Errors
@@ -216,6 +210,27 @@ impl Script {
         }
         Ok(rendered)
     }
+}
+
+/// Arguments of `pair_style`, and of each `pair_coeff`.
+fn pair_commands(
+    potential: &Potential,
+    elements: &[Element],
+    gamma: bool,
+) -> Result<(String, Vec<String>), lammps::Error> {
+    let Some((file, active_set)) = potential.pace_files() else {
+        return Ok((potential.pair_style.clone().unwrap_or_else(|| "none".into()), potential.pair_coeff.clone()));
+    };
+    let mut coeff = format!("* * {}", quote_path(&file)?);
+    if gamma {
+        coeff += &format!(" {}", quote_path(&active_set)?);
+    }
+    for element in elements {
+        coeff += &format!(" {}", element.symbol());
+    }
+    let style = if gamma { PACE_EXTRAPOLATION } else { "pace" };
+    let suffix = if potential.engine == Engine::Opt { "/opt" } else { "" };
+    Ok((format!("{style}{suffix}"), vec![coeff]))
 }
 
 /// What one unit of the set-up is in ours (Å, ps, eV, bar). Factors as LAMMPS defines its units.

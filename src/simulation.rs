@@ -5,6 +5,8 @@
 //! force is computed that one uninterrupted run would not compute. Between two chunks the atoms stand still and all
 //! arrays can be read in place.
 
+mod swap;
+
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -99,6 +101,9 @@ pub enum Error {
         /// What broke.
         crash: Crash,
     },
+    /// The potential cannot take the place of the running one, which goes on.
+    #[error("the new potential cannot take the place of the running one: {0}")]
+    Swap(String),
     /// No atom has this id.
     #[error("no atom has the id {0}")]
     NoAtom(i32),
@@ -128,6 +133,8 @@ pub struct Simulation {
     /// Forces, neighbour lists and fixes are set up, so that the next chunk needs no set-up of its own.
     ready: bool,
     frame: Frame,
+    /// How far the potential reaches, Å, where known.
+    cutoff: Option<f64>,
 }
 
 impl Simulation {
@@ -179,6 +186,8 @@ impl Simulation {
             last: first + config.steps as i64,
             ready: false,
             frame: Frame::default(),
+            // A file that cannot be read has been refused by the pair style.
+            cutoff: crate::potential::cutoff(&config.potential).ok().flatten(),
             script,
         })
     }

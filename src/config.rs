@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::active_learning::LoopConfig;
 use crate::embedding::EmbeddingConfig;
 
 /// A configuration that cannot be used.
@@ -151,6 +152,9 @@ pub struct InferenceConfig {
     pub lammps_args: Vec<String>,
     /// Wall time in seconds after which the run stops at the next poll; none if absent.
     pub wall_time: Option<f64>,
+    /// Who labels and trains, for `lammps-otf loop`.
+    #[serde(rename = "loop")]
+    pub active_learning: Option<LoopConfig>,
 }
 
 /// A potential: ML-PACE by its files, or any other by LAMMPS commands.
@@ -394,6 +398,9 @@ impl InferenceConfig {
     }
 
     fn resolve(&mut self, folder: &Path) {
+        if let Some(active_learning) = &mut self.active_learning {
+            active_learning.resolve(folder);
+        }
         let potential = &mut self.potential;
         let paths = [Some(&mut self.structure), potential.file.as_mut(), potential.active_set.as_mut()]
             .into_iter()
@@ -464,6 +471,9 @@ impl InferenceConfig {
             let units = self.units;
             check(units == Units::Metal, "units", &units, "\"metal\": ML-PACE takes no other units")?;
         }
+        if let Some(active_learning) = &self.active_learning {
+            active_learning.validate(high)?;
+        }
         self.embedding.validate().map_err(|e| Error::Range {
             field: "embedding",
             value: e.to_string(),
@@ -494,7 +504,7 @@ impl Potential {
         Some((file, active_set))
     }
 
-    fn validate(&self) -> Result<(), Error> {
+    pub(crate) fn validate(&self) -> Result<(), Error> {
         let refuse = |field, value: &dyn std::fmt::Debug, allowed| {
             Err(Error::Range { field, value: format!("{value:?}"), allowed })
         };

@@ -139,8 +139,9 @@ fn read_labels(path: &PathBuf, structure: &Structure) -> Result<Labels, String> 
         return Err(format!("{name} has {} atoms, the candidate {}", found.len(), structure.len()));
     }
     for i in 0..structure.len() {
-        if found.element(i) != structure.element(i) {
-            return Err(format!("{name}: atom {i} (from 0) is {}, not {}", found.element(i), structure.element(i)));
+        let (is, was) = (found.element(i).symbol(), structure.element(i).symbol());
+        if is != was {
+            return Err(format!("{name}: atom {i} (from 0) is {is}, in the candidate it is {was}"));
         }
         let distance = structure.cell.distance(found.position(i), structure.position(i));
         // NaN is far.

@@ -57,9 +57,11 @@ pub fn read_results(path: &Path) -> Result<(Structure, Results), Error> {
                 forces.push(real(Some(token), "a force").map_err(|message| parse_error(path, number, message))?);
             }
         }
-        Ok(Array2::from_shape_vec((structure.len(), 3), forces).expect("each line has all columns: it was read before"))
+        Ok::<_, Error>(forces)
     });
-    let results = Results { energy, forces: forces.transpose()?, stress };
+    let forces: Option<Vec<f64>> = forces.transpose()?;
+    let rows = |forces| Array2::from_shape_vec((structure.len(), 3), forces).expect("every line has all its columns");
+    let results = Results { energy, forces: forces.map(rows), stress };
     Ok((structure, results))
 }
 

@@ -180,6 +180,11 @@ impl Script {
         Ok(Self { pair_style, pair_coeff, ..self.clone() })
     }
 
+    /// The same set-up with any pair style, of which γ is not asked.
+    pub(crate) fn without_gamma(&self, pair_style: &str, pair_coeff: &[String]) -> Self {
+        Self { pair_style: pair_style.to_owned(), pair_coeff: pair_coeff.to_vec(), gamma: false, ..self.clone() }
+    }
+
     /// The commands as text.
     ///
     /// # Errors

@@ -68,12 +68,7 @@ pub fn from_config(config: &LoopConfig, script: &Script, interrupt: &Arc<AtomicB
             retries: *retries,
         }),
         OracleConfig::Lammps { pair_style, pair_coeff } => Box::new(LammpsOracle {
-            script: Script {
-                pair_style: pair_style.clone(),
-                pair_coeff: pair_coeff.clone(),
-                gamma: false,
-                ..script.clone()
-            },
+            script: script.without_gamma(pair_style, pair_coeff),
         }),
     }
 }

@@ -84,6 +84,10 @@ pub struct Round {
     pub labelled: usize,
     /// How many of them failed.
     pub failed: usize,
+    /// The LAMMPS restart file that the next round begins from, in the folder of the loop.
+    pub next_restart: Option<String>,
+    /// The step that the next round begins at.
+    pub next_from: i64,
     /// What the trainer said of its potential.
     pub report: serde_json::Value,
 }
@@ -108,6 +112,8 @@ impl Round {
             selected: Vec::new(),
             labelled: 0,
             failed: 0,
+            next_restart: None,
+            next_from: 0,
             report: serde_json::Value::Null,
         }
     }

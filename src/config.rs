@@ -150,8 +150,13 @@ pub struct InferenceConfig {
     /// Command-line arguments of LAMMPS, e.g. `["-suffix", "omp", "-package", "omp", "4"]`.
     #[serde(default)]
     pub lammps_args: Vec<String>,
-    /// Wall time in seconds after which the run stops at the next poll; none if absent.
+    /// Wall time in seconds after which the run stops at the next poll; none if absent. Counted for each process: a run
+    /// that is continued has the whole time again.
     pub wall_time: Option<f64>,
+    /// Number of steps between two checkpoints, from which `--resume` continues; rounded up to a multiple of
+    /// `sampling_interval`. A run that stops in good order writes one more at its end. 0 writes none at all.
+    #[serde(default = "defaults::checkpoint_interval")]
+    pub checkpoint_interval: u64,
     /// Who labels and trains, for `lammps-otf loop`.
     #[serde(rename = "loop")]
     pub active_learning: Option<LoopConfig>,
@@ -295,12 +300,15 @@ pub struct Sanity {
     pub max_temperature: f64,
     /// Largest force on an atom in eV/Å.
     pub max_force: f64,
+    /// Largest distance in Å that an atom may go between two polls. If absent, 1000 Å/ps (1 Å in 1 fs) times the time
+    /// between two polls: the speed of a hydrogen atom of 50 eV.
+    pub max_displacement: Option<f64>,
 }
 
 impl Default for Sanity {
     fn default() -> Self {
         // Far beyond condensed matter: what exceeds them has exploded.
-        Self { max_temperature: 1e5, max_force: 1e4 }
+        Self { max_temperature: 1e5, max_force: 1e4, max_displacement: None }
     }
 }
 
@@ -322,6 +330,9 @@ mod defaults {
     }
     pub(super) fn sampling_interval() -> u64 {
         100
+    }
+    pub(super) fn checkpoint_interval() -> u64 {
+        10_000
     }
     pub(super) fn regions_per_event() -> usize {
         1
@@ -397,6 +408,13 @@ impl InferenceConfig {
         Ok(config)
     }
 
+    /// Number of steps between two checkpoints, a multiple of the sampling interval; `None` for a run without.
+    #[must_use]
+    pub fn checkpoint_steps(&self) -> Option<u64> {
+        let every = self.checkpoint_interval.div_ceil(self.sampling_interval) * self.sampling_interval;
+        (every > 0).then_some(every)
+    }
+
     fn resolve(&mut self, folder: &Path) {
         if let Some(active_learning) = &mut self.active_learning {
             active_learning.resolve(folder);
@@ -461,6 +479,10 @@ impl InferenceConfig {
             "above 0 K",
         )?;
         check(positive(self.sanity.max_force), "sanity.max_force", &self.sanity.max_force, "above 0 eV/Å")?;
+        let far = self.sanity.max_displacement;
+        check(far.is_none_or(positive), "sanity.max_displacement", &far, "a length in Å above 0")?;
+        let every = self.checkpoint_interval;
+        check(every <= i64::MAX as u64 / 2, "checkpoint_interval", &every, "0 (none) or less than 2^62 steps")?;
         let d = self.min_distance;
         check((0.0..=10.0).contains(&d), "min_distance", &d, "between 0 and 10 Å")?;
         check((0.0..=2.0).contains(&self.novelty), "novelty", &self.novelty, "between 0 and 2")?;

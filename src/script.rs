@@ -3,7 +3,7 @@
 //!
 //! The built-in template is `templates/md.in.j2`. A template of the user's own gets the same variables ([`Script`]
 //! lists them) and must define a fix `otf_gamma` (`fix otf_gamma all pair N pace/extrapolation gamma 1`) if the
-//! uncertainty is that of ML-PACE. Text that comes from outside is quoted as one LAMMPS word before the template
+//! uncertainty is that of ML-PACE; to be resumable it must read `restart` instead of `data` where that is set. Text that comes from outside is quoted as one LAMMPS word before the template
 //! sees it; the template language has no access to files.
 
 use std::path::{Path, PathBuf};
@@ -44,6 +44,15 @@ pub enum Error {
          {{{{ interval }}}} pace/extrapolation gamma 1`, or set `uncertainty` to another source"
     )]
     NoGamma {
+        /// The file.
+        name: String,
+    },
+    /// The template always begins anew.
+    #[error(
+        "the template {name} has no `read_restart`, from which a run goes on: put `{{% if restart %}}read_restart {{{{ \
+         restart }}}}{{% else %}}read_data {{{{ data }}}}{{% endif %}}` where it reads its atoms"
+    )]
+    NoRestart {
         /// The file.
         name: String,
     },
@@ -92,6 +101,8 @@ pub struct Script {
     /// The step that the atoms are at: 0, or that of the frame which a crashed run goes back to. To be set (by
     /// `reset_timestep`) before any fix that counts steps, because LAMMPS refuses it afterwards.
     pub step: i64,
+    /// The restart file that the run continues from, quoted; absent for a run that begins.
+    pub restart: Option<String>,
     /// Whether γ of ML-PACE is wanted.
     pub gamma: bool,
     /// The user's own commands.
@@ -158,6 +169,7 @@ impl Script {
             seed: config.seed,
             interval: config.sampling_interval,
             step: 0,
+            restart: None,
             gamma,
             setup: config.setup.clone(),
             template: config.template.clone(),
@@ -168,7 +180,19 @@ impl Script {
     /// velocities are drawn.
     #[must_use]
     pub fn continued(&self, step: i64) -> Self {
-        Self { minimize: false, create_velocities: false, step, ..self.clone() }
+        Self { minimize: false, create_velocities: false, step, restart: None, ..self.clone() }
+    }
+
+    /// The same set-up for a run that goes on from a restart file.
+    ///
+    /// A Langevin thermostat gets a seed of its own: its random numbers are not in the file, and those of the first steps
+    /// would come a second time.
+    ///
+    /// # Errors
+    /// [`Error::Quote`] for a path that no LAMMPS command can hold.
+    pub fn resumed(&self, restart: &Path, step: i64) -> Result<Self, Error> {
+        let seed = (i64::from(self.seed) + step).rem_euclid(900_000_000).max(1) as u32;
+        Ok(Self { restart: Some(quote_path(restart)?), seed, ..self.continued(0) })
     }
 
     /// The same set-up with another potential for the same elements.
@@ -212,6 +236,9 @@ impl Script {
         let defines = |l: &str| l.split_whitespace().take(2).eq(["fix", GAMMA_FIX]);
         if self.gamma && !rendered.lines().any(defines) {
             return Err(Error::NoGamma { name });
+        }
+        if self.restart.is_some() && !rendered.lines().any(|l| l.trim_start().starts_with("read_restart")) {
+            return Err(Error::NoRestart { name });
         }
         Ok(rendered)
     }

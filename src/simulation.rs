@@ -458,14 +458,27 @@ impl Simulation {
     /// # MPI
     /// Collective.
     pub fn restore(&mut self) -> Result<(), Error> {
-        if self.frame.cell().is_none() {
+        let frame = self.frame.clone();
+        self.go_back(&frame)
+    }
+
+    /// [`Simulation::restore`] to a frame that was the last valid one at some time: a clone of [`Simulation::last_valid`].
+    ///
+    /// # Errors
+    /// As [`Simulation::restore`].
+    ///
+    /// # MPI
+    /// Collective; each rank gives its own part of the frame.
+    pub fn go_back(&mut self, frame: &Frame) -> Result<(), Error> {
+        if frame.cell().is_none() {
             return Err(lammps::Error::Preflight("there is no valid frame to go back to".into()).into());
         }
         self.lammps.command("clear")?;
-        self.lammps.command(&self.script.continued(self.frame.step()).render()?)?;
+        self.lammps.command(&self.script.continued(frame.step()).render()?)?;
         self.uncertainty.watch(&mut self.lammps, self.interval)?;
-        self.frame.restore(&mut self.lammps)?;
+        frame.restore(&mut self.lammps)?;
         self.setup = Setup::Look;
+        self.frame = frame.clone();
         Ok(())
     }
 

@@ -3,12 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Error, Potential};
 
 /// The table `[loop]` of a configuration. `lammps-otf run` does not look at it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoopConfig {
     /// Who computes energies and forces of cut-outs.
@@ -45,7 +46,7 @@ pub struct LoopConfig {
 }
 
 /// Who computes energies and forces of cut-outs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
 pub enum OracleConfig {
     /// A program: [`super::CommandOracle`].
@@ -68,7 +69,7 @@ pub enum OracleConfig {
 }
 
 /// Who makes a new potential: [`super::CommandTrainer`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainerConfig {
     /// The program and its arguments; no shell. `{labelled}`, `{potential}`, `{active_set}`, `{output}` and `{round}` in
@@ -79,7 +80,7 @@ pub struct TrainerConfig {
 }
 
 /// Where the run goes on with the new potential.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ResumeFrom {
     /// Where the first event of the round was.

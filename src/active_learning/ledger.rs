@@ -4,7 +4,6 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -159,17 +158,13 @@ impl Ledger {
     }
 
     /// Chooses of all that waits for a label.
-    pub(super) fn select(
-        &mut self,
-        settings: &LoopConfig,
-        potential: &Potential,
-        round: &Round,
-    ) -> Result<Step<Round>, Error> {
+    pub(super) fn select(&mut self, settings: &LoopConfig) -> Result<Step<Round>, Error> {
+        let round = &self.round;
         let room = settings.max_labels.saturating_sub(self.labels()?).min(settings.select);
         if room == 0 {
             return Ok(Step::End(Outcome::Labels));
         }
-        let projector = Projector::new(potential)?;
+        let projector = Projector::new(&self.potential)?;
         let mut pool = Vec::new();
         let mut of_this_round = Vec::new();
         for row in self.store.iter(Some(Status::PendingDft))? {
@@ -200,9 +195,9 @@ impl Ledger {
     pub(super) fn label(
         &mut self,
         oracle: &mut dyn Oracle,
-        interrupt: &Arc<AtomicBool>,
-        round: &Round,
+        interrupt: &AtomicBool,
     ) -> Result<Step<Round>, Error> {
+        let round = self.round.clone();
         let folder = self.here().join("labels");
         std::fs::create_dir_all(&folder).map_err(|source| Error::Write { path: folder.clone(), source })?;
         for &id in &round.selected {
@@ -253,10 +248,10 @@ impl Ledger {
     pub(super) fn train(
         &mut self,
         trainer: &mut dyn Trainer,
-        config: &InferenceConfig,
         script: &Script,
-        round: &Round,
+        threshold: f64,
     ) -> Result<Step<(Potential, Round, Round)>, Error> {
+        let (round, parent) = (self.round.clone(), self.potential.clone());
         let here = self.here();
         let writing = |path: &Path| {
             let path = path.to_owned();
@@ -273,7 +268,7 @@ impl Ledger {
         let output = tempfile::Builder::new().prefix("training-").tempdir_in(&here).map_err(writing(&here))?;
         let job = TrainingJob {
             labelled: &labelled,
-            parent: &config.potential,
+            parent: &parent,
             output: output.path(),
             round: round.number,
             log: &here.join(files::TRAINING_LOG),
@@ -287,7 +282,7 @@ impl Ledger {
         let made = Potential {
             file: Some(output.path().join(files::BASIS)),
             active_set: Some(output.path().join(files::ACTIVE_SET)),
-            ..config.potential.clone()
+            ..parent.clone()
         };
         if let Some(missing) = [&made.file, &made.active_set].into_iter().flatten().find(|path| !path.is_file()) {
             let message = format!("it left no {}", missing.file_name().unwrap_or_default().display());
@@ -295,7 +290,7 @@ impl Ledger {
         }
         let elements = &rows[0].candidate.structure.elements;
         let tried = script.with_potential(&made, elements).map_err(|e| e.to_string());
-        if let Err(why) = tried.and_then(|script| trial(&script, &rows, config.uncertainty_threshold)) {
+        if let Err(why) = tried.and_then(|script| trial(&script, &rows, threshold)) {
             return Ok(Step::End(Outcome::Refused(why)));
         }
         let hash = fingerprint(&made).map_err(Error::Potential)?;
@@ -305,8 +300,7 @@ impl Ledger {
         for file in [&file, &active_set, &here] {
             File::open(file).and_then(|file| file.sync_all()).map_err(writing(file))?;
         }
-        let potential =
-            Potential { file: Some(file.clone()), active_set: Some(active_set.clone()), ..config.potential.clone() };
+        let potential = Potential { file: Some(file.clone()), active_set: Some(active_set.clone()), ..parent };
         let record = PotentialRecord {
             hash: hash.clone(),
             parent: Some(round.potential.clone()),

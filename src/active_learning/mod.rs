@@ -28,7 +28,7 @@ mod trial;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -279,18 +279,16 @@ impl Learning<'_, '_> {
 
     /// Chooses what to label, of all that waits.
     fn select(&mut self) -> Result<Option<Outcome>, Error> {
-        let (settings, potential, round) = (self.settings, &self.config.potential, &self.round);
-        let chosen = self.on_ledger(|ledger| ledger.select(settings, potential, round))?;
+        let settings = self.settings;
+        let chosen = self.on_ledger(|ledger| ledger.select(settings))?;
         Ok(self.next(chosen))
     }
 
     /// Asks the oracle.
     fn label(&mut self) -> Result<Option<Outcome>, Error> {
-        let (oracle, interrupt, round) = (&mut self.oracle, &self.interrupt, &self.round);
-        let ledger = &mut self.ledger;
-        let labelled = self.comm.on_root_alone(|| {
-            ledger.as_mut().map(|l| l.label(oracle.as_mut(), interrupt, round)).transpose()
-        })?;
+        let (oracle, interrupt, ledger) = (&mut self.oracle, &self.interrupt, &mut self.ledger);
+        let labelled =
+            self.comm.on_root_alone(|| ledger.as_mut().map(|l| l.label(oracle.as_mut(), interrupt)).transpose())?;
         let labelled = self.comm.share(labelled.flatten());
         Ok(self.next(labelled))
     }
@@ -298,11 +296,10 @@ impl Learning<'_, '_> {
     /// Asks the trainer, tries what it has made, and lets the simulation go on with it.
     fn train(&mut self) -> Result<Option<Outcome>, Error> {
         let script = self.script()?;
-        let (trainer, config, round) = (&mut self.trainer, &self.config, &self.round);
-        let ledger = &mut self.ledger;
+        let (trainer, threshold, ledger) = (&mut self.trainer, self.config.uncertainty_threshold, &mut self.ledger);
         let trained = self
             .comm
-            .on_root_alone(|| ledger.as_mut().map(|l| l.train(trainer.as_mut(), config, &script, round)).transpose())?;
+            .on_root_alone(|| ledger.as_mut().map(|l| l.train(trainer.as_mut(), &script, threshold)).transpose())?;
         let (potential, done, next) = match self.comm.share(trained.flatten()) {
             Step::Done((potential, done, next)) => (potential, done, next),
             Step::End(outcome) => return Ok(Some(outcome)),

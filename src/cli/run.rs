@@ -107,7 +107,7 @@ pub(super) fn run(arguments: &RunArguments, comm: &Comm, verbosity: Verbosity) -
 }
 
 /// One line of JSON on standard output, at once. Whoever has stopped to read does not stop the run.
-fn print_line(event: &str, content: &impl serde::Serialize) {
+pub(super) fn print_line(event: &str, content: &impl serde::Serialize) {
     #[derive(serde::Serialize)]
     struct Line<'a, T> {
         event: &'a str,
@@ -146,7 +146,7 @@ pub(super) fn read_config(path: &Path, comm: &Comm) -> Result<InferenceConfig, S
 }
 
 /// A flag that SIGINT and SIGTERM set; a second signal ends the process at once.
-fn on_signals() -> Arc<AtomicBool> {
+pub(super) fn on_signals() -> Arc<AtomicBool> {
     let flag = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         // In this order: the first signal finds the flag unset and sets it, the second finds it set and ends.

@@ -25,7 +25,10 @@ pub use error::Error;
 use recorder::Recorder;
 pub use result::{SimulationResult, Status, Stored};
 use run::Run;
-use stage::{Stage, data_file, no_atoms, outline, share_path};
+pub(crate) use recorder::{candidate_of, write_aside};
+pub(crate) use run::check;
+pub(crate) use stage::{data_file, open_to_all, outline};
+use stage::{Stage, no_atoms, share_path};
 
 /// Files of a run, in its folder.
 pub mod files {
@@ -123,7 +126,7 @@ impl<'o> LammpsRunner<'o> {
     /// # MPI
     /// Collective. The structure is read on rank 0.
     pub fn run(&mut self, config: &InferenceConfig) -> Result<SimulationResult, Error> {
-        let structure = self.read(config)?;
+        let structure = read_structure(&self.comm, config)?;
         self.run_md(&structure, &config.potential, config)
     }
 
@@ -137,23 +140,8 @@ impl<'o> LammpsRunner<'o> {
     /// # MPI
     /// Collective. The structure is read on rank 0.
     pub fn simulation(&self, config: &InferenceConfig) -> Result<Simulation, Error> {
-        let structure = self.read(config)?;
+        let structure = read_structure(&self.comm, config)?;
         Ok(self.begin(&structure, config, false)?.simulation)
-    }
-
-    /// The structure, on rank 0.
-    fn read(&self, config: &InferenceConfig) -> Result<Structure, Error> {
-        let structure = self.comm.on_root(|| {
-            let elements: Option<Vec<Element>> =
-                config.elements.iter().map(|s| crate::structure::element_from_symbol(s)).collect();
-            let elements = elements.ok_or_else(|| Error::Unsound {
-                name: "elements".into(),
-                message: format!("{:?} holds a symbol that is no chemical element", config.elements),
-            })?;
-            let hint = (!elements.is_empty()).then_some(&elements[..]);
-            Ok::<_, Error>(io::read(&config.structure, hint)?)
-        })?;
-        Ok(structure.unwrap_or_else(no_atoms))
     }
 
     /// Runs molecular dynamics of `structure` with `potential` until the steps are done, γ passes the threshold, or the
@@ -322,6 +310,24 @@ impl<'o> LammpsRunner<'o> {
             None => Ok(None),
         }
     }
+}
+
+/// The structure that the configuration names, on rank 0; the others get one without atoms.
+///
+/// # MPI
+/// Collective.
+pub(crate) fn read_structure(comm: &Comm, config: &InferenceConfig) -> Result<Structure, Error> {
+    let structure = comm.on_root(|| {
+        let elements: Option<Vec<Element>> =
+            config.elements.iter().map(|s| crate::structure::element_from_symbol(s)).collect();
+        let elements = elements.ok_or_else(|| Error::Unsound {
+            name: "elements".into(),
+            message: format!("{:?} holds a symbol that is no chemical element", config.elements),
+        })?;
+        let hint = (!elements.is_empty()).then_some(&elements[..]);
+        Ok::<_, Error>(io::read(&config.structure, hint)?)
+    })?;
+    Ok(structure.unwrap_or_else(no_atoms))
 }
 
 /// All that a run begins with.

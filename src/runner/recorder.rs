@@ -201,30 +201,7 @@ impl Recorder {
         if earlier.is_none() && (self.novelty.seen(&environment).is_some() || !room(self.earlier.len())) {
             return Ok(None);
         }
-        let candidate = Candidate {
-            structure: cluster.structure.clone(),
-            force_mask: cluster.force_mask.clone(),
-            source_ids: cluster.source_ids.clone(),
-            source_images: cluster.source_images.clone(),
-            atom_gamma: cut_out.gamma.clone(),
-            keys: CandidateKeys {
-                gamma,
-                step: Some(step),
-                center: Some(cluster.center),
-                center_id: Some(center_id),
-                radius: Some(cluster.radius),
-                buffer: Some(cluster.buffer),
-                shape: Some(cluster.shape.to_string()),
-                source: Some(self.source.clone()),
-                potential_hash: Some(self.potential_hash.clone()),
-                trigger: Some(trigger),
-                gamma_parent: checked.gamma_parent,
-                gamma_cluster: checked.gamma_cluster,
-                max_force_difference: checked.max_force_difference,
-                ..CandidateKeys::default()
-            },
-            labels: None,
-        };
+        let candidate = candidate_of(cut_out, checked, gamma, step, trigger, &self.source, &self.potential_hash);
         let id = match earlier {
             Some(id) => id,
             None => {
@@ -255,8 +232,45 @@ impl Recorder {
     }
 }
 
+/// A cut-out as it is stored: what is known of it besides its atoms.
+pub(crate) fn candidate_of(
+    cut_out: &CutOut,
+    checked: Verification,
+    gamma: Option<f64>,
+    step: i64,
+    trigger: Trigger,
+    source: &str,
+    potential_hash: &str,
+) -> Candidate {
+    let cluster = &cut_out.cluster;
+    Candidate {
+        structure: cluster.structure.clone(),
+        force_mask: cluster.force_mask.clone(),
+        source_ids: cluster.source_ids.clone(),
+        source_images: cluster.source_images.clone(),
+        atom_gamma: cut_out.gamma.clone(),
+        keys: CandidateKeys {
+            gamma,
+            step: Some(step),
+            center: Some(cluster.center),
+            center_id: Some(cluster.source_ids[cluster.center]),
+            radius: Some(cluster.radius),
+            buffer: Some(cluster.buffer),
+            shape: Some(cluster.shape.to_string()),
+            source: Some(source.to_owned()),
+            potential_hash: Some(potential_hash.to_owned()),
+            trigger: Some(trigger),
+            gamma_parent: checked.gamma_parent,
+            gamma_cluster: checked.gamma_cluster,
+            max_force_difference: checked.max_force_difference,
+            ..CandidateKeys::default()
+        },
+        labels: None,
+    }
+}
+
 /// Writes a whole file, or nothing: beside its place first, then renamed.
-fn write_aside(path: &Path, content: &[u8]) -> Result<(), Error> {
+pub(crate) fn write_aside(path: &Path, content: &[u8]) -> Result<(), Error> {
     let writing = |source| Error::Write { path: path.to_owned(), source };
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder).map_err(writing)?;

@@ -383,7 +383,7 @@ impl Run<'_, '_> {
 }
 
 /// γ and forces of the core in the cut-out against the parent; what should agree and does not is a warning.
-fn check(cut_out: &CutOut, simulation: &Simulation, step: i64, warnings: &mut Vec<String>) -> Verification {
+pub(crate) fn check(cut_out: &CutOut, simulation: &Simulation, step: i64, warnings: &mut Vec<String>) -> Verification {
     // Rounding: the cut-out's atoms are added up in another order than the parent's.
     const SAME: f64 = 1e-8;
     let cluster = &cut_out.cluster;

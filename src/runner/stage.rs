@@ -14,7 +14,7 @@ use crate::simulation::{self, Simulation};
 use crate::structure::{Cell, Structure};
 
 /// A structure as LAMMPS is to read it: the text of the data file.
-pub(super) fn data_file(structure: &Structure, config: &InferenceConfig) -> Result<Vec<u8>, Error> {
+pub(crate) fn data_file(structure: &Structure, config: &InferenceConfig) -> Result<Vec<u8>, Error> {
     let unsound = |message: String| Error::Unsound { name: config.structure.display().to_string(), message };
     structure.validate(config.min_distance).map_err(|e| unsound(e.to_string()))?;
     let (mut turned, _) = structure.to_lammps_frame().map_err(|e| unsound(e.to_string()))?;
@@ -41,6 +41,10 @@ impl Stage {
             _ => Path::new("."),
         };
         let writing = |source| Error::Write { path: output.to_owned(), source };
+        if parent.is_file() {
+            let why = format!("{} is a file, not a folder", parent.display());
+            return Err(writing(std::io::Error::other(why)));
+        }
         std::fs::create_dir_all(parent).map_err(writing)?;
         let absolute = std::path::absolute(parent).map_err(writing)?;
         let folder = tempfile::Builder::new().prefix(".lammps-otf-").tempdir_in(absolute).map_err(writing)?;
@@ -74,17 +78,21 @@ impl Stage {
     pub(super) fn keep(self, output: &Path) -> Result<PathBuf, Error> {
         let writing = |source| Error::Write { path: output.to_owned(), source };
         let staged = self.folder.keep();
-        // tempfile makes folders for their owner alone; a run's folder is as open as any that the user makes.
-        if let Some(model) = staged.parent().and_then(|p| p.metadata().ok()) {
-            let _ = std::fs::set_permissions(&staged, model.permissions());
-        }
+        open_to_all(&staged);
         std::fs::rename(&staged, output).map_err(writing)?;
         std::path::absolute(output).map_err(writing)
     }
 }
 
+/// tempfile makes folders for their owner alone; ours are as open as any that the user makes.
+pub(crate) fn open_to_all(folder: &Path) {
+    if let Some(model) = folder.parent().and_then(|p| p.metadata().ok()) {
+        let _ = std::fs::set_permissions(folder, model.permissions());
+    }
+}
+
 /// What every rank must know of a structure whose atoms rank 0 alone has: an empty structure with the same cell and types.
-pub(super) fn outline(comm: &Comm, structure: &Structure) -> Structure {
+pub(crate) fn outline(comm: &Comm, structure: &Structure) -> Structure {
     let symbols: Vec<&str> = structure.elements.iter().map(|e| e.symbol()).collect();
     let cell = &structure.cell;
     let mine = serde_json::json!([symbols, cell.origin, cell.vectors, cell.pbc, structure.velocities.is_some()]);

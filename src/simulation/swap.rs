@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Another potential for a simulation that is on its way.
 
-use super::{Error, Simulation};
+use super::{Error, Setup, Simulation};
 use crate::config::Potential;
 use crate::script::GAMMA_FIX;
 use crate::{potential, verify};
@@ -35,7 +35,7 @@ impl Simulation {
             self.lammps.command(&fix)?;
         }
         self.script = script;
-        self.ready = false;
+        self.setup = Setup::Look;
         Ok(())
     }
 
@@ -61,7 +61,7 @@ impl Simulation {
 
     /// `pair_coeff` alone, without `pair_style`: the pair style stays the same object, to which fixes hold pointers.
     fn take_pair_coefficients(&mut self, lines: &[String]) -> Result<(), Error> {
-        self.ready = false;
+        self.setup = Setup::Look;
         for line in lines {
             self.lammps.command(&format!("pair_coeff {line}"))?;
         }

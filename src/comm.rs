@@ -361,9 +361,9 @@ impl Comm {
     /// # MPI
     /// Collective; what the other ranks pass is ignored.
     pub(crate) fn share<T: serde::Serialize + serde::de::DeserializeOwned>(&self, value: Option<T>) -> T {
-        let bytes = if self.is_root() { serde_json::to_vec(&value).expect("numbers and names") } else { Vec::new() };
-        let shared: Option<T> = serde_json::from_slice(&self.broadcast(0, bytes)).expect("as rank 0 wrote it");
-        shared.expect("rank 0 has it")
+        let bytes = if self.is_root() { serde_json::to_vec(value.as_slice()).expect("numbers and names") } else { Vec::new() };
+        let mut shared: Vec<T> = serde_json::from_slice(&self.broadcast(0, bytes)).expect("as rank 0 wrote it");
+        shared.pop().expect("rank 0 has it")
     }
 
     /// [`Comm::on_root`] for work that takes long: the other ranks sleep, and leave their processors to it.

@@ -169,6 +169,8 @@ impl OracleConfig {
 
 impl LoopConfig {
     pub(crate) fn resolve(&mut self, folder: &Path) {
-        self.folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+        // A name alone has an empty parent.
+        let folder = Path::new(".").join(folder);
+        self.folder = std::path::absolute(&folder).unwrap_or(folder);
     }
 }

@@ -116,11 +116,10 @@ fn summary(result: &LearningResult) -> String {
         Outcome::Refused(why) => format!("Stopped: the new potential was refused: {why}"),
         Outcome::Interrupted => "Interrupted; the same command goes on.".into(),
     };
-    let waited: usize = result.rounds.iter().map(|round| round.stored).sum();
+    let stored: usize = result.rounds.iter().map(|round| round.stored).sum();
     format!(
-        "{why}\n  {} of {waited} stored candidates were labelled, {} left out as spanned by those\n  potential: {}",
+        "{why}\n  {} of {stored} stored candidates were labelled; the potential: {}",
         result.labels,
-        waited.saturating_sub(result.labels),
         result.potential.display()
     )
 }

@@ -361,7 +361,8 @@ impl Comm {
     /// # MPI
     /// Collective; what the other ranks pass is ignored.
     pub(crate) fn share<T: serde::Serialize + serde::de::DeserializeOwned>(&self, value: Option<T>) -> T {
-        let bytes = if self.is_root() { serde_json::to_vec(value.as_slice()).expect("numbers and names") } else { Vec::new() };
+        let bytes =
+            if self.is_root() { serde_json::to_vec(value.as_slice()).expect("numbers and names") } else { Vec::new() };
         let mut shared: Vec<T> = serde_json::from_slice(&self.broadcast(0, bytes)).expect("as rank 0 wrote it");
         shared.pop().expect("rank 0 has it")
     }

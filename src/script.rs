@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::config::{Barostat, Engine, Ensemble, InferenceConfig, Potential, Ramp, Thermostat, Uncertainty, Units, Velocities};
+use crate::config::{
+    Barostat, Engine, Ensemble, InferenceConfig, Potential, Ramp, Thermostat, Uncertainty, Units, Velocities,
+};
 use crate::lammps::{self, PACE_EXTRAPOLATION, quote_path};
 use crate::structure::{Element, Structure};
 

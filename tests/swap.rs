@@ -66,7 +66,10 @@ fn doubled(folder: &Path) -> Potential {
     let asi = folder.join("doubled.asi");
     common::succeed(
         common::python()
-            .args(["-c", "import numpy as n, sys; a = n.load(sys.argv[1]); n.savez(open(sys.argv[2], 'wb'), Al=2 * a['Al'])"])
+            .args([
+                "-c",
+                "import numpy as n, sys; a = n.load(sys.argv[1]); n.savez(open(sys.argv[2], 'wb'), Al=2 * a['Al'])",
+            ])
             .arg(root().join("potentials/al-soft/Al.asi"))
             .arg(&asi),
     );

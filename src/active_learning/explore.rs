@@ -110,8 +110,7 @@ impl Learning<'_, '_> {
             }
             _ => {}
         }
-        // NaN is above.
-        let far = !(gamma.max <= self.settings.halt);
+        let far = gamma.max > self.settings.halt;
         if sight.events >= self.settings.batch || (sight.events > 0 && far) {
             return Ok(Some(Seen::Events));
         }
@@ -164,7 +163,15 @@ impl Learning<'_, '_> {
                 Verification::default()
             };
             let source = config.structure.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            Ok::<_, Error>(Some(candidate_of(&cut_out, checked, gamma, step, trigger, &source, &ledger.round.potential)))
+            Ok::<_, Error>(Some(candidate_of(
+                &cut_out,
+                checked,
+                gamma,
+                step,
+                trigger,
+                &source,
+                &ledger.round.potential,
+            )))
         })?;
         sight.candidates.extend(candidate.flatten());
         Ok(())
@@ -181,13 +188,13 @@ impl Learning<'_, '_> {
         let name = self.next_restart();
         let path = self.folder.join(&name);
         match (self.settings.resume_from, sight.first_event, &sight.reliable) {
-            (ResumeFrom::Start, ..) => return Ok((None, 0)),
+            (ResumeFrom::Start, ..) => Ok((None, 0)),
             (ResumeFrom::Pause, Some(step), _) => {
                 // Only where it still stands there it can go on as it is.
                 if simulation.lammps().step() == step {
                     self.simulation = Some(simulation);
                 }
-                return Ok((Some(name), step));
+                Ok((Some(name), step))
             }
             (_, _, Some(frame)) => {
                 let step = frame.step();

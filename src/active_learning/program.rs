@@ -105,9 +105,7 @@ impl Program {
                 let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
                 let _ = child.wait();
                 return Err(match late {
-                    Some(limit) => {
-                        ProgramError::TooLong { program: program.to_owned(), seconds: limit.as_secs_f64() }
-                    }
+                    Some(limit) => ProgramError::TooLong { program: program.to_owned(), seconds: limit.as_secs_f64() },
                     None => ProgramError::Interrupted,
                 });
             }

@@ -142,7 +142,9 @@ impl Projector {
         let element_of_type: Vec<i32> = structure
             .elements
             .iter()
-            .map(|e| known.iter().position(|k| k == e.symbol()).map(|i| i as i32).ok_or(ProjectionError::Element(e.symbol())))
+            .map(|e| {
+                known.iter().position(|k| k == e.symbol()).map(|i| i as i32).ok_or(ProjectionError::Element(e.symbol()))
+            })
             .collect::<Result<_, _>>()?;
         let core: Vec<i32> = (0..structure.len()).filter(|&i| mask[i] > 0.0).map(|i| i as i32).collect();
         let (positions, types) = with_images(structure, self.potential.cutoff());

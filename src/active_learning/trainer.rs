@@ -122,8 +122,10 @@ impl CommandTrainer {
 impl Trainer for CommandTrainer {
     fn train(&mut self, job: &TrainingJob<'_>) -> Result<TrainingReport, TrainerError> {
         let failed = |message: String| TrainerError::Failed { message, log: job.log.to_owned() };
-        let text = |path: &Path| path.to_str().map(str::to_owned).ok_or_else(|| failed(format!("{path:?} is not UTF-8")));
-        let (file, active_set) = job.parent.pace_files().ok_or_else(|| failed("the potential is not ML-PACE".into()))?;
+        let text =
+            |path: &Path| path.to_str().map(str::to_owned).ok_or_else(|| failed(format!("{path:?} is not UTF-8")));
+        let (file, active_set) =
+            job.parent.pace_files().ok_or_else(|| failed("the potential is not ML-PACE".into()))?;
         let values = [
             ("labelled", text(job.labelled)?),
             ("potential", text(&file)?),

@@ -21,10 +21,12 @@ use std::time::{Duration, Instant};
 pub(super) const WORKFLOW_KEYS: [&str; 5] = ["status", "worker", "claimed_at", "attempts", "message"];
 
 /// Our own tables beside ASE's, by version: entry `v` brings a store of version `v` to `v + 1`.
-const MIGRATIONS: [&str; 2] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE otf_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
     CREATE INDEX otf_status_index ON text_key_values(value, id) WHERE key = 'status';
-", "
+",
+    "
     CREATE TABLE otf_potentials (
         hash TEXT PRIMARY KEY, parent TEXT, round INTEGER NOT NULL, file TEXT NOT NULL, active_set TEXT NOT NULL,
         created REAL NOT NULL
@@ -32,7 +34,8 @@ const MIGRATIONS: [&str; 2] = ["
     CREATE TABLE otf_rounds (
         round INTEGER PRIMARY KEY, phase TEXT NOT NULL, potential TEXT NOT NULL, body TEXT NOT NULL
     );
-"];
+",
+];
 
 /// The newest version of our own tables.
 const STORE_VERSION: i64 = MIGRATIONS.len() as i64;

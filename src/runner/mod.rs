@@ -23,12 +23,12 @@ use crate::{io, potential};
 use checkpoint::Checkpoint;
 pub use error::Error;
 use recorder::Recorder;
+pub(crate) use recorder::{candidate_of, write_aside};
 pub use result::{SimulationResult, Status, Stored};
 use run::Run;
-pub(crate) use recorder::{candidate_of, write_aside};
 pub(crate) use run::check;
-pub(crate) use stage::{data_file, open_to_all, outline};
 use stage::{Stage, no_atoms, share_path};
+pub(crate) use stage::{data_file, open_to_all, outline};
 
 /// Files of a run, in its folder.
 pub mod files {

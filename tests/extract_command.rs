@@ -1,29 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! `lammps-otf extract`: its arguments, its output, and that a failure leaves nothing behind.
+mod common;
 mod crystals;
-#[path = "../src/cli/extract.rs"]
-mod extract;
 
-use clap::Parser;
 use crystals::{fcc, rattle, run_python};
-use extract::{ExtractArgs, ExtractError, run};
 use lammps_otf::io::{extxyz, lammps_data};
 use lammps_otf::structure::Element;
 use std::fs::{self, File};
 use std::path::Path;
 
-#[derive(Parser)]
-struct Command {
-    #[command(flatten)]
-    extract: ExtractArgs,
-}
-
-fn extract(arguments: &[&str], folder: &Path) -> Result<(), ExtractError> {
-    let output = folder.join("out.extxyz");
-    let mut all = vec!["extract"];
-    all.extend(arguments);
-    all.extend(["-o", output.to_str().unwrap()]);
-    run(&Command::try_parse_from(all).unwrap().extract)
+/// What the command printed on standard output, or its error.
+fn extract(arguments: &[&str], folder: &Path) -> Result<String, String> {
+    let mut command = common::lammps_otf();
+    let output = command.arg("extract").args(arguments).arg("-o").arg(folder.join("out.extxyz")).output().unwrap();
+    if output.status.success() {
+        return Ok(String::from_utf8(output.stdout).unwrap());
+    }
+    assert_eq!(output.status.code(), Some(2));
+    Err(common::text(&output))
 }
 
 #[test]
@@ -69,7 +63,10 @@ fn cuts_a_cluster_out_of_each_kind_of_file() {
     let file = at("again.extxyz");
     fs::copy(at("out.extxyz"), &file).unwrap();
     let arguments = [file.to_str().unwrap(), "--center", "1", "--radius", "3", "--buffer", "2.8", "--shape", "cube"];
-    extract(&arguments, folder.path()).unwrap();
+    let said = extract(&[&arguments[..], &["--json"]].concat(), folder.path()).unwrap();
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&said["core"], &said["complete"]), (&13.into(), &true.into()), "{said}");
+    assert_eq!(extract(&[&arguments[..], &["-q"]].concat(), folder.path()).unwrap(), "");
 }
 
 #[test]
@@ -83,7 +80,7 @@ fn a_failure_says_why_and_leaves_the_old_output() {
         let error = extract(&[&[input], more].concat(), folder.path()).unwrap_err();
         assert_eq!(fs::read_to_string(folder.path().join("out.extxyz")).unwrap(), "old");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
-        error.to_string()
+        error
     };
     let none = fails(&["--center", "999", "--radius", "4", "--buffer", "2"]);
     assert!(none.contains("no atom with id 999") && none.contains("1 to 256"), "{none}");

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use lammps_otf::log::{self, GAMMA_COLUMN, STEP_COLUMN, UncertaintyChecker, UqResult};
 
-use super::Exit;
+use super::{Exit, Verbosity, say, warn};
 
 /// Find the first step above a threshold in the log of plain `lmp`.
 ///
@@ -73,7 +73,7 @@ fn parse_threshold(text: &str) -> Result<f64, String> {
 ///
 /// # Errors
 /// [`AnalyzeLogError`]. A table that was begun stays as far as it was written.
-pub fn run(args: &AnalyzeLogArgs) -> Result<Exit, AnalyzeLogError> {
+pub fn run(args: &AnalyzeLogArgs, verbosity: Verbosity) -> Result<Exit, AnalyzeLogError> {
     let checker = UncertaintyChecker::new(args.threshold).column(&args.column).step_column(&args.step_column);
     let (name, reader): (String, Box<dyn Read>) = if args.file == Path::new("-") {
         ("standard input".into(), Box::new(std::io::stdin()))
@@ -100,12 +100,11 @@ pub fn run(args: &AnalyzeLogArgs) -> Result<Exit, AnalyzeLogError> {
             result
         }
     };
-    report(args, &result);
+    report(args, &result, verbosity);
     Ok(if result.trigger_step.is_some() { Exit::Uncertain } else { Exit::Completed })
 }
 
-fn report(args: &AnalyzeLogArgs, result: &UqResult) {
-    let mut out = std::io::stdout();
+fn report(args: &AnalyzeLogArgs, result: &UqResult, verbosity: Verbosity) {
     let text = if args.json {
         serde_json::to_string_pretty(result).expect("numbers")
     } else {
@@ -123,15 +122,16 @@ fn report(args: &AnalyzeLogArgs, result: &UqResult) {
             if result.truncated { "; the log is truncated" } else { "" }
         )
     };
-    // The exit code says it as well, so a reader that went away is no failure.
-    let _ = writeln!(out, "{text}");
+    if args.json || verbosity != Verbosity::Quiet {
+        say(&text);
+    }
     if result.runs_without_column > 0 {
-        eprintln!(
-            "warning: {} of {} runs have no column {:?}: nothing is known of γ there",
+        warn(&format!(
+            "{} of {} runs have no column {:?}: nothing is known of γ there",
             result.runs_without_column, result.runs, args.column
-        );
+        ));
     }
     if result.skipped_lines > 0 {
-        eprintln!("warning: {} line(s) within the tables do not fit them and were skipped", result.skipped_lines);
+        warn(&format!("{} line(s) within the tables do not fit them and were skipped", result.skipped_lines));
     }
 }

@@ -7,9 +7,10 @@ use lammps_otf::candidates::{KeyValue, Status, Store, StoreError, StoredCandidat
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use super::{say, warn};
 
 /// Look at the candidates of a run, export them for training, change their status
 #[derive(Debug, Args)]
@@ -102,6 +103,9 @@ enum CandidatesCommand {
     Check {
         /// The store, e.g. candidates.db
         db: PathBuf,
+        /// Write JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Copy the store to a new file, also while others work on it
     Backup {
@@ -109,6 +113,9 @@ enum CandidatesCommand {
         db: PathBuf,
         /// The copy
         to: PathBuf,
+        /// Write JSON about what was done
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -140,7 +147,7 @@ pub fn run(arguments: &CandidatesArgs) -> Result<(), StoreError> {
             };
             let report = export::export(*format, &rows, output)?;
             for warning in &report.warnings {
-                eprintln!("warning: {warning}");
+                warn(warning);
             }
             if *json {
                 pretty(&json!(report))
@@ -176,18 +183,18 @@ pub fn run(arguments: &CandidatesArgs) -> Result<(), StoreError> {
             let ids = Store::open_existing(db)?.release_stale(*older_than)?;
             if *json { pretty(&json!({ "released": ids })) } else { format!("{} given back\n", ids.len()) }
         }
-        CandidatesCommand::Check { db } => {
+        CandidatesCommand::Check { db, json } => {
             let store = Store::open_read_only(db)?;
             store.check()?;
-            format!("{}: {} rows, all sound\n", db.display(), store.ids(None)?.len())
+            let rows = store.ids(None)?.len();
+            if *json { pretty(&json!({ "rows": rows })) } else { format!("{}: {rows} rows, all sound\n", db.display()) }
         }
-        CandidatesCommand::Backup { db, to } => {
+        CandidatesCommand::Backup { db, to, json } => {
             Store::open_read_only(db)?.backup(to)?;
-            format!("{}: copied\n", to.display())
+            if *json { pretty(&json!({ "copy": to })) } else { format!("{}: copied\n", to.display()) }
         }
     };
-    // Not `print!`, which panics when the reader (`| head`) has had enough.
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    say(text.trim_end_matches('\n'));
     Ok(())
 }
 

@@ -5,8 +5,11 @@ use lammps_otf::embedding::{self, Cluster, EmbeddingConfig, EmbeddingExtractor, 
 use lammps_otf::io::extxyz::{self, Column, ColumnData, Value};
 use lammps_otf::io::{self, Frame};
 use lammps_otf::structure::{Element, element_from_symbol};
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
+
+use super::files::{WriteError, write_atomically};
+use super::{Verbosity, say, warn};
 
 /// Cut the neighbourhood of an atom out of a structure file (extended XYZ, LAMMPS data, LAMMPS dump).
 #[derive(Debug, Clone, Args)]
@@ -44,6 +47,9 @@ pub struct ExtractArgs {
     /// The file to write, extended XYZ
     #[arg(short, long, value_name = "OUT.extxyz")]
     pub output: PathBuf,
+    /// Print what was cut as JSON on standard output
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The shapes by name.
@@ -80,13 +86,8 @@ pub enum ExtractError {
         highest: i32,
     },
     /// The output.
-    #[error("cannot write {}: {source}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Write(#[from] WriteError),
 }
 
 fn parse_element(text: &str) -> Result<Element, String> {
@@ -105,7 +106,7 @@ fn parse_frame(text: &str) -> Result<Frame, String> {
 ///
 /// # Errors
 /// [`ExtractError`]. The output file is then as it was before.
-pub fn run(args: &ExtractArgs) -> Result<(), ExtractError> {
+pub fn run(args: &ExtractArgs, verbosity: Verbosity) -> Result<(), ExtractError> {
     let structure = io::read_frame(&args.file, args.elements.as_deref(), args.frame)?;
     let index = structure.ids.iter().position(|&id| id == args.center).ok_or_else(|| ExtractError::NoSuchId {
         path: args.file.clone(),
@@ -127,29 +128,42 @@ pub fn run(args: &ExtractArgs) -> Result<(), ExtractError> {
     };
     let extractor = EmbeddingExtractor::new(&config, args.cutoff.unwrap_or(args.buffer))?;
     let cluster = extractor.extract_cluster(&structure, index)?;
-    write_atomically(&args.output, |out| write_cluster(out, &cluster))?;
-    println!(
-        "{}: {} atoms ({} in the core) in a cell of {:.4} Å, smallest distance {:.3} Å, {} removed at the faces",
-        args.output.display(),
-        cluster.structure.len(),
-        cluster.core_len(),
-        cluster.edge(),
-        cluster.min_distance,
-        cluster.removed,
-    );
+    write_atomically(&args.output, |out| write_cluster(out, &cluster).map_err(std::io::Error::other))?;
+    if args.json {
+        let summary = serde_json::json!({
+            "output": args.output,
+            "atoms": cluster.structure.len(),
+            "core": cluster.core_len(),
+            "edge": cluster.edge(),
+            "min_distance": cluster.min_distance,
+            "removed": cluster.removed,
+            "complete": cluster.is_complete(),
+        });
+        say(&format!("{summary:#}"));
+    } else if verbosity != Verbosity::Quiet {
+        say(&format!(
+            "{}: {} atoms ({} in the core) in a cell of {:.4} Å, smallest distance {:.3} Å, {} removed at the faces",
+            args.output.display(),
+            cluster.structure.len(),
+            cluster.core_len(),
+            cluster.edge(),
+            cluster.min_distance,
+            cluster.removed,
+        ));
+    }
     if !cluster.is_complete() {
-        eprintln!(
-            "warning: the buffer of {} Å is smaller than the cutoff of {} Å, so core atoms near its rim do not see \
-             all their neighbours",
+        warn(&format!(
+            "the buffer of {} Å is smaller than the cutoff of {} Å, so core atoms near its rim do not see all their \
+             neighbours",
             cluster.buffer, cluster.cutoff
-        );
+        ));
     }
     Ok(())
 }
 
 /// The cut-out as extended XYZ: `source_id` names the parents' atoms, `force_mask` is 1 in the core, and
 /// `source_image` says which periodic image each was.
-fn write_cluster(out: &mut impl Write, cluster: &Cluster) -> Result<(), io::Error> {
+fn write_cluster(mut out: &mut dyn Write, cluster: &Cluster) -> Result<(), io::Error> {
     let columns = [
         Column::integer("source_id", &cluster.source_ids),
         Column::real("force_mask", &cluster.force_mask),
@@ -166,26 +180,5 @@ fn write_cluster(out: &mut impl Write, cluster: &Cluster) -> Result<(), io::Erro
         ("energy_weight", Value::Real(0.0)),
         ("stress_weight", Value::Real(0.0)),
     ];
-    extxyz::write(out, &cluster.structure, &columns, &info)
-}
-
-/// Writes beside the target and renames, so that nobody ever sees half a file.
-fn write_atomically(
-    path: &Path,
-    write: impl FnOnce(&mut BufWriter<&mut tempfile::NamedTempFile>) -> Result<(), io::Error>,
-) -> Result<(), ExtractError> {
-    let wrap = |source| ExtractError::Write { path: path.to_owned(), source };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    // As any new file, not for the owner alone: what the umask allows is still taken off.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder).map_err(wrap)?;
-    let mut out = BufWriter::new(&mut file);
-    write(&mut out)?;
-    out.flush().map_err(wrap)?;
-    drop(out);
-    file.as_file().sync_all().map_err(wrap)?;
-    file.persist(path).map_err(|error| wrap(error.error))?;
-    Ok(())
+    extxyz::write(&mut out, &cluster.structure, &columns, &info)
 }

@@ -3,15 +3,21 @@
 
 mod analyze_log;
 mod candidates;
+mod doctor;
 mod extract;
+mod files;
+mod generate;
+mod init;
 mod run;
+mod survey;
 
+use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use lammps_otf::comm::Session;
+use lammps_otf::comm::{Comm, Session};
 
 /// How a command ends, as the shell sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,19 +45,42 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// The exit codes, at the end of the help.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done: a run did all its steps, a log stayed below the threshold
+  1  something failed that is not the input's fault, such as a full disk
+  2  the input or the command line cannot be used; nothing was written
+  3  the run broke (lost atoms, NaN); the region to blame was cut from the last valid frame
+  4  γ passed the threshold
+  5  one MPI rank failed alone; the job was aborted
+  6  a signal, or the wall-time limit
+
+Colours and progress bars appear on a terminal only; NO_COLOR=1 turns colours off.";
+
 /// Molecular dynamics that knows when its potential is wrong.
 ///
 /// Runs LAMMPS with an ML-PACE potential in this process, watches the extrapolation grade of every atom, and stores the
 /// neighbourhood of the worst one for labelling when the potential leaves what it was trained on.
 #[derive(Debug, Parser)]
-#[command(name = "lammps-otf", version, max_term_width = 100)]
+#[command(name = "lammps-otf", version, max_term_width = 100, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
+    /// Print nothing but errors, warnings, and what was asked for as JSON
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Print more: `run` a line for each look at γ, `doctor` the packages of LAMMPS
+    #[arg(short, long, global = true)]
+    verbose: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a commented configuration for a structure and a potential
+    Init(init::InitArguments),
+    /// Say what was found, whether it works together, and what to do about what does not
+    Doctor(doctor::DoctorArguments),
     /// Run molecular dynamics under watch
     Run(run::RunArguments),
     /// Cut the neighbourhood of an atom out of a structure file
@@ -60,6 +89,28 @@ enum Command {
     Candidates(candidates::CandidatesArgs),
     /// Find the first step above a threshold in the log of plain `lmp`
     AnalyzeLog(analyze_log::AnalyzeLogArgs),
+    /// Write completions for a shell, or manual pages, or the references of the documentation
+    Generate(generate::GenerateArguments),
+}
+
+/// How much a command says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verbosity {
+    /// Errors and warnings, and what was asked for.
+    Quiet,
+    /// What one wants to know.
+    Normal,
+    /// All there is.
+    Verbose,
+}
+
+/// Colours of the words that sort a line; nothing but the words where colours are off.
+mod style {
+    use clap::builder::styling::{AnsiColor, Style};
+
+    pub(super) const GOOD: Style = AnsiColor::Green.on_default();
+    pub(super) const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+    pub(super) const ERROR: Style = AnsiColor::Red.on_default().bold();
 }
 
 /// Runs the command that the process was started with.
@@ -69,26 +120,36 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let verbosity = match (arguments.quiet, arguments.verbose) {
+        (true, _) => Verbosity::Quiet,
+        (_, true) => Verbosity::Verbose,
+        _ => Verbosity::Normal,
+    };
     match arguments.command {
-        Command::Run(arguments) => {
-            let session = Session::initialize();
-            let world = session.world();
-            match catch_unwind(AssertUnwindSafe(|| run::run(&arguments, &world))) {
-                Ok(exit) => exit.into(),
-                // The others wait for this rank, and it will not come.
-                Err(_) if world.size() > 1 => world.abort(Exit::Aborted as i32),
-                Err(panic) => resume_unwind(panic),
-            }
-        }
-        Command::Extract(arguments) => finish(extract::run(&arguments)),
+        Command::Run(arguments) => with_ranks(|_, world| run::run(&arguments, world, verbosity)),
+        Command::Doctor(arguments) => with_ranks(|session, _| doctor::run(&arguments, session, verbosity)),
+        Command::Init(arguments) => finish(init::run(&arguments, verbosity)),
+        Command::Extract(arguments) => finish(extract::run(&arguments, verbosity)),
         Command::Candidates(arguments) => finish(candidates::run(&arguments)),
-        Command::AnalyzeLog(arguments) => match analyze_log::run(&arguments) {
+        Command::AnalyzeLog(arguments) => match analyze_log::run(&arguments, verbosity) {
             Ok(exit) => exit.into(),
             Err(error) => {
                 complain(&error);
                 error.exit().into()
             }
         },
+        Command::Generate(arguments) => finish(generate::run(&arguments)),
+    }
+}
+
+/// Does `work` on all ranks of the job. A panic on one of several ends the job, because the others wait for it.
+fn with_ranks(work: impl FnOnce(&Session, &Comm) -> Exit) -> ExitCode {
+    let session = Session::initialize();
+    let world = session.world();
+    match catch_unwind(AssertUnwindSafe(|| work(&session, &world))) {
+        Ok(exit) => exit.into(),
+        Err(_) if world.size() > 1 => world.abort(Exit::Aborted as i32),
+        Err(panic) => resume_unwind(panic),
     }
 }
 
@@ -105,5 +166,17 @@ fn finish<E: std::fmt::Display>(outcome: Result<(), E>) -> ExitCode {
 
 /// Says what went wrong, once, on the rank that talks.
 fn complain(error: &dyn std::fmt::Display) {
-    eprintln!("error: {error}");
+    let red = style::ERROR;
+    anstream::eprintln!("{red}error:{red:#} {error}");
+}
+
+/// Says what is not as it should be, and did not stop the work.
+fn warn(warning: &dyn std::fmt::Display) {
+    let yellow = style::WARNING;
+    anstream::eprintln!("{yellow}warning:{yellow:#} {warning}");
+}
+
+/// Prints a result. Not `println!`, which panics when the reader (`| head`) has had enough; the exit code says it too.
+fn say(text: &str) {
+    let _ = writeln!(anstream::stdout().lock(), "{text}");
 }

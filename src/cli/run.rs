@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Exit, complain};
+use super::{Exit, Verbosity, complain, warn};
 use lammps_otf::comm::{Comm, Elsewhere};
 use lammps_otf::config::{self, InferenceConfig};
 use lammps_otf::runner::{LammpsRunner, SimulationResult, Status, files};
@@ -29,12 +29,9 @@ pub(super) struct RunArguments {
     /// Print each poll, each candidate and the result as one line of JSON on standard output, and nothing else there
     #[arg(long)]
     json: bool,
-    /// Print nothing but errors
-    #[arg(short, long)]
-    quiet: bool,
 }
 
-pub(super) fn run(arguments: &RunArguments, comm: &Comm) -> Exit {
+pub(super) fn run(arguments: &RunArguments, comm: &Comm, verbosity: Verbosity) -> Exit {
     let config = match read_config(&arguments.config, comm) {
         Ok(config) => config,
         Err(error) => {
@@ -48,8 +45,9 @@ pub(super) fn run(arguments: &RunArguments, comm: &Comm) -> Exit {
         .output
         .clone()
         .unwrap_or_else(|| PathBuf::from(arguments.config.file_stem().unwrap_or("run".as_ref())));
-    let talk = comm.is_root() && !arguments.quiet;
-    let progress = talk.then(|| RefCell::new(Progress::new(config.steps, config.timestep)));
+    let talk = comm.is_root() && verbosity != Verbosity::Quiet;
+    let each = verbosity == Verbosity::Verbose;
+    let progress = talk.then(|| RefCell::new(Progress::new(config.steps, config.timestep, each)));
     let json = comm.is_root() && arguments.json;
     let mut runner = LammpsRunner::new(comm, &output)
         .resume(arguments.resume)
@@ -77,11 +75,11 @@ pub(super) fn run(arguments: &RunArguments, comm: &Comm) -> Exit {
             if comm.is_root() {
                 if arguments.json {
                     print_line("result", &result);
-                } else if !arguments.quiet {
+                } else if talk {
                     summarise(&result, &config);
                 }
                 for warning in &result.warnings {
-                    eprintln!("warning: {warning}");
+                    warn(warning);
                 }
             }
             match result.status {
@@ -122,24 +120,29 @@ fn print_line(event: &str, content: &impl serde::Serialize) {
     let _ = out.write_all(&line).and_then(|()| out.flush());
 }
 
+/// What can go wrong before a run begins, on this rank or another.
 #[derive(Debug, thiserror::Error)]
-enum ConfigError {
+pub(super) enum SetupError {
     #[error(transparent)]
     Config(#[from] config::Error),
+    #[error(transparent)]
+    Lammps(#[from] lammps_otf::lammps::Error),
+    #[error("cannot make a temporary folder: {0}")]
+    Folder(#[from] std::io::Error),
     #[error(transparent)]
     Elsewhere(#[from] Elsewhere),
 }
 
 /// Reads on rank 0, so that a thousand ranks do not open the same file.
-fn read_config(path: &Path, comm: &Comm) -> Result<InferenceConfig, ConfigError> {
+pub(super) fn read_config(path: &Path, comm: &Comm) -> Result<InferenceConfig, SetupError> {
     let text = comm.on_root(|| {
         std::fs::read_to_string(path)
             .map_err(|source| config::Error::Read { path: path.to_owned(), source })
-            .map_err(ConfigError::from)
+            .map_err(SetupError::from)
     })?;
     let text = comm.broadcast(0, text.unwrap_or_default().into_bytes());
     let text = String::from_utf8_lossy(&text);
-    comm.agree(InferenceConfig::parse(&text, path).map_err(ConfigError::from))
+    comm.agree(InferenceConfig::parse(&text, path).map_err(SetupError::from))
 }
 
 /// A flag that SIGINT and SIGTERM set; a second signal ends the process at once.
@@ -153,10 +156,11 @@ fn on_signals() -> Arc<AtomicBool> {
     flag
 }
 
-/// A bar on a terminal, a line every few seconds elsewhere.
+/// A bar on a terminal, a line every few seconds elsewhere; or a line for each poll.
 struct Progress {
     bar: ProgressBar,
     on_terminal: bool,
+    each: bool,
     started: Instant,
     last_line: Instant,
     timestep: f64,
@@ -164,13 +168,13 @@ struct Progress {
 }
 
 impl Progress {
-    fn new(steps: u64, timestep: f64) -> Self {
-        let on_terminal = std::io::stderr().is_terminal();
+    fn new(steps: u64, timestep: f64, each: bool) -> Self {
+        let on_terminal = std::io::stderr().is_terminal() && !each;
         let bar = if on_terminal { ProgressBar::new(steps) } else { ProgressBar::hidden() };
         let style = ProgressStyle::with_template("{bar:30} {pos}/{len} steps  {msg}  [{eta}]");
         bar.set_style(style.expect("a valid template").progress_chars("=> "));
         let now = Instant::now();
-        Self { bar, on_terminal, started: now, last_line: now, timestep, steps }
+        Self { bar, on_terminal, each, started: now, last_line: now, timestep, steps }
     }
 
     fn show(&mut self, poll: &Poll) {
@@ -181,7 +185,7 @@ impl Progress {
         if self.on_terminal {
             self.bar.set_position(poll.step.max(0) as u64);
             self.bar.set_message(message);
-        } else if self.last_line.elapsed() > Duration::from_secs(5) {
+        } else if self.each || self.last_line.elapsed() > Duration::from_secs(5) {
             self.last_line = Instant::now();
             eprintln!("step {}/{}  {message}", poll.step, self.steps);
         }

@@ -26,7 +26,7 @@ use std::ptr::NonNull;
 use ndarray::{ArrayView1, ArrayView2};
 
 pub use error::{Error, Failure, Severity};
-pub use preflight::{Build, mpi_libraries};
+pub use preflight::{Build, loaded_libraries, mpi_libraries};
 pub use quote::{quote, quote_path};
 
 use crate::comm::Comm;

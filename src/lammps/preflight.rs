@@ -120,11 +120,17 @@ fn packages() -> Vec<String> {
 /// The files of all MPI libraries in this process: more than one means that two parts of it talk to different MPIs.
 #[must_use]
 pub fn mpi_libraries() -> Vec<String> {
+    loaded_libraries(|name| name.starts_with("libmpi.so"))
+}
+
+/// The mapped files of this process whose names satisfy `wanted`, sorted; e.g. the liblammps that is in use.
+#[must_use]
+pub fn loaded_libraries(wanted: impl Fn(&str) -> bool) -> Vec<String> {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let found: BTreeSet<PathBuf> = maps
         .lines()
         .filter_map(|line| line.find('/').map(|at| Path::new(line[at..].trim_end())))
-        .filter(|p| p.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("libmpi.so")))
+        .filter(|p| p.file_name().and_then(|n| n.to_str()).is_some_and(&wanted))
         .map(Path::to_path_buf)
         .collect();
     found.into_iter().map(|p| p.display().to_string()).collect()

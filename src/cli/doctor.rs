@@ -1,0 +1,456 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! `lammps-otf doctor`: what was found, whether it works together, and what to do about what does not.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::run::read_config;
+use super::{Exit, Verbosity, style, survey};
+use lammps_otf::comm::{Comm, Session};
+use lammps_otf::config::{Engine, InferenceConfig, Mode, Uncertainty};
+use lammps_otf::embedding::EmbeddingExtractor;
+use lammps_otf::lammps::{Build, Lammps, loaded_libraries, mpi_libraries};
+use lammps_otf::runner::LammpsRunner;
+use lammps_otf::structure::{Structure, element_from_symbol};
+use lammps_otf::{io, potential};
+use pace_opt::{ActiveSet, Model};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DoctorArguments {
+    /// A configuration to look at as well: its structure, its potential, and one step of its run
+    config: Option<PathBuf>,
+    /// Print the findings as JSON on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    Ok,
+    Warning,
+    Failure,
+}
+
+/// One line of the diagnosis.
+#[derive(Debug, Serialize)]
+struct Finding {
+    level: Level,
+    /// What was looked at.
+    what: &'static str,
+    message: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+    /// The same for programs.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    details: Value,
+}
+
+/// The findings so far, on every rank; rank 0 prints its own.
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn ok(&mut self, what: &'static str, message: impl Into<String>, details: Value) {
+        self.0.push(Finding { level: Level::Ok, what, message: message.into(), remedy: None, details });
+    }
+
+    fn warn(&mut self, what: &'static str, message: impl Into<String>, remedy: impl Into<String>) {
+        let (level, details) = (Level::Warning, Value::Null);
+        self.0.push(Finding { level, what, message: message.into(), remedy: Some(remedy.into()), details });
+    }
+
+    fn fail(&mut self, what: &'static str, message: impl Into<String>, remedy: impl Into<String>) {
+        let (level, details) = (Level::Failure, Value::Null);
+        self.0.push(Finding { level, what, message: message.into(), remedy: Some(remedy.into()), details });
+    }
+
+    /// An error that says itself what to do.
+    fn error(&mut self, what: &'static str, error: &dyn std::fmt::Display) {
+        let (level, details) = (Level::Failure, Value::Null);
+        self.0.push(Finding { level, what, message: error.to_string(), remedy: None, details });
+    }
+
+    fn count(&self, level: Level) -> usize {
+        self.0.iter().filter(|f| f.level == level).count()
+    }
+}
+
+/// Looks, and prints what it found.
+///
+/// # MPI
+/// Collective over the job.
+pub(super) fn run(arguments: &DoctorArguments, session: &Session, verbosity: Verbosity) -> Exit {
+    let comm = session.world();
+    let mut findings = Findings::default();
+    let program = std::env::current_exe().map(|p| p.display().to_string()).unwrap_or_default();
+    let version = env!("CARGO_PKG_VERSION");
+    findings.ok(
+        "program",
+        format!("lammps-otf {version} at {program}"),
+        json!({ "version": version, "path": program }),
+    );
+    mpi(&mut findings, session);
+
+    let config = arguments.config.as_deref().map(|path| (path, read_config(path, &comm)));
+    let config = match config {
+        Some((path, Ok(config))) => {
+            findings.ok("config", summary(path, &config), json!(config));
+            Some(config)
+        }
+        Some((_, Err(error))) => {
+            findings.error("config", &error);
+            None
+        }
+        None => None,
+    };
+    let usable = lammps(&mut findings, config.as_ref(), &comm);
+    if let Some(config) = &config {
+        if comm.is_root() {
+            let model = potential_files(&mut findings, config);
+            structure(&mut findings, config, model.as_ref());
+        }
+        // Agreed, because the trial run is collective: rank 0 alone has looked at the files.
+        if !comm.any(!usable || findings.count(Level::Failure) > 0) {
+            trial_run(&mut findings, config, &comm);
+        }
+    }
+    if comm.is_root() {
+        python(&mut findings);
+        print(&findings, arguments.json, verbosity);
+    }
+    if comm.any(findings.count(Level::Failure) > 0) { Exit::BadInput } else { Exit::Completed }
+}
+
+fn summary(path: &Path, config: &InferenceConfig) -> String {
+    let watched = match config.uncertainty {
+        Uncertainty::None => "not watched".to_owned(),
+        _ => format!("γ every {} steps, threshold {}", config.sampling_interval, config.uncertainty_threshold),
+    };
+    let (start, end) = (config.temperature.start(), config.temperature.end());
+    let ramp = if start == end { format!("{start} K") } else { format!("{start} to {end} K") };
+    format!("{}: {} steps of {} ps, {ramp}, {watched}", path.display(), config.steps, config.timestep)
+}
+
+fn mpi(findings: &mut Findings, session: &Session) {
+    let comm = session.world();
+    let Some(library) = session.library() else {
+        findings.ok("mpi", "none: this program was built without it, for one process", Value::Null);
+        return;
+    };
+    let (files, ranks) = (mpi_libraries(), comm.size());
+    let message = format!("{library}, {}, {ranks} rank{}", files.join(", "), if ranks == 1 { "" } else { "s" });
+    // What the launchers of MPICH, Open MPI and Slurm tell the processes that they start.
+    let started = ["PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"]
+        .into_iter()
+        .filter_map(|name| std::env::var(name).ok()?.parse::<usize>().ok().map(|n| (name, n)))
+        .find(|(_, n)| *n > 1);
+    match started {
+        Some((name, n)) if ranks == 1 => findings.fail(
+            "mpi",
+            format!("{message}, but {n} processes were started ({name}): each of them runs alone"),
+            "Start it with the mpiexec that belongs to this MPI library, or under Slurm with the right `srun --mpi=…` \
+             (`srun --mpi=list` shows which there are).",
+        ),
+        _ => findings.ok("mpi", message, json!({ "library": library, "files": files, "ranks": ranks })),
+    }
+}
+
+/// Opens LAMMPS and looks at it; whether a run could begin.
+fn lammps(findings: &mut Findings, config: Option<&InferenceConfig>, comm: &Comm) -> bool {
+    let mut arguments: Vec<&str> = vec!["-screen", "none", "-log", "none", "-nocite"];
+    arguments.extend(config.iter().flat_map(|c| &c.lammps_args).map(String::as_str));
+    let mut lammps = match comm.agree(Lammps::open(&arguments, comm).map_err(super::run::SetupError::from)) {
+        Ok(lammps) => lammps,
+        Err(error) => {
+            findings.error("liblammps", &error);
+            return false;
+        }
+    };
+    let build = Build::of(&lammps);
+    let files = loaded_libraries(|name| name.starts_with("liblammps"));
+    let yes = |has: bool| if has { "with" } else { "without" };
+    findings.ok(
+        "liblammps",
+        format!(
+            "version {}, {}, {} packages, {} MPI, {} OpenMP, exceptions on, {}-bit atom ids, {}-bit image flags",
+            build.version,
+            files.join(", "),
+            build.packages.len(),
+            yes(build.mpi),
+            yes(build.openmp),
+            build.id_bits,
+            build.image_bits
+        ),
+        json!({ "files": files, "build": build }),
+    );
+
+    let wants_pace = config.is_none_or(|c| c.potential.file.is_some());
+    let plugins = config.map_or(&[][..], |c| &c.plugins);
+    // The plain style is in whatever has the one with γ.
+    let found =
+        comm.agree(lammps.require_pair_style("pace/extrapolation", plugins).map_err(super::run::SetupError::from));
+    let loaded = loaded_libraries(|name| name.ends_with("plugin.so"));
+    let built_in = build.packages.iter().any(|p| p == "ML-PACE");
+    match &found {
+        Ok(()) if built_in => findings.ok("ml-pace", "built into liblammps", json!({ "built_in": true })),
+        Ok(()) => {
+            let message = format!("from a plugin; loaded: {}", loaded.join(", "));
+            findings.ok("ml-pace", message, json!({ "built_in": false, "plugins": loaded }));
+        }
+        Err(error) if wants_pace => findings.error("ml-pace", error),
+        Err(_) => findings.ok("ml-pace", "not there, and not needed by this configuration", Value::Null),
+    }
+    let wants_opt = config.is_some_and(|c| c.potential.engine == Engine::Opt && c.potential.file.is_some());
+    let opt =
+        comm.agree(lammps.require_pair_style("pace/extrapolation/opt", &[]).map_err(super::run::SetupError::from));
+    let styles: Vec<&str> = ["pace", "pace/opt", "pace/extrapolation", "pace/extrapolation/opt"]
+        .into_iter()
+        .filter(|style| lammps.has_style("pair", style))
+        .collect();
+    let with_gamma: Vec<&str> = styles.iter().copied().filter(|s| s.starts_with("pace/extrapolation")).collect();
+    match opt {
+        Err(error) if wants_opt => findings.error("pair styles", &error),
+        Err(_) if wants_pace && found.is_ok() => findings.warn(
+            "pair styles",
+            format!("with γ: {}; the faster `pace/extrapolation/opt` is not there", with_gamma.join(", ")),
+            "Only `engine = \"opt\"` needs it; `pace-opt/build-plugin PREFIX` builds it, and `ci/setup` does so.",
+        ),
+        _ => findings.ok("pair styles", format!("with γ: {}", with_gamma.join(", ")), json!(styles)),
+    }
+    findings.count(Level::Failure) == 0
+}
+
+/// Reads the files of an ML-PACE potential; gives the model, if it is one that this program can read.
+fn potential_files(findings: &mut Findings, config: &InferenceConfig) -> Option<Model> {
+    let Some((file, active_set)) = config.potential.pace_files() else {
+        let style = config.potential.pair_style.as_deref().unwrap_or("none");
+        findings.ok("potential", format!("pair_style {style}, which LAMMPS alone knows"), Value::Null);
+        return None;
+    };
+    let model = match Model::read(&file) {
+        Ok(model) => model,
+        Err(error @ pace_opt::Error::Unsupported(_)) => {
+            let remedy =
+                "ML-PACE may know it all the same, and the trial run below tells; `engine = \"opt\"` does not.";
+            findings.warn("potential", error.to_string(), remedy);
+            return None;
+        }
+        Err(error) => {
+            findings.fail("potential", error.to_string(), "Copy the file anew from where the potential was fitted.");
+            return None;
+        }
+    };
+    let cutoff = model.cutoff();
+    findings.ok(
+        "potential",
+        format!("{}: {}", file.display(), survey::describe_model(&model)),
+        json!({ "file": file, "elements": model.elements, "cutoff": cutoff,
+                "functions": model.functions.iter().map(Vec::len).collect::<Vec<_>>() }),
+    );
+    if config.uncertainty == Uncertainty::Pace {
+        match ActiveSet::read(&active_set, &model) {
+            Ok(set) => findings.ok(
+                "active set",
+                format!("{}: {}", active_set.display(), survey::describe_active_set(&set, &model)),
+                json!({ "file": active_set, "linear": set.linear, "rows": set.size }),
+            ),
+            Err(error) => findings.fail(
+                "active set",
+                error.to_string(),
+                format!(
+                    "It must be made from this very potential: pace_activeset -d <fitting data> {}",
+                    file.display()
+                ),
+            ),
+        }
+    }
+    Some(model)
+}
+
+fn structure(findings: &mut Findings, config: &InferenceConfig, model: Option<&Model>) {
+    let hint: Option<Vec<_>> = config.elements.iter().map(|s| element_from_symbol(s)).collect();
+    let hint = hint.filter(|list| !list.is_empty());
+    let structure = match io::read(&config.structure, hint.as_deref()) {
+        Ok(structure) => structure,
+        Err(error) => return findings.error("structure", &error),
+    };
+    let name = config.structure.display();
+    if let Err(error) = structure.validate(config.min_distance) {
+        return findings.fail("structure", format!("{name}: {error}"), "Relax it, or correct the file.");
+    }
+    if let Some(model) = model {
+        let unknown = survey::unknown_elements(&structure, model);
+        if !unknown.is_empty() {
+            return findings.fail(
+                "structure",
+                format!("{name} has {}, which the potential does not know", unknown.join(", ")),
+                format!(
+                    "The potential is for {}: correct the structure, or take another potential.",
+                    model.elements.join(", ")
+                ),
+            );
+        }
+    }
+    let heights = structure.cell.heights();
+    let distance = structure.closest_pair().map_or(f64::INFINITY, |pair| pair.distance);
+    findings.ok(
+        "structure",
+        format!(
+            "{name}: {} atoms ({}), cell {} Å thick, smallest distance {distance:.2} Å",
+            structure.len(),
+            survey::composition(&structure),
+            heights.map(|h| format!("{h:.2}")).join(" × ")
+        ),
+        json!({ "atoms": structure.len(), "elements": survey::symbols(&structure), "heights": heights,
+                "pbc": structure.cell.pbc, "smallest_distance": distance }),
+    );
+    let cutoff = model.map(Model::cutoff).or_else(|| potential::cutoff(&config.potential).ok().flatten());
+    match cutoff {
+        Some(cutoff) => cut_outs(findings, config, &structure, cutoff),
+        None if config.uncertainty != Uncertainty::None => findings.warn(
+            "cut-out",
+            "the cutoff of the potential is not known before LAMMPS has read it",
+            "Give `cutoff` under [potential], in Å.",
+        ),
+        None => {}
+    }
+}
+
+fn cut_outs(findings: &mut Findings, config: &InferenceConfig, structure: &Structure, cutoff: f64) {
+    let n = survey::repeats(structure, 2.0 * cutoff);
+    if n != [1; 3] {
+        findings.warn(
+            "cell",
+            format!("the cell is thinner than twice the cutoff ({cutoff} Å), so that atoms see their own images"),
+            format!("Repeat the structure {} times: motion is then less correlated.", survey::times(n)),
+        );
+    }
+    if config.uncertainty == Uncertainty::None {
+        return;
+    }
+    let trial = EmbeddingExtractor::new(&config.embedding, cutoff).and_then(|e| survey::try_cuts(structure, &e));
+    match trial {
+        Ok(trial) if trial.repeated => findings.warn(
+            "cut-out",
+            format!("{} atoms, but the structure is so small that some are in it more than once", trial.atoms.1),
+            format!(
+                "Repeat the structure {} times, or label the whole frame instead of a cut-out.",
+                survey::times(survey::repeats(structure, trial.edge))
+            ),
+        ),
+        Ok(trial) => findings.ok(
+            "cut-out",
+            format!("{} atoms in a cell of up to {:.2} Å", trial.range(), trial.edge),
+            json!({ "atoms": [trial.atoms.0, trial.atoms.1], "edge": trial.edge }),
+        ),
+        Err(error) => findings.fail(
+            "cut-out",
+            error.to_string(),
+            "Change `radius`, `buffer` or `max_atoms` under [embedding]: as it is, nothing would be stored.",
+        ),
+    }
+}
+
+/// One step of the run, into a folder that is thrown away.
+fn trial_run(findings: &mut Findings, config: &InferenceConfig, comm: &Comm) {
+    let folder = comm.on_root(|| tempfile::tempdir().map_err(super::run::SetupError::from));
+    let folder = match folder {
+        Ok(folder) => folder,
+        Err(error) => return findings.error("trial run", &error),
+    };
+    // Only rank 0 uses the path.
+    let output = folder.as_ref().map_or_else(PathBuf::new, |f| f.path().join("run"));
+    let trial = InferenceConfig { steps: 1, mode: Mode::Flag, flag_interval: 0, minimize: false, ..config.clone() };
+    match LammpsRunner::new(comm, output).run(&trial) {
+        Ok(result) if result.crash.is_some() => {
+            let reason = result.crash.map(|c| c.reason).unwrap_or_default();
+            findings.fail("trial run", reason, "Look at the structure: relax it, or set `minimize = true`.");
+        }
+        Ok(result) => {
+            // The result has no infinite number in it, because JSON has none.
+            let watched = config.uncertainty != Uncertainty::None;
+            let gamma = watched.then(|| result.gamma_max.unwrap_or(f64::INFINITY));
+            let said = gamma.map_or("γ is not watched".to_owned(), |g| format!("γ is {g:.3} at most"));
+            let message = format!("LAMMPS takes the set-up and does a step; {said}");
+            match gamma {
+                Some(g) if g > config.uncertainty_threshold => findings.warn(
+                    "trial run",
+                    format!("{message}, above the threshold of {}", config.uncertainty_threshold),
+                    "The run would stop at once: the potential does not know this structure. Was it fitted to such?",
+                ),
+                _ => findings.ok("trial run", message, json!({ "gamma_max": result.gamma_max, "atoms": result.atoms })),
+            }
+        }
+        Err(error) => findings.error("trial run", &error),
+    }
+}
+
+/// Which Python there is, and what it has of what reads the store.
+fn python(findings: &mut Findings) {
+    const SCRIPT: &str = "import sys, importlib.metadata as m\n\
+        def version(name):\n    try: return m.version(name)\n    except m.PackageNotFoundError: return '-'\n\
+        print(sys.executable, sys.version.split()[0], version('ase'), version('python-ace'))";
+    let run = |program: &Path| {
+        let output = Command::new(program).args(["-c", SCRIPT]).stdin(Stdio::null()).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let named = std::env::var_os("LAMMPS_OTF_PYTHON").map(PathBuf::from);
+    let program = named.clone().unwrap_or_else(|| "python3".into());
+    let mut text = run(&program);
+    // `ci/setup` makes one beside the LAMMPS that this program was built with.
+    let beside = Path::new(env!("LAMMPS_OTF_PLUGINS")).join("../../../bin/python3");
+    if named.is_none() && text.as_deref().is_none_or(|t| t.contains(" - ")) && beside.is_file() {
+        text = run(&beside).or(text);
+    }
+    let words: Vec<&str> = text.as_deref().unwrap_or("").split_whitespace().collect();
+    let remedy = "Runs do not need it; `ase db` and `ase gui` look at candidates: pip install ase. LAMMPS_OTF_PYTHON \
+                  names another Python.";
+    match words[..] {
+        [path, version, "-", _] => findings.warn("python", format!("Python {version} at {path}, without ASE"), remedy),
+        [path, version, ase, pace] => {
+            let pace = if pace == "-" { "no python-ace".to_owned() } else { format!("python-ace {pace}") };
+            let message = format!("Python {version} at {path}, ASE {ase}, {pace}");
+            findings.ok("python", message, json!({ "path": path, "version": version, "ase": ase }));
+        }
+        _ => findings.warn("python", format!("{} does not run", program.display()), remedy),
+    }
+}
+
+fn print(findings: &Findings, json: bool, verbosity: Verbosity) {
+    let (failures, warnings) = (findings.count(Level::Failure), findings.count(Level::Warning));
+    let mut out = anstream::stdout().lock();
+    // A reader that went away is no failure: the exit code says it as well.
+    if json {
+        let report = json!({ "ok": failures == 0, "failures": failures, "warnings": warnings, "findings": findings.0 });
+        let _ = writeln!(out, "{report:#}");
+        return;
+    }
+    for finding in &findings.0 {
+        let (word, colour) = match finding.level {
+            Level::Ok if verbosity == Verbosity::Quiet => continue,
+            Level::Ok => ("ok", style::GOOD),
+            Level::Warning => ("warning", style::WARNING),
+            Level::Failure => ("failure", style::ERROR),
+        };
+        let _ = writeln!(out, "{colour}{word:8}{colour:#} {:12} {}", finding.what, finding.message);
+        if let Some(remedy) = &finding.remedy {
+            let _ = writeln!(out, "{:21} → {remedy}", "");
+        }
+        if verbosity == Verbosity::Verbose
+            && let Some(packages) = finding.details.pointer("/build/packages").and_then(Value::as_array)
+        {
+            let names: Vec<&str> = packages.iter().filter_map(Value::as_str).collect();
+            let _ = writeln!(out, "{:21} packages: {}", "", names.join(" "));
+        }
+    }
+    let plural = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
+    if verbosity != Verbosity::Quiet {
+        let _ = writeln!(out, "{}, {}", plural(failures, "failure"), plural(warnings, "warning"));
+    }
+}

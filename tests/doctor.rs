@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! `lammps-otf doctor` on what is really there, and on what is really wrong.
+
+mod common;
+
+use std::path::Path;
+use std::process::Command;
+
+use common::{al_config, aluminium, dependency, lammps_otf, root, text, write};
+use serde_json::Value;
+
+fn command(folder: &Path) -> Command {
+    let mut command = lammps_otf();
+    command.current_dir(folder).env("LAMMPS_OTF_PYTHON", dependency("bin/python3")).args(["doctor", "run.toml"]);
+    command
+}
+
+/// The report, and the exit code.
+fn examine(command: &mut Command) -> (Value, Option<i32>) {
+    let output = command.arg("--json").output().unwrap();
+    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&output)));
+    (report, output.status.code())
+}
+
+fn findings<'a>(report: &'a Value, what: &str) -> Vec<&'a Value> {
+    report["findings"].as_array().unwrap().iter().filter(|f| f["what"] == what).collect()
+}
+
+/// The one finding about `what`, which must be of this level and say all of `words` in message or remedy.
+fn expect<'a>(report: &'a Value, what: &str, level: &str, words: &[&str]) -> &'a Value {
+    let all = findings(report, what);
+    assert_eq!(all.len(), 1, "{what}: {report:#}");
+    assert_eq!(all[0]["level"], level, "{report:#}");
+    let said = format!("{} {}", all[0]["message"], all[0]["remedy"]);
+    for word in words {
+        assert!(said.contains(word), "{what} does not say {word:?}: {said}");
+    }
+    all[0]
+}
+
+fn failing(more: &str, spoil: impl Fn(&Path), what: &str, words: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    al_config(folder.path(), more);
+    spoil(folder.path());
+    let (report, code) = examine(&mut command(folder.path()));
+    assert_eq!((code, &report["ok"]), (Some(2), &Value::Bool(false)), "{report:#}");
+    expect(&report, what, "failure", words);
+    assert!(findings(&report, "trial run").is_empty(), "no run after a failure: {report:#}");
+}
+
+#[test]
+fn all_is_well_with_the_test_potential() {
+    let folder = tempfile::tempdir().unwrap();
+    al_config(folder.path(), "temperature = 300\n");
+    let before = std::fs::read_dir(folder.path()).unwrap().count();
+    let (report, code) = examine(&mut command(folder.path()));
+    assert_eq!((code, &report["failures"], &report["warnings"]), (Some(0), &0.into(), &0.into()), "{report:#}");
+    assert_eq!(before, std::fs::read_dir(folder.path()).unwrap().count(), "nothing is left behind");
+
+    let lammps = &expect(&report, "liblammps", "ok", &["liblammps"])["details"];
+    assert!(lammps["build"]["version"].as_i64().unwrap() > 20_230_802 && lammps["build"]["id_bits"] == 32);
+    assert!(Path::new(lammps["files"][0].as_str().unwrap()).is_file());
+    assert_eq!(expect(&report, "mpi", "ok", &["libmpi"])["details"]["ranks"], 1);
+    let styles = &expect(&report, "pair styles", "ok", &["pace/extrapolation/opt"])["details"];
+    assert_eq!(styles.as_array().unwrap().len(), 4);
+    let potential = &expect(&report, "potential", "ok", &["B-basis"])["details"];
+    assert_eq!((&potential["elements"][0], &potential["cutoff"]), (&"Al".into(), &5.5.into()));
+    assert_eq!(expect(&report, "active set", "ok", &["linear"])["details"]["rows"][0], potential["functions"][0]);
+    assert_eq!(expect(&report, "structure", "ok", &["500 Al"])["details"]["atoms"], 500);
+    let cut = &expect(&report, "cut-out", "ok", &[])["details"]["atoms"];
+    assert!(cut[0].as_u64().unwrap() > 100 && cut[1].as_u64().unwrap() <= 250, "{cut}");
+    let gamma = expect(&report, "trial run", "ok", &[])["details"]["gamma_max"].as_f64().unwrap();
+    assert!(gamma > 0.1 && gamma < 5.0, "{gamma}");
+    expect(&report, "python", "ok", &["ASE"]);
+}
+
+#[test]
+fn on_two_ranks_it_speaks_once() {
+    let folder = tempfile::tempdir().unwrap();
+    al_config(folder.path(), "temperature = 300\n");
+    let mut command = Command::new("timeout");
+    command.arg("120").arg(dependency("bin/mpiexec")).args(["-n", "2", env!("CARGO_BIN_EXE_lammps-otf"), "doctor"]);
+    let (report, code) = examine(command.current_dir(folder.path()).arg("run.toml"));
+    assert_eq!(code, Some(0), "{report:#}");
+    assert_eq!(expect(&report, "mpi", "ok", &["2 ranks"])["details"]["ranks"], 2);
+    expect(&report, "trial run", "ok", &[]);
+}
+
+#[test]
+fn ranks_that_another_mpi_started_are_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    al_config(folder.path(), "temperature = 300\n");
+    // What Open MPI's mpiexec tells its processes, and what MPICH, which this program has, does not read.
+    let (report, code) = examine(command(folder.path()).env("OMPI_COMM_WORLD_SIZE", "4"));
+    assert_eq!(code, Some(2));
+    expect(&report, "mpi", "failure", &["4 processes", "alone", "mpiexec"]);
+}
+
+#[test]
+fn a_liblammps_without_ml_pace() {
+    let folder = tempfile::tempdir().unwrap();
+    al_config(folder.path(), "temperature = 300\n");
+    let nothing = tempfile::tempdir().unwrap();
+    let mut command = command(folder.path());
+    command.env("LAMMPS_OTF_PLUGINS", nothing.path()).env("LAMMPS_PLUGIN_PATH", "");
+    let (report, code) = examine(&mut command);
+    assert_eq!(code, Some(2));
+    expect(&report, "ml-pace", "failure", &["PKG_ML-PACE", "LAMMPS_PLUGIN_PATH"]);
+}
+
+#[test]
+fn an_active_set_of_another_potential() {
+    let active_set = |f: &Path| {
+        let text = std::fs::read_to_string(f.join("run.toml")).unwrap();
+        let other = root().join("potentials/alcu/AlCu.asi");
+        write(f, "run.toml", &text.replace("[potential]", &format!("[potential]\nactive_set = {other:?}")));
+    };
+    failing("temperature = 300\n", active_set, "active set", &["AlCu.asi", "2 arrays", "1 element", "pace_activeset"]);
+}
+
+#[test]
+fn an_element_that_the_potential_does_not_know() {
+    let copper = |f: &Path| {
+        write(f, "al.extxyz", &aluminium(5).replacen("Al ", "Cu ", 3));
+    };
+    failing("temperature = 300\n", copper, "structure", &["Cu", "does not know", "Al"]);
+}
+
+#[test]
+fn a_cut_out_that_is_too_large() {
+    let few = |f: &Path| {
+        let text = std::fs::read_to_string(f.join("run.toml")).unwrap();
+        write(f, "run.toml", &(text + "max_atoms = 50\n"));
+    };
+    failing("temperature = 300\n", few, "cut-out", &["max_atoms", "radius"]);
+}
+
+#[test]
+fn a_configuration_that_is_none() {
+    failing("temprature = 300\n", |_| (), "config", &["temprature", "Did you mean"]);
+}
+
+#[test]
+fn what_is_only_doubtful_is_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    // Every thermal atom is above this, and a single unit cell is smaller than anything that is cut from it.
+    al_config(folder.path(), "temperature = 300\nuncertainty_threshold = 0.1\nuncertainty_low = 0.1\n");
+    write(folder.path(), "al.extxyz", &aluminium(1));
+    let (report, code) = examine(command(folder.path()).env("LAMMPS_OTF_PYTHON", "/nowhere/python3"));
+    assert_eq!((code, &report["ok"]), (Some(0), &Value::Bool(true)), "{report:#}");
+    expect(&report, "cell", "warning", &["own images", "3 × 3 × 3"]);
+    expect(&report, "cut-out", "warning", &["more than once", "5 × 5 × 5"]);
+    expect(&report, "trial run", "warning", &["above the threshold of 0.1"]);
+    expect(&report, "python", "warning", &["/nowhere/python3", "pip install ase"]);
+
+    let plain = command(folder.path()).output().unwrap();
+    let plain = String::from_utf8(plain.stdout).unwrap();
+    assert!(plain.starts_with("ok ") && plain.contains("\nwarning ") && plain.contains("→ "), "{plain}");
+    assert!(plain.trim_end().ends_with("warnings") && !plain.contains('\x1b'), "{plain}");
+    let quiet = command(folder.path()).arg("-q").output().unwrap();
+    let quiet = String::from_utf8(quiet.stdout).unwrap();
+    assert!(quiet.starts_with("warning ") && !quiet.contains("\nok "), "{quiet}");
+    let verbose = String::from_utf8(command(folder.path()).arg("-v").output().unwrap().stdout).unwrap();
+    assert!(verbose.contains("packages: ") && verbose.contains("PLUGIN"), "{verbose}");
+    let forced = command(folder.path()).env("CLICOLOR_FORCE", "1").output().unwrap();
+    assert!(text(&forced).contains("\x1b["), "colours where they are asked for");
+    let refused = command(folder.path()).env("CLICOLOR_FORCE", "1").env("NO_COLOR", "1").output().unwrap();
+    assert!(!text(&refused).contains('\x1b'), "NO_COLOR wins");
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! `lammps-otf init`: what it writes runs.
+
+mod common;
+
+use std::path::Path;
+use std::process::Output;
+
+use common::{aluminium, json, lammps_otf, lmp, root, succeed, text, write};
+use lammps_otf::config::{InferenceConfig, Ramp};
+
+fn init(folder: &Path, arguments: &[&str]) -> Output {
+    lammps_otf().current_dir(folder).arg("init").args(arguments).output().unwrap()
+}
+
+fn potential(name: &str) -> String {
+    root().join("potentials").join(name).display().to_string()
+}
+
+#[test]
+fn what_it_writes_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "my crystal.extxyz", &aluminium(5));
+    for file in ["Al.yaml", "Al.asi"] {
+        std::fs::copy(root().join("potentials/al").join(file), folder.path().join(file)).unwrap();
+    }
+    let output = init(folder.path(), &["my crystal.extxyz", "Al.yaml", "--steps", "30"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(text(&output).contains("500 Al") && text(&output).contains("lammps-otf run config.toml"));
+    let written = std::fs::read_to_string(folder.path().join("config.toml")).unwrap();
+    // Files beside the configuration are named relative to it, so that the folder can be moved.
+    assert!(
+        written.contains("structure = \"my crystal.extxyz\"") && written.contains("file = \"Al.yaml\""),
+        "{written}"
+    );
+    let moved = tempfile::tempdir().unwrap();
+    let place = moved.path().join("elsewhere");
+    std::fs::rename(folder.path(), &place).unwrap();
+    succeed(lammps_otf().args(["run", "-q", "-o"]).arg(place.join("out")).arg(place.join("config.toml")));
+    assert_eq!(json(&place.join("out/result.json"))["steps"], 30);
+    // Every line that is commented out is a setting too.
+    let all: String = written
+        .lines()
+        .map(|l| l.strip_prefix("# ").filter(|l| l.contains(" = ") && !l.contains('…')).unwrap_or(l).to_owned() + "\n")
+        .collect();
+    assert!(all.contains("\nengine = ") && all.contains("\nshape = ") && all.contains("\nminimize = "));
+    let path = write(&place, "all.toml", &all);
+    InferenceConfig::read(&path).unwrap_or_else(|e| panic!("{e}\n{all}"));
+}
+
+#[test]
+fn two_elements_from_a_lammps_file_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    // A box of Al with Cu in it, as LAMMPS writes it; masses tell the elements.
+    let made = "units metal\nlattice fcc 4.05\nregion box block 0 4 0 4 0 4\ncreate_box 2 box\ncreate_atoms 1 box\n\
+                set type 1 type/fraction 2 0.1 4711\nmass 1 26.98\nmass 2 63.55\nwrite_data alcu.data nocoeff\n";
+    write(folder.path(), "make.in", made);
+    succeed(lmp().current_dir(folder.path()).args(["-in", "make.in", "-log", "none"]));
+    std::fs::create_dir(folder.path().join("runs")).unwrap();
+    let arguments = [
+        "alcu.data",
+        &potential("alcu/AlCu.yaml"),
+        "-o",
+        "runs/alcu.toml",
+        "--steps",
+        "20",
+        "--temperature",
+        "100,200",
+    ];
+    let output = init(folder.path(), &[&arguments[..], &["--elements", "Al,Cu", "--json"]].concat());
+    assert!(output.status.success(), "{}", text(&output));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["potential_elements"], serde_json::json!(["Al", "Cu"]));
+    let config = InferenceConfig::read(folder.path().join("runs/alcu.toml")).unwrap();
+    assert_eq!((config.temperature, config.steps), (Ramp::Linear([100.0, 200.0]), 20));
+    let output = lammps_otf().current_dir(folder.path()).args(["run", "runs/alcu.toml"]).output().unwrap();
+    // The potential has seen little of this alloy; what counts is that it ran.
+    assert!(matches!(output.status.code(), Some(0 | 4)), "{}", text(&output));
+}
+
+#[test]
+fn the_temperature_is_that_of_the_velocities() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = "units metal\nlattice fcc 4.05\nregion box block 0 4 0 4 0 4\ncreate_box 1 box\ncreate_atoms 1 box\n\
+                mass 1 26.98\nvelocity all create 457.0 4711\nwrite_data al.data nocoeff\n";
+    write(folder.path(), "make.in", made);
+    succeed(lmp().current_dir(folder.path()).args(["-in", "make.in", "-log", "none"]));
+    let output = init(folder.path(), &["al.data", &potential("al/Al.yaml"), "-q"]);
+    assert!(output.status.success() && output.stdout.is_empty(), "{}", text(&output));
+    let config = InferenceConfig::read(folder.path().join("config.toml")).unwrap();
+    // LAMMPS gives the whole box this temperature, with the momentum taken out, to the digits of the data file; the
+    // masses of a data file are rounded.
+    let Ramp::Constant(t) = config.temperature else { panic!("{:?}", config.temperature) };
+    assert!((t - 457.0).abs() <= 1.0, "{t}");
+}
+
+#[test]
+fn a_small_cell_is_a_warning_and_a_dense_one_a_smaller_radius() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "al.extxyz", &aluminium(2));
+    let output = init(folder.path(), &["al.extxyz", &potential("al/Al.yaml")]);
+    let said = text(&output);
+    assert!(output.status.success() && said.contains("warning: the cell is thinner"), "{said}");
+    assert!(said.contains("2 × 2 × 2") && said.contains("more than once") && said.contains("3 × 3 × 3"), "{said}");
+    // Compressed by a quarter along each edge: more atoms in the same sphere.
+    let dense = aluminium(5).replace("20.225", "15.16875");
+    let dense: String = dense
+        .lines()
+        .map(|line| match line.strip_prefix("Al ") {
+            Some(x) => {
+                let x: Vec<String> = x.split(' ').map(|x| (x.parse::<f64>().unwrap() * 0.75).to_string()).collect();
+                format!("Al {}\n", x.join(" "))
+            }
+            None => format!("{line}\n"),
+        })
+        .collect();
+    write(folder.path(), "dense.extxyz", &dense);
+    let output = init(folder.path(), &["dense.extxyz", &potential("al/Al.yaml"), "-o", "dense.toml", "--json"]);
+    let report: serde_json::Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&output)));
+    assert_eq!(report["radius"], 3.0, "{report:#}");
+    let (limit, most) = (report["max_atoms"].as_u64().unwrap(), report["cut_out_atoms"][1].as_u64().unwrap());
+    assert!(most > 250 && limit >= most && limit < most + 50, "{report:#}");
+    assert!(text(&output).contains("much for DFT"));
+    let config = InferenceConfig::read(folder.path().join("dense.toml")).unwrap();
+    assert_eq!((config.embedding.radius, config.embedding.max_atoms as u64), (3.0, limit));
+}
+
+#[test]
+fn nothing_is_overwritten_unasked() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "al.extxyz", &aluminium(5));
+    let config = write(folder.path(), "config.toml", "precious");
+    let arguments = ["al.extxyz", &potential("al/Al.yaml")];
+    let output = init(folder.path(), &arguments);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("--force"));
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), "precious");
+    assert!(init(folder.path(), &[&arguments[..], &["--force"]].concat()).status.success());
+    assert!(InferenceConfig::read(&config).is_ok());
+}

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ndarray::{ArrayView1, ArrayView2};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::comm::Comm;
 use crate::config::{InferenceConfig, Sanity, Uncertainty};
@@ -35,19 +35,23 @@ pub enum Event {
 }
 
 /// One look at the running simulation.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Poll {
     /// Time step.
     pub step: i64,
     /// Simulated time in ps.
     pub time: f64,
     /// Temperature in K.
+    #[serde(deserialize_with = "or_nan")]
     pub temperature: f64,
     /// Pressure in bar.
+    #[serde(deserialize_with = "or_nan")]
     pub pressure: f64,
     /// Potential energy in eV.
+    #[serde(deserialize_with = "or_nan")]
     pub potential_energy: f64,
     /// Total energy in eV.
+    #[serde(deserialize_with = "or_nan")]
     pub total_energy: f64,
     /// γ; `null` in JSON for a run that is not watched, and at a last step that is no multiple of the interval.
     pub gamma: Option<GammaSummary>,
@@ -55,6 +59,11 @@ pub struct Poll {
     pub verdict: Verdict,
     /// Wall time of the chunk in seconds.
     pub seconds: f64,
+}
+
+/// JSON has `null` where a number is not finite.
+fn or_nan<'de, D: serde::Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
 }
 
 /// A broken run.

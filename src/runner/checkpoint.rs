@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use super::{Error, files};
 use crate::config::{InferenceConfig, Ramp};
 use crate::potential;
+use crate::simulation::Poll;
 
 /// Of this form of `checkpoint.json`.
 const FORMAT: u32 = 1;
@@ -52,6 +53,7 @@ pub(super) struct Progress {
     pub(super) known: u64,
     pub(super) warnings: Vec<String>,
     pub(super) seconds: f64,
+    pub(super) last: Option<Poll>,
 }
 
 /// Keys of the configuration that may change: none of them touches the trajectory. Every other key counts, also one that

@@ -201,7 +201,7 @@ impl<'o> LammpsRunner<'o> {
                 known: progress.known,
                 crash: None,
                 warnings,
-                last: None,
+                last: progress.last,
                 atoms: 0,
                 seconds: progress.seconds,
                 ranks: self.comm.size(),

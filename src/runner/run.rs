@@ -141,6 +141,7 @@ impl Run<'_, '_> {
             known: result.known,
             warnings: result.warnings.clone(),
             seconds: result.seconds,
+            last: result.last.clone(),
         };
         let (first, ranks, last_flag) = (self.simulation.first_step(), self.comm.size(), self.last_flag);
         self.write(|r| r.checkpoint(step, first, ranks, last_flag, progress))?;
@@ -159,12 +160,12 @@ impl Run<'_, '_> {
 
     /// Notes a poll and acts on it; gives the status with which the run ends, if it does.
     fn polled(&mut self, poll: &Poll, started: Instant) -> Result<Option<Status>, Error> {
-        self.result.steps = poll.step;
-        self.result.last = Some(poll.clone());
         if self.resumed.take() == Some(poll.step) {
             self.insure()?;
             return Ok(None);
         }
+        self.result.steps = poll.step;
+        self.result.last = Some(poll.clone());
         self.write(|r| r.poll(poll))?;
         if let Some(gamma) = &poll.gamma {
             self.result.gamma_max = Some(self.result.gamma_max.map_or(gamma.max, |g| g.max(gamma.max)));

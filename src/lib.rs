@@ -41,3 +41,8 @@ pub mod simulation;
 pub mod structure;
 pub mod uncertainty;
 pub mod verify;
+
+/// The examples of the README, so that they compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

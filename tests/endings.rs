@@ -166,7 +166,7 @@ fn events_come_as_lines_of_json_while_the_run_goes_on() {
         let out = folder.path().join("out");
         assert_eq!(of("poll"), lines(&out.join("polls.jsonl")));
         let result = json(&out.join("result.json"));
-        assert_eq!(of("result"), [result.clone()]);
+        assert_eq!(of("result"), std::slice::from_ref(&result));
         assert_eq!(events.last().unwrap()["event"], "result");
         let stored = of("candidate");
         let ids: Vec<_> = stored.iter().map(|e| e["candidate"].clone()).collect();

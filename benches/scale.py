@@ -31,6 +31,7 @@ ensemble = "nve"
 temperature = 300
 steps = {steps}
 sampling_interval = {interval}
+checkpoint_interval = 0
 uncertainty = {{ compute = "u" }}
 uncertainty_threshold = 3.0
 uncertainty_low = 3.0

@@ -25,6 +25,7 @@
 //!
 //! Public numbers are in Å, ps, eV, K and bar.
 #![deny(unsafe_code)]
+pub mod active_learning;
 pub mod candidates;
 pub mod comm;
 pub mod config;

@@ -46,7 +46,8 @@ fn each_replica_has_its_temperature_folder_and_share_of_the_ranks_and_all_one_st
     add_to_config(folder, "[replicas]\ntemperatures = [3000, [250, 300]]\n");
     let output = run(folder, 4, 2);
     assert_eq!(output.status.code(), Some(4), "{}", text(&output));
-    let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let printed: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for (replica, status) in ["UNCERTAIN", "COMPLETED"].into_iter().enumerate() {
         let stored = result(folder, replica);
         assert_eq!((&stored["status"], stored["ranks"].as_u64()), (&status.into(), Some(2)), "{stored}");

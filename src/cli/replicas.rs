@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use super::run::{on_signals, settle, summary};
+use super::run::{on_signals, print_line, settle, summary};
 use super::{Exit, Verbosity, complain, say, warn};
 use lammps_otf::comm::{Comm, Elsewhere};
 use lammps_otf::config::{self, InferenceConfig};
@@ -84,7 +84,6 @@ pub(super) fn run(
             Report { result, error: Some(format!("{name}: {text}")), ..Report::default() }
         }
     };
-    let mut results = Vec::new();
     for replica in 0..count {
         let bytes = serde_json::to_vec(&report).expect("texts and numbers");
         let bytes = world.broadcast(replica * share, bytes);
@@ -99,12 +98,11 @@ pub(super) fn run(
         if let Some(error) = &report.error {
             complain(error);
         }
-        results.push(report.result);
+        if json {
+            print_line("result", &report.result);
+        }
     }
     if world.is_root() {
-        if json {
-            say(&serde_json::to_string_pretty(&results).expect("texts and numbers"));
-        }
         // Only if nothing is in it: every replica was refused.
         let _ = std::fs::remove_dir(output);
     }

@@ -2,7 +2,7 @@
 //! `lammps-otf run`.
 
 use std::cell::RefCell;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -23,11 +23,14 @@ pub(super) struct RunArguments {
     /// Folder for everything that the run writes [default: the name of CONFIG without its ending]
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Print the result as JSON on standard output
+    /// Go on with the run in the folder from its last checkpoint; begin it if there is none
+    #[arg(short, long)]
+    resume: bool,
+    /// Print each poll, each candidate and the result as one line of JSON on standard output, and nothing else there
     #[arg(long)]
     json: bool,
     /// Split the MPI ranks into so many simulations, equal in all but seed and what [replicas] says, with one store
-    #[arg(long, value_name = "R")]
+    #[arg(long, value_name = "R", conflicts_with = "resume")]
     replicas: Option<usize>,
 }
 
@@ -51,11 +54,23 @@ pub(super) fn run(arguments: &RunArguments, comm: &Comm, verbosity: Verbosity) -
     let talk = comm.is_root() && verbosity != Verbosity::Quiet;
     let each = verbosity == Verbosity::Verbose;
     let progress = talk.then(|| RefCell::new(Progress::new(config.steps, config.timestep, each)));
-    let mut runner = LammpsRunner::new(comm, &output).interrupt_by(on_signals()).observe(|poll| {
-        if let Some(progress) = &progress {
-            progress.borrow_mut().show(poll);
-        }
-    });
+    let json = comm.is_root() && arguments.json;
+    let mut runner = LammpsRunner::new(comm, &output)
+        .resume(arguments.resume)
+        .interrupt_by(on_signals())
+        .observe(|poll| {
+            if let Some(progress) = &progress {
+                progress.borrow_mut().show(poll);
+            }
+            if json {
+                print_line("poll", poll);
+            }
+        })
+        .announce(|stored| {
+            if json {
+                print_line("candidate", stored);
+            }
+        });
     let outcome = runner.run(&config);
     drop(runner);
     if let Some(progress) = &progress {
@@ -64,7 +79,7 @@ pub(super) fn run(arguments: &RunArguments, comm: &Comm, verbosity: Verbosity) -
     match &outcome {
         Ok(result) if comm.is_root() => {
             if arguments.json {
-                say(&serde_json::to_string_pretty(result).expect("numbers and names"));
+                print_line("result", result);
             } else if talk {
                 say(&summary(result, &config, &output.join(files::CANDIDATES)));
             }
@@ -106,6 +121,20 @@ pub(super) fn settle(outcome: &Result<SimulationResult, runner::Error>, comm: &C
             if code == Exit::Failed as i64 { Exit::Failed } else { Exit::BadInput }
         }
     }
+}
+
+/// One line of JSON on standard output, at once. Whoever has stopped to read does not stop the run.
+pub(super) fn print_line(event: &str, content: &impl serde::Serialize) {
+    #[derive(serde::Serialize)]
+    struct Line<'a, T> {
+        event: &'a str,
+        #[serde(flatten)]
+        content: &'a T,
+    }
+    let mut line = serde_json::to_vec(&Line { event, content }).expect("numbers and names");
+    line.push(b'\n');
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(&line).and_then(|()| out.flush());
 }
 
 /// What can go wrong before a run begins, on this rank or another.

@@ -121,15 +121,15 @@ impl Environment {
     /// If `index` is out of range.
     #[must_use]
     pub fn of(cluster: &Cluster, index: usize, cutoff: f64) -> Self {
-        Self::within(&cluster.structure, index, cutoff)
+        Self::in_structure(&cluster.structure, index, cutoff)
     }
 
-    /// The environment of an atom of a structure, images included.
+    /// The environment of an atom of any structure, images included.
     ///
     /// # Panics
     /// If `index` is out of range.
     #[must_use]
-    pub fn within(structure: &Structure, index: usize, cutoff: f64) -> Self {
+    pub fn in_structure(structure: &Structure, index: usize, cutoff: f64) -> Self {
         let region = super::Region::Sphere { radius: cutoff };
         let found = super::select(structure.atoms(), &structure.cell, structure.position(index), region);
         Self::of_selected(structure.element(index), &found, &structure.elements, cutoff)

@@ -6,8 +6,10 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::active_learning::LoopConfig;
 use crate::embedding::EmbeddingConfig;
 
 /// A configuration that cannot be used.
@@ -31,6 +33,17 @@ pub enum Error {
         /// The nearest name that exists, if a name was unknown; or empty.
         hint: String,
     },
+    /// A setting in a file cannot be used.
+    #[error("{}: {source}", path.display())]
+    InFile {
+        /// The file.
+        path: PathBuf,
+        /// Which setting, and why.
+        source: Box<Self>,
+    },
+    /// The settings of the cut-out.
+    #[error(transparent)]
+    Embedding(#[from] crate::embedding::Error),
     /// A field holds what it must not.
     #[error("`{field}` is {value}, but must be {allowed}")]
     Range {
@@ -44,7 +57,7 @@ pub enum Error {
 }
 
 /// One run of molecular dynamics under watch.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InferenceConfig {
     /// The initial structure: extended XYZ, or a LAMMPS data or dump file. Relative to the configuration file.
@@ -137,7 +150,7 @@ pub struct InferenceConfig {
     /// Smallest distance between two atoms of the initial structure, Å.
     #[serde(default = "defaults::min_distance")]
     pub min_distance: f64,
-    /// A template to use instead of the built-in one ([`crate::script`]); trusted like `setup`.
+    /// A template to use instead of the built-in one, `templates/md.in.j2`; trusted like `setup`.
     pub template: Option<PathBuf>,
     /// LAMMPS commands to run after the set-up, before the first step: computes, fixes, variables. They are trusted and
     /// run as they stand, also `shell` and `include`: take a configuration of somebody else's as you take a program.
@@ -149,12 +162,20 @@ pub struct InferenceConfig {
     /// Command-line arguments of LAMMPS, e.g. `["-suffix", "omp", "-package", "omp", "4"]`.
     #[serde(default)]
     pub lammps_args: Vec<String>,
-    /// Wall time in seconds after which the run stops at the next poll; none if absent.
+    /// Wall time in seconds after which the run stops at the next poll; none if absent. Counted for each process: a run
+    /// that is continued has the whole time again.
     pub wall_time: Option<f64>,
+    /// Number of steps between two checkpoints, from which `--resume` continues; rounded up to a multiple of
+    /// `sampling_interval`. A run that stops in good order writes one more at its end. 0 writes none at all.
+    #[serde(default = "defaults::checkpoint_interval")]
+    pub checkpoint_interval: u64,
+    /// Who labels and trains, for `lammps-otf loop`.
+    #[serde(rename = "loop")]
+    pub active_learning: Option<LoopConfig>,
 }
 
 /// A potential: ML-PACE by its files, or any other by LAMMPS commands.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Potential {
     /// The ML-PACE potential: `.yaml` (B-basis, which γ needs) or, without γ, `.yace`.
@@ -174,7 +195,7 @@ pub struct Potential {
 }
 
 /// The evaluators of ML-PACE potentials.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Engine {
     /// ML-PACE's own: `pace`, `pace/extrapolation`.
@@ -185,7 +206,7 @@ pub enum Engine {
 }
 
 /// A value, or a linear change over the run.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "a number, or [start, end] for a ramp")]
 pub enum Ramp {
     /// The same from start to end.
@@ -195,7 +216,7 @@ pub enum Ramp {
 }
 
 /// What is held constant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Ensemble {
     /// Energy and volume.
@@ -208,7 +229,7 @@ pub enum Ensemble {
 }
 
 /// How the temperature is held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Thermostat {
     /// Nosé–Hoover chains, deterministic.
@@ -219,7 +240,7 @@ pub enum Thermostat {
 }
 
 /// How the cell may change under pressure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Barostat {
     /// All edges by the same factor.
@@ -232,7 +253,7 @@ pub enum Barostat {
 }
 
 /// Where the initial velocities come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Velocities {
     /// From the structure if it has them, else drawn.
@@ -245,7 +266,7 @@ pub enum Velocities {
 }
 
 /// Where the uncertainty of each atom comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Uncertainty {
     /// The extrapolation grade of ML-PACE.
@@ -262,7 +283,7 @@ pub enum Uncertainty {
 }
 
 /// What happens above the threshold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// The region is stored and the run stops.
@@ -273,7 +294,7 @@ pub enum Mode {
 }
 
 /// LAMMPS units of the set-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Units {
     /// Å, ps, eV, bar.
@@ -284,19 +305,22 @@ pub enum Units {
 }
 
 /// What a frame must satisfy to be kept as the last valid one; beyond this the run counts as crashed.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sanity {
     /// Highest temperature in K.
     pub max_temperature: f64,
     /// Largest force on an atom in eV/Å.
     pub max_force: f64,
+    /// Largest distance in Å that an atom may go between two polls. If absent, 1000 Å/ps (1 Å in 1 fs) times the time
+    /// between two polls: the speed of a hydrogen atom of 50 eV.
+    pub max_displacement: Option<f64>,
 }
 
 impl Default for Sanity {
     fn default() -> Self {
         // Far beyond condensed matter: what exceeds them has exploded.
-        Self { max_temperature: 1e5, max_force: 1e4 }
+        Self { max_temperature: 1e5, max_force: 1e4, max_displacement: None }
     }
 }
 
@@ -318,6 +342,9 @@ mod defaults {
     }
     pub(super) fn sampling_interval() -> u64 {
         100
+    }
+    pub(super) fn checkpoint_interval() -> u64 {
+        10_000
     }
     pub(super) fn regions_per_event() -> usize {
         1
@@ -381,7 +408,14 @@ impl InferenceConfig {
     /// As [`InferenceConfig::read`].
     pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
         let mut config: Self = toml::from_str(text).map_err(|e| {
-            let message = e.to_string();
+            // What is missing stands on no line.
+            let missing = e.message().strip_prefix("missing field ").map(|name| match name {
+                "`structure`" | "`temperature`" | "`potential`" => format!(
+                    "the key {name} is missing; `lammps-otf init` writes a configuration with all that is needed"
+                ),
+                _ => format!("the key {name} is missing in the table that begins on line {}", line_of(text, e.span())),
+            });
+            let message = missing.unwrap_or_else(|| e.to_string());
             let hint = suggestion(&message);
             // The nearest name says more than the list of all.
             let end = if hint.is_empty() { None } else { message.find(", expected one of") };
@@ -389,11 +423,21 @@ impl InferenceConfig {
             Error::Parse { path: path.to_owned(), hint, message }
         })?;
         config.resolve(path.parent().unwrap_or(Path::new("")));
-        config.validate()?;
+        config.validate().map_err(|e| Error::InFile { path: path.to_owned(), source: Box::new(e) })?;
         Ok(config)
     }
 
+    /// Number of steps between two checkpoints, a multiple of the sampling interval; `None` for a run without.
+    #[must_use]
+    pub fn checkpoint_steps(&self) -> Option<u64> {
+        let every = self.checkpoint_interval.div_ceil(self.sampling_interval) * self.sampling_interval;
+        (every > 0).then_some(every)
+    }
+
     fn resolve(&mut self, folder: &Path) {
+        if let Some(active_learning) = &mut self.active_learning {
+            active_learning.resolve(folder);
+        }
         let potential = &mut self.potential;
         let paths = [Some(&mut self.structure), potential.file.as_mut(), potential.active_set.as_mut()]
             .into_iter()
@@ -434,7 +478,7 @@ impl InferenceConfig {
             check(
                 damping.is_none_or(|d| positive(d) && d >= dt),
                 field,
-                &damping,
+                &damping.unwrap_or_default(),
                 "a time in ps not below the timestep",
             )?;
         }
@@ -454,21 +498,28 @@ impl InferenceConfig {
             "above 0 K",
         )?;
         check(positive(self.sanity.max_force), "sanity.max_force", &self.sanity.max_force, "above 0 eV/Å")?;
+        let far = self.sanity.max_displacement;
+        check(far.is_none_or(positive), "sanity.max_displacement", &far, "a length in Å above 0")?;
+        let every = self.checkpoint_interval;
+        check(every <= i64::MAX as u64 / 2, "checkpoint_interval", &every, "0 (none) or less than 2^62 steps")?;
         let d = self.min_distance;
         check((0.0..=10.0).contains(&d), "min_distance", &d, "between 0 and 10 Å")?;
         check((0.0..=2.0).contains(&self.novelty), "novelty", &self.novelty, "between 0 and 2")?;
-        check(self.wall_time.is_none_or(positive), "wall_time", &self.wall_time, "a number of seconds above 0")?;
+        check(
+            self.wall_time.is_none_or(positive),
+            "wall_time",
+            &self.wall_time.unwrap_or_default(),
+            "a number of seconds above 0",
+        )?;
         self.potential.validate()?;
         if self.uncertainty == Uncertainty::Pace {
             self.potential.check_for_gamma()?;
-            let units = self.units;
-            check(units == Units::Metal, "units", &units, "\"metal\": ML-PACE takes no other units")?;
+            check(self.units == Units::Metal, "units", &"real", "\"metal\": ML-PACE takes no other units")?;
         }
-        self.embedding.validate().map_err(|e| Error::Range {
-            field: "embedding",
-            value: e.to_string(),
-            allowed: "as the documentation of [embedding] says",
-        })?;
+        if let Some(active_learning) = &self.active_learning {
+            active_learning.validate(high)?;
+        }
+        self.embedding.validate()?;
         Ok(())
     }
 }
@@ -494,13 +545,17 @@ impl Potential {
         Some((file, active_set))
     }
 
-    fn validate(&self) -> Result<(), Error> {
+    pub(crate) fn validate(&self) -> Result<(), Error> {
         let refuse = |field, value: &dyn std::fmt::Debug, allowed| {
             Err(Error::Range { field, value: format!("{value:?}"), allowed })
         };
         match (&self.file, &self.pair_style) {
             (None, None) => {
-                return refuse("potential", &"empty", "given by `file` (ML-PACE), or by `pair_style` and `pair_coeff`");
+                return refuse(
+                    "potential",
+                    &format_args!("{{}}"),
+                    "given by `file` (ML-PACE), or by `pair_style` and `pair_coeff`",
+                );
             }
             (Some(file), Some(_)) => {
                 return refuse("potential.file", file, "absent where `pair_style` is given: one potential at a time");
@@ -564,6 +619,12 @@ impl Potential {
         }
         Ok(())
     }
+}
+
+/// The line, from 1, on which a part of the text begins.
+fn line_of(text: &str, span: Option<std::ops::Range<usize>>) -> usize {
+    let start = span.map_or(0, |span| span.start);
+    text.bytes().take(start).filter(|&b| b == b'\n').count() + 1
 }
 
 /// ". Did you mean `temperature`?" for a parser's "unknown field `temprature`, expected one of `a`, `b`".

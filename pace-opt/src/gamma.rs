@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! The extrapolation grade: how far an atom's projections lie outside the active set.
 //!
 //! γ is the largest absolute component of `p · A⁻¹`, with `p` the projections of the atom and `A` the active
@@ -21,6 +22,21 @@ impl Grade {
     pub(crate) fn new(set: &ActiveSet) -> Self {
         let panels = set.inverse.iter().zip(&set.size).map(|(m, &n)| pack(m, n)).collect();
         Grade { linear: set.linear, panels, size: set.size.clone() }
+    }
+}
+
+impl Grade {
+    /// `p · A⁻¹`, one number for each row of the active set, where `projection(k)` is the k-th component of `p`.
+    pub(crate) fn coefficients(&self, element: usize, projection: impl Fn(usize) -> f64) -> Vec<f64> {
+        let n = self.size[element];
+        let mut found = vec![0.0; n];
+        for (panel, rows) in self.panels[element].chunks_exact(n.max(1)).zip(found.chunks_mut(OCT)) {
+            for (k, column) in panel.iter().enumerate() {
+                let p = projection(k);
+                rows.iter_mut().zip(&column.0).for_each(|(sum, inverse)| *sum += p * inverse);
+            }
+        }
+        found
     }
 }
 

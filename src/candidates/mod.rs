@@ -55,7 +55,7 @@ pub use blob::{Array, Data, Values};
 pub use error::StoreError;
 pub use keys::{KeyValue, Keys};
 pub use status::{Status, UnknownStatus};
-pub use store::{Store, StoreOptions, StoredCandidate, Summary};
+pub use store::{Phase, PotentialRecord, Round, Seen, Store, StoreOptions, StoredCandidate, Summary};
 
 use crate::structure::Structure;
 use ndarray::Array2;

@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::embedding::EmbeddingConfig;
@@ -31,6 +32,17 @@ pub enum Error {
         /// The nearest name that exists, if a name was unknown; or empty.
         hint: String,
     },
+    /// A setting in a file cannot be used.
+    #[error("{}: {source}", path.display())]
+    InFile {
+        /// The file.
+        path: PathBuf,
+        /// Which setting, and why.
+        source: Box<Self>,
+    },
+    /// The settings of the cut-out.
+    #[error(transparent)]
+    Embedding(#[from] crate::embedding::Error),
     /// A field holds what it must not.
     #[error("`{field}` is {value}, but must be {allowed}")]
     Range {
@@ -44,7 +56,7 @@ pub enum Error {
 }
 
 /// One run of molecular dynamics under watch.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InferenceConfig {
     /// The initial structure: extended XYZ, or a LAMMPS data or dump file. Relative to the configuration file.
@@ -137,7 +149,7 @@ pub struct InferenceConfig {
     /// Smallest distance between two atoms of the initial structure, Å.
     #[serde(default = "defaults::min_distance")]
     pub min_distance: f64,
-    /// A template to use instead of the built-in one ([`crate::script`]); trusted like `setup`.
+    /// A template to use instead of the built-in one, `templates/md.in.j2`; trusted like `setup`.
     pub template: Option<PathBuf>,
     /// LAMMPS commands to run after the set-up, before the first step: computes, fixes, variables. They are trusted and
     /// run as they stand, also `shell` and `include`: take a configuration of somebody else's as you take a program.
@@ -154,7 +166,7 @@ pub struct InferenceConfig {
 }
 
 /// A potential: ML-PACE by its files, or any other by LAMMPS commands.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Potential {
     /// The ML-PACE potential: `.yaml` (B-basis, which γ needs) or, without γ, `.yace`.
@@ -174,7 +186,7 @@ pub struct Potential {
 }
 
 /// The evaluators of ML-PACE potentials.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Engine {
     /// ML-PACE's own: `pace`, `pace/extrapolation`.
@@ -185,7 +197,7 @@ pub enum Engine {
 }
 
 /// A value, or a linear change over the run.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "a number, or [start, end] for a ramp")]
 pub enum Ramp {
     /// The same from start to end.
@@ -195,7 +207,7 @@ pub enum Ramp {
 }
 
 /// What is held constant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Ensemble {
     /// Energy and volume.
@@ -208,7 +220,7 @@ pub enum Ensemble {
 }
 
 /// How the temperature is held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Thermostat {
     /// Nosé–Hoover chains, deterministic.
@@ -219,7 +231,7 @@ pub enum Thermostat {
 }
 
 /// How the cell may change under pressure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Barostat {
     /// All edges by the same factor.
@@ -232,7 +244,7 @@ pub enum Barostat {
 }
 
 /// Where the initial velocities come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Velocities {
     /// From the structure if it has them, else drawn.
@@ -245,7 +257,7 @@ pub enum Velocities {
 }
 
 /// Where the uncertainty of each atom comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Uncertainty {
     /// The extrapolation grade of ML-PACE.
@@ -262,7 +274,7 @@ pub enum Uncertainty {
 }
 
 /// What happens above the threshold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// The region is stored and the run stops.
@@ -273,7 +285,7 @@ pub enum Mode {
 }
 
 /// LAMMPS units of the set-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Units {
     /// Å, ps, eV, bar.
@@ -284,7 +296,7 @@ pub enum Units {
 }
 
 /// What a frame must satisfy to be kept as the last valid one; beyond this the run counts as crashed.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sanity {
     /// Highest temperature in K.
@@ -381,7 +393,11 @@ impl InferenceConfig {
     /// As [`InferenceConfig::read`].
     pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
         let mut config: Self = toml::from_str(text).map_err(|e| {
-            let message = e.to_string();
+            // What is missing stands on no line.
+            let missing = |name: &str| {
+                format!("the key {name} is missing; `lammps-otf init` writes a configuration with all that is needed")
+            };
+            let message = e.message().strip_prefix("missing field ").map_or_else(|| e.to_string(), missing);
             let hint = suggestion(&message);
             // The nearest name says more than the list of all.
             let end = if hint.is_empty() { None } else { message.find(", expected one of") };
@@ -389,7 +405,7 @@ impl InferenceConfig {
             Error::Parse { path: path.to_owned(), hint, message }
         })?;
         config.resolve(path.parent().unwrap_or(Path::new("")));
-        config.validate()?;
+        config.validate().map_err(|e| Error::InFile { path: path.to_owned(), source: Box::new(e) })?;
         Ok(config)
     }
 
@@ -434,7 +450,7 @@ impl InferenceConfig {
             check(
                 damping.is_none_or(|d| positive(d) && d >= dt),
                 field,
-                &damping,
+                &damping.unwrap_or_default(),
                 "a time in ps not below the timestep",
             )?;
         }
@@ -457,18 +473,18 @@ impl InferenceConfig {
         let d = self.min_distance;
         check((0.0..=10.0).contains(&d), "min_distance", &d, "between 0 and 10 Å")?;
         check((0.0..=2.0).contains(&self.novelty), "novelty", &self.novelty, "between 0 and 2")?;
-        check(self.wall_time.is_none_or(positive), "wall_time", &self.wall_time, "a number of seconds above 0")?;
+        check(
+            self.wall_time.is_none_or(positive),
+            "wall_time",
+            &self.wall_time.unwrap_or_default(),
+            "a number of seconds above 0",
+        )?;
         self.potential.validate()?;
         if self.uncertainty == Uncertainty::Pace {
             self.potential.check_for_gamma()?;
-            let units = self.units;
-            check(units == Units::Metal, "units", &units, "\"metal\": ML-PACE takes no other units")?;
+            check(self.units == Units::Metal, "units", &"real", "\"metal\": ML-PACE takes no other units")?;
         }
-        self.embedding.validate().map_err(|e| Error::Range {
-            field: "embedding",
-            value: e.to_string(),
-            allowed: "as the documentation of [embedding] says",
-        })?;
+        self.embedding.validate()?;
         Ok(())
     }
 }
@@ -500,7 +516,11 @@ impl Potential {
         };
         match (&self.file, &self.pair_style) {
             (None, None) => {
-                return refuse("potential", &"empty", "given by `file` (ML-PACE), or by `pair_style` and `pair_coeff`");
+                return refuse(
+                    "potential",
+                    &format_args!("{{}}"),
+                    "given by `file` (ML-PACE), or by `pair_style` and `pair_coeff`",
+                );
             }
             (Some(file), Some(_)) => {
                 return refuse("potential.file", file, "absent where `pair_style` is given: one potential at a time");

@@ -206,6 +206,19 @@ impl Script {
                 message += &format!(": {inner}");
                 cause = inner.source();
             }
+            // The engine's own name of the template says nothing.
+            for noise in [
+                "Failed to render '__tera_one_off': ",
+                "Failed to parse '__tera_one_off': ",
+                " while rendering '__tera_one_off'",
+            ] {
+                message = message.replace(noise, "");
+            }
+            if message.contains("not found in context") {
+                let known = serde_json::to_value(self).unwrap_or_default();
+                let names = known.as_object().into_iter().flat_map(|o| o.keys().map(String::as_str));
+                message += &format!("; there are {}", names.collect::<Vec<_>>().join(", "));
+            }
             Error::Template { name: name.clone(), message }
         };
         let context = tera::Context::from_serialize(self).map_err(|e| fail(&e))?;

@@ -1,182 +1,294 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Bad input ends with one clear paragraph, exit code 2, and nothing written. Tried on the real binary.
+//!
+//! All messages stand in one file, `snapshots/bad_input__messages.snap`, to be read from top to bottom as a user would.
+//! After a change, read it again, and keep it with `INSTA_UPDATE=always cargo test --test bad_input`.
 
 mod common;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{al_config, aluminium, lammps_otf, root, text, write};
+use common::{aluminium, lammps_otf, root, text, write};
 
-/// Runs in `folder`, and checks the code, the absence of any new file, and that the message names `words`.
-fn refused(folder: &Path, words: &[&str], environment: &[(&str, &str)]) -> String {
-    let names = |f: &Path| {
-        let mut all: Vec<_> = std::fs::read_dir(f).unwrap().map(|e| e.unwrap().file_name()).collect();
-        all.sort();
-        all
-    };
-    let before = names(folder);
-    let mut command = lammps_otf();
-    command.current_dir(folder).args(["run", "run.toml", "-o", "out"]).envs(environment.iter().copied());
-    let output = command.output().unwrap();
-    let message = text(&output);
-    assert_eq!(output.status.code(), Some(2), "{message}");
-    assert_eq!(before, names(folder), "something was written");
-    for word in words {
-        assert!(message.contains(word), "the message does not say {word:?}:\n{message}");
-    }
-    assert!(message.starts_with("error: ") && !message.contains("panicked"), "{message}");
-    assert_eq!(message.matches("error:").count(), 1, "said once:\n{message}");
-    println!("{message}");
-    message
+/// One way to go wrong, in a folder of its own that holds a good run of 108 atoms of aluminium.
+struct Case {
+    title: &'static str,
+    command: String,
+    spoil: Box<dyn Fn(&Path) + Send + Sync>,
+    environment: Vec<(&'static str, &'static str)>,
+    code: i32,
 }
 
-fn with_config(more: &str, words: &[&str]) {
-    let folder = tempfile::tempdir().unwrap();
-    al_config(folder.path(), more);
-    refused(folder.path(), words, &[]);
+fn case(title: &'static str, command: &str, spoil: impl Fn(&Path) + Send + Sync + 'static) -> Case {
+    Case { title, command: command.to_owned(), spoil: Box::new(spoil), environment: Vec::new(), code: 2 }
 }
 
-#[test]
-fn a_missing_configuration() {
-    refused(tempfile::tempdir().unwrap().path(), &["run.toml", "No such file"], &[]);
+/// `run` with `line` before all tables of the configuration.
+fn top(title: &'static str, line: &'static str) -> Case {
+    case(title, "run run.toml", move |f| {
+        let without = if line.contains("temperature =") { "temperature = 300\n" } else { "" };
+        let text = std::fs::read_to_string(f.join("run.toml")).unwrap().replace(without, "");
+        write(f, "run.toml", &format!("{line}\n{text}"));
+    })
 }
 
-#[test]
-fn malformed_toml_names_the_line() {
-    with_config("temperature = = 300\n", &["line 2", "run.toml"]);
+/// `run` with the text `from` of the configuration replaced.
+fn instead(title: &'static str, from: &'static str, to: &'static str) -> Case {
+    case(title, "run run.toml", move |f| change(f, "run.toml", from, to))
 }
 
-#[test]
-fn an_unknown_field_names_the_nearest() {
-    with_config("temprature = 300\n", &["temprature", "Did you mean `temperature`?"]);
+fn change(folder: &Path, name: &str, from: &str, to: &str) {
+    let text = std::fs::read_to_string(folder.join(name)).unwrap();
+    assert!(text.contains(from), "{name} has no {from:?}");
+    write(folder, name, &text.replacen(from, to, 1));
 }
 
-#[test]
-fn a_negative_temperature_names_field_value_and_range() {
-    with_config("temperature = -300\n", &["`temperature`", "-300", "between 0 and"]);
+fn cut(folder: &Path, name: &str, divisor: usize) {
+    let bytes = std::fs::read(folder.join(name)).unwrap();
+    std::fs::write(folder.join(name), &bytes[..bytes.len() / divisor]).unwrap();
 }
 
-#[test]
-fn other_values_out_of_range() {
-    with_config("temperature = 300\ntimestep = 0.0\n", &["`timestep`", "above 0"]);
-    with_config("temperature = 300\nsampling_interval = 0\n", &["`sampling_interval`", "between 1"]);
-    with_config("temperature = 300\nuncertainty_low = 9.0\n", &["`uncertainty_low`", "9.0", "not above"]);
-    with_config("temperature = 300\nsteps = 0\n", &["`steps`", "1 or more"]);
-    with_config("temperature = nan\n", &["`temperature`", "NaN"]);
+fn remove(folder: &Path, name: &str) {
+    std::fs::remove_file(folder.join(name)).unwrap();
 }
 
-/// A run of the Al crystal with copies of the potential, which `spoil` may change.
-fn with_potential(spoil: impl Fn(&Path), words: &[&str]) {
-    let folder = tempfile::tempdir().unwrap();
+const RUN: &str = "structure = \"al.extxyz\"\ntemperature = 300\nsteps = 10\n[potential]\nfile = \"Al.yaml\"\n";
+
+fn good(folder: &Path) {
     for file in ["Al.yaml", "Al.asi", "Al.yace"] {
-        std::fs::copy(root().join("potentials/al").join(file), folder.path().join(file)).unwrap();
+        std::fs::copy(root().join("potentials/al").join(file), folder.join(file)).unwrap();
     }
-    write(folder.path(), "al.extxyz", &aluminium(3));
-    write(
-        folder.path(),
-        "run.toml",
-        "structure = \"al.extxyz\"\ntemperature = 300\nsteps = 10\n[potential]\nfile = \"Al.yaml\"\n",
-    );
-    spoil(folder.path());
-    refused(folder.path(), words, &[]);
+    write(folder, "al.extxyz", &aluminium(3));
+    write(folder, "run.toml", RUN);
 }
 
-#[test]
-fn a_missing_potential() {
-    with_potential(|f| std::fs::remove_file(f.join("Al.yaml")).unwrap(), &["potential.file", "Al.yaml", "exists"]);
-}
-
-#[test]
-fn a_missing_active_set() {
-    with_potential(|f| std::fs::remove_file(f.join("Al.asi")).unwrap(), &["Al.asi", "pace_activeset"]);
-}
-
-#[test]
-fn a_corrupt_potential() {
-    // Cut in half, and not YAML at all: both throw exceptions that are not LAMMPS's.
-    with_potential(
-        |f| {
-            let text = std::fs::read_to_string(f.join("Al.yaml")).unwrap();
-            std::fs::write(f.join("Al.yaml"), &text[..text.len() / 2]).unwrap();
+#[rustfmt::skip]
+fn cases() -> Vec<Case> {
+    let nothing = |_: &Path| ();
+    vec![
+        // The command line.
+        case("no command", "", nothing),
+        case("an unknown command", "rum run.toml", nothing),
+        case("an unknown option", "run run.toml --threshold 5", nothing),
+        // The configuration.
+        case("no configuration", "run nowhere.toml", nothing),
+        instead("malformed TOML", "temperature = 300", "temperature = = 300"),
+        top("an unknown key", "temprature = 300"),
+        instead("an unknown key in a table", "file =", "fiel = 1\nfile ="),
+        top("an unknown name", "ensemble = \"nvr\""),
+        top("text for a number", "temperature = \"hot\""),
+        instead("a key that is missing", "structure = \"al.extxyz\"\n", ""),
+        instead("a table that is missing", "[potential]\nfile = \"Al.yaml\"\n", ""),
+        top("a negative temperature", "temperature = -300"),
+        top("a temperature that is no number", "temperature = nan"),
+        top("no temperature for a thermostat", "temperature = 0"),
+        top("no time step", "timestep = 0.0"),
+        top("a time step in fs", "timestep = 1.0"),
+        top("a damping below the time step", "temperature_damping = 0.0001"),
+        top("no steps", "steps = 0").with_run("steps = 10\n", ""),
+        top("no interval", "sampling_interval = 0"),
+        top("thresholds in the wrong order", "uncertainty_low = 9.0"),
+        top("units that ML-PACE does not take", "units = \"real\""),
+        top("a limit of no candidates", "max_candidates = 0"),
+        instead("a radius of nothing", "[potential]", "embedding.radius = 0.0\n[potential]"),
+        instead("a pair of elements that is none", "[potential]", "embedding.pair_distances = { AlCu = 1.0 }\n[potential]"),
+        // The potential.
+        instead("no potential", "file = \"Al.yaml\"", ""),
+        instead("two potentials", "file = \"Al.yaml\"", "file = \"Al.yaml\"\npair_style = \"eam/fs\""),
+        instead("a pair style without its coefficients", "file = \"Al.yaml\"", "pair_style = \"lj/cut 5.0\""),
+        instead("γ of a pair style that has none", "file = \"Al.yaml\"", "pair_style = \"zero 6.0\"\npair_coeff = [\"* *\"]"),
+        instead("a pair style that does not exist", "temperature = 300\nsteps = 10\n[potential]\nfile = \"Al.yaml\"",
+                "temperature = 300\nuncertainty = \"none\"\n[potential]\npair_style = \"eam/sf\"\npair_coeff = [\"* *\"]"),
+        instead("commands in a pair style", "temperature = 300\nsteps = 10\n[potential]\nfile = \"Al.yaml\"",
+                "temperature = 300\nuncertainty = \"none\"\n[potential]\npair_style = \"zero 5.0\\nshell ls\"\npair_coeff = [\"* *\"]"),
+        case("a potential that does not exist", "run run.toml", |f| remove(f, "Al.yaml")),
+        case("a potential without its active set", "run run.toml", |f| remove(f, "Al.asi")),
+        case("a potential cut in half", "run run.toml", |f| cut(f, "Al.yaml", 2)),
+        case("a potential that is no YAML", "run run.toml", |f| { write(f, "Al.yaml", "rcut: 5.5\n]{ not: [yaml"); }),
+        case("an active set cut off", "run run.toml", |f| cut(f, "Al.asi", 3)),
+        case("an active set of another potential", "run run.toml", |f| {
+            std::fs::copy(root().join("potentials/alcu/AlCu.asi"), f.join("Al.asi")).unwrap();
+        }),
+        instead("a .yace where γ is needed", "Al.yaml", "Al.yace"),
+        instead("a file that is no potential", "Al.yaml", "al.extxyz"),
+        instead("an engine that does not exist", "file =", "engine = \"fast\"\nfile ="),
+        // The structure.
+        case("a structure that does not exist", "run run.toml", |f| remove(f, "al.extxyz")),
+        case("an element that the potential does not know", "run run.toml", |f| change(f, "al.extxyz", "Al ", "Cu ")),
+        case("a symbol that is no element", "run run.toml", |f| change(f, "al.extxyz", "Al ", "Qq ")),
+        case("overlapping atoms", "run run.toml", |f| change(f, "al.extxyz", "Al 0 2.0225 2.0225", "Al 0 0 0.2")),
+        case("a structure cut in half", "run run.toml", |f| cut(f, "al.extxyz", 2)),
+        case("coordinates that are no numbers", "run run.toml", |f| change(f, "al.extxyz", "Al 0 2.0225 2.0225", "Al 0 nan 2")),
+        case("a flat cell", "run run.toml", |f| change(f, "al.extxyz", "0 0 0 12.135", "0 0 0 0")),
+        case("a left-handed cell", "run run.toml", |f| change(f, "al.extxyz", "0 12.135 0 0 0 12.135", "0 0 12.135 0 12.135 0")),
+        case("a file of unknown kind", "run run.toml", |f| {
+            change(f, "run.toml", "al.extxyz", "al.cif");
+            write(f, "al.cif", "data_Al\n_cell_length_a 4.045\n");
+        }),
+        // What LAMMPS is given.
+        top("a plugin that does not exist", "plugins = [\"noplugin.so\"]"),
+        top("a plugin that is none", "plugins = [\"al.extxyz\"]"),
+        top("a command that LAMMPS does not know", "setup = [\"fxi 1 all nve\"]"),
+        top("an argument that LAMMPS does not know", "lammps_args = [\"-sufix\", \"omp\"]"),
+        top("γ from a fix that does not exist", "uncertainty = { fix = \"mine\" }"),
+        top("a template that does not exist", "template = \"md.j2\""),
+        case("a template with an unknown variable", "run run.toml", |f| {
+            write(f, "md.j2", "units {{ unit }}\n");
+            change(f, "run.toml", "steps", "template = \"md.j2\"\nsteps");
+        }),
+        case("a template without γ", "run run.toml", |f| {
+            write(f, "md.j2", "units {{ units }}\n");
+            change(f, "run.toml", "steps", "template = \"md.j2\"\nsteps");
+        }),
+        Case {
+            environment: vec![("LAMMPS_OTF_PLUGINS", "/nowhere"), ("LAMMPS_PLUGIN_PATH", "")],
+            ..case("a liblammps without ML-PACE", "run run.toml", nothing)
         },
-        &["Al.yaml"],
-    );
-    with_potential(|f| std::fs::write(f.join("Al.yaml"), "rcut: 5.5\n]{ not: [yaml").unwrap(), &["Al.yaml"]);
+        // The folder.
+        case("a folder that holds a run", "run run.toml", |f| {
+            std::fs::create_dir(f.join("run")).unwrap();
+            write(&f.join("run"), "candidates.db", "precious");
+        }),
+        // Not wrong in itself: on another disk it would work.
+        Case { code: 1, ..case("a folder that cannot be made", "run run.toml -o al.extxyz/out", nothing) },
+        // Other commands.
+        case("init: a structure that does not exist", "init nowhere.extxyz Al.yaml", nothing),
+        case("init: a .yace", "init al.extxyz Al.yace", nothing),
+        case("init: a potential that does not exist", "init al.extxyz Cu.yaml", nothing),
+        case("init: no active set", "init al.extxyz Al.yaml", |f| remove(f, "Al.asi")),
+        case("init: an active set of another potential", "init al.extxyz Al.yaml", |f| {
+            std::fs::copy(root().join("potentials/alcu/AlCu.asi"), f.join("Al.asi")).unwrap();
+        }),
+        case("init: an element that the potential does not know", "init al.extxyz Al.yaml", |f| change(f, "al.extxyz", "Al ", "Cu ")),
+        case("init: a configuration that exists", "init al.extxyz Al.yaml -o run.toml", nothing),
+        case("init: a folder that does not exist", "init al.extxyz Al.yaml -o no/run.toml", nothing),
+        case("init: a temperature below nothing", "init al.extxyz Al.yaml --temperature=-5", nothing),
+        case("doctor: a configuration that does not exist", "doctor nowhere.toml -q", nothing),
+        case("doctor: an active set that is missing", "doctor run.toml -q", |f| remove(f, "Al.asi")),
+        case("extract: no such atom", "extract al.extxyz --center 999 --radius 3 --buffer 3 -o cut.extxyz", nothing),
+        case("extract: too many atoms", "extract al.extxyz --center 1 --radius 6 --buffer 6 -o cut.extxyz", nothing),
+        case("extract: a frame that does not exist", "extract al.extxyz --center 1 --radius 3 --buffer 3 --frame 7 -o cut.extxyz", nothing),
+        case("extract: a folder that does not exist", "extract al.extxyz --center 1 --radius 3 --buffer 3 -o no/cut.extxyz", nothing),
+        case("analyze-log: a file that does not exist", "analyze-log nowhere.log --threshold 5", nothing),
+        case("analyze-log: a file that is no log", "analyze-log al.extxyz --threshold 5", nothing),
+        case("analyze-log: a column that does not exist", "analyze-log log --threshold 5 --column v_gamma", |f| {
+            write(f, "log", "LAMMPS (22 Jul 2025)\n   Step          Temp          v_max_gamma\n 0 300 1.0\n 10 301 1.1\nLoop time of 1\n");
+        }),
+        case("candidates: a store that does not exist", "candidates list nowhere.db", nothing),
+        case("candidates: a file that is no store", "candidates list al.extxyz", nothing),
+        case("candidates: no such format", "candidates export nowhere.db vasp -o x", nothing),
+        case("candidates: no such status", "candidates list nowhere.db --status waiting", nothing),
+    ]
+}
+
+impl Case {
+    /// Changes the good configuration first.
+    fn with_run(self, from: &'static str, to: &'static str) -> Self {
+        let spoil = self.spoil;
+        let spoil = move |f: &Path| {
+            change(f, "run.toml", from, to);
+            spoil(f);
+        };
+        Case { spoil: Box::new(spoil), ..self }
+    }
+
+    /// What it says, with the places of this machine taken out.
+    fn message(&self) -> Result<String, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().canonicalize().unwrap();
+        good(&folder);
+        (self.spoil)(&folder);
+        let before = snapshot(&folder);
+        let mut command = lammps_otf();
+        command.current_dir(&folder).args(self.command.split_whitespace()).envs(self.environment.iter().copied());
+        let output = command.env("LAMMPS_OTF_PYTHON", common::dependency("bin/python3")).output().unwrap();
+        let message = text(&output);
+        let wrong = self.wrong(output.status.code(), &message, before == snapshot(&folder));
+        let deps = common::dependency("bin").canonicalize().unwrap();
+        let deps = deps.parent().unwrap().display().to_string();
+        let message = message
+            .replace(&folder.display().to_string(), "[folder]")
+            .replace(&deps, "[deps]")
+            .replace(&root().join(".deps").display().to_string(), "[deps]")
+            .replace(&root().display().to_string(), "[source]");
+        let lines: Vec<String> = message.lines().map(|line| without_line_number(line.trim_end())).collect();
+        let text = format!("## {}\n$ lammps-otf {}\n{}\n", self.title, self.command, lines.join("\n"));
+        wrong.map_or(Ok(text.clone()), |wrong| Err(format!("{wrong}:\n{text}")))
+    }
+
+    /// What is against the rules, if anything.
+    fn wrong(&self, code: Option<i32>, message: &str, untouched: bool) -> Option<String> {
+        // LAMMPS speaks for itself while it reads its own command line.
+        let own =
+            self.command.is_empty() || self.command.starts_with("doctor") || message.starts_with("ERROR: Invalid comm");
+        if code != Some(self.code) {
+            Some(format!("exit code {code:?} instead of {}", self.code))
+        } else if !untouched {
+            Some("something was written".into())
+        } else if message.contains("panicked") {
+            Some("it panicked".into())
+        } else if !own && (!message.starts_with("error: ") || message.matches("error:").count() != 1) {
+            Some("it does not say what is wrong once".into())
+        } else {
+            None
+        }
+    }
+}
+
+/// `(src/pair.cpp:123)` of LAMMPS becomes `(pair.cpp)`, and the name of a temporary folder goes.
+fn without_line_number(line: &str) -> String {
+    let mut line = line.to_owned();
+    if let Some(at) = line.find(".cpp:") {
+        let digits = line[at + 5..].chars().take_while(char::is_ascii_digit).count();
+        line.replace_range(at + 4..at + 5 + digits, "");
+        let path = line[..at].rfind('(').map_or(at, |open| open + 1);
+        let name = line[path..at].rfind('/').map_or(path, |slash| path + slash + 1);
+        line.replace_range(path..name, "");
+    }
+    if let Some(at) = line.find(".lammps-otf-") {
+        let end = at + 12 + line[at + 12..].chars().take_while(char::is_ascii_alphanumeric).count();
+        line.replace_range(at..end, "[new]");
+    }
+    line
+}
+
+/// All files with their contents.
+fn snapshot(folder: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut all = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path.clone());
+            }
+            all.push((path.clone(), std::fs::read(&path).unwrap_or_default()));
+        }
+    }
+    all.sort();
+    all
 }
 
 #[test]
-fn a_corrupt_active_set() {
-    with_potential(
-        |f| {
-            let bytes = std::fs::read(f.join("Al.asi")).unwrap();
-            std::fs::write(f.join("Al.asi"), &bytes[..bytes.len() / 3]).unwrap();
-        },
-        &["Al.asi"],
-    );
-}
-
-#[test]
-fn a_yace_file_where_gamma_is_needed() {
-    with_potential(
-        |f| {
-            write(f, "run.toml", "structure = \"al.extxyz\"\ntemperature = 300\n[potential]\nfile = \"Al.yace\"\n");
-        },
-        &["Al.yace", ".yaml", ".asi"],
-    );
-}
-
-#[test]
-fn an_element_that_the_potential_does_not_know() {
-    with_potential(
-        |f| {
-            let text = std::fs::read_to_string(f.join("al.extxyz")).unwrap();
-            std::fs::write(f.join("al.extxyz"), text.replacen("Al ", "Cu ", 1)).unwrap();
-        },
-        &["Cu"],
-    );
-}
-
-#[test]
-fn overlapping_atoms() {
-    with_potential(
-        |f| {
-            let text = std::fs::read_to_string(f.join("al.extxyz")).unwrap();
-            std::fs::write(f.join("al.extxyz"), text.replacen("Al 0 2.0225 2.0225", "Al 0 0 0.2", 1)).unwrap();
-        },
-        &["al.extxyz", "0.2"],
-    );
-}
-
-#[test]
-fn a_structure_cut_in_half() {
-    with_potential(
-        |f| {
-            let text = std::fs::read_to_string(f.join("al.extxyz")).unwrap();
-            std::fs::write(f.join("al.extxyz"), &text[..text.len() / 2]).unwrap();
-        },
-        &["al.extxyz"],
-    );
-}
-
-#[test]
-fn a_liblammps_without_ml_pace() {
-    let folder = tempfile::tempdir().unwrap();
-    al_config(folder.path(), "temperature = 300\n");
-    let nothing = tempfile::tempdir().unwrap();
-    let nothing = nothing.path().to_str().unwrap();
-    refused(
-        folder.path(),
-        &["pace/extrapolation", "PKG_ML-PACE", "LAMMPS_PLUGIN_PATH"],
-        &[("LAMMPS_OTF_PLUGINS", nothing), ("LAMMPS_PLUGIN_PATH", "")],
-    );
-}
-
-#[test]
-fn a_folder_that_holds_a_run() {
-    let folder = tempfile::tempdir().unwrap();
-    al_config(folder.path(), "temperature = 300\n");
-    std::fs::create_dir(folder.path().join("out")).unwrap();
-    write(&folder.path().join("out"), "candidates.db", "precious");
-    refused(folder.path(), &["out", "already holds a run", "--output"], &[]);
-    assert_eq!(std::fs::read_to_string(folder.path().join("out/candidates.db")).unwrap(), "precious");
+fn messages() {
+    let cases = cases();
+    let next = AtomicUsize::new(0);
+    let mut said: Vec<(usize, Result<String, String>)> = std::thread::scope(|scope| {
+        let work = || {
+            let mut mine = Vec::new();
+            loop {
+                let k = next.fetch_add(1, Ordering::Relaxed);
+                let Some(case) = cases.get(k) else { return mine };
+                mine.push((k, case.message()));
+            }
+        };
+        let threads: Vec<_> = (0..3).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().flat_map(|t| t.join().unwrap_or_else(|e| std::panic::resume_unwind(e))).collect()
+    });
+    said.sort_by_key(|(k, _)| *k);
+    let wrong: Vec<&String> = said.iter().filter_map(|(_, outcome)| outcome.as_ref().err()).collect();
+    assert!(wrong.is_empty(), "{}", wrong.iter().map(|w| w.as_str()).collect::<Vec<_>>().join("\n"));
+    let all: Vec<String> = said.into_iter().filter_map(|(_, outcome)| outcome.ok()).collect();
+    insta::assert_snapshot!("messages", all.join("\n"));
 }

@@ -115,7 +115,7 @@ fn an_active_set_of_another_potential() {
         let other = root().join("potentials/alcu/AlCu.asi");
         write(f, "run.toml", &text.replace("[potential]", &format!("[potential]\nactive_set = {other:?}")));
     };
-    failing("temperature = 300\n", active_set, "active set", &["AlCu.asi", "2 arrays", "1 element", "pace_activeset"]);
+    failing("temperature = 300\n", active_set, "active set", &["AlCu.asi", "2 array", "1 element", "pace_activeset"]);
 }
 
 #[test]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! Prints the sizes of a compiled potential: `cargo run --release --example info -- FILE [ACTIVE_SET]`.
 
 use pace_opt::{Isa, Potential};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! What can go wrong, as types.
 
 use std::path::PathBuf;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! Energies, forces, virial and extrapolation grade of atoms with neighbour lists.
 
 use crate::error::{Error, Result};

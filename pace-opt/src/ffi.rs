@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! The C interface, declared in `include/pace_opt.h`. No panic crosses it.
 
 use crate::{Error, Evaluator, Output, Potential, System};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! The extrapolation grade: how far an atom's projections lie outside the active set.
 //!
 //! γ is the largest absolute component of `p · A⁻¹`, with `p` the projections of the atom and `A` the active

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! Atomic cluster expansion (PACE) potentials on CPUs, with SIMD: the numbers of ML-PACE at a tenth of its time.
 //!
 //! Reads pacemaker's files (`.yaml`, `.yace`, `.ace`, and `.asi` active sets) and evaluates energies, forces,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! A potential ready for use, shared between evaluators.
 
 use crate::error::Result;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! Vectors of doubles: one small interface, one implementation per instruction set.
 //!
 //! Memory is always laid out in groups of eight ([`Oct`]); a vector holds `N` ≤ 8 of them. Kernels are

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! Readers against damaged files: an error is fine, a panic or endless memory is not.
 
 mod util;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! What must hold for any potential: derivatives, symmetries, and the same numbers from every instruction set.
 
 mod util;

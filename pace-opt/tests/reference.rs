@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! Runs the comparison with python-ace, and with ML-PACE in LAMMPS; needs what `ci/setup` makes.
 //!
 //! Four potentials, about half a minute; `PACE_OPT_QUICK=` takes all of them, in some minutes.

@@ -19,6 +19,10 @@ pub(super) fn write_atomically(
 ) -> Result<(), WriteError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let wrap = |source| WriteError { path: path.to_owned(), source };
+    if !folder.is_dir() {
+        // The temporary file would be blamed, whose name nobody knows.
+        return Err(wrap(std::io::Error::other(format!("there is no folder {}", folder.display()))));
+    }
     let mut builder = tempfile::Builder::new();
     // As any new file, not for the owner alone: what the umask allows is still taken off.
     #[cfg(unix)]

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! `lammps-otf generate`: what can be made from the definitions of commands and configuration.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory as _, Subcommand};
 use clap_complete::Shell;
+use lammps_otf::config::InferenceConfig;
+use serde_json::Value;
 
 use super::files::{WriteError, write_atomically};
 use super::{Arguments, say};
@@ -81,9 +84,149 @@ fn page(command: &clap::Command, folder: &Path) -> Result<(), GenerateError> {
 }
 
 fn schema() -> String {
-    String::new()
+    let schema = schemars::schema_for!(InferenceConfig);
+    format!("{:#}", schema.as_value())
 }
 
-fn docs(_folder: &Path) -> Result<(), GenerateError> {
+fn docs(folder: &Path) -> Result<(), GenerateError> {
+    let reference = folder.join("reference");
+    make(&reference)?;
+    let schema = schemars::schema_for!(InferenceConfig).to_value();
+    let pages = [
+        (folder.join("config.schema.json"), format!("{schema:#}\n")),
+        (reference.join("config.md"), config_page(&schema)),
+        (reference.join("cli.md"), commands_page()),
+    ];
+    for (path, text) in pages {
+        write_atomically(&path, |out| out.write_all(text.as_bytes()))?;
+    }
     Ok(())
+}
+
+/// The help of every command, as it is printed.
+fn commands_page() -> String {
+    let mut command = Arguments::command().disable_help_subcommand(true).term_width(100);
+    command.build();
+    let mut text =
+        "# Commands\n\nWritten by `lammps-otf generate docs`; the same is in `lammps-otf help COMMAND` and in the \
+                    manual pages.\n"
+            .to_owned();
+    section(&mut command, "", &mut text);
+    text
+}
+
+fn section(command: &mut clap::Command, parent: &str, text: &mut String) {
+    let name = format!("{parent}{}", command.get_name());
+    let help = command.render_long_help().to_string();
+    let help: String = help.lines().map(|line| line.trim_end().to_owned() + "\n").collect();
+    let _ = write!(text, "\n## {name}\n\n```text\n{help}```\n");
+    for sub in command.get_subcommands_mut() {
+        section(sub, &format!("{name} "), text);
+    }
+}
+
+/// The settings as tables, in the order in which they are defined.
+fn config_page(schema: &Value) -> String {
+    let mut text = "# Configuration\n\nWritten by `lammps-otf generate docs` from the types of the program. Paths are relative to \
+                    the folder of the configuration. Lengths in Å, times in ps, energies in eV, temperatures in K, pressures in bar. \
+                    [config.schema.json](../config.schema.json) says the same to editors.\n"
+        .to_owned();
+    let mut tables: Vec<(String, &Value)> = vec![(String::new(), schema)];
+    while !tables.is_empty() {
+        let (path, table) = tables.remove(0);
+        let title = if path.is_empty() { "Top level".to_owned() } else { format!("`[{path}]`") };
+        let _ = write!(
+            text,
+            "\n## {title}\n\n{}\n\n| key | value | default | |\n| --- | --- | --- | --- |\n",
+            prose(table)
+        );
+        let required = table["required"].as_array().map_or(&[][..], Vec::as_slice);
+        for (key, property) in table["properties"].as_object().into_iter().flatten() {
+            let definition = resolve(schema, property);
+            let default = match &property["default"] {
+                Value::Null if required.iter().any(|r| r == key) => "required".to_owned(),
+                Value::Null => String::new(),
+                // The keys of a table have their own.
+                Value::Object(_) => String::new(),
+                value => format!("`{value}`"),
+            };
+            if definition["properties"].is_object() {
+                let name = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                let _ = writeln!(text, "| `{key}` | [table](#{name}) | {default} | {} |", prose(property));
+                tables.push((name, definition));
+                continue;
+            }
+            let mut description = prose(property);
+            for variant in definition["oneOf"].as_array().into_iter().flatten() {
+                let meaning = prose(variant);
+                for value in constants(variant).iter().filter(|_| !meaning.is_empty()) {
+                    let _ = write!(description, " {value}: {meaning}");
+                }
+            }
+            let _ = writeln!(text, "| `{key}` | {} | {default} | {description} |", kind(schema, property));
+        }
+    }
+    text
+}
+
+/// What a reference stands for; `null` as an alternative is passed over.
+fn resolve<'s>(root: &'s Value, schema: &'s Value) -> &'s Value {
+    let reference = schema["$ref"].as_str().or_else(|| {
+        let choices = schema["anyOf"].as_array()?;
+        choices.iter().find_map(|choice| choice["$ref"].as_str())
+    });
+    reference.and_then(|r| root.pointer(r.trim_start_matches('#'))).unwrap_or(schema)
+}
+
+/// The description, on one line of a table.
+fn prose(schema: &Value) -> String {
+    let text = schema["description"].as_str().unwrap_or("");
+    text.split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .replace('|', "\\|")
+        .replace("[start, end]", "\\[start, end\\]")
+}
+
+/// The values that a variant of an enumeration is written as.
+fn constants(variant: &Value) -> Vec<String> {
+    let named = |value: &Value| format!("`{value}`");
+    if let Some(value) = variant.get("const") {
+        return vec![named(value)];
+    }
+    if let Some(values) = variant["enum"].as_array() {
+        return values.iter().map(named).collect();
+    }
+    let properties = variant["properties"].as_object().into_iter().flatten();
+    properties.map(|(key, _)| format!("`{{ {key} = \"…\" }}`")).collect()
+}
+
+/// What may stand there.
+fn kind(root: &Value, schema: &Value) -> String {
+    let definition = resolve(root, schema);
+    for key in ["oneOf", "anyOf"] {
+        if let Some(choices) = definition[key].as_array() {
+            let all = choices.iter().filter(|choice| choice["type"] != "null").flat_map(|choice| {
+                let values = constants(choice);
+                if values.is_empty() { vec![kind(root, choice)] } else { values }
+            });
+            return all.collect::<Vec<_>>().join(", ");
+        }
+    }
+    let name = definition["type"].as_str().or_else(|| {
+        let names = definition["type"].as_array()?;
+        names.iter().filter_map(Value::as_str).find(|name| *name != "null")
+    });
+    match name {
+        Some("array") if definition["maxItems"].is_number() => {
+            let one = kind(root, &definition["items"]);
+            format!("[{}]", vec![one; definition["maxItems"].as_u64().unwrap_or(1) as usize].join(", "))
+        }
+        Some("array") => format!("list of {}", kind(root, &definition["items"])),
+        Some("object") => format!("table of {}", kind(root, &definition["additionalProperties"])),
+        Some("string") => "text".to_owned(),
+        Some("boolean") => "`true`, `false`".to_owned(),
+        Some(other) => other.to_owned(),
+        None => "anything".to_owned(),
+    }
 }

@@ -67,6 +67,11 @@ pub(super) enum InitError {
         active_set.display(), potential.display()
     )]
     NoActiveSet { active_set: PathBuf, potential: PathBuf },
+    #[error(
+        "{source}: the active set does not belong to {}; make it from this potential with `pace_activeset -d <fitting data> \
+         {}`", potential.display(), potential.display()
+    )]
+    ActiveSet { source: pace_opt::Error, potential: PathBuf },
     #[error("{} has {elements}, which {} does not know: it is for {known}", structure.display(), potential.display())]
     Elements { structure: PathBuf, elements: String, potential: PathBuf, known: String },
     #[error("{} exists: choose another name with --output, or replace it with --force", .0.display())]
@@ -150,7 +155,7 @@ fn look(arguments: &InitArguments) -> Result<Plan, InitError> {
     if !active_set.is_file() {
         return Err(InitError::NoActiveSet { active_set, potential: file.clone() });
     }
-    ActiveSet::read(&active_set, &model)?;
+    ActiveSet::read(&active_set, &model).map_err(|source| InitError::ActiveSet { source, potential: file.clone() })?;
     let unknown = survey::unknown_elements(&structure, &model);
     if !unknown.is_empty() {
         return Err(InitError::Elements {

@@ -2,11 +2,12 @@
 //! The settings of a cut-out.
 use super::{Error, PairLimits};
 use crate::structure::element_from_symbol;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The shape of a cut-out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Shape {
     /// A sphere in a cubic cell, with vacuum in the corners.
@@ -26,7 +27,7 @@ impl std::fmt::Display for Shape {
 }
 
 /// The settings of a cut-out; lengths in Å.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmbeddingConfig {
     /// The shape. Default: sphere.

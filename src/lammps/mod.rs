@@ -388,7 +388,19 @@ impl Lammps {
     /// Collective.
     pub fn load_plugin(&mut self, file: &Path) -> Result<(), Error> {
         let quoted = quote_path(file)?;
-        self.command(&format!("plugin load {quoted}"))
+        self.command(&format!("plugin load {quoted}"))?;
+        // LAMMPS only prints that it could not, and nobody sees what it prints.
+        let real = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+        let loaded = loaded_libraries(|name| real.file_name().is_some_and(|own| own == name));
+        // Agreed: one node may not see the file.
+        if self.comm.any(!loaded.iter().any(|l| Path::new(l) == real)) {
+            return Err(Error::Preflight(format!(
+                "LAMMPS could not load the plugin {}: the file does not exist, is no LAMMPS plugin, or needs a library \
+                 that is not found (`ldd` shows which)",
+                file.display()
+            )));
+        }
+        Ok(())
     }
 
     fn atom_vectors(&self, name: &CStr) -> ArrayView2<'_, f64> {

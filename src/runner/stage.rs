@@ -40,6 +40,10 @@ impl Stage {
             _ => Path::new("."),
         };
         let writing = |source| Error::Write { path: output.to_owned(), source };
+        if parent.is_file() {
+            let why = format!("{} is a file, not a folder", parent.display());
+            return Err(writing(std::io::Error::other(why)));
+        }
         std::fs::create_dir_all(parent).map_err(writing)?;
         let absolute = std::path::absolute(parent).map_err(writing)?;
         let folder = tempfile::Builder::new().prefix(".lammps-otf-").tempdir_in(absolute).map_err(writing)?;

@@ -59,8 +59,8 @@ pub enum StructureError {
     },
     /// Two atoms overlap.
     #[error(
-        "atoms {a} and {b} are {distance:.4} Å apart, closer than the limit of {limit} Å: the structure has \
-             overlapping atoms (count an atom twice as its own periodic image)"
+        "atoms {a} and {b} are {distance:.4} Å apart, closer than the limit of {limit} Å (`min_distance`; periodic \
+             images count, also an atom's own): repair or relax the structure"
     )]
     Overlap {
         /// One atom's id.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! `.ace`: the older plain-text form of a c-tilde basis, for one element.
 
 use crate::error::{Error, Result, limit};

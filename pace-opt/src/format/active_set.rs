@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! `.asi`: inverted active sets, a NumPy `.npz` archive with one square matrix per element.
 
 use super::read_bytes;
@@ -42,7 +43,10 @@ impl ActiveSet {
         let ne = model.elements.len();
         limit("number of arrays in the archive", archive.len(), 1024)?;
         if archive.len() != ne {
-            return Err(Error::bad(format!("{} arrays, but the potential has {ne} elements", archive.len())));
+            return Err(Error::bad(format!(
+                "it has {} array(s), one for each element, but the potential has {ne} element(s)",
+                archive.len()
+            )));
         }
         let mut found: Vec<Option<(usize, Vec<f64>)>> = vec![None; ne];
         for k in 0..archive.len() {

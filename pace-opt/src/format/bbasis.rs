@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! `.yaml`: a B-basis, as pacemaker writes it.
 
 use super::yace::radcoefficients;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! `.yace`: a c-tilde basis as YAML.
 
 use super::yaml::{self, Context, Node};

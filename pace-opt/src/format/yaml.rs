@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! A YAML document as a tree, with only what potential files need.
 
 use crate::error::{Error, Result};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! First stage: distances, radial functions, spherical harmonics, and their sum over neighbours.
 
 use super::{BaseJob, Range};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! Third stage: the adjoint of the atomic base, contracted to a gradient per neighbour.
 //!
 //! Over n first, with radial values and slopes; then over l and m, with Legendre functions and their

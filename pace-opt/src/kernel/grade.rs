@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! Extrapolation grades: a matrix product of projections and inverted active sets, reduced on the fly.
 
 use super::GradeJob;

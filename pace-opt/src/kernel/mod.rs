@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! The three hot stages, generic over the instruction set and chosen at run time.
 //!
 //! A batch is up to eight atoms of one element. Stages [`base`] and [`force`] go atom by atom with eight

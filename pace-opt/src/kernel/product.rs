@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! Second stage: the product graph of eight atoms at once, forwards and backwards.
 
 use super::ProductJob;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! Generalised Clebsch–Gordan coefficients of rotationally invariant functions.
 //!
 //! Angular momenta are coupled in pairs from the left, the results again in pairs, and so on to zero

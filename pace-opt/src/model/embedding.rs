@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! How densities become an energy.
 
 use super::MAX_DENSITIES;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! A potential as its file states it, before anything is compiled for speed.
 
 pub(crate) mod coupling;

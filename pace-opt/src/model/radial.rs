@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! Radial functions, inner and outer cutoffs, pair repulsion.
 //!
 //! Bases: Drautz, Phys. Rev. B 99, 014104 (2019), eq. 24 ff.; Bochkarev et al., Phys. Rev. Materials 6,

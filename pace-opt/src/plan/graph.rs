@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! Products of the atomic base as a graph: each shared factor is multiplied once.
 //!
 //! A term `Re(A₁ A₂ … Aᵣ)` is split into two factors X and Y, and each factor that is itself a product into

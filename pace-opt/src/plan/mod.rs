@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! A potential compiled for evaluation: tables, products, and where everything lies in memory.
 
 pub(crate) mod graph;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! Radial functions on a grid, as values and slopes at the bin edges.
 //!
 //! Between two edges the function is the cubic that takes both values and slopes. That is the same cubic

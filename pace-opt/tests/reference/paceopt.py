@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """pace-opt through its C interface, with numpy arrays, for tests."""
 
 import ctypes

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 //! Clusters of atoms with all others as neighbours, and a generator of random numbers.
 
 // Each test binary uses its own part.

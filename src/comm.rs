@@ -74,6 +74,10 @@ impl std::fmt::Debug for Comm {
     }
 }
 
+/// How long a rank sleeps between two looks at whether rank 0 is ready.
+#[cfg(feature = "mpi")]
+const LONGEST_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+
 /// Root of every gather and broadcast: the rank that talks to people and files.
 const ROOT: i32 = 0;
 
@@ -212,6 +216,20 @@ impl Comm {
         Some(all)
     }
 
+    /// Waits for all ranks, asleep: an ordinary barrier keeps a processor busy on every rank that waits.
+    fn meet_asleep(&self) {
+        let mut request = self.inner.immediate_barrier();
+        let mut pause = std::time::Duration::from_micros(50);
+        loop {
+            match request.test() {
+                Ok(_) => return,
+                Err(pending) => request = pending,
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
     /// The communicator that LAMMPS is opened on.
     pub(crate) fn raw(&self) -> mpi::ffi::MPI_Comm {
         self.inner.as_raw()
@@ -276,6 +294,8 @@ impl Comm {
     pub fn gather(&self, values: &[f64]) -> Option<Vec<f64>> {
         Some(values.to_vec())
     }
+
+    fn meet_asleep(&self) {}
 }
 
 impl Comm {
@@ -331,6 +351,35 @@ impl Comm {
         work: impl FnOnce() -> Result<T, E>,
     ) -> Result<Option<T>, E> {
         let outcome = if self.is_root() { work().map(Some) } else { Ok(None) };
+        self.agree(outcome)
+    }
+}
+
+impl Comm {
+    /// Gives all ranks what rank 0 has.
+    ///
+    /// # MPI
+    /// Collective; what the other ranks pass is ignored.
+    pub(crate) fn share<T: serde::Serialize + serde::de::DeserializeOwned>(&self, value: Option<T>) -> T {
+        let bytes =
+            if self.is_root() { serde_json::to_vec(value.as_slice()).expect("numbers and names") } else { Vec::new() };
+        let mut shared: Vec<T> = serde_json::from_slice(&self.broadcast(0, bytes)).expect("as rank 0 wrote it");
+        shared.pop().expect("rank 0 has it")
+    }
+
+    /// [`Comm::on_root`] for work that takes long: the other ranks sleep, and leave their processors to it.
+    ///
+    /// # Errors
+    /// As [`Comm::on_root`].
+    ///
+    /// # MPI
+    /// Collective.
+    pub fn on_root_alone<T, E: std::error::Error + From<Elsewhere>>(
+        &self,
+        work: impl FnOnce() -> Result<T, E>,
+    ) -> Result<Option<T>, E> {
+        let outcome = if self.is_root() { work().map(Some) } else { Ok(None) };
+        self.meet_asleep();
         self.agree(outcome)
     }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::active_learning::LoopConfig;
 use crate::embedding::EmbeddingConfig;
 
 /// A configuration that cannot be used.
@@ -161,8 +162,16 @@ pub struct InferenceConfig {
     /// Command-line arguments of LAMMPS, e.g. `["-suffix", "omp", "-package", "omp", "4"]`.
     #[serde(default)]
     pub lammps_args: Vec<String>,
-    /// Wall time in seconds after which the run stops at the next poll; none if absent.
+    /// Wall time in seconds after which the run stops at the next poll; none if absent. Counted for each process: a run
+    /// that is continued has the whole time again.
     pub wall_time: Option<f64>,
+    /// Number of steps between two checkpoints, from which `--resume` continues; rounded up to a multiple of
+    /// `sampling_interval`. A run that stops in good order writes one more at its end. 0 writes none at all.
+    #[serde(default = "defaults::checkpoint_interval")]
+    pub checkpoint_interval: u64,
+    /// Who labels and trains, for `lammps-otf loop`.
+    #[serde(rename = "loop")]
+    pub active_learning: Option<LoopConfig>,
 }
 
 /// A potential: ML-PACE by its files, or any other by LAMMPS commands.
@@ -303,12 +312,15 @@ pub struct Sanity {
     pub max_temperature: f64,
     /// Largest force on an atom in eV/Å.
     pub max_force: f64,
+    /// Largest distance in Å that an atom may go between two polls. If absent, 1000 Å/ps (1 Å in 1 fs) times the time
+    /// between two polls: the speed of a hydrogen atom of 50 eV.
+    pub max_displacement: Option<f64>,
 }
 
 impl Default for Sanity {
     fn default() -> Self {
         // Far beyond condensed matter: what exceeds them has exploded.
-        Self { max_temperature: 1e5, max_force: 1e4 }
+        Self { max_temperature: 1e5, max_force: 1e4, max_displacement: None }
     }
 }
 
@@ -330,6 +342,9 @@ mod defaults {
     }
     pub(super) fn sampling_interval() -> u64 {
         100
+    }
+    pub(super) fn checkpoint_interval() -> u64 {
+        10_000
     }
     pub(super) fn regions_per_event() -> usize {
         1
@@ -394,10 +409,13 @@ impl InferenceConfig {
     pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
         let mut config: Self = toml::from_str(text).map_err(|e| {
             // What is missing stands on no line.
-            let missing = |name: &str| {
-                format!("the key {name} is missing; `lammps-otf init` writes a configuration with all that is needed")
-            };
-            let message = e.message().strip_prefix("missing field ").map_or_else(|| e.to_string(), missing);
+            let missing = e.message().strip_prefix("missing field ").map(|name| match name {
+                "`structure`" | "`temperature`" | "`potential`" => format!(
+                    "the key {name} is missing; `lammps-otf init` writes a configuration with all that is needed"
+                ),
+                _ => format!("the key {name} is missing in the table that begins on line {}", line_of(text, e.span())),
+            });
+            let message = missing.unwrap_or_else(|| e.to_string());
             let hint = suggestion(&message);
             // The nearest name says more than the list of all.
             let end = if hint.is_empty() { None } else { message.find(", expected one of") };
@@ -409,7 +427,17 @@ impl InferenceConfig {
         Ok(config)
     }
 
+    /// Number of steps between two checkpoints, a multiple of the sampling interval; `None` for a run without.
+    #[must_use]
+    pub fn checkpoint_steps(&self) -> Option<u64> {
+        let every = self.checkpoint_interval.div_ceil(self.sampling_interval) * self.sampling_interval;
+        (every > 0).then_some(every)
+    }
+
     fn resolve(&mut self, folder: &Path) {
+        if let Some(active_learning) = &mut self.active_learning {
+            active_learning.resolve(folder);
+        }
         let potential = &mut self.potential;
         let paths = [Some(&mut self.structure), potential.file.as_mut(), potential.active_set.as_mut()]
             .into_iter()
@@ -470,6 +498,10 @@ impl InferenceConfig {
             "above 0 K",
         )?;
         check(positive(self.sanity.max_force), "sanity.max_force", &self.sanity.max_force, "above 0 eV/Å")?;
+        let far = self.sanity.max_displacement;
+        check(far.is_none_or(positive), "sanity.max_displacement", &far, "a length in Å above 0")?;
+        let every = self.checkpoint_interval;
+        check(every <= i64::MAX as u64 / 2, "checkpoint_interval", &every, "0 (none) or less than 2^62 steps")?;
         let d = self.min_distance;
         check((0.0..=10.0).contains(&d), "min_distance", &d, "between 0 and 10 Å")?;
         check((0.0..=2.0).contains(&self.novelty), "novelty", &self.novelty, "between 0 and 2")?;
@@ -483,6 +515,9 @@ impl InferenceConfig {
         if self.uncertainty == Uncertainty::Pace {
             self.potential.check_for_gamma()?;
             check(self.units == Units::Metal, "units", &"real", "\"metal\": ML-PACE takes no other units")?;
+        }
+        if let Some(active_learning) = &self.active_learning {
+            active_learning.validate(high)?;
         }
         self.embedding.validate()?;
         Ok(())
@@ -510,7 +545,7 @@ impl Potential {
         Some((file, active_set))
     }
 
-    fn validate(&self) -> Result<(), Error> {
+    pub(crate) fn validate(&self) -> Result<(), Error> {
         let refuse = |field, value: &dyn std::fmt::Debug, allowed| {
             Err(Error::Range { field, value: format!("{value:?}"), allowed })
         };
@@ -584,6 +619,12 @@ impl Potential {
         }
         Ok(())
     }
+}
+
+/// The line, from 1, on which a part of the text begins.
+fn line_of(text: &str, span: Option<std::ops::Range<usize>>) -> usize {
+    let start = span.map_or(0, |span| span.start);
+    text.bytes().take(start).filter(|&b| b == b'\n').count() + 1
 }
 
 /// ". Did you mean `temperature`?" for a parser's "unknown field `temprature`, expected one of `a`, `b`".

@@ -24,23 +24,25 @@ pub struct Frame {
 }
 
 /// Why a frame cannot be trusted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Flaw {
     /// A coordinate, velocity or force is NaN or infinite.
     NotFinite,
     /// A force is larger than [`Sanity::max_force`].
     Force,
+    /// An atom has gone this far, in Å, since the last valid frame: farther than [`Sanity::max_displacement`].
+    Displacement(f64),
 }
 
 impl Frame {
-    /// Looks for what a valid frame must not hold, on all ranks; the same answer on all of them.
+    /// Looks for what the next valid frame after this one must not hold, on all ranks; the same answer on all of them.
     ///
     /// LAMMPS does not look itself: it goes on with NaN, or stops on one rank while the others wait.
     ///
     /// # MPI
-    /// Collective.
+    /// Collective. Only atoms that have changed ranks since this frame travel.
     #[must_use]
-    pub fn flaw(lammps: &Lammps, sanity: &Sanity, force_unit: f64) -> Option<Flaw> {
+    pub fn flaw(&self, lammps: &Lammps, sanity: &Sanity, force_unit: f64) -> Option<Flaw> {
         // A sum of finite numbers of sane size is finite, and one addition for each is all that this costs.
         let finite = |view: ArrayView2<'_, f64>| view.iter().fold(0.0, |sum, x| sum + x * 0.0) == 0.0;
         let limit = sanity.max_force / force_unit;
@@ -51,13 +53,71 @@ impl Frame {
         } else {
             0.0
         };
-        let mut codes = [code];
-        lammps.comm().max(&mut codes);
-        match codes[0] {
-            0.0 => None,
-            1.0 => Some(Flaw::Force),
-            _ => Some(Flaw::NotFinite),
+        // Where LAMMPS has turned a tilted box over, it has changed all image flags: this once nothing can be said.
+        let same_box = self.cell.as_ref().is_some_and(|then| !turned_over(then, &lammps.cell()));
+        let wanted = sanity.max_displacement.filter(|_| same_box);
+        let (distance, strangers) = match wanted {
+            Some(_) => self.displacement(lammps),
+            None => (0.0, Vec::new()),
+        };
+        let mut codes = [code, distance, if strangers.is_empty() { 0.0 } else { 1.0 }];
+        let comm = lammps.comm();
+        comm.max(&mut codes);
+        if codes[2] > 0.0 {
+            let met =
+                comm.gather(strangers.as_flattened()).map_or(0.0, |all| farthest(all.as_chunks().0, &lammps.cell()));
+            codes[1] = codes[1].max(met);
+            comm.max(&mut codes);
         }
+        match (codes[0], wanted) {
+            (2.0.., _) => Some(Flaw::NotFinite),
+            (1.0.., _) => Some(Flaw::Force),
+            (_, Some(limit)) if codes[1] > limit => Some(Flaw::Displacement(codes[1])),
+            _ => None,
+        }
+    }
+
+    /// The longest way that an atom of this rank has gone since this frame, in Å, and the atoms, then or now, whose other
+    /// half another rank has.
+    fn displacement(&self, lammps: &Lammps) -> (f64, Vec<Stranger>) {
+        let (ids, positions, images, cell) = (lammps.ids(), lammps.positions(), lammps.images(), lammps.cell());
+        let then = |at: usize| stranger(self.ids[at], &self.positions[3 * at..], self.images[at]);
+        let now = |at: usize| {
+            let row = positions.row(at);
+            stranger(ids[at], &[row[0], row[1], row[2]], images[at])
+        };
+        let mut squared = 0.0_f64;
+        // LAMMPS keeps its order for hundreds of steps, but for atoms that come and go.
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        for at in 0..self.ids.len().max(ids.len()) {
+            match (self.ids.get(at), ids.get(at)) {
+                (Some(a), Some(b)) if a == b => squared = squared.max(way(&then(at), &now(at), &cell)),
+                (a, b) => {
+                    before.extend(a.map(|&id| (id, at)));
+                    after.extend(b.map(|&id| (id, at)));
+                }
+            }
+        }
+        before.sort_unstable();
+        after.sort_unstable();
+        let (mut i, mut j, mut strangers) = (0, 0, Vec::new());
+        while i < before.len() || j < after.len() {
+            match (before.get(i), after.get(j)) {
+                (Some(a), Some(b)) if a.0 == b.0 => {
+                    squared = squared.max(way(&then(a.1), &now(b.1), &cell));
+                    (i, j) = (i + 1, j + 1);
+                }
+                (Some(a), b) if b.is_none_or(|b| a.0 < b.0) => {
+                    strangers.push(then(a.1));
+                    i += 1;
+                }
+                (_, b) => {
+                    strangers.extend(b.map(|b| now(b.1)));
+                    j += 1;
+                }
+            }
+        }
+        (squared.sqrt(), strangers)
     }
 
     /// Copies the present state of this rank's atoms.
@@ -171,6 +231,44 @@ impl Frame {
         let floats = self.positions.iter().chain(&self.velocities);
         integers.flat_map(|i| i.to_le_bytes()).chain(floats.flat_map(|f| f.to_le_bytes())).collect()
     }
+}
+
+fn turned_over(then: &Cell, now: &Cell) -> bool {
+    let tilts = |cell: &Cell| [cell.vectors[1][0], cell.vectors[2][0], cell.vectors[2][1]];
+    let edges = [now.vectors[0][0], now.vectors[0][0], now.vectors[1][1]];
+    tilts(then).iter().zip(tilts(now)).zip(edges).any(|((then, now), edge)| (then - now).abs() > 0.5 * edge)
+}
+
+/// An atom as it travels to meet its other half: id, position (3), image flags as LAMMPS packs them.
+type Stranger = [f64; 5];
+
+fn stranger(id: i32, x: &[f64], image: i32) -> Stranger {
+    [f64::from(id), x[0], x[1], x[2], f64::from(image)]
+}
+
+/// Square of the way between two places of an atom, through the periodic boundaries that it went through; 0 if it is no
+/// number.
+fn way(from: &Stranger, to: &Stranger, cell: &Cell) -> f64 {
+    let mut d = [0, 1, 2].map(|k| to[k + 1] - from[k + 1]);
+    if from[4] != to[4] {
+        let turns = |packed: f64, k: usize| ((packed as i32 as u32) >> (10 * k)) & 1023;
+        for (k, vector) in cell.vectors.iter().enumerate() {
+            // Ten bits that wrap.
+            let turned = turns(to[4], k).wrapping_sub(turns(from[4], k)) & 1023;
+            let turned = f64::from(turned) - if turned > 511 { 1024.0 } else { 0.0 };
+            d.iter_mut().zip(vector).for_each(|(d, v)| *d += turned * v);
+        }
+    }
+    // `max` takes the other one of a NaN.
+    (d[0] * d[0] + d[1] * d[1] + d[2] * d[2]).max(0.0)
+}
+
+/// The longest way, in Å, between two that have the same id.
+fn farthest(all: &[Stranger], cell: &Cell) -> f64 {
+    let mut all: Vec<&Stranger> = all.iter().collect();
+    all.sort_unstable_by(|a, b| a[0].total_cmp(&b[0]));
+    let pairs = all.windows(2).filter(|pair| pair[0][0] == pair[1][0]);
+    pairs.map(|pair| way(pair[0], pair[1], cell)).fold(0.0, f64::max).sqrt()
 }
 
 /// One rank's atoms on their way.

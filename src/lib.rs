@@ -25,6 +25,7 @@
 //!
 //! Public numbers are in Å, ps, eV, K and bar.
 #![deny(unsafe_code)]
+pub mod active_learning;
 pub mod candidates;
 pub mod comm;
 pub mod config;
@@ -40,3 +41,8 @@ pub mod simulation;
 pub mod structure;
 pub mod uncertainty;
 pub mod verify;
+
+/// The examples of the README, so that they compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 
 use crate::config::Potential;
 
-/// `sha256:` and the digits, over the contents of all files of a potential; over its commands for another kind.
+/// `sha256:` and the digits, over the contents of all files of a potential; for one that is given by LAMMPS commands, over
+/// these and every file that they name by a path.
 ///
 /// # Errors
 /// If a file cannot be read.
@@ -24,6 +25,12 @@ pub fn fingerprint(potential: &Potential) -> io::Result<String> {
         None => {
             for line in potential.pair_style.iter().chain(&potential.pair_coeff) {
                 hash.update(line.as_bytes());
+                // A path with spaces in it is not found; its name counts all the same.
+                for word in line.split_whitespace().map(|w| w.trim_matches(['"', '\''])) {
+                    if Path::new(word).is_file() {
+                        hash.update(std::fs::read(word)?);
+                    }
+                }
             }
         }
     }

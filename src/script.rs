@@ -3,16 +3,18 @@
 //!
 //! The built-in template is `templates/md.in.j2`. A template of the user's own gets the same variables ([`Script`]
 //! lists them) and must define a fix `otf_gamma` (`fix otf_gamma all pair N pace/extrapolation gamma 1`) if the
-//! uncertainty is that of ML-PACE. Text that comes from outside is quoted as one LAMMPS word before the template
+//! uncertainty is that of ML-PACE; to be resumable it must read `restart` instead of `data` where that is set. Text that comes from outside is quoted as one LAMMPS word before the template
 //! sees it; the template language has no access to files.
 
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::config::{Barostat, Engine, Ensemble, InferenceConfig, Ramp, Thermostat, Uncertainty, Units, Velocities};
+use crate::config::{
+    Barostat, Engine, Ensemble, InferenceConfig, Potential, Ramp, Thermostat, Uncertainty, Units, Velocities,
+};
 use crate::lammps::{self, PACE_EXTRAPOLATION, quote_path};
-use crate::structure::Structure;
+use crate::structure::{Element, Structure};
 
 /// Id of the fix that holds γ.
 pub const GAMMA_FIX: &str = "otf_gamma";
@@ -44,6 +46,15 @@ pub enum Error {
          {{{{ interval }}}} pace/extrapolation gamma 1`, or set `uncertainty` to another source"
     )]
     NoGamma {
+        /// The file.
+        name: String,
+    },
+    /// The template always begins anew.
+    #[error(
+        "the template {name} has no `read_restart`, from which a run goes on: put `{{% if restart %}}read_restart {{{{ \
+         restart }}}}{{% else %}}read_data {{{{ data }}}}{{% endif %}}` where it reads its atoms"
+    )]
+    NoRestart {
         /// The file.
         name: String,
     },
@@ -92,6 +103,8 @@ pub struct Script {
     /// The step that the atoms are at: 0, or that of the frame which a crashed run goes back to. To be set (by
     /// `reset_timestep`) before any fix that counts steps, because LAMMPS refuses it afterwards.
     pub step: i64,
+    /// The restart file that the run continues from, quoted; absent for a run that begins.
+    pub restart: Option<String>,
     /// Whether γ of ML-PACE is wanted.
     pub gamma: bool,
     /// The user's own commands.
@@ -123,23 +136,8 @@ impl Script {
             end: ramp.end() / unit,
             damping: damping / factor.time,
         };
-        let potential = &config.potential;
         let gamma = config.uncertainty == Uncertainty::Pace;
-        let (pair_style, pair_coeff) = match (potential.pace_files(), &potential.pair_style) {
-            (Some((file, active_set)), _) => {
-                let mut coeff = format!("* * {}", quote_path(&file)?);
-                if gamma {
-                    coeff += &format!(" {}", quote_path(&active_set)?);
-                }
-                for element in &structure.elements {
-                    coeff += &format!(" {}", element.symbol());
-                }
-                let style = if gamma { PACE_EXTRAPOLATION } else { "pace" };
-                let suffix = if potential.engine == Engine::Opt { "/opt" } else { "" };
-                (format!("{style}{suffix}"), vec![coeff])
-            }
-            (None, style) => (style.clone().unwrap_or_else(|| "none".into()), potential.pair_coeff.clone()),
-        };
+        let (pair_style, pair_coeff) = pair_commands(&config.potential, &structure.elements, gamma)?;
         Ok(Self {
             name: config
                 .structure
@@ -173,6 +171,7 @@ impl Script {
             seed: config.seed,
             interval: config.sampling_interval,
             step: 0,
+            restart: None,
             gamma,
             setup: config.setup.clone(),
             template: config.template.clone(),
@@ -183,7 +182,33 @@ impl Script {
     /// velocities are drawn.
     #[must_use]
     pub fn continued(&self, step: i64) -> Self {
-        Self { minimize: false, create_velocities: false, step, ..self.clone() }
+        Self { minimize: false, create_velocities: false, step, restart: None, ..self.clone() }
+    }
+
+    /// The same set-up for a run that goes on from a restart file.
+    ///
+    /// A Langevin thermostat gets a seed of its own: its random numbers are not in the file, and those of the first steps
+    /// would come a second time.
+    ///
+    /// # Errors
+    /// [`Error::Quote`] for a path that no LAMMPS command can hold.
+    pub fn resumed(&self, restart: &Path, step: i64) -> Result<Self, Error> {
+        let seed = (i64::from(self.seed) + step).rem_euclid(900_000_000).max(1) as u32;
+        Ok(Self { restart: Some(quote_path(restart)?), seed, ..self.continued(0) })
+    }
+
+    /// The same set-up with another potential for the same elements.
+    ///
+    /// # Errors
+    /// [`Error::Quote`] for a path that no LAMMPS command can hold.
+    pub fn with_potential(&self, potential: &Potential, elements: &[Element]) -> Result<Self, Error> {
+        let (pair_style, pair_coeff) = pair_commands(potential, elements, self.gamma)?;
+        Ok(Self { pair_style, pair_coeff, ..self.clone() })
+    }
+
+    /// The same set-up with any pair style, of which γ is not asked.
+    pub(crate) fn without_gamma(&self, pair_style: &str, pair_coeff: &[String]) -> Self {
+        Self { pair_style: pair_style.to_owned(), pair_coeff: pair_coeff.to_vec(), gamma: false, ..self.clone() }
     }
 
     /// The commands as text.
@@ -227,8 +252,32 @@ impl Script {
         if self.gamma && !rendered.lines().any(defines) {
             return Err(Error::NoGamma { name });
         }
+        if self.restart.is_some() && !rendered.lines().any(|l| l.trim_start().starts_with("read_restart")) {
+            return Err(Error::NoRestart { name });
+        }
         Ok(rendered)
     }
+}
+
+/// Arguments of `pair_style`, and of each `pair_coeff`.
+fn pair_commands(
+    potential: &Potential,
+    elements: &[Element],
+    gamma: bool,
+) -> Result<(String, Vec<String>), lammps::Error> {
+    let Some((file, active_set)) = potential.pace_files() else {
+        return Ok((potential.pair_style.clone().unwrap_or_else(|| "none".into()), potential.pair_coeff.clone()));
+    };
+    let mut coeff = format!("* * {}", quote_path(&file)?);
+    if gamma {
+        coeff += &format!(" {}", quote_path(&active_set)?);
+    }
+    for element in elements {
+        coeff += &format!(" {}", element.symbol());
+    }
+    let style = if gamma { PACE_EXTRAPOLATION } else { "pace" };
+    let suffix = if potential.engine == Engine::Opt { "/opt" } else { "" };
+    Ok((format!("{style}{suffix}"), vec![coeff]))
 }
 
 /// What one unit of the set-up is in ours (Å, ps, eV, bar). Factors as LAMMPS defines its units.

@@ -5,12 +5,14 @@
 //! force is computed that one uninterrupted run would not compute. Between two chunks the atoms stand still and all
 //! arrays can be read in place.
 
+mod swap;
+
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ndarray::{ArrayView1, ArrayView2};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::comm::Comm;
 use crate::config::{InferenceConfig, Sanity, Uncertainty};
@@ -33,19 +35,23 @@ pub enum Event {
 }
 
 /// One look at the running simulation.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Poll {
     /// Time step.
     pub step: i64,
     /// Simulated time in ps.
     pub time: f64,
     /// Temperature in K.
+    #[serde(deserialize_with = "or_nan")]
     pub temperature: f64,
     /// Pressure in bar.
+    #[serde(deserialize_with = "or_nan")]
     pub pressure: f64,
     /// Potential energy in eV.
+    #[serde(deserialize_with = "or_nan")]
     pub potential_energy: f64,
     /// Total energy in eV.
+    #[serde(deserialize_with = "or_nan")]
     pub total_energy: f64,
     /// γ; `null` in JSON for a run that is not watched, and at a last step that is no multiple of the interval.
     pub gamma: Option<GammaSummary>,
@@ -53,6 +59,11 @@ pub struct Poll {
     pub verdict: Verdict,
     /// Wall time of the chunk in seconds.
     pub seconds: f64,
+}
+
+/// JSON has `null` where a number is not finite.
+fn or_nan<'de, D: serde::Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
 }
 
 /// A broken run.
@@ -74,8 +85,10 @@ pub enum CrashKind {
     LostAtoms,
     /// A coordinate, velocity or force is not a finite number.
     NotFinite,
-    /// Temperature or forces are beyond what the configuration calls sane.
+    /// Temperature, forces or displacements are beyond what the configuration calls sane.
     Insane,
+    /// The run's files cannot be written, as on a full disk.
+    Unwritable,
     /// LAMMPS, or a plugin, gave up for another reason.
     Refused,
 }
@@ -99,6 +112,9 @@ pub enum Error {
         /// What broke.
         crash: Crash,
     },
+    /// The potential cannot take the place of the running one, which goes on.
+    #[error("the new potential cannot take the place of the running one: {0}")]
+    Swap(String),
     /// No atom has this id.
     #[error("no atom has the id {0}")]
     NoAtom(i32),
@@ -125,9 +141,32 @@ pub struct Simulation {
     interval: i64,
     first: i64,
     last: i64,
-    /// Forces, neighbour lists and fixes are set up, so that the next chunk needs no set-up of its own.
-    ready: bool,
+    setup: Setup,
     frame: Frame,
+    /// How far the potential reaches, Å, where known.
+    cutoff: Option<f64>,
+}
+
+/// Whether forces, neighbour lists and fixes are set up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Setup {
+    /// No: the next event is a look at the atoms as they stand, set up anew.
+    Look,
+    /// No, but the atoms have been looked at.
+    Quiet,
+    /// Yes: the next chunk needs no set-up of its own.
+    Done,
+}
+
+/// Where a run that was interrupted goes on.
+#[derive(Debug, Clone, Copy)]
+pub struct Resumption<'a> {
+    /// What [`Simulation::checkpoint`] wrote.
+    pub restart: &'a Path,
+    /// The step of that file.
+    pub step: i64,
+    /// The step at which the run began: ramps and the number of steps are counted from there.
+    pub first: i64,
 }
 
 impl Simulation {
@@ -147,13 +186,54 @@ impl Simulation {
         log: Option<&Path>,
         comm: &Comm,
     ) -> Result<Self, Error> {
+        Self::open(config, structure, data, None, log, comm)
+    }
+
+    /// As [`Simulation::new`], for a run that goes on from a checkpoint. `data` is still what [`Simulation::restore`]
+    /// begins from; `log` is appended to.
+    ///
+    /// With the same configuration and the same number of ranks the trajectory of NVE and Nosé–Hoover NVT runs is that of
+    /// the run which wrote the checkpoint, bit for bit. A barostat keeps fewer digits, and the random numbers of a
+    /// Langevin thermostat are others.
+    ///
+    /// # Errors
+    /// As [`Simulation::new`]; what LAMMPS says of the restart file.
+    ///
+    /// # MPI
+    /// Collective.
+    pub fn resume(
+        config: &InferenceConfig,
+        structure: &Structure,
+        data: &Path,
+        from: Resumption<'_>,
+        log: Option<&Path>,
+        comm: &Comm,
+    ) -> Result<Self, Error> {
+        Self::open(config, structure, data, Some(from), log, comm)
+    }
+
+    fn open(
+        config: &InferenceConfig,
+        structure: &Structure,
+        data: &Path,
+        from: Option<Resumption<'_>>,
+        log: Option<&Path>,
+        comm: &Comm,
+    ) -> Result<Self, Error> {
         let script = Script::new(config, structure, data)?;
-        let commands = script.render()?;
-        let log = log.map_or_else(|| "none".to_owned(), |p| p.display().to_string());
+        let commands = match from {
+            Some(from) => {
+                let append = log.map(lammps::quote_path).transpose()?.map(|log| format!("log {log} append\n"));
+                append.unwrap_or_default() + &script.resumed(from.restart, from.step)?.render()?
+            }
+            None => script.render()?,
+        };
+        let log = log.filter(|_| from.is_none()).map_or_else(|| "none".to_owned(), |p| p.display().to_string());
         let mut arguments: Vec<&str> = vec!["-screen", "none", "-log", &log, "-nocite"];
         arguments.extend(config.lammps_args.iter().map(String::as_str));
 
         let mut lammps = Lammps::open(&arguments, comm)?;
+        let interval = config.sampling_interval as f64;
         let wants_pace = config.potential.file.is_some();
         if wants_pace {
             lammps.require_pair_style(&script.pair_style, &config.plugins)?;
@@ -164,21 +244,26 @@ impl Simulation {
         }
         lammps.command(&commands)?;
         config.uncertainty.watch(&mut lammps, config.sampling_interval as i64)?;
-        let first = lammps.step();
+        let first = from.map_or_else(|| lammps.step(), |from| from.first);
         Ok(Self {
             comm: comm.clone(),
             lammps,
             elements: structure.elements.clone(),
             uncertainty: config.uncertainty.clone(),
             thresholds: Thresholds { low: config.uncertainty_low, high: config.uncertainty_threshold },
-            sanity: config.sanity,
+            sanity: Sanity {
+                max_displacement: Some(config.sanity.max_displacement.unwrap_or(1000.0 * config.timestep * interval)),
+                ..config.sanity
+            },
             units: UnitFactors::of(config.units),
             timestep: config.timestep,
             interval: config.sampling_interval as i64,
             first,
             last: first + config.steps as i64,
-            ready: false,
+            setup: Setup::Look,
             frame: Frame::default(),
+            // A file that cannot be read has been refused by the pair style.
+            cutoff: crate::potential::cutoff(&config.potential).ok().flatten(),
             script,
         })
     }
@@ -192,31 +277,74 @@ impl Simulation {
     /// Collective; all ranks get the same event.
     pub fn advance(&mut self) -> Result<Event, Error> {
         let step = self.lammps.step();
-        if self.ready && step >= self.last {
+        if self.setup != Setup::Look && step >= self.last {
             return Ok(Event::Finished);
         }
         let started = Instant::now();
-        let chunk = if self.ready { (self.interval - step.rem_euclid(self.interval)).min(self.last - step) } else { 0 };
-        let setup = if self.ready { "no" } else { "yes" };
-        let run = format!("run {chunk} pre {setup} post no start {} stop {}", self.first, self.last);
-        if let Err(error) = self.lammps.command(&run) {
-            return self.failed(&error).map(Event::Crashed);
+        let ramp = format!("post no start {} stop {}", self.first, self.last);
+        let mut commands = Vec::new();
+        if self.setup != Setup::Done {
+            commands.push(format!("run 0 pre yes {ramp}"));
         }
-        self.ready = true;
+        if self.setup != Setup::Look {
+            let chunk = (self.interval - step.rem_euclid(self.interval)).min(self.last - step);
+            commands.push(format!("run {chunk} pre no {ramp}"));
+        }
+        for command in commands {
+            if let Err(error) = self.lammps.command(&command) {
+                return self.failed(&error).map(Event::Crashed);
+            }
+        }
+        self.setup = Setup::Done;
         self.look(started.elapsed())
+    }
+
+    /// Writes all that a later process needs to go on from here: a LAMMPS restart file.
+    ///
+    /// The next chunk is set up anew, as that of a process which reads the file: so both go the same way. That costs one
+    /// more evaluation of the forces.
+    ///
+    /// # Errors
+    /// [`Error::Lammps`] if the file cannot be written; [`Error::OneRank`] if that is known on one rank alone.
+    ///
+    /// # MPI
+    /// Collective. Rank 0 writes, and gets the atoms of one other rank at a time.
+    pub fn checkpoint(&mut self, file: &Path) -> Result<(), Error> {
+        let file = lammps::quote_path(file)?;
+        if self.setup == Setup::Done {
+            self.setup = Setup::Quiet;
+        }
+        let error = match self.lammps.command(&format!("write_restart {file}")) {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        self.failed(&error)?;
+        Err(error.into())
     }
 
     /// What the atoms look like now.
     fn look(&mut self, elapsed: Duration) -> Result<Event, Error> {
         let step = self.lammps.step();
         let crash = |kind, reason: String| Ok(Event::Crashed(Crash { step, kind, reason }));
-        match Frame::flaw(&self.lammps, &self.sanity, self.units.energy) {
+        let since = self.frame.cell().is_some().then(|| self.frame.step());
+        match self.frame.flaw(&self.lammps, &self.sanity, self.units.energy) {
             Some(Flaw::NotFinite) => {
                 return crash(CrashKind::NotFinite, "a coordinate, velocity or force is NaN or infinite".into());
             }
             Some(Flaw::Force) => {
                 let limit = self.sanity.max_force;
                 return crash(CrashKind::Insane, format!("a force is above {limit} eV/Å (sanity.max_force)"));
+            }
+            Some(Flaw::Displacement(distance)) => {
+                let limit = self.sanity.max_displacement.unwrap_or_default();
+                let since = since.unwrap_or(step);
+                return crash(
+                    CrashKind::Insane,
+                    format!(
+                        "an atom has gone {distance:.1} Å since step {since}, more than {limit} Å \
+                         (sanity.max_displacement)"
+                    ),
+                );
             }
             None => {}
         }
@@ -285,7 +413,7 @@ impl Simulation {
 
     /// LAMMPS itself, to command. What a command changes (a fix, the box, a potential) is set up anew at the next chunk.
     pub fn lammps_mut(&mut self) -> &mut Lammps {
-        self.ready = false;
+        self.setup = Setup::Look;
         &mut self.lammps
     }
 
@@ -307,6 +435,21 @@ impl Simulation {
         &self.script
     }
 
+    /// Tells where the data file that LAMMPS read is now, for [`Simulation::restore`].
+    ///
+    /// # Errors
+    /// [`Error::Lammps`] for a path that no LAMMPS command can hold.
+    pub fn data_moved(&mut self, data: &Path) -> Result<(), Error> {
+        self.script.data = lammps::quote_path(data)?;
+        Ok(())
+    }
+
+    /// The step at which the run began.
+    #[must_use]
+    pub fn first_step(&self) -> i64 {
+        self.first
+    }
+
     /// The step at which the run ends.
     #[must_use]
     pub fn last_step(&self) -> i64 {
@@ -324,14 +467,27 @@ impl Simulation {
     /// # MPI
     /// Collective.
     pub fn restore(&mut self) -> Result<(), Error> {
-        if self.frame.cell().is_none() {
+        let frame = self.frame.clone();
+        self.go_back(&frame)
+    }
+
+    /// [`Simulation::restore`] to a frame that was the last valid one at some time: a clone of [`Simulation::last_valid`].
+    ///
+    /// # Errors
+    /// As [`Simulation::restore`].
+    ///
+    /// # MPI
+    /// Collective; each rank gives its own part of the frame.
+    pub fn go_back(&mut self, frame: &Frame) -> Result<(), Error> {
+        if frame.cell().is_none() {
             return Err(lammps::Error::Preflight("there is no valid frame to go back to".into()).into());
         }
         self.lammps.command("clear")?;
-        self.lammps.command(&self.script.continued(self.frame.step()).render()?)?;
+        self.lammps.command(&self.script.continued(frame.step()).render()?)?;
         self.uncertainty.watch(&mut self.lammps, self.interval)?;
-        self.frame.restore(&mut self.lammps)?;
-        self.ready = false;
+        frame.restore(&mut self.lammps)?;
+        self.setup = Setup::Look;
+        self.frame = frame.clone();
         Ok(())
     }
 

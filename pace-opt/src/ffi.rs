@@ -254,6 +254,7 @@ pub unsafe extern "C" fn pace_opt_compute(
             virials: (!results.virials.is_null())
                 .then(|| unsafe { std::slice::from_raw_parts_mut(results.virials.cast::<[f64; 6]>(), nall) }),
             grades: per_atom(results.grades),
+            coefficients: None,
         };
         let neighbours = |k: usize| {
             let i = atoms[k] as usize;

@@ -25,6 +25,21 @@ impl Grade {
     }
 }
 
+impl Grade {
+    /// `p · A⁻¹`, one number for each row of the active set, where `projection(k)` is the k-th component of `p`.
+    pub(crate) fn coefficients(&self, element: usize, projection: impl Fn(usize) -> f64) -> Vec<f64> {
+        let n = self.size[element];
+        let mut found = vec![0.0; n];
+        for (panel, rows) in self.panels[element].chunks_exact(n.max(1)).zip(found.chunks_mut(OCT)) {
+            for (k, column) in panel.iter().enumerate() {
+                let p = projection(k);
+                rows.iter_mut().zip(&column.0).for_each(|(sum, inverse)| *sum += p * inverse);
+            }
+        }
+        found
+    }
+}
+
 /// A matrix `[component][row]` in panels of eight rows; missing rows are zero.
 fn pack(matrix: &[f64], n: usize) -> Vec<Oct> {
     let mut out = vec![Oct::default(); n * n.div_ceil(OCT)];

@@ -149,6 +149,10 @@ fn grade_follows_the_active_set() {
                 let p = Arc::new(Potential::new(&model, Some(&set(f))).unwrap());
                 let r = cluster.evaluate(&mut Evaluator::with_isa(p, isa), true).unwrap();
                 assert!(r.grades.iter().all(|g| *g > 0.0));
+                for (grade, coefficients) in r.grades.iter().zip(&r.coefficients) {
+                    let largest = coefficients.iter().fold(0.0, |most: f64, c| most.max(c.abs()));
+                    close(largest, *grade, 1e-12, "largest coefficient");
+                }
                 all.push(r.grades.iter().map(|g| g / f64::abs(f)).collect::<Vec<_>>());
             }
         }

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The database file: opening, adding, claiming, finishing.
 
+mod learning;
+
+pub use learning::{Phase, PotentialRecord, Round, Seen};
+
 use super::blob::Data;
 use super::keys::{self, KeyValue, Keys};
 use super::lock::{LockFile, Watch};
@@ -17,10 +21,21 @@ use std::time::{Duration, Instant};
 pub(super) const WORKFLOW_KEYS: [&str; 5] = ["status", "worker", "claimed_at", "attempts", "message"];
 
 /// Our own tables beside ASE's, by version: entry `v` brings a store of version `v` to `v + 1`.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE otf_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
     CREATE INDEX otf_status_index ON text_key_values(value, id) WHERE key = 'status';
-"];
+",
+    "
+    CREATE TABLE otf_potentials (
+        hash TEXT PRIMARY KEY, parent TEXT, round INTEGER NOT NULL, file TEXT NOT NULL, active_set TEXT NOT NULL,
+        created REAL NOT NULL
+    );
+    CREATE TABLE otf_rounds (
+        round INTEGER PRIMARY KEY, phase TEXT NOT NULL, potential TEXT NOT NULL, body TEXT NOT NULL
+    );
+",
+];
 
 /// The newest version of our own tables.
 const STORE_VERSION: i64 = MIGRATIONS.len() as i64;
@@ -322,9 +337,16 @@ impl Store {
     /// # Errors
     /// If a candidate is not sound (then nothing is stored), or if the database cannot be written.
     pub fn add(&mut self, candidates: &[Candidate]) -> Result<Vec<i64>, StoreError> {
+        let rows = self.checked(candidates)?;
+        self.add_as(&rows)
+    }
+
+    /// The candidates with the status that they begin with.
+    fn checked<'c>(&self, candidates: &'c [Candidate]) -> Result<Vec<(&'c Candidate, Status)>, StoreError> {
         let status = |c: &Candidate| if c.labels.is_some() { Status::Done } else { Status::PendingDft };
         let rows: Vec<_> = candidates.iter().map(|candidate| (candidate, status(candidate))).collect();
-        self.add_as(&rows)
+        Self::check_rows(&rows)?;
+        Ok(rows)
     }
 
     /// Adds candidates with a status of their own; `RUNNING_DFT` becomes `PENDING_DFT`, for nobody works on them here.
@@ -332,6 +354,14 @@ impl Store {
     /// # Errors
     /// As [`Store::add`]; also if a candidate is `DONE` without labels.
     pub fn add_as(&mut self, rows: &[(&Candidate, Status)]) -> Result<Vec<i64>, StoreError> {
+        Self::check_rows(rows)?;
+        let transaction = self.begin("add to")?;
+        let ids = self.insert(&transaction, rows)?;
+        transaction.commit().map_err(|e| self.error("add to", e))?;
+        Ok(ids)
+    }
+
+    fn check_rows(rows: &[(&Candidate, Status)]) -> Result<(), StoreError> {
         for (candidate, status) in rows {
             ase_db::check(candidate)?;
             if let Some(key) = WORKFLOW_KEYS.into_iter().find(|&key| candidate.keys.extra.contains_key(key)) {
@@ -342,16 +372,19 @@ impl Store {
                 return Err(StoreError::InvalidCandidate("it is DONE, but has no energy and forces".into()));
             }
         }
+        Ok(())
+    }
+
+    /// Inserts candidates that were checked; the caller holds a transaction.
+    fn insert(&self, tx: &Connection, rows: &[(&Candidate, Status)]) -> Result<Vec<i64>, StoreError> {
         let err = |e| self.error("add to", e);
-        let transaction = self.begin("add to")?;
         let mut ids = Vec::with_capacity(rows.len());
         for (candidate, status) in rows {
             let status = if *status == Status::RunningDft { Status::PendingDft } else { *status };
             let mut pairs = candidate.keys.to_pairs();
             pairs.insert("status".into(), status.as_str().into());
-            ids.push(ase_db::insert(&transaction, candidate, &pairs, ase_db::unix_now()).map_err(err)?);
+            ids.push(ase_db::insert(tx, candidate, &pairs, ase_db::unix_now()).map_err(err)?);
         }
-        transaction.commit().map_err(err)?;
         Ok(ids)
     }
 

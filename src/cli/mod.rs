@@ -8,6 +8,7 @@ mod extract;
 mod files;
 mod generate;
 mod init;
+mod learn;
 mod run;
 mod survey;
 
@@ -50,9 +51,9 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  done: a run did all its steps, a log stayed below the threshold
   1  something failed that is not the input's fault, such as a full disk
-  2  the input or the command line cannot be used; nothing was written
+  2  the input or the command line cannot be used, and nothing was written; `doctor` found a failure
   3  the run broke (lost atoms, NaN); the region to blame was cut from the last valid frame
-  4  γ passed the threshold
+  4  γ passed the threshold; a loop ended with something still unknown
   5  one MPI rank failed alone; the job was aborted
   6  a signal, or the wall-time limit
 
@@ -67,7 +68,7 @@ Colours and progress bars appear on a terminal only; NO_COLOR=1 turns colours of
 struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// Print nothing but errors, warnings, and what was asked for as JSON
+    /// Print only errors, warnings, and what was asked for
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
     /// Print more: `run` a line for each look at γ, `doctor` the packages of LAMMPS
@@ -83,6 +84,8 @@ enum Command {
     Doctor(doctor::DoctorArguments),
     /// Run molecular dynamics under watch
     Run(run::RunArguments),
+    /// Run, label what is unknown, train, and go on with the new potential, until nothing is unknown
+    Loop(learn::LoopArguments),
     /// Cut the neighbourhood of an atom out of a structure file
     Extract(extract::ExtractArgs),
     /// Look at the candidates of a run, export them for training, change their status
@@ -127,6 +130,7 @@ pub fn main() -> ExitCode {
     };
     match arguments.command {
         Command::Run(arguments) => with_ranks(|_, world| run::run(&arguments, world, verbosity)),
+        Command::Loop(arguments) => with_ranks(|_, world| learn::run(&arguments, world, verbosity)),
         Command::Doctor(arguments) => with_ranks(|session, _| doctor::run(&arguments, session, verbosity)),
         Command::Init(arguments) => finish(init::run(&arguments, verbosity)),
         Command::Extract(arguments) => finish(extract::run(&arguments, verbosity)),

@@ -2,7 +2,7 @@
 //! `lammps-otf run`.
 
 use std::cell::RefCell;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -23,7 +23,10 @@ pub(super) struct RunArguments {
     /// Folder for everything that the run writes [default: the name of CONFIG without its ending]
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Print the result as JSON on standard output
+    /// Go on with the run in the folder from its last checkpoint; begin it if there is none
+    #[arg(short, long)]
+    resume: bool,
+    /// Print each poll, each candidate and the result as one line of JSON on standard output, and nothing else there
     #[arg(long)]
     json: bool,
 }
@@ -45,11 +48,23 @@ pub(super) fn run(arguments: &RunArguments, comm: &Comm, verbosity: Verbosity) -
     let talk = comm.is_root() && verbosity != Verbosity::Quiet;
     let each = verbosity == Verbosity::Verbose;
     let progress = talk.then(|| RefCell::new(Progress::new(config.steps, config.timestep, each)));
-    let mut runner = LammpsRunner::new(comm, &output).interrupt_by(on_signals()).observe(|poll| {
-        if let Some(progress) = &progress {
-            progress.borrow_mut().show(poll);
-        }
-    });
+    let json = comm.is_root() && arguments.json;
+    let mut runner = LammpsRunner::new(comm, &output)
+        .resume(arguments.resume)
+        .interrupt_by(on_signals())
+        .observe(|poll| {
+            if let Some(progress) = &progress {
+                progress.borrow_mut().show(poll);
+            }
+            if json {
+                print_line("poll", poll);
+            }
+        })
+        .announce(|stored| {
+            if json {
+                print_line("candidate", stored);
+            }
+        });
     let outcome = runner.run(&config);
     drop(runner);
     if let Some(progress) = &progress {
@@ -59,7 +74,7 @@ pub(super) fn run(arguments: &RunArguments, comm: &Comm, verbosity: Verbosity) -
         Ok(result) => {
             if comm.is_root() {
                 if arguments.json {
-                    println!("{}", serde_json::to_string_pretty(&result).expect("numbers and names"));
+                    print_line("result", &result);
                 } else if talk {
                     summarise(&result, &config);
                 }
@@ -96,6 +111,20 @@ pub(super) fn run(arguments: &RunArguments, comm: &Comm, verbosity: Verbosity) -
     }
 }
 
+/// One line of JSON on standard output, at once. Whoever has stopped to read does not stop the run.
+pub(super) fn print_line(event: &str, content: &impl serde::Serialize) {
+    #[derive(serde::Serialize)]
+    struct Line<'a, T> {
+        event: &'a str,
+        #[serde(flatten)]
+        content: &'a T,
+    }
+    let mut line = serde_json::to_vec(&Line { event, content }).expect("numbers and names");
+    line.push(b'\n');
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(&line).and_then(|()| out.flush());
+}
+
 /// What can go wrong before a run begins, on this rank or another.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SetupError {
@@ -122,7 +151,7 @@ pub(super) fn read_config(path: &Path, comm: &Comm) -> Result<InferenceConfig, S
 }
 
 /// A flag that SIGINT and SIGTERM set; a second signal ends the process at once.
-fn on_signals() -> Arc<AtomicBool> {
+pub(super) fn on_signals() -> Arc<AtomicBool> {
     let flag = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         // In this order: the first signal finds the flag unset and sets it, the second finds it set and ends.

@@ -313,6 +313,12 @@ impl EmbeddingExtractor {
         self.radius
     }
 
+    /// Cutoff of the potential in Å.
+    #[must_use]
+    pub fn cutoff(&self) -> f64 {
+        self.cutoff
+    }
+
     /// Thickness of the buffer, Å.
     #[must_use]
     pub fn buffer(&self) -> f64 {

@@ -29,7 +29,7 @@
 //! storing: a candidate too many costs one DFT run, one too few may cost the potential.
 use super::{Cluster, Selected};
 use crate::structure::cell::{dot, norm};
-use crate::structure::{Element, Vec3};
+use crate::structure::{Element, Structure, Vec3};
 use serde::{Deserialize, Serialize};
 
 /// Number of radial functions and of Legendre polynomials: few and wide radial functions, because narrow ones see a
@@ -121,7 +121,15 @@ impl Environment {
     /// If `index` is out of range.
     #[must_use]
     pub fn of(cluster: &Cluster, index: usize, cutoff: f64) -> Self {
-        let structure = &cluster.structure;
+        Self::in_structure(&cluster.structure, index, cutoff)
+    }
+
+    /// The environment of an atom of any structure, images included.
+    ///
+    /// # Panics
+    /// If `index` is out of range.
+    #[must_use]
+    pub fn in_structure(structure: &Structure, index: usize, cutoff: f64) -> Self {
         let region = super::Region::Sphere { radius: cutoff };
         let found = super::select(structure.atoms(), &structure.cell, structure.position(index), region);
         Self::of_selected(structure.element(index), &found, &structure.elements, cutoff)

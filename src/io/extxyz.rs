@@ -5,6 +5,10 @@
 //! `momenta` (ASE's units, with `masses` or the standard atomic weights), `velocities` (or `vel`; Å/ps) or `velo`
 //! (libAtoms: Å/fs). The comment line's `Origin`, which OVITO knows too, is the corner of the cell. Other columns and
 //! keys are skipped.
+mod results;
+
+pub use results::{Results, read_results};
+
 use super::text::{Collected, FrameText, Lines, TypeTable, integer, parse_error, real, scaled};
 use super::{Error, Frame};
 use crate::structure::{Cell, Element, Structure, Vec3};
@@ -230,6 +234,7 @@ struct Columns {
     momentum: Option<usize>,
     /// Start, and the factor to Å/ps.
     velocity: Option<(usize, f64)>,
+    force: Option<usize>,
     total: usize,
 }
 
@@ -263,6 +268,7 @@ impl Columns {
                 "momenta" => columns.momentum = expect("R", 3)?,
                 "velocities" | "vel" => columns.velocity = expect("R", 3)?.map(|at| (at, 1.0)),
                 "velo" => columns.velocity = expect("R", 3)?.map(|at| (at, 1000.0)),
+                "forces" | "force" => columns.force = expect("R", 3)?,
                 _ => {}
             }
             columns.total += width;

@@ -21,8 +21,36 @@ pub enum Error {
         message: String,
     },
     /// The folder is in use.
-    #[error("{} already holds a run: choose another folder with --output", .0.display())]
+    #[error("{} already holds a run: go on with it by --resume, or choose another folder with --output", .0.display())]
     Occupied(PathBuf),
+    /// Another process runs in this folder.
+    #[error("another process is running in {}: wait for its end, or stop it", .0.display())]
+    Running(PathBuf),
+    /// There is something in the folder, but nothing to go on from.
+    #[error(
+        "{} holds no checkpoint.json, so that there is no run to resume: choose another folder with --output, or run \
+         without --resume", .0.display()
+    )]
+    NoCheckpoint(PathBuf),
+    /// The checkpoint cannot be used.
+    #[error("{}: {message}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        message: String,
+    },
+    /// The run was begun with another configuration.
+    #[error(
+        "the run in {} was begun with something else: {}. Give it that again, or begin a new run in another folder",
+        folder.display(), what.join("; ")
+    )]
+    Changed {
+        /// Its folder.
+        folder: PathBuf,
+        /// What is different, and how.
+        what: Vec<String>,
+    },
     /// A file of the run cannot be written.
     #[error("cannot write {}: {source}", path.display())]
     Write {

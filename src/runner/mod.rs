@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The one call that most users need: run, watch, stop, cut out, store.
 
+mod checkpoint;
 mod error;
 mod recorder;
 mod result;
 mod run;
 mod stage;
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -14,15 +16,19 @@ use std::sync::atomic::AtomicBool;
 use crate::comm::Comm;
 use crate::config::{InferenceConfig, Potential};
 use crate::embedding::EmbeddingExtractor;
-use crate::simulation::{Poll, Simulation};
+use crate::simulation::{Poll, Resumption, Simulation};
 use crate::structure::{Element, Structure};
 use crate::{io, potential};
 
+use checkpoint::Checkpoint;
 pub use error::Error;
 use recorder::Recorder;
-pub use result::{SimulationResult, Status};
+pub(crate) use recorder::{candidate_of, write_aside};
+pub use result::{SimulationResult, Status, Stored};
 use run::Run;
-use stage::{Stage, no_atoms, outline, share_path};
+pub(crate) use run::check;
+use stage::{Stage, no_atoms, share_path};
+pub(crate) use stage::{data_file, open_to_all, outline};
 
 /// Files of a run, in its folder.
 pub mod files {
@@ -40,30 +46,68 @@ pub mod files {
     pub const SCRIPT: &str = "md.in";
     /// The candidates as extended XYZ.
     pub const EXTXYZ: &str = "candidates";
+    /// What the run goes on from; names a LAMMPS restart file beside it.
+    pub const CHECKPOINT: &str = "checkpoint.json";
 }
 
 /// Called after each poll, on every rank.
 type Observer<'o> = Box<dyn FnMut(&Poll) + 'o>;
+/// Called after each candidate, on every rank.
+type Announcer<'o> = Box<dyn FnMut(&Stored) + 'o>;
 
 /// Runs simulations under watch, and stores what their potential does not know.
 pub struct LammpsRunner<'o> {
     comm: Comm,
     output: PathBuf,
     observer: Option<Observer<'o>>,
+    announcer: Option<Announcer<'o>>,
     interrupt: Arc<AtomicBool>,
+    resume: bool,
 }
 
 impl<'o> LammpsRunner<'o> {
     /// A runner on the ranks of `comm`, whose run writes into the new folder `output`.
     #[must_use]
     pub fn new(comm: &Comm, output: impl Into<PathBuf>) -> Self {
-        Self { comm: comm.clone(), output: output.into(), observer: None, interrupt: Arc::default() }
+        Self {
+            comm: comm.clone(),
+            output: output.into(),
+            observer: None,
+            announcer: None,
+            interrupt: Arc::default(),
+            resume: false,
+        }
     }
 
     /// Calls `observer` after each poll. A panic in it ends the run on all ranks.
     #[must_use]
     pub fn observe(mut self, observer: impl FnMut(&Poll) + 'o) -> Self {
         self.observer = Some(Box::new(observer));
+        self
+    }
+
+    /// Calls `announcer` for each candidate once it is safe on the disk. A panic in it ends the run on all ranks.
+    ///
+    /// A resumed run announces those again that it comes across again, with the same number.
+    #[must_use]
+    pub fn announce(mut self, announcer: impl FnMut(&Stored) + 'o) -> Self {
+        self.announcer = Some(Box::new(announcer));
+        self
+    }
+
+    /// Goes on with the run in the folder from its last checkpoint, if there is one, and begins it if there is none.
+    ///
+    /// # What is the same
+    /// As after a run that was never interrupted: the polls (those after the checkpoint are dropped and made again), the
+    /// candidates (those after the checkpoint stay, and are not stored twice), counts and result. The trajectory of NVE and
+    /// Nosé–Hoover NVT runs on the same number of ranks is the same bit for bit, if the run was killed; if it ended in good
+    /// order, with a checkpoint of its own, it is that of a run with a checkpoint there. A barostat, and another number of
+    /// ranks, keep it to rounding; the random numbers of a Langevin thermostat are others.
+    ///
+    /// The configuration may change in what does not touch the trajectory, and in `steps` if no ramp depends on it.
+    #[must_use]
+    pub fn resume(mut self, resume: bool) -> Self {
+        self.resume = resume;
         self
     }
 
@@ -82,18 +126,22 @@ impl<'o> LammpsRunner<'o> {
     /// # MPI
     /// Collective. The structure is read on rank 0.
     pub fn run(&mut self, config: &InferenceConfig) -> Result<SimulationResult, Error> {
-        let structure = self.comm.on_root(|| {
-            let elements: Option<Vec<Element>> =
-                config.elements.iter().map(|s| crate::structure::element_from_symbol(s)).collect();
-            let elements = elements.ok_or_else(|| Error::Unsound {
-                name: "elements".into(),
-                message: format!("{:?} holds a symbol that is no chemical element", config.elements),
-            })?;
-            let hint = (!elements.is_empty()).then_some(&elements[..]);
-            Ok::<_, Error>(io::read(&config.structure, hint)?)
-        })?;
-        let structure = structure.unwrap_or_else(no_atoms);
+        let structure = read_structure(&self.comm, config)?;
         self.run_md(&structure, &config.potential, config)
+    }
+
+    /// Sets everything up as [`LammpsRunner::run`] does, in a new folder, and leaves the running to the caller.
+    ///
+    /// In the folder are `data.lammps`, `md.in` and `log.lammps`; nothing watches and nothing is stored.
+    ///
+    /// # Errors
+    /// As [`LammpsRunner::run`].
+    ///
+    /// # MPI
+    /// Collective. The structure is read on rank 0.
+    pub fn simulation(&self, config: &InferenceConfig) -> Result<Simulation, Error> {
+        let structure = read_structure(&self.comm, config)?;
+        Ok(self.begin(&structure, config, false)?.simulation)
     }
 
     /// Runs molecular dynamics of `structure` with `potential` until the steps are done, γ passes the threshold, or the
@@ -112,29 +160,27 @@ impl<'o> LammpsRunner<'o> {
     ) -> Result<SimulationResult, Error> {
         let config = &InferenceConfig { potential: potential.clone(), ..config.clone() };
         let comm = self.comm.clone();
-        let name = config.structure.display().to_string();
-        let staged = comm.on_root(|| Stage::new(&self.output, structure, config, &name))?;
-        let folder = share_path(&comm, staged.as_ref().map(|s| s.folder.path()));
-        let outline = outline(&comm, structure);
-
-        let (data, log) = (folder.join(files::DATA), folder.join(files::LOG));
-        let simulation =
-            comm.agree(Simulation::new(config, &outline, &data, Some(&log), &comm).map_err(Error::from))?;
-        // Only now: LAMMPS says better than we could what is wrong with a potential file.
-        let cutoff = comm.agree(potential::cutoff(&config.potential).map_err(Error::Potential))?;
-        let stores = config.uncertainty != crate::config::Uncertainty::None;
-        let extractor = match cutoff {
-            Some(cutoff) => Some(EmbeddingExtractor::new(&config.embedding, cutoff)?),
-            None if stores => return Err(Error::Cutoff),
-            None => None,
+        let ready = match self.find(structure, config)? {
+            Some((from, lock)) => self.go_on(structure, config, from, lock)?,
+            None => self.begin(structure, config, true)?,
         };
-        let recorder = comm.on_root(|| {
-            let stage = staged.expect("made on the root");
-            stage.write_script(&simulation)?;
-            let folder = stage.keep(&self.output)?;
-            Recorder::new(&folder, config)
-        })?;
-        let kept = share_path(&comm, recorder.as_ref().map(|r| r.folder.as_path()));
+        let Ready { simulation, extractor, folder, from, resumed, lock } = ready;
+        let cutoff = extractor.as_ref().map(EmbeddingExtractor::cutoff);
+        let recorder = comm.on_root(|| Recorder::begin(&folder, config, lock, cutoff, from.clone()))?;
+        let progress = from.progress;
+        let mut warnings = progress.warnings;
+        if resumed.is_some() && from.ranks != comm.size() {
+            warnings.push(format!(
+                "begun on {} ranks and resumed on {}: the trajectory is the same but for rounding",
+                from.ranks,
+                comm.size()
+            ));
+        }
+        let checkpoints = config.checkpoint_steps();
+        if checkpoints.is_some() && !checkpoint::is_possible_in(&folder) {
+            warnings
+                .push("no checkpoints are written: LAMMPS takes `*` and `%` in the folder's name for patterns".into());
+        }
         Run {
             comm,
             config,
@@ -142,28 +188,157 @@ impl<'o> LammpsRunner<'o> {
             extractor,
             recorder,
             observer: self.observer.as_mut(),
+            announcer: self.announcer.as_mut(),
             interrupt: &self.interrupt,
             result: SimulationResult {
                 status: Status::Completed,
-                trigger_step: None,
-                gamma_max: None,
-                atom_id: None,
-                candidates: Vec::new(),
-                steps: 0,
-                flagged: 0,
-                known: 0,
+                trigger_step: progress.trigger_step,
+                gamma_max: progress.gamma_max.and_then(|text| text.parse().ok()),
+                atom_id: progress.atom_id,
+                candidates: progress.candidates,
+                steps: from.step,
+                flagged: progress.flagged,
+                known: progress.known,
                 crash: None,
-                warnings: Vec::new(),
-                last: None,
+                warnings,
+                last: progress.last,
                 atoms: 0,
-                seconds: 0.0,
+                seconds: progress.seconds,
                 ranks: self.comm.size(),
                 output: self.output.clone(),
             },
-            last_flag: None,
+            last_flag: from.last_flag,
             insurance: None,
-            folder: kept,
+            checkpoints: checkpoints.filter(|_| checkpoint::is_possible_in(&folder)),
+            checkpointed: resumed,
+            resumed,
+            unwritable: false,
+            folder,
         }
         .finish()
     }
+
+    /// The checkpoint to go on from, if the runner is to resume and there is one; on rank 0 with the lock of its folder.
+    fn find(
+        &self,
+        structure: &Structure,
+        config: &InferenceConfig,
+    ) -> Result<Option<(Checkpoint, Option<File>)>, Error> {
+        if !self.resume {
+            return Ok(None);
+        }
+        let found = self.comm.on_root(|| {
+            let Some(found) = Checkpoint::read(&self.output)? else { return Ok(None) };
+            found.check(config, &data_file(structure, config)?, &self.output)?;
+            Ok::<_, Error>(Some((found, recorder::lock(&self.output)?)))
+        })?;
+        let (found, lock) = found.flatten().unzip();
+        let bytes = self.comm.broadcast(0, serde_json::to_vec(&found).expect("numbers and names"));
+        let found: Option<Checkpoint> = serde_json::from_slice(&bytes).expect("as rank 0 wrote it");
+        Ok(found.map(|found| (found, lock)))
+    }
+
+    /// Sets a run up, in a folder that appears only when all has gone well.
+    fn begin(&self, structure: &Structure, config: &InferenceConfig, resumable: bool) -> Result<Ready, Error> {
+        let comm = &self.comm;
+        let staged = comm.on_root(|| {
+            let data = data_file(structure, config)?;
+            let stage = Stage::new(&self.output, &data)?;
+            Ok::<_, Error>((stage, data))
+        })?;
+        let folder = share_path(comm, staged.as_ref().map(|(stage, _)| stage.folder.path()));
+        let outline = outline(comm, structure);
+        let (data, log) = (folder.join(files::DATA), folder.join(files::LOG));
+        let mut simulation =
+            comm.agree(Simulation::new(config, &outline, &data, Some(&log), comm).map_err(Error::from))?;
+        let extractor = self.extractor(config)?;
+        let made = comm.on_root(|| {
+            let (stage, data) = staged.expect("made on the root");
+            stage.write_script(&simulation, config.checkpoint_steps())?;
+            let from = Checkpoint::at_start(config, &data, comm.size())?;
+            if resumable {
+                stage.write_checkpoint(&from)?;
+            }
+            let folder = stage.keep(&self.output)?;
+            let lock = if resumable { Some(recorder::lock(&folder)?) } else { None };
+            Ok::<_, Error>((folder, from, lock))
+        })?;
+        let folder = share_path(comm, made.as_ref().map(|(folder, ..)| folder.as_path()));
+        simulation.data_moved(&folder.join(files::DATA))?;
+        let (from, lock) = match made {
+            Some((_, from, lock)) => (from, lock),
+            None => (Checkpoint::elsewhere(comm.size()), None),
+        };
+        Ok(Ready { simulation, extractor, folder, from, resumed: None, lock })
+    }
+
+    /// Sets a run up that was begun before.
+    fn go_on(
+        &self,
+        structure: &Structure,
+        config: &InferenceConfig,
+        from: Checkpoint,
+        lock: Option<File>,
+    ) -> Result<Ready, Error> {
+        let comm = &self.comm;
+        let absolute = comm.on_root(|| {
+            let writing = |source| Error::Write { path: self.output.clone(), source };
+            std::path::absolute(&self.output).map_err(writing)
+        })?;
+        let folder = share_path(comm, absolute.as_deref());
+        let outline = outline(comm, structure);
+        let (data, log) = (folder.join(files::DATA), folder.join(files::LOG));
+        let simulation = match &from.restart {
+            Some(name) => {
+                let restart = Resumption { restart: &folder.join(name), step: from.step, first: from.first };
+                Simulation::resume(config, &outline, &data, restart, Some(&log), comm)
+            }
+            None => Simulation::new(config, &outline, &data, Some(&log), comm),
+        };
+        let simulation = comm.agree(simulation.map_err(Error::from))?;
+        let extractor = self.extractor(config)?;
+        let resumed = from.restart.is_some().then_some(from.step);
+        Ok(Ready { simulation, extractor, folder, from, resumed, lock })
+    }
+
+    /// Only after LAMMPS has read the potential: it says better than we could what is wrong with its files.
+    fn extractor(&self, config: &InferenceConfig) -> Result<Option<EmbeddingExtractor>, Error> {
+        let cutoff = self.comm.agree(potential::cutoff(&config.potential).map_err(Error::Potential))?;
+        match cutoff {
+            Some(cutoff) => Ok(Some(EmbeddingExtractor::new(&config.embedding, cutoff)?)),
+            None if config.uncertainty != crate::config::Uncertainty::None => Err(Error::Cutoff),
+            None => Ok(None),
+        }
+    }
+}
+
+/// The structure that the configuration names, on rank 0; the others get one without atoms.
+///
+/// # MPI
+/// Collective.
+pub(crate) fn read_structure(comm: &Comm, config: &InferenceConfig) -> Result<Structure, Error> {
+    let structure = comm.on_root(|| {
+        let elements: Option<Vec<Element>> =
+            config.elements.iter().map(|s| crate::structure::element_from_symbol(s)).collect();
+        let elements = elements.ok_or_else(|| Error::Unsound {
+            name: "elements".into(),
+            message: format!("{:?} holds a symbol that is no chemical element", config.elements),
+        })?;
+        let hint = (!elements.is_empty()).then_some(&elements[..]);
+        Ok::<_, Error>(io::read(&config.structure, hint)?)
+    })?;
+    Ok(structure.unwrap_or_else(no_atoms))
+}
+
+/// All that a run begins with.
+struct Ready {
+    simulation: Simulation,
+    extractor: Option<EmbeddingExtractor>,
+    /// Where all ranks find the run's files; absolute.
+    folder: PathBuf,
+    from: Checkpoint,
+    /// The step of the restart file that it goes on from.
+    resumed: Option<i64>,
+    /// On rank 0.
+    lock: Option<File>,
 }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What rank 0 writes while the run goes on.
 
-use std::fs::File;
+use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use super::checkpoint::{Checkpoint, Progress, is_restart_name, restart_name};
 use super::{Error, SimulationResult, files};
 use crate::candidates::{Candidate, CandidateKeys, Store, Trigger};
 use crate::config::InferenceConfig;
@@ -14,36 +16,164 @@ use crate::potential;
 use crate::simulation::{CutOut, Poll};
 use crate::verify::Verification;
 
+/// A file that stands for the room that the last candidate and the result need when the disk is full.
+const RESERVE: &str = ".reserve";
+/// Its size in bytes.
+const RESERVED: usize = 1 << 20;
+
+/// Where a candidate stands as extended XYZ, in the run's folder.
+pub(super) fn extxyz_of(id: i64) -> PathBuf {
+    Path::new(files::EXTXYZ).join(format!("candidate-{id:06}.extxyz"))
+}
+
 /// What rank 0 writes while the run goes on.
 pub(super) struct Recorder {
-    pub(super) folder: PathBuf,
+    folder: PathBuf,
+    /// Locked, on rank 0, as long as the run goes on.
     polls: File,
     store: Store,
     potential_hash: String,
     source: String,
     novelty: Novelty,
+    /// Candidates of an earlier process, by step, centre and trigger: what comes again is not stored again.
+    earlier: BTreeMap<(i64, i32, String), i64>,
+    state: Checkpoint,
+}
+
+/// Takes the folder for this process. The lock ends with the file that is given back.
+pub(super) fn lock(folder: &Path) -> Result<File, Error> {
+    let path = folder.join(files::POLLS);
+    let polls = File::options().create(true).append(true).open(&path);
+    let polls = polls.map_err(|source| Error::Write { path, source })?;
+    match polls.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(Error::Running(folder.to_owned())),
+        // Some file systems know no locks.
+        _ => Ok(polls),
+    }
 }
 
 impl Recorder {
-    pub(super) fn new(folder: &Path, config: &InferenceConfig) -> Result<Self, Error> {
+    /// On rank 0, at the beginning of a run or where it goes on from `state`.
+    pub(super) fn begin(
+        folder: &Path,
+        config: &InferenceConfig,
+        lock: Option<File>,
+        cutoff: Option<f64>,
+        state: Checkpoint,
+    ) -> Result<Self, Error> {
         let extxyz = folder.join(files::EXTXYZ);
         std::fs::create_dir_all(&extxyz).map_err(|source| Error::Write { path: extxyz, source })?;
-        Self::again(folder, config)
+        let polls = match lock {
+            Some(polls) => polls,
+            None => self::lock(folder)?,
+        };
+        // What comes after the checkpoint comes again.
+        let path = folder.join(files::POLLS);
+        let long = polls.metadata().is_ok_and(|m| m.len() > state.polls);
+        if long {
+            polls.set_len(state.polls).map_err(|source| Error::Write { path, source })?;
+        }
+        // A result says that nobody runs.
+        let _ = std::fs::remove_file(folder.join(files::RESULT));
+        let recorder = Self::open(folder, config, polls, cutoff, state)?;
+        recorder.tidy();
+        let reserve = folder.join(RESERVE);
+        std::fs::write(&reserve, vec![0_u8; RESERVED]).map_err(|source| Error::Write { path: reserve, source })?;
+        Ok(recorder)
     }
 
-    /// In a folder that another process began.
-    pub(super) fn again(folder: &Path, config: &InferenceConfig) -> Result<Self, Error> {
+    /// On another rank, which goes on writing where rank 0 cannot any more.
+    pub(super) fn again(folder: &Path, config: &InferenceConfig, cutoff: Option<f64>) -> Result<Self, Error> {
         let path = folder.join(files::POLLS);
-        let polls = File::options().create(true).append(true).open(&path);
-        let polls = polls.map_err(|source| Error::Write { path, source })?;
+        let polls = File::options().append(true).open(&path).map_err(|source| Error::Write { path, source })?;
+        Self::open(folder, config, polls, cutoff, Checkpoint::elsewhere(1))
+    }
+
+    fn open(
+        folder: &Path,
+        config: &InferenceConfig,
+        polls: File,
+        cutoff: Option<f64>,
+        state: Checkpoint,
+    ) -> Result<Self, Error> {
+        let store = Store::open(&folder.join(files::CANDIDATES))?;
+        let (mut novelty, mut earlier) = (Novelty::new(config.novelty), BTreeMap::new());
+        for id in store.ids(None)? {
+            let candidate = store.get(id)?.candidate;
+            let keys = &candidate.keys;
+            let (Some(step), Some(center), Some(center_id), Some(trigger)) =
+                (keys.step, keys.center, keys.center_id, &keys.trigger)
+            else {
+                continue;
+            };
+            if let Some(cutoff) = cutoff.filter(|_| center < candidate.structure.len()) {
+                novelty.insert(id, Environment::in_structure(&candidate.structure, center, cutoff));
+            }
+            if !state.progress.candidates.contains(&id) {
+                earlier.insert((step, center_id, trigger.as_str().to_owned()), id);
+            }
+        }
         Ok(Self {
             polls,
-            store: Store::open(&folder.join(files::CANDIDATES))?,
+            store,
             potential_hash: potential::fingerprint(&config.potential).map_err(Error::Potential)?,
             source: config.structure.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
-            novelty: Novelty::new(config.novelty),
+            novelty,
+            earlier,
+            state,
             folder: folder.to_owned(),
         })
+    }
+
+    /// Removes restart files that a process left behind which was killed.
+    fn tidy(&self) {
+        let Ok(entries) = self.folder.read_dir() else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if is_restart_name(&name) && self.state.restart.as_ref() != Some(&name) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// Notes that the restart file of `step` is written, and removes the one before.
+    pub(super) fn checkpoint(
+        &mut self,
+        step: i64,
+        first: i64,
+        ranks: usize,
+        last_flag: Option<i64>,
+        progress: Progress,
+    ) -> Result<(), Error> {
+        let name = restart_name(step);
+        let path = self.folder.join(&name);
+        let on_disk = |path: &Path| File::open(path).and_then(|file| file.sync_all());
+        on_disk(&path)
+            .and_then(|()| self.polls.sync_all())
+            .and_then(|()| on_disk(&self.folder))
+            .map_err(|source| Error::Write { path, source })?;
+        let path = self.folder.join(files::POLLS);
+        let polls = self.polls.metadata().map_err(|source| Error::Write { path, source })?.len();
+        let before = self.state.restart.replace(name);
+        let state = &mut self.state;
+        (state.step, state.first, state.ranks, state.polls) = (step, first, ranks, polls);
+        (state.last_flag, state.progress) = (last_flag, progress);
+        let text = serde_json::to_vec_pretty(&self.state).expect("numbers and names");
+        write_aside(&self.folder.join(files::CHECKPOINT), &text)?;
+        if let Some(before) = before.filter(|before| Some(before) != self.state.restart.as_ref()) {
+            let _ = std::fs::remove_file(self.folder.join(before));
+        }
+        Ok(())
+    }
+
+    /// Candidates of an earlier process that this one has not come across.
+    pub(super) fn left_over(&self) -> Vec<i64> {
+        self.earlier.values().copied().collect()
+    }
+
+    /// Makes room on a full disk for a last candidate and the result.
+    pub(super) fn release_reserve(&self) {
+        let _ = std::fs::remove_file(self.folder.join(RESERVE));
     }
 
     pub(super) fn poll(&mut self, poll: &Poll) -> Result<(), Error> {
@@ -53,7 +183,8 @@ impl Recorder {
         self.polls.write_all(&line).map_err(|source| Error::Write { path: self.folder.join(files::POLLS), source })
     }
 
-    /// Stores a cut-out; `None` if its like is stored already.
+    /// Stores a cut-out; `None` if its like is stored already. `room` tells whether there may be more candidates, so many
+    /// of an earlier process apart.
     pub(super) fn candidate(
         &mut self,
         cut_out: &CutOut,
@@ -61,40 +192,25 @@ impl Recorder {
         gamma: Option<f64>,
         step: i64,
         trigger: Trigger,
+        room: impl Fn(usize) -> bool,
     ) -> Result<Option<i64>, Error> {
         let cluster = &cut_out.cluster;
+        let center_id = cluster.source_ids[cluster.center];
+        let earlier = self.earlier.remove(&(step, center_id, trigger.as_str().to_owned()));
         let environment = Environment::of(cluster, cluster.center, cluster.cutoff);
-        if self.novelty.seen(&environment).is_some() {
+        if earlier.is_none() && (self.novelty.seen(&environment).is_some() || !room(self.earlier.len())) {
             return Ok(None);
         }
-        let candidate = Candidate {
-            structure: cluster.structure.clone(),
-            force_mask: cluster.force_mask.clone(),
-            source_ids: cluster.source_ids.clone(),
-            source_images: cluster.source_images.clone(),
-            atom_gamma: cut_out.gamma.clone(),
-            keys: CandidateKeys {
-                gamma,
-                step: Some(step),
-                center: Some(cluster.center),
-                center_id: Some(cluster.source_ids[cluster.center]),
-                radius: Some(cluster.radius),
-                buffer: Some(cluster.buffer),
-                shape: Some(cluster.shape.to_string()),
-                source: Some(self.source.clone()),
-                potential_hash: Some(self.potential_hash.clone()),
-                trigger: Some(trigger),
-                gamma_parent: checked.gamma_parent,
-                gamma_cluster: checked.gamma_cluster,
-                max_force_difference: checked.max_force_difference,
-                ..CandidateKeys::default()
-            },
-            labels: None,
+        let candidate = candidate_of(cut_out, checked, gamma, step, trigger, &self.source, &self.potential_hash);
+        let id = match earlier {
+            Some(id) => id,
+            None => {
+                let id = self.store.add(std::slice::from_ref(&candidate))?[0];
+                self.novelty.insert(id, environment);
+                id
+            }
         };
-        let ids = self.store.add(std::slice::from_ref(&candidate))?;
-        let id = ids[0];
-        self.novelty.insert(id, environment);
-        let path = self.folder.join(files::EXTXYZ).join(format!("candidate-{id:06}.extxyz"));
+        let path = self.folder.join(extxyz_of(id));
         let mut text = Vec::new();
         let columns = [
             extxyz::Column::real("force_mask", &candidate.force_mask),
@@ -110,12 +226,51 @@ impl Recorder {
 
     pub(super) fn result(&self, result: &SimulationResult) -> Result<(), Error> {
         let text = serde_json::to_vec_pretty(result).expect("numbers and names");
-        write_aside(&self.folder.join(files::RESULT), &text)
+        write_aside(&self.folder.join(files::RESULT), &text)?;
+        self.release_reserve();
+        Ok(())
+    }
+}
+
+/// A cut-out as it is stored: what is known of it besides its atoms.
+pub(crate) fn candidate_of(
+    cut_out: &CutOut,
+    checked: Verification,
+    gamma: Option<f64>,
+    step: i64,
+    trigger: Trigger,
+    source: &str,
+    potential_hash: &str,
+) -> Candidate {
+    let cluster = &cut_out.cluster;
+    Candidate {
+        structure: cluster.structure.clone(),
+        force_mask: cluster.force_mask.clone(),
+        source_ids: cluster.source_ids.clone(),
+        source_images: cluster.source_images.clone(),
+        atom_gamma: cut_out.gamma.clone(),
+        keys: CandidateKeys {
+            gamma,
+            step: Some(step),
+            center: Some(cluster.center),
+            center_id: Some(cluster.source_ids[cluster.center]),
+            radius: Some(cluster.radius),
+            buffer: Some(cluster.buffer),
+            shape: Some(cluster.shape.to_string()),
+            source: Some(source.to_owned()),
+            potential_hash: Some(potential_hash.to_owned()),
+            trigger: Some(trigger),
+            gamma_parent: checked.gamma_parent,
+            gamma_cluster: checked.gamma_cluster,
+            max_force_difference: checked.max_force_difference,
+            ..CandidateKeys::default()
+        },
+        labels: None,
     }
 }
 
 /// Writes a whole file, or nothing: beside its place first, then renamed.
-fn write_aside(path: &Path, content: &[u8]) -> Result<(), Error> {
+pub(crate) fn write_aside(path: &Path, content: &[u8]) -> Result<(), Error> {
     let writing = |source| Error::Write { path: path.to_owned(), source };
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder).map_err(writing)?;

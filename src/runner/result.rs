@@ -21,6 +21,23 @@ pub enum Status {
     Interrupted,
 }
 
+/// A candidate that is safe on the disk.
+#[derive(Debug, Clone, Serialize)]
+pub struct Stored {
+    /// Its number in `candidates.db`.
+    pub candidate: i64,
+    /// The step that it was cut from.
+    pub step: i64,
+    /// Id of the atom in its middle.
+    pub center_id: i32,
+    /// γ of that atom; `null` if it is infinite or unknown.
+    pub gamma: Option<f64>,
+    /// Why it was stored: `gamma`, `flag` or `crash`.
+    pub trigger: String,
+    /// The same as extended XYZ, in the run's folder.
+    pub file: PathBuf,
+}
+
 /// What a run gives.
 #[derive(Debug, Clone, Serialize)]
 pub struct SimulationResult {

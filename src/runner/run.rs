@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::recorder::Recorder;
-use super::{Error, Observer, SimulationResult, Status, files};
+use super::checkpoint::{Progress, restart_name};
+use super::recorder::{Recorder, extxyz_of};
+use super::{Announcer, Error, Observer, SimulationResult, Status, Stored, files};
 use crate::candidates::Trigger;
 use crate::comm::{Comm, Elsewhere};
 use crate::config::{InferenceConfig, Mode};
 use crate::embedding::EmbeddingExtractor;
-use crate::simulation::{self, Crash, CutOut, Event, Poll, Region, Simulation};
+use crate::simulation::{self, Crash, CrashKind, CutOut, Event, Poll, Region, Simulation};
 use crate::uncertainty::Verdict;
 use crate::verify::{Verification, relax, verify};
 
@@ -27,11 +28,20 @@ pub(super) struct Run<'r, 'o> {
     /// On rank 0.
     pub(super) recorder: Option<Recorder>,
     pub(super) observer: Option<&'r mut Observer<'o>>,
+    pub(super) announcer: Option<&'r mut Announcer<'o>>,
     pub(super) interrupt: &'r AtomicBool,
     pub(super) result: SimulationResult,
     pub(super) last_flag: Option<i64>,
     /// On several ranks: what a rank stores that fails alone.
     pub(super) insurance: Option<Insurance>,
+    /// Steps between two checkpoints.
+    pub(super) checkpoints: Option<u64>,
+    /// The step of the last one.
+    pub(super) checkpointed: Option<i64>,
+    /// The step that the run goes on from, whose poll has been noted by an earlier process.
+    pub(super) resumed: Option<i64>,
+    /// A file could not be written, which every rank knows.
+    pub(super) unwritable: bool,
     /// Where all ranks find the run's files; absolute.
     pub(super) folder: PathBuf,
 }
@@ -46,7 +56,7 @@ pub(super) struct Insurance {
 
 impl Run<'_, '_> {
     pub(super) fn finish(mut self) -> Result<SimulationResult, Error> {
-        let started = Instant::now();
+        let (started, before) = (Instant::now(), self.result.seconds);
         self.result.atoms = self.simulation.lammps().total_atoms();
         let status = loop {
             let event = match self.simulation.advance() {
@@ -60,25 +70,103 @@ impl Run<'_, '_> {
                     break Status::Crashed;
                 }
                 Event::Polled(poll) => {
-                    if let Some(status) = self.polled(&poll, started)? {
-                        break status;
+                    let outcome = self.polled(&poll, started);
+                    self.result.seconds = before + started.elapsed().as_secs_f64();
+                    match outcome.and_then(|status| self.kept(status)) {
+                        Ok(None) => {}
+                        Ok(Some(status)) => break status,
+                        Err(error) if self.unwritable => {
+                            self.gave_way(error, poll.step)?;
+                            break Status::Crashed;
+                        }
+                        Err(Error::Simulation(error @ simulation::Error::OneRank { .. })) => {
+                            return Err(self.alone(error));
+                        }
+                        Err(error) => return Err(error),
                     }
                 }
             }
         };
         self.result.status = status;
-        self.result.seconds = started.elapsed().as_secs_f64();
+        self.result.seconds = before + started.elapsed().as_secs_f64();
+        let left_over = self.recorder.as_ref().map(Recorder::left_over).unwrap_or_default();
+        let left_over = self.comm.broadcast(0, left_over.iter().flat_map(|id| id.to_le_bytes()).collect());
+        self.result.candidates.extend(left_over.as_chunks().0.iter().map(|id| i64::from_le_bytes(*id)));
         let (recorder, result) = (&self.recorder, &self.result);
         self.comm.on_root(|| recorder.as_ref().map_or(Ok(()), |r| r.result(result)))?;
         Ok(self.result)
     }
 
+    /// Writes on rank 0, and remembers on all ranks if that went wrong.
+    fn write<T>(&mut self, work: impl FnOnce(&mut Recorder) -> Result<T, Error>) -> Result<Option<T>, Error> {
+        let recorder = &mut self.recorder;
+        let outcome = self.comm.on_root(|| recorder.as_mut().map(work).transpose());
+        self.unwritable |= outcome.is_err();
+        outcome.map(Option::flatten)
+    }
+
+    /// Writes a checkpoint where one is due: every so many steps, and where a run ends in good order.
+    fn kept(&mut self, status: Option<Status>) -> Result<Option<Status>, Error> {
+        let step = self.simulation.lammps().step();
+        let last = step == self.simulation.last_step();
+        let due = |every: u64| status.is_some() || last || step % every as i64 == 0;
+        let begun = self.checkpointed.unwrap_or(self.simulation.first_step());
+        if self.checkpoints.is_some_and(due) && (step > begun || status.is_some()) {
+            self.checkpoint(step)?;
+        }
+        Ok(status)
+    }
+
+    fn checkpoint(&mut self, step: i64) -> Result<(), Error> {
+        // The one that is there is not touched: the state below changes in one go.
+        if self.checkpointed != Some(step) {
+            let path = self.folder.join(restart_name(step));
+            match self.simulation.checkpoint(&path) {
+                Ok(()) => {}
+                Err(error @ simulation::Error::OneRank { .. }) => return Err(error.into()),
+                Err(error) => {
+                    self.unwritable = true;
+                    let _ = self.comm.on_root(|| Ok::<_, Error>(std::fs::remove_file(&path).ok()));
+                    return Err(Error::Write { path, source: std::io::Error::other(error) });
+                }
+            }
+        }
+        let result = &self.result;
+        let progress = Progress {
+            trigger_step: result.trigger_step,
+            gamma_max: result.gamma_max.map(|gamma| gamma.to_string()),
+            atom_id: result.atom_id,
+            candidates: result.candidates.clone(),
+            flagged: result.flagged,
+            known: result.known,
+            warnings: result.warnings.clone(),
+            seconds: result.seconds,
+            last: result.last.clone(),
+        };
+        let (first, ranks, last_flag) = (self.simulation.first_step(), self.comm.size(), self.last_flag);
+        self.write(|r| r.checkpoint(step, first, ranks, last_flag, progress))?;
+        self.checkpointed = Some(step);
+        Ok(())
+    }
+
+    /// Ends a run whose files cannot be written: with the room that was kept for this, its last valid frame gives a
+    /// candidate as that of any other crash.
+    fn gave_way(&mut self, error: Error, step: i64) -> Result<(), Error> {
+        if let Some(recorder) = &self.recorder {
+            recorder.release_reserve();
+        }
+        self.crashed(Crash { step, kind: CrashKind::Unwritable, reason: error.to_string() }).map_err(|_| error)
+    }
+
     /// Notes a poll and acts on it; gives the status with which the run ends, if it does.
     fn polled(&mut self, poll: &Poll, started: Instant) -> Result<Option<Status>, Error> {
-        let recorder = &mut self.recorder;
-        self.comm.on_root(|| recorder.as_mut().map_or(Ok(()), |r| r.poll(poll)))?;
+        if self.resumed.take() == Some(poll.step) {
+            self.insure()?;
+            return Ok(None);
+        }
         self.result.steps = poll.step;
         self.result.last = Some(poll.clone());
+        self.write(|r| r.poll(poll))?;
         if let Some(gamma) = &poll.gamma {
             self.result.gamma_max = Some(self.result.gamma_max.map_or(gamma.max, |g| g.max(gamma.max)));
         }
@@ -204,16 +292,17 @@ impl Run<'_, '_> {
     fn store_alone(&mut self, folder: &Path) -> Result<(), Error> {
         let mut recorder = match self.recorder.take() {
             Some(recorder) => recorder,
-            None => Recorder::again(folder, self.config)?,
+            None => Recorder::again(folder, self.config, self.extractor.as_ref().map(EmbeddingExtractor::cutoff))?,
         };
-        let room = self.result.candidates.len() < self.config.max_candidates;
-        if let (Some(insurance), Some(extractor), true) = (&self.insurance, &self.extractor, room) {
+        let room = self.room();
+        if let (Some(insurance), Some(extractor), true) = (&self.insurance, &self.extractor, room(0)) {
             self.result.atom_id = Some(insurance.center);
             match insurance.region.build(extractor, self.simulation.elements()) {
                 Ok(cut_out) => {
                     // Not asked of the potential, which has just failed.
                     let checked = Verification::default();
-                    let id = recorder.candidate(&cut_out, checked, insurance.gamma, insurance.step, Trigger::Crash)?;
+                    let id =
+                        recorder.candidate(&cut_out, checked, insurance.gamma, insurance.step, Trigger::Crash, room)?;
                     self.result.candidates.extend(id);
                 }
                 Err(error) => self.result.warnings.push(format!("step {}: {error}", insurance.step)),
@@ -248,17 +337,20 @@ impl Run<'_, '_> {
             }
             Err(error) => return Err(error.into()),
         };
-        let (recorder, warnings) = (&mut self.recorder, &mut self.result.warnings);
-        let (simulation, config) = (&self.simulation, self.config);
-        let id = self.comm.on_root(|| {
-            let (Some(recorder), Some(mut cut_out)) = (recorder, cut_out) else { return Ok(None) };
+        let (simulation, config, warnings) = (&self.simulation, self.config, &mut self.result.warnings);
+        let checked = self.comm.on_root(|| {
+            let Some(mut cut_out) = cut_out else { return Ok(None) };
             if config.relax {
                 relax(&mut cut_out, simulation.script()).map_err(simulation::Error::from)?;
             }
-            let cut_out = &cut_out;
             let checked =
-                if config.verify { check(cut_out, simulation, step, warnings) } else { Verification::default() };
-            recorder.candidate(cut_out, checked, gamma, step, trigger)
+                if config.verify { check(&cut_out, simulation, step, warnings) } else { Verification::default() };
+            Ok::<_, Error>(Some((cut_out, checked)))
+        })?;
+        let room = self.room();
+        let id = self.write(|recorder| match checked.flatten() {
+            Some((cut_out, checked)) => recorder.candidate(&cut_out, checked, gamma, step, trigger.clone(), room),
+            None => Ok(None),
         })?;
         // -1 for a region whose like is stored already.
         let id = id.flatten().unwrap_or(-1);
@@ -266,15 +358,33 @@ impl Run<'_, '_> {
         let id = i64::from_le_bytes(id.try_into().expect("eight bytes"));
         if id < 0 {
             self.result.known += 1;
-        } else {
-            self.result.candidates.push(id);
+            return Ok(());
         }
-        Ok(())
+        self.result.candidates.push(id);
+        let stored = Stored {
+            candidate: id,
+            step,
+            center_id: center,
+            gamma: gamma.filter(|g| g.is_finite()),
+            trigger: trigger.as_str().to_owned(),
+            file: self.result.output.join(extxyz_of(id)),
+        };
+        let told = match &mut self.announcer {
+            Some(announcer) => catch_unwind(AssertUnwindSafe(|| announcer(&stored))),
+            None => Ok(()),
+        };
+        self.observed(told)
+    }
+
+    /// Whether there may be one more candidate, those of an earlier process apart.
+    fn room(&self) -> impl Fn(usize) -> bool + use<> {
+        let (stored, most) = (self.result.candidates.len(), self.config.max_candidates);
+        move |earlier| stored + earlier < most
     }
 }
 
 /// γ and forces of the core in the cut-out against the parent; what should agree and does not is a warning.
-fn check(cut_out: &CutOut, simulation: &Simulation, step: i64, warnings: &mut Vec<String>) -> Verification {
+pub(crate) fn check(cut_out: &CutOut, simulation: &Simulation, step: i64, warnings: &mut Vec<String>) -> Verification {
     // Rounding: the cut-out's atoms are added up in another order than the parent's.
     const SAME: f64 = 1e-8;
     let cluster = &cut_out.cluster;

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The run's folder, from before the set-up until LAMMPS has taken it.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use ndarray::{Array1, Array2};
 
+use super::checkpoint::Checkpoint;
 use super::{Error, files};
 use crate::comm::Comm;
 use crate::config::InferenceConfig;
@@ -14,24 +13,26 @@ use crate::io;
 use crate::simulation::{self, Simulation};
 use crate::structure::{Cell, Structure};
 
+/// A structure as LAMMPS is to read it: the text of the data file.
+pub(crate) fn data_file(structure: &Structure, config: &InferenceConfig) -> Result<Vec<u8>, Error> {
+    let unsound = |message: String| Error::Unsound { name: config.structure.display().to_string(), message };
+    structure.validate(config.min_distance).map_err(|e| unsound(e.to_string()))?;
+    let (mut turned, _) = structure.to_lammps_frame().map_err(|e| unsound(e.to_string()))?;
+    if let Some(velocities) = &mut turned.velocities {
+        *velocities /= crate::script::UnitFactors::of(config.units).velocity();
+    }
+    let mut text = Vec::new();
+    io::lammps_data::write(&turned, &mut text)?;
+    Ok(text)
+}
+
 /// The run's folder while the set-up may still fail: beside its final place, gone if it is dropped.
 pub(super) struct Stage {
     pub(super) folder: tempfile::TempDir,
 }
 
 impl Stage {
-    pub(super) fn new(
-        output: &Path,
-        structure: &Structure,
-        config: &InferenceConfig,
-        name: &str,
-    ) -> Result<Self, Error> {
-        let unsound = |message: String| Error::Unsound { name: name.to_owned(), message };
-        structure.validate(config.min_distance).map_err(|e| unsound(e.to_string()))?;
-        let (mut turned, _) = structure.to_lammps_frame().map_err(|e| unsound(e.to_string()))?;
-        if let Some(velocities) = &mut turned.velocities {
-            *velocities /= crate::script::UnitFactors::of(config.units).velocity();
-        }
+    pub(super) fn new(output: &Path, data: &[u8]) -> Result<Self, Error> {
         if output.read_dir().is_ok_and(|mut entries| entries.next().is_some()) || output.is_file() {
             return Err(Error::Occupied(output.to_owned()));
         }
@@ -48,37 +49,50 @@ impl Stage {
         let absolute = std::path::absolute(parent).map_err(writing)?;
         let folder = tempfile::Builder::new().prefix(".lammps-otf-").tempdir_in(absolute).map_err(writing)?;
         let path = folder.path().join(files::DATA);
-        let writing = |source| Error::Write { path: path.clone(), source };
-        let mut out = BufWriter::new(File::create(&path).map_err(writing)?);
-        io::lammps_data::write(&turned, &mut out)?;
-        out.flush().map_err(writing)?;
+        std::fs::write(&path, data).map_err(|source| Error::Write { path, source })?;
         Ok(Self { folder })
     }
 
-    pub(super) fn write_script(&self, simulation: &Simulation) -> Result<(), Error> {
+    pub(super) fn write_script(&self, simulation: &Simulation, checkpoints: Option<u64>) -> Result<(), Error> {
         let mut script = simulation.script().clone();
         files::DATA.clone_into(&mut script.data);
         let commands = script.render().map_err(simulation::Error::from)?;
-        let run = format!("{commands}\nrun             {}\n", simulation.last_step());
+        let steps = simulation.last_step() - simulation.first_step();
+        // At each checkpoint the run is set up anew, and here as well: so both go the same way.
+        let every = match checkpoints.map(|every| every as i64) {
+            Some(every) if every < steps => format!(" every {every} NULL"),
+            _ => String::new(),
+        };
+        let run = format!("{commands}\nrun             {steps}{every}\n");
         let path = self.folder.path().join(files::SCRIPT);
         std::fs::write(&path, run).map_err(|source| Error::Write { path, source })
+    }
+
+    pub(super) fn write_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        let text = serde_json::to_vec_pretty(checkpoint).expect("numbers and names");
+        let path = self.folder.path().join(files::CHECKPOINT);
+        std::fs::write(&path, text).map_err(|source| Error::Write { path, source })
     }
 
     /// Moves it to its final place.
     pub(super) fn keep(self, output: &Path) -> Result<PathBuf, Error> {
         let writing = |source| Error::Write { path: output.to_owned(), source };
         let staged = self.folder.keep();
-        // tempfile makes folders for their owner alone; a run's folder is as open as any that the user makes.
-        if let Some(model) = staged.parent().and_then(|p| p.metadata().ok()) {
-            let _ = std::fs::set_permissions(&staged, model.permissions());
-        }
+        open_to_all(&staged);
         std::fs::rename(&staged, output).map_err(writing)?;
         std::path::absolute(output).map_err(writing)
     }
 }
 
+/// tempfile makes folders for their owner alone; ours are as open as any that the user makes.
+pub(crate) fn open_to_all(folder: &Path) {
+    if let Some(model) = folder.parent().and_then(|p| p.metadata().ok()) {
+        let _ = std::fs::set_permissions(folder, model.permissions());
+    }
+}
+
 /// What every rank must know of a structure whose atoms rank 0 alone has: an empty structure with the same cell and types.
-pub(super) fn outline(comm: &Comm, structure: &Structure) -> Structure {
+pub(crate) fn outline(comm: &Comm, structure: &Structure) -> Structure {
     let symbols: Vec<&str> = structure.elements.iter().map(|e| e.symbol()).collect();
     let cell = &structure.cell;
     let mine = serde_json::json!([symbols, cell.origin, cell.vectors, cell.pbc, structure.velocities.is_some()]);

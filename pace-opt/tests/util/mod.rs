@@ -41,6 +41,7 @@ pub struct Evaluated {
     pub virial: [f64; 6],
     pub virials: Vec<[f64; 6]>,
     pub grades: Vec<f64>,
+    pub coefficients: Vec<Vec<f64>>,
 }
 
 impl Cluster {
@@ -67,6 +68,7 @@ impl Cluster {
             virial: [0.0; 6],
             virials: vec![[0.0; 6]; n],
             grades: vec![0.0; n],
+            coefficients: vec![Vec::new(); n],
         };
         let system = System {
             positions: &self.positions,
@@ -81,6 +83,7 @@ impl Cluster {
             energies: Some(&mut out.energies),
             virials: Some(&mut out.virials),
             grades: grades.then_some(&mut out.grades[..]),
+            coefficients: grades.then_some(&mut out.coefficients[..]),
         };
         let totals = evaluator.evaluate(&system, &mut output)?;
         (out.energy, out.virial) = (totals.energy, totals.virial);

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The run of one round: on until the potential does not know what it sees.
+
+use std::sync::atomic::Ordering;
+
+use super::{Error, Learning, Outcome, ResumeFrom, files, round_folder};
+use crate::candidates::{Candidate, Phase, Round, Seen, Trigger};
+use crate::frame::Frame;
+use crate::runner::{candidate_of, check};
+use crate::simulation::{self, Event, Poll, Simulation};
+use crate::uncertainty::Verdict;
+use crate::verify::{Verification, relax};
+
+/// What a run has seen so far. Everything but the candidates is the same on all ranks.
+#[derive(Default)]
+struct Sight {
+    events: u32,
+    first_event: Option<i64>,
+    last_event: Option<i64>,
+    gamma_max: f64,
+    /// The last frame before the first event that was reliable.
+    reliable: Option<Frame>,
+    last: Option<Poll>,
+    /// On rank 0.
+    candidates: Vec<Candidate>,
+}
+
+impl Learning<'_, '_> {
+    /// Runs until there are enough events, and stores their regions; or until it is quiet.
+    pub(super) fn explore(&mut self) -> Result<Option<Outcome>, Error> {
+        let mut simulation = self.simulation()?;
+        let mut sight = Sight::default();
+        self.on_ledger(|ledger| ledger.begin_run())?;
+        let seen = loop {
+            match simulation.advance()? {
+                Event::Finished => break Seen::Quiet,
+                Event::Crashed(_) => {
+                    self.blame(&simulation, &mut sight)?;
+                    break Seen::Crash;
+                }
+                Event::Polled(poll) => {
+                    if let Some(seen) = self.polled(&mut simulation, poll, &mut sight)? {
+                        break seen;
+                    }
+                }
+            }
+            if self.comm.any(self.interrupt.load(Ordering::Relaxed)) {
+                return Ok(Some(Outcome::Interrupted));
+            }
+        };
+        // A run that ends on its own with events behind it has seen what it does not know.
+        let seen = if seen == Seen::Quiet && sight.events > 0 { Seen::Events } else { seen };
+        let reached = sight.last.as_ref().map_or(self.round.from, |poll| poll.step);
+        let mut round = Round {
+            phase: if seen == Seen::Quiet { Phase::Done } else { Phase::Select },
+            seen: Some(seen),
+            reached,
+            first_event: sight.first_event,
+            events: sight.events,
+            gamma_max: Some(sight.gamma_max).filter(|gamma| gamma.is_finite()),
+            ..self.round.clone()
+        };
+        if seen != Seen::Quiet {
+            (round.next_restart, round.next_from) = self.turn_back(simulation, &sight)?;
+        }
+        let candidates = sight.candidates;
+        self.round = self.on_ledger(|ledger| ledger.explored(round, candidates))?;
+        if self.round.phase == Phase::Done && self.comm.is_root() {
+            (self.observer)(&self.round);
+        }
+        Ok(None)
+    }
+
+    /// Notes a poll, and what of it is worth learning.
+    fn polled(&mut self, simulation: &mut Simulation, poll: Poll, sight: &mut Sight) -> Result<Option<Seen>, Error> {
+        let ledger = &mut self.ledger;
+        self.comm.on_root(|| ledger.as_mut().map_or(Ok(()), |l| l.poll(&poll)))?;
+        let Some(gamma) = poll.gamma.clone() else {
+            sight.last = Some(poll);
+            return Ok(None);
+        };
+        let (step, verdict) = (poll.step, poll.verdict);
+        sight.gamma_max = sight.gamma_max.max(gamma.max);
+        sight.last = Some(poll);
+        let interval = self.config.sampling_interval;
+        let spacing = self.settings.event_spacing.unwrap_or(10 * interval) as i64;
+        match verdict {
+            Verdict::Extrapolating if sight.last_event.is_none_or(|last| step - last >= spacing) => {
+                if sight.first_event.is_none() {
+                    sight.first_event = Some(step);
+                    if self.settings.resume_from == ResumeFrom::Pause {
+                        simulation.checkpoint(&self.folder.join(self.next_restart()))?;
+                    }
+                }
+                sight.events += 1;
+                sight.last_event = Some(step);
+                let regions = match self.config.regions_per_event {
+                    1 => vec![(gamma.worst_id, gamma.max)],
+                    limit => {
+                        let found = simulation.worst_regions(self.extractor.radius(), limit)?;
+                        found.into_iter().map(|center| (center.id, center.gamma)).collect()
+                    }
+                };
+                for (center, gamma) in regions {
+                    self.cut_out(simulation, center, Some(gamma), Trigger::Gamma, sight)?;
+                }
+            }
+            Verdict::Reliable if sight.first_event.is_none() && self.settings.resume_from != ResumeFrom::Start => {
+                sight.reliable = Some(simulation.last_valid().clone());
+            }
+            _ => {}
+        }
+        let far = gamma.max > self.settings.halt;
+        if sight.events >= self.settings.batch || (sight.events > 0 && far) {
+            return Ok(Some(Seen::Events));
+        }
+        let quiet = (step - sight.last_event.unwrap_or(self.round.from)) as f64 * self.config.timestep;
+        Ok(self.settings.quiet_time.is_some_and(|enough| quiet >= enough).then_some(Seen::Quiet))
+    }
+
+    /// Cuts out the region that a crash is blamed on: of the last valid frame, around its worst γ.
+    fn blame(&mut self, simulation: &Simulation, sight: &mut Sight) -> Result<(), Error> {
+        let gamma = sight.last.as_ref().and_then(|poll| poll.gamma.as_ref()).map(|g| (g.worst_id, g.max));
+        if simulation.last_valid().cell().is_none() {
+            return Ok(());
+        }
+        let center = gamma.map_or_else(|| simulation.last_valid().fastest_atom(&self.comm), |(id, _)| id);
+        self.cut_out(simulation, center, gamma.map(|(_, gamma)| gamma), Trigger::Crash, sight)
+    }
+
+    /// Keeps a region for the end of the run. One that makes no valid cell is left out: there will be others.
+    fn cut_out(
+        &mut self,
+        simulation: &Simulation,
+        center: i32,
+        gamma: Option<f64>,
+        trigger: Trigger,
+        sight: &mut Sight,
+    ) -> Result<(), Error> {
+        let (cut, step) = match trigger {
+            Trigger::Crash => {
+                (simulation.cut_out_of_last_valid(center, &self.extractor), simulation.last_valid().step())
+            }
+            _ => (simulation.cut_out(center, &self.extractor), simulation.lammps().step()),
+        };
+        let cut_out = match cut {
+            Ok(cut_out) => cut_out,
+            Err(simulation::Error::Embedding(_) | simulation::Error::Elsewhere(_)) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let (config, ledger) = (&self.config, &mut self.ledger);
+        let candidate = self.comm.on_root(|| {
+            let (Some(mut cut_out), Some(ledger)) = (cut_out, ledger.as_mut()) else { return Ok(None) };
+            if !ledger.is_new(&cut_out.cluster) {
+                return Ok(None);
+            }
+            if config.relax {
+                relax(&mut cut_out, simulation.script()).map_err(simulation::Error::from)?;
+            }
+            let checked = if config.verify {
+                check(&cut_out, simulation, step, &mut Vec::new())
+            } else {
+                Verification::default()
+            };
+            let source = config.structure.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            Ok::<_, Error>(Some(candidate_of(
+                &cut_out,
+                checked,
+                gamma,
+                step,
+                trigger,
+                &source,
+                &ledger.round.potential,
+            )))
+        })?;
+        sight.candidates.extend(candidate.flatten());
+        Ok(())
+    }
+
+    /// The restart file that the next round begins from, in the loop's folder.
+    fn next_restart(&self) -> String {
+        let folder = round_folder(std::path::Path::new(""), self.round.number + 1);
+        folder.join(files::RESTART).display().to_string()
+    }
+
+    /// Brings the simulation back to where it was trusted, and writes that down; gives the file and the step.
+    fn turn_back(&mut self, mut simulation: Simulation, sight: &Sight) -> Result<(Option<String>, i64), Error> {
+        let name = self.next_restart();
+        let path = self.folder.join(&name);
+        match (self.settings.resume_from, sight.first_event, &sight.reliable) {
+            (ResumeFrom::Start, ..) => Ok((None, 0)),
+            (ResumeFrom::Pause, Some(step), _) => {
+                // Only where it still stands there it can go on as it is.
+                if simulation.lammps().step() == step {
+                    self.simulation = Some(simulation);
+                }
+                Ok((Some(name), step))
+            }
+            (_, _, Some(frame)) => {
+                let step = frame.step();
+                simulation.go_back(frame)?;
+                simulation.checkpoint(&path)?;
+                self.simulation = Some(simulation);
+                Ok((Some(name), step))
+            }
+            // Not even its first look was reliable: the next round begins where this one did.
+            (_, _, None) => Ok((self.round.restart.clone(), self.round.from)),
+        }
+    }
+}

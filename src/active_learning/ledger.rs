@@ -1,0 +1,392 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What rank 0 knows and writes down: the store, and the files beside it.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::oracle::{Oracle, OracleError};
+use super::trainer::{Trainer, TrainerError, TrainingJob};
+use super::trial::trial;
+use super::{Error, LoopConfig, Outcome, Projector, Step, files, round_folder, select};
+use crate::candidates::export::{self, Format};
+use crate::candidates::{Candidate, KeyValue, Phase, PotentialRecord, Round, Status, Store, StoredCandidate};
+use crate::config::{InferenceConfig, Potential};
+use crate::embedding::{Cluster, Environment, Novelty};
+use crate::potential::fingerprint;
+use crate::runner::data_file;
+use crate::script::Script;
+use crate::simulation::Poll;
+use crate::structure::Structure;
+
+/// What every name of a worker of ours begins with: a claim of that name is of a process that is gone, because the folder is
+/// locked.
+const WORKER: &str = "lammps-otf loop";
+
+/// The key of a candidate that tells its round.
+const ROUND: &str = "round";
+
+/// The entry of the store that tells what the loop was begun with.
+const IDENTITY: &str = "loop";
+
+/// The store and the folder of a loop, on rank 0.
+pub(super) struct Ledger {
+    /// Absolute.
+    pub(super) folder: PathBuf,
+    pub(super) round: Round,
+    pub(super) potential: Potential,
+    store: Store,
+    novelty: Novelty,
+    cutoff: f64,
+    polls: Option<File>,
+    worker: String,
+    /// Held as long as this process lives.
+    _lock: File,
+}
+
+impl Ledger {
+    /// Opens the folder of a loop, or begins it.
+    pub(super) fn open(output: &Path, config: &InferenceConfig, structure: &Structure) -> Result<Self, Error> {
+        let folder = std::path::absolute(output).map_err(|source| Error::Write { path: output.to_owned(), source })?;
+        if !crate::lammps::quote_path(&folder).is_ok_and(|path| !path.contains(['*', '%'])) {
+            return Err(Error::Name(folder));
+        }
+        let data = data_file(structure, config)?;
+        let cutoff = crate::potential::cutoff(&config.potential).map_err(Error::Potential)?.ok_or(Error::Cutoff)?;
+        let database = folder.join(files::CANDIDATES);
+        let writing = |path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::Write { path, source }
+        };
+        if !database.exists() && folder.read_dir().is_ok_and(|entries| entries.flatten().any(|e| e.file_name() != LOCK))
+        {
+            return Err(Error::Occupied(output.to_owned()));
+        }
+        std::fs::create_dir_all(&folder).map_err(writing(&folder))?;
+        let lock = lock(&folder)?;
+        let mut store = Store::open(&database)?;
+        let identity = identity(config, &data)?;
+        match store.meta(IDENTITY)? {
+            Some(begun) => same(&begun, &identity, output)?,
+            None => store.set_meta(IDENTITY, &identity.to_string())?,
+        }
+        write(&folder.join(files::DATA), &data)?;
+        let hash = fingerprint(&config.potential).map_err(Error::Potential)?;
+        if store.rounds()?.is_empty() {
+            let own = adopt(&config.potential, &folder.join(files::POTENTIAL))?;
+            let (file, active_set) = own.pace_files().expect("ML-PACE has files");
+            let first = PotentialRecord { hash: hash.clone(), parent: None, round: 0, file, active_set };
+            store.record(&[&Round::begin(1, &hash, None, 0)], Some(&first), &[])?;
+        }
+        let round = store.rounds()?.pop().expect("recorded above");
+        std::fs::create_dir_all(round_folder(&folder, round.number)).map_err(writing(&folder))?;
+        std::fs::create_dir_all(round_folder(&folder, round.number + 1)).map_err(writing(&folder))?;
+        let known = store.potential(&round.potential)?.ok_or_else(|| changed(output, "potential"))?;
+        let potential =
+            Potential { file: Some(known.file), active_set: Some(known.active_set), ..config.potential.clone() };
+        if fingerprint(&potential).map_err(Error::Potential)? != round.potential {
+            return Err(changed(output, "potential, whose files have changed since"));
+        }
+        let mut novelty = Novelty::new(config.novelty);
+        for row in store.iter(None)? {
+            let row = row?;
+            if let Some(center) = row.candidate.keys.center.filter(|c| *c < row.candidate.structure.len()) {
+                novelty.insert(row.id, Environment::in_structure(&row.candidate.structure, center, cutoff));
+            }
+        }
+        let worker = format!("{WORKER} {}", std::process::id());
+        let mut ledger = Self { folder, round, potential, store, novelty, cutoff, polls: None, worker, _lock: lock };
+        ledger.release_own()?;
+        Ok(ledger)
+    }
+
+    pub(super) fn rounds(&self) -> Result<Vec<Round>, Error> {
+        Ok(self.store.rounds()?)
+    }
+
+    /// Number of labelled candidates.
+    pub(super) fn labels(&self) -> Result<usize, Error> {
+        Ok(self.store.ids(Some(Status::Done))?.len())
+    }
+
+    /// Gives back what a process of this loop had claimed that was killed.
+    fn release_own(&mut self) -> Result<(), Error> {
+        for id in self.store.ids(Some(Status::RunningDft))? {
+            if self.store.get(id)?.worker.is_some_and(|worker| worker.starts_with(WORKER)) {
+                self.store.set_status(id, Status::PendingDft)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins the list of polls anew.
+    pub(super) fn begin_run(&mut self) -> Result<(), Error> {
+        let path = self.here().join(files::POLLS);
+        self.polls = Some(File::create(&path).map_err(|source| Error::Write { path, source })?);
+        Ok(())
+    }
+
+    pub(super) fn poll(&mut self, poll: &Poll) -> Result<(), Error> {
+        let mut line = serde_json::to_vec(poll).expect("numbers and names");
+        line.push(b'\n');
+        let path = self.here().join(files::POLLS);
+        self.polls.as_mut().map_or(Ok(()), |file| file.write_all(&line)).map_err(|source| Error::Write { path, source })
+    }
+
+    /// Whether there is no candidate like this one yet; it is then known.
+    pub(super) fn is_new(&mut self, cluster: &Cluster) -> bool {
+        let environment = Environment::of(cluster, cluster.center, self.cutoff);
+        let new = self.novelty.seen(&environment).is_none();
+        if new {
+            self.novelty.insert(-1, environment);
+        }
+        new
+    }
+
+    /// Stores what a run has seen.
+    pub(super) fn explored(&mut self, mut round: Round, mut candidates: Vec<Candidate>) -> Result<Round, Error> {
+        if let Some(restart) = &round.next_restart {
+            let path = self.folder.join(restart);
+            // On the disk before the store says that it is there.
+            File::open(&path).and_then(|file| file.sync_all()).map_err(|source| Error::Write { path, source })?;
+        }
+        round.stored = candidates.len();
+        for candidate in &mut candidates {
+            candidate.keys.extra.insert(ROUND.into(), KeyValue::Int(i64::from(round.number)));
+        }
+        self.store.record(&[&round], None, &candidates)?;
+        Ok(self.now(round))
+    }
+
+    /// Chooses of all that waits for a label.
+    pub(super) fn select(&mut self, settings: &LoopConfig) -> Result<Step<Round>, Error> {
+        let round = &self.round;
+        let room = settings.max_labels.saturating_sub(self.labels()?).min(settings.select);
+        if room == 0 {
+            return Ok(Step::End(Outcome::Labels));
+        }
+        let projector = Projector::new(&self.potential)?;
+        let mut pool = Vec::new();
+        let mut of_this_round = Vec::new();
+        for row in self.store.iter(Some(Status::PendingDft))? {
+            let StoredCandidate { id, candidate, .. } = row?;
+            // Where atoms overlap there is no γ; nothing but the oracle can say more.
+            if let Ok(rows) = projector.rows(id, &candidate.structure, &candidate.force_mask) {
+                pool.push(rows);
+            }
+            if candidate.keys.extra.get(ROUND).and_then(KeyValue::as_i64) == Some(i64::from(round.number)) {
+                of_this_round.push(id);
+            }
+        }
+        let size = pool.len();
+        let mut selected = select(pool, room);
+        if selected.is_empty() {
+            // A crash need not have been foreseen by γ.
+            selected = of_this_round.into_iter().take(room).collect();
+        }
+        if selected.is_empty() {
+            return Ok(Step::End(Outcome::Nothing));
+        }
+        let round = Round { phase: Phase::Label, pool: round.pool.max(size), selected, ..round.clone() };
+        self.store.record(&[&round], None, &[])?;
+        Ok(Step::Done(self.now(round)))
+    }
+
+    /// Has the selected candidates labelled. One that fails does not stop the others.
+    pub(super) fn label(&mut self, oracle: &mut dyn Oracle, interrupt: &AtomicBool) -> Result<Step<Round>, Error> {
+        let round = self.round.clone();
+        let folder = self.here().join("labels");
+        std::fs::create_dir_all(&folder).map_err(|source| Error::Write { path: folder.clone(), source })?;
+        for &id in &round.selected {
+            while !self.settled(id)? {
+                if interrupt.load(Ordering::Relaxed) {
+                    return Ok(Step::End(Outcome::Interrupted));
+                }
+                let Some(claimed) = self.store.claim_id(id, &self.worker)? else {
+                    // Another worker has it.
+                    std::thread::sleep(Duration::from_millis(200));
+                    continue;
+                };
+                match oracle.label(&claimed, &folder) {
+                    Ok(labels) => match self.store.finish(id, &self.worker, &labels) {
+                        Err(error @ crate::candidates::StoreError::InvalidLabels { .. }) => {
+                            self.store.fail(id, &self.worker, &error.to_string())?;
+                        }
+                        other => other?,
+                    },
+                    Err(OracleError::Failed { message, log }) => {
+                        self.store.fail(id, &self.worker, &format!("{message}\n{log}"))?;
+                    }
+                    Err(OracleError::Interrupted) => {
+                        self.store.release(id, &self.worker)?;
+                        return Ok(Step::End(Outcome::Interrupted));
+                    }
+                }
+            }
+        }
+        let mut done = 0;
+        for &id in &round.selected {
+            done += usize::from(self.store.get(id)?.status == Some(Status::Done));
+        }
+        let (labelled, failed) = (done, round.failed + round.selected.len() - done);
+        // With nothing new there is nothing to train: others of the pool may be luckier.
+        let phase = if labelled > 0 { Phase::Train } else { Phase::Select };
+        let round = Round { phase, labelled, failed, ..round.clone() };
+        self.store.record(&[&round], None, &[])?;
+        Ok(Step::Done(self.now(round)))
+    }
+
+    /// Whether a candidate waits no more.
+    fn settled(&self, id: i64) -> Result<bool, Error> {
+        Ok(!matches!(self.store.get(id)?.status, Some(Status::PendingDft | Status::RunningDft)))
+    }
+
+    /// Has a potential made of all that is labelled, and tries it. Gives it, the round that ends, and the next one.
+    pub(super) fn train(
+        &mut self,
+        trainer: &mut dyn Trainer,
+        script: &Script,
+        threshold: f64,
+    ) -> Result<Step<(Potential, Round, Round)>, Error> {
+        let (round, parent) = (self.round.clone(), self.potential.clone());
+        let here = self.here();
+        let writing = |path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::Write { path, source }
+        };
+        let rows: Vec<StoredCandidate> = self.store.iter(Some(Status::Done))?.collect::<Result<_, _>>()?;
+        let labelled = here.join(files::LABELLED);
+        export::export(Format::Extxyz, &rows, &labelled)?;
+        let place = here.join(files::POTENTIAL);
+        // Of a process that was killed before it could write down that it was done.
+        if place.exists() {
+            std::fs::remove_dir_all(&place).map_err(writing(&place))?;
+        }
+        let output = tempfile::Builder::new().prefix("training-").tempdir_in(&here).map_err(writing(&here))?;
+        let job = TrainingJob {
+            labelled: &labelled,
+            parent: &parent,
+            output: output.path(),
+            round: round.number,
+            log: &here.join(files::TRAINING_LOG),
+        };
+        let report = match trainer.train(&job) {
+            Ok(report) => report,
+            Err(TrainerError::Refused(why)) => return Ok(Step::End(Outcome::Refused(why))),
+            Err(TrainerError::Interrupted) => return Ok(Step::End(Outcome::Interrupted)),
+            Err(error) => return Err(error.into()),
+        };
+        let made = Potential {
+            file: Some(output.path().join(files::BASIS)),
+            active_set: Some(output.path().join(files::ACTIVE_SET)),
+            ..parent.clone()
+        };
+        if let Some(missing) = [&made.file, &made.active_set].into_iter().flatten().find(|path| !path.is_file()) {
+            let message = format!("it left no {}", missing.file_name().unwrap_or_default().display());
+            return Err(TrainerError::Failed { message, log: job.log.to_owned() }.into());
+        }
+        let elements = &rows[0].candidate.structure.elements;
+        let tried = script.with_potential(&made, elements).map_err(|e| e.to_string());
+        if let Err(why) = tried.and_then(|script| trial(&script, &rows, threshold)) {
+            return Ok(Step::End(Outcome::Refused(why)));
+        }
+        let hash = fingerprint(&made).map_err(Error::Potential)?;
+        std::fs::rename(output.keep(), &place).map_err(writing(&place))?;
+        crate::runner::open_to_all(&place);
+        let (file, active_set) = (place.join(files::BASIS), place.join(files::ACTIVE_SET));
+        for file in [&file, &active_set, &here] {
+            File::open(file).and_then(|file| file.sync_all()).map_err(writing(file))?;
+        }
+        let potential = Potential { file: Some(file.clone()), active_set: Some(active_set.clone()), ..parent };
+        let record = PotentialRecord {
+            hash: hash.clone(),
+            parent: Some(round.potential.clone()),
+            round: round.number,
+            file,
+            active_set,
+        };
+        let report = serde_json::to_value(&report).expect("numbers and names");
+        let done = Round { phase: Phase::Done, report, ..round.clone() };
+        let next = Round::begin(round.number + 1, &hash, round.next_restart.clone(), round.next_from);
+        let after = round_folder(&self.folder, next.number + 1);
+        std::fs::create_dir_all(&after).map_err(writing(&after))?;
+        self.store.record(&[&done, &next], Some(&record), &[])?;
+        self.potential = potential.clone();
+        Ok(Step::Done((potential, done, self.now(next))))
+    }
+
+    fn now(&mut self, round: Round) -> Round {
+        self.round = round;
+        self.round.clone()
+    }
+
+    /// The folder of the round.
+    fn here(&self) -> PathBuf {
+        round_folder(&self.folder, self.round.number)
+    }
+}
+
+/// The file that one process at a time has locked.
+const LOCK: &str = "loop.lock";
+
+fn lock(folder: &Path) -> Result<File, Error> {
+    let path = folder.join(LOCK);
+    let writing = |source| Error::Write { path: path.clone(), source };
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(writing)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(Error::Running(folder.to_owned())),
+        Err(std::fs::TryLockError::Error(source)) => Err(writing(source)),
+    }
+}
+
+/// What determines the loop, but for its limits and who does the work.
+fn identity(config: &InferenceConfig, data: &[u8]) -> Result<serde_json::Value, Error> {
+    use sha2::{Digest, Sha256};
+    let digits: String = Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut rest = serde_json::to_value(config).expect("numbers and names");
+    if let Some(rest) = rest.as_object_mut() {
+        for free in ["structure", "potential", "loop", "wall_time", "plugins", "lammps_args"] {
+            rest.remove(free);
+        }
+    }
+    let potential = fingerprint(&config.potential).map_err(Error::Potential)?;
+    Ok(serde_json::json!({ "structure": digits, "potential": potential, "settings": rest }))
+}
+
+fn same(begun: &str, now: &serde_json::Value, output: &Path) -> Result<(), Error> {
+    let begun: serde_json::Value = serde_json::from_str(begun).unwrap_or_default();
+    for what in ["structure", "potential"] {
+        if begun[what] != now[what] {
+            return Err(changed(output, what));
+        }
+    }
+    let keys = now["settings"].as_object().into_iter().flatten();
+    match keys.into_iter().find(|(key, value)| begun["settings"][key.as_str()] != **value) {
+        Some((key, _)) => Err(changed(output, &format!("`{key}`"))),
+        None => Ok(()),
+    }
+}
+
+fn changed(folder: &Path, what: &str) -> Error {
+    Error::Changed { folder: folder.to_owned(), what: what.to_owned() }
+}
+
+/// Copies the files of a potential into a folder of the loop, so that it does not depend on what becomes of them.
+fn adopt(potential: &Potential, folder: &Path) -> Result<Potential, Error> {
+    let (file, active_set) = potential.pace_files().ok_or(super::ProjectionError::Kind)?;
+    std::fs::create_dir_all(folder).map_err(|source| Error::Write { path: folder.to_owned(), source })?;
+    let copy = |from: &Path, name: &str| {
+        let to = folder.join(name);
+        write(&to, &std::fs::read(from).map_err(Error::Potential)?)?;
+        Ok::<_, Error>(Some(to))
+    };
+    let (file, active_set) = (copy(&file, files::BASIS)?, copy(&active_set, files::ACTIVE_SET)?);
+    Ok(Potential { file, active_set, ..potential.clone() })
+}
+
+fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
+    crate::runner::write_aside(path, content).map_err(Error::Structure)
+}

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Who knows the truth about a cut-out.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use ndarray::Array2;
+
+use super::config::{LoopConfig, OracleConfig};
+use super::program::{Program, ProgramError, tail};
+use crate::candidates::export::{self, Format};
+use crate::candidates::{Labels, StoredCandidate};
+use crate::io::extxyz;
+use crate::script::Script;
+use crate::structure::Structure;
+use crate::verify::evaluate;
+
+/// Computes energy and forces of a candidate.
+pub trait Oracle {
+    /// The labels of a candidate: energy in eV, forces in eV/Å, in the order of its atoms.
+    ///
+    /// `folder` is for files of its own, such as a log; what is in it from an earlier attempt may be replaced.
+    ///
+    /// # Errors
+    /// [`OracleError`]; the candidate is then `FAILED`, and the loop goes on with the others.
+    ///
+    /// # MPI
+    /// Called on rank 0 alone, while the other ranks sleep.
+    fn label(&mut self, candidate: &StoredCandidate, folder: &Path) -> Result<Labels, OracleError>;
+}
+
+/// Why a candidate has no label.
+#[derive(Debug, thiserror::Error)]
+pub enum OracleError {
+    /// This candidate cannot be labelled; another one may.
+    #[error("{message}")]
+    Failed {
+        /// What is wrong, in one line.
+        message: String,
+        /// What the program said.
+        log: String,
+    },
+    /// This process was told to stop; the candidate waits as before.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl OracleError {
+    fn new(message: impl std::fmt::Display) -> Self {
+        Self::Failed { message: message.to_string(), log: String::new() }
+    }
+}
+
+/// The oracle that the configuration names, for candidates of the run with this set-up.
+#[must_use]
+pub fn from_config(config: &LoopConfig, script: &Script, interrupt: &Arc<AtomicBool>) -> Box<dyn Oracle> {
+    match &config.oracle {
+        OracleConfig::Command { command, timeout, retries } => Box::new(CommandOracle {
+            program: Program {
+                command: command.clone(),
+                folder: config.folder.clone(),
+                timeout: timeout.map(Duration::from_secs_f64),
+                interrupt: Arc::clone(interrupt),
+            },
+            retries: *retries,
+        }),
+        OracleConfig::Lammps { pair_style, pair_coeff } => {
+            Box::new(LammpsOracle { script: script.without_gamma(pair_style, pair_coeff) })
+        }
+    }
+}
+
+/// A program that labels one structure.
+///
+/// It is started without a shell, in the folder of the configuration. In its arguments `{input}` becomes the path of an
+/// extended XYZ file with the cut-out (`force_mask:R:1`, `source_id:I:1`, and `candidate=` its number in the store), and
+/// `{output}` the path where it writes the same atoms in the same order, with `energy=` (eV, the total) in the comment line
+/// and `forces:R:3` (eV/Å) for each atom, as ASE does; `stress=` (eV/Å³, nine numbers or six in Voigt order) if it likes.
+/// It ends with 0. What it says is kept in a file.
+#[derive(Debug)]
+pub struct CommandOracle {
+    program: Program,
+    retries: u32,
+}
+
+impl Oracle for CommandOracle {
+    fn label(&mut self, candidate: &StoredCandidate, folder: &Path) -> Result<Labels, OracleError> {
+        let log = folder.join(format!("candidate-{:06}.log", candidate.id));
+        let mut attempt = 0;
+        loop {
+            match self.attempt(candidate, folder, &log) {
+                Err(OracleError::Failed { .. }) if attempt < self.retries => attempt += 1,
+                Err(OracleError::Failed { message, .. }) => {
+                    return Err(OracleError::Failed { message, log: tail(&log) });
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+impl CommandOracle {
+    fn attempt(&self, candidate: &StoredCandidate, folder: &Path, log: &Path) -> Result<Labels, OracleError> {
+        // A folder of its own for each attempt: a program that outlived a killed loop may still write into the last one.
+        let scratch = tempfile::Builder::new().prefix("label-").tempdir_in(folder).map_err(OracleError::new)?;
+        let (input, output) = (scratch.path().join("input.extxyz"), scratch.path().join("output.extxyz"));
+        export::export(Format::Extxyz, std::slice::from_ref(candidate), &input).map_err(OracleError::new)?;
+        let values = [("input", text(&input)?), ("output", text(&output)?)];
+        match self.program.run(&values.each_ref().map(|(name, path)| (*name, path.as_str())), log) {
+            Ok(()) => {}
+            Err(ProgramError::Interrupted) => return Err(OracleError::Interrupted),
+            Err(error) => return Err(OracleError::new(error)),
+        }
+        read_labels(&output, &candidate.candidate.structure).map_err(|message| {
+            // Into the log as well: there it stands below what the program said.
+            let _ = std::fs::File::options().append(true).open(log).and_then(|mut f| writeln!(f, "{message}"));
+            OracleError::new(message)
+        })
+    }
+}
+
+fn text(path: &Path) -> Result<String, OracleError> {
+    path.to_str().map(str::to_owned).ok_or_else(|| OracleError::new(format!("{} is not UTF-8", path.display())))
+}
+
+/// The labels in the last frame of `path`, which must hold the atoms of `structure`.
+fn read_labels(path: &Path, structure: &Structure) -> Result<Labels, String> {
+    // Programs write positions with as few as eight digits.
+    const SAME: f64 = 1e-4;
+    let (found, results) = extxyz::read_results(path).map_err(|e| e.to_string())?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if found.len() != structure.len() {
+        return Err(format!("{name} has {} atoms, the candidate {}", found.len(), structure.len()));
+    }
+    for i in 0..structure.len() {
+        let (is, was) = (found.element(i).symbol(), structure.element(i).symbol());
+        if is != was {
+            return Err(format!("{name}: atom {i} (from 0) is {is}, in the candidate it is {was}"));
+        }
+        let distance = structure.cell.distance(found.position(i), structure.position(i));
+        if distance > SAME {
+            return Err(format!("{name}: atom {i} (from 0) is {distance} Å from where the candidate has it"));
+        }
+    }
+    let energy = results.energy.ok_or_else(|| format!("{name} has no energy= in its comment line"))?;
+    let forces = results.forces.ok_or_else(|| format!("{name} has no column forces:R:3"))?;
+    Ok(Labels { energy, free_energy: None, forces, stress: results.stress, calculator: Some("command".into()) })
+}
+
+/// Any potential that LAMMPS has, in an instance of its own in this process.
+#[derive(Debug)]
+pub struct LammpsOracle {
+    script: Script,
+}
+
+impl Oracle for LammpsOracle {
+    fn label(&mut self, candidate: &StoredCandidate, _folder: &Path) -> Result<Labels, OracleError> {
+        let structure = &candidate.candidate.structure;
+        let found = evaluate(structure, &self.script).map_err(OracleError::new)?;
+        let forces = Array2::from_shape_fn((structure.len(), 3), |(i, k)| found.forces[i][k]);
+        let periodic = structure.cell.pbc == [true; 3];
+        Ok(Labels {
+            energy: found.energy,
+            free_energy: None,
+            forces,
+            stress: periodic.then_some(found.stress),
+            calculator: Some("lammps".into()),
+        })
+    }
+}

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! A new potential on trial, before a running simulation gets it.
+
+use crate::candidates::StoredCandidate;
+use crate::script::Script;
+use crate::verify::evaluate;
+
+/// Evaluates the candidates with the potential of `script`, in an instance of its own; the text says why it cannot be used.
+///
+/// It must know what it was trained on: γ of every core atom of a labelled candidate below the threshold, and energy and
+/// forces finite.
+pub(super) fn trial(script: &Script, labelled: &[StoredCandidate], threshold: f64) -> Result<(), String> {
+    for row in labelled {
+        let id = row.id;
+        let found = evaluate(&row.candidate.structure, script).map_err(|e| e.to_string())?;
+        if !(found.energy.is_finite() && found.forces.as_flattened().iter().all(|f| f.is_finite())) {
+            return Err(format!("energy or forces of candidate {id}, which it was trained on, are not finite"));
+        }
+        let gamma = found.gamma.ok_or("it gives no γ")?;
+        let core = gamma.iter().zip(&row.candidate.force_mask).filter(|(_, mask)| **mask > 0.0);
+        let worst = core.map(|(gamma, _)| if gamma.is_nan() { f64::INFINITY } else { *gamma }).fold(0.0, f64::max);
+        if worst > threshold {
+            return Err(format!("γ is {worst:.2} in candidate {id}, which it was trained on, above {threshold}"));
+        }
+    }
+    Ok(())
+}

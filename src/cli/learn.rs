@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! `lammps-otf loop`.
+
+use std::path::PathBuf;
+
+use super::run::{on_signals, print_line, read_config};
+use super::{Exit, Verbosity, complain, say};
+use lammps_otf::active_learning::{ActiveLearning, LearningResult, Outcome};
+use lammps_otf::candidates::{Round, Seen};
+use lammps_otf::comm::Comm;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct LoopArguments {
+    /// What to run, and in its table [loop] who labels and trains, in TOML
+    config: PathBuf,
+    /// Folder of the loop; one that was begun goes on [default: the name of CONFIG without its ending]
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Print each round and the result as one line of JSON on standard output, and nothing else there
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &LoopArguments, comm: &Comm, verbosity: Verbosity) -> Exit {
+    let config = match read_config(&arguments.config, comm) {
+        Ok(config) => config,
+        Err(error) => {
+            if comm.is_root() {
+                complain(&error);
+            }
+            return Exit::BadInput;
+        }
+    };
+    let output = arguments
+        .output
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(arguments.config.file_stem().unwrap_or("loop".as_ref())));
+    let talk = comm.is_root() && !arguments.json && verbosity != Verbosity::Quiet;
+    let mut headed = false;
+    let outcome = ActiveLearning::new(comm, &output)
+        .interrupt_by(on_signals())
+        .observe(|round| {
+            if arguments.json {
+                print_line("round", round);
+            } else if talk {
+                if !std::mem::replace(&mut headed, true) {
+                    say(HEAD);
+                }
+                say(&row(round));
+            }
+        })
+        .run(&config);
+    match outcome {
+        Ok(result) => {
+            if comm.is_root() && arguments.json {
+                print_line("result", &result);
+            } else if talk {
+                say(&summary(&result));
+            }
+            match result.outcome {
+                Outcome::Learned => Exit::Completed,
+                Outcome::Interrupted => Exit::Interrupted,
+                _ => Exit::Uncertain,
+            }
+        }
+        Err(error) if error.must_abort() => {
+            complain(&error);
+            eprintln!("What was learned before is in {}. The job is aborted.", output.display());
+            comm.abort(Exit::Aborted as i32)
+        }
+        Err(error) => {
+            if comm.is_root() {
+                complain(&error);
+            }
+            let own = if error.is_input() { Exit::BadInput } else { Exit::Failed };
+            let code = comm.min_i64(if error.is_elsewhere() { i64::MAX } else { own as i64 });
+            if code == Exit::Failed as i64 { Exit::Failed } else { Exit::BadInput }
+        }
+    }
+}
+
+const HEAD: &str = "\
+round     from  reached  events    γ_max  waiting  labelled  failed  ΔE meV/atom  ΔF meV/Å  ended";
+
+fn row(round: &Round) -> String {
+    let number = |name: &str, digits: usize| {
+        round.report.get(name).and_then(serde_json::Value::as_f64).map_or("-".into(), |x| format!("{x:.digits$}"))
+    };
+    let gamma = round.gamma_max.map_or("inf".into(), |gamma| format!("{gamma:.2}"));
+    let ended = match round.seen {
+        Some(Seen::Events) => "γ above the threshold",
+        Some(Seen::Crash) => "broke",
+        Some(Seen::Quiet) => "nothing unknown",
+        None => "",
+    };
+    format!(
+        "{:>5}  {:>7}  {:>7}  {:>6}  {gamma:>7}  {:>7}  {:>8}  {:>6}  {:>11}  {:>8}  {ended}",
+        round.number,
+        round.from,
+        round.reached,
+        round.events,
+        round.pool,
+        round.labelled,
+        round.failed,
+        number("energy_rmse_mev_per_atom", 2),
+        number("force_rmse_mev_per_angstrom", 1),
+    )
+}
+
+fn summary(result: &LearningResult) -> String {
+    let why = match &result.outcome {
+        Outcome::Learned => "Learned: the run holds nothing that the potential does not know.".to_owned(),
+        Outcome::Rounds => "Stopped: all rounds are used (loop.max_rounds).".into(),
+        Outcome::Labels => "Stopped: all labels are used (loop.max_labels).".into(),
+        Outcome::Time => "Stopped: the time is over (loop.max_time).".into(),
+        Outcome::Nothing => "Stopped: there is something unknown, but no candidate could be labelled.".into(),
+        Outcome::Refused(why) => format!("Stopped: the new potential was refused: {why}"),
+        Outcome::Interrupted => "Interrupted; the same command goes on.".into(),
+    };
+    let stored: usize = result.rounds.iter().map(|round| round.stored).sum();
+    format!(
+        "{why}\n  {} of {stored} stored candidates were labelled; the potential: {}",
+        result.labels,
+        result.potential.display()
+    )
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What a calculator has written beside the atoms.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
+use ndarray::Array2;
+
+use super::{Columns, comment_keys, next_frame, parse};
+use crate::io::Error;
+use crate::io::text::{FrameText, Lines, parse_error, real};
+use crate::structure::Structure;
+
+/// Energy, forces and stress of one frame, in the units and under the names of ASE.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Results {
+    /// Total energy, eV: the key `energy`.
+    pub energy: Option<f64>,
+    /// Forces, eV/Å: the column `forces`; shape (n, 3), in the order of the file.
+    pub forces: Option<Array2<f64>>,
+    /// Stress, eV/Å³: the key `stress`, of nine numbers or of six; in the order xx, yy, zz, yz, xz, xy.
+    pub stress: Option<[f64; 6]>,
+}
+
+/// Reads the last frame of a file, with what was computed for it.
+///
+/// # Errors
+/// As [`super::read`]; also if the frame has ids, which would put its atoms in another order.
+pub fn read_results(path: &Path) -> Result<(Structure, Results), Error> {
+    let file = File::open(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let mut lines = Lines::new(BufReader::new(file), path);
+    let mut frame = FrameText::default();
+    let mut found = false;
+    while next_frame(&mut lines, &mut frame)? {
+        found = true;
+    }
+    if !found {
+        return Err(lines.error("the file is empty"));
+    }
+    let structure = parse(&frame, path, None)?;
+    let mut lines = frame.lines();
+    let (header_line, header) = lines.next().unwrap_or((frame.first, ""));
+    let fail = |message: String| parse_error(path, header_line, message);
+    let keys = comment_keys(header).map_err(fail)?;
+    let key = |name: &str| keys.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str());
+    let columns = Columns::parse(key("Properties").unwrap_or("species:S:1:pos:R:3")).map_err(fail)?;
+    if columns.id.is_some() {
+        return Err(fail("results must be in the order of the atoms, without a column of ids".into()));
+    }
+    let energy = key("energy").map(|text| real(Some(text), "the energy")).transpose().map_err(fail)?;
+    let stress = key("stress").map(stress).transpose().map_err(fail)?;
+    let forces = columns.force.map(|at| {
+        let mut forces = Vec::with_capacity(3 * structure.len());
+        for (number, line) in lines {
+            for token in line.split_whitespace().skip(at).take(3) {
+                forces.push(real(Some(token), "a force").map_err(|message| parse_error(path, number, message))?);
+            }
+        }
+        Ok::<_, Error>(forces)
+    });
+    let forces: Option<Vec<f64>> = forces.transpose()?;
+    let rows = |forces| Array2::from_shape_vec((structure.len(), 3), forces).expect("every line has all its columns");
+    let results = Results { energy, forces: forces.map(rows), stress };
+    Ok((structure, results))
+}
+
+fn stress(text: &str) -> Result<[f64; 6], String> {
+    let tokens = text.split(|c: char| c.is_whitespace() || "[],".contains(c)).filter(|token| !token.is_empty());
+    let numbers = tokens.map(|token| real(Some(token), "a number of the stress")).collect::<Result<Vec<f64>, _>>()?;
+    match numbers[..] {
+        [xx, yy, zz, yz, xz, xy] => Ok([xx, yy, zz, yz, xz, xy]),
+        [xx, xy, xz, _, yy, yz, _, _, zz] => Ok([xx, yy, zz, yz, xz, xy]),
+        _ => Err(format!("the stress has {} numbers instead of 9 or 6", numbers.len())),
+    }
+}

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What a later process needs to go on with a run.
+//!
+//! Two files: what LAMMPS knows (`checkpoint-STEP.restart`) and what the watch knows (`checkpoint.json`, which names the
+//! first). The restart file is complete on the disk before `checkpoint.json` is replaced, by renaming, and the old one
+//! goes afterwards: whenever the process is killed, there is a `checkpoint.json` whose restart file is whole. The first
+//! one is in the folder from its beginning on, with no restart file, and means: begin at the beginning.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::{Error, files};
+use crate::config::{InferenceConfig, Ramp};
+use crate::potential;
+use crate::simulation::Poll;
+
+/// Of this form of `checkpoint.json`.
+const FORMAT: u32 = 1;
+
+/// The content of `checkpoint.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Checkpoint {
+    format: u32,
+    /// What wrote it.
+    version: String,
+    /// The LAMMPS restart file, in the same folder; none before the first.
+    pub(super) restart: Option<String>,
+    pub(super) step: i64,
+    /// The step at which the run began.
+    pub(super) first: i64,
+    pub(super) ranks: usize,
+    /// What determines the trajectory.
+    identity: BTreeMap<String, Value>,
+    /// Length of `polls.jsonl` in bytes.
+    pub(super) polls: u64,
+    pub(super) last_flag: Option<i64>,
+    pub(super) progress: Progress,
+}
+
+/// The part of the result that adds up over the run.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Progress {
+    pub(super) trigger_step: Option<i64>,
+    /// As text, because JSON has no infinity.
+    pub(super) gamma_max: Option<String>,
+    pub(super) atom_id: Option<i32>,
+    pub(super) candidates: Vec<i64>,
+    pub(super) flagged: u64,
+    pub(super) known: u64,
+    pub(super) warnings: Vec<String>,
+    pub(super) seconds: f64,
+    pub(super) last: Option<Poll>,
+}
+
+/// Keys of the configuration that may change: none of them touches the trajectory. Every other key counts, also one that
+/// is not known here.
+const FREE: [&str; 20] = [
+    "checkpoint_interval",
+    "embedding",
+    "flag_interval",
+    "lammps_args",
+    "max_candidates",
+    "min_distance",
+    "mode",
+    "novelty",
+    "plugins",
+    "regions_per_event",
+    "relax",
+    "sampling_interval",
+    "sanity",
+    "uncertainty",
+    "uncertainty_low",
+    "uncertainty_threshold",
+    "verify",
+    "wall_time",
+    // By their content, below.
+    "potential",
+    "structure",
+];
+
+impl Checkpoint {
+    /// Of a run that has not made a step.
+    pub(super) fn at_start(config: &InferenceConfig, data: &[u8], ranks: usize) -> Result<Self, Error> {
+        let (version, identity) = (env!("CARGO_PKG_VERSION").into(), identity(config, data)?);
+        Ok(Self { version, identity, ..Self::elsewhere(ranks) })
+    }
+
+    /// What ranks other than 0 have, which write nothing.
+    pub(super) fn elsewhere(ranks: usize) -> Self {
+        let progress = Progress::default();
+        let (version, identity) = (String::new(), BTreeMap::new());
+        Self {
+            format: FORMAT,
+            version,
+            restart: None,
+            step: 0,
+            first: 0,
+            ranks,
+            identity,
+            polls: 0,
+            last_flag: None,
+            progress,
+        }
+    }
+
+    /// Reads that of a folder; `None` if there is no such folder, or nothing in it.
+    pub(super) fn read(folder: &Path) -> Result<Option<Self>, Error> {
+        let path = folder.join(files::CHECKPOINT);
+        let unusable = |message: String| Error::Checkpoint { path: path.clone(), message };
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                let empty = folder.read_dir().map_or(!folder.exists(), |mut entries| entries.next().is_none());
+                return if empty { Ok(None) } else { Err(Error::NoCheckpoint(folder.to_owned())) };
+            }
+            Err(e) => return Err(unusable(e.to_string())),
+        };
+        let found: Value = serde_json::from_slice(&text).map_err(|e| unusable(e.to_string()))?;
+        if found["format"] != FORMAT {
+            let (format, version) = (&found["format"], &found["version"]);
+            return Err(unusable(format!("format {format} of version {version}, and this version reads {FORMAT}")));
+        }
+        let found: Self = serde_json::from_value(found).map_err(|e| unusable(e.to_string()))?;
+        if let Some(name) = found.restart.as_ref().filter(|name| !folder.join(name).is_file()) {
+            return Err(unusable(format!("its restart file {name} is missing")));
+        }
+        Ok(Some(found))
+    }
+
+    /// Refuses to go on with another run than the one that was begun.
+    pub(super) fn check(&self, config: &InferenceConfig, data: &[u8], folder: &Path) -> Result<(), Error> {
+        let now = identity(config, data)?;
+        let keys: std::collections::BTreeSet<&String> = self.identity.keys().chain(now.keys()).collect();
+        let show = |value: Option<&Value>| value.map_or("absent".to_owned(), ToString::to_string);
+        let what: Vec<String> = keys
+            .into_iter()
+            .filter(|key| self.identity.get(*key) != now.get(*key))
+            .map(|key| match key.as_str() {
+                "structure" | "potential" => format!("the content of `{key}` is not the same"),
+                "template" => "the text of `template` is not the same".into(),
+                _ => format!("`{key}` was {} and is {} now", show(self.identity.get(key)), show(now.get(key))),
+            })
+            .collect();
+        if what.is_empty() { Ok(()) } else { Err(Error::Changed { folder: folder.to_owned(), what }) }
+    }
+}
+
+/// What determines the trajectory. `data` is the structure as LAMMPS reads it.
+fn identity(config: &InferenceConfig, data: &[u8]) -> Result<BTreeMap<String, Value>, Error> {
+    let Ok(Value::Object(all)) = serde_json::to_value(config) else { unreachable!("a configuration is a table") };
+    let mut identity: BTreeMap<String, Value> =
+        all.into_iter().filter(|(key, value)| !FREE.contains(&key.as_str()) && !value.is_null()).collect();
+    let constant = |ramp: Ramp| ramp.start() == ramp.end();
+    if constant(config.temperature) && constant(config.pressure) {
+        // Only a ramp knows where the end is.
+        identity.remove("steps");
+    }
+    identity.insert("structure".into(), digest(data).into());
+    identity.insert("potential".into(), potential::fingerprint(&config.potential).map_err(Error::Potential)?.into());
+    if let Some(template) = &config.template {
+        // One that cannot be read has been complained of when it was rendered.
+        identity.insert("template".into(), digest(&std::fs::read(template).unwrap_or_default()).into());
+    }
+    Ok(identity)
+}
+
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The name of the restart file of a step.
+pub(super) fn restart_name(step: i64) -> String {
+    format!("checkpoint-{step}.restart")
+}
+
+/// Whether a name is one of those.
+pub(super) fn is_restart_name(name: &str) -> bool {
+    name.strip_prefix("checkpoint-").is_some_and(|rest| rest.ends_with(".restart"))
+}
+
+/// Whether LAMMPS can write a restart file in this folder: it takes `*` and `%` in the name for patterns.
+pub(super) fn is_possible_in(folder: &Path) -> bool {
+    crate::lammps::quote_path(folder).is_ok_and(|path| !path.contains(['*', '%']))
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The examples run and do what they say.
+
+mod common;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use common::{dependency, eam_file, json, root, succeed};
+
+/// Where cargo puts it when it builds all targets.
+fn example(name: &str) -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let path = tests.parent().and_then(|p| p.parent()).unwrap().join("examples").join(name);
+    assert!(path.exists(), "{} is missing: run `cargo build --examples`", path.display());
+    path
+}
+
+#[test]
+fn two_runs_in_one_mpi_job() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(root().join("examples/al-melt.toml")).unwrap();
+    let files = root().join("potentials/al/Al.yaml").display().to_string();
+    let text: String = text
+        .lines()
+        .map(|line| match line.split(" = ").next() {
+            Some("structure") => format!("structure = {:?}\n", root().join("examples/al-500.extxyz")),
+            Some("file") => format!("file = {files:?}\nengine = \"opt\"\n"),
+            Some("temperature") => "temperature = [300, 2500]\n".to_owned(),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let config = common::write(folder.path(), "melt.toml", &text);
+    let mut command = Command::new("timeout");
+    command.arg("200").arg(dependency("bin/mpiexec")).args(["-n", "2"]).arg(example("mpi")).arg(config);
+    let said = succeed(command.arg(folder.path().join("out")));
+    assert!(said.contains("half 0: Uncertain") && said.contains("half 1: Uncertain"), "{said}");
+    let step =
+        |seed| json(&folder.path().join(format!("out/seed-{seed}/result.json")))["trigger_step"].as_i64().unwrap();
+    assert!(step(12345) != step(12346), "two seeds, two trajectories");
+}
+
+#[test]
+fn another_uncertainty_and_another_potential() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(example("own_uncertainty"));
+    command.arg(root().join("examples/al-500.extxyz")).arg(eam_file()).arg("out");
+    let said = succeed(command.current_dir(folder.path()));
+    assert!(said.starts_with("Uncertain at step") && said.contains("1 candidate"), "{said}");
+    let result = json(&folder.path().join("out/result.json"));
+    assert!(result["gamma_max"].as_f64().unwrap() > 12.0 && result["status"] == "UNCERTAIN", "{result:#}");
+}

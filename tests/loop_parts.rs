@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The parts of the learning loop, each with real programs: oracles that fail, trainers that refuse, ranks that wait.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use common::{aluminium, dependency, eam_file, lammps_otf, root, script, text, write};
+use lammps_otf::active_learning::Projector;
+use lammps_otf::candidates::{Phase, Status, Store, StoredCandidate};
+use lammps_otf::config::InferenceConfig;
+use lammps_otf::script::Script;
+use lammps_otf::{io, verify};
+
+const EAM: &str = "lammps";
+
+/// A configuration of a hot run whose γ soon passes a low threshold. `oracle` is a command, or [`EAM`].
+fn config(folder: &Path, oracle: &str, trainer: &str, more: &str) -> PathBuf {
+    write(folder, "al.extxyz", &aluminium(4));
+    let potential = root().join("potentials/al/Al.yaml");
+    let oracle = match oracle {
+        EAM => {
+            format!("type = \"lammps\"\npair_style = \"eam/fs\"\npair_coeff = [\"* * {} Al\"]", eam_file().display())
+        }
+        command => format!("type = \"command\"\n{command}"),
+    };
+    let toml = format!(
+        "structure = \"al.extxyz\"\ntemperature = 1500\nsteps = 400\nsampling_interval = 10\nseed = 3\n\
+         uncertainty_low = 1.5\nuncertainty_threshold = 2.0\n[potential]\nfile = {potential:?}\nengine = \"opt\"\n\
+         [embedding]\nradius = 3.0\n[loop]\nbatch = 3\nselect = 3\nmax_rounds = 2\n{more}\n[loop.oracle]\n{oracle}\n\
+         [loop.trainer]\n{trainer}\n"
+    );
+    write(folder, "loop.toml", &toml)
+}
+
+/// Puts the present potential into the output: it knows no more than before.
+const COPY: &str = r#"command = ["sh", "-c", "cp \"$0\" \"$2/potential.yaml\" && cp \"$1\" \"$2/potential.asi\" && echo '{\"accepted\": true}' > \"$2/report.json\" # {labelled}", "{potential}", "{active_set}", "{output}"]"#;
+
+fn run(config: &Path) -> Output {
+    let folder = config.parent().unwrap();
+    lammps_otf().current_dir(folder).arg("loop").arg("loop.toml").args(["-o", "out", "--json"]).output().unwrap()
+}
+
+/// The last line of standard output.
+fn result(output: &Output) -> serde_json::Value {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    serde_json::from_str(text.lines().last().unwrap_or_else(|| panic!("{}", common::text(output)))).unwrap()
+}
+
+fn rows(folder: &Path, status: Status) -> Vec<StoredCandidate> {
+    let store = Store::open_existing(&folder.join("out/candidates.db")).unwrap();
+    store.iter(Some(status)).unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+/// An oracle of ASE's EMT that fails for each candidate as often as the second argument says.
+fn emt(failures: u32, more: &str) -> String {
+    let (python, oracle) = (dependency("bin/python3"), script("emt_oracle.py"));
+    format!("command = [{python:?}, {oracle:?}, \"{{input}}\", \"{{output}}\", \"{failures}\"]\n{more}")
+}
+
+#[test]
+fn rows_of_projections_are_those_of_gamma() {
+    let _one = common::one_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = InferenceConfig::read(config(folder.path(), EAM, COPY, "")).unwrap();
+    let mut structure = io::read(&config.structure, None).unwrap();
+    // Neither symmetric nor wrapped.
+    for (at, x) in structure.positions.iter_mut().enumerate() {
+        *x += 0.25 * ((at * 7919 % 101) as f64 / 101.0 - 0.5) - 3.0;
+    }
+    let mask: Vec<f64> = (0..structure.len()).map(|i| f64::from(u8::from(i % 3 == 0))).collect();
+    let found = Projector::new(&config.potential).unwrap().rows(1, &structure, &mask).unwrap();
+    config.potential.engine = lammps_otf::config::Engine::MlPace;
+    let script = Script::new(&config, &structure, Path::new("data")).unwrap();
+    let gamma = verify::evaluate(&structure, &script).unwrap().gamma.unwrap();
+    let masked: Vec<f64> = gamma.iter().zip(&mask).filter(|(_, m)| **m > 0.0).map(|(g, _)| *g).collect();
+    assert_eq!(found.rows.len(), masked.len());
+    for ((_, row), gamma) in found.rows.iter().zip(&masked) {
+        let largest = row.iter().fold(0.0, |most: f64, c| most.max(c.abs()));
+        assert!((largest / gamma - 1.0).abs() < 1e-8, "{largest} {gamma}");
+    }
+    assert!((found.gamma() / masked.iter().copied().fold(0.0, f64::max) - 1.0).abs() < 1e-8);
+}
+
+#[test]
+fn a_label_that_fails_is_put_down_and_the_others_are_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = run(&config(folder.path(), &emt(1, ""), COPY, ""));
+    // Nothing is learned from the copy, so the loop ends at its trial.
+    assert_eq!(out.status.code(), Some(4), "{}", text(&out));
+    let failed = rows(folder.path(), Status::Failed);
+    assert!(!failed.is_empty(), "{}", text(&out));
+    for row in &failed {
+        assert!(row.message.as_ref().unwrap().contains("ended with exit status: 7"), "{:?}", row.message);
+        assert!(row.error_log.as_ref().unwrap().contains("no convergence"), "{:?}", row.error_log);
+    }
+    assert_eq!(result(&out)["outcome"], "nothing");
+}
+
+#[test]
+fn a_label_is_tried_again_and_is_what_the_program_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = run(&config(folder.path(), &emt(1, "retries = 1"), COPY, ""));
+    assert_eq!(out.status.code(), Some(4), "{}", text(&out));
+    let done = rows(folder.path(), Status::Done);
+    assert!(!done.is_empty() && rows(folder.path(), Status::Failed).is_empty(), "{}", text(&out));
+    common::succeed(common::python().arg(script("check_emt.py")).arg(folder.path().join("out/candidates.db")));
+    let log = folder.path().join(format!("out/round-001/labels/candidate-{:06}.log", done[0].id));
+    let said = std::fs::read_to_string(log).unwrap();
+    assert!(said.contains("no convergence") && said.contains("converged"), "{said}");
+}
+
+#[test]
+fn an_oracle_that_takes_too_long_is_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let slow = "command = [\"sh\", \"-c\", \"sleep 60\", \"{input}\", \"{output}\"]\ntimeout = 0.3";
+    let started = std::time::Instant::now();
+    let out = run(&config(folder.path(), slow, COPY, "max_labels = 2"));
+    assert_eq!(out.status.code(), Some(4), "{}", text(&out));
+    assert!(started.elapsed().as_secs() < 40);
+    let failed = rows(folder.path(), Status::Failed);
+    assert!(failed[0].message.as_ref().unwrap().contains("ended after 0.3 s"), "{:?}", failed[0].message);
+}
+
+#[test]
+fn a_potential_that_is_no_better_is_not_swapped_in() {
+    let nothing = r#"command = ["sh", "-c", "echo '{\"accepted\": false, \"reason\": \"worse by 9\"}' > \"$0/report.json\"; exit 3", "{output}", "{labelled}"]"#;
+    let broken =
+        COPY.replace("cp \\\"$0\\\" \\\"$2/potential.yaml\\\"", "head -c 700 \\\"$0\\\" > \\\"$2/potential.yaml\\\"");
+    assert_ne!(broken, COPY);
+    for (trainer, why) in [(COPY, "which it was trained on, above 2"), (nothing, "worse by 9"), (&broken, "cannot use")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let out = run(&config(folder.path(), EAM, trainer, ""));
+        assert_eq!(out.status.code(), Some(4), "{}", text(&out));
+        let result = result(&out);
+        let said = result["outcome"]["refused"].as_str().unwrap_or_else(|| panic!("{result}"));
+        assert!(said.contains(why), "{said}");
+        let potential = result["potential"].as_str().unwrap();
+        assert!(potential.ends_with("out/potential/potential.yaml"), "the first one stays: {potential}");
+        let original = std::fs::read(root().join("potentials/al/Al.yaml")).unwrap();
+        assert!(std::fs::read(potential).unwrap() == original);
+        let store = Store::open_existing(&folder.path().join("out/candidates.db")).unwrap();
+        let rounds = store.rounds().unwrap();
+        assert_eq!((rounds.len(), rounds[0].phase), (1, Phase::Train));
+        assert!(rounds[0].labelled >= 1);
+    }
+}
+
+#[test]
+fn another_configuration_and_a_second_process_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let trainer = r#"command = ["sh", "-c", "sleep 3; exit 1", "{output}", "{labelled}"]"#;
+    let path = config(folder.path(), EAM, trainer, "");
+    let first = std::thread::spawn({
+        let path = path.clone();
+        move || run(&path)
+    });
+    let log = folder.path().join("out/round-001/training.log");
+    while !log.exists() {
+        assert!(!first.is_finished(), "{}", text(&first.join().unwrap()));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let second = run(&path);
+    assert_eq!(second.status.code(), Some(2));
+    assert!(text(&second).contains("another process runs the loop"), "{}", text(&second));
+    let first = first.join().unwrap();
+    assert_eq!(first.status.code(), Some(1), "training failed: {}", text(&first));
+    assert!(text(&first).contains("exit status: 1"), "{}", text(&first));
+
+    let changed = std::fs::read_to_string(&path).unwrap().replace("seed = 3", "seed = 4");
+    std::fs::write(&path, changed).unwrap();
+    let other = run(&path);
+    assert_eq!(other.status.code(), Some(2));
+    assert!(text(&other).contains("another `seed`"), "{}", text(&other));
+}
+
+#[test]
+fn ranks_that_wait_leave_their_processors_alone() {
+    let seconds = |pause: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let trainer = format!(r#"command = ["sh", "-c", "sleep {pause}; exit 1", "{{output}}", "{{labelled}}"]"#);
+        config(folder.path(), EAM, &trainer, "");
+        let line = format!(
+            "TIMEFORMAT='%U %S'; time timeout 300 {} -n 2 {} loop loop.toml -o out -q 2>messages",
+            dependency("bin/mpiexec").display(),
+            env!("CARGO_BIN_EXE_lammps-otf")
+        );
+        let out = Command::new("bash").current_dir(&folder).args(["-c", &line]).output().unwrap();
+        let messages = std::fs::read_to_string(folder.path().join("messages")).unwrap();
+        assert_eq!(out.status.code(), Some(1), "{messages}");
+        let times = String::from_utf8_lossy(&out.stderr).into_owned();
+        times.split_whitespace().map(|word| word.parse::<f64>().unwrap()).sum::<f64>()
+    };
+    let (long, short) = (seconds("6"), seconds("0"));
+    println!("{long:.2} s of processor time with a trainer that sleeps 6 s, {short:.2} s with one that does not");
+    assert!(long - short < 2.0, "{long} and {short}");
+}
+
+#[test]
+fn two_ranks_see_the_same_events_and_candidates() {
+    let mut seen = Vec::new();
+    for ranks in ["1", "2"] {
+        let folder = tempfile::tempdir().unwrap();
+        config(folder.path(), EAM, COPY, "");
+        let out = Command::new("timeout")
+            .args(["300"])
+            .arg(dependency("bin/mpiexec"))
+            .args(["-n", ranks])
+            .arg(env!("CARGO_BIN_EXE_lammps-otf"))
+            .args(["loop", "loop.toml", "-o", "out", "--json"])
+            .current_dir(&folder)
+            .output()
+            .unwrap();
+        assert_eq!(out.status.code(), Some(4), "{}", text(&out));
+        let keys =
+            |row: StoredCandidate| (row.id, row.keys().step, row.keys().center_id, row.candidate.structure.len());
+        let labelled: Vec<_> = rows(folder.path(), Status::Done).into_iter().map(keys).collect();
+        seen.push(labelled);
+    }
+    assert_eq!(seen[0], seen[1]);
+    assert!(!seen[0].is_empty());
+}
+
+#[test]
+fn what_the_table_says_wrong_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    for (more, trainer, named) in [
+        ("batch = 0", COPY, "batch"),
+        ("halt = 1.0", COPY, "loop.halt"),
+        ("", r#"command = ["train", "{output}"]"#, "loop.trainer.command"),
+        ("resume_from = \"here\"", COPY, "here"),
+    ] {
+        let more = if more.starts_with("batch") { more.to_owned() } else { format!("event_spacing = 20\n{more}") };
+        let path = config(folder.path(), EAM, trainer, &more);
+        let out = run(&path);
+        assert_eq!(out.status.code(), Some(2));
+        assert!(text(&out).contains(named), "{}", text(&out));
+        assert!(!folder.path().join("out").exists());
+    }
+    let unnamed = std::fs::read_to_string(folder.path().join("loop.toml")).unwrap();
+    std::fs::write(folder.path().join("loop.toml"), unnamed.split("[loop]").next().unwrap()).unwrap();
+    assert!(text(&run(&folder.path().join("loop.toml"))).contains("no table [loop]"));
+}

@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Runs that end before their time and go on: nothing is lost, nothing comes twice, and the end is that of a run which was
+//! never interrupted.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{dependency, eam_config, json, lammps_otf, lines, succeed, text, write};
+use lammps_otf::candidates::Store;
+
+/// A run of 108 atoms that flags now and then.
+const FLAGS: &str = "temperature = 600\nsampling_interval = 10\nseed = 5\nsetup = [\"compute u all ke/atom\"]\n\
+                     uncertainty = { compute = \"u\" }\nuncertainty_low = 0.3\nuncertainty_threshold = 0.55\n\
+                     mode = \"flag\"\nflag_interval = 100\nnovelty = 0\nverify = false\n";
+
+fn run(folder: &Path, ranks: usize, more: &[&str]) -> Output {
+    let mut command = match ranks {
+        1 => lammps_otf(),
+        _ => {
+            let mut command = Command::new("timeout");
+            command.arg("60").arg(dependency("bin/mpiexec")).args(["-n", &ranks.to_string()]);
+            command.arg(env!("CARGO_BIN_EXE_lammps-otf"));
+            command
+        }
+    };
+    command.current_dir(folder).args(["run", "run.toml", "-q"]).args(more).output().unwrap()
+}
+
+fn finishes(folder: &Path, ranks: usize, more: &[&str]) {
+    let output = run(folder, ranks, more);
+    assert_eq!(output.status.code(), Some(0), "{more:?}: {}", text(&output));
+}
+
+/// All that a run leaves behind but for wall times and its own name.
+fn left(out: &Path) -> (Vec<serde_json::Value>, serde_json::Value, Vec<String>) {
+    let mut polls = lines(&out.join("polls.jsonl"));
+    polls.iter_mut().for_each(|poll| poll["seconds"] = 0.into());
+    let mut result = json(&out.join("result.json"));
+    (result["seconds"], result["output"], result["last"]["seconds"]) = (0.into(), 0.into(), 0.into());
+    let store = Store::open_existing(&out.join("candidates.db")).unwrap();
+    store.check().unwrap();
+    let rows = store.ids(None).unwrap();
+    let rows = rows.iter().map(|&id| {
+        let file = std::fs::read_to_string(out.join(format!("candidates/candidate-{id:06}.extxyz"))).unwrap();
+        format!("{id} {:?} {file}", store.get(id).unwrap().candidate)
+    });
+    (polls, result, rows.collect())
+}
+
+/// The same polls, candidates and result, and the same last state of LAMMPS bit for bit, thermostat and all.
+fn the_same(folder: &Path, one: &str, other: &str, step: i64) {
+    let [one, other] = [one, other].map(|name| folder.join(name));
+    let (polls, result, rows) = left(&one);
+    let (polls_too, result_too, rows_too) = left(&other);
+    let differ = polls.iter().zip(&polls_too).find(|(a, b)| a != b);
+    assert!(differ.is_none() && polls.len() == polls_too.len(), "{} {} {differ:?}", polls.len(), polls_too.len());
+    assert_eq!(result, result_too);
+    assert!(rows == rows_too, "the candidates differ");
+    let state = |out: &Path| std::fs::read(out.join(format!("checkpoint-{step}.restart"))).unwrap();
+    assert!(state(&one) == state(&other), "the restart files at step {step} differ");
+    let names = |out: &Path| -> BTreeSet<_> { out.read_dir().unwrap().map(|e| e.unwrap().file_name()).collect() };
+    assert_eq!(names(&one), names(&other), "something was left behind");
+}
+
+#[test]
+fn nve_and_nose_hoover_go_on_bit_for_bit() {
+    for ensemble in ["ensemble = \"nve\"\n", "ensemble = \"nvt\"\n"] {
+        for ranks in [1, 2] {
+            let folder = tempfile::tempdir().unwrap();
+            let config = |steps| {
+                let more = format!("steps = {steps}\ncheckpoint_interval = 300\n{ensemble}{FLAGS}");
+                eam_config(folder.path(), 3, &more);
+            };
+            config(1200);
+            finishes(folder.path(), ranks, &["-o", "whole"]);
+            // Without a ramp a run may become longer; one of 600 steps ends where the long one has a checkpoint.
+            config(600);
+            finishes(folder.path(), ranks, &["-o", "parts"]);
+            config(1200);
+            finishes(folder.path(), ranks, &["-o", "parts", "--resume"]);
+            the_same(folder.path(), "whole", "parts", 1200);
+            let rows = Store::open_existing(&folder.path().join("whole/candidates.db")).unwrap().ids(None).unwrap();
+            assert!(!rows.is_empty());
+        }
+    }
+}
+
+/// Kills a run of one rank as soon as `ready` says so.
+fn kill_when(folder: &Path, out: &str, ready: impl Fn(&Path) -> bool) {
+    let mut child = lammps_otf().current_dir(folder).args(["run", "run.toml", "-q", "-o", out]).spawn().unwrap();
+    let started = Instant::now();
+    while !ready(&folder.join(out)) {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it could be killed");
+        assert!(started.elapsed() < Duration::from_secs(30), "it is not ready to be killed");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// The step of a checkpoint; 0 if there is none.
+fn checkpoint(out: &Path) -> i64 {
+    let Ok(text) = std::fs::read(out.join("checkpoint.json")) else { return 0 };
+    serde_json::from_slice::<serde_json::Value>(&text).expect("never half a file")["step"].as_i64().unwrap()
+}
+
+#[test]
+fn a_ramp_goes_on_bit_for_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let ramp = FLAGS.replace("temperature = 600", "temperature = [300, 900]");
+    eam_config(folder.path(), 3, &format!("steps = 4000\ncheckpoint_interval = 200\n{ramp}"));
+    kill_when(folder.path(), "parts", |out| checkpoint(out) >= 400);
+    assert!(checkpoint(&folder.path().join("parts")) < 4000);
+    finishes(folder.path(), 1, &["-o", "parts", "--resume"]);
+    finishes(folder.path(), 1, &["-o", "whole"]);
+    the_same(folder.path(), "whole", "parts", 4000);
+}
+
+#[test]
+fn with_checkpoints_too_plain_lmp_goes_the_same_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let dump = "setup = [\"compute u all ke/atom\", \"dump end all custom 400 dump id x y z vx vy vz\", \
+                \"dump_modify end sort id format float %.17g\"]\n";
+    let more = FLAGS.replace("setup = [\"compute u all ke/atom\"]\n", dump);
+    eam_config(folder.path(), 3, &format!("steps = 800\ncheckpoint_interval = 250\n{more}"));
+    finishes(folder.path(), 1, &["-o", "out"]);
+    let out = folder.path().join("out");
+    succeed(common::lmp().current_dir(&out).args(["-in", "md.in", "-log", "none"]));
+    let dump = |folder: &Path| std::fs::read_to_string(folder.join("dump")).unwrap();
+    assert_eq!(dump(folder.path()).lines().count(), 3 * 117);
+    assert!(dump(folder.path()) == dump(&out), "md.in is not the run that was made");
+}
+
+#[test]
+fn a_barostat_goes_on_within_a_stated_tolerance() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = |steps| {
+        let more = format!(
+            "steps = {steps}\ncheckpoint_interval = 300\nensemble = \"npt\"\npressure = 1000\ntemperature = 600\n\
+             sampling_interval = 10\nuncertainty = \"none\"\nsetup = [\"dump end all custom 600 dump id xu yu zu\", \
+             \"dump_modify end sort id format float %.17g\"]\n"
+        );
+        eam_config(folder.path(), 3, &more);
+    };
+    let last = || -> Vec<f64> {
+        let dump = std::fs::read_to_string(folder.path().join("dump")).unwrap();
+        let lines: Vec<&str> = dump.lines().collect();
+        lines[lines.len() - 108..].iter().flat_map(|l| l.split(' ').skip(1).map(|w| w.parse().unwrap())).collect()
+    };
+    config(600);
+    finishes(folder.path(), 1, &["-o", "whole"]);
+    let whole = last();
+    config(300);
+    finishes(folder.path(), 1, &["-o", "parts"]);
+    let half = last();
+    config(600);
+    finishes(folder.path(), 1, &["-o", "parts", "--resume"]);
+    let furthest = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max);
+    let apart = furthest(&whole, &last());
+    println!("after 300 steps {apart:.1e} Å apart, having moved by {:.2} Å", furthest(&whole, &half));
+    assert!(furthest(&whole, &half) > 0.1 && apart < 1e-8, "{apart}");
+}
+
+#[test]
+fn a_run_that_wall_time_ended_goes_on_as_one_with_a_checkpoint_there() {
+    let folder = tempfile::tempdir().unwrap();
+    eam_config(folder.path(), 3, &format!("steps = 1000000\nwall_time = 0.2\n{FLAGS}"));
+    let output = run(folder.path(), 1, &["-o", "parts"]);
+    assert_eq!(output.status.code(), Some(6), "{}", text(&output));
+    let result = json(&folder.path().join("parts/result.json"));
+    assert_eq!(result["status"], "INTERRUPTED");
+    let step = result["steps"].as_i64().unwrap();
+    assert!(step > 0 && checkpoint(&folder.path().join("parts")) == step, "{result}");
+    eam_config(folder.path(), 3, &format!("steps = {}\ncheckpoint_interval = {step}\n{FLAGS}", 2 * step));
+    finishes(folder.path(), 1, &["-o", "parts", "--resume"]);
+    finishes(folder.path(), 1, &["-o", "whole"]);
+    the_same(folder.path(), "whole", "parts", 2 * step);
+}
+
+#[test]
+fn ml_pace_with_gamma_goes_on_bit_for_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = |steps| {
+        write(folder.path(), "al.extxyz", &common::aluminium(3));
+        let potential = common::root().join("potentials/al/Al.yaml");
+        let text = format!(
+            "structure = \"al.extxyz\"\nsteps = {steps}\ntemperature = 900\nsampling_interval = 10\nseed = 2\n\
+             checkpoint_interval = 30\nuncertainty_low = 1.1\nuncertainty_threshold = 50\nflag_interval = 20\n\
+             novelty = 0.05\n[potential]\nfile = {:?}\nengine = \"opt\"\n[embedding]\nradius = 4.0\nbuffer = 1.0\n",
+            potential.display().to_string()
+        );
+        write(folder.path(), "run.toml", &text);
+    };
+    config(150);
+    finishes(folder.path(), 1, &["-o", "whole"]);
+    config(60);
+    finishes(folder.path(), 1, &["-o", "parts"]);
+    config(150);
+    finishes(folder.path(), 1, &["-o", "parts", "--resume"]);
+    the_same(folder.path(), "whole", "parts", 150);
+    let result = json(&folder.path().join("whole/result.json"));
+    assert!(
+        result["flagged"].as_i64().unwrap() > 3 && !result["candidates"].as_array().unwrap().is_empty(),
+        "{result}"
+    );
+}
+
+/// Numbers that look random and are the same each time.
+fn random(seed: &mut u64) -> f64 {
+    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*seed >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// Runs until `time` is over, then `kill -9`; gives the candidates that were announced before, and whether the run was
+/// through already.
+fn killed_after(folder: &Path, time: Duration) -> (Vec<i64>, bool) {
+    let mut child = lammps_otf()
+        .current_dir(folder)
+        .args(["run", "run.toml", "-q", "-o", "killed", "--resume", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let printed = BufReader::new(child.stdout.take().unwrap());
+    let reader = std::thread::spawn(move || {
+        let whole = printed.lines().map_while(Result::ok).filter_map(|l| serde_json::from_str(&l).ok());
+        let stored = whole.filter(|line: &serde_json::Value| line["event"] == "candidate");
+        stored.map(|line| line["candidate"].as_i64().unwrap()).collect()
+    });
+    let started = Instant::now();
+    let through = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => {
+                assert_eq!(status.code(), Some(0));
+                break true;
+            }
+            None if started.elapsed() >= time => break false,
+            None => std::thread::sleep(Duration::from_millis(1)),
+        }
+    };
+    let _ = child.kill();
+    child.wait().unwrap();
+    (reader.join().unwrap(), through)
+}
+
+/// How often the next test kills; `ci/stress` asks for more.
+fn kills() -> u32 {
+    std::env::var("LAMMPS_OTF_KILLS").map_or(50, |n| n.parse().expect("a number"))
+}
+
+#[test]
+fn killed_at_random_moments_it_loses_nothing_and_ends_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    eam_config(folder.path(), 3, &format!("steps = 3000\ncheckpoint_interval = 300\n{FLAGS}"));
+    let started = Instant::now();
+    finishes(folder.path(), 1, &["-o", "whole"]);
+    let whole = started.elapsed();
+    let out = folder.path().join("killed");
+    let (mut seed, mut killed, mut through, mut announced) = (2026, 0, 0, BTreeSet::new());
+    let (mut inside, mut torn) = (0, 0);
+    while killed < kills() {
+        let (told, done) = killed_after(folder.path(), whole.mul_f64(0.6 * random(&mut seed)));
+        announced.extend(told);
+        killed += u32::from(!done);
+        inside += u32::from(!done && checkpoint(&out) > 0);
+        if out.join("candidates.db").exists() {
+            // Opened as another program does, while nobody writes.
+            let store = Store::open_existing(&out.join("candidates.db")).unwrap();
+            store.check().unwrap();
+            let rows: BTreeSet<i64> = store.ids(None).unwrap().into_iter().collect();
+            assert!(announced.is_subset(&rows), "announced {announced:?}, stored {rows:?}");
+            torn += u32::from(rows.len() > announced.len());
+        } else {
+            assert!(announced.is_empty());
+        }
+        if done {
+            the_same(folder.path(), "whole", "killed", 3000);
+            std::fs::remove_dir_all(&out).unwrap();
+            announced.clear();
+            through += 1;
+        }
+    }
+    println!(
+        "{killed} kills, {inside} of them after a checkpoint, {torn} between storing and telling; {through} runs done"
+    );
+    finishes(folder.path(), 1, &["-o", "killed", "--resume"]);
+    the_same(folder.path(), "whole", "killed", 3000);
+    assert!(inside > killed / 4, "most were killed before they began");
+}
+
+#[test]
+fn what_has_changed_is_named_and_nothing_is_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = |more: &str| eam_config(folder.path(), 3, more);
+    config(&format!("steps = 200\ncheckpoint_interval = 100\n{FLAGS}"));
+    finishes(folder.path(), 1, &["-o", "out"]);
+    let out = folder.path().join("out");
+    let before = left(&out);
+    let refused = |words: &[&str]| {
+        let output = run(folder.path(), 1, &["-o", "out", "--resume"]);
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(words.iter().all(|word| said.contains(word)), "{words:?} are not in: {said}");
+        assert!(left(&out) == before, "something has changed");
+    };
+    config(&format!("steps = 200\ntimestep = 0.002\n{FLAGS}").replace("600", "700"));
+    refused(&["`temperature` was 600.0 and is 700.0 now", "`timestep` was 0.001 and is 0.002 now", "out"]);
+    config(&format!("steps = 200\nensemble = \"nve\"\n{FLAGS}"));
+    refused(&["`ensemble` was \"nvt\" and is \"nve\" now"]);
+    let path = config(&format!("steps = 200\n{FLAGS}"));
+    write(folder.path(), "al.extxyz", &common::aluminium(3).replacen("Al 0 0 0", "Al 0 0 0.1", 1));
+    refused(&["the content of `structure`"]);
+    let text_of = std::fs::read_to_string(path).unwrap();
+    config(&format!("steps = 200\n{FLAGS}"));
+    // Another potential of the same kind.
+    let other = dependency("share/lammps/potentials/AlCu.eam.alloy");
+    let line = format!("pair_coeff = [\"* * {} Al\"]", other.display());
+    let another: String = text_of
+        .lines()
+        .map(|l| if l.starts_with("pair_coeff") { line.clone() } else { l.replace("eam/fs", "eam/alloy") } + "\n")
+        .collect();
+    write(folder.path(), "run.toml", &another);
+    refused(&["the content of `potential`"]);
+    // What does not touch the trajectory may change, and a run that is through is through.
+    config(&format!("steps = 200\nuncertainty_threshold = 0.6\n{FLAGS}").replacen(
+        "uncertainty_threshold = 0.55\n",
+        "",
+        1,
+    ));
+    finishes(folder.path(), 1, &["-o", "out", "--resume"]);
+    assert!(left(&out) == before, "something has changed");
+    // On another number of ranks too; that is said.
+    finishes(folder.path(), 2, &["-o", "out", "--resume"]);
+    let warnings = json(&out.join("result.json"))["warnings"].to_string();
+    assert!(warnings.contains("begun on 1 ranks and resumed on 2"), "{warnings}");
+}
+
+#[test]
+fn without_resume_a_run_is_never_overwritten_and_with_it_it_may_begin() {
+    let folder = tempfile::tempdir().unwrap();
+    eam_config(folder.path(), 3, &format!("steps = 50\n{FLAGS}"));
+    // Nothing there: it begins, so that a job script may say --resume always.
+    finishes(folder.path(), 1, &["-o", "out", "--resume"]);
+    let output = run(folder.path(), 1, &["-o", "out"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output).contains("--resume"), "{}", text(&output));
+    // Something else there: it does not.
+    std::fs::create_dir(folder.path().join("other")).unwrap();
+    write(&folder.path().join("other"), "thesis.tex", "");
+    let output = run(folder.path(), 1, &["-o", "other", "--resume"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output).contains("no checkpoint.json"), "{}", text(&output));
+    for (content, word) in [("{", "EOF"), ("{\"format\": 99, \"version\": \"7.0\"}", "format 99 of version \"7.0\"")] {
+        write(&folder.path().join("out"), "checkpoint.json", content);
+        let output = run(folder.path(), 1, &["-o", "out", "--resume"]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output).contains(word) && !text(&output).contains("panicked"), "{}", text(&output));
+    }
+}
+
+#[test]
+fn two_processes_never_run_in_one_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    eam_config(folder.path(), 3, &format!("steps = 10000000\n{FLAGS}"));
+    let polls: PathBuf = folder.path().join("out/polls.jsonl");
+    let mut first = lammps_otf().current_dir(&folder).args(["run", "run.toml", "-q", "-o", "out"]).spawn().unwrap();
+    let started = Instant::now();
+    while !polls.metadata().is_ok_and(|m| m.len() > 0) {
+        assert!(started.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let output = run(folder.path(), 1, &["-o", "out", "--resume"]);
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("another process is running"), "{}", text(&output));
+}
+
+#[test]
+fn a_template_that_always_begins_anew_is_told_what_it_lacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let template = std::fs::read_to_string(common::root().join("templates/md.in.j2")).unwrap();
+    let choice =
+        "{%- if restart %}\nread_restart    {{ restart }}\n{%- else %}\nread_data       {{ data }}\n{%- endif %}";
+    assert!(template.contains(choice));
+    let without = template.replace(choice, "read_data       {{ data }}");
+    write(folder.path(), "my.j2", &without);
+    let config = |steps| eam_config(folder.path(), 3, &format!("steps = {steps}\ntemplate = \"my.j2\"\n{FLAGS}"));
+    config(50);
+    finishes(folder.path(), 1, &["-o", "out"]);
+    config(100);
+    let output = run(folder.path(), 1, &["-o", "out", "--resume"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("read_restart {{ restart }}"), "{}", text(&output));
+}

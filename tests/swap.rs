@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Another potential for a simulation on its way: nothing but the potential changes, or nothing at all.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::{al_config, root};
+use lammps_otf::comm::Comm;
+use lammps_otf::config::{Engine, InferenceConfig, Potential};
+use lammps_otf::io;
+use lammps_otf::simulation::{Error, Event, Simulation};
+use lammps_otf::structure::Structure;
+use lammps_otf::verify::evaluate;
+use ndarray::Array2;
+
+fn config(folder: &Path, engine: Engine) -> InferenceConfig {
+    let more = "temperature = [600, 900]\nsteps = 400\nsampling_interval = 20\nuncertainty_threshold = 1e6\n";
+    let mut config = InferenceConfig::read(al_config(folder, more)).unwrap();
+    config.potential.engine = engine;
+    config
+}
+
+fn open(folder: &Path, config: &InferenceConfig) -> Simulation {
+    let structure = io::read(&config.structure, None).unwrap();
+    let data = folder.join("data.lammps");
+    io::lammps_data::write(&structure, std::fs::File::create(&data).unwrap()).unwrap();
+    Simulation::new(config, &structure, &data, None, &Comm::single()).unwrap()
+}
+
+/// γ max of the next event, and its step.
+fn poll(simulation: &mut Simulation) -> (i64, f64) {
+    match simulation.advance().unwrap() {
+        Event::Polled(poll) => (poll.step, poll.gamma.unwrap().max),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Positions and velocities in the order of ids, to the last bit.
+fn state(simulation: &Simulation) -> Vec<(i32, Vec<u64>)> {
+    let lammps = simulation.lammps();
+    let rows = lammps.positions().into_iter().copied().collect::<Vec<f64>>();
+    let velocities = lammps.velocities().into_iter().copied().collect::<Vec<f64>>();
+    let mut state: Vec<_> = (lammps.ids().iter().zip(rows.chunks(3).zip(velocities.chunks(3))))
+        .map(|(&id, (x, v))| (id, x.iter().chain(v).map(|f| f.to_bits()).collect()))
+        .collect();
+    state.sort_unstable();
+    state
+}
+
+fn frame(simulation: &Simulation) -> Structure {
+    let lammps = simulation.lammps();
+    Structure {
+        cell: lammps.cell(),
+        elements: simulation.elements().to_vec(),
+        types: lammps.types().to_owned(),
+        ids: (1..=lammps.local_atoms() as i32).collect(),
+        positions: Array2::from_shape_vec((lammps.local_atoms(), 3), lammps.positions().iter().copied().collect())
+            .unwrap(),
+        velocities: None,
+    }
+}
+
+/// The soft potential, with an active set that makes every γ twice as large.
+fn doubled(folder: &Path) -> Potential {
+    let asi = folder.join("doubled.asi");
+    common::succeed(
+        common::python()
+            .args([
+                "-c",
+                "import numpy as n, sys; a = n.load(sys.argv[1]); n.savez(open(sys.argv[2], 'wb'), Al=2 * a['Al'])",
+            ])
+            .arg(root().join("potentials/al-soft/Al.asi"))
+            .arg(&asi),
+    );
+    Potential { active_set: Some(asi), ..soft(Engine::MlPace) }
+}
+
+fn soft(engine: Engine) -> Potential {
+    let file = Some(root().join("potentials/al-soft/Al.yaml"));
+    let text = format!("engine = {}", if engine == Engine::Opt { "\"opt\"" } else { "\"ml-pace\"" });
+    Potential { file, ..toml_potential(&text) }
+}
+
+fn toml_potential(text: &str) -> Potential {
+    toml::from_str(text).unwrap()
+}
+
+#[test]
+fn a_swap_changes_the_potential_and_nothing_else() {
+    let _one = common::one_at_a_time();
+    for engine in [Engine::MlPace, Engine::Opt] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path(), engine);
+        let (mut simulation, mut twin) = (open(folder.path(), &config), open(folder.path(), &config));
+        let (step, old) = std::iter::repeat_with(|| poll(&mut simulation)).find(|(step, _)| *step == 100).unwrap();
+        while poll(&mut twin).0 < step {}
+        let before = state(&simulation);
+        let new = Potential { engine, ..doubled(folder.path()) };
+        let started = std::time::Instant::now();
+        simulation.swap_potential(&new).unwrap();
+        println!("the swap took {:.1} ms", started.elapsed().as_secs_f64() * 1e3);
+        assert!(before == state(&simulation), "the swap itself moves nothing");
+        let (again, new) = poll(&mut simulation);
+        // What LAMMPS does by itself whenever it is set up anew: atoms that have left the box come in on the other side.
+        twin.lammps_mut();
+        assert_eq!((again, poll(&mut twin)), (step, (step, old)));
+        assert!(state(&simulation) == state(&twin), "as if nothing had been swapped");
+        // What the new potential says of this frame in an instance that never knew another one.
+        let expected = evaluate(&frame(&simulation), simulation.script()).unwrap();
+        let largest = expected.gamma.unwrap().into_iter().fold(0.0, f64::max);
+        println!("γ_max at step {step}: {old} before, {new} after the swap, {largest} in a fresh instance");
+        assert!((new / largest - 1.0).abs() < 1e-9 && (new / old - 2.0).abs() < 1e-6, "{old} {new} {largest}");
+        let force = simulation.lammps().forces()[[7, 1]];
+        assert!((force - expected.forces[7][1]).abs() < 1e-9);
+        assert_eq!(poll(&mut simulation).0, step + 20, "and it goes on");
+    }
+}
+
+#[test]
+fn a_potential_that_cannot_be_used_leaves_the_run_untouched() {
+    let _one = common::one_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), Engine::Opt);
+    let mut undisturbed = open(folder.path(), &config);
+    let mut simulation = open(folder.path(), &config);
+    let good = soft(Engine::Opt);
+    let file = |name: &str, change: &dyn Fn(&str) -> String| -> PathBuf {
+        let text = std::fs::read_to_string(good.file.as_ref().unwrap()).unwrap();
+        std::fs::copy(root().join("potentials/al-soft/Al.asi"), folder.path().join(name).with_extension("asi"))
+            .unwrap();
+        common::write(folder.path(), name, &change(&text))
+    };
+    let half = Potential { file: Some(file("half.yaml", &|t| t[..t.len() / 2].to_owned())), ..good.clone() };
+    let far = Potential { file: Some(file("far.yaml", &|t| t.replace("rcutij: 5.5", "rcutij: 6.5"))), ..good.clone() };
+    let copper = Potential { file: Some(file("copper.yaml", &|t| t.replace("Al", "Cu"))), ..good.clone() };
+    let missing = Potential { file: Some(folder.path().join("none.yaml")), ..good.clone() };
+    let other = Potential { engine: Engine::MlPace, ..good };
+    for bad in [half, far, copper, missing, other] {
+        poll(&mut simulation);
+        poll(&mut undisturbed);
+        let error = simulation.swap_potential(&bad).unwrap_err();
+        println!("{error}");
+        assert!(matches!(error, Error::Swap(_) | Error::Lammps(_)), "{error:?}");
+        assert!(state(&simulation) == state(&undisturbed));
+    }
+    assert_eq!(poll(&mut simulation), poll(&mut undisturbed));
+    assert!(state(&simulation) == state(&undisturbed));
+}

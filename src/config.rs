@@ -409,10 +409,13 @@ impl InferenceConfig {
     pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
         let mut config: Self = toml::from_str(text).map_err(|e| {
             // What is missing stands on no line.
-            let missing = |name: &str| {
-                format!("the key {name} is missing; `lammps-otf init` writes a configuration with all that is needed")
-            };
-            let message = e.message().strip_prefix("missing field ").map_or_else(|| e.to_string(), missing);
+            let missing = e.message().strip_prefix("missing field ").map(|name| match name {
+                "`structure`" | "`temperature`" | "`potential`" => format!(
+                    "the key {name} is missing; `lammps-otf init` writes a configuration with all that is needed"
+                ),
+                _ => format!("the key {name} is missing in the table that begins on line {}", line_of(text, e.span())),
+            });
+            let message = missing.unwrap_or_else(|| e.to_string());
             let hint = suggestion(&message);
             // The nearest name says more than the list of all.
             let end = if hint.is_empty() { None } else { message.find(", expected one of") };
@@ -616,6 +619,12 @@ impl Potential {
         }
         Ok(())
     }
+}
+
+/// The line, from 1, on which a part of the text begins.
+fn line_of(text: &str, span: Option<std::ops::Range<usize>>) -> usize {
+    let start = span.map_or(0, |span| span.start);
+    text.bytes().take(start).filter(|&b| b == b'\n').count() + 1
 }
 
 /// ". Did you mean `temperature`?" for a parser's "unknown field `temprature`, expected one of `a`, `b`".

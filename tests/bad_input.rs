@@ -38,6 +38,13 @@ fn instead(title: &'static str, from: &'static str, to: &'static str) -> Case {
     case(title, "run run.toml", move |f| change(f, "run.toml", from, to))
 }
 
+/// `loop` with these lines in its table.
+fn learn(title: &'static str, lines: &'static str) -> Case {
+    case(title, "loop run.toml", move |f| {
+        write(f, "run.toml", &format!("{RUN}[loop]\n{lines}\n"));
+    })
+}
+
 fn change(folder: &Path, name: &str, from: &str, to: &str) {
     let text = std::fs::read_to_string(folder.join(name)).unwrap();
     assert!(text.contains(from), "{name} has no {from:?}");
@@ -152,6 +159,19 @@ fn cases() -> Vec<Case> {
         }),
         // Not wrong in itself: on another disk it would work.
         Case { code: 1, ..case("a folder that cannot be made", "run run.toml -o al.extxyz/out", nothing) },
+        case("a run to go on with that is another", "run run.toml --resume", |f| {
+            let first = lammps_otf().current_dir(f).args(["run", "-q", "run.toml"]).status().unwrap();
+            assert!(first.success());
+            change(f, "run.toml", "temperature = 300", "temperature = 400");
+        }),
+        // The loop.
+        case("loop: no table for it", "loop run.toml", nothing),
+        learn("loop: no trainer", "oracle = { type = \"command\", command = [\"dft\", \"{input}\", \"{output}\"] }"),
+        learn("loop: an oracle of no kind", "oracle = { type = \"vasp\" }\ntrainer = { command = [\"fit\"] }"),
+        learn("loop: a trainer that is told nothing", "oracle = { type = \"lammps\", pair_style = \"eam/fs\", pair_coeff = [\"* * Al.eam Al\"] }\n\
+               trainer = { command = [\"fit\"] }"),
+        learn("loop: a halt below the threshold", "halt = 1.0\noracle = { type = \"command\", command = [\"dft\", \"{input}\", \"{output}\"] }\n\
+               trainer = { command = [\"fit\", \"{labelled}\", \"{output}\"] }"),
         // Other commands.
         case("init: a structure that does not exist", "init nowhere.extxyz Al.yaml", nothing),
         case("init: a .yace", "init al.extxyz Al.yace", nothing),
@@ -164,6 +184,7 @@ fn cases() -> Vec<Case> {
         case("init: a configuration that exists", "init al.extxyz Al.yaml -o run.toml", nothing),
         case("init: a folder that does not exist", "init al.extxyz Al.yaml -o no/run.toml", nothing),
         case("init: a temperature below nothing", "init al.extxyz Al.yaml --temperature=-5", nothing),
+        case("init: three temperatures", "init al.extxyz Al.yaml --temperature 1,2,3", nothing),
         case("doctor: a configuration that does not exist", "doctor nowhere.toml -q", nothing),
         case("doctor: an active set that is missing", "doctor run.toml -q", |f| remove(f, "Al.asi")),
         case("extract: no such atom", "extract al.extxyz --center 999 --radius 3 --buffer 3 -o cut.extxyz", nothing),

@@ -131,10 +131,11 @@ fn config_page(schema: &Value) -> String {
                     the folder of the configuration. Lengths in Å, times in ps, energies in eV, temperatures in K, pressures in bar. \
                     [config.schema.json](../config.schema.json) says the same to editors.\n"
         .to_owned();
-    let mut tables: Vec<(String, &Value)> = vec![(String::new(), schema)];
+    // The path of each table, and the variant if there are several kinds of it.
+    let mut tables: Vec<(String, String, &Value)> = vec![(String::new(), String::new(), schema)];
     while !tables.is_empty() {
-        let (path, table) = tables.remove(0);
-        let title = if path.is_empty() { "Top level".to_owned() } else { format!("`[{path}]`") };
+        let (path, variant, table) = tables.remove(0);
+        let title = if path.is_empty() { "Top level".to_owned() } else { format!("`[{path}]`{variant}") };
         let _ = write!(
             text,
             "\n## {title}\n\n{}\n\n| key | value | default | |\n| --- | --- | --- | --- |\n",
@@ -150,10 +151,18 @@ fn config_page(schema: &Value) -> String {
                 Value::Object(_) => String::new(),
                 value => format!("`{value}`"),
             };
+            let name = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
             if definition["properties"].is_object() {
-                let name = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                let _ = writeln!(text, "| `{key}` | [table](#{name}) | {default} | {} |", prose(property));
-                tables.push((name, definition));
+                let anchor = name.replace('.', "");
+                let _ = writeln!(text, "| `{key}` | [table](#{anchor}) | {default} | {} |", prose(property));
+                tables.push((name, String::new(), definition));
+                continue;
+            }
+            let kinds = definition["oneOf"].as_array().into_iter().flatten();
+            let kinds: Vec<_> = kinds.filter_map(|k| Some((k.pointer("/properties/type/const")?, k))).collect();
+            if !kinds.is_empty() {
+                let _ = writeln!(text, "| `{key}` | table, one of those below | {default} | {} |", prose(property));
+                tables.extend(kinds.into_iter().map(|(tag, kind)| (name.clone(), format!(", `type = {tag}`"), kind)));
                 continue;
             }
             let mut description = prose(property);
@@ -181,6 +190,8 @@ fn resolve<'s>(root: &'s Value, schema: &'s Value) -> &'s Value {
 /// The description, on one line of a table.
 fn prose(schema: &Value) -> String {
     let text = schema["description"].as_str().unwrap_or("");
+    // Links of the program's own documentation lead nowhere here.
+    let text = text.replace("[`", "`").replace("`]", "`").replace("super::", "").replace("crate::", "");
     text.split_whitespace()
         .collect::<Vec<_>>()
         .join(" ")
@@ -204,6 +215,9 @@ fn constants(variant: &Value) -> Vec<String> {
 /// What may stand there.
 fn kind(root: &Value, schema: &Value) -> String {
     let definition = resolve(root, schema);
+    if let Some(value) = definition.get("const") {
+        return format!("`{value}`");
+    }
     for key in ["oneOf", "anyOf"] {
         if let Some(choices) = definition[key].as_array() {
             let all = choices.iter().filter(|choice| choice["type"] != "null").flat_map(|choice| {
@@ -228,5 +242,55 @@ fn kind(root: &Value, schema: &Value) -> String {
         Some("boolean") => "`true`, `false`".to_owned(),
         Some(other) => other.to_owned(),
         None => "anything".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(schemars::JsonSchema)]
+    #[serde(tag = "type", rename_all = "lowercase")]
+    #[expect(dead_code, reason = "only its schema is looked at")]
+    enum Who {
+        /// A program: [`super::Program`].
+        Program {
+            /// Its words.
+            words: Vec<String>,
+        },
+        /// Nobody.
+        Nobody {},
+    }
+
+    #[derive(schemars::JsonSchema)]
+    #[expect(dead_code, reason = "only its schema is looked at")]
+    struct Inner {
+        /// Who does it.
+        who: Who,
+    }
+
+    #[derive(schemars::JsonSchema)]
+    #[expect(dead_code, reason = "only its schema is looked at")]
+    struct Outer {
+        /// A table.
+        inner: Option<Inner>,
+    }
+
+    #[test]
+    fn a_table_of_several_kinds_has_a_section_for_each() {
+        let page = config_page(&schemars::schema_for!(Outer).to_value());
+        let lines = [
+            "| `inner` | [table](#inner) |  | A table. |",
+            "| `who` | table, one of those below | required | Who does it. |",
+            "## `[inner.who]`, `type = \"program\"`",
+            "A program: `Program`.",
+            "| `type` | `\"program\"` | required |  |",
+            "| `words` | list of text | required | Its words. |",
+            "## `[inner.who]`, `type = \"nobody\"`",
+        ];
+        let mut rest = page.as_str();
+        for line in lines {
+            rest = rest.split_once(line).unwrap_or_else(|| panic!("no {line} after the one before it in\n{page}")).1;
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::{WriteError, write_atomically};
 use super::{Verbosity, say, survey, warn};
-use lammps_otf::config::{self, InferenceConfig};
+use lammps_otf::config::{self, InferenceConfig, Ramp};
 use lammps_otf::embedding::{self, EmbeddingConfig, EmbeddingExtractor};
 use lammps_otf::io;
 use lammps_otf::structure::{Element, Structure, StructureError, element_from_symbol};
@@ -34,9 +34,9 @@ pub(super) struct InitArguments {
     /// Elements of the atom types in their order, such as Al,Cu, for files that do not name them
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_element)]
     elements: Vec<Element>,
-    /// Temperature in K, or start,end for a ramp [default: that of the structure's velocities, else 300]
-    #[arg(long, value_name = "K", value_delimiter = ',', num_args = 1..=2)]
-    temperature: Vec<f64>,
+    /// Temperature in K, or START,END for a ramp [default: that of the structure's velocities, else 300]
+    #[arg(long, value_name = "K", value_parser = parse_ramp, allow_negative_numbers = true)]
+    temperature: Option<Ramp>,
     /// Number of time steps
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     steps: u64,
@@ -88,11 +88,20 @@ fn parse_element(text: &str) -> Result<Element, String> {
     element_from_symbol(text.trim()).ok_or_else(|| format!("{text:?} is not the symbol of an element"))
 }
 
+fn parse_ramp(text: &str) -> Result<Ramp, String> {
+    let values: Option<Vec<f64>> = text.split(',').map(|t| t.trim().parse().ok()).collect();
+    match values.as_deref() {
+        Some([value]) => Ok(Ramp::Constant(*value)),
+        Some([start, end]) => Ok(Ramp::Linear([*start, *end])),
+        _ => Err("give one temperature, or two with a comma between them".to_owned()),
+    }
+}
+
 /// What was found, and follows from it.
 struct Plan {
     structure: Structure,
     model: Model,
-    temperature: Vec<f64>,
+    temperature: Ramp,
     from_velocities: bool,
     timestep: f64,
     radius: f64,
@@ -186,11 +195,8 @@ fn look(arguments: &InitArguments) -> Result<Plan, InitError> {
         ));
     }
     let measured = velocity_temperature(&structure);
-    let from_velocities = arguments.temperature.is_empty() && measured.is_some();
-    let temperature = match &arguments.temperature[..] {
-        [] => vec![measured.unwrap_or(300.0)],
-        given => given.to_vec(),
-    };
+    let from_velocities = arguments.temperature.is_none() && measured.is_some();
+    let temperature = arguments.temperature.unwrap_or(Ramp::Constant(measured.unwrap_or(300.0)));
     let timestep = timestep(&survey::symbols(&structure));
     Ok(Plan { structure, model, temperature, from_velocities, timestep, radius, max_atoms, trial, warnings })
 }
@@ -276,11 +282,13 @@ fn render(arguments: &InitArguments, plan: &Plan) -> String {
         let symbols: Vec<&str> = arguments.elements.iter().map(|e| e.symbol()).collect();
         line(format_args!("elements = {symbols:?}             # of the atom types, in their order"));
     }
-    match plan.temperature[..] {
-        [start, end] => line(format_args!("temperature = [{start:?}, {end:?}]      # K, a linear ramp over the run")),
-        _ => {
+    match plan.temperature {
+        Ramp::Linear([start, end]) => {
+            line(format_args!("temperature = [{start:?}, {end:?}]      # K, a linear ramp over the run"))
+        }
+        Ramp::Constant(value) => {
             let why = if plan.from_velocities { "that of the velocities in the structure" } else { "or [start, end]" };
-            line(format_args!("temperature = {:?}             # K; {why}", plan.temperature[0]));
+            line(format_args!("temperature = {:?}             # K; {why}", value));
         }
     }
     let why = if plan.timestep < 0.001 { "half of what is usual, because hydrogen is light" } else { "usual" };

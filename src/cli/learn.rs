@@ -36,15 +36,16 @@ pub(super) fn run(arguments: &LoopArguments, comm: &Comm, verbosity: Verbosity) 
         .clone()
         .unwrap_or_else(|| PathBuf::from(arguments.config.file_stem().unwrap_or("loop".as_ref())));
     let talk = comm.is_root() && !arguments.json && verbosity != Verbosity::Quiet;
-    if talk {
-        say(HEAD);
-    }
+    let mut headed = false;
     let outcome = ActiveLearning::new(comm, &output)
         .interrupt_by(on_signals())
         .observe(|round| {
             if arguments.json {
                 print_line("round", round);
             } else if talk {
+                if !std::mem::replace(&mut headed, true) {
+                    say(HEAD);
+                }
                 say(&row(round));
             }
         })

@@ -51,7 +51,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  done: a run did all its steps, a log stayed below the threshold
   1  something failed that is not the input's fault, such as a full disk
-  2  the input or the command line cannot be used; nothing was written
+  2  the input or the command line cannot be used, and nothing was written; `doctor` found a failure
   3  the run broke (lost atoms, NaN); the region to blame was cut from the last valid frame
   4  γ passed the threshold; a loop ended with something still unknown
   5  one MPI rank failed alone; the job was aborted
@@ -68,7 +68,7 @@ Colours and progress bars appear on a terminal only; NO_COLOR=1 turns colours of
 struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// Print nothing but errors, warnings, and what was asked for as JSON
+    /// Print only errors, warnings, and what was asked for
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
     /// Print more: `run` a line for each look at γ, `doctor` the packages of LAMMPS

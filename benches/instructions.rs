@@ -51,7 +51,7 @@ fn main() {
 
     let mut lammps = Lammps::open(&["-screen", "none", "-log", "none", "-nocite"], &comm).expect("LAMMPS opens");
     let commands = "units metal\nlattice fcc 4.05\nregion box block 0 20 0 20 0 20\ncreate_box 1 box\ncreate_atoms 1 box\n\
-                    mass 1 26.98\npair_style zero 5.0 nocoeff\npair_coeff * *";
+                    mass 1 26.98\npair_style zero 5.0 nocoeff\npair_coeff * *\nrun 0 post no";
     lammps.command(commands).expect("a crystal");
     let mut kept = Frame::default();
     // The second time, as at all polls but the first: the arrays are there already.

@@ -97,7 +97,9 @@ impl Ledger {
             }
         }
         let worker = format!("{WORKER} {}", std::process::id());
-        Ok(Self { folder, round, potential, store, novelty, cutoff, polls: None, worker, _lock: lock })
+        let mut ledger = Self { folder, round, potential, store, novelty, cutoff, polls: None, worker, _lock: lock };
+        ledger.release_own()?;
+        Ok(ledger)
     }
 
     pub(super) fn rounds(&self) -> Result<Vec<Round>, Error> {
@@ -110,7 +112,7 @@ impl Ledger {
     }
 
     /// Gives back what a process of this loop had claimed that was killed.
-    pub(super) fn release_own(&mut self) -> Result<(), Error> {
+    fn release_own(&mut self) -> Result<(), Error> {
         for id in self.store.ids(Some(Status::RunningDft))? {
             if self.store.get(id)?.worker.is_some_and(|worker| worker.starts_with(WORKER)) {
                 self.store.set_status(id, Status::PendingDft)?;

@@ -23,7 +23,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 import numpy as np
 db, plain = connect(sys.argv[1]), connect(sys.argv[1], use_lock_file=False)
 last = time.time()
-while time.time() - last < 4:
+while time.time() - last < 2.5:
     with db.lock:
         row = next(plain.select(status="PENDING_DFT", limit=1, sort="id"), None)
         if row is not None:

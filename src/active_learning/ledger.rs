@@ -309,12 +309,29 @@ impl Ledger {
         };
         let report = serde_json::to_value(&report).expect("numbers and names");
         let done = Round { phase: Phase::Done, report, ..round.clone() };
-        let next = Round::begin(round.number + 1, &hash, round.next_restart.clone(), round.next_from);
+        let mut next = Round::begin(round.number + 1, &hash, round.next_restart.clone(), round.next_from);
+        if self.left_unknown(&potential, threshold)? {
+            // What was cut out and not labelled is still unknown: to run would be to meet it again.
+            (next.phase, next.next_restart, next.next_from) = (Phase::Select, next.restart.clone(), next.from);
+        }
         let after = round_folder(&self.folder, next.number + 1);
         std::fs::create_dir_all(&after).map_err(writing(&after))?;
         self.store.record(&[&done, &next], Some(&record), &[])?;
         self.potential = potential.clone();
         Ok(Step::Done((potential, done, self.now(next))))
+    }
+
+    /// Whether γ of a candidate that waits for a label is above the threshold with this potential.
+    fn left_unknown(&self, potential: &Potential, threshold: f64) -> Result<bool, Error> {
+        let projector = Projector::new(potential)?;
+        for row in self.store.iter(Some(Status::PendingDft))? {
+            let StoredCandidate { id, candidate, .. } = row?;
+            let rows = projector.rows(id, &candidate.structure, &candidate.force_mask);
+            if rows.is_ok_and(|rows| rows.gamma() > threshold) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn now(&mut self, round: Round) -> Round {

@@ -10,7 +10,7 @@
 //! One round: molecular dynamics runs until γ has passed the threshold as often as [`LoopConfig::batch`] says, and each time
 //! the worst regions are cut out. [`select()`] takes the few of them that span the others, the [`Oracle`] labels these, the
 //! [`Trainer`] makes a new potential of all that was ever labelled. It is loaded and tried in an instance of its own, then
-//! swapped into the running one.
+//! swapped into the running one. If it does not know what else was cut out, more of that is labelled before the run goes on.
 //!
 //! All state is in the candidate store and in restart files beside it; each step ends with one transaction that holds its
 //! candidates together with the news that it is done. A process that is killed anywhere, started again in the same way,

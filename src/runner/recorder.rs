@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use super::checkpoint::{Checkpoint, Progress, is_restart_name, restart_name};
 use super::{Error, SimulationResult, files};
@@ -32,6 +33,7 @@ pub(super) struct Recorder {
     /// Locked, on rank 0, as long as the run goes on.
     polls: File,
     store: Store,
+    commit_seconds: f64,
     potential_hash: String,
     source: String,
     novelty: Novelty,
@@ -116,6 +118,7 @@ impl Recorder {
         Ok(Self {
             polls,
             store,
+            commit_seconds: 0.0,
             potential_hash: potential::fingerprint(&config.potential).map_err(Error::Potential)?,
             source: config.structure.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
             novelty,
@@ -176,6 +179,11 @@ impl Recorder {
         let _ = std::fs::remove_file(self.folder.join(RESERVE));
     }
 
+    /// Seconds in commits since this was asked last.
+    pub(super) fn take_commit_seconds(&mut self) -> f64 {
+        std::mem::take(&mut self.commit_seconds)
+    }
+
     pub(super) fn poll(&mut self, poll: &Poll) -> Result<(), Error> {
         let mut line = serde_json::to_vec(poll).expect("numbers and names");
         line.push(b'\n');
@@ -205,7 +213,9 @@ impl Recorder {
         let id = match earlier {
             Some(id) => id,
             None => {
+                let started = Instant::now();
                 let id = self.store.add(std::slice::from_ref(&candidate))?[0];
+                self.commit_seconds += started.elapsed().as_secs_f64();
                 self.novelty.insert(id, environment);
                 id
             }

@@ -59,6 +59,7 @@ impl Run<'_, '_> {
         let (started, before) = (Instant::now(), self.result.seconds);
         self.result.atoms = self.simulation.lammps().total_atoms();
         let status = loop {
+            let (entered, known) = (Instant::now(), self.result.candidates.len());
             let event = match self.simulation.advance() {
                 Err(error @ simulation::Error::OneRank { .. }) => return Err(self.alone(error)),
                 other => other?,
@@ -71,6 +72,10 @@ impl Run<'_, '_> {
                 }
                 Event::Polled(poll) => {
                     let outcome = self.polled(&poll, started);
+                    if self.result.candidates.len() > known {
+                        self.result.event_seconds = Some(entered.elapsed().as_secs_f64() - poll.seconds);
+                        self.result.commit_seconds = self.recorder.as_mut().map(Recorder::take_commit_seconds);
+                    }
                     self.result.seconds = before + started.elapsed().as_secs_f64();
                     match outcome.and_then(|status| self.kept(status)) {
                         Ok(None) => {}

@@ -98,8 +98,55 @@ def measure(cells, ranks, plain=True):
 
 
 def main():
-    for name in sys.argv[1:] or SIZES:
-        print(json.dumps(measure(SIZES[name], 2)), flush=True)
+    names = sys.argv[1:] or list(SIZES)
+    rows = [measure(SIZES[name], 2) for name in names]
+    for row in rows:
+        print(json.dumps(row), file=sys.stderr)
+    print("""\
+What watching costs, on two ranks: Lennard-Jones with the kinetic energy of each atom as uncertainty, created by LAMMPS
+itself (`create`), a poll every 5 steps, an event after a few. Memory is the peak of both ranks together, above plain `lmp`
+on the same input. Bytes are what this program gives to MPI. Times are of the slowest rank.
+
+| atoms | memory above `lmp`, bytes/atom | one poll, ms | of it shared with all ranks, ms | bytes for a poll | one region, ms | bytes for a region |
+| --- | --- | --- | --- | --- | --- | --- |""")
+    for r in rows:
+        polls = r["polls"]
+        cells = [
+            f"{r['atoms']:,}",
+            f"{(r['ours'] - r['plain']) / r['atoms']:.0f}",
+            f"{1e3 * r['poll_seconds'] / polls:.2f}",
+            f"{1e3 * r['shared_seconds'] / polls:.2f}",
+            f"{r['poll_bytes'] / polls:,.0f}",
+            f"{1e3 * r['region_seconds'] / r['regions']:.1f}",
+            f"{r['region_bytes'] / r['regions']:,.0f}",
+        ]
+        print("| " + " | ".join(cells) + " |")
+    # The largest run gives the slope; what is left of the smallest is what does not depend on the number of atoms.
+    large, small = max(rows, key=lambda r: r["atoms"]), min(rows, key=lambda r: r["atoms"])
+    slope = large["poll_seconds"] / large["polls"] / (large["atoms"] / 2)
+    region = small["region_seconds"] / small["regions"]
+    share = large["shared_seconds"] / large["polls"] / (large["atoms"] / 2)
+    travelling = small["shared_bytes"] / small["polls"]
+    histogram = (small["poll_bytes"] - small["shared_bytes"]) / small["polls"] / 2
+    latency, bandwidth = 2e-6, 10e9
+    print(f"""
+From these, a model for what was not measured: a poll of N atoms on P ranks takes N/P × {1e9 * slope:.1f} ns (checks, γ, the
+kept frame), and its 12 or so small reductions and one broadcast of {travelling / 1e3:.0f} kB a latency for each level of a
+tree. A region takes the scan, N/P × {1e9 * share:.1f} ns, one gather of its atoms, and {1e3 * region:.0f} ms on rank 0 for
+checking and storing. Measured here: the times for each atom, the bytes, the time on rank 0. Assumed, because one machine
+cannot tell: {1e6 * latency:.0f} µs for a message between nodes, {bandwidth / 1e9:.0f} GB/s, and that the gather on rank 0 costs
+one message for each rank.
+
+| atoms | ranks | one poll, ms | one region, ms | bytes that all ranks send for a poll |
+| --- | --- | --- | --- | --- |""")
+    import math
+
+    for atoms, ranks in [(1e6, 16), (1e8, 1024), (1e9, 1e4)]:
+        levels = math.ceil(math.log2(ranks))
+        poll = atoms / ranks * slope + 12 * levels * latency + ranks * latency + levels * travelling / bandwidth
+        event = atoms / ranks * share + region + 6 * levels * latency + ranks * latency
+        bytes_sent = ranks * histogram + travelling
+        print(f"| {atoms:.0e} | {ranks:,.0f} | {1e3 * poll:.1f} | {1e3 * event:.1f} | {bytes_sent:,.0f} |")
 
 
 main()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the fit scripts of this folder share: fit, save, report, compare, and the command line."""
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -76,6 +77,18 @@ def main(recipe, home, arguments):
     """Carry out what the command line asks for."""
     if not POTENTIALS.is_dir():
         sys.exit(f"fit.py: {POTENTIALS} is missing; run ci/setup first")
+    if arguments.data:
+        from ase.io import write
+
+        style, file, elements = recipe.reference
+        eam = eamdata.Eam(style, POTENTIALS / file, elements)
+        arguments.data.mkdir(parents=True, exist_ok=True)
+        for name, frames in (("training", recipe.training(eam)), ("testing", recipe.testing(eam))):
+            path = arguments.data / f"{name}.extxyz"
+            aside = path.with_name(f".{path.name}.{os.getpid()}")
+            write(aside, frames, format="extxyz")
+            aside.replace(path)
+        return
     if arguments.check:
         with tempfile.TemporaryDirectory() as folder:
             test = run(recipe, Path(folder))
@@ -91,5 +104,7 @@ def arguments(description):
     """The options that all fit scripts have."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--check", action="store_true", help="refit in a temporary folder and compare")
+    parser.add_argument("--data", type=Path, metavar="DIR",
+                        help="fit nothing: write the labelled frames to DIR/training.extxyz and DIR/testing.extxyz")
     parser.add_argument("--output", type=Path, help="folder to write to (default: the committed one)")
     return parser

@@ -151,7 +151,7 @@ fn a_panic_in_the_handler_of_one_rank() {
         assert!(time < LIMIT, "{time:?}");
         assert_eq!(common::lines(&folder.path().join("out/polls.jsonl")).last().unwrap()["step"], 20);
     }
-    println!("{name}: {} times", times());
+    println!("{name}: {} times a code that is not 0, no hang", times());
 }
 
 #[test]

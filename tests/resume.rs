@@ -41,6 +41,7 @@ fn left(out: &Path) -> (Vec<serde_json::Value>, serde_json::Value, Vec<String>) 
     let mut polls = lines(&out.join("polls.jsonl"));
     polls.iter_mut().for_each(|poll| poll["seconds"] = 0.into());
     let mut result = json(&out.join("result.json"));
+    (result["event_seconds"], result["commit_seconds"]) = (0.into(), 0.into());
     (result["seconds"], result["output"], result["last"]["seconds"]) = (0.into(), 0.into(), 0.into());
     let store = Store::open_existing(&out.join("candidates.db")).unwrap();
     store.check().unwrap();

@@ -96,7 +96,10 @@ fn a_swap_changes_the_potential_and_nothing_else() {
         let (step, old) = std::iter::repeat_with(|| poll(&mut simulation)).find(|(step, _)| *step == 100).unwrap();
         while poll(&mut twin).0 < step {}
         let before = state(&simulation);
-        simulation.swap_potential(&Potential { engine, ..doubled(folder.path()) }).unwrap();
+        let new = Potential { engine, ..doubled(folder.path()) };
+        let started = std::time::Instant::now();
+        simulation.swap_potential(&new).unwrap();
+        println!("the swap took {:.1} ms", started.elapsed().as_secs_f64() * 1e3);
         assert!(before == state(&simulation), "the swap itself moves nothing");
         let (again, new) = poll(&mut simulation);
         // What LAMMPS does by itself whenever it is set up anew: atoms that have left the box come in on the other side.

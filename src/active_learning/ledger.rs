@@ -97,7 +97,9 @@ impl Ledger {
             }
         }
         let worker = format!("{WORKER} {}", std::process::id());
-        Ok(Self { folder, round, potential, store, novelty, cutoff, polls: None, worker, _lock: lock })
+        let mut ledger = Self { folder, round, potential, store, novelty, cutoff, polls: None, worker, _lock: lock };
+        ledger.release_own()?;
+        Ok(ledger)
     }
 
     pub(super) fn rounds(&self) -> Result<Vec<Round>, Error> {
@@ -110,7 +112,7 @@ impl Ledger {
     }
 
     /// Gives back what a process of this loop had claimed that was killed.
-    pub(super) fn release_own(&mut self) -> Result<(), Error> {
+    fn release_own(&mut self) -> Result<(), Error> {
         for id in self.store.ids(Some(Status::RunningDft))? {
             if self.store.get(id)?.worker.is_some_and(|worker| worker.starts_with(WORKER)) {
                 self.store.set_status(id, Status::PendingDft)?;
@@ -307,12 +309,29 @@ impl Ledger {
         };
         let report = serde_json::to_value(&report).expect("numbers and names");
         let done = Round { phase: Phase::Done, report, ..round.clone() };
-        let next = Round::begin(round.number + 1, &hash, round.next_restart.clone(), round.next_from);
+        let mut next = Round::begin(round.number + 1, &hash, round.next_restart.clone(), round.next_from);
+        if self.left_unknown(&potential, threshold)? {
+            // What was cut out and not labelled is still unknown: to run would be to meet it again.
+            (next.phase, next.next_restart, next.next_from) = (Phase::Select, next.restart.clone(), next.from);
+        }
         let after = round_folder(&self.folder, next.number + 1);
         std::fs::create_dir_all(&after).map_err(writing(&after))?;
         self.store.record(&[&done, &next], Some(&record), &[])?;
         self.potential = potential.clone();
         Ok(Step::Done((potential, done, self.now(next))))
+    }
+
+    /// Whether γ of a candidate that waits for a label is above the threshold with this potential.
+    fn left_unknown(&self, potential: &Potential, threshold: f64) -> Result<bool, Error> {
+        let projector = Projector::new(potential)?;
+        for row in self.store.iter(Some(Status::PendingDft))? {
+            let StoredCandidate { id, candidate, .. } = row?;
+            let rows = projector.rows(id, &candidate.structure, &candidate.force_mask);
+            if rows.is_ok_and(|rows| rows.gamma() > threshold) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn now(&mut self, round: Round) -> Round {

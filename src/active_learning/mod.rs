@@ -10,7 +10,7 @@
 //! One round: molecular dynamics runs until γ has passed the threshold as often as [`LoopConfig::batch`] says, and each time
 //! the worst regions are cut out. [`select()`] takes the few of them that span the others, the [`Oracle`] labels these, the
 //! [`Trainer`] makes a new potential of all that was ever labelled. It is loaded and tried in an instance of its own, then
-//! swapped into the running one.
+//! swapped into the running one. If it does not know what else was cut out, more of that is labelled before the run goes on.
 //!
 //! All state is in the candidate store and in restart files beside it; each step ends with one transaction that holds its
 //! candidates together with the news that it is done. A process that is killed anywhere, started again in the same way,
@@ -161,7 +161,7 @@ impl<'o> ActiveLearning<'o> {
         self
     }
 
-    /// Calls `observer` after each round, on rank 0.
+    /// Calls `observer` after each round, on rank 0; first for those of an earlier process.
     #[must_use]
     pub fn observe(mut self, observer: impl FnMut(&Round) + 'o) -> Self {
         self.observer = Box::new(observer);
@@ -186,7 +186,7 @@ impl<'o> ActiveLearning<'o> {
         let settings = config.active_learning.as_ref().ok_or(Error::NoLoop)?;
         let comm = &self.comm;
         let structure = read_structure(comm, config)?;
-        let mut ledger = comm.on_root(|| Ledger::open(&self.output, config, &structure))?;
+        let ledger = comm.on_root(|| Ledger::open(&self.output, config, &structure))?;
         let folder = PathBuf::from(comm.share(ledger.as_ref().map(|l| l.folder.display().to_string())));
         let round = comm.share(ledger.as_ref().map(|l| l.round.clone()));
         let potential = comm.share(ledger.as_ref().map(|l| l.potential.clone()));
@@ -196,9 +196,6 @@ impl<'o> ActiveLearning<'o> {
         let script = Script::new(config, &outline, &folder.join(files::DATA)).map_err(simulation::Error::from)?;
         let oracle = self.oracle.unwrap_or_else(|| oracle::from_config(settings, &script, &self.interrupt));
         let trainer = self.trainer.unwrap_or_else(|| Box::new(CommandTrainer::new(settings, &self.interrupt)));
-        if let Some(ledger) = &mut ledger {
-            ledger.release_own()?;
-        }
         let learning = Learning {
             comm: comm.clone(),
             config: InferenceConfig { potential, ..config.clone() },
@@ -245,6 +242,8 @@ struct Learning<'c, 'o> {
 
 impl Learning<'_, '_> {
     fn finish(mut self, output: PathBuf) -> Result<LearningResult, Error> {
+        let before = self.comm.on_root(|| self.ledger.as_ref().map_or(Ok(Vec::new()), Ledger::rounds))?;
+        before.iter().flatten().filter(|round| round.phase == Phase::Done).for_each(|round| (self.observer)(round));
         let outcome = self.learn()?;
         let result = self.comm.on_root(|| match &self.ledger {
             Some(ledger) => Ok::<_, Error>(Some((ledger.rounds()?, ledger.labels()?))),

@@ -42,7 +42,7 @@
 //! ```
 
 mod ase_db;
-mod blob;
+pub mod blob;
 mod error;
 pub mod export;
 mod keys;
@@ -51,7 +51,6 @@ mod status;
 mod store;
 
 pub use ase_db::{SCHEMA_VERSION, data_names};
-pub use blob::{Array, Data, Values};
 pub use error::StoreError;
 pub use keys::{KeyValue, Keys};
 pub use status::{Status, UnknownStatus};

@@ -91,7 +91,7 @@ fn row(round: &Round) -> String {
         Some(Seen::Events) => "γ above the threshold",
         Some(Seen::Crash) => "broke",
         Some(Seen::Quiet) => "nothing unknown",
-        None => "",
+        None => "no run: labels what was left",
     };
     format!(
         "{:>5}  {:>7}  {:>7}  {:>6}  {gamma:>7}  {:>7}  {:>8}  {:>6}  {:>11}  {:>8}  {ended}",

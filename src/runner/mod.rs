@@ -215,6 +215,8 @@ impl<'o> LammpsRunner<'o> {
                 last: progress.last,
                 atoms: 0,
                 seconds: progress.seconds,
+                event_seconds: None,
+                commit_seconds: None,
                 ranks: self.comm.size(),
                 cost: Cost::default(),
                 output: self.output.clone(),

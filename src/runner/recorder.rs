@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use super::checkpoint::{Checkpoint, Progress, is_restart_name, restart_name};
 use super::{Error, SimulationResult, files};
@@ -32,6 +33,7 @@ pub(super) struct Recorder {
     /// Locked, on rank 0, as long as the run goes on.
     polls: File,
     store: Store,
+    commit_seconds: f64,
     potential_hash: String,
     source: String,
     run_id: Option<String>,
@@ -136,6 +138,7 @@ impl Recorder {
         Ok(Self {
             polls,
             store,
+            commit_seconds: 0.0,
             potential_hash: potential::fingerprint(&config.potential).map_err(Error::Potential)?,
             source: config.structure.file_name().map_or("created".into(), |n| n.to_string_lossy().into_owned()),
             run_id,
@@ -198,6 +201,11 @@ impl Recorder {
         let _ = std::fs::remove_file(self.folder.join(RESERVE));
     }
 
+    /// Seconds in commits since this was asked last.
+    pub(super) fn take_commit_seconds(&mut self) -> f64 {
+        std::mem::take(&mut self.commit_seconds)
+    }
+
     pub(super) fn poll(&mut self, poll: &Poll) -> Result<(), Error> {
         let mut line = serde_json::to_vec(poll).expect("numbers and names");
         line.push(b'\n');
@@ -227,6 +235,7 @@ impl Recorder {
         let id = match earlier {
             Some(id) => id,
             None => {
+                let started = Instant::now();
                 candidate.keys.run_id.clone_from(&self.run_id);
                 let (novelty, known_to) = (&mut self.novelty, &mut self.known_to);
                 // With what other runs have put into the same store meanwhile.
@@ -243,6 +252,7 @@ impl Recorder {
                 let Some(id) = added else { return Ok(None) };
                 novelty.insert(id, environment);
                 *known_to = id;
+                self.commit_seconds += started.elapsed().as_secs_f64();
                 id
             }
         };

@@ -102,6 +102,11 @@ pub struct SimulationResult {
     pub atoms: u64,
     /// Wall time in seconds, of the run without its set-up.
     pub seconds: f64,
+    /// Wall time in seconds of the last poll that stored a candidate: from the end of its last step until all that it stored
+    /// was on the disk.
+    pub event_seconds: Option<f64>,
+    /// The part of `event_seconds` that was the commit to `candidates.db`, on rank 0.
+    pub commit_seconds: Option<f64>,
     /// Number of MPI ranks.
     pub ranks: usize,
     /// What watching cost.

@@ -62,6 +62,7 @@ impl Run<'_, '_> {
         self.result.atoms = self.simulation.lammps().total_atoms();
         let status = loop {
             let (begun, sent) = (Instant::now(), self.comm.bytes_sent());
+            let (entered, known) = (Instant::now(), self.result.candidates.len());
             let event = match self.simulation.advance() {
                 Err(error @ simulation::Error::OneRank { .. }) => return Err(self.alone(error)),
                 other => other?,
@@ -80,6 +81,10 @@ impl Run<'_, '_> {
                     let for_regions = cost.region_seconds - regions.region_seconds;
                     cost.poll_seconds += begun.elapsed().as_secs_f64() - poll.seconds - for_regions;
                     cost.poll_bytes += self.comm.bytes_sent() - sent - (cost.region_bytes - regions.region_bytes);
+                    if self.result.candidates.len() > known {
+                        self.result.event_seconds = Some(entered.elapsed().as_secs_f64() - poll.seconds);
+                        self.result.commit_seconds = self.recorder.as_mut().map(Recorder::take_commit_seconds);
+                    }
                     self.result.seconds = before + started.elapsed().as_secs_f64();
                     match outcome.and_then(|status| self.kept(status)) {
                         Ok(None) => {}

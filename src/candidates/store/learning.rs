@@ -64,7 +64,7 @@ pub struct Round {
     pub restart: Option<String>,
     /// The step that it begins at.
     pub from: i64,
-    /// How its run ended.
+    /// How its run ended; none for a round without one, which labels what is left of the round before.
     pub seen: Option<Seen>,
     /// The last step of its run.
     pub reached: i64,

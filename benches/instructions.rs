@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The work whose instructions `ci/instructions` counts under callgrind: a look at γ, the copy of a frame, the search for
+//! the atoms of a region, and a whole cut-out, each once, in 32,000 atoms.
+//!
+//! Only what happens inside the functions `counted_…` is counted. `cargo bench --bench instructions` just runs it.
+#[path = "../tests/crystals/mod.rs"]
+#[allow(unused, reason = "it needs only the crystals")]
+mod crystals;
+
+use std::hint::black_box;
+
+use crystals::{fcc, rattle};
+use lammps_otf::comm::Comm;
+use lammps_otf::config::Sanity;
+use lammps_otf::embedding::{Cluster, EmbeddingConfig, EmbeddingExtractor, Selected, select};
+use lammps_otf::frame::{Flaw, Frame};
+use lammps_otf::lammps::Lammps;
+use lammps_otf::structure::{Element, Structure};
+use lammps_otf::uncertainty::{GammaSummary, Thresholds};
+use ndarray::{Array1, ArrayView1};
+
+const LIMITS: Thresholds = Thresholds { low: 2.0, high: 5.0 };
+
+#[inline(never)]
+fn counted_summary(gamma: ArrayView1<'_, f64>, ids: ArrayView1<'_, i32>, comm: &Comm) -> GammaSummary {
+    GammaSummary::collect(gamma, ids, LIMITS, comm)
+}
+
+#[inline(never)]
+fn counted_frame(frame: &mut Frame, lammps: &Lammps, gamma: ArrayView1<'_, f64>) -> Option<Flaw> {
+    let flaw = frame.flaw(lammps, &Sanity::default(), 1.0);
+    frame.capture(lammps, Some(gamma));
+    flaw
+}
+
+#[inline(never)]
+fn counted_selection(frame: &Structure, center: usize, extractor: &EmbeddingExtractor) -> Vec<Selected> {
+    select(frame.atoms(), &frame.cell, frame.position(center), extractor.region())
+}
+
+#[inline(never)]
+fn counted_cut_out(frame: &Structure, center: usize, extractor: &EmbeddingExtractor) -> Cluster {
+    extractor.extract_cluster(frame, center).expect("a crystal makes a valid cell")
+}
+
+fn main() {
+    let comm = Comm::single();
+    let mut frame = fcc(Element::Al, 4.05, 20);
+    rattle(&mut frame, 0.1, 1);
+    let gamma = Array1::from_iter((0..frame.len()).map(|i| 0.5 + (i % 97) as f64 * 1e-2));
+
+    let mut lammps = Lammps::open(&["-screen", "none", "-log", "none", "-nocite"], &comm).expect("LAMMPS opens");
+    let commands = "units metal\nlattice fcc 4.05\nregion box block 0 20 0 20 0 20\ncreate_box 1 box\ncreate_atoms 1 box\n\
+                    mass 1 26.98\npair_style zero 5.0 nocoeff\npair_coeff * *\nrun 0 post no";
+    lammps.command(commands).expect("a crystal");
+    let mut kept = Frame::default();
+    // The second time, as at all polls but the first: the arrays are there already.
+    kept.capture(&lammps, Some(gamma.view()));
+    assert_eq!(black_box(counted_frame(&mut kept, &lammps, gamma.view())), None);
+    assert_eq!(black_box(counted_summary(gamma.view(), frame.ids.view(), &comm)).atoms, 32_000);
+
+    let config = EmbeddingConfig { radius: 4.0, buffer: Some(5.3), ..EmbeddingConfig::default() };
+    let extractor = EmbeddingExtractor::new(&config, 5.3).expect("a sound configuration");
+    assert!(black_box(counted_selection(&frame, 16_000, &extractor)).len() > 100);
+    assert!(black_box(counted_cut_out(&frame, 16_000, &extractor)).structure.len() > 100);
+}

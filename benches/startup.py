@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From the command to the first step: time and memory, and memory for each atom: ci/bench startup"""
+import argparse
+import pathlib
+import tempfile
+
+from measure import CHEAP, CELLS, LMP, PACE, config, launch, ours, spread, where
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--most", type=int, default=1_000_000, help="most atoms")
+    args = parser.parse_args()
+    print("## Start-up and memory\n\nWhole processes: a run of 0 steps (start-up, with the first evaluation of forces and γ), and the "
+          "largest resident memory of a run of 10 steps without an event (the last valid frame is kept) and with one, over plain "
+          "`lmp` on the same input. Up to 32,000 atoms with `pace/extrapolation/opt`, above with Lennard-Jones.\n\n"
+          "| atoms | start, ms | start of `lmp`, ms | ratio | memory over `lmp`, bytes for each atom | at an event |\n"
+          "| --- | --- | --- | --- | --- | --- |")
+    for atoms in [a for a in CELLS if a <= args.most and a != 4_000]:
+        potential = PACE if atoms <= 32_000 else CHEAP
+        start, alone, ratio, memory, event = [], [], [], [], []
+        for _ in range(args.pairs):
+            with tempfile.TemporaryDirectory() as folder:
+                folder = pathlib.Path(folder)
+                calm = potential.replace("= 0.1\n", "= 1e9\n")
+                quiet = "" if potential is CHEAP else "uncertainty_threshold = 1e9\nuncertainty_low = 1e9\n"
+                config(folder, atoms, "steps = 0\nsampling_interval = 10\n" + quiet, calm)
+                seconds = ours(folder, "zero")[0]
+                plain = launch([LMP, "-in", "md.in", "-nocite"], folder / "zero")[0]
+                config(folder, atoms, "steps = 10\nsampling_interval = 10\n" + quiet, calm)
+                peak = ours(folder, "calm")[1]
+                least = launch([LMP, "-in", "md.in", "-nocite"], folder / "calm")[1]
+                loud = "" if potential is CHEAP else "uncertainty_threshold = 1e-3\nuncertainty_low = 1e-3\n"
+                config(folder, atoms, "steps = 10\nsampling_interval = 10\n" + loud, potential)
+                most = ours(folder, "event", codes=(4,))[1]
+                start.append(seconds * 1e3)
+                alone.append(plain * 1e3)
+                ratio.append(seconds / plain)
+                memory.append((peak - least) / atoms)
+                event.append((most - least) / atoms)
+        print(f"| {atoms:,} | {spread(start, '{:.0f}')} | {spread(alone, '{:.0f}')} | {spread(ratio, '{:.2f}')} | "
+              f"{spread(memory, '{:.0f}')} | {spread(event, '{:.0f}')} |", flush=True)
+    print(f"\nBelow some 100,000 atoms the program itself weighs more than its atoms. `ci/bench startup`, {args.pairs} pairs. {where()}")
+
+
+main()

@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A GPAW calculator for cut-outs of aluminium, for ../ase_oracle.py.
+
+LCAO with a double-zeta basis, PBE, the Gamma point, 0.2 eV of smearing: coarse, so that a cut-out ends in minutes on one
+core. For real labels take plane waves (`mode=PW(400)`) and k-points, and converge both.
+"""
+from gpaw import GPAW, FermiDirac
+
+
+def make(h=0.3, basis="dzp", txt="-"):
+    return GPAW(mode="lcao", basis=basis, h=h, xc="PBE", occupations=FermiDirac(0.2), kpts=(1, 1, 1), txt=txt,
+                symmetry="off")

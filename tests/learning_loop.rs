@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The closed loop on real parts: the soft potential of aluminium learns from EAM, undisturbed and under `kill -9`.
+//!
+//! `OTF_KILLS=30 OTF_SEED=7` makes the kill test longer (`ci/stress`).
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use common::{aluminium, dependency, eam_file, json, lammps_otf, python, root, succeed, text, write};
+use lammps_otf::candidates::{Phase, Seen, Status, Store};
+
+/// What the soft potential was fitted to: `training.extxyz` and `testing.extxyz`, made once.
+fn data() -> &'static Path {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let make = || {
+        let folder = tempfile::tempdir().unwrap();
+        succeed(python().arg(root().join("potentials/al/fit.py")).arg("--data").arg(folder.path()));
+        folder
+    };
+    FOLDER.get_or_init(make).path()
+}
+
+/// Heats the soft potential until it does not know what it sees; EAM labels, python-ace fits anew.
+fn config(folder: &Path, resume_from: &str, rounds: u32) -> PathBuf {
+    write(folder, "al.extxyz", &aluminium(5));
+    let (potential, eam) = (root().join("potentials/al-soft/Al.yaml"), eam_file());
+    let (python, trainer) = (dependency("bin/python3"), root().join("examples/trainers/pace_linear.py"));
+    let (base, test) = (data().join("training.extxyz"), data().join("testing.extxyz"));
+    let toml = format!(
+        "structure = \"al.extxyz\"\ntemperature = [500, 1200]\nsteps = 1500\nsampling_interval = 10\nseed = 12345\n\
+         [potential]\nfile = {potential:?}\nengine = \"opt\"\n[embedding]\nradius = 4.0\n\
+         [loop]\nbatch = 2\nselect = 3\nmax_rounds = {rounds}\nresume_from = \"{resume_from}\"\n\
+         [loop.oracle]\ntype = \"lammps\"\npair_style = \"eam/fs\"\npair_coeff = [\"* * {} Al\"]\n\
+         [loop.trainer]\ncommand = [{python:?}, {trainer:?}, \"--base\", {base:?}, \"--test\", {test:?}, \"--labelled\", \
+         \"{{labelled}}\", \"--potential\", \"{{potential}}\", \"--active-set\", \"{{active_set}}\", \"--output\", \
+         \"{{output}}\"]\ntimeout = 300\n",
+        eam.display()
+    );
+    write(folder, "loop.toml", &toml)
+}
+
+fn command(folder: &Path, output: &str) -> Command {
+    let mut command = lammps_otf();
+    command.current_dir(folder).args(["loop", "loop.toml", "-q", "-o", output]).env("OMP_NUM_THREADS", "1");
+    command
+}
+
+/// All that a loop has come to, but for when and by which process.
+fn state(output: &Path) -> Vec<String> {
+    let store = Store::open_existing(&output.join("candidates.db")).unwrap();
+    let mut state: Vec<String> = store.rounds().unwrap().iter().map(|round| format!("{round:?}")).collect();
+    for row in store.iter(None).unwrap() {
+        let row = row.unwrap();
+        let labels = row.candidate.labels.as_ref().map(|l| (l.energy.to_bits(), l.forces.clone()));
+        let positions: Vec<u64> = row.candidate.structure.positions.iter().map(|x| x.to_bits()).collect();
+        state.push(format!("{} {:?} {:?} {labels:?} {positions:?}", row.id, row.status, row.keys()));
+    }
+    state
+}
+
+#[test]
+fn a_potential_learns_what_it_did_not_know() {
+    let folder = tempfile::tempdir().unwrap();
+    config(folder.path(), "start", 5);
+    let started = Instant::now();
+    let out = command(folder.path(), "out").arg("--json").output().unwrap();
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out));
+    let output = folder.path().join("out");
+    let store = Store::open_existing(&output.join("candidates.db")).unwrap();
+    let rounds = store.rounds().unwrap();
+    let (last, learning) = rounds.split_last().unwrap();
+    assert!(!learning.is_empty() && learning.iter().all(|r| r.phase == Phase::Done && r.labelled > 0), "{rounds:?}");
+    // The whole ramp, from the start, with nothing unknown in it.
+    assert_eq!((last.seen, last.from, last.reached, last.events), (Some(Seen::Quiet), 0, 1500, 0));
+    assert!(learning[0].gamma_max.unwrap() > 5.0 && last.gamma_max.unwrap() <= 5.0, "{rounds:?}");
+    for round in learning {
+        let report = json(&output.join(format!("round-{:03}/potential/report.json", round.number)));
+        assert_eq!(report, round.report);
+        assert!(store.potential(&round.potential).unwrap().unwrap().file.is_file(), "the old files stay");
+    }
+    let newest = store.potential(&last.potential).unwrap().unwrap();
+    assert_eq!(newest.parent.as_ref(), Some(&learning.last().unwrap().potential));
+    let done = store.ids(Some(Status::Done)).unwrap();
+    println!(
+        "{} rounds, {} labels, γ_max {:?} in the last, {:.1} s",
+        learning.len(),
+        done.len(),
+        last.gamma_max,
+        started.elapsed().as_secs_f64()
+    );
+    for id in done {
+        assert!(store.get(id).unwrap().candidate.structure.len() <= 250);
+    }
+    // A loop that has ended stays as it is.
+    let before = state(&output);
+    assert_eq!(command(folder.path(), "out").status().unwrap().code(), Some(0));
+    assert!(before == state(&output));
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |text| text.parse().expect("a whole number"))
+}
+
+/// The next of a series of numbers that look random (xorshift).
+fn random(state: &mut u64, below: u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state % below
+}
+
+#[test]
+fn killed_anywhere_it_comes_to_the_same_end() {
+    let (kills, mut seed) = (setting("OTF_KILLS", 3), setting("OTF_SEED", 20_261_124));
+    let folder = tempfile::tempdir().unwrap();
+    // The thermostat, too, must go on as if nothing had happened.
+    config(folder.path(), "pause", 2);
+    let started = Instant::now();
+    let undisturbed = command(folder.path(), "undisturbed").status().unwrap().code();
+    let whole = started.elapsed();
+    let expected = state(&folder.path().join("undisturbed"));
+    assert!(expected.len() > 4, "{expected:?}");
+
+    let (mut killed, mut loops) = (0, 0);
+    while killed < kills {
+        let output = format!("killed-{loops}");
+        loops += 1;
+        let ended = loop {
+            let mut process = command(folder.path(), &output).stderr(Stdio::null()).spawn().unwrap();
+            let longest = if killed < kills { whole.as_millis() as u64 / 2 } else { u64::MAX };
+            let moment = Duration::from_millis(random(&mut seed, longest.max(1)).max(1));
+            let begun = Instant::now();
+            let ended = loop {
+                if let Some(status) = process.try_wait().unwrap() {
+                    break Some(status);
+                }
+                if killed < kills && begun.elapsed() >= moment {
+                    process.kill().unwrap();
+                    let status = process.wait().unwrap();
+                    // It may have ended by itself just before.
+                    break status.code().is_some().then_some(status);
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            };
+            match ended {
+                Some(status) => break status,
+                None => killed += 1,
+            }
+        };
+        assert_eq!(ended.code(), undisturbed);
+        let found = state(&folder.path().join(&output));
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!(found == expected, "after {killed} kills:\n{found:.600}\ninstead of\n{expected:.600}");
+        }
+        assert_eq!(found.len(), expected.len());
+    }
+    println!(
+        "{killed} kills in {loops} loops of {:.1} s, each with the end of an undisturbed one",
+        whole.as_secs_f64()
+    );
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Nothing is linked into this program that cannot be linked with LAMMPS, which is GPL-2.0 only. The long form is
+//! `cargo deny check`, in `ci/stress supply`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+/// Licences of which one is enough. Apache-2.0 alone is not among them.
+const COMPATIBLE: [&str; 11] = [
+    "MIT",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Zlib",
+    "0BSD",
+    "Unlicense",
+    "Unicode-3.0",
+    "BSL-1.0",
+    "CC0-1.0",
+    "GPL-2.0-or-later",
+];
+
+#[test]
+fn everything_that_is_linked_may_be_linked_with_lammps() {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let command = |arguments: &[&str]| {
+        let output =
+            Command::new(&cargo).current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments).output().expect("cargo");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let metadata = command(&["metadata", "--format-version", "1", "--locked"]);
+    let metadata: serde_json::Value = serde_json::from_slice(&metadata).expect("JSON");
+    let mut licences = BTreeMap::new();
+    for package in metadata["packages"].as_array().expect("packages") {
+        let text = |key: &str| package[key].as_str().unwrap_or_default().to_owned();
+        licences.insert((text("name"), text("version")), text("license"));
+    }
+    // What runs only while the program is built (procedural macros, build scripts) is not in it.
+    let tree = ["tree", "--locked", "--package", "lammps-otf", "--package", "pace-opt", "--prefix", "none"];
+    let tree = command(&[&tree[..], &["--edges", "normal,no-proc-macro", "--format", "{p}"]].concat());
+    let mut linked = BTreeSet::new();
+    for line in String::from_utf8(tree).expect("text").lines() {
+        if let Some((name, rest)) = line.split_once(" v") {
+            linked.insert((name.to_owned(), rest.split_whitespace().next().unwrap_or_default().to_owned()));
+        }
+    }
+    assert!(linked.len() > 30, "{linked:?}");
+    for package in &linked {
+        let licence = licences.get(package).unwrap_or_else(|| panic!("{package:?} is unknown"));
+        // Every part that is joined by AND must offer one that fits.
+        let fits = licence.split(" AND ").all(|part| {
+            let choices = part.trim_matches(['(', ')']).split(" OR ").flat_map(|choice| choice.split('/'));
+            choices.map(|choice| choice.trim().trim_matches(['(', ')'])).any(|choice| COMPATIBLE.contains(&choice))
+        });
+        assert!(fits, "{package:?} is licensed under {licence:?}");
+    }
+}

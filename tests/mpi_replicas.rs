@@ -160,7 +160,8 @@ fn one_rank_that_fails_alone_ends_the_job_and_what_was_stored_stays() {
     let started = Instant::now();
     let output = run(folder, 4, 2);
     println!("{:?} after {:?}", output.status.code(), started.elapsed());
-    assert_eq!(output.status.code(), Some(3), "{}", text(&output));
+    // mpiexec now and then tells of a process that it has killed (9) in place of the one that asked for the end.
+    assert!(matches!(output.status.code(), Some(3 | 9)), "{}", text(&output));
     assert!(text(&output).contains("failed alone at step"), "{}", text(&output));
     let store = store(folder);
     store.check().unwrap();

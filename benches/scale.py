@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """How memory, traffic and time of a watched run grow with the number of atoms: ci/bench scale
 
-Runs the same input with lammps-otf and with plain lmp, on the same number of ranks, and writes what it measured and what
-follows from it to docs/scaling.md. Run `ci/setup` and `cargo build --release` first; 8 million atoms take some 4 GB.
+Runs the same input with lammps-otf and with plain lmp, on the same number of ranks, and prints what it measured and what
+follows from it, for docs/scaling.md. Run `ci/setup` and `cargo build --release` first; 8 million atoms take some 4 GB.
 """
 import json
 import os

@@ -533,7 +533,7 @@ impl InferenceConfig {
             named == self.create.is_empty(),
             "structure",
             &self.structure,
-            "a file, or absent where `create` is given",
+            "a file, or absent where `create` is given; `lammps-otf init` writes a configuration with all that is needed",
         )?;
         let missing = !self.create.is_empty() && self.elements.is_empty();
         check(!missing, "elements", &self.elements, "the chemical symbol of each type that `create` makes")?;

@@ -3,7 +3,7 @@
 //!
 //! Nothing of MPI is visible outside. A [`Comm`] of one process works in a build without the `mpi` feature too.
 
-#[cfg(feature = "mpi")]
+use std::cell::Cell;
 use std::rc::Rc;
 
 #[cfg(feature = "mpi")]
@@ -66,6 +66,7 @@ impl Session {
 pub struct Comm {
     #[cfg(feature = "mpi")]
     inner: Rc<SimpleCommunicator>,
+    sent: Rc<Cell<u64>>,
 }
 
 impl std::fmt::Debug for Comm {
@@ -84,7 +85,7 @@ const ROOT: i32 = 0;
 #[cfg(feature = "mpi")]
 impl Comm {
     fn new(inner: SimpleCommunicator) -> Self {
-        Self { inner: Rc::new(inner) }
+        Self { inner: Rc::new(inner), sent: Rc::default() }
     }
 
     /// This process alone. Initialises MPI if nobody has, because LAMMPS would.
@@ -107,10 +108,19 @@ impl Comm {
         self.inner.size() as usize
     }
 
-    /// Splits the group into one group for each distinct `color`, ranks in the same order.
+    /// Splits the group into one group for each distinct `color`, ranks in the same order, so that several simulations
+    /// share one job: each gets the group that its ranks are in, and asks none of the others for anything.
+    ///
+    /// ```no_run
+    /// # use lammps_otf::comm::Session;
+    /// let session = Session::initialize();
+    /// let world = session.world();
+    /// // Two simulations, each on half of the ranks.
+    /// let mine = world.split(2 * world.rank() / world.size());
+    /// ```
     ///
     /// # MPI
-    /// Collective.
+    /// Collective. Groups end on their own; only [`Comm::abort`] reaches beyond its group.
     ///
     /// # Panics
     /// If `color` does not fit in an `i32`.
@@ -120,7 +130,8 @@ impl Comm {
         Self::new(self.inner.split_by_color(color).expect("a defined colour gives a group"))
     }
 
-    /// Ends all processes of the job at once, also those that wait for this one.
+    /// Ends all processes of the job at once, also those that wait for this one, and also those of other groups: MPI
+    /// promises no less, and MPICH and Open MPI do it.
     pub fn abort(&self, code: i32) -> ! {
         self.inner.abort(code)
     }
@@ -163,6 +174,7 @@ impl Comm {
     fn reduce<T: mpi::traits::Equivalence + Copy>(&self, values: &mut [T], operation: SystemOperation) {
         if self.size() > 1 {
             let send = values.to_vec();
+            self.count(std::mem::size_of_val(values));
             self.inner.all_reduce_into(&send[..], values, operation);
         }
     }
@@ -175,6 +187,9 @@ impl Comm {
     pub fn broadcast(&self, from: usize, mut bytes: Vec<u8>) -> Vec<u8> {
         if self.size() == 1 {
             return bytes;
+        }
+        if self.rank() == from {
+            self.count(bytes.len() + size_of::<u64>());
         }
         let root = self.inner.process_at_rank(from as i32);
         let mut length = bytes.len() as u64;
@@ -196,6 +211,7 @@ impl Comm {
         let root = self.inner.process_at_rank(ROOT);
         let count = values.len() as i32;
         if !self.is_root() {
+            self.count(std::mem::size_of_val(values) + size_of::<i32>());
             root.gather_into(&count);
             root.gather_varcount_into(values);
             return None;
@@ -242,7 +258,7 @@ impl Comm {
     /// This process alone.
     #[must_use]
     pub fn single() -> Self {
-        Self {}
+        Self { sent: Rc::default() }
     }
 
     /// Number of this process in the group, from 0.
@@ -299,6 +315,18 @@ impl Comm {
 }
 
 impl Comm {
+    /// Bytes that this rank has given to MPI so far through this group, with what LAMMPS sends by itself not among them.
+    /// What MPI makes of a reduction or a broadcast, e.g. passing it on along a tree, is not counted.
+    #[must_use]
+    pub fn bytes_sent(&self) -> u64 {
+        self.sent.get()
+    }
+
+    #[cfg(feature = "mpi")]
+    fn count(&self, bytes: usize) {
+        self.sent.set(self.sent.get() + bytes as u64);
+    }
+
     /// Whether this is rank 0, which talks to people and files.
     #[must_use]
     pub fn is_root(&self) -> bool {

@@ -60,9 +60,19 @@ pub enum Error {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InferenceConfig {
-    /// The initial structure: extended XYZ, or a LAMMPS data or dump file. Relative to the configuration file.
+    /// The initial structure: extended XYZ, or a LAMMPS data or dump file. Relative to the configuration file. Read on
+    /// rank 0, which holds all its atoms; for more than one rank can hold, see `create`.
+    #[serde(default)]
     pub structure: PathBuf,
-    /// Chemical symbols in the order of the types of a LAMMPS file that names none.
+    /// In place of `structure`: LAMMPS commands that make the box and the atoms, e.g. `["read_data /path/big.data"]`,
+    /// `["read_restart /path/big.restart"]`, or `boundary`, `lattice`, `region`, `create_box`, `create_atoms` and `mass`.
+    /// LAMMPS deals the atoms out to the ranks at once, so that no rank ever holds all of them. `elements` has to name the
+    /// types; nothing is checked beforehand (`min_distance`), and the ids
+    /// that `create_atoms` gives depend on the number of ranks. File names are relative to where the program runs. They are
+    /// trusted, like `setup`.
+    #[serde(default)]
+    pub create: Vec<String>,
+    /// Chemical symbols in the order of the types of a LAMMPS file that names none, or of what `create` makes.
     #[serde(default)]
     pub elements: Vec<String>,
     /// The potential.
@@ -127,6 +137,9 @@ pub struct InferenceConfig {
     #[serde(default = "defaults::max_candidates")]
     pub max_candidates: usize,
 
+    /// In what the simulations of one job differ (`--replicas`).
+    #[serde(default, skip_serializing_if = "Replicas::is_default")]
+    pub replicas: Replicas,
     /// How the neighbourhood of the worst atom is cut out.
     #[serde(default)]
     pub embedding: EmbeddingConfig,
@@ -192,6 +205,24 @@ pub struct Potential {
     pub pair_coeff: Vec<String>,
     /// Cutoff in Å, for the checks of the cut-out. Read from the file for ML-PACE, else from LAMMPS, if absent.
     pub cutoff: Option<f64>,
+}
+
+/// In what the simulations of one job differ, besides their seeds: for `lammps-otf run --replicas R`.
+///
+/// A list that is not empty has one entry for each replica, in their order, in place of the field of the same name.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Replicas {
+    /// [`InferenceConfig::temperature`] of each.
+    pub temperatures: Vec<Ramp>,
+    /// [`InferenceConfig::structure`] of each.
+    pub structures: Vec<PathBuf>,
+}
+
+impl Replicas {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The evaluators of ML-PACE potentials.
@@ -439,16 +470,51 @@ impl InferenceConfig {
             active_learning.resolve(folder);
         }
         let potential = &mut self.potential;
-        let paths = [Some(&mut self.structure), potential.file.as_mut(), potential.active_set.as_mut()]
+        let structure = (!self.structure.as_os_str().is_empty()).then_some(&mut self.structure);
+        let paths = [structure, potential.file.as_mut(), potential.active_set.as_mut()]
             .into_iter()
             .flatten()
             .chain(self.template.as_mut())
-            .chain(self.plugins.iter_mut());
+            .chain(self.plugins.iter_mut())
+            .chain(self.replicas.structures.iter_mut());
         for path in paths {
             // Absolute, because LAMMPS may run in another folder and looks elsewhere for a name without one.
             let joined = folder.join(&*path);
             *path = std::path::absolute(&joined).unwrap_or(joined);
         }
+    }
+
+    /// The configuration of replica `index` (from 0) of `count`: with its own entries of [`Replicas`], and a seed of its
+    /// own, `(seed - 1 + 618033989 index) mod 900000000 + 1`. The seeds of all replicas differ, those of neighbours are far
+    /// apart, and that of replica 0 is `seed` itself.
+    ///
+    /// # Errors
+    /// [`Error::Range`] if a list has another length than `count`, or an entry is out of its range.
+    pub fn replica(&self, index: usize, count: usize) -> Result<Self, Error> {
+        fn entry<T: Clone + std::fmt::Debug>(
+            field: &'static str,
+            list: &[T],
+            index: usize,
+            count: usize,
+        ) -> Result<Option<T>, Error> {
+            if list.is_empty() || list.len() == count {
+                return Ok(list.get(index).cloned());
+            }
+            let value = format!("a list of {}", list.len());
+            Err(Error::Range { field, value, allowed: "a list with one entry for each of the --replicas, or absent" })
+        }
+        let mut config = self.clone();
+        config.replicas = Replicas::default();
+        if let Some(temperature) = entry("replicas.temperatures", &self.replicas.temperatures, index, count)? {
+            config.temperature = temperature;
+        }
+        if let Some(structure) = entry("replicas.structures", &self.replicas.structures, index, count)? {
+            config.structure = structure;
+        }
+        // A step that has no factor in common with the number of seeds meets each of them once.
+        config.seed = ((u64::from(self.seed) - 1 + 618_033_989 * index as u64) % 900_000_000) as u32 + 1;
+        config.validate()?;
+        Ok(config)
     }
 
     /// Checks every field.
@@ -462,6 +528,15 @@ impl InferenceConfig {
         let positive = |x: f64| x > 0.0 && x.is_finite();
         let temperature = |t: f64| (0.0..=1e6).contains(&t);
 
+        let named = !self.structure.as_os_str().is_empty();
+        check(
+            named == self.create.is_empty(),
+            "structure",
+            &self.structure,
+            "a file, or absent where `create` is given",
+        )?;
+        let missing = !self.create.is_empty() && self.elements.is_empty();
+        check(!missing, "elements", &self.elements, "the chemical symbol of each type that `create` makes")?;
         let t = self.temperature;
         check(t.all(temperature), "temperature", &Shown(t), "between 0 and 1000000 K")?;
         let thermostatted = self.ensemble != Ensemble::Nve;

@@ -74,6 +74,8 @@ pub struct Script {
     pub units: Units,
     /// E.g. `p p p`.
     pub boundary: String,
+    /// Commands that make box and atoms; empty where they are read from `data`.
+    pub create: Vec<String>,
     /// The data file, quoted.
     pub data: String,
     /// Arguments of `pair_style`.
@@ -144,11 +146,12 @@ impl Script {
                 .file_name()
                 // For a comment: a newline would end it, and three quotes would swallow the lines after it.
                 .map(|n| n.to_string_lossy().replace(|c: char| c.is_control() || c == '"' || !c.is_ascii(), "_"))
-                .unwrap_or_default(),
+                .unwrap_or_else(|| "atoms that LAMMPS creates".into()),
             version: env!("CARGO_PKG_VERSION"),
             units: config.units,
             // Shrink-wrapped where open: an atom that leaves a fixed box would count as lost.
             boundary: structure.cell.pbc.map(|periodic| if periodic { "p" } else { "s" }).join(" "),
+            create: config.create.clone(),
             data: quote_path(data)?,
             pair_style,
             pair_coeff,

@@ -243,6 +243,14 @@ impl Simulation {
             }
         }
         lammps.command(&commands)?;
+        let (types, named) = (lammps.setting("ntypes"), structure.elements.len());
+        if types != named as i64 {
+            return Err(lammps::Error::Preflight(format!(
+                "the set-up has {types} atom types, and {named} elements are known: name one for each type under \
+                 `elements`"
+            ))
+            .into());
+        }
         config.uncertainty.watch(&mut lammps, config.sampling_interval as i64)?;
         let first = from.map_or_else(|| lammps.step(), |from| from.first);
         Ok(Self {

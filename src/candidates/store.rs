@@ -388,6 +388,36 @@ impl Store {
         Ok(ids)
     }
 
+    /// Adds a candidate that waits for a label, unless `known` says that the store has its like: it is shown the rows with
+    /// numbers above `after`, ascending, whoever added them. Nobody can add anything between its answer and this
+    /// candidate. Rows that cannot be understood are not shown.
+    ///
+    /// # Errors
+    /// As [`Store::add`].
+    pub fn add_unless(
+        &mut self,
+        candidate: &Candidate,
+        after: i64,
+        known: impl FnOnce(&[StoredCandidate]) -> bool,
+    ) -> Result<Option<i64>, StoreError> {
+        ase_db::check(candidate)?;
+        let transaction = self.begin("add to")?;
+        let mut newer = Vec::new();
+        for id in self.ids(None)?.into_iter().filter(|id| *id > after) {
+            match self.find(id) {
+                Ok(row) => newer.extend(row),
+                Err(StoreError::InvalidRow { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if known(&newer) {
+            return Ok(None);
+        }
+        let id = self.insert(&transaction, &[(candidate, Status::PendingDft)])?[0];
+        transaction.commit().map_err(|e| self.error("add to", e))?;
+        Ok(Some(id))
+    }
+
     /// The candidate with this number.
     ///
     /// # Errors

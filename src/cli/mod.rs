@@ -9,6 +9,7 @@ mod files;
 mod generate;
 mod init;
 mod learn;
+mod replicas;
 mod run;
 mod survey;
 
@@ -171,7 +172,9 @@ fn finish<E: std::fmt::Display>(outcome: Result<(), E>) -> ExitCode {
 /// Says what went wrong, once, on the rank that talks.
 fn complain(error: &dyn std::fmt::Display) {
     let red = style::ERROR;
-    anstream::eprintln!("{red}error:{red:#} {error}");
+    // In one piece, so that ranks that speak at once do not speak between each other's words.
+    let text = format!("{red}error:{red:#} {error}");
+    anstream::eprintln!("{text}");
 }
 
 /// Says what is not as it should be, and did not stop the work.

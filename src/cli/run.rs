@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Exit, Verbosity, complain, warn};
+use super::{Exit, Verbosity, complain, replicas, say, warn};
 use lammps_otf::comm::{Comm, Elsewhere};
 use lammps_otf::config::{self, InferenceConfig};
-use lammps_otf::runner::{LammpsRunner, SimulationResult, Status, files};
+use lammps_otf::runner::{self, LammpsRunner, SimulationResult, Status, files};
 use lammps_otf::simulation::Poll;
 
 #[derive(Debug, clap::Args)]
@@ -29,6 +29,9 @@ pub(super) struct RunArguments {
     /// Print each poll, each candidate and the result as one line of JSON on standard output, and nothing else there
     #[arg(long)]
     json: bool,
+    /// Split the MPI ranks into so many simulations, equal in all but seed and what [replicas] says, with one store
+    #[arg(long, value_name = "R", conflicts_with = "resume")]
+    replicas: Option<usize>,
 }
 
 pub(super) fn run(arguments: &RunArguments, comm: &Comm, verbosity: Verbosity) -> Exit {
@@ -45,6 +48,9 @@ pub(super) fn run(arguments: &RunArguments, comm: &Comm, verbosity: Verbosity) -
         .output
         .clone()
         .unwrap_or_else(|| PathBuf::from(arguments.config.file_stem().unwrap_or("run".as_ref())));
+    if let Some(count) = arguments.replicas {
+        return replicas::run(&config, &output, count, arguments.json, comm, verbosity);
+    }
     let talk = comm.is_root() && verbosity != Verbosity::Quiet;
     let each = verbosity == Verbosity::Verbose;
     let progress = talk.then(|| RefCell::new(Progress::new(config.steps, config.timestep, each)));
@@ -70,39 +76,45 @@ pub(super) fn run(arguments: &RunArguments, comm: &Comm, verbosity: Verbosity) -
     if let Some(progress) = &progress {
         progress.borrow().bar.finish_and_clear();
     }
-    match outcome {
-        Ok(result) => {
-            if comm.is_root() {
-                if arguments.json {
-                    print_line("result", &result);
-                } else if talk {
-                    summarise(&result, &config);
-                }
-                for warning in &result.warnings {
-                    warn(warning);
-                }
+    match &outcome {
+        Ok(result) if comm.is_root() => {
+            if arguments.json {
+                print_line("result", result);
+            } else if talk {
+                say(&summary(result, &config, &output.join(files::CANDIDATES)));
             }
-            match result.status {
-                Status::Completed => Exit::Completed,
-                Status::Uncertain => Exit::Uncertain,
-                Status::Crashed => Exit::Crashed,
-                Status::Interrupted => Exit::Interrupted,
+            result.warnings.iter().for_each(|warning| warn(warning));
+        }
+        Err(error) if comm.is_root() && !error.must_abort() => {
+            complain(error);
+            // LAMMPS says which command it refused, not which file is wrong.
+            use lammps_otf::{lammps, simulation};
+            if let runner::Error::Simulation(simulation::Error::Lammps(lammps::Error::Failure(_))) = error {
+                eprintln!("`lammps-otf doctor {}` looks at each part by itself.", arguments.config.display());
             }
         }
+        _ => {}
+    }
+    settle(&outcome, comm, &output)
+}
+
+/// How the ranks of a run end, the same on all of them. Does not come back if one of them has to end the job.
+pub(super) fn settle(outcome: &Result<SimulationResult, runner::Error>, comm: &Comm, output: &Path) -> Exit {
+    match outcome {
+        Ok(result) => match result.status {
+            Status::Completed => Exit::Completed,
+            Status::Uncertain => Exit::Uncertain,
+            Status::Crashed => Exit::Crashed,
+            Status::Interrupted => Exit::Interrupted,
+        },
         Err(error) if error.must_abort() => {
-            complain(&error);
-            eprintln!("What was stored before is in {}. The job is aborted.", output.display());
+            let end = format!("What was stored before is in {}. The job is aborted.", output.display());
+            complain(&format!("{error}\n{end}"));
+            // mpiexec throws away what it has not passed on by the time of the abort.
+            std::thread::sleep(Duration::from_millis(500));
             comm.abort(if error.is_recorded_crash() { Exit::Crashed } else { Exit::Aborted } as i32)
         }
         Err(error) => {
-            if comm.is_root() {
-                complain(&error);
-                // LAMMPS says which command it refused, not which file is wrong.
-                use lammps_otf::{lammps, runner, simulation};
-                if let runner::Error::Simulation(simulation::Error::Lammps(lammps::Error::Failure(_))) = error {
-                    eprintln!("`lammps-otf doctor {}` looks at each part by itself.", arguments.config.display());
-                }
-            }
             // One code for the job: mpiexec mixes those of the ranks. The rank that failed knows which.
             let own = if error.is_input() { Exit::BadInput } else { Exit::Failed };
             let code = comm.min_i64(if error.is_elsewhere() { i64::MAX } else { own as i64 });
@@ -197,26 +209,27 @@ impl Progress {
     }
 }
 
-fn summarise(result: &SimulationResult, config: &InferenceConfig) {
+/// What a run gave, for people.
+pub(super) fn summary(result: &SimulationResult, config: &InferenceConfig, store: &Path) -> String {
     let threshold = config.uncertainty_threshold;
     let temperature = result.last.as_ref().map_or(String::new(), |p| format!(" at {:.0} K", p.temperature));
     let gamma = result.gamma_max.map_or("not watched".to_owned(), |g| format!("{g:.2}"));
     let rate = result.seconds * 1e6 / (result.steps.max(1) as f64 * result.atoms.max(1) as f64);
-    match result.status {
-        Status::Completed => println!("Completed: {} steps, γ_max {gamma} (threshold {threshold}).", result.steps),
-        Status::Uncertain => println!(
+    let mut text = match result.status {
+        Status::Completed => format!("Completed: {} steps, γ_max {gamma} (threshold {threshold}).", result.steps),
+        Status::Uncertain => format!(
             "Stopped: γ passed {threshold} at step {}{temperature}: {gamma} at atom {}.",
             result.trigger_step.unwrap_or(0),
             result.atom_id.unwrap_or(0)
         ),
         Status::Crashed => {
             let reason = result.crash.as_ref().map_or("", |c| c.reason.as_str());
-            println!("Crashed at step {}: {reason}", result.trigger_step.unwrap_or(0));
+            format!("Crashed at step {}: {reason}", result.trigger_step.unwrap_or(0))
         }
-        Status::Interrupted => println!("Interrupted after {} steps; γ_max {gamma} so far.", result.steps),
-    }
-    println!(
-        "  {} atoms, {} steps in {:.1} s ({rate:.1} µs/atom/step) on {} rank{}",
+        Status::Interrupted => format!("Interrupted after {} steps; γ_max {gamma} so far.", result.steps),
+    };
+    text += &format!(
+        "\n  {} atoms, {} steps in {:.1} s ({rate:.1} µs/atom/step) on {} rank{}",
         result.atoms,
         result.steps,
         result.seconds,
@@ -225,13 +238,12 @@ fn summarise(result: &SimulationResult, config: &InferenceConfig) {
     );
     let output = result.output.display();
     for id in &result.candidates {
-        println!("  candidate {id} stored as PENDING_DFT: {output}/{}/candidate-{id:06}.extxyz", files::EXTXYZ);
+        text +=
+            &format!("\n  candidate {id} stored as PENDING_DFT: {output}/{}/candidate-{id:06}.extxyz", files::EXTXYZ);
     }
     if !result.candidates.is_empty() {
-        println!(
-            "Look at it:  ase db {output}/{} -L 0   or   ase gui {output}/{}/*.extxyz",
-            files::CANDIDATES,
-            files::EXTXYZ
-        );
+        let (store, folder) = (store.display(), files::EXTXYZ);
+        text += &format!("\nLook at it:  ase db {store} -L 0   or   ase gui {output}/{folder}/*.extxyz");
     }
+    text
 }

@@ -90,15 +90,18 @@ impl Build {
 /// Refuses a process with two MPI libraries, before anything is opened: it would crash.
 pub(super) fn check_process() -> Result<(), Error> {
     let refuse = |why: String| Err(Error::Preflight(why));
-    let libraries = mpi_libraries();
-    if libraries.len() > 1 {
-        return refuse(format!(
-            "there are several MPI libraries in this process ({}), which cannot work together: build this program \
-             with the mpicc of the MPI that LAMMPS uses (MPICC=/path/to/mpicc cargo build).",
+    several(&mpi_libraries()).map_or(Ok(()), refuse)
+}
+
+/// What is wrong with more than one MPI library.
+fn several(libraries: &[String]) -> Option<String> {
+    (libraries.len() > 1).then(|| {
+        format!(
+            "there are several MPI libraries in this process ({}), which cannot work together: build this program with \
+             the mpicc of the MPI that LAMMPS uses (MPICC=/path/to/mpicc cargo build).",
             libraries.join(", ")
-        ));
-    }
-    Ok(())
+        )
+    })
 }
 
 /// Package names, sorted.
@@ -126,7 +129,11 @@ pub fn mpi_libraries() -> Vec<String> {
 /// The mapped files of this process whose names satisfy `wanted`, sorted; e.g. the liblammps that is in use.
 #[must_use]
 pub fn loaded_libraries(wanted: impl Fn(&str) -> bool) -> Vec<String> {
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    libraries_in(&std::fs::read_to_string("/proc/self/maps").unwrap_or_default(), wanted)
+}
+
+/// The libraries whose file name is wanted, in a text like that of `/proc/self/maps`.
+fn libraries_in(maps: &str, wanted: impl Fn(&str) -> bool) -> Vec<String> {
     let found: BTreeSet<PathBuf> = maps
         .lines()
         .filter_map(|line| line.find('/').map(|at| Path::new(line[at..].trim_end())))
@@ -189,4 +196,29 @@ impl Lammps {
 /// The plugin folder of the LAMMPS that this crate was built with.
 fn default_plugins() -> PathBuf {
     PathBuf::from(env!("LAMMPS_OTF_PLUGINS"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_mpi_libraries_are_both_named() {
+        // As of a process that was linked with one MPI and whose LAMMPS brought another.
+        let maps = "7f01-7f02 r--p 00000000 fe:00 11 /opt/mpich/lib/libmpi.so.12\n\
+                    7f02-7f03 r-xp 00001000 fe:00 11 /opt/mpich/lib/libmpi.so.12\n\
+                    7f05-7f06 r-xp 00000000 fe:00 12 /usr/lib/open mpi/libmpi.so.40.30.4\n\
+                    7f07-7f08 r-xp 00000000 fe:00 13 /usr/lib/libmpi_cxx.so.40\n7f09-7f0a rw-p 00000000 00:00 0\n";
+        let found = libraries_in(maps, |name| name.starts_with("libmpi.so"));
+        assert_eq!(found, ["/opt/mpich/lib/libmpi.so.12", "/usr/lib/open mpi/libmpi.so.40.30.4"]);
+        let message = several(&found).unwrap();
+        assert!(found.iter().all(|library| message.contains(library.as_str())), "{message}");
+        assert_eq!(several(&found[..1]), None);
+    }
+
+    #[test]
+    #[cfg(feature = "mpi")]
+    fn this_process_has_one_mpi_library() {
+        assert_eq!(mpi_libraries().len(), 1);
+    }
 }

@@ -22,9 +22,9 @@ use crate::{io, potential};
 
 use checkpoint::Checkpoint;
 pub use error::Error;
-use recorder::Recorder;
+use recorder::{Recorder, SharedStore};
 pub(crate) use recorder::{candidate_of, write_aside};
-pub use result::{SimulationResult, Status, Stored};
+pub use result::{Cost, SimulationResult, Status, Stored};
 use run::Run;
 pub(crate) use run::check;
 use stage::{Stage, no_atoms, share_path};
@@ -63,6 +63,7 @@ pub struct LammpsRunner<'o> {
     announcer: Option<Announcer<'o>>,
     interrupt: Arc<AtomicBool>,
     resume: bool,
+    store: Option<SharedStore>,
 }
 
 impl<'o> LammpsRunner<'o> {
@@ -76,6 +77,7 @@ impl<'o> LammpsRunner<'o> {
             announcer: None,
             interrupt: Arc::default(),
             resume: false,
+            store: None,
         }
     }
 
@@ -115,6 +117,14 @@ impl<'o> LammpsRunner<'o> {
     #[must_use]
     pub fn interrupt_by(mut self, flag: Arc<AtomicBool>) -> Self {
         self.interrupt = flag;
+        self
+    }
+
+    /// Stores candidates in the database at `path` in place of one in the run's folder, each with the key `run_id`. Several
+    /// runs may share it, also at the same time: what one has stored, the others do not store again.
+    #[must_use]
+    pub fn store_in(mut self, path: impl Into<PathBuf>, run_id: impl Into<String>) -> Self {
+        self.store = Some(SharedStore { path: path.into(), run_id: run_id.into() });
         self
     }
 
@@ -166,7 +176,8 @@ impl<'o> LammpsRunner<'o> {
         };
         let Ready { simulation, extractor, folder, from, resumed, lock } = ready;
         let cutoff = extractor.as_ref().map(EmbeddingExtractor::cutoff);
-        let recorder = comm.on_root(|| Recorder::begin(&folder, config, lock, cutoff, from.clone()))?;
+        let recorder =
+            comm.on_root(|| Recorder::begin(&folder, config, lock, cutoff, from.clone(), self.store.as_ref()))?;
         let progress = from.progress;
         let mut warnings = progress.warnings;
         if resumed.is_some() && from.ranks != comm.size() {
@@ -207,6 +218,7 @@ impl<'o> LammpsRunner<'o> {
                 event_seconds: None,
                 commit_seconds: None,
                 ranks: self.comm.size(),
+                cost: Cost::default(),
                 output: self.output.clone(),
             },
             last_flag: from.last_flag,
@@ -216,6 +228,7 @@ impl<'o> LammpsRunner<'o> {
             resumed,
             unwritable: false,
             folder,
+            store: self.store.as_ref(),
         }
         .finish()
     }
@@ -314,7 +327,8 @@ impl<'o> LammpsRunner<'o> {
     }
 }
 
-/// The structure that the configuration names, on rank 0; the others get one without atoms.
+/// The structure that the configuration names, on rank 0; the others get one without atoms, and all do where LAMMPS is to
+/// create it.
 ///
 /// # MPI
 /// Collective.
@@ -326,6 +340,9 @@ pub(crate) fn read_structure(comm: &Comm, config: &InferenceConfig) -> Result<St
             name: "elements".into(),
             message: format!("{:?} holds a symbol that is no chemical element", config.elements),
         })?;
+        if !config.create.is_empty() {
+            return Ok(Structure { elements, ..no_atoms() });
+        }
         let hint = (!elements.is_empty()).then_some(&elements[..]);
         Ok::<_, Error>(io::read(&config.structure, hint)?)
     })?;

@@ -36,10 +36,20 @@ pub(super) struct Recorder {
     commit_seconds: f64,
     potential_hash: String,
     source: String,
+    run_id: Option<String>,
     novelty: Novelty,
+    /// The last row of the store that `novelty` knows.
+    known_to: i64,
     /// Candidates of an earlier process, by step, centre and trigger: what comes again is not stored again.
     earlier: BTreeMap<(i64, i32, String), i64>,
     state: Checkpoint,
+}
+
+/// Where a run stores its candidates, if not in its own folder.
+#[derive(Debug, Clone)]
+pub(super) struct SharedStore {
+    pub(super) path: PathBuf,
+    pub(super) run_id: String,
 }
 
 /// Takes the folder for this process. The lock ends with the file that is given back.
@@ -62,6 +72,7 @@ impl Recorder {
         lock: Option<File>,
         cutoff: Option<f64>,
         state: Checkpoint,
+        shared: Option<&SharedStore>,
     ) -> Result<Self, Error> {
         let extxyz = folder.join(files::EXTXYZ);
         std::fs::create_dir_all(&extxyz).map_err(|source| Error::Write { path: extxyz, source })?;
@@ -77,7 +88,7 @@ impl Recorder {
         }
         // A result says that nobody runs.
         let _ = std::fs::remove_file(folder.join(files::RESULT));
-        let recorder = Self::open(folder, config, polls, cutoff, state)?;
+        let recorder = Self::open(folder, config, polls, cutoff, state, shared)?;
         recorder.tidy();
         let reserve = folder.join(RESERVE);
         std::fs::write(&reserve, vec![0_u8; RESERVED]).map_err(|source| Error::Write { path: reserve, source })?;
@@ -85,10 +96,15 @@ impl Recorder {
     }
 
     /// On another rank, which goes on writing where rank 0 cannot any more.
-    pub(super) fn again(folder: &Path, config: &InferenceConfig, cutoff: Option<f64>) -> Result<Self, Error> {
+    pub(super) fn again(
+        folder: &Path,
+        config: &InferenceConfig,
+        cutoff: Option<f64>,
+        shared: Option<&SharedStore>,
+    ) -> Result<Self, Error> {
         let path = folder.join(files::POLLS);
         let polls = File::options().append(true).open(&path).map_err(|source| Error::Write { path, source })?;
-        Self::open(folder, config, polls, cutoff, Checkpoint::elsewhere(1))
+        Self::open(folder, config, polls, cutoff, Checkpoint::elsewhere(1), shared)
     }
 
     fn open(
@@ -97,11 +113,15 @@ impl Recorder {
         polls: File,
         cutoff: Option<f64>,
         state: Checkpoint,
+        shared: Option<&SharedStore>,
     ) -> Result<Self, Error> {
-        let store = Store::open(&folder.join(files::CANDIDATES))?;
+        let store = Store::open(&shared.map_or_else(|| folder.join(files::CANDIDATES), |s| s.path.clone()))?;
+        let run_id = shared.map(|s| s.run_id.clone());
         let (mut novelty, mut earlier) = (Novelty::new(config.novelty), BTreeMap::new());
+        let mut known_to = 0;
         for id in store.ids(None)? {
             let candidate = store.get(id)?.candidate;
+            known_to = id;
             let keys = &candidate.keys;
             let (Some(step), Some(center), Some(center_id), Some(trigger)) =
                 (keys.step, keys.center, keys.center_id, &keys.trigger)
@@ -111,7 +131,7 @@ impl Recorder {
             if let Some(cutoff) = cutoff.filter(|_| center < candidate.structure.len()) {
                 novelty.insert(id, Environment::in_structure(&candidate.structure, center, cutoff));
             }
-            if !state.progress.candidates.contains(&id) {
+            if keys.run_id == run_id && !state.progress.candidates.contains(&id) {
                 earlier.insert((step, center_id, trigger.as_str().to_owned()), id);
             }
         }
@@ -120,8 +140,10 @@ impl Recorder {
             store,
             commit_seconds: 0.0,
             potential_hash: potential::fingerprint(&config.potential).map_err(Error::Potential)?,
-            source: config.structure.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+            source: config.structure.file_name().map_or("created".into(), |n| n.to_string_lossy().into_owned()),
+            run_id,
             novelty,
+            known_to,
             earlier,
             state,
             folder: folder.to_owned(),
@@ -206,17 +228,31 @@ impl Recorder {
         let center_id = cluster.source_ids[cluster.center];
         let earlier = self.earlier.remove(&(step, center_id, trigger.as_str().to_owned()));
         let environment = Environment::of(cluster, cluster.center, cluster.cutoff);
-        if earlier.is_none() && (self.novelty.seen(&environment).is_some() || !room(self.earlier.len())) {
+        if earlier.is_none() && !room(self.earlier.len()) {
             return Ok(None);
         }
-        let candidate = candidate_of(cut_out, checked, gamma, step, trigger, &self.source, &self.potential_hash);
+        let mut candidate = candidate_of(cut_out, checked, gamma, step, trigger, &self.source, &self.potential_hash);
         let id = match earlier {
             Some(id) => id,
             None => {
                 let started = Instant::now();
-                let id = self.store.add(std::slice::from_ref(&candidate))?[0];
+                candidate.keys.run_id.clone_from(&self.run_id);
+                let (novelty, known_to) = (&mut self.novelty, &mut self.known_to);
+                // With what other runs have put into the same store meanwhile.
+                let added = self.store.add_unless(&candidate, *known_to, |newer| {
+                    for row in newer {
+                        let structure = &row.candidate.structure;
+                        if let Some(center) = row.keys().center.filter(|center| *center < structure.len()) {
+                            novelty.insert(row.id, Environment::in_structure(structure, center, cluster.cutoff));
+                        }
+                        *known_to = row.id;
+                    }
+                    novelty.seen(&environment).is_some()
+                })?;
+                let Some(id) = added else { return Ok(None) };
+                novelty.insert(id, environment);
+                *known_to = id;
                 self.commit_seconds += started.elapsed().as_secs_f64();
-                self.novelty.insert(id, environment);
                 id
             }
         };

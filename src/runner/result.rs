@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::comm::Comm;
 use crate::simulation::{Crash, Poll};
 
 /// How a run ended.
@@ -36,6 +37,40 @@ pub struct Stored {
     pub trigger: String,
     /// The same as extended XYZ, in the run's folder.
     pub file: PathBuf,
+}
+
+/// What watching cost, beyond the steps themselves: seconds of the slowest rank, and bytes that all ranks together gave to
+/// MPI, without LAMMPS's own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Cost {
+    /// Number of polls.
+    pub polls: u64,
+    /// Seconds in polls: checks, γ, the frame that is kept, and what is shared; without events.
+    pub poll_seconds: f64,
+    /// Bytes sent in polls.
+    pub poll_bytes: u64,
+    /// Seconds, of `poll_seconds`, in telling all ranks what to store if one of them fails alone.
+    pub shared_seconds: f64,
+    /// Bytes, of `poll_bytes`, for that.
+    pub shared_bytes: u64,
+    /// Number of regions that were cut out, stored or not.
+    pub regions: u64,
+    /// Seconds in cutting out, checking and storing them.
+    pub region_seconds: f64,
+    /// Bytes sent for them.
+    pub region_bytes: u64,
+}
+
+impl Cost {
+    /// What each rank noted, together.
+    pub(super) fn collect(&mut self, comm: &Comm) {
+        let mut seconds = [self.poll_seconds, self.shared_seconds, self.region_seconds];
+        comm.max(&mut seconds);
+        [self.poll_seconds, self.shared_seconds, self.region_seconds] = seconds;
+        let mut bytes = [self.poll_bytes, self.shared_bytes, self.region_bytes].map(|b| b as i64);
+        comm.sum_i64(&mut bytes);
+        [self.poll_bytes, self.shared_bytes, self.region_bytes] = bytes.map(|b| b as u64);
+    }
 }
 
 /// What a run gives.
@@ -74,6 +109,8 @@ pub struct SimulationResult {
     pub commit_seconds: Option<f64>,
     /// Number of MPI ranks.
     pub ranks: usize,
+    /// What watching cost.
+    pub cost: Cost,
     /// The run's folder.
     pub output: PathBuf,
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::checkpoint::{Progress, restart_name};
-use super::recorder::{Recorder, extxyz_of};
+use super::recorder::{Recorder, SharedStore, extxyz_of};
 use super::{Announcer, Error, Observer, SimulationResult, Status, Stored, files};
 use crate::candidates::Trigger;
 use crate::comm::{Comm, Elsewhere};
@@ -44,6 +44,8 @@ pub(super) struct Run<'r, 'o> {
     pub(super) unwritable: bool,
     /// Where all ranks find the run's files; absolute.
     pub(super) folder: PathBuf,
+    /// Where the candidates go, if not there.
+    pub(super) store: Option<&'r SharedStore>,
 }
 
 /// The region that a crash would be blamed on, known to every rank.
@@ -59,6 +61,7 @@ impl Run<'_, '_> {
         let (started, before) = (Instant::now(), self.result.seconds);
         self.result.atoms = self.simulation.lammps().total_atoms();
         let status = loop {
+            let (begun, sent) = (Instant::now(), self.comm.bytes_sent());
             let (entered, known) = (Instant::now(), self.result.candidates.len());
             let event = match self.simulation.advance() {
                 Err(error @ simulation::Error::OneRank { .. }) => return Err(self.alone(error)),
@@ -71,7 +74,13 @@ impl Run<'_, '_> {
                     break Status::Crashed;
                 }
                 Event::Polled(poll) => {
+                    let regions = self.result.cost;
                     let outcome = self.polled(&poll, started);
+                    let cost = &mut self.result.cost;
+                    cost.polls += 1;
+                    let for_regions = cost.region_seconds - regions.region_seconds;
+                    cost.poll_seconds += begun.elapsed().as_secs_f64() - poll.seconds - for_regions;
+                    cost.poll_bytes += self.comm.bytes_sent() - sent - (cost.region_bytes - regions.region_bytes);
                     if self.result.candidates.len() > known {
                         self.result.event_seconds = Some(entered.elapsed().as_secs_f64() - poll.seconds);
                         self.result.commit_seconds = self.recorder.as_mut().map(Recorder::take_commit_seconds);
@@ -94,6 +103,7 @@ impl Run<'_, '_> {
         };
         self.result.status = status;
         self.result.seconds = before + started.elapsed().as_secs_f64();
+        self.result.cost.collect(&self.comm);
         let left_over = self.recorder.as_ref().map(Recorder::left_over).unwrap_or_default();
         let left_over = self.comm.broadcast(0, left_over.iter().flat_map(|id| id.to_le_bytes()).collect());
         self.result.candidates.extend(left_over.as_chunks().0.iter().map(|id| i64::from_le_bytes(*id)));
@@ -263,9 +273,12 @@ impl Run<'_, '_> {
     /// Tells all ranks what to store if one of them fails alone before the next poll.
     fn insure(&mut self) -> Result<(), Error> {
         let Some(extractor) = self.extractor.as_ref().filter(|_| self.comm.size() > 1) else { return Ok(()) };
+        let (begun, sent) = (Instant::now(), self.comm.bytes_sent());
         let (center, gamma) = self.to_blame();
         let region = self.simulation.share_last_valid(center, extractor)?;
         let step = self.simulation.last_valid().step();
+        self.result.cost.shared_seconds += begun.elapsed().as_secs_f64();
+        self.result.cost.shared_bytes += self.comm.bytes_sent() - sent;
         self.insurance = Some(Insurance { region, step, center, gamma });
         Ok(())
     }
@@ -297,7 +310,10 @@ impl Run<'_, '_> {
     fn store_alone(&mut self, folder: &Path) -> Result<(), Error> {
         let mut recorder = match self.recorder.take() {
             Some(recorder) => recorder,
-            None => Recorder::again(folder, self.config, self.extractor.as_ref().map(EmbeddingExtractor::cutoff))?,
+            None => {
+                let cutoff = self.extractor.as_ref().map(EmbeddingExtractor::cutoff);
+                Recorder::again(folder, self.config, cutoff, self.store)?
+            }
         };
         let room = self.room();
         if let (Some(insurance), Some(extractor), true) = (&self.insurance, &self.extractor, room(0)) {
@@ -316,7 +332,7 @@ impl Run<'_, '_> {
         recorder.result(&self.result)
     }
 
-    /// Cuts a region out and stores it. A region that makes no valid cell is a warning: the run's end says why it ended.
+    /// Cuts a region out and stores it, if there is room for one more, and notes what that cost.
     fn store(
         &mut self,
         center: i32,
@@ -325,10 +341,28 @@ impl Run<'_, '_> {
         trigger: Trigger,
         from_last_valid: bool,
     ) -> Result<(), Error> {
-        let Some(extractor) = &self.extractor else { return Ok(()) };
-        if self.result.candidates.len() >= self.config.max_candidates {
+        if self.extractor.is_none() || self.result.candidates.len() >= self.config.max_candidates {
             return Ok(());
         }
+        let (begun, sent) = (Instant::now(), self.comm.bytes_sent());
+        self.cut_and_store(center, gamma, step, trigger, from_last_valid)?;
+        let cost = &mut self.result.cost;
+        cost.regions += 1;
+        cost.region_seconds += begun.elapsed().as_secs_f64();
+        cost.region_bytes += self.comm.bytes_sent() - sent;
+        Ok(())
+    }
+
+    /// Cuts a region out and stores it. A region that makes no valid cell is a warning: the run's end says why it ended.
+    fn cut_and_store(
+        &mut self,
+        center: i32,
+        gamma: Option<f64>,
+        step: i64,
+        trigger: Trigger,
+        from_last_valid: bool,
+    ) -> Result<(), Error> {
+        let Some(extractor) = &self.extractor else { return Ok(()) };
         let cut = if from_last_valid {
             self.simulation.cut_out_of_last_valid(center, extractor)
         } else {

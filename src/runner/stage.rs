@@ -13,8 +13,11 @@ use crate::io;
 use crate::simulation::{self, Simulation};
 use crate::structure::{Cell, Structure};
 
-/// A structure as LAMMPS is to read it: the text of the data file.
+/// A structure as LAMMPS is to read it: the text of the data file, empty for one that LAMMPS creates.
 pub(crate) fn data_file(structure: &Structure, config: &InferenceConfig) -> Result<Vec<u8>, Error> {
+    if !config.create.is_empty() {
+        return Ok(Vec::new());
+    }
     let unsound = |message: String| Error::Unsound { name: config.structure.display().to_string(), message };
     structure.validate(config.min_distance).map_err(|e| unsound(e.to_string()))?;
     let (mut turned, _) = structure.to_lammps_frame().map_err(|e| unsound(e.to_string()))?;
@@ -49,7 +52,9 @@ impl Stage {
         let absolute = std::path::absolute(parent).map_err(writing)?;
         let folder = tempfile::Builder::new().prefix(".lammps-otf-").tempdir_in(absolute).map_err(writing)?;
         let path = folder.path().join(files::DATA);
-        std::fs::write(&path, data).map_err(|source| Error::Write { path, source })?;
+        if !data.is_empty() {
+            std::fs::write(&path, data).map_err(|source| Error::Write { path, source })?;
+        }
         Ok(Self { folder })
     }
 

@@ -82,9 +82,9 @@ impl Way {
     }
 }
 
-/// A pair potential that is a table from 2.3 to 6 Å, which throws below: the file.
-pub fn table() -> String {
-    let (low, high, rows) = (2.3, 6.0, 2000);
+/// A pair potential for Al that is a table from `low` to 6 Å, for `pair_style table`, which throws below.
+pub fn morse_table(low: f64) -> String {
+    let (high, rows) = (6.0, 2000);
     let mut text = format!("MORSE\nN {rows} R {low} {high}\n\n");
     // Morse, as for Al: D = 0.27 eV, a = 1.16 /Å, r0 = 3.25 Å.
     for i in 0..rows {

@@ -118,3 +118,38 @@ pub fn json(path: &Path) -> serde_json::Value {
 pub fn lines(path: &Path) -> Vec<serde_json::Value> {
     std::fs::read_to_string(path).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect()
 }
+
+/// `mpiexec -n ranks`, to be followed by a program; a hang ends with code 124 after two minutes.
+pub fn mpiexec(ranks: usize) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["-k", "5", "120"]).arg(dependency("bin/mpiexec")).args(["-n", &ranks.to_string()]);
+    command
+}
+
+/// A pair potential for Al that is a table from `low` to 6 Å, for `pair_style table`, which throws below.
+pub fn morse_table(low: f64) -> String {
+    let (high, rows) = (6.0, 2000);
+    let mut text = format!("MORSE\nN {rows} R {low} {high}\n\n");
+    // Morse, as for Al: D = 0.27 eV, a = 1.16 /Å, r0 = 3.25 Å.
+    for i in 0..rows {
+        let r = low + (high - low) * f64::from(i) / f64::from(rows - 1);
+        let x = (-1.16 * (r - 3.25_f64)).exp();
+        let (energy, force) = (0.27 * (x * x - 2.0 * x), 2.0 * 0.27 * 1.16 * (x * x - x));
+        text += &format!("{} {r:.10} {energy:.12} {force:.12}\n", i + 1);
+    }
+    text
+}
+
+/// The process of this rank of the job that runs in `folder`.
+pub fn process(folder: &Path, rank: usize) -> Option<u32> {
+    let place = folder.canonicalize().unwrap();
+    let wanted = format!("PMI_RANK={rank}");
+    std::fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let here = std::fs::read_link(entry.path().join("cwd")).ok()? == place;
+        let name = std::fs::read_to_string(entry.path().join("comm")).ok()?;
+        let environment = std::fs::read(entry.path().join("environ")).ok()?;
+        let ranked = environment.split(|b| *b == 0).any(|variable| variable == wanted.as_bytes());
+        (here && ranked && name.trim() == "lammps-otf").then_some(pid)
+    })
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! LAMMPS's accelerated styles, as far as this LAMMPS has them: what the configuration says reaches LAMMPS, the event is
+//! the same, and a path without γ is refused by name.
+
+mod common;
+
+use common::{al_config, eam_config, json, lammps_otf, text};
+
+/// One atom is pushed until it passes the threshold, after some steps under the potential's forces.
+const PUSHED: &str = "temperature = 300\nsteps = 100\nsampling_interval = 10\nseed = 3\n\
+                   uncertainty = { compute = \"u\" }\nuncertainty_threshold = 2.0\nuncertainty_low = 2.0\n\
+                   setup = [\"compute u all ke/atom\", \"group one id 20\", \"fix push one addforce -3 -3 -3\"]\n";
+
+#[test]
+fn suffixes_reach_lammps_and_give_the_same_event() {
+    let mut first = None;
+    for (arguments, style) in [
+        ("[]", "pair_style      eam/fs"),
+        ("[\"-suffix\", \"opt\"]", "eam/fs/opt"),
+        ("[\"-suffix\", \"omp\", \"-package\", \"omp\", \"2\"]", "eam/fs/omp"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        eam_config(folder.path(), 3, &format!("{PUSHED}lammps_args = {arguments}\n"));
+        let output = lammps_otf().current_dir(&folder).args(["run", "run.toml", "-q", "-o", "out"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(4), "{arguments}: {}", text(&output));
+        let log = std::fs::read_to_string(folder.path().join("out/log.lammps")).unwrap();
+        assert!(log.contains(style), "{arguments}: the log does not name {style}");
+        let result = json(&folder.path().join("out/result.json"));
+        let event = (result["trigger_step"].clone(), result["atom_id"].clone());
+        assert!(event.0.as_i64().unwrap() > 0 && event.1 == 20, "{event:?}");
+        println!("{arguments}: step {}, atom {}", event.0, event.1);
+        assert_eq!(&event, first.get_or_insert_with(|| event.clone()), "{arguments}");
+    }
+}
+
+#[test]
+fn an_accelerator_that_this_lammps_lacks_is_refused_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    al_config(folder.path(), "temperature = 300\nsteps = 10\nlammps_args = [\"-k\", \"on\", \"-sf\", \"kk\"]\n");
+    let output = lammps_otf().current_dir(&folder).args(["run", "run.toml", "-o", "out"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("KOKKOS"), "{}", text(&output));
+    assert!(!folder.path().join("out").exists());
+}
+
+#[test]
+fn gamma_is_read_under_a_suffix_that_the_pair_style_does_not_know() {
+    // No `pace/extrapolation/omp` exists: LAMMPS takes the plain style, and γ is there.
+    let folder = tempfile::tempdir().unwrap();
+    let omp = "lammps_args = [\"-suffix\", \"omp\"]\n";
+    al_config(folder.path(), &format!("temperature = 300\nsteps = 10\nsampling_interval = 5\n{omp}"));
+    let output = lammps_otf().current_dir(&folder).args(["run", "run.toml", "-q", "-o", "out"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(json(&folder.path().join("out/result.json"))["gamma_max"].as_f64().unwrap() > 0.0);
+}

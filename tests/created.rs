@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Atoms that LAMMPS creates or reads by itself, so that no rank ever holds all of them.
+
+mod common;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use common::{dependency, eam_config, eam_file, json, lammps_otf, lmp, python, script, succeed, text, write};
+use lammps_otf::comm::Comm;
+use lammps_otf::config::InferenceConfig;
+use lammps_otf::simulation::{Event, Simulation};
+use lammps_otf::structure::{Cell, Element, Structure};
+
+const EARLY: &str = "temperature = [300, 3000]\nsteps = 1000\nsampling_interval = 10\nseed = 2\n\
+                     uncertainty = { compute = \"u\" }\nuncertainty_threshold = 0.35\nuncertainty_low = 0.35\n\
+                     setup = [\"compute u all ke/atom\"]\n";
+
+fn created(folder: &Path, create: &str, more: &str) {
+    let text = format!(
+        "create = [{create}]\n{more}\n[potential]\npair_style = \"eam/fs\"\npair_coeff = [\"* * {} Al\"]\ncutoff = 6.5\n\
+         [embedding]\nradius = 4.0\nbuffer = 3.5\n",
+        eam_file().display()
+    );
+    write(folder, "run.toml", &text);
+}
+
+fn run(folder: &Path, out: &str) -> Output {
+    lammps_otf().current_dir(folder).args(["run", "run.toml", "-q", "-o", out]).output().unwrap()
+}
+
+const LATTICE: &str = "\"lattice fcc 4.045\", \"region box block 0 4 0 4 0 4\", \"create_box 1 box\", \
+                       \"create_atoms 1 box\", \"mass 1 26.982\"";
+
+#[test]
+fn what_lammps_reads_by_itself_gives_the_same_event() {
+    let folder = tempfile::tempdir().unwrap();
+    eam_config(folder.path(), 4, EARLY);
+    let one = run(folder.path(), "one");
+    assert_eq!(one.status.code(), Some(4), "{}", text(&one));
+    let data = folder.path().join("one/data.lammps");
+    created(folder.path(), &format!("'read_data {}'", data.display()), &format!("elements = [\"Al\"]\n{EARLY}"));
+    let two = run(folder.path(), "two");
+    assert_eq!(two.status.code(), Some(4), "{}", text(&two));
+    let [a, b] = ["one", "two"].map(|out| json(&folder.path().join(out).join("result.json")));
+    assert_eq!((&a["trigger_step"], &a["atom_id"]), (&b["trigger_step"], &b["atom_id"]));
+    assert!(!folder.path().join("two/data.lammps").exists());
+    // All but where the atoms are from is the same.
+    succeed(
+        python()
+            .arg(script("same_candidate.py"))
+            .arg(folder.path().join("one"))
+            .arg(folder.path().join("two"))
+            .args(["--except", "source"]),
+    );
+}
+
+#[test]
+fn plain_lmp_runs_what_was_created() {
+    let folder = tempfile::tempdir().unwrap();
+    created(folder.path(), LATTICE, &format!("elements = [\"Al\"]\n{EARLY}"));
+    let output = run(folder.path(), "out");
+    assert_eq!(output.status.code(), Some(4), "{}", text(&output));
+    let out = folder.path().join("out");
+    let temperature = json(&out.join("result.json"))["last"]["temperature"].as_f64().unwrap();
+    let step = json(&out.join("result.json"))["trigger_step"].as_i64().unwrap();
+    let log = succeed(lmp().current_dir(&out).args(["-in", "md.in", "-log", "none"]));
+    let line = log.lines().find(|l| l.split_whitespace().next() == Some(&step.to_string())).unwrap();
+    let theirs: f64 = line.split_whitespace().nth(2).unwrap().parse().unwrap();
+    assert!((theirs - temperature).abs() < 1e-3, "{line}: {temperature}");
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    for (create, more, words) in [
+        (LATTICE, "temperature = 300\n", ["`elements`", "each type"]),
+        (LATTICE, "temperature = 300\nelements = [\"Al\", \"Cu\"]\n", ["1 atom types", "`elements`"]),
+        ("", "temperature = 300\n", ["`structure`", "`create`"]),
+        (LATTICE, "temperature = 300\nstructure = \"x\"\nelements = [\"Al\"]\n", ["`structure`", "`create`"]),
+        ("\"create_box 1 nowhere\"", "temperature = 300\nelements = [\"Al\"]\n", ["create_box", "nowhere"]),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        created(folder.path(), create, &format!("uncertainty = \"none\"\n{more}"));
+        let output = run(folder.path(), "out");
+        let message = text(&output);
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(!folder.path().join("out").exists());
+        assert!(words.iter().all(|word| message.contains(word)), "{words:?}: {message}");
+    }
+}
+
+#[test]
+fn a_created_simulation_goes_back_to_its_last_valid_frame() {
+    let folder = tempfile::tempdir().unwrap();
+    created(folder.path(), LATTICE, &format!("elements = [\"Al\"]\n{}", EARLY.replace("0.35\n", "9.0\n")));
+    let config = InferenceConfig::read(folder.path().join("run.toml")).unwrap();
+    let outline = Structure {
+        cell: Cell::orthorhombic([1.0; 3], [true; 3]),
+        elements: vec![Element::Al],
+        types: ndarray::Array1::zeros(0),
+        ids: ndarray::Array1::zeros(0),
+        positions: ndarray::Array2::zeros((0, 3)),
+        velocities: None,
+    };
+    let mut simulation = Simulation::new(&config, &outline, Path::new("none"), None, &Comm::single()).unwrap();
+    let mut energies = Vec::new();
+    for _ in 0..3 {
+        let Event::Polled(poll) = simulation.advance().unwrap() else { panic!("it runs") };
+        energies.push(poll.total_energy);
+    }
+    simulation.restore().unwrap();
+    let Event::Polled(poll) = simulation.advance().unwrap() else { panic!("it goes on") };
+    assert_eq!((poll.step, simulation.lammps().total_atoms()), (20, 256));
+    assert!((poll.total_energy - energies[2]).abs() < 1e-9, "{} {energies:?}", poll.total_energy);
+}
+
+/// Bytes that polls and regions sent on two ranks, and the number of atoms in the region.
+fn sent(cells: usize) -> (u64, u64, usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let lattice = LATTICE.replace("0 4 0 4 0 4", &format!("0 {cells} 0 {cells} 0 {cells}"));
+    // An atom in the middle, where the parts of two ranks meet, is pushed until it passes the threshold.
+    let pushed = EARLY.replace(
+        "ke/atom\"]",
+        &format!("ke/atom\", \"group one id {}\", \"fix push one addforce 15 0 0\"]", 2 * cells.pow(3)),
+    );
+    let pushed = pushed.replace("0.35", "3.0").replace("interval = 10", "interval = 5");
+    created(folder.path(), &lattice, &format!("elements = [\"Al\"]\nverify = false\n{pushed}"));
+    let output = Command::new("timeout")
+        .arg("120")
+        .arg(dependency("bin/mpiexec"))
+        .args(["-n", "2", env!("CARGO_BIN_EXE_lammps-otf"), "run", "run.toml", "-q", "-o", "out"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(4), "{}", text(&output));
+    let out = folder.path().join("out");
+    let cost = &json(&out.join("result.json"))["cost"];
+    let number = |name: &str| cost[name].as_u64().unwrap();
+    assert_eq!(number("regions"), 1);
+    let store = lammps_otf::candidates::Store::open_existing(&out.join("candidates.db")).unwrap();
+    let atoms = store.get(1).unwrap().candidate.structure.len();
+    println!("{} atoms: {cost}", 4 * cells.pow(3));
+    (number("poll_bytes") / number("polls"), number("region_bytes"), atoms)
+}
+
+#[test]
+fn what_an_event_sends_does_not_grow_with_the_number_of_atoms() {
+    for cells in [6, 16] {
+        let (poll, region, atoms) = sent(cells);
+        // 13 numbers for each atom of the region that is not on rank 0, the answer, and a few flags.
+        assert!(region > 1000 && region < 104 * atoms as u64 + 1000, "{cells}: {region} bytes for {atoms} atoms");
+        // Twice the region (once to rank 0, once to the others), and a histogram of γ from each rank.
+        assert!(poll < 2 * 104 * atoms as u64 + 8000, "{cells}: {poll} bytes");
+    }
+}

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! One rank fails and the others wait for it: the job ends within ten seconds, each time, with the right exit code and
+//! message, and nothing that was stored is lost. `ci/stress` repeats each way 20 times; here each is done twice.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{al_config, aluminium, eam_config, json, mpiexec, text, write};
+use lammps_otf::candidates::Store;
+use lammps_otf::comm::Session;
+use lammps_otf::config::InferenceConfig;
+use lammps_otf::runner::LammpsRunner;
+
+const FOLDER: &str = "LAMMPS_OTF_TEST_FOLDER";
+const LIMIT: Duration = Duration::from_secs(10);
+
+fn times() -> usize {
+    std::env::var("LAMMPS_OTF_TIMES").ok().and_then(|n| n.parse().ok()).unwrap_or(2)
+}
+
+/// Runs until one rank fails, again and again, and looks at what is left each time.
+fn each_time(
+    name: &str,
+    prepare: impl Fn(&Path),
+    run: impl Fn(&Path) -> Output,
+    code: i32,
+    words: &[&str],
+    look: impl Fn(&Path),
+) {
+    let mut longest = Duration::ZERO;
+    for _ in 0..times() {
+        let folder = tempfile::tempdir().unwrap();
+        prepare(folder.path());
+        let started = Instant::now();
+        let output = run(folder.path());
+        let time = started.elapsed();
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(code), "{name}: {said}");
+        assert!(words.iter().all(|word| said.contains(word)), "{name}: {words:?} are not in\n{said}");
+        assert!(time < LIMIT, "{name}: it took {time:?}");
+        longest = longest.max(time);
+        look(folder.path());
+    }
+    println!("{name}: {} times exit code {code}, the longest after {:.1} s", times(), longest.as_secs_f64());
+}
+
+fn command(folder: &Path) -> Output {
+    mpiexec(2)
+        .arg(env!("CARGO_BIN_EXE_lammps-otf"))
+        .args(["run", "run.toml", "-q", "-o", "out"])
+        .current_dir(folder)
+        .output()
+        .unwrap()
+}
+
+fn crashed(folder: &Path) {
+    let result = json(&folder.join("out/result.json"));
+    assert_eq!(result["status"], "CRASHED");
+    let store = Store::open_existing(&folder.join("out/candidates.db")).unwrap();
+    store.check().unwrap();
+    assert_eq!(store.ids(None).unwrap(), [1], "{result}");
+}
+
+/// The run breaks after step 20; polls come every 10 steps.
+const COMMON: &str = "temperature = 300\nsteps = 1000\nsampling_interval = 10\nseed = 11\n\
+                      uncertainty = { compute = \"u\" }\nuncertainty_threshold = 1e9\n";
+
+#[test]
+fn nan_on_one_rank() {
+    // Atom 1 belongs to one rank. LAMMPS sees its NaN when it next deals out atoms, on that rank alone, unless the poll
+    // sees it first.
+    let setup = "setup = [\"compute u all ke/atom\", \"group one id 1\", \
+                 \"variable big atom 1e308*(1+99*(step>22))\", \"variable nan atom v_big-v_big\", \
+                 \"variable nought equal 0\", \"fix bad one move variable v_nan NULL NULL v_nought NULL NULL\"";
+    for (name, more) in [
+        ("NaN on one rank, seen by the poll", "]\n"),
+        ("NaN on one rank, seen by LAMMPS", ", \"neigh_modify every 1 delay 0 check no\"]\n"),
+    ] {
+        let prepare = |folder: &Path| {
+            eam_config(folder, 3, &format!("{COMMON}{setup}{more}"));
+        };
+        each_time(name, prepare, command, 3, &[], |folder| {
+            assert_eq!(json(&folder.join("out/result.json"))["crash"]["kind"], "not_finite");
+            crashed(folder);
+        });
+    }
+}
+
+#[test]
+fn an_exception_in_the_pair_style_of_one_rank() {
+    let prepare = |folder: &Path| {
+        write(folder, "morse.table", &common::morse_table(2.3));
+        write(folder, "al.extxyz", &aluminium(3));
+        let text = format!(
+            "structure = \"al.extxyz\"\n{}setup = [\"compute u all ke/atom\", \"group two id 2\", \
+             \"fix hit two move linear 0 -20 -20\"]\n[potential]\npair_style = \"table linear 2000\"\n\
+             pair_coeff = [\"* * {} MORSE\"]\ncutoff = 6.0\n[embedding]\nradius = 4.0\nbuffer = 3.5\n",
+            COMMON.replace("sampling_interval = 10", "sampling_interval = 5"),
+            folder.join("morse.table").display()
+        );
+        write(folder, "run.toml", &text);
+    };
+    let words = ["failed alone at step", "table inner cutoff", "The job is aborted"];
+    each_time("an exception in the pair style of one rank", prepare, command, 3, &words, crashed);
+}
+
+/// Not a test of its own: what the test below runs on two ranks.
+#[test]
+fn child_whose_handler_panics_on_rank_1() {
+    let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
+    let session = Session::initialize();
+    let world = session.world();
+    let config = InferenceConfig::read(folder.join("run.toml")).unwrap();
+    let rank = world.rank();
+    let mut runner = LammpsRunner::new(&world, folder.join("out"))
+        .observe(move |poll| assert!(rank != 1 || poll.step < 20, "the handler of rank 1 gives up"));
+    let error = runner.run(&config).unwrap_err();
+    println!("rank {rank} was told: {error}");
+    // As the command does: one code for the job, from the ranks that can still speak.
+    std::process::exit(1);
+}
+
+#[test]
+fn a_panic_in_the_handler_of_one_rank() {
+    let prepare = |folder: &Path| {
+        eam_config(folder, 3, &format!("{COMMON}setup = [\"compute u all ke/atom\"]\n"));
+    };
+    let run = |folder: &Path| {
+        mpiexec(2)
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "child_whose_handler_panics_on_rank_1", "--nocapture"])
+            .env(FOLDER, folder)
+            .output()
+            .unwrap()
+    };
+    let name = "a panic in the handler of one rank";
+    for _ in 0..times() {
+        let folder = tempfile::tempdir().unwrap();
+        prepare(folder.path());
+        let started = Instant::now();
+        let output = run(folder.path());
+        let (said, time) = (text(&output), started.elapsed());
+        // The test harness turns the panic of rank 1 into its own code, 101, and mpiexec mixes the two.
+        let code = output.status.code();
+        assert!(!output.status.success() && code != Some(124), "{code:?} {said}");
+        assert!(said.contains("the handler of rank 1 gives up"), "{said}");
+        assert!(said.contains("rank 0 was told: rank 1 failed: its observer panicked"), "{said}");
+        assert!(time < LIMIT, "{time:?}");
+        assert_eq!(common::lines(&folder.path().join("out/polls.jsonl")).last().unwrap()["step"], 20);
+    }
+    println!("{name}: {} times a code that is not 0, no hang", times());
+}
+
+#[test]
+fn a_full_disk_on_rank_0() {
+    let name = "a full disk on rank 0";
+    let mut longest = Duration::ZERO;
+    for _ in 0..times() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        eam_config(folder, 2, "temperature = 300\nsteps = 10000000\nsampling_interval = 1\nuncertainty = \"none\"\n");
+        // A limit on the size of a file stands for the disk: from the moment it is set, rank 0 can write nothing more.
+        let ignoring = "trap '' XFSZ; exec \"$0\" run run.toml -q -o out";
+        let job = mpiexec(2)
+            .args(["bash", "-c", ignoring])
+            .arg(env!("CARGO_BIN_EXE_lammps-otf"))
+            .current_dir(folder)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let begun = Instant::now();
+        while std::fs::metadata(folder.join("out/polls.jsonl")).map_or(0, |m| m.len()) < 400_000 {
+            assert!(begun.elapsed() < Duration::from_secs(60), "the run does not begin");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let pid = common::process(folder, 0).expect("rank 0 is running").to_string();
+        common::succeed(Command::new("prlimit").args(["--pid", &pid, "--fsize=400000"]));
+        let started = Instant::now();
+        let output = job.wait_with_output().unwrap();
+        let (said, time) = (text(&output), started.elapsed());
+        assert_eq!(output.status.code(), Some(3), "{said}");
+        let result = json(&folder.join("out/result.json"));
+        assert_eq!(result["crash"]["kind"], "unwritable", "{result}");
+        let reason = result["crash"]["reason"].as_str().unwrap();
+        assert!(reason.contains("cannot write") && reason.contains("polls.jsonl"), "{reason}");
+        assert!(time < LIMIT, "{time:?}");
+        longest = longest.max(time);
+        Store::open_existing(&folder.join("out/candidates.db")).unwrap().check().unwrap();
+    }
+    println!("{name}: {} times exit code 3, the longest after {:.1} s", times(), longest.as_secs_f64());
+}
+
+#[test]
+fn bad_input_is_said_once_and_ends_all_ranks() {
+    let folder = tempfile::tempdir().unwrap();
+    al_config(folder.path(), "temperature = -1\n");
+    let output = command(folder.path());
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert_eq!(text(&output).matches("error:").count(), 1, "{}", text(&output));
+}

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Several simulations in one job: `lammps-otf run --replicas R`.
+
+mod common;
+
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{aluminium, eam_config, json, lines, mpiexec, text, write};
+use lammps_otf::candidates::Store;
+use serde_json::Value;
+
+/// Passes the threshold within some 30 steps at 3000 K, and not at all at 300 K.
+const KINETIC: &str = "temperature = 3000\nsteps = 60\nsampling_interval = 10\nseed = 4\n\
+                       uncertainty = { compute = \"u\" }\nuncertainty_threshold = 1.0\nuncertainty_low = 1.0\n\
+                       setup = [\"compute u all ke/atom\"]\nverify = false\n";
+
+fn run(folder: &Path, ranks: usize, replicas: usize) -> Output {
+    mpiexec(ranks)
+        .arg(env!("CARGO_BIN_EXE_lammps-otf"))
+        .args(["run", "run.toml", "-o", "out", "--json", "--replicas", &replicas.to_string()])
+        .current_dir(folder)
+        .output()
+        .unwrap()
+}
+
+fn result(folder: &Path, replica: usize) -> Value {
+    json(&folder.join(format!("out/replica-{replica:02}/result.json")))
+}
+
+fn store(folder: &Path) -> Store {
+    Store::open_existing(&folder.join("out/candidates.db")).unwrap()
+}
+
+fn add_to_config(folder: &Path, more: &str) {
+    let path = folder.join("run.toml");
+    std::fs::write(&path, std::fs::read_to_string(&path).unwrap() + more).unwrap();
+}
+
+#[test]
+fn each_replica_has_its_temperature_folder_and_share_of_the_ranks_and_all_one_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    eam_config(folder, 3, KINETIC);
+    add_to_config(folder, "[replicas]\ntemperatures = [3000, [250, 300]]\n");
+    let output = run(folder, 4, 2);
+    assert_eq!(output.status.code(), Some(4), "{}", text(&output));
+    let said = String::from_utf8_lossy(&output.stdout);
+    let printed: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (replica, status) in ["UNCERTAIN", "COMPLETED"].into_iter().enumerate() {
+        let stored = result(folder, replica);
+        assert_eq!((&stored["status"], stored["ranks"].as_u64()), (&status.into(), Some(2)), "{stored}");
+        assert_eq!(printed[replica]["trigger_step"], stored["trigger_step"]);
+        let out = folder.join(format!("out/replica-{replica:02}"));
+        assert!(out.join("log.lammps").is_file() && !out.join("candidates.db").exists());
+        assert_eq!(lines(&out.join("polls.jsonl")).last().unwrap()["step"], stored["steps"]);
+    }
+    let store = store(folder);
+    let candidate = store.get(1).unwrap();
+    assert_eq!(store.ids(None).unwrap(), [1]);
+    assert_eq!(candidate.keys().run_id.as_deref(), Some("replica-00"));
+    assert!(folder.join("out/replica-00/candidates/candidate-000001.extxyz").is_file());
+}
+
+#[test]
+fn the_first_replica_is_the_run_by_itself_and_the_others_are_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    eam_config(folder, 3, &format!("{KINETIC}novelty = 0.0\n"));
+    let output = run(folder, 3, 3);
+    assert_eq!(output.status.code(), Some(4), "{}", text(&output));
+    let alone =
+        common::lammps_otf().current_dir(folder).args(["run", "run.toml", "-q", "-o", "alone"]).output().unwrap();
+    assert_eq!(alone.status.code(), Some(4), "{}", text(&alone));
+    let polls = |path: &str| lines(&folder.join(path).join("polls.jsonl")).last().unwrap()["gamma"]["max"].clone();
+    let largest = [0, 1, 2].map(|k| polls(&format!("out/replica-{k:02}")));
+    assert_eq!(largest[0], polls("alone"));
+    assert!(largest[0] != largest[1] && largest[1] != largest[2] && largest[0] != largest[2], "{largest:?}");
+    // With nothing taken for the same, each stores its own, under a number of its own.
+    let mut ids: Vec<i64> = (0..3).map(|k| result(folder, k)["candidates"][0].as_i64().unwrap()).collect();
+    ids.sort_unstable();
+    assert_eq!((ids, store(folder).ids(None).unwrap()), (vec![1, 2, 3], vec![1, 2, 3]));
+}
+
+#[test]
+fn what_one_replica_has_stored_the_others_do_not_store_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    // Anything in a crystal is the same at this distance.
+    eam_config(folder, 3, &format!("{KINETIC}novelty = 1.0\n"));
+    let output = run(folder, 4, 4);
+    assert_eq!(output.status.code(), Some(4), "{}", text(&output));
+    let results: Vec<Value> = (0..4).map(|k| result(folder, k)).collect();
+    let count = |name: &str| {
+        results
+            .iter()
+            .map(|r| r[name].as_array().map_or(r[name].as_u64().unwrap_or(0), |a| a.len() as u64))
+            .sum::<u64>()
+    };
+    assert_eq!((count("candidates"), count("known")), (1, 3), "{results:?}");
+    assert_eq!(store(folder).ids(None).unwrap(), [1]);
+}
+
+#[test]
+fn a_number_of_ranks_that_does_not_divide_and_a_list_of_another_length_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    eam_config(folder.path(), 3, KINETIC);
+    let refused = |ranks, replicas, words: &[&str]| {
+        let output = run(folder.path(), ranks, replicas);
+        let message = text(&output);
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(words.iter().all(|w| message.contains(w)), "{message}");
+        assert_eq!(message.matches("error:").count(), 1, "{message}");
+        assert!(!folder.path().join("out").exists());
+    };
+    refused(3, 2, &["--replicas 2", "multiple of 2", "there are 3"]);
+    // Also one after the other on one rank: a job is started for that.
+    refused(1, 2, &["--replicas 2", "there are 1"]);
+    refused(1, 0, &["at least one"]);
+    add_to_config(folder.path(), "[replicas]\ntemperatures = [300, 400, 500]\n");
+    refused(2, 2, &["`replicas.temperatures`", "a list of 3", "one entry for each"]);
+}
+
+#[test]
+fn a_replica_that_cannot_begin_leaves_the_others_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    eam_config(folder, 3, &format!("{KINETIC}novelty = 0.0\n"));
+    write(folder, "larger.extxyz", &aluminium(4));
+    add_to_config(folder, "[replicas]\nstructures = [\"al.extxyz\", \"nowhere.extxyz\", \"larger.extxyz\"]\n");
+    let output = run(folder, 3, 3);
+    let message = text(&output);
+    // The most serious of the three.
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("replica-01: ") && message.contains("nowhere.extxyz"), "{message}");
+    assert_eq!((&result(folder, 0)["atoms"], &result(folder, 2)["atoms"]), (&108.into(), &256.into()));
+    assert!(!folder.join("out/replica-01").exists());
+    assert_eq!(store(folder).ids(None).unwrap().len(), 2);
+}
+
+#[test]
+fn one_rank_that_fails_alone_ends_the_job_and_what_was_stored_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    // The hot replica is thrown into a hole of its potential, where the pair style throws on one rank; the other, which
+    // would run for hours, has stored something at its first polls.
+    write(folder, "morse.table", &common::morse_table(2.3));
+    write(folder, "al.extxyz", &aluminium(3));
+    let config = format!(
+        "structure = \"al.extxyz\"\ntemperature = 300\nsteps = 20000\nsampling_interval = 5\n\
+         uncertainty = {{ compute = \"u\" }}\nuncertainty_threshold = 1e-6\nuncertainty_low = 1e-6\nmode = \"flag\"\n\
+         verify = false\nnovelty = 0.0\nmax_candidates = 3\nsetup = [\"compute u all ke/atom\"]\n\
+         sanity = {{ max_temperature = 1e9, max_force = 1e9 }}\n\
+         [potential]\npair_style = \"table linear 2000\"\npair_coeff = [\"* * {} MORSE\"]\ncutoff = 6.0\n\
+         [embedding]\nradius = 4.0\nbuffer = 3.5\n[replicas]\ntemperatures = [300, [300, 1000000]]\n",
+        folder.join("morse.table").display()
+    );
+    write(folder, "run.toml", &config);
+    let started = Instant::now();
+    let output = run(folder, 4, 2);
+    println!("{:?} after {:?}", output.status.code(), started.elapsed());
+    // mpiexec now and then tells of a process that it has killed (9) in place of the one that asked for the end.
+    assert!(matches!(output.status.code(), Some(3 | 9)), "{}", text(&output));
+    assert!(text(&output).contains("failed alone at step"), "{}", text(&output));
+    let store = store(folder);
+    store.check().unwrap();
+    let keys: Vec<_> = store.iter(None).unwrap().map(|row| row.unwrap().keys().clone()).collect();
+    let of = |name: &str| keys.iter().filter(|k| k.run_id.as_deref() == Some(name)).count();
+    assert_eq!(of("replica-00"), 3, "{keys:?}");
+    assert!(of("replica-01") >= 1, "{keys:?}");
+    assert_eq!(result(folder, 1)["status"], "CRASHED");
+}
+
+#[test]
+fn a_signal_to_one_rank_stops_its_replica_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let long = KINETIC.replace("threshold = 1.0", "threshold = 1e9").replace("steps = 60", "steps = 1500");
+    eam_config(folder, 3, &long);
+    let job = mpiexec(4)
+        .arg(env!("CARGO_BIN_EXE_lammps-otf"))
+        .args(["run", "run.toml", "-q", "-o", "out", "--replicas", "2"])
+        .current_dir(folder)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    while !folder.join("out/replica-00/polls.jsonl").is_file() {
+        assert!(started.elapsed() < Duration::from_secs(60), "the run does not begin");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let pid = common::process(folder, 1).expect("rank 1 is running");
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid.to_string()]).status().unwrap().success());
+    let output = job.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(6), "{}", text(&output));
+    let [first, second] = [0, 1].map(|k| result(folder, k));
+    assert_eq!((&first["status"], &second["status"]), (&"INTERRUPTED".into(), &"COMPLETED".into()));
+    assert!(first["steps"].as_i64().unwrap() < 1500 && second["steps"] == 1500, "{first} {second}");
+}

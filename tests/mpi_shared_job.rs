@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Several simulations of the library share one job, each on a group of ranks of its own, and one process holds a small
+//! simulation inside a large one; and two MPI libraries in one process are refused by name.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{dependency, eam_config, mpiexec, text};
+use lammps_otf::comm::{Comm, Session};
+use lammps_otf::config::InferenceConfig;
+use lammps_otf::io;
+use lammps_otf::lammps::Lammps;
+use lammps_otf::simulation::{Event, Simulation};
+
+const FOLDER: &str = "LAMMPS_OTF_TEST_FOLDER";
+const MORE: &str = "temperature = 300\nsteps = 40\nsampling_interval = 10\nuncertainty = \"none\"\n";
+
+/// Runs to the end and gives the last total energy.
+fn run(folder: &Path, seed: u32, comm: &Comm) -> f64 {
+    let mut config = InferenceConfig::read(folder.join("run.toml")).unwrap();
+    config.seed = seed;
+    config.steps = 20 * u64::from(seed);
+    let structure = io::read(&config.structure, None).unwrap();
+    let data = folder.join("data.lammps");
+    let mut simulation = Simulation::new(&config, &structure, &data, None, comm).unwrap();
+    let mut energy = f64::NAN;
+    loop {
+        match simulation.advance().unwrap() {
+            Event::Polled(poll) => energy = poll.total_energy,
+            Event::Finished => return energy,
+            Event::Crashed(crash) => panic!("{crash:?}"),
+        }
+    }
+}
+
+/// Not a test of its own: what the test below runs on four ranks.
+#[test]
+fn child_that_shares_a_job() {
+    let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
+    let session = Session::initialize();
+    let world = session.world();
+    // Groups of 1 and 3 ranks, with runs of different length.
+    let group = usize::from(world.rank() > 0);
+    let comm = world.split(group);
+    assert_eq!(comm.size(), [1, 3][group]);
+    let seed = [1, 3][group];
+    let shared = run(&folder, seed, &comm);
+    // The same by itself, on this rank alone, while the groups still exist.
+    let alone = run(&folder, seed, &Comm::single());
+    assert!((shared - alone).abs() < 1e-9 * alone.abs(), "{shared} {alone}");
+    // What one group sent, the other did not count, and nothing was sent in a group of one.
+    assert_eq!(comm.bytes_sent() > 0, group == 1);
+    let mut sum = [seed as f64];
+    world.sum(&mut sum);
+    assert_eq!(sum, [10.0]);
+    if world.is_root() {
+        println!("both groups are done");
+    }
+}
+
+#[test]
+fn several_simulations_share_a_job() {
+    let folder = tempfile::tempdir().unwrap();
+    eam_config(folder.path(), 3, MORE);
+    let config = InferenceConfig::read(folder.path().join("run.toml")).unwrap();
+    let structure = io::read(&config.structure, None).unwrap();
+    let file = std::fs::File::create(folder.path().join("data.lammps")).unwrap();
+    io::lammps_data::write(&structure, file).unwrap();
+    let output = mpiexec(4)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "child_that_shares_a_job", "--nocapture"])
+        .env(FOLDER, folder.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(text(&output).contains("both groups are done"), "{}", text(&output));
+}
+
+/// Not a test of its own: a process into which a second MPI library was loaded.
+#[test]
+fn child_with_two_mpi_libraries() {
+    if std::env::var_os("LAMMPS_OTF_TEST_TWO").is_none() {
+        return;
+    }
+    let error = Lammps::open(&["-log", "none", "-screen", "none"], &Comm::single()).unwrap_err();
+    println!("refused: {error}");
+}
+
+#[test]
+fn a_second_mpi_library_is_refused_and_both_are_named() {
+    // A library of the other family's name, which the loader brings into the process before anything else.
+    let folder = tempfile::tempdir().unwrap();
+    let source = common::write(folder.path(), "other.c", "int otf_other_mpi(void) { return 40; }\n");
+    let other = folder.path().join("libmpi.so.40");
+    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&other).arg(source).status().unwrap();
+    assert!(compiled.success());
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_with_two_mpi_libraries", "--nocapture"])
+        .env("LAMMPS_OTF_TEST_TWO", "1")
+        .env("LD_PRELOAD", &other)
+        .output()
+        .unwrap();
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    let one = dependency("lib/libmpi.so.12").canonicalize().unwrap();
+    let named = [other.canonicalize().unwrap(), one];
+    assert!(said.contains("several MPI libraries"), "{said}");
+    assert!(named.iter().all(|library| said.contains(&library.display().to_string())), "{named:?}: {said}");
+}

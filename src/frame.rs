@@ -309,3 +309,41 @@ impl Part {
         Self { ids, types, images, positions: take(), velocities: take() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packed(turns: [i32; 3]) -> i32 {
+        let [i, j, k] = turns.map(|t| ((t + 512) & 1023) as u32);
+        (i | (j << 10) | (k << 20)) as i32
+    }
+
+    #[test]
+    fn a_way_goes_through_the_boundaries() {
+        let cell =
+            Cell { origin: [0.0; 3], vectors: [[10.0, 0.0, 0.0], [1.0, 20.0, 0.0], [2.0, 3.0, 30.0]], pbc: [true; 3] };
+        let from = stranger(7, &[9.9, 0.2, 1.0], packed([0, 0, 0]));
+        // 0.3 Å farther along x, and so once round; then against y: out at the bottom and in at the top.
+        let to = stranger(7, &[0.2, 0.2, 1.0], packed([1, 0, 0]));
+        assert!((way(&from, &to, &cell).sqrt() - 0.3).abs() < 1e-12);
+        let to = stranger(7, &[9.9 + 1.0, 20.1, 1.0], packed([0, -1, 0]));
+        assert!((way(&from, &to, &cell).sqrt() - 0.1).abs() < 1e-12);
+        // The flags themselves go round.
+        let (from, to) =
+            (stranger(7, &[9.9, 0.0, 0.0], packed([511, 0, 0])), stranger(7, &[0.1, 0.0, 0.0], packed([-512, 0, 0])));
+        assert!((way(&from, &to, &cell).sqrt() - 0.2).abs() < 1e-12);
+        // No number is no way: that is found elsewhere.
+        assert_eq!(way(&from, &stranger(7, &[f64::NAN, 0.0, 0.0], packed([0; 3])), &cell), 0.0);
+    }
+
+    #[test]
+    fn halves_of_an_atom_find_each_other() {
+        let cell = Cell::orthorhombic([10.0; 3], [true; 3]);
+        let at = |id, x| stranger(id, &[x, 0.0, 0.0], packed([0; 3]));
+        // Those of 5 are 2 Å apart; 3 has no other half.
+        let all = [at(9, 1.0), at(5, 4.0), at(3, 9.0), at(9, 1.5), at(5, 2.0)];
+        assert_eq!(farthest(&all, &cell), 2.0);
+        assert_eq!(farthest(&[], &cell), 0.0);
+    }
+}

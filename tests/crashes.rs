@@ -2,95 +2,31 @@
 //! Runs that break: whatever breaks, the last valid frame gives a candidate, the exit code says so, no rank waits for
 //! ever, and the instance goes on from that frame.
 
+#[path = "common/breaking.rs"]
+mod breaking;
 mod common;
 
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Instant;
 
+use breaking::{WAYS, Way};
 use common::{aluminium, dependency, eam_config, json, lammps_otf, lines, text, write};
 use lammps_otf::candidates::Store;
 use lammps_otf::comm::Comm;
 use lammps_otf::config::InferenceConfig;
 use lammps_otf::frame::Frame;
-use lammps_otf::io;
+use lammps_otf::runner::LammpsRunner;
 use lammps_otf::simulation::{CrashKind, Event, Simulation};
 
-/// Polls come every 10 steps, the run breaks after step 20.
-const COMMON: &str = "temperature = 300\nsteps = 100\nsampling_interval = 10\nseed = 11\n\
-                      uncertainty = { compute = \"u\" }\nuncertainty_threshold = 1e9\n";
-
-/// A way to break a run.
-struct Way {
-    name: &'static str,
-    /// Commands, each in TOML's quotes.
-    setup: &'static str,
-    /// What undoes them, for the run that goes on.
-    undo: &'static str,
-    kinds: &'static [CrashKind],
-    /// The step of the last valid poll.
-    last_valid: i64,
+fn configure(way: &Way, folder: &Path) {
+    eam_config(folder, 3, &way.keys());
 }
 
-const WAYS: [Way; 6] = [
-    Way {
-        // Atom 1 is pulled out of a box that has been closed around the crystal, with 8 Å of room.
-        name: "lost atoms",
-        setup: "\"change_box all boundary f f f x delta -8 8 y delta -8 8 z delta -8 8\", \
-                \"variable away equal -5000*(step>20)\", \"group one id 1\", \"fix away one addforce v_away 0 0\"",
-        undo: "unfix away",
-        kinds: &[CrashKind::LostAtoms],
-        last_valid: 20,
-    },
-    Way {
-        name: "NaN in x",
-        setup: "\"group one id 1\", \"variable big atom 1e308*(1+99*(step>22))\", \"variable nan atom v_big-v_big\", \
-                \"variable nought equal 0\", \"fix bad one move variable v_nan NULL NULL v_nought NULL NULL\"",
-        undo: "unfix bad",
-        kinds: &[CrashKind::NotFinite],
-        last_valid: 20,
-    },
-    Way {
-        name: "NaN in v",
-        setup: "\"group one id 1\", \"variable big atom 1e308*(1+99*(step>22))\", \"variable nan atom v_big-v_big\", \
-                \"variable nought equal 0\", \"fix bad one move variable v_nought NULL NULL v_nan NULL NULL\"",
-        undo: "unfix bad",
-        kinds: &[CrashKind::NotFinite],
-        last_valid: 20,
-    },
-    Way {
-        name: "NaN in f",
-        setup: "\"group one id 1\", \"variable big atom 1e308*(1+99*(step>22))\", \"variable nan atom v_big-v_big\", \
-                \"fix bad one addforce v_nan 0 0\"",
-        undo: "unfix bad",
-        kinds: &[CrashKind::NotFinite],
-        last_valid: 20,
-    },
-    Way {
-        // A force that a broken potential might give throws atoms through the crystal.
-        name: "an explosion",
-        setup: "\"group one id 1\", \"variable push equal 3e5*(step>22)\", \"fix bad one addforce v_push 0 0\"",
-        undo: "unfix bad",
-        kinds: &[CrashKind::Insane, CrashKind::NotFinite, CrashKind::LostAtoms],
-        last_valid: 20,
-    },
-    Way {
-        name: "two atoms in one place",
-        // One shove of 2 Å a step puts atom 2 on atom 1, where Lennard-Jones knows no limit. (`fix move` would not do:
-        // LAMMPS wraps its atom back box by box, for ever.)
-        setup: "\"pair_style lj/cut 6.0\", \"pair_coeff * * 0.392 2.62\", \"group two id 2\", \
-                \"variable shove atom -5600*(step==21)\", \"fix bad two addforce 0 v_shove v_shove\"",
-        undo: "unfix bad",
-        kinds: &[CrashKind::Insane, CrashKind::NotFinite, CrashKind::LostAtoms],
-        last_valid: 20,
-    },
-];
-
-impl Way {
-    fn config(&self, folder: &Path) {
-        let setup = format!("setup = [\"compute u all ke/atom\", {}]\n", self.setup);
-        eam_config(folder, 3, &format!("{COMMON}{setup}"));
-    }
+fn configure_table(folder: &Path) {
+    let table = write(folder, "morse.table", &breaking::table());
+    write(folder, "al.extxyz", &aluminium(3));
+    write(folder, "run.toml", &breaking::table_config(&table));
 }
 
 /// What every crash must leave behind.
@@ -121,7 +57,7 @@ fn left_behind(folder: &Path, way: &str, last_valid: i64) {
 fn every_way_to_break_leaves_a_candidate_and_exit_code_3() {
     for way in &WAYS {
         let folder = tempfile::tempdir().unwrap();
-        way.config(folder.path());
+        configure(way, folder.path());
         let output = lammps_otf().current_dir(&folder).args(["run", "run.toml", "-o", "out"]).output().unwrap();
         assert_eq!(output.status.code(), Some(3), "{}: {}", way.name, text(&output));
         assert!(text(&output).contains("Crashed at step"), "{}: {}", way.name, text(&output));
@@ -146,7 +82,7 @@ fn on_two_ranks(folder: &Path) -> Output {
 fn no_way_to_break_leaves_a_rank_waiting() {
     for way in &WAYS {
         let folder = tempfile::tempdir().unwrap();
-        way.config(folder.path());
+        configure(way, folder.path());
         let started = Instant::now();
         let output = on_two_ranks(folder.path());
         let code = output.status.code();
@@ -159,12 +95,9 @@ fn no_way_to_break_leaves_a_rank_waiting() {
 
 /// A simulation that has broken in this way, and how it was found.
 fn broken(folder: &Path, way: &Way) -> (Simulation, CrashKind) {
-    way.config(folder);
+    configure(way, folder);
     let config = InferenceConfig::read(folder.join("run.toml")).unwrap();
-    let structure = io::read(&config.structure, None).unwrap();
-    let data = folder.join("data.lammps");
-    io::lammps_data::write(&structure, std::fs::File::create(&data).unwrap()).unwrap();
-    let mut simulation = Simulation::new(&config, &structure, &data, None, &Comm::single()).unwrap();
+    let mut simulation = LammpsRunner::new(&Comm::single(), folder.join("out")).simulation(&config).unwrap();
     loop {
         match simulation.advance().unwrap() {
             Event::Polled(_) => {}
@@ -216,24 +149,10 @@ fn a_broken_simulation_goes_on_from_its_last_valid_frame() {
     }
 }
 
-/// A pair potential that is a table from 2.3 to 6 Å, which throws below.
-fn table(folder: &Path) {
-    write(folder, "morse.table", &common::morse_table(2.3));
-    write(folder, "al.extxyz", &aluminium(3));
-    let config = format!(
-        "structure = \"al.extxyz\"\n{}setup = [\"compute u all ke/atom\", \"group two id 2\", \
-         \"fix hit two move linear 0 -20 -20\"]\n[potential]\npair_style = \"table linear 2000\"\n\
-         pair_coeff = [\"* * {} MORSE\"]\ncutoff = 6.0\n[embedding]\nradius = 4.0\nbuffer = 3.5\n",
-        COMMON.replace("sampling_interval = 10", "sampling_interval = 5"),
-        folder.join("morse.table").display()
-    );
-    write(folder, "run.toml", &config);
-}
-
 #[test]
 fn an_exception_in_the_pair_style_is_a_crash() {
     let folder = tempfile::tempdir().unwrap();
-    table(folder.path());
+    configure_table(folder.path());
     let output = lammps_otf().current_dir(&folder).args(["run", "run.toml", "-o", "out"]).output().unwrap();
     assert_eq!(output.status.code(), Some(3), "{}", text(&output));
     let result = json(&folder.path().join("out/result.json"));
@@ -244,8 +163,36 @@ fn an_exception_in_the_pair_style_is_a_crash() {
 
     // Thrown on one rank alone, while the other waits for it.
     let folder = tempfile::tempdir().unwrap();
-    table(folder.path());
+    configure_table(folder.path());
     let output = on_two_ranks(folder.path());
     assert_eq!(output.status.code(), Some(3), "{}", text(&output));
     left_behind(folder.path(), "an exception in the pair style of one rank", last);
+}
+
+#[test]
+fn an_atom_that_goes_too_far_between_two_polls_is_a_crash() {
+    // All atoms drift, through the boundaries of the box and from rank to rank: 0.5 Å between two polls, and some heat.
+    let run = |limit: f64, ranks: usize| {
+        let folder = tempfile::tempdir().unwrap();
+        let more = format!(
+            "temperature = 100\nsteps = 400\nensemble = \"nve\"\nsampling_interval = 10\nseed = 3\nuncertainty = \"none\"\n\
+             setup = [\"velocity all set 50 30 10 sum yes\"]\nsanity = {{ max_displacement = {limit} }}\n"
+        );
+        eam_config(folder.path(), 3, &more);
+        let output = match ranks {
+            1 => lammps_otf().current_dir(&folder).args(["run", "run.toml", "-o", "out"]).output().unwrap(),
+            _ => on_two_ranks(folder.path()),
+        };
+        (output.status.code(), json(&folder.path().join("out/result.json")), text(&output))
+    };
+    for ranks in [1, 2] {
+        let (code, result, said) = run(0.8, ranks);
+        assert_eq!(code, Some(0), "{said} {result}");
+        let (code, result, said) = run(0.4, ranks);
+        assert_eq!(code, Some(3), "{said}");
+        assert_eq!(result["crash"]["kind"], "insane");
+        let reason = result["crash"]["reason"].as_str().unwrap();
+        assert!(reason.contains("an atom has gone 0.6 Å since step 0, more than 0.4 Å"), "{reason}");
+        assert!(reason.contains("sanity.max_displacement"), "{reason}");
+    }
 }

@@ -3,6 +3,9 @@
 
 mod common;
 
+#[path = "../examples/pause_and_go_on.rs"]
+mod pause_and_go_on;
+
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -49,4 +52,15 @@ fn another_uncertainty_and_another_potential() {
     assert!(said.starts_with("Uncertain at step") && said.contains("1 candidate"), "{said}");
     let result = json(&folder.path().join("out/result.json"));
     assert!(result["gamma_max"].as_f64().unwrap() > 12.0 && result["status"] == "UNCERTAIN", "{result:#}");
+}
+
+#[test]
+fn a_simulation_pauses_and_goes_on_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let story = pause_and_go_on::run(folder.path()).unwrap();
+    println!("{story:?}");
+    assert!(!story.pauses.is_empty() && story.cut_out.len() == story.pauses.len());
+    // A core of 3 Å with a buffer of 5.5 Å around it.
+    assert!(story.cut_out.iter().all(|&atoms| (120..220).contains(&atoms)), "{:?}", story.cut_out);
+    assert_eq!(story.last, 300);
 }

@@ -144,8 +144,10 @@ fn script(name: &str) -> Result<String, lammps_otf::script::Error> {
 mod tests {
     use super::*;
 
+    type Target = fn(&[u8]);
+
     /// All targets by name.
-    const TARGETS: [(&str, fn(&[u8])); 11] = [
+    const TARGETS: [(&str, Target); 11] = [
         ("config", config),
         ("extxyz", extxyz),
         ("lammps_data", lammps_data),

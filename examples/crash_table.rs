@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What is left of runs that break: `cargo run --release --example crash_table` writes docs/crashes.md.
+//!
+//! Runs the command `lammps-otf`, which it builds first, on one rank and on two.
+
+#[path = "../tests/common/breaking.rs"]
+mod breaking;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use lammps_otf::candidates::Store;
+
+type Failure = Box<dyn std::error::Error>;
+
+/// One row of the table.
+struct Row {
+    what: String,
+    codes: Vec<Option<i32>>,
+    noticed: String,
+    reason: String,
+    stored: String,
+}
+
+fn main() -> Result<(), Failure> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
+    let built = Command::new(cargo)
+        .args(["build", "--quiet", "--locked", "--bin", "lammps-otf", "--profile", profile])
+        .current_dir(root)
+        .status()?;
+    if !built.success() {
+        return Err("the command cannot be built".into());
+    }
+    let program = std::env::current_exe()?.with_file_name("../lammps-otf").canonicalize()?;
+    let mut rows = Vec::new();
+    for way in &breaking::WAYS {
+        let text = format!("structure = \"al.extxyz\"\n{}{}", way.keys(), eam(root));
+        rows.push(row(root, &program, way.name, |_| text.clone(), "exec \"$@\"")?);
+    }
+    let table = |folder: &Path| {
+        let file = folder.join("morse.table");
+        std::fs::write(&file, breaking::table()).expect("a temporary folder takes a file");
+        breaking::table_config(&file)
+    };
+    rows.push(row(root, &program, "an exception in the pair style", table, "exec \"$@\"")?);
+    let soft = format!(
+        "structure = {:?}\ntemperature = [300, 2500]\nsteps = 6000\nseed = 12345\nsampling_interval = 10\n\
+         uncertainty_threshold = 1e9\n[potential]\nfile = {:?}\n[embedding]\nradius = 4.0\n",
+        root.join("examples/al-500.extxyz"),
+        root.join("potentials/al-soft/Al.yaml"),
+    );
+    let what = "an exploding potential (no core repulsion, heated from 300 to 2500 K, not stopped by γ)";
+    rows.push(row(root, &program, what, |_| soft.clone(), "exec \"$@\"")?);
+    let small = format!(
+        "structure = \"al.extxyz\"\n{}{}",
+        breaking::COMMON
+            .replace("steps = 100\n", "steps = 1000000\n")
+            .replace("sampling_interval = 10", "sampling_interval = 1")
+            + "setup = [\"compute u all ke/atom\"]\n",
+        eam(root)
+    );
+    let limit = "trap '' XFSZ; ulimit -f 4096; exec \"$@\"";
+    rows.push(row(root, &program, "a file that may not grow (`ulimit -f`, 4 MB)", |_| small.clone(), limit)?);
+    // A file system of 3 MB of its own, where the kernel lets a user mount one.
+    let mount = "exec unshare --user --map-root-user --mount bash -c 'mkdir disk kept && \
+                 mount -t tmpfs -o size=3m none disk && cp al.extxyz run.toml disk/ && cd disk && \"$@\"; code=$?; \
+                 cp -r out ..; exit $code' bash \"$@\"";
+    let allowed = Command::new("unshare").args(["--user", "--map-root-user", "--mount", "true"]).status();
+    if allowed.is_ok_and(|status| status.success()) {
+        rows.push(row(root, &program, "a full disk (a file system of 3 MB)", |_| small.clone(), mount)?);
+    }
+
+    let text = document(&rows);
+    print!("{text}");
+    std::fs::write(root.join("docs/crashes.md"), text)?;
+    Ok(())
+}
+
+fn eam(root: &Path) -> String {
+    format!(
+        "[potential]\npair_style = \"eam/fs\"\npair_coeff = [\"* * {} Al\"]\ncutoff = 6.5\n\
+         [embedding]\nradius = 4.0\nbuffer = 3.5\n",
+        root.join(".deps/share/lammps/potentials/Al_mm.eam.fs").display()
+    )
+}
+
+/// 108 atoms of fcc aluminium.
+fn crystal() -> String {
+    let edge = 3.0 * 4.045;
+    let mut text = format!("108\nLattice=\"{edge} 0 0 0 {edge} 0 0 0 {edge}\" Properties=species:S:1:pos:R:3\n");
+    for n in 0..27 {
+        let corner = [n / 9, n / 3 % 3, n % 3].map(f64::from);
+        for basis in [[0.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]] {
+            let [x, y, z] = [0, 1, 2].map(|k| 4.045 * (corner[k] + basis[k]));
+            let _ = writeln!(text, "Al {x} {y} {z}");
+        }
+    }
+    text
+}
+
+/// Breaks a run in a fresh folder, on one rank and on two, and looks at what is left. `shell` starts `"$@"`.
+fn row(root: &Path, program: &Path, what: &str, config: impl Fn(&Path) -> String, shell: &str) -> Result<Row, Failure> {
+    let mut row = Row { what: what.into(), codes: vec![], noticed: "".into(), reason: "".into(), stored: "".into() };
+    for ranks in [1, 2] {
+        let folder = tempfile::tempdir()?;
+        std::fs::write(folder.path().join("al.extxyz"), crystal())?;
+        std::fs::write(folder.path().join("run.toml"), config(folder.path()))?;
+        let mut command = Command::new("timeout");
+        command.args(["300", "bash", "-c", shell, "bash"]);
+        if ranks > 1 {
+            command.arg(root.join(".deps/bin/mpiexec")).args(["-n", &ranks.to_string()]);
+        }
+        command.arg(program).args(["run", "run.toml", "-o", "out", "-q"]).current_dir(folder.path());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        row.codes.push(command.status()?.code());
+        let (noticed, reason, stored) = left(&folder.path().join("out"))?;
+        if ranks == 1 {
+            (row.noticed, row.reason) = (noticed, reason);
+        }
+        if row.stored != stored {
+            row.stored += if row.stored.is_empty() { "" } else { "; on two ranks " };
+            row.stored += &stored;
+        }
+    }
+    Ok(row)
+}
+
+/// When the run broke, why, and whether its candidate can be used.
+fn left(out: &Path) -> Result<(String, String, String), Failure> {
+    let result: serde_json::Value = serde_json::from_slice(&std::fs::read(out.join("result.json"))?)?;
+    // The folders of this run are no news.
+    let reason = result["crash"]["reason"].as_str().unwrap_or("none");
+    let parent: PathBuf = out.parent().unwrap_or(out).canonicalize()?;
+    let reason = reason.replace(&format!("{}/", parent.display()), "");
+    let noticed = result["trigger_step"].to_string();
+    let store = Store::open_existing(&out.join("candidates.db"))?;
+    store.check()?;
+    let ids = store.ids(None)?;
+    let [id] = ids[..] else { return Ok((noticed, reason, format!("{} candidates", ids.len()))) };
+    let stored = store.get(id)?;
+    let (structure, keys) = (&stored.candidate.structure, stored.keys());
+    let valid = structure.positions.iter().all(|x| x.is_finite()) && structure.validate(1.5).is_ok();
+    let stored = format!(
+        "{} atoms of step {} around atom {}: {}",
+        structure.len(),
+        keys.step.unwrap_or(-1),
+        keys.center_id.unwrap_or(-1),
+        if valid { "valid" } else { "NOT VALID" }
+    );
+    Ok((noticed, reason, stored))
+}
+
+fn document(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "# What is left of a run that breaks\n\n\
+         Made by `cargo run --release --example crash_table`: each run on one rank and on two. `tests/crashes.rs` holds the\n\
+         short ones to it. In every case the database was opened and checked afterwards, and the candidate, the region of\n\
+         the last valid frame that is to blame, has finite coordinates and no two atoms nearer than 1.5 Å.\n\n\
+         | what breaks | exit code on 1, 2 ranks | noticed at step | what was found | stored |\n\
+         | --- | --- | --- | --- | --- |\n",
+    );
+    for row in rows {
+        let codes: Vec<String> = row.codes.iter().map(|c| c.map_or("none".into(), |c| c.to_string())).collect();
+        let reason = row.reason.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|");
+        let _ = writeln!(text, "| {} | {} | {} | {reason} | {} |", row.what, codes.join(", "), row.noticed, row.stored);
+    }
+    text += "\nA run keeps 1 MB of the disk in reserve. When a file cannot be written, the reserve is given up, and the last\n\
+             candidate and `result.json` are written into its room. If not even that is possible, because others fill the disk\n\
+             at the same time, the exit code is 1, the message names the file, and what was stored before is whole: the\n\
+             database makes each change completely or not at all, every other file is written beside its place first.\n";
+    text
+}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Ways to break a run of 108 atoms of aluminium, for the tests and for the table in docs/crashes.md.
+#![allow(dead_code)]
+
+use lammps_otf::simulation::CrashKind;
+
+/// Polls come every 10 steps, the run breaks after step 20.
+pub const COMMON: &str = "temperature = 300\nsteps = 100\nsampling_interval = 10\nseed = 11\n\
+                      uncertainty = { compute = \"u\" }\nuncertainty_threshold = 1e9\n";
+
+/// A way to break a run.
+pub struct Way {
+    /// What happens.
+    pub name: &'static str,
+    /// Commands, each in TOML's quotes.
+    pub setup: &'static str,
+    /// What undoes them, for the run that goes on.
+    pub undo: &'static str,
+    pub kinds: &'static [CrashKind],
+    /// The step of the last valid poll.
+    pub last_valid: i64,
+}
+
+pub const WAYS: [Way; 6] = [
+    Way {
+        // Atom 1 is pulled out of a box that has been closed around the crystal, with 8 Å of room.
+        name: "lost atoms",
+        setup: "\"change_box all boundary f f f x delta -8 8 y delta -8 8 z delta -8 8\", \
+                \"variable away equal -5000*(step>20)\", \"group one id 1\", \"fix away one addforce v_away 0 0\"",
+        undo: "unfix away",
+        kinds: &[CrashKind::LostAtoms],
+        last_valid: 20,
+    },
+    Way {
+        name: "NaN in x",
+        setup: "\"group one id 1\", \"variable big atom 1e308*(1+99*(step>22))\", \"variable nan atom v_big-v_big\", \
+                \"variable nought equal 0\", \"fix bad one move variable v_nan NULL NULL v_nought NULL NULL\"",
+        undo: "unfix bad",
+        kinds: &[CrashKind::NotFinite],
+        last_valid: 20,
+    },
+    Way {
+        name: "NaN in v",
+        setup: "\"group one id 1\", \"variable big atom 1e308*(1+99*(step>22))\", \"variable nan atom v_big-v_big\", \
+                \"variable nought equal 0\", \"fix bad one move variable v_nought NULL NULL v_nan NULL NULL\"",
+        undo: "unfix bad",
+        kinds: &[CrashKind::NotFinite],
+        last_valid: 20,
+    },
+    Way {
+        name: "NaN in f",
+        setup: "\"group one id 1\", \"variable big atom 1e308*(1+99*(step>22))\", \"variable nan atom v_big-v_big\", \
+                \"fix bad one addforce v_nan 0 0\"",
+        undo: "unfix bad",
+        kinds: &[CrashKind::NotFinite],
+        last_valid: 20,
+    },
+    Way {
+        // A force that a broken potential might give throws atoms through the crystal.
+        name: "an explosion",
+        setup: "\"group one id 1\", \"variable push equal 3e5*(step>22)\", \"fix bad one addforce v_push 0 0\"",
+        undo: "unfix bad",
+        kinds: &[CrashKind::Insane, CrashKind::NotFinite, CrashKind::LostAtoms],
+        last_valid: 20,
+    },
+    Way {
+        name: "two atoms in one place",
+        // One shove of 2 Å a step puts atom 2 on atom 1, where Lennard-Jones knows no limit. (`fix move` would not do:
+        // LAMMPS wraps its atom back box by box, for ever.)
+        setup: "\"pair_style lj/cut 6.0\", \"pair_coeff * * 0.392 2.62\", \"group two id 2\", \
+                \"variable shove atom -5600*(step==21)\", \"fix bad two addforce 0 v_shove v_shove\"",
+        undo: "unfix bad",
+        kinds: &[CrashKind::Insane, CrashKind::NotFinite, CrashKind::LostAtoms],
+        last_valid: 20,
+    },
+];
+
+impl Way {
+    /// Keys of the configuration, without its tables.
+    pub fn keys(&self) -> String {
+        format!("{COMMON}setup = [\"compute u all ke/atom\", {}]\n", self.setup)
+    }
+}
+
+/// A pair potential for Al that is a table from `low` to 6 Å, for `pair_style table`, which throws below.
+pub fn morse_table(low: f64) -> String {
+    let (high, rows) = (6.0, 2000);
+    let mut text = format!("MORSE\nN {rows} R {low} {high}\n\n");
+    // Morse, as for Al: D = 0.27 eV, a = 1.16 /Å, r0 = 3.25 Å.
+    for i in 0..rows {
+        let r = low + (high - low) * f64::from(i) / f64::from(rows - 1);
+        let x = (-1.16 * (r - 3.25_f64)).exp();
+        let (energy, force) = (0.27 * (x * x - 2.0 * x), 2.0 * 0.27 * 1.16 * (x * x - x));
+        text += &format!("{} {r:.10} {energy:.12} {force:.12}\n", i + 1);
+    }
+    text
+}
+
+/// The configuration for that table, in the file `table`: one atom is driven into another.
+pub fn table_config(table: &std::path::Path) -> String {
+    format!(
+        "structure = \"al.extxyz\"\n{}setup = [\"compute u all ke/atom\", \"group two id 2\", \
+         \"fix hit two move linear 0 -20 -20\"]\n[potential]\npair_style = \"table linear 2000\"\n\
+         pair_coeff = [\"* * {} MORSE\"]\ncutoff = 6.0\n[embedding]\nradius = 4.0\nbuffer = 3.5\n",
+        COMMON.replace("sampling_interval = 10", "sampling_interval = 5"),
+        table.display()
+    )
+}

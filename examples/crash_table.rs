@@ -42,7 +42,7 @@ fn main() -> Result<(), Failure> {
     }
     let table = |folder: &Path| {
         let file = folder.join("morse.table");
-        std::fs::write(&file, breaking::table()).expect("a temporary folder takes a file");
+        std::fs::write(&file, breaking::morse_table(2.3)).expect("a temporary folder takes a file");
         breaking::table_config(&file)
     };
     rows.push(row(root, &program, "an exception in the pair style", table, "exec \"$@\"")?);

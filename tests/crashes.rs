@@ -2,15 +2,13 @@
 //! Runs that break: whatever breaks, the last valid frame gives a candidate, the exit code says so, no rank waits for
 //! ever, and the instance goes on from that frame.
 
-#[path = "common/breaking.rs"]
-mod breaking;
 mod common;
 
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Instant;
 
-use breaking::{WAYS, Way};
+use common::breaking::{self, WAYS, Way};
 use common::{aluminium, dependency, eam_config, json, lammps_otf, lines, text, write};
 use lammps_otf::candidates::Store;
 use lammps_otf::comm::Comm;
@@ -24,7 +22,7 @@ fn configure(way: &Way, folder: &Path) {
 }
 
 fn configure_table(folder: &Path) {
-    let table = write(folder, "morse.table", &breaking::table());
+    let table = write(folder, "morse.table", &breaking::morse_table(2.3));
     write(folder, "al.extxyz", &aluminium(3));
     write(folder, "run.toml", &breaking::table_config(&table));
 }

@@ -92,7 +92,7 @@ fn nan_on_one_rank() {
 #[test]
 fn an_exception_in_the_pair_style_of_one_rank() {
     let prepare = |folder: &Path| {
-        write(folder, "morse.table", &common::morse_table(2.3));
+        write(folder, "morse.table", &common::breaking::morse_table(2.3));
         write(folder, "al.extxyz", &aluminium(3));
         let text = format!(
             "structure = \"al.extxyz\"\n{}setup = [\"compute u all ke/atom\", \"group two id 2\", \

@@ -145,7 +145,7 @@ fn one_rank_that_fails_alone_ends_the_job_and_what_was_stored_stays() {
     let folder = folder.path();
     // The hot replica is thrown into a hole of its potential, where the pair style throws on one rank; the other, which
     // would run for hours, has stored something at its first polls.
-    write(folder, "morse.table", &common::morse_table(2.3));
+    write(folder, "morse.table", &common::breaking::morse_table(2.3));
     write(folder, "al.extxyz", &aluminium(3));
     let config = format!(
         "structure = \"al.extxyz\"\ntemperature = 300\nsteps = 20000\nsampling_interval = 5\n\

@@ -2,6 +2,8 @@
 //! What the tests share: the real programs, the test potential, and fresh folders.
 #![allow(dead_code)]
 
+pub mod breaking;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard};
@@ -124,20 +126,6 @@ pub fn mpiexec(ranks: usize) -> Command {
     let mut command = Command::new("timeout");
     command.args(["-k", "5", "120"]).arg(dependency("bin/mpiexec")).args(["-n", &ranks.to_string()]);
     command
-}
-
-/// A pair potential for Al that is a table from `low` to 6 Å, for `pair_style table`, which throws below.
-pub fn morse_table(low: f64) -> String {
-    let (high, rows) = (6.0, 2000);
-    let mut text = format!("MORSE\nN {rows} R {low} {high}\n\n");
-    // Morse, as for Al: D = 0.27 eV, a = 1.16 /Å, r0 = 3.25 Å.
-    for i in 0..rows {
-        let r = low + (high - low) * f64::from(i) / f64::from(rows - 1);
-        let x = (-1.16 * (r - 3.25_f64)).exp();
-        let (energy, force) = (0.27 * (x * x - 2.0 * x), 2.0 * 0.27 * 1.16 * (x * x - x));
-        text += &format!("{} {r:.10} {energy:.12} {force:.12}\n", i + 1);
-    }
-    text
 }
 
 /// The process of this rank of the job that runs in `folder`.

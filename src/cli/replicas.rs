@@ -69,7 +69,7 @@ pub(super) fn run(
     let name = format!("replica-{index:02}");
     let (folder, store) = (output.join(&name), output.join(files::CANDIDATES));
     let outcome = LammpsRunner::new(&comm, &folder).store_in(&store, &name).interrupt_by(on_signals()).run(&config);
-    let exit = settle(&outcome, &comm, &folder);
+    let exit = settle(&outcome, &comm, world, &folder);
 
     let report = match &outcome {
         Ok(result) => Report {

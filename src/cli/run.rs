@@ -95,11 +95,17 @@ pub(super) fn run(arguments: &RunArguments, comm: &Comm, verbosity: Verbosity) -
         }
         _ => {}
     }
-    settle(&outcome, comm, &output)
+    settle(&outcome, comm, comm, &output)
 }
 
-/// How the ranks of a run end, the same on all of them. Does not come back if one of them has to end the job.
-pub(super) fn settle(outcome: &Result<SimulationResult, runner::Error>, comm: &Comm, output: &Path) -> Exit {
+/// How the ranks of a run end, the same on all of them. Does not come back if one of them has to end the
+/// job, whose ranks `job` are.
+pub(super) fn settle(
+    outcome: &Result<SimulationResult, runner::Error>,
+    comm: &Comm,
+    job: &Comm,
+    output: &Path,
+) -> Exit {
     match outcome {
         Ok(result) => match result.status {
             Status::Completed => Exit::Completed,
@@ -112,7 +118,7 @@ pub(super) fn settle(outcome: &Result<SimulationResult, runner::Error>, comm: &C
             complain(&format!("{error}\n{end}"));
             // mpiexec throws away what it has not passed on by the time of the abort.
             std::thread::sleep(Duration::from_millis(500));
-            comm.abort(if error.is_recorded_crash() { Exit::Crashed } else { Exit::Aborted } as i32)
+            job.abort(if error.is_recorded_crash() { Exit::Crashed } else { Exit::Aborted } as i32)
         }
         Err(error) => {
             // One code for the job: mpiexec mixes those of the ranks. The rank that failed knows which.

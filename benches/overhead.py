@@ -3,13 +3,31 @@
 import argparse
 import pathlib
 import re
+import shutil
 import tempfile
 
 from measure import LMP, PACE, config, launch, ours, spread, where
 
-# Steps of a run, by atoms and interval: enough polls to count, in bounded time.
-STEPS = {(500, 1): 2000, (500, 10): 2000, (500, 100): 2000, (32_000, 1): 20, (32_000, 10): 50, (32_000, 100): 200,
-         (256_000, 1): 4, (256_000, 10): 10, (256_000, 100): 100}
+FAST, SLOW = PACE, PACE.replace('engine = "opt"', 'engine = "ml-pace"')
+# (potential, its name, watched, atoms, interval, steps): enough polls to count, in bounded time.
+CASES = [(FAST, "opt", True, atoms, interval, steps) for atoms, interval, steps in [
+    (500, 1, 2000), (500, 10, 2000), (500, 100, 2000), (32_000, 1, 20), (32_000, 10, 50), (32_000, 100, 200),
+    (256_000, 1, 4), (256_000, 10, 10), (256_000, 100, 100)]]
+CASES += [(SLOW, "ml-pace", True, 500, interval, 400) for interval in (10, 100)]
+CASES += [(FAST, "opt", False, 500, interval, 2000) for interval in (10, 100)]
+
+
+def watched(folder, ranks):
+    """Seconds of our steps; the first poll is the set-up, which LAMMPS does not count either."""
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    _, _, result, polls = ours(folder, "out", ranks)
+    return result["seconds"] - polls[0]["seconds"]
+
+
+def plain(folder, ranks):
+    """Seconds of the same steps in plain lmp, on the md.in that our run has left."""
+    said = launch([LMP, "-in", "md.in", "-nocite"], folder / "out", ranks)[2]
+    return float(re.findall(r"Loop time of (\S+)", said)[-1])
 
 
 def main():
@@ -19,33 +37,33 @@ def main():
     parser.add_argument("--longest", type=int, default=4_000_000, help="leave out runs of more atom-steps than this")
     args = parser.parse_args()
     print("## Overhead of watching\n\nAgainst plain `lmp` running the `md.in` that the run itself wrote: the same trajectory, with "
-          "`fix pair` evaluating γ at the same interval, so that only looking, checking, keeping the frame and noting are counted. "
-          "The potential is the fast engine (`pace/extrapolation/opt`), against which overhead weighs most.\n\n"
-          "| atoms | ranks | interval | plain `lmp`, ms per step | ratio |\n| --- | --- | --- | --- | --- |")
+          "`fix pair` evaluating γ at the same interval where it is watched, so that only looking, checking, keeping the frame and "
+          "noting are counted. Both programs take turns at going first.\n\n"
+          "| engine | γ | atoms | ranks | interval | plain `lmp`, ms per step | ratio |\n| --- | --- | --- | --- | --- | --- | --- |")
     left_out = []
-    for (atoms, interval), steps in STEPS.items():
+    for potential, engine, gamma, atoms, interval, steps in CASES:
         if atoms > args.most:
             continue
         if atoms * steps > args.longest:
             left_out.append((atoms, interval))
             continue
+        text = f"steps = {steps}\nsampling_interval = {interval}\nuncertainty_low = 1e9\nuncertainty_threshold = 1e9\n"
+        text += "" if gamma else 'uncertainty = "none"\n'
         for ranks in (1, 2):
-            plain, ratios = [], []
-            for pair in range(args.pairs):
-                with tempfile.TemporaryDirectory() as folder:
-                    folder = pathlib.Path(folder)
-                    config(folder, atoms, f"steps = {steps}\nsampling_interval = {interval}\nuncertainty_threshold = 1e9\n", PACE)
-                    _, _, result, polls = ours(folder, "out", ranks)
-                    watched = result["seconds"] - polls[0]["seconds"]
-                    said = launch([LMP, "-in", "md.in", "-nocite"], folder / "out", ranks)[2]
-                    alone = float(re.findall(r"Loop time of (\S+)", said)[-1])
+            alone, ratios = [], []
+            with tempfile.TemporaryDirectory() as folder:
+                folder = pathlib.Path(folder)
+                config(folder, atoms, text, potential)
+                watched(folder, ranks)
+                for pair in range(args.pairs):
                     if pair % 2:
-                        # The other order: what is first finds another machine.
-                        _, _, result, polls = ours(folder, "again", ranks)
-                        watched = result["seconds"] - polls[0]["seconds"]
-                    plain.append(alone / steps * 1e3)
-                    ratios.append(watched / alone)
-            print(f"| {atoms:,} | {ranks} | {interval} | {spread(plain, '{:.2f}')} | {spread(ratios)} |", flush=True)
+                        a, b = watched(folder, ranks), plain(folder, ranks)
+                    else:
+                        b, a = plain(folder, ranks), watched(folder, ranks)
+                    alone.append(b / steps * 1e3)
+                    ratios.append(a / b)
+            print(f"| {engine} | {'yes' if gamma else 'no'} | {atoms:,} | {ranks} | {interval} | {spread(alone, '{:.2f}')} | "
+                  f"{spread(ratios)} |", flush=True)
     if left_out:
         print("\nLeft out here for time (`--longest`): " + ", ".join(f"{a:,} atoms at interval {i}" for a, i in left_out) + ".")
     print(f"\n`ci/bench overhead`, {args.pairs} pairs. {where()}")

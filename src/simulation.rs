@@ -475,8 +475,8 @@ impl Simulation {
     /// # MPI
     /// Collective.
     pub fn restore(&mut self) -> Result<(), Error> {
-        let frame = self.frame.clone();
-        self.go_back(&frame)
+        let frame = std::mem::take(&mut self.frame);
+        self.go_back(frame)
     }
 
     /// [`Simulation::restore`] to a frame that was the last valid one at some time: a clone of [`Simulation::last_valid`].
@@ -486,17 +486,33 @@ impl Simulation {
     ///
     /// # MPI
     /// Collective; each rank gives its own part of the frame.
-    pub fn go_back(&mut self, frame: &Frame) -> Result<(), Error> {
-        if frame.cell().is_none() {
+    pub fn go_back(&mut self, frame: Frame) -> Result<(), Error> {
+        self.frame = frame;
+        if self.frame.cell().is_none() {
             return Err(lammps::Error::Preflight("there is no valid frame to go back to".into()).into());
         }
         self.lammps.command("clear")?;
-        self.lammps.command(&self.script.continued(frame.step()).render()?)?;
+        self.lammps.command(&self.script.continued(self.frame.step()).render()?)?;
         self.uncertainty.watch(&mut self.lammps, self.interval)?;
-        frame.restore(&mut self.lammps)?;
+        self.frame.restore(&mut self.lammps)?;
         self.setup = Setup::Look;
-        self.frame = frame.clone();
         Ok(())
+    }
+
+    /// The atoms around which regions are cut out at an event, with their γ, the worst first: the worst one alone, or, of a
+    /// larger `limit`, those of [`Simulation::worst_regions`].
+    ///
+    /// # Errors
+    /// [`Error::Lammps`] if γ cannot be read.
+    ///
+    /// # MPI
+    /// Collective; the same answer on all ranks.
+    pub fn centers(&self, gamma: &GammaSummary, separation: f64, limit: usize) -> Result<Vec<(i32, f64)>, Error> {
+        if limit == 1 {
+            return Ok(vec![(gamma.worst_id, gamma.max)]);
+        }
+        let regions = self.worst_regions(separation, limit)?;
+        Ok(regions.into_iter().map(|center| (center.id, center.gamma)).collect())
     }
 
     /// The regions above the threshold, worst first, their centres farther apart than `separation` (Å), at most `limit`;

@@ -15,30 +15,6 @@ use lammps_otf::candidates::{Candidate, Round, Status, Store};
 const ROWS: usize = 500;
 const WORKERS: usize = 4;
 
-/// The recipe of the documentation; it ends when nothing has come for a while.
-const WORKER: &str = r#"
-import os, sys, time
-from ase.db import connect
-from ase.calculators.singlepoint import SinglePointCalculator
-import numpy as np
-db, plain = connect(sys.argv[1]), connect(sys.argv[1], use_lock_file=False)
-last = time.time()
-while time.time() - last < 2.5:
-    with db.lock:
-        row = next(plain.select(status="PENDING_DFT", limit=1, sort="id"), None)
-        if row is not None:
-            plain.update(row.id, status="RUNNING_DFT", worker="python-%d" % os.getpid())
-    if row is None:
-        time.sleep(0.02)
-        continue
-    last = time.time()
-    time.sleep(0.02)  # what a label takes at the very least
-    atoms = row.toatoms()
-    atoms.calc = SinglePointCalculator(atoms, energy=float(row.id), forces=np.zeros((len(atoms), 3)))
-    db.update(row.id, atoms=atoms, status="DONE")
-    print(row.id, flush=True)
-"#;
-
 #[test]
 fn four_python_workers_label_500_rows_beside_a_loop_and_nothing_is_lost() {
     let shm = Path::new("/dev/shm");
@@ -46,7 +22,9 @@ fn four_python_workers_label_500_rows_beside_a_loop_and_nothing_is_lost() {
     let path = folder.path().join("candidates.db");
     let mut store = Store::open(&path).unwrap();
     let workers: Vec<_> = (0..WORKERS)
-        .map(|_| common::python().args(["-c", WORKER]).arg(&path).stdout(Stdio::piped()).spawn().unwrap())
+        .map(|_| {
+            common::python().arg(common::script("ase_worker.py")).arg(&path).stdout(Stdio::piped()).spawn().unwrap()
+        })
         .collect();
     let mut added = BTreeSet::new();
     for number in 1..=ROWS as u32 / 10 {
@@ -59,7 +37,8 @@ fn four_python_workers_label_500_rows_beside_a_loop_and_nothing_is_lost() {
         let output = worker.wait_with_output().unwrap();
         assert!(output.status.success(), "{}", common::text(&output));
         let ids = String::from_utf8(output.stdout).unwrap();
-        let ids: Vec<i64> = ids.lines().map(|id| id.parse().unwrap()).collect();
+        let ids = ids.lines().filter_map(|line| line.strip_prefix("@LABELLED "));
+        let ids: Vec<i64> = ids.map(|words| words.split(' ').next().unwrap().parse().unwrap()).collect();
         shares.push(ids.len());
         labelled.extend(ids);
     }

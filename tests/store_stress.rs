@@ -213,34 +213,13 @@ fn many_processes_lose_nothing_and_do_nothing_twice() {
         running.push(collect(child_command(&[], "claimer", &path, index, 0).spawn().unwrap()));
     }
     let text = path.to_str().unwrap();
-    // Plain ASE, nothing of ours: the recipe from the documentation.
-    let worker = r#"
-import os, sys, time
-from ase.db import connect
-from ase.calculators.singlepoint import SinglePointCalculator
-import numpy as np
-db, plain = connect(sys.argv[1]), connect(sys.argv[1], use_lock_file=False)
-last = time.time()
-while time.time() - last < 2:
-    with db.lock:
-        row = next(plain.select(status="PENDING_DFT", limit=1, sort="id"), None)
-        if row is not None:
-            plain.update(row.id, status="RUNNING_DFT", worker="python-%d" % os.getpid())
-    if row is None:
-        time.sleep(0.05)
-        continue
-    last = time.time()
-    print("@CLAIMED", row.id, flush=True)
-    atoms = row.toatoms()
-    atoms.calc = SinglePointCalculator(atoms, energy=float(row.serial), forces=np.zeros((len(atoms), 3)))
-    db.update(row.id, atoms=atoms, status="DONE")
-    print("@LABELLED", row.id, row.serial, flush=True)
-"#;
     // Starts when the database is there: ASE would wait for it no longer than we do.
     while Store::open_read_only(&path).is_err() {
         std::thread::sleep(Duration::from_millis(20));
     }
     for _ in 0..2 {
+        // Plain ASE, nothing of ours: the recipe from the documentation.
+        let worker = include_str!("python/ase_worker.py");
         running.push(collect(script(worker, &[text]).stdout(Stdio::piped()).spawn().unwrap()));
     }
     let reader = r#"

@@ -61,7 +61,7 @@ impl Learning<'_, '_> {
             ..self.round.clone()
         };
         if seen != Seen::Quiet {
-            (round.next_restart, round.next_from) = self.turn_back(simulation, &sight)?;
+            (round.next_restart, round.next_from) = self.turn_back(simulation, &mut sight)?;
         }
         let candidates = sight.candidates;
         self.round = self.on_ledger(|ledger| ledger.explored(round, candidates))?;
@@ -94,14 +94,8 @@ impl Learning<'_, '_> {
                 }
                 sight.events += 1;
                 sight.last_event = Some(step);
-                let regions = match self.config.regions_per_event {
-                    1 => vec![(gamma.worst_id, gamma.max)],
-                    limit => {
-                        let found = simulation.worst_regions(self.extractor.radius(), limit)?;
-                        found.into_iter().map(|center| (center.id, center.gamma)).collect()
-                    }
-                };
-                for (center, gamma) in regions {
+                let limit = self.config.regions_per_event;
+                for (center, gamma) in simulation.centers(&gamma, self.extractor.radius(), limit)? {
                     self.cut_out(simulation, center, Some(gamma), Trigger::Gamma, sight)?;
                 }
             }
@@ -184,10 +178,10 @@ impl Learning<'_, '_> {
     }
 
     /// Brings the simulation back to where it was trusted, and writes that down; gives the file and the step.
-    fn turn_back(&mut self, mut simulation: Simulation, sight: &Sight) -> Result<(Option<String>, i64), Error> {
+    fn turn_back(&mut self, mut simulation: Simulation, sight: &mut Sight) -> Result<(Option<String>, i64), Error> {
         let name = self.next_restart();
         let path = self.folder.join(&name);
-        match (self.settings.resume_from, sight.first_event, &sight.reliable) {
+        match (self.settings.resume_from, sight.first_event, sight.reliable.take()) {
             (ResumeFrom::Start, ..) => Ok((None, 0)),
             (ResumeFrom::Pause, Some(step), _) => {
                 // Only where it still stands there it can go on as it is.

@@ -241,7 +241,6 @@ mod tests {
         assert_eq!(select(vec![candidate(1, &[&[f64::NAN, 0.0]]), candidate(2, &[&[8.0, 0.0]])], 3), [1, 2]);
     }
 
-    /// Against the definition: among all sets of rows, exchanges end at one whose determinant no single exchange doubles.
     #[test]
     fn exchanges_keep_rows_as_combinations_of_the_set() {
         let mut pool = vec![candidate(1, &[&[3.0, 1.0], &[0.5, 2.0]])];

@@ -3,8 +3,8 @@
 
 use std::path::PathBuf;
 
-use super::run::{on_signals, print_line, read_config};
-use super::{Exit, Verbosity, complain, say};
+use super::run::{on_signals, print_line};
+use super::{Exit, Verbosity, agreed, begin, complain, say};
 use lammps_otf::active_learning::{ActiveLearning, LearningResult, Outcome};
 use lammps_otf::candidates::{Round, Seen};
 use lammps_otf::comm::Comm;
@@ -22,19 +22,10 @@ pub(super) struct LoopArguments {
 }
 
 pub(super) fn run(arguments: &LoopArguments, comm: &Comm, verbosity: Verbosity) -> Exit {
-    let config = match read_config(&arguments.config, comm) {
-        Ok(config) => config,
-        Err(error) => {
-            if comm.is_root() {
-                complain(&error);
-            }
-            return Exit::BadInput;
-        }
+    let (config, output) = match begin(&arguments.config, arguments.output.as_deref(), comm) {
+        Ok(ready) => ready,
+        Err(exit) => return exit,
     };
-    let output = arguments
-        .output
-        .clone()
-        .unwrap_or_else(|| PathBuf::from(arguments.config.file_stem().unwrap_or("loop".as_ref())));
     let talk = comm.is_root() && !arguments.json && verbosity != Verbosity::Quiet;
     let mut headed = false;
     let outcome = ActiveLearning::new(comm, &output)
@@ -72,9 +63,7 @@ pub(super) fn run(arguments: &LoopArguments, comm: &Comm, verbosity: Verbosity) 
             if comm.is_root() {
                 complain(&error);
             }
-            let own = if error.is_input() { Exit::BadInput } else { Exit::Failed };
-            let code = comm.min_i64(if error.is_elsewhere() { i64::MAX } else { own as i64 });
-            if code == Exit::Failed as i64 { Exit::Failed } else { Exit::BadInput }
+            agreed(error.is_input(), error.is_elsewhere(), comm)
         }
     }
 }
@@ -86,7 +75,11 @@ fn row(round: &Round) -> String {
     let number = |name: &str, digits: usize| {
         round.report.get(name).and_then(serde_json::Value::as_f64).map_or("-".into(), |x| format!("{x:.digits$}"))
     };
-    let gamma = round.gamma_max.map_or("inf".into(), |gamma| format!("{gamma:.2}"));
+    let gamma = match (round.seen, round.gamma_max) {
+        (None, _) => "-".into(),
+        (_, Some(gamma)) => format!("{gamma:.2}"),
+        (_, None) => "inf".into(),
+    };
     let ended = match round.seen {
         Some(Seen::Events) => "γ above the threshold",
         Some(Seen::Crash) => "broke",

@@ -15,11 +15,13 @@ mod survey;
 
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use lammps_otf::comm::{Comm, Session};
+use lammps_otf::config::InferenceConfig;
 
 /// How a command ends, as the shell sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,6 +169,34 @@ fn finish<E: std::fmt::Display>(outcome: Result<(), E>) -> ExitCode {
             Exit::BadInput.into()
         }
     }
+}
+
+/// The configuration, and the folder for what comes of it: `output`, or the name of the configuration without its ending.
+/// What is wrong with the configuration has been said.
+///
+/// # MPI
+/// Collective.
+fn begin(config: &Path, output: Option<&Path>, comm: &Comm) -> Result<(InferenceConfig, PathBuf), Exit> {
+    let output = output.map_or_else(|| PathBuf::from(config.file_stem().unwrap_or_default()), Path::to_path_buf);
+    match run::read_config(config, comm) {
+        Ok(config) => Ok((config, output)),
+        Err(error) => {
+            if comm.is_root() {
+                complain(&error);
+            }
+            Err(Exit::BadInput)
+        }
+    }
+}
+
+/// One exit code for all ranks after an error: mpiexec mixes those of the ranks, and the rank that failed knows which.
+///
+/// # MPI
+/// Collective.
+fn agreed(is_input: bool, is_elsewhere: bool, comm: &Comm) -> Exit {
+    let own = if is_input { Exit::BadInput } else { Exit::Failed };
+    let code = comm.min_i64(if is_elsewhere { i64::MAX } else { own as i64 });
+    if code == Exit::Failed as i64 { Exit::Failed } else { Exit::BadInput }
 }
 
 /// Says what went wrong, once, on the rank that talks.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Exit, Verbosity, complain, replicas, say, warn};
+use super::{Exit, Verbosity, agreed, begin, complain, replicas, say, warn};
 use lammps_otf::comm::{Comm, Elsewhere};
 use lammps_otf::config::{self, InferenceConfig};
 use lammps_otf::runner::{self, LammpsRunner, SimulationResult, Status, files};
@@ -35,19 +35,10 @@ pub(super) struct RunArguments {
 }
 
 pub(super) fn run(arguments: &RunArguments, comm: &Comm, verbosity: Verbosity) -> Exit {
-    let config = match read_config(&arguments.config, comm) {
-        Ok(config) => config,
-        Err(error) => {
-            if comm.is_root() {
-                complain(&error);
-            }
-            return Exit::BadInput;
-        }
+    let (config, output) = match begin(&arguments.config, arguments.output.as_deref(), comm) {
+        Ok(ready) => ready,
+        Err(exit) => return exit,
     };
-    let output = arguments
-        .output
-        .clone()
-        .unwrap_or_else(|| PathBuf::from(arguments.config.file_stem().unwrap_or("run".as_ref())));
     if let Some(count) = arguments.replicas {
         return replicas::run(&config, &output, count, arguments.json, comm, verbosity);
     }
@@ -120,12 +111,7 @@ pub(super) fn settle(
             std::thread::sleep(Duration::from_millis(500));
             job.abort(if error.is_recorded_crash() { Exit::Crashed } else { Exit::Aborted } as i32)
         }
-        Err(error) => {
-            // One code for the job: mpiexec mixes those of the ranks. The rank that failed knows which.
-            let own = if error.is_input() { Exit::BadInput } else { Exit::Failed };
-            let code = comm.min_i64(if error.is_elsewhere() { i64::MAX } else { own as i64 });
-            if code == Exit::Failed as i64 { Exit::Failed } else { Exit::BadInput }
-        }
+        Err(error) => agreed(error.is_input(), error.is_elsewhere(), comm),
     }
 }
 

@@ -61,8 +61,7 @@ impl Run<'_, '_> {
         let (started, before) = (Instant::now(), self.result.seconds);
         self.result.atoms = self.simulation.lammps().total_atoms();
         let status = loop {
-            let (begun, sent) = (Instant::now(), self.comm.bytes_sent());
-            let (entered, known) = (Instant::now(), self.result.candidates.len());
+            let (begun, sent, known) = (Instant::now(), self.comm.bytes_sent(), self.result.candidates.len());
             let event = match self.simulation.advance() {
                 Err(error @ simulation::Error::OneRank { .. }) => return Err(self.alone(error)),
                 other => other?,
@@ -82,7 +81,7 @@ impl Run<'_, '_> {
                     cost.poll_seconds += begun.elapsed().as_secs_f64() - poll.seconds - for_regions;
                     cost.poll_bytes += self.comm.bytes_sent() - sent - (cost.region_bytes - regions.region_bytes);
                     if self.result.candidates.len() > known {
-                        self.result.event_seconds = Some(entered.elapsed().as_secs_f64() - poll.seconds);
+                        self.result.event_seconds = Some(begun.elapsed().as_secs_f64() - poll.seconds);
                         self.result.commit_seconds = self.recorder.as_mut().map(Recorder::take_commit_seconds);
                     }
                     self.result.seconds = before + started.elapsed().as_secs_f64();
@@ -190,24 +189,24 @@ impl Run<'_, '_> {
             None => Ok(()),
         };
         self.observed(seen)?;
-        let worst = poll.gamma.as_ref().map(|g| (g.worst_id, g.max));
-        match (poll.verdict, worst) {
-            (Verdict::Extrapolating, Some((id, gamma))) => {
+        match (poll.verdict, &poll.gamma) {
+            (Verdict::Extrapolating, Some(gamma)) => {
                 self.result.trigger_step.get_or_insert(poll.step);
-                self.result.atom_id = Some(id);
-                for (center, gamma) in self.regions(id, gamma)? {
+                self.result.atom_id = Some(gamma.worst_id);
+                let separation = self.extractor.as_ref().map_or(0.0, EmbeddingExtractor::radius);
+                for (center, gamma) in self.simulation.centers(gamma, separation, self.config.regions_per_event)? {
                     self.store(center, Some(gamma), poll.step, Trigger::Gamma, false)?;
                 }
                 if self.config.mode == Mode::Stop {
                     return Ok(Some(Status::Uncertain));
                 }
             }
-            (Verdict::Flagged, Some((id, gamma))) => {
+            (Verdict::Flagged, Some(gamma)) => {
                 self.result.flagged += 1;
                 let every = self.config.flag_interval as i64;
                 if every > 0 && self.last_flag.is_none_or(|last| poll.step - last >= every) {
                     self.last_flag = Some(poll.step);
-                    self.store(id, Some(gamma), poll.step, Trigger::Flag, false)?;
+                    self.store(gamma.worst_id, Some(gamma.max), poll.step, Trigger::Flag, false)?;
                 }
             }
             _ => {}
@@ -248,18 +247,6 @@ impl Run<'_, '_> {
         let (id, gamma) = self.to_blame();
         self.result.atom_id = Some(id);
         self.store(id, gamma, step, Trigger::Crash, true)
-    }
-
-    /// The centres of the regions to be cut out at an event, the worst atom first.
-    fn regions(&self, worst: i32, gamma: f64) -> Result<Vec<(i32, f64)>, Error> {
-        match (&self.extractor, self.config.regions_per_event) {
-            (None, _) => Ok(Vec::new()),
-            (_, 1) => Ok(vec![(worst, gamma)]),
-            (Some(extractor), limit) => {
-                let regions = self.simulation.worst_regions(extractor.radius(), limit)?;
-                Ok(regions.into_iter().map(|center| (center.id, center.gamma)).collect())
-            }
-        }
     }
 
     /// The atom of the last valid frame that a crash is blamed on, and its γ.

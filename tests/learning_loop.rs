@@ -101,6 +101,53 @@ fn a_potential_learns_what_it_did_not_know() {
     assert!(before == state(&output));
 }
 
+/// The trainer by itself, with these rows labelled; its exit code and what it left.
+fn train(labelled: &Path, output: &Path, more: &[&str]) -> (Option<i32>, serde_json::Value) {
+    let status = python()
+        .arg(root().join("examples/trainers/pace_linear.py"))
+        .args(["--base".as_ref(), data().join("training.extxyz").as_os_str()])
+        .args(["--test".as_ref(), data().join("testing.extxyz").as_os_str()])
+        .args(["--potential".as_ref(), root().join("potentials/al-soft/Al.yaml").as_os_str()])
+        .args(["--active-set".as_ref(), root().join("potentials/al-soft/Al.asi").as_os_str()])
+        .args(["--labelled".as_ref(), labelled.as_os_str(), "--output".as_ref(), output.as_os_str()])
+        .args(more)
+        .env("OMP_NUM_THREADS", "1")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    (status.code(), json(&output.join("report.json")))
+}
+
+#[test]
+fn the_trainer_gives_the_same_bytes_again_and_refuses_what_is_worse() {
+    let folder = tempfile::tempdir().unwrap();
+    let labelled = folder.path().join("labelled.extxyz");
+    // Three frames of the test set stand for cut-outs, with a core of one atom in four.
+    succeed(
+        python()
+            .args([
+                "-c",
+                "import sys; from ase.io import read, write; frames = read(sys.argv[1], index=':3')\n\
+                 for a in frames: a.arrays['force_mask'] = (a.arrays['numbers'] * 0 + (sum(a.positions.T) % 4 < 1)) * 1.0\n\
+                 write(sys.argv[2], frames)",
+            ])
+            .arg(data().join("testing.extxyz"))
+            .arg(&labelled),
+    );
+    let (one, two, worse) = (folder.path().join("one"), folder.path().join("two"), folder.path().join("worse"));
+    let (code, report) = train(&labelled, &one, &[]);
+    assert_eq!((code, &report["accepted"]), (Some(0), &true.into()), "{report}");
+    assert_eq!((train(&labelled, &two, &[]).0, &report["cutouts"]), (Some(0), &3.into()));
+    for file in ["potential.yaml", "potential.asi"] {
+        assert!(std::fs::read(one.join(file)).unwrap() == std::fs::read(two.join(file)).unwrap(), "{file} differs");
+    }
+    // A limit that no fit can meet: the errors on the test set would have to fall by 1 eV/Å.
+    let (code, report) = train(&labelled, &worse, &["--worse-force", "-1000"]);
+    assert_eq!((code, &report["accepted"]), (Some(3), &false.into()), "{report}");
+    assert!(report["reason"].as_str().unwrap().starts_with("force error"), "{report}");
+}
+
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().expect("a whole number"))
 }

@@ -2,6 +2,7 @@
 //! The run of one round: on until the potential does not know what it sees.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::{Error, Learning, Outcome, ResumeFrom, files, round_folder};
 use crate::candidates::{Candidate, Phase, Round, Seen, Trigger};
@@ -28,7 +29,12 @@ struct Sight {
 impl Learning<'_, '_> {
     /// Runs until there are enough events, and stores their regions; or until it is quiet.
     pub(super) fn explore(&mut self) -> Result<Option<Outcome>, Error> {
+        let begun = Instant::now();
         let mut simulation = self.simulation()?;
+        if self.round.number > 1 {
+            self.swapping += begun.elapsed();
+        }
+        let begun = Instant::now();
         let mut sight = Sight::default();
         self.on_ledger(|ledger| ledger.begin_run())?;
         let seen = loop {
@@ -50,6 +56,7 @@ impl Learning<'_, '_> {
         };
         // A run that ends on its own with events behind it has seen what it does not know.
         let seen = if seen == Seen::Quiet && sight.events > 0 { Seen::Events } else { seen };
+        self.running += begun.elapsed();
         let reached = sight.last.as_ref().map_or(self.round.from, |poll| poll.step);
         let mut round = Round {
             phase: if seen == Seen::Quiet { Phase::Done } else { Phase::Select },
@@ -139,10 +146,13 @@ impl Learning<'_, '_> {
         };
         let cut_out = match cut {
             Ok(cut_out) => cut_out,
-            Err(simulation::Error::Embedding(_) | simulation::Error::Elsewhere(_)) => return Ok(()),
+            Err(error @ (simulation::Error::Embedding(_) | simulation::Error::Elsewhere(_))) => {
+                self.warnings.push(format!("step {step}, atom {center}: {error}"));
+                return Ok(());
+            }
             Err(error) => return Err(error.into()),
         };
-        let (config, ledger) = (&self.config, &mut self.ledger);
+        let (config, ledger, warnings) = (&self.config, &mut self.ledger, &mut self.warnings);
         let candidate = self.comm.on_root(|| {
             let (Some(mut cut_out), Some(ledger)) = (cut_out, ledger.as_mut()) else { return Ok(None) };
             if !ledger.is_new(&cut_out.cluster) {
@@ -151,11 +161,8 @@ impl Learning<'_, '_> {
             if config.relax {
                 relax(&mut cut_out, simulation.script()).map_err(simulation::Error::from)?;
             }
-            let checked = if config.verify {
-                check(&cut_out, simulation, step, &mut Vec::new())
-            } else {
-                Verification::default()
-            };
+            let checked =
+                if config.verify { check(&cut_out, simulation, step, warnings) } else { Verification::default() };
             let source = config.structure.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
             Ok::<_, Error>(Some(candidate_of(
                 &cut_out,

@@ -200,12 +200,21 @@ impl Ledger {
         let folder = self.here().join("labels");
         std::fs::create_dir_all(&folder).map_err(|source| Error::Write { path: folder.clone(), source })?;
         for &id in &round.selected {
+            let mut told = false;
             while !self.settled(id)? {
                 if interrupt.load(Ordering::Relaxed) {
                     return Ok(Step::End(Outcome::Interrupted));
                 }
                 let Some(claimed) = self.store.claim_id(id, &self.worker)? else {
-                    // Another worker has it.
+                    // Another worker has it. One that died with it has to be told apart by people.
+                    if !std::mem::replace(&mut told, true) {
+                        let worker = self.store.get(id)?.worker.unwrap_or_else(|| "another worker".into());
+                        eprintln!(
+                            "waiting for candidate {id}, which {worker} is labelling; should that be dead, give its rows back by \
+                             `lammps-otf candidates release --older-than HOURS {}`",
+                            self.folder.join(files::CANDIDATES).display()
+                        );
+                    }
                     std::thread::sleep(Duration::from_millis(200));
                     continue;
                 };

@@ -29,7 +29,7 @@ mod trial;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -109,6 +109,14 @@ pub struct LearningResult {
     pub potential: PathBuf,
     /// Candidates with a label.
     pub labels: usize,
+    /// Seconds of molecular dynamics and of cutting out, of this process alone.
+    pub run_seconds: f64,
+    /// Seconds in which runs stood still until they had their new potential, of this process alone: trials are not counted,
+    /// setting up anew is.
+    pub swap_seconds: f64,
+    /// What was noticed about cut-outs, on rank 0, by this process: regions that make no valid cell, cut-outs that the
+    /// potential finds different from their frame.
+    pub warnings: Vec<String>,
     /// The loop's folder.
     pub output: PathBuf,
 }
@@ -211,6 +219,9 @@ impl<'o> ActiveLearning<'o> {
             observer: self.observer,
             interrupt: self.interrupt,
             started: Instant::now(),
+            running: Duration::ZERO,
+            swapping: Duration::ZERO,
+            warnings: Vec::new(),
         };
         learning.finish(self.output)
     }
@@ -238,6 +249,12 @@ struct Learning<'c, 'o> {
     observer: Box<dyn FnMut(&Round) + 'o>,
     interrupt: Arc<AtomicBool>,
     started: Instant,
+    /// In molecular dynamics.
+    running: Duration,
+    /// Until the new potential runs.
+    swapping: Duration,
+    /// About cut-outs.
+    warnings: Vec<String>,
 }
 
 impl Learning<'_, '_> {
@@ -251,7 +268,17 @@ impl Learning<'_, '_> {
         })?;
         let (rounds, labels) = result.flatten().unwrap_or_default();
         let potential = self.config.potential.file.unwrap_or_default();
-        Ok(LearningResult { outcome, rounds, potential, labels, output })
+        let (run_seconds, swap_seconds) = (self.running.as_secs_f64(), self.swapping.as_secs_f64());
+        Ok(LearningResult {
+            outcome,
+            rounds,
+            potential,
+            labels,
+            run_seconds,
+            swap_seconds,
+            warnings: self.warnings,
+            output,
+        })
     }
 
     /// The experiment. Each step leaves the round in its next phase, in the store, before it returns.
@@ -306,7 +333,9 @@ impl Learning<'_, '_> {
         };
         self.config.potential = potential;
         if let Some(simulation) = &mut self.simulation {
+            let begun = Instant::now();
             simulation.swap_potential(&self.config.potential)?;
+            self.swapping += begun.elapsed();
         }
         if self.comm.is_root() {
             (self.observer)(&done);

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use super::run::{on_signals, print_line};
-use super::{Exit, Verbosity, agreed, begin, complain, say};
+use super::{Exit, Verbosity, agreed, begin, complain, say, warn};
 use lammps_otf::active_learning::{ActiveLearning, LearningResult, Outcome};
 use lammps_otf::candidates::{Round, Seen};
 use lammps_otf::comm::Comm;
@@ -43,6 +43,12 @@ pub(super) fn run(arguments: &LoopArguments, comm: &Comm, verbosity: Verbosity) 
         .run(&config);
     match outcome {
         Ok(result) => {
+            for warning in result.warnings.iter().take(WARNINGS).filter(|_| comm.is_root()) {
+                warn(warning);
+            }
+            if let Some(more @ 1..) = result.warnings.len().checked_sub(WARNINGS).filter(|_| comm.is_root()) {
+                warn(&format!("and {more} more, which --json lists"));
+            }
             if comm.is_root() && arguments.json {
                 print_line("result", &result);
             } else if talk {
@@ -67,6 +73,9 @@ pub(super) fn run(arguments: &LoopArguments, comm: &Comm, verbosity: Verbosity) 
         }
     }
 }
+
+/// So many warnings are shown.
+const WARNINGS: usize = 1;
 
 const HEAD: &str = "\
 round     from  reached  events    γ_max  waiting  labelled  failed  ΔE meV/atom  ΔF meV/Å  ended";
@@ -111,8 +120,15 @@ fn summary(result: &LearningResult) -> String {
         Outcome::Interrupted => "Interrupted; the same command goes on.".into(),
     };
     let stored: usize = result.rounds.iter().map(|round| round.stored).sum();
+    let swaps = match result.run_seconds {
+        0.0 => String::new(),
+        run => format!(
+            "\n  {run:.1} s of molecular dynamics, {:.2} % of that until the new potentials ran",
+            100.0 * result.swap_seconds / run
+        ),
+    };
     format!(
-        "{why}\n  {} of {stored} stored candidates were labelled; the potential: {}",
+        "{why}\n  {} of {stored} stored candidates were labelled; the potential: {}{swaps}",
         result.labels,
         result.potential.display()
     )

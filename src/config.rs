@@ -172,7 +172,13 @@ pub struct InferenceConfig {
     /// Plugin files to load before the set-up.
     #[serde(default)]
     pub plugins: Vec<PathBuf>,
-    /// Command-line arguments of LAMMPS, e.g. `["-suffix", "omp", "-package", "omp", "4"]`.
+    /// Variants of LAMMPS's styles to use where there are such: `"opt"`, `"omp"`, `"intel"`, `"gpu"`, `"kk"`, or
+    /// `"hybrid intel opt"`. The same as LAMMPS's switch `-suffix`; `"kk"` also switches KOKKOS on.
+    pub suffix: Option<String>,
+    /// Settings of accelerator packages, each as LAMMPS's switch `-package` takes it, e.g. `["omp 4"]`.
+    #[serde(default)]
+    pub package: Vec<String>,
+    /// More command-line arguments of LAMMPS, e.g. `["-kokkos", "on", "gpus", "2"]`.
     #[serde(default)]
     pub lammps_args: Vec<String>,
     /// Wall time in seconds after which the run stops at the next poll; none if absent. Counted for each process: a run
@@ -517,11 +523,31 @@ impl InferenceConfig {
         Ok(config)
     }
 
+    /// The switches that LAMMPS is opened with.
+    #[must_use]
+    pub fn lammps_arguments(&self) -> Vec<String> {
+        let mut arguments = Vec::new();
+        let kokkos = |given: &String| given == "-k" || given == "-kokkos";
+        let suffix: Vec<&str> = self.suffix.iter().flat_map(|s| s.split_whitespace()).collect();
+        if suffix.contains(&"kk") && !self.lammps_args.iter().any(kokkos) {
+            arguments.extend(["-kokkos", "on"].map(str::to_owned));
+        }
+        for (switch, text) in
+            self.package.iter().map(|p| ("-package", p)).chain(self.suffix.iter().map(|s| ("-suffix", s)))
+        {
+            arguments.push(switch.to_owned());
+            arguments.extend(text.split_whitespace().map(str::to_owned));
+        }
+        arguments.extend_from_slice(&self.lammps_args);
+        arguments
+    }
+
     /// Checks every field.
     ///
     /// # Errors
     /// [`Error::Range`] for the first field that is out of its range.
     pub fn validate(&self) -> Result<(), Error> {
+        let words = |text: &str| !text.trim().is_empty() && !text.split_whitespace().any(|w| w.starts_with('-'));
         let check = |ok: bool, field, value: &dyn std::fmt::Debug, allowed| {
             if ok { Ok(()) } else { Err(Error::Range { field, value: format!("{value:?}"), allowed }) }
         };
@@ -537,6 +563,10 @@ impl InferenceConfig {
         )?;
         let missing = !self.create.is_empty() && self.elements.is_empty();
         check(!missing, "elements", &self.elements, "the chemical symbol of each type that `create` makes")?;
+        let switch =
+            "what stands behind LAMMPS's switch of that name, without other switches; those go into lammps_args";
+        check(self.suffix.as_deref().is_none_or(words), "suffix", &self.suffix, switch)?;
+        check(self.package.iter().all(|p| words(p)), "package", &self.package, switch)?;
         let t = self.temperature;
         check(t.all(temperature), "temperature", &Shown(t), "between 0 and 1000000 K")?;
         let thermostatted = self.ensemble != Ensemble::Nve;

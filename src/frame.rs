@@ -52,15 +52,13 @@ impl Frame {
             }
         }
         let limit = sanity.max_force / force_unit;
-        let code = if ![lammps.positions(), lammps.velocities(), lammps.forces()]
-            .into_iter()
-            .all(|v| all(v, f64::is_finite))
-        {
-            2.0
-        } else if !all(lammps.forces(), |f| f.abs() <= limit) {
-            1.0
-        } else {
-            0.0
+        // A force within the limit is a number: where all are, the forces are read once.
+        let moderate = all(lammps.forces(), |f| f.abs() <= limit);
+        let finite = all(lammps.positions(), f64::is_finite) && all(lammps.velocities(), f64::is_finite);
+        let code = match (finite, moderate) {
+            (true, true) => 0.0,
+            (true, false) if all(lammps.forces(), f64::is_finite) => 1.0,
+            _ => 2.0,
         };
         // Where LAMMPS has turned a tilted box over, it has changed all image flags: this once nothing can be said.
         let same_box = self.cell.as_ref().is_some_and(|then| !turned_over(then, &lammps.cell()));
@@ -98,12 +96,39 @@ impl Frame {
         let mut squared = 0.0_f64;
         // LAMMPS keeps its order for hundreds of steps, but for atoms that come and go.
         let (mut before, mut after) = (Vec::new(), Vec::new());
-        for at in 0..self.ids.len().max(ids.len()) {
-            match (self.ids.get(at), ids.get(at)) {
-                (Some(a), Some(b)) if a == b => squared = squared.max(way(&then(at), &now(at), &cell)),
-                (a, b) => {
-                    before.extend(a.map(|&id| (id, at)));
-                    after.extend(b.map(|&id| (id, at)));
+        // All that a block of atoms needs that have stayed and went through no boundary; the compiler takes several at once.
+        let simple = |at: std::ops::Range<usize>| {
+            let (ids, images, positions) = (ids.as_slice()?, images.as_slice()?, positions.as_slice()?);
+            let same = |was: &[i32], is: &[i32]| was.iter().zip(is).fold(0, |d, (a, b)| d | (a ^ b)) == 0;
+            if !(same(self.ids.get(at.clone())?, ids.get(at.clone())?)
+                && same(&self.images[at.clone()], &images[at.clone()]))
+            {
+                return None;
+            }
+            let (was, is) = (&self.positions[3 * at.start..3 * at.end], &positions[3 * at.start..3 * at.end]);
+            let pairs = was.as_chunks::<3>().0.iter().zip(is.as_chunks::<3>().0);
+            // `max` takes the other one of a NaN.
+            Some(pairs.fold(0.0_f64, |most, (a, b)| {
+                let [x, y, z] = [b[0] - a[0], b[1] - a[1], b[2] - a[2]];
+                most.max(x * x + y * y + z * z)
+            }))
+        };
+        let mut next = 0;
+        let atoms = self.ids.len().max(ids.len());
+        while next < atoms {
+            let block = next..(next + BLOCK).min(atoms);
+            next = block.end;
+            if let Some(farthest) = simple(block.clone()) {
+                squared = squared.max(farthest);
+                continue;
+            }
+            for at in block {
+                match (self.ids.get(at), ids.get(at)) {
+                    (Some(a), Some(b)) if a == b => squared = squared.max(way(&then(at), &now(at), &cell)),
+                    (a, b) => {
+                        before.extend(a.map(|&id| (id, at)));
+                        after.extend(b.map(|&id| (id, at)));
+                    }
                 }
             }
         }
@@ -248,6 +273,9 @@ impl Frame {
         integers.flat_map(|i| i.to_le_bytes()).chain(floats.flat_map(|f| f.to_le_bytes())).collect()
     }
 }
+
+/// So many atoms are compared with the last frame at once.
+const BLOCK: usize = 256;
 
 fn turned_over(then: &Cell, now: &Cell) -> bool {
     let tilts = |cell: &Cell| [cell.vectors[1][0], cell.vectors[2][0], cell.vectors[2][1]];

@@ -230,7 +230,8 @@ impl Simulation {
         };
         let log = log.filter(|_| from.is_none()).map_or_else(|| "none".to_owned(), |p| p.display().to_string());
         let mut arguments: Vec<&str> = vec!["-screen", "none", "-log", &log, "-nocite"];
-        arguments.extend(config.lammps_args.iter().map(String::as_str));
+        let more = config.lammps_arguments();
+        arguments.extend(more.iter().map(String::as_str));
 
         let mut lammps = Lammps::open(&arguments, comm)?;
         let interval = config.sampling_interval as f64;

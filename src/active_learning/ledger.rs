@@ -374,7 +374,7 @@ fn identity(config: &InferenceConfig, data: &[u8]) -> Result<serde_json::Value, 
     let digits: String = Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect();
     let mut rest = serde_json::to_value(config).expect("numbers and names");
     if let Some(rest) = rest.as_object_mut() {
-        for free in ["structure", "potential", "loop", "wall_time", "plugins", "lammps_args"] {
+        for free in ["structure", "potential", "loop", "wall_time", "plugins", "lammps_args", "suffix", "package"] {
             rest.remove(free);
         }
     }

@@ -164,7 +164,8 @@ fn mpi(findings: &mut Findings, session: &Session) {
 /// Opens LAMMPS and looks at it; whether a run could begin.
 fn lammps(findings: &mut Findings, config: Option<&InferenceConfig>, comm: &Comm) -> bool {
     let mut arguments: Vec<&str> = vec!["-screen", "none", "-log", "none", "-nocite"];
-    arguments.extend(config.iter().flat_map(|c| &c.lammps_args).map(String::as_str));
+    let more = config.map(InferenceConfig::lammps_arguments).unwrap_or_default();
+    arguments.extend(more.iter().map(String::as_str));
     let mut lammps = match comm.agree(Lammps::open(&arguments, comm).map_err(super::run::SetupError::from)) {
         Ok(lammps) => lammps,
         Err(error) => {

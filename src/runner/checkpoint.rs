@@ -58,7 +58,7 @@ pub(super) struct Progress {
 
 /// Keys of the configuration that may change: none of them touches the trajectory. Every other key counts, also one that
 /// is not known here.
-const FREE: [&str; 20] = [
+const FREE: [&str; 22] = [
     "checkpoint_interval",
     "embedding",
     "flag_interval",
@@ -67,11 +67,13 @@ const FREE: [&str; 20] = [
     "min_distance",
     "mode",
     "novelty",
+    "package",
     "plugins",
     "regions_per_event",
     "relax",
     "sampling_interval",
     "sanity",
+    "suffix",
     "uncertainty",
     "uncertainty_low",
     "uncertainty_threshold",

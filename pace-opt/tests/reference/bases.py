@@ -68,9 +68,12 @@ BASES = {
     "high_l": (["Si"], {"ALL": embed(SHIFTED, (1, 1, 1, 0.5))}, {"ALL": bond("SBessel", 5.0, 5.25, **DISTANCE)},
                {"UNARY": orders([12, 7, 2, 1], [0, 8, 4, 3])}),
 }
-# Order four, more than 40,000 product nodes: for timing.
+# For timing: order four, more than 40,000 product nodes.
 BIG = {"big": (["Si"], {"ALL": embed(PLAIN, (1, 1))}, {"ALL": bond("SBessel", 5.5, 5.25, **DISTANCE)},
-               {"UNARY": orders([12, 6, 4, 3], [0, 5, 4, 4])})}
+               {"UNARY": orders([12, 6, 4, 3], [0, 5, 4, 4])}),
+       # As many functions as the Cu-PBE potential has, which exists without the B-basis that γ needs.
+       "like_cu": (["Cu"], {"ALL": embed(SHIFTED, (1, 1, 1, 0.5))}, {"ALL": bond("ChebPow", 5.5, 2.0, **DENSITY)},
+                   {"UNARY": orders([15, 6, 4, 2], [0, 4, 4, 2])})}
 NONLINEAR_SETS = {"nonlinear"}
 
 

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""pace/opt against ML-PACE, and ace-jax where it reads the potential: ci/bench pace
+
+--jax FOLDER: where ace-jax is installed, or is to be (a virtual environment of its own, some 600 MB).
+"""
+import argparse
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import types
+from pathlib import Path
+
+from measure import DEPS, PLUGINS, ROOT, spread, where
+
+sys.path.insert(0, str(ROOT / "pace-opt/bench"))
+import numpy as np
+import speed
+
+JAX = "ace-jax==0.4.1"
+
+
+def paths():
+    """The instruction sets that this CPU has, best first."""
+    flags = next((l for l in open("/proc/cpuinfo") if l.startswith("flags")), "").split()
+    return [isa for isa, flag in (("avx512", "avx512f"), ("avx2", "avx2"), ("portable", None)) if flag is None or flag in flags]
+
+
+def peak():
+    """FLOP/s of one core: numpy's product of two matrices, the best of some."""
+    a, best = np.random.default_rng(1).normal(size=(1000, 1000)), np.inf
+    for _ in range(10):
+        begun = time.perf_counter()
+        a @ a
+        best = min(best, time.perf_counter() - begun)
+    return 2e9 / best
+
+
+def operations(plain, neighbours):
+    """Floating-point operations per atom, estimated; see the text below the table."""
+    run = ["cargo", "run", "-q", "--release", "--locked", "-p", "pace-opt", "--example", "info", "--", plain]
+    said = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    number = lambda key: float(re.search(rf"{key} +([\d.]+)", said)[1])
+    base, interior, terms = number("atomic base"), number("interior products"), number("terms")
+    columns = number("tables") * 1e6 / 16 / (number("cutoff") / 1e-3 + 3)
+    return neighbours * (10 * columns + 12 * base) + 22 * interior + 20 * terms
+
+
+def neighbours(log):
+    return float(re.search(r"Ave neighs/atom = (\S+)", log)[1])
+
+
+def jax_python(folder):
+    python = folder / "bin/python3"
+    if not python.exists():
+        print("installing ace-jax", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", JAX], check=True)
+    return python
+
+
+def jax_time(python, potential, lattice, repeats):
+    from ase.build import bulk
+    with tempfile.TemporaryDirectory() as folder:
+        atoms = bulk("Cu" if "cu" in potential else "Al", "fcc", a=lattice, cubic=True).repeat(6)
+        if "big" in potential:
+            atoms = bulk("Si", "fcc", a=lattice, cubic=True).repeat(5)
+        atoms.rattle(0.08, seed=1)
+        atoms.write(Path(folder) / "a.extxyz")
+        command = ["taskset", "-c", "0", python, ROOT / "pace-opt/bench/peer_jax.py", potential, Path(folder) / "a.extxyz", str(repeats)]
+        env = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, env=env, capture_output=True, text=True)
+    return float(done.stdout.split()[0]) if done.returncode == 0 else None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--jax", type=Path, default=DEPS / "tools/ace-jax")
+    args = parser.parse_args()
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    settings = types.SimpleNamespace(isa=None, ranks=1, plugins=PLUGINS, lmp=str(DEPS / "bin/lmp"), mpiexec=str(DEPS / "bin/mpiexec"))
+    of = lambda **more: types.SimpleNamespace(**{**vars(settings), **more})
+    best, *others = paths()
+    gflops = peak() / 1e9
+    python = jax_python(args.jax)
+    with tempfile.TemporaryDirectory() as folder:
+        cases = speed.cases(folder)
+        print("## `pace/opt` against ML-PACE\n\nLAMMPS's loop time, µs per atom and step, one rank; both styles take turns on the same "
+              "input, and the ratio is taken within a pair. Grade: `pace/extrapolation/opt` with γ on every step over the same "
+              "without γ. 2048 atoms, 500 of the largest.\n\n"
+              f"| potential | ML-PACE | pace/opt, {best} | ratio | grade on every step | share of the FLOP limit | ace-jax |\n"
+              "| --- | --- | --- | --- | --- | --- | --- |")
+        for name, (plain, graded, a, n, elements, slow, fast) in cases.items():
+            theirs, mine, ratio, grade, beside = [], [], [], [], []
+            for k in range(args.pairs):
+                todo = [("pace", slow), ("pace/opt", fast)][:: -1 if k % 2 else 1]
+                got = {style: speed.run(settings, style, plain, a, n, elements, steps, False) for style, steps in todo}
+                theirs.append(got["pace"])
+                mine.append(got["pace/opt"])
+                ratio.append(got["pace"] / got["pace/opt"])
+                if graded:
+                    without = speed.run(settings, "pace/extrapolation/opt", graded, a, n, elements, fast, False)
+                    grade.append(speed.run(settings, "pace/extrapolation/opt", graded, a, n, elements, fast, True) / without)
+                if len(elements) == 1 and k < 3 and (peer := jax_time(python, plain, a, 5)):
+                    beside.append(peer)
+            count = {"Cu-PBE": 134, "Al": 78, "order 4, 743": 134, "order 4, > 40,000": 86}
+            near = next((v for k, v in count.items() if name.startswith(k) and len(elements) == 1), None)
+            share = f"{100 * operations(plain, near) / 1e3 / gflops / statistics.median(mine):.0f} %" if near else "–"
+            print(f"| {name} | {spread(theirs, '{:.1f}')} | {spread(mine, '{:.2f}')} | {spread(ratio, '{:.1f}')} | "
+                  f"{spread(grade, '{:.2f}') if grade else 'no B-basis'} | {share} | "
+                  f"{spread(beside, '{:.0f}') if beside else 'cannot read it' if len(elements) == 1 else 'not run'} |", flush=True)
+        print("\nOther instruction sets, and two ranks (time of one rank over time of two):\n\n"
+              "| potential |" + "".join(f" ratio, {isa} |" for isa in others) + " ML-PACE, two ranks | pace/opt, two ranks |\n| --- |"
+              + " --- |" * (len(others) + 2))
+        for name, (plain, _, a, n, elements, slow, fast) in cases.items():
+            few = max(2, args.pairs // 2)
+            cells = []
+            for isa in others:
+                pairs = [(speed.run(settings, "pace", plain, a, n, elements, slow, False),
+                          speed.run(of(isa=isa), "pace/opt", plain, a, n, elements, fast, False)) for _ in range(few)]
+                cells.append(spread([x / y for x, y in pairs], "{:.1f}"))
+            for style, steps in (("pace", slow), ("pace/opt", fast)):
+                cells.append(spread([speed.run(settings, style, plain, a, n, elements, steps, False) /
+                                     speed.run(of(ranks=2), style, plain, a, n, elements, steps, False) for _ in range(few)], "{:.2f}"))
+            print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+    print(f"\nThe FLOP limit: {gflops:.0f} GFLOP/s, numpy's product of two matrices on one core in this run. Operations per atom are "
+          "estimated as neighbours × (10 · spline columns + 12 · atomic base) + 22 · interior products + 20 · terms, the sizes "
+          "from `cargo run --release -p pace-opt --example info`. ace-jax: its ASE calculator on one core, compiled before, with "
+          f"its neighbour list ({JAX}). `ci/bench pace`, {args.pairs} pairs. {where()}")
+
+
+if __name__ == "__main__":
+    main()

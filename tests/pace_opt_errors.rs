@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What cannot be evaluated ends plain `lmp` under `pace/opt` with an error that names the atoms.
+
+mod common;
+
+use common::{dependency, root};
+use std::process::{Command, Stdio};
+
+/// Runs aluminium after `change`, and gives what `lmp` said; it must have failed.
+fn broken(style: &str, files: &str, change: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let input = format!(
+        "units metal\natom_modify map array\nlattice fcc 4.05\nregion box block 0 3 0 3 0 3\ncreate_box 1 box\n\
+         create_atoms 1 box\nmass 1 26.98\npair_style {style}\npair_coeff * * {files} Al\n{change}\nrun 0\n"
+    );
+    std::fs::write(folder.path().join("in.lammps"), input).unwrap();
+    let output = Command::new("timeout")
+        .arg("60")
+        .arg(dependency("bin/lmp"))
+        .args(["-in", "in.lammps", "-log", "none", "-nocite"])
+        .env("LAMMPS_PLUGIN_PATH", dependency("lib/lammps/plugins"))
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = common::text(&output);
+    assert!(!output.status.success() && output.status.code() != Some(124), "{said}");
+    said
+}
+
+#[test]
+fn overlapping_atoms_and_nan_are_named() {
+    let al = root().join("potentials/al/Al");
+    let (yace, graded) = (format!("{}.yace", al.display()), format!("{0}.yaml {0}.asi", al.display()));
+    for (style, files) in [("pace/opt", &yace), ("pace/extrapolation/opt", &graded)] {
+        // Atom 7 to where atom 3 is, but for 0.1 mÅ.
+        let place = "variable d atom x[3]+0.0001\nvariable e atom y[3]\nvariable f atom z[3]\n\
+                     group one id 7\nset group one x v_d y v_e z v_f";
+        let said = broken(style, files, place);
+        assert!(said.contains("ERROR") && said.contains('7') && said.contains('3'), "{said}");
+        assert!(said.contains("atoms 3 and 7") || said.contains("atoms 7 and 3"), "{said}");
+        let nan = "variable big equal 1e308\nvariable n atom v_big*10-v_big*10\ngroup one id 7\n\
+                   fix bad one addforce v_n 0 0\nfix nve all nve\nrun 2 post no\nunfix bad";
+        let said = broken(style, files, nan);
+        assert!(said.contains("ERROR") && said.contains("atom 7"), "{said}");
+    }
+}

@@ -7,7 +7,8 @@
 
 mod swap;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -701,9 +702,16 @@ impl Region {
 
 impl Known<'_> {
     fn of(&self, selected: &[Selected], atoms: AtomsView<'_>) -> Vec<Numbers> {
-        let wanted: HashSet<i32> = selected.iter().map(|s| s.id).collect();
-        let ids = atoms.ids.iter().enumerate();
-        let places: HashMap<i32, usize> = ids.filter(|(_, id)| wanted.contains(id)).map(|(at, &id)| (id, at)).collect();
+        // They come in the order of the atoms, but for a broken one at the end: one pass, without a table of all ids.
+        let mut places: HashMap<i32, usize> = HashMap::new();
+        let (ids, mut last) = (atoms.ids, 0);
+        for s in selected {
+            if let Entry::Vacant(place) = places.entry(s.id) {
+                let from = |first: usize| ids.iter().skip(first).position(|id| *id == s.id).map(|n| first + n);
+                last = from(last).or_else(|| from(0)).expect("it was selected among them");
+                place.insert(last);
+            }
+        }
         let numbers = |s: &Selected| {
             let at = places[&s.id];
             let gamma = self.gamma.map_or(0.0, |g| g[at]);

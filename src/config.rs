@@ -188,6 +188,12 @@ pub struct InferenceConfig {
     /// `sampling_interval`. A run that stops in good order writes one more at its end. 0 writes none at all.
     #[serde(default = "defaults::checkpoint_interval")]
     pub checkpoint_interval: u64,
+    /// Size in MB at which `polls.jsonl` is put aside as `polls.1.jsonl`, then `polls.2.jsonl`, …, and a new one is begun.
+    #[serde(default = "defaults::polls_file_size")]
+    pub polls_file_size: f64,
+    /// Most such files that are kept, the present one among them; the oldest are removed.
+    #[serde(default = "defaults::polls_files")]
+    pub polls_files: u32,
     /// Who labels and trains, for `lammps-otf loop`.
     #[serde(rename = "loop")]
     pub active_learning: Option<LoopConfig>,
@@ -379,6 +385,12 @@ mod defaults {
     }
     pub(super) fn sampling_interval() -> u64 {
         100
+    }
+    pub(super) fn polls_file_size() -> f64 {
+        64.0
+    }
+    pub(super) fn polls_files() -> u32 {
+        16
     }
     pub(super) fn checkpoint_interval() -> u64 {
         10_000
@@ -605,6 +617,9 @@ impl InferenceConfig {
         check(positive(self.sanity.max_force), "sanity.max_force", &self.sanity.max_force, "above 0 eV/Å")?;
         let far = self.sanity.max_displacement;
         check(far.is_none_or(positive), "sanity.max_displacement", &far, "a length in Å above 0")?;
+        let size = self.polls_file_size;
+        check((0.001..=1e6).contains(&size), "polls_file_size", &size, "between 0.001 and 1000000 MB")?;
+        check(self.polls_files >= 1, "polls_files", &self.polls_files, "1 or more")?;
         let every = self.checkpoint_interval;
         check(every <= i64::MAX as u64 / 2, "checkpoint_interval", &every, "0 (none) or less than 2^62 steps")?;
         let d = self.min_distance;

@@ -38,7 +38,8 @@ fn finishes(folder: &Path, ranks: usize, more: &[&str]) {
 
 /// All that a run leaves behind but for wall times and its own name.
 fn left(out: &Path) -> (Vec<serde_json::Value>, serde_json::Value, Vec<String>) {
-    let mut polls = lines(&out.join("polls.jsonl"));
+    let files = lammps_otf::runner::poll_files(out).unwrap();
+    let mut polls: Vec<serde_json::Value> = files.iter().flat_map(|file| lines(file)).collect();
     polls.iter_mut().for_each(|poll| poll["seconds"] = 0.into());
     let mut result = json(&out.join("result.json"));
     (result["event_seconds"], result["commit_seconds"]) = (0.into(), 0.into());
@@ -294,6 +295,34 @@ fn killed_at_random_moments_it_loses_nothing_and_ends_the_same() {
     finishes(folder.path(), 1, &["-o", "killed", "--resume"]);
     the_same(folder.path(), "whole", "killed", 3000);
     assert!(inside > killed / 4, "most were killed before they began");
+}
+
+#[test]
+fn lines_in_many_files_go_on_too_and_the_oldest_go() {
+    let folder = tempfile::tempdir().unwrap();
+    // Some twenty lines in a file: a checkpoint lies several files behind what is written when the run is killed.
+    let many = "polls_file_size = 0.01\npolls_files = 100\ncheckpoint_interval = 1000\nsteps = 4000\n";
+    eam_config(folder.path(), 3, &format!("{many}{FLAGS}"));
+    finishes(folder.path(), 1, &["-o", "whole"]);
+    let numbered = |out: &str| lammps_otf::runner::poll_files(&folder.path().join(out)).unwrap();
+    assert!(numbered("whole").len() > 8, "{:?}", numbered("whole"));
+    assert!(numbered("whole").iter().all(|file| file.metadata().unwrap().len() <= 10_000));
+    for (behind, out) in [(1000, "one"), (2000, "two")] {
+        kill_when(folder.path(), out, |out| {
+            checkpoint(out) >= behind && lammps_otf::runner::poll_files(out).unwrap().len() > behind as usize / 1000 * 3
+        });
+        finishes(folder.path(), 1, &["-o", out, "--resume"]);
+        the_same(folder.path(), "whole", out, 4000);
+    }
+    // Few files: what is left are the last lines.
+    eam_config(
+        folder.path(),
+        3,
+        &format!("polls_file_size = 0.01\npolls_files = 3\ncheckpoint_interval = 1000\nsteps = 4000\n{FLAGS}"),
+    );
+    finishes(folder.path(), 1, &["-o", "few"]);
+    let (all, few) = (left(&folder.path().join("whole")).0, left(&folder.path().join("few")).0);
+    assert!(numbered("few").len() == 3 && few[..] == all[all.len() - few.len()..], "{:?}", numbered("few"));
 }
 
 #[test]

@@ -13,13 +13,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::polls::Position;
 use super::{Error, files};
 use crate::config::{InferenceConfig, Ramp};
 use crate::potential;
 use crate::simulation::Poll;
 
 /// Of this form of `checkpoint.json`.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The content of `checkpoint.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -35,8 +36,8 @@ pub(super) struct Checkpoint {
     pub(super) ranks: usize,
     /// What determines the trajectory.
     identity: BTreeMap<String, Value>,
-    /// Length of `polls.jsonl` in bytes.
-    pub(super) polls: u64,
+    /// Where `polls.jsonl` ends.
+    pub(super) polls: Position,
     pub(super) last_flag: Option<i64>,
     pub(super) progress: Progress,
 }
@@ -58,7 +59,7 @@ pub(super) struct Progress {
 
 /// Keys of the configuration that may change: none of them touches the trajectory. Every other key counts, also one that
 /// is not known here.
-const FREE: [&str; 22] = [
+const FREE: [&str; 24] = [
     "checkpoint_interval",
     "embedding",
     "flag_interval",
@@ -69,6 +70,8 @@ const FREE: [&str; 22] = [
     "novelty",
     "package",
     "plugins",
+    "polls_file_size",
+    "polls_files",
     "regions_per_event",
     "relax",
     "sampling_interval",
@@ -103,7 +106,7 @@ impl Checkpoint {
             first: 0,
             ranks,
             identity,
-            polls: 0,
+            polls: Position::default(),
             last_flag: None,
             progress,
         }

@@ -3,6 +3,7 @@
 
 mod checkpoint;
 mod error;
+mod polls;
 mod recorder;
 mod result;
 mod run;
@@ -22,6 +23,7 @@ use crate::{io, potential};
 
 use checkpoint::Checkpoint;
 pub use error::Error;
+pub use polls::poll_files;
 use recorder::{Recorder, SharedStore};
 pub(crate) use recorder::{candidate_of, write_aside};
 pub use result::{Cost, SimulationResult, Status, Stored};
@@ -36,8 +38,11 @@ pub mod files {
     pub const CANDIDATES: &str = "candidates.db";
     /// The result.
     pub const RESULT: &str = "result.json";
-    /// One line for each poll.
+    /// One line for each poll. What is full before is `polls.1.jsonl`, `polls.2.jsonl`, …: see
+    /// [`poll_files`](super::poll_files).
     pub const POLLS: &str = "polls.jsonl";
+    /// The file that the process which runs here has locked.
+    pub const LOCK: &str = "run.lock";
     /// LAMMPS's log.
     pub const LOG: &str = "log.lammps";
     /// The initial structure as LAMMPS read it.
@@ -137,7 +142,10 @@ impl<'o> LammpsRunner<'o> {
     /// Collective. The structure is read on rank 0.
     pub fn run(&mut self, config: &InferenceConfig) -> Result<SimulationResult, Error> {
         let structure = read_structure(&self.comm, config)?;
-        self.run_md(&structure, &config.potential, config)
+        let ready = self.prepare(&structure, config)?;
+        // From here on LAMMPS has the atoms, each rank its own.
+        drop(structure);
+        self.finish(ready, config)
     }
 
     /// Sets everything up as [`LammpsRunner::run`] does, in a new folder, and leaves the running to the caller.
@@ -169,11 +177,21 @@ impl<'o> LammpsRunner<'o> {
         config: &InferenceConfig,
     ) -> Result<SimulationResult, Error> {
         let config = &InferenceConfig { potential: potential.clone(), ..config.clone() };
+        let ready = self.prepare(structure, config)?;
+        self.finish(ready, config)
+    }
+
+    /// Sets a run up, from its beginning or from its checkpoint.
+    fn prepare(&self, structure: &Structure, config: &InferenceConfig) -> Result<Ready, Error> {
+        match self.find(structure, config)? {
+            Some((from, lock)) => self.go_on(structure, config, from, lock),
+            None => self.begin(structure, config, true),
+        }
+    }
+
+    /// Runs what is set up.
+    fn finish(&mut self, ready: Ready, config: &InferenceConfig) -> Result<SimulationResult, Error> {
         let comm = self.comm.clone();
-        let ready = match self.find(structure, config)? {
-            Some((from, lock)) => self.go_on(structure, config, from, lock)?,
-            None => self.begin(structure, config, true)?,
-        };
         let Ready { simulation, extractor, folder, from, resumed, lock } = ready;
         let cutoff = extractor.as_ref().map(EmbeddingExtractor::cutoff);
         let recorder =

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
-use std::io::Write;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::checkpoint::{Checkpoint, Progress, is_restart_name, restart_name};
+use super::polls::Polls;
 use super::{Error, SimulationResult, files};
 use crate::candidates::{Candidate, CandidateKeys, Store, Trigger};
 use crate::config::InferenceConfig;
@@ -30,8 +31,9 @@ pub(super) fn extxyz_of(id: i64) -> PathBuf {
 /// What rank 0 writes while the run goes on.
 pub(super) struct Recorder {
     folder: PathBuf,
+    polls: Polls,
     /// Locked, on rank 0, as long as the run goes on.
-    polls: File,
+    _lock: Option<File>,
     store: Store,
     commit_seconds: f64,
     potential_hash: String,
@@ -54,13 +56,13 @@ pub(super) struct SharedStore {
 
 /// Takes the folder for this process. The lock ends with the file that is given back.
 pub(super) fn lock(folder: &Path) -> Result<File, Error> {
-    let path = folder.join(files::POLLS);
-    let polls = File::options().create(true).append(true).open(&path);
-    let polls = polls.map_err(|source| Error::Write { path, source })?;
-    match polls.try_lock() {
+    let path = folder.join(files::LOCK);
+    let lock = File::options().create(true).append(true).open(&path);
+    let lock = lock.map_err(|source| Error::Write { path, source })?;
+    match lock.try_lock() {
         Err(TryLockError::WouldBlock) => Err(Error::Running(folder.to_owned())),
         // Some file systems know no locks.
-        _ => Ok(polls),
+        _ => Ok(lock),
     }
 }
 
@@ -76,19 +78,15 @@ impl Recorder {
     ) -> Result<Self, Error> {
         let extxyz = folder.join(files::EXTXYZ);
         std::fs::create_dir_all(&extxyz).map_err(|source| Error::Write { path: extxyz, source })?;
-        let polls = match lock {
-            Some(polls) => polls,
+        let lock = match lock {
+            Some(lock) => lock,
             None => self::lock(folder)?,
         };
         // What comes after the checkpoint comes again.
-        let path = folder.join(files::POLLS);
-        let long = polls.metadata().is_ok_and(|m| m.len() > state.polls);
-        if long {
-            polls.set_len(state.polls).map_err(|source| Error::Write { path, source })?;
-        }
+        let polls = Polls::at(folder, state.polls, config)?;
         // A result says that nobody runs.
         let _ = std::fs::remove_file(folder.join(files::RESULT));
-        let recorder = Self::open(folder, config, polls, cutoff, state, shared)?;
+        let recorder = Self { _lock: Some(lock), ..Self::open(folder, config, polls, cutoff, state, shared)? };
         recorder.tidy();
         let reserve = folder.join(RESERVE);
         std::fs::write(&reserve, vec![0_u8; RESERVED]).map_err(|source| Error::Write { path: reserve, source })?;
@@ -102,15 +100,14 @@ impl Recorder {
         cutoff: Option<f64>,
         shared: Option<&SharedStore>,
     ) -> Result<Self, Error> {
-        let path = folder.join(files::POLLS);
-        let polls = File::options().append(true).open(&path).map_err(|source| Error::Write { path, source })?;
+        let polls = Polls::at_end(folder, config)?;
         Self::open(folder, config, polls, cutoff, Checkpoint::elsewhere(1), shared)
     }
 
     fn open(
         folder: &Path,
         config: &InferenceConfig,
-        polls: File,
+        polls: Polls,
         cutoff: Option<f64>,
         state: Checkpoint,
         shared: Option<&SharedStore>,
@@ -137,6 +134,7 @@ impl Recorder {
         }
         Ok(Self {
             polls,
+            _lock: None,
             store,
             commit_seconds: 0.0,
             potential_hash: potential::fingerprint(&config.potential).map_err(Error::Potential)?,
@@ -174,11 +172,10 @@ impl Recorder {
         let path = self.folder.join(&name);
         let on_disk = |path: &Path| File::open(path).and_then(|file| file.sync_all());
         on_disk(&path)
-            .and_then(|()| self.polls.sync_all())
+            .and_then(|()| self.polls.sync())
             .and_then(|()| on_disk(&self.folder))
             .map_err(|source| Error::Write { path, source })?;
-        let path = self.folder.join(files::POLLS);
-        let polls = self.polls.metadata().map_err(|source| Error::Write { path, source })?.len();
+        let polls = self.polls.position();
         let before = self.state.restart.replace(name);
         let state = &mut self.state;
         (state.step, state.first, state.ranks, state.polls) = (step, first, ranks, polls);
@@ -209,8 +206,7 @@ impl Recorder {
     pub(super) fn poll(&mut self, poll: &Poll) -> Result<(), Error> {
         let mut line = serde_json::to_vec(poll).expect("numbers and names");
         line.push(b'\n');
-        // One write for each line, so that who reads along never sees half of one.
-        self.polls.write_all(&line).map_err(|source| Error::Write { path: self.folder.join(files::POLLS), source })
+        self.polls.write(&line)
     }
 
     /// Stores a cut-out; `None` if its like is stored already. `room` tells whether there may be more candidates, so many

@@ -199,6 +199,9 @@ pub struct InferenceConfig {
     pub active_learning: Option<LoopConfig>,
 }
 
+/// Most bytes of a configuration.
+const LARGEST: u64 = 16_000_000;
+
 /// A potential: ML-PACE by its files, or any other by LAMMPS commands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -447,8 +450,19 @@ impl InferenceConfig {
     /// [`Error`], which names the file and line, or the field, its value and what is allowed.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-        Self::parse(&text, path)
+        Self::parse(&Self::text(path)?, path)
+    }
+
+    /// The text of a file, for [`InferenceConfig::parse`]; nothing larger than 16 MB, which is no configuration.
+    ///
+    /// # Errors
+    /// [`Error::Read`].
+    pub fn text(path: &Path) -> Result<String, Error> {
+        let unreadable = |source| Error::Read { path: path.to_owned(), source };
+        if std::fs::metadata(path).map_err(unreadable)?.len() > LARGEST {
+            return Err(unreadable(std::io::Error::other("it is larger than 16 MB")));
+        }
+        std::fs::read_to_string(path).map_err(unreadable)
     }
 
     /// Checks the text of a TOML file; `path` names it in errors and is where relative paths begin.

@@ -143,6 +143,8 @@ pub struct Simulation {
     first: i64,
     last: i64,
     setup: Setup,
+    /// Chunks so far.
+    chunks: u64,
     frame: Frame,
     /// How far the potential reaches, Å, where known.
     cutoff: Option<f64>,
@@ -169,6 +171,9 @@ pub struct Resumption<'a> {
     /// The step at which the run began: ramps and the number of steps are counted from there.
     pub first: i64,
 }
+
+/// Chunks after which LAMMPS's log is closed: it writes a table of its own for each.
+const LOGGED: u64 = 100_000;
 
 impl Simulation {
     /// Opens LAMMPS and sets it up, up to the first step.
@@ -271,6 +276,7 @@ impl Simulation {
             first,
             last: first + config.steps as i64,
             setup: Setup::Look,
+            chunks: 0,
             frame: Frame::default(),
             // A file that cannot be read has been refused by the pair style.
             cutoff: crate::potential::cutoff(&config.potential).ok().flatten(),
@@ -299,6 +305,14 @@ impl Simulation {
         if self.setup != Setup::Look {
             let chunk = (self.interval - step.rem_euclid(self.interval)).min(self.last - step);
             commands.push(format!("run {chunk} pre no {ramp}"));
+        }
+        self.chunks += 1;
+        if self.chunks == LOGGED {
+            commands.insert(0, "log none".to_owned());
+            commands.insert(
+                0,
+                format!("print \"The log ends after {LOGGED} chunks of a run, so that it does not grow for ever.\""),
+            );
         }
         for command in commands {
             if let Err(error) = self.lammps.command(&command) {

@@ -144,11 +144,7 @@ pub(super) enum SetupError {
 
 /// Reads on rank 0, so that a thousand ranks do not open the same file.
 pub(super) fn read_config(path: &Path, comm: &Comm) -> Result<InferenceConfig, SetupError> {
-    let text = comm.on_root(|| {
-        std::fs::read_to_string(path)
-            .map_err(|source| config::Error::Read { path: path.to_owned(), source })
-            .map_err(SetupError::from)
-    })?;
+    let text = comm.on_root(|| InferenceConfig::text(path).map_err(SetupError::from))?;
     let text = comm.broadcast(0, text.unwrap_or_default().into_bytes());
     let text = String::from_utf8_lossy(&text);
     comm.agree(InferenceConfig::parse(&text, path).map_err(SetupError::from))

@@ -11,6 +11,28 @@
 //! println!("{x}");
 //! # }
 //! ```
+//!
+//! LAMMPS stays on the thread that opened it:
+//!
+//! ```compile_fail
+//! fn sent<T: Send>() {}
+//! sent::<lammps_otf::lammps::Lammps>();
+//! ```
+//!
+//! ```compile_fail
+//! fn shared<T: Sync>() {}
+//! shared::<lammps_otf::lammps::Lammps>();
+//! ```
+//!
+//! Nor does a look at a paused simulation last into its next steps:
+//!
+//! ```compile_fail
+//! # fn f(mut simulation: lammps_otf::simulation::Simulation) {
+//! let frame = simulation.last_valid();
+//! simulation.advance().unwrap();
+//! println!("{}", frame.step());
+//! # }
+//! ```
 #![allow(unsafe_code)]
 
 mod error;

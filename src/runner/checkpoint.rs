@@ -53,6 +53,8 @@ pub(super) struct Progress {
     pub(super) flagged: u64,
     pub(super) known: u64,
     pub(super) warnings: Vec<String>,
+    #[serde(default)]
+    pub(super) more_warnings: u64,
     pub(super) seconds: f64,
     pub(super) last: Option<Poll>,
 }

@@ -230,6 +230,7 @@ impl<'o> LammpsRunner<'o> {
                 known: progress.known,
                 crash: None,
                 warnings,
+                more_warnings: progress.more_warnings,
                 last: progress.last,
                 atoms: 0,
                 seconds: progress.seconds,

@@ -96,6 +96,8 @@ pub struct SimulationResult {
     pub crash: Option<Crash>,
     /// Why a region was not stored.
     pub warnings: Vec<String>,
+    /// Number of warnings that are not listed, because there were too many.
+    pub more_warnings: u64,
     /// The state at the last poll.
     pub last: Option<Poll>,
     /// Number of atoms.

@@ -56,6 +56,9 @@ pub(super) struct Insurance {
     gamma: Option<f64>,
 }
 
+/// Most warnings that a result lists.
+const WARNINGS: usize = 100;
+
 impl Run<'_, '_> {
     pub(super) fn finish(mut self) -> Result<SimulationResult, Error> {
         let (started, before) = (Instant::now(), self.result.seconds);
@@ -154,6 +157,7 @@ impl Run<'_, '_> {
             flagged: result.flagged,
             known: result.known,
             warnings: result.warnings.clone(),
+            more_warnings: result.more_warnings,
             seconds: result.seconds,
             last: result.last.clone(),
         };
@@ -211,6 +215,10 @@ impl Run<'_, '_> {
             }
             _ => {}
         }
+        // What is wrong with a region is often wrong with the next thousand.
+        let more = self.result.warnings.len().saturating_sub(WARNINGS);
+        self.result.warnings.truncate(WARNINGS);
+        self.result.more_warnings += more as u64;
         self.insure()?;
         let over = self.config.wall_time.is_some_and(|limit| started.elapsed().as_secs_f64() > limit);
         let stop = self.comm.any(over || self.interrupt.load(Ordering::Relaxed));

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Files that want all memory: each reader gives up with a message, in a process that may not have more than 1.5 GB.
+
+mod common;
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::{root, text, write};
+
+/// Runs the command with a limit on its memory; it must end by itself, soon, with the exit code of bad input.
+fn refused(folder: &Path, name: &str, arguments: &[&str], words: &str) {
+    let started = Instant::now();
+    let output = Command::new("prlimit")
+        .args(["--data=1500000000", "timeout", "60"])
+        .arg(env!("CARGO_BIN_EXE_lammps-otf"))
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let said = text(&output);
+    let said: String = said.chars().filter(|c| *c != '\0').take(600).collect();
+    assert_eq!(output.status.code(), Some(2), "{name}: {said}");
+    assert!(said.contains(words), "{name}: {said}");
+    assert!(!said.contains("panicked") && !said.contains("memory allocation"), "{name}: {said}");
+    println!("{name}: {:.1} s", started.elapsed().as_secs_f64());
+    assert!(started.elapsed() < Duration::from_secs(60));
+}
+
+/// A file of 3 GB without a single end of line; it takes no room on the disk.
+fn endless(folder: &Path, name: &str) {
+    std::fs::File::create(folder.join(name)).unwrap().set_len(3 << 30).unwrap();
+}
+
+#[test]
+fn structures() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let extract = |name: &str, words: &str| {
+        let rest = ["--center", "1", "--radius", "3", "--buffer", "2", "--output", "cut.extxyz"];
+        refused(folder, name, &[&["extract", name][..], &rest].concat(), words);
+    };
+    for name in ["endless.extxyz", "endless.data", "endless.dump"] {
+        endless(folder, name);
+        extract(name, "longer than a million characters");
+    }
+    let (many, atom) = (1_000_000_000_000_u64, "1 1 0 0 0\n");
+    let lattice = "Lattice=\"10 0 0 0 10 0 0 0 10\" Properties=species:S:1:pos:R:3";
+    write(folder, "many.extxyz", &format!("{many}\n{lattice}\nAl 0 0 0\n"));
+    extract("many.extxyz", "ends after 1 of 1000000000000 atoms");
+    let sides = "0 10 xlo xhi\n0 10 ylo yhi\n0 10 zlo zhi";
+    write(folder, "many.data", &format!("data\n\n{many} atoms\n1 atom types\n{sides}\n\nAtoms # atomic\n\n{atom}"));
+    extract("many.data", "ends after 1 of 1000000000000 atoms");
+    let head = "ITEM: BOX BOUNDS pp pp pp\n0 10\n0 10\n0 10\nITEM: ATOMS id type x y z";
+    write(folder, "many.dump", &format!("ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n{many}\n{head}\n{atom}"));
+    extract("many.dump", "ends after 1 of 1000000000000 atoms");
+}
+
+#[test]
+fn configurations_logs_and_stores() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    endless(folder, "endless.toml");
+    refused(folder, "a configuration without end", &["run", "endless.toml"], "is larger than 16 MB");
+    write(folder, "deep.toml", &format!("a = {}", "[".repeat(200_000)));
+    refused(folder, "a configuration of brackets", &["run", "deep.toml"], "deep.toml");
+    // Constant memory: the whole of it is read.
+    std::fs::File::create(folder.join("endless.log")).unwrap().set_len(1 << 31).unwrap();
+    refused(folder, "a log of one line", &["analyze-log", "endless.log", "--threshold", "5"], "no thermo output");
+    endless(folder, "endless.db");
+    refused(folder, "a store of nothing", &["candidates", "list", "endless.db"], "not an SQLite database");
+}
+
+#[test]
+fn potentials() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    endless(folder, "endless.yaml");
+    endless(folder, "endless.asi");
+    write(folder, "deep.yaml", &"[".repeat(200_000));
+    // Each line stands for nine of the line before: a billion words and more.
+    let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
+    for line in 1..12 {
+        let _ = writeln!(bomb, "a{line}: &a{line} [{}]", vec![format!("*a{}", line - 1); 9].join(", "));
+    }
+    write(folder, "bomb.yaml", &bomb);
+    let al = root().join("potentials/al/Al");
+    let (yaml, asi) = (format!("{}.yaml", al.display()), format!("{}.asi", al.display()));
+    let structure = root().join("examples/al-500.extxyz");
+    for engine in ["ml-pace", "opt"] {
+        for (file, set) in
+            [("endless.yaml", &asi[..]), ("deep.yaml", &asi), ("bomb.yaml", &asi), (&yaml, "endless.asi")]
+        {
+            let config = format!(
+                "structure = {structure:?}\ntemperature = 300\nsteps = 10\n[potential]\nfile = {file:?}\n\
+                 active_set = {set:?}\nengine = \"{engine}\"\n"
+            );
+            write(folder, "run.toml", &config);
+            refused(folder, &format!("{engine} reads {file} and {set}"), &["run", "run.toml"], "cannot use potential");
+        }
+    }
+}

@@ -75,6 +75,9 @@ pub(super) fn run(arguments: &RunArguments, comm: &Comm, verbosity: Verbosity) -
                 say(&summary(result, &config, &output.join(files::CANDIDATES)));
             }
             result.warnings.iter().for_each(|warning| warn(warning));
+            if result.more_warnings > 0 {
+                warn(&format!("and {} more", result.more_warnings));
+            }
         }
         Err(error) if comm.is_root() && !error.must_abort() => {
             complain(error);

@@ -22,6 +22,8 @@ use crate::verify::Verification;
 const RESERVE: &str = ".reserve";
 /// Its size in bytes.
 const RESERVED: usize = 1 << 20;
+/// How the names of files begin that are written aside.
+const WRITING: &str = ".writing-";
 
 /// Where a candidate stands as extended XYZ, in the run's folder.
 pub(super) fn extxyz_of(id: i64) -> PathBuf {
@@ -148,12 +150,14 @@ impl Recorder {
         })
     }
 
-    /// Removes restart files that a process left behind which was killed.
+    /// Removes what a process left behind which was killed: restart files, and files that were not yet in their place.
     fn tidy(&self) {
-        let Ok(entries) = self.folder.read_dir() else { return };
-        for entry in entries.flatten() {
+        let here = self.folder.read_dir().into_iter().flatten();
+        let below = self.folder.join(files::EXTXYZ).read_dir().into_iter().flatten();
+        for entry in here.chain(below).flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if is_restart_name(&name) && self.state.restart.as_ref() != Some(&name) {
+            let stale = is_restart_name(&name) && self.state.restart.as_ref() != Some(&name);
+            if stale || name.starts_with(WRITING) {
                 let _ = std::fs::remove_file(entry.path());
             }
         }
@@ -315,7 +319,7 @@ pub(crate) fn candidate_of(
 pub(crate) fn write_aside(path: &Path, content: &[u8]) -> Result<(), Error> {
     let writing = |source| Error::Write { path: path.to_owned(), source };
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder).map_err(writing)?;
+    let mut file = tempfile::Builder::new().prefix(WRITING).tempfile_in(folder).map_err(writing)?;
     file.write_all(content).and_then(|()| file.as_file().sync_all()).map_err(writing)?;
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     file.as_file().set_permissions(mode).map_err(writing)?;

@@ -43,19 +43,19 @@ impl Session {
     pub fn world(&self) -> Comm {
         self.world.clone()
     }
+}
 
-    /// What the MPI library says that it is, in one line; `None` in a build without MPI.
-    #[must_use]
-    pub fn library(&self) -> Option<String> {
-        #[cfg(feature = "mpi")]
-        {
-            let text = mpi::environment::library_version().ok()?;
-            // Some add how they were configured, over many lines.
-            text.lines().next().map(|line| line.trim_end_matches('\0').split_whitespace().collect::<Vec<_>>().join(" "))
-        }
-        #[cfg(not(feature = "mpi"))]
-        None
+/// What the MPI library says that it is, in one line; `None` in a build without MPI.
+#[must_use]
+pub fn library() -> Option<String> {
+    #[cfg(feature = "mpi")]
+    {
+        let text = mpi::environment::library_version().ok()?;
+        // Some add how they were configured, over many lines.
+        text.lines().next().map(|line| line.trim_end_matches('\0').split_whitespace().collect::<Vec<_>>().join(" "))
     }
+    #[cfg(not(feature = "mpi"))]
+    None
 }
 
 /// A group of ranks that work together; cheap to clone.

@@ -35,6 +35,7 @@ pub mod io;
 pub mod lammps;
 pub mod log;
 pub mod potential;
+pub mod report;
 pub mod runner;
 pub mod script;
 pub mod simulation;

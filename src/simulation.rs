@@ -13,6 +13,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ndarray::{ArrayView1, ArrayView2};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::comm::Comm;
@@ -36,23 +37,30 @@ pub enum Event {
 }
 
 /// One look at the running simulation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Poll {
+    /// The form of these data; it changes when an older program would misread them. More keys may come without that.
+    #[serde(default)]
+    pub format: PollFormat,
     /// Time step.
     pub step: i64,
     /// Simulated time in ps.
     pub time: f64,
     /// Temperature in K.
     #[serde(deserialize_with = "or_nan")]
+    #[schemars(with = "Option<f64>")]
     pub temperature: f64,
     /// Pressure in bar.
     #[serde(deserialize_with = "or_nan")]
+    #[schemars(with = "Option<f64>")]
     pub pressure: f64,
     /// Potential energy in eV.
     #[serde(deserialize_with = "or_nan")]
+    #[schemars(with = "Option<f64>")]
     pub potential_energy: f64,
     /// Total energy in eV.
     #[serde(deserialize_with = "or_nan")]
+    #[schemars(with = "Option<f64>")]
     pub total_energy: f64,
     /// γ; `null` in JSON for a run that is not watched, and at a last step that is no multiple of the interval.
     pub gamma: Option<GammaSummary>,
@@ -60,6 +68,34 @@ pub struct Poll {
     pub verdict: Verdict,
     /// Wall time of the chunk in seconds.
     pub seconds: f64,
+}
+
+/// The form of a [`Poll`] in JSON, written as its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "u32", into = "u32")]
+#[schemars(with = "u32")]
+pub struct PollFormat;
+
+impl PollFormat {
+    /// Its number.
+    pub const NUMBER: u32 = 1;
+}
+
+impl From<PollFormat> for u32 {
+    fn from(_: PollFormat) -> Self {
+        PollFormat::NUMBER
+    }
+}
+
+impl TryFrom<u32> for PollFormat {
+    type Error = String;
+
+    fn try_from(number: u32) -> Result<Self, String> {
+        if number == Self::NUMBER {
+            return Ok(Self);
+        }
+        Err(format!("polls of format {number}, and this program reads format {}", Self::NUMBER))
+    }
 }
 
 /// JSON has `null` where a number is not finite.
@@ -386,6 +422,7 @@ impl Simulation {
         let values = if fresh { self.uncertainty.values(&self.lammps)? } else { None };
         let gamma = values.map(|v| GammaSummary::collect(v, self.lammps.ids(), self.thresholds, &self.comm));
         let poll = Poll {
+            format: PollFormat,
             step,
             time: (step - self.first) as f64 * self.timestep,
             temperature,

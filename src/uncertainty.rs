@@ -7,6 +7,7 @@
 //! extrapolates.
 
 use ndarray::ArrayView1;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::comm::Comm;
@@ -24,7 +25,7 @@ pub struct Thresholds {
 }
 
 /// What a largest γ means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Interpolation: go on.
@@ -36,10 +37,11 @@ pub enum Verdict {
 }
 
 /// γ of all atoms at one step, in a few numbers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GammaSummary {
     /// The largest; infinite if any is not a finite number (`null` in JSON).
     #[serde(deserialize_with = "or_infinite")]
+    #[schemars(with = "Option<f64>")]
     pub max: f64,
     /// Id of the atom with the largest, the lowest id of several.
     pub worst_id: i32,
@@ -59,6 +61,21 @@ pub struct GammaSummary {
     pub not_finite: u64,
     /// Atoms.
     pub atoms: u64,
+    /// How γ is spread over the atoms.
+    #[serde(default)]
+    pub histogram: GammaHistogram,
+}
+
+/// How many atoms have which γ, in bins of four to a factor of 2.
+///
+/// The bins between 2^k and 2^(k+1) have equal widths: their lower edges are 1, 1.25, 1.5 and 1.75 times 2^k. Values below
+/// 2^-10 count in the first of all bins, values that are not finite in none.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct GammaHistogram {
+    /// Lower edge of the first bin that holds an atom.
+    pub lowest: f64,
+    /// Atoms in each bin from there on, up to the last that holds one.
+    pub counts: Vec<u64>,
 }
 
 fn or_infinite<'de, D: serde::Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
@@ -133,6 +150,31 @@ const BINS: usize = 34 * 8 + 1;
 const BIN_SHIFT: u32 = 52 - 3;
 const FIRST_BIN: u64 = (1023 - 10) << 3;
 
+/// Bins of a [`GammaHistogram`] per factor of 2: half of them, so that a line of a run's polls stays short.
+const SHOWN_SHIFT: u32 = BIN_SHIFT + 1;
+
+impl GammaHistogram {
+    /// From the bins of all values.
+    fn of(counts: &[i64]) -> Self {
+        let shown: Vec<u64> = counts[1..].chunks(2).map(|pair| pair.iter().sum::<i64>() as u64).collect();
+        let below = counts[0] as u64;
+        let first = if below > 0 { Some(0) } else { shown.iter().position(|n| *n > 0) };
+        let Some(first) = first else { return Self::default() };
+        let last = shown.iter().rposition(|n| *n > 0).unwrap_or(0);
+        let mut counts = shown[first..=last].to_vec();
+        counts[0] += below;
+        Self { lowest: edge(1 + 2 * first), counts }
+    }
+
+    /// The bins that hold atoms: lower edge, upper edge, number of atoms.
+    pub fn bins(&self) -> impl Iterator<Item = (f64, f64, u64)> {
+        let first = self.lowest.to_bits() >> SHOWN_SHIFT;
+        let edge = |bin: u64| f64::from_bits(bin << SHOWN_SHIFT);
+        let bins = self.counts.iter().zip(first..);
+        bins.filter(|(n, _)| **n > 0).map(move |(&n, bin)| (edge(bin), edge(bin + 1), n))
+    }
+}
+
 fn bin(value: f64) -> usize {
     ((value.abs().to_bits() >> BIN_SHIFT).saturating_sub(FIRST_BIN - 1) as usize).min(BINS - 1)
 }
@@ -205,6 +247,7 @@ impl GammaSummary {
             above_high: count(1),
             not_finite: count(2),
             atoms: count(3),
+            histogram: GammaHistogram::of(&counts[..BINS]),
         }
     }
 }
@@ -254,6 +297,21 @@ mod tests {
         for (found, exact) in [(s.q50, 5.0), (s.q90, 9.0), (s.q99, 9.9)] {
             assert!((found / exact - 1.0_f64).abs() < 0.09, "{found} instead of {exact}");
         }
+    }
+
+    #[test]
+    fn the_histogram_counts_every_finite_value_once() {
+        let values = [0.0, 0.3, 1.0, 1.24, 1.25, 1.9, 5.5, f64::NAN, 1e300];
+        let s = summary(&values, &[1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        let bins: Vec<_> = s.histogram.bins().collect();
+        assert_eq!(bins.iter().map(|b| b.2).sum::<u64>(), 8);
+        assert_eq!(bins[0].2, 1, "what is below all bins is in the first: {bins:?}");
+        for (low, high, n) in [(1.0, 1.25, 2), (1.25, 1.5, 1), (1.75, 2.0, 1), (5.0, 6.0, 1)] {
+            assert!(bins.contains(&(low, high, n)), "{low} {bins:?}");
+        }
+        let s = summary(&[0.9, 0.95, 1.1], &[1, 2, 3]);
+        assert_eq!(s.histogram, GammaHistogram { lowest: 0.875, counts: vec![2, 1] });
+        assert_eq!(summary(&[], &[]).histogram, GammaHistogram::default());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::{Error, Learning, Outcome, ResumeFrom, files, round_folder};
 use crate::candidates::{Candidate, Phase, Round, Seen, Trigger};
 use crate::frame::Frame;
-use crate::runner::{candidate_of, check};
+use crate::runner::{candidate_of, check, provenance};
 use crate::simulation::{self, Event, Poll, Simulation};
 use crate::uncertainty::Verdict;
 use crate::verify::{Verification, relax};
@@ -37,6 +37,8 @@ impl Learning<'_, '_> {
         let begun = Instant::now();
         let mut sight = Sight::default();
         self.on_ledger(|ledger| ledger.begin_run())?;
+        let (folder, config, comm) = (&self.folder, &self.config, &self.comm);
+        comm.on_root(|| Ok::<_, Error>(provenance::write(folder, config, simulation.lammps(), comm)?))?;
         let seen = loop {
             match simulation.advance()? {
                 Event::Finished => break Seen::Quiet,

@@ -57,6 +57,8 @@ pub mod files {
     pub const CANDIDATES: &str = "candidates.db";
     /// The initial structure as LAMMPS read it, in the loop's folder.
     pub const DATA: &str = "data.lammps";
+    /// The settings, the versions and the number of ranks that it was run with last, in the loop's folder.
+    pub const PROVENANCE: &str = crate::runner::files::PROVENANCE;
     /// Folder of the first potential, in the loop's folder; those that were trained are in the folder of the same name of
     /// the round that made them.
     pub const POTENTIAL: &str = "potential";
@@ -399,6 +401,6 @@ enum Step<T> {
     End(Outcome),
 }
 
-fn round_folder(folder: &Path, number: u32) -> PathBuf {
+pub(crate) fn round_folder(folder: &Path, number: u32) -> PathBuf {
     folder.join(format!("round-{number:03}"))
 }

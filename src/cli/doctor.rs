@@ -139,7 +139,7 @@ fn summary(path: &Path, config: &InferenceConfig) -> String {
 
 fn mpi(findings: &mut Findings, session: &Session) {
     let comm = session.world();
-    let Some(library) = session.library() else {
+    let Some(library) = lammps_otf::comm::library() else {
         findings.ok("mpi", "none: this program was built without it, for one process", Value::Null);
         return;
     };

@@ -10,6 +10,7 @@ mod generate;
 mod init;
 mod learn;
 mod replicas;
+mod report;
 mod run;
 mod survey;
 
@@ -93,6 +94,8 @@ enum Command {
     Extract(extract::ExtractArgs),
     /// Look at the candidates of a run, export them for training, change their status
     Candidates(candidates::CandidatesArgs),
+    /// Write one page of a run or a loop: plots, the candidates in three dimensions, settings
+    Report(report::ReportArguments),
     /// Find the first step above a threshold in the log of plain `lmp`
     AnalyzeLog(analyze_log::AnalyzeLogArgs),
     /// Write completions for a shell, or manual pages, or the references of the documentation
@@ -138,6 +141,7 @@ pub fn main() -> ExitCode {
         Command::Init(arguments) => finish(init::run(&arguments, verbosity)),
         Command::Extract(arguments) => finish(extract::run(&arguments, verbosity)),
         Command::Candidates(arguments) => finish(candidates::run(&arguments)),
+        Command::Report(arguments) => finish(report::run(&arguments, verbosity)),
         Command::AnalyzeLog(arguments) => match analyze_log::run(&arguments, verbosity) {
             Ok(exit) => exit.into(),
             Err(error) => {

@@ -4,6 +4,7 @@
 mod checkpoint;
 mod error;
 mod polls;
+pub(crate) mod provenance;
 mod recorder;
 mod result;
 mod run;
@@ -43,6 +44,8 @@ pub mod files {
     pub const POLLS: &str = "polls.jsonl";
     /// The file that the process which runs here has locked.
     pub const LOCK: &str = "run.lock";
+    /// The settings, the versions and the number of ranks that it was run with.
+    pub const PROVENANCE: &str = super::provenance::FILE;
     /// LAMMPS's log.
     pub const LOG: &str = "log.lammps";
     /// The initial structure as LAMMPS read it.
@@ -196,6 +199,7 @@ impl<'o> LammpsRunner<'o> {
         let cutoff = extractor.as_ref().map(EmbeddingExtractor::cutoff);
         let recorder =
             comm.on_root(|| Recorder::begin(&folder, config, lock, cutoff, from.clone(), self.store.as_ref()))?;
+        comm.on_root(|| provenance::write(&folder, config, simulation.lammps(), &comm))?;
         let progress = from.progress;
         let mut warnings = progress.warnings;
         if resumed.is_some() && from.ranks != comm.size() {

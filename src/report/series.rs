@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The polls of a run, however many, as a few hundred points of a plot.
+
+use serde::{Serialize, Serializer};
+
+use crate::simulation::Poll;
+use crate::uncertainty::GammaHistogram;
+
+/// What a run saw, point by point; each point stands for as many polls in a row as all others.
+///
+/// Polls are added one after the other. When there are twice as many points as wanted, neighbours are joined, so that memory
+/// and plot stay small, and no peak is lost: of γ and of the counts the largest is kept, of the temperature the extremes.
+#[derive(Debug, Clone)]
+pub struct Series {
+    limit: usize,
+    /// Polls in a point.
+    stride: u64,
+    points: Vec<Point>,
+    /// γ of all atoms at all polls, by lower edge of its bin: upper edge, number.
+    histogram: std::collections::BTreeMap<u64, (f64, u64)>,
+    polls: u64,
+}
+
+/// What a few polls in a row saw.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Point {
+    polls: u64,
+    /// Step and time (ps) of the first of them.
+    pub step: i64,
+    /// Time in ps.
+    pub time: f64,
+    /// The largest γ; NaN if γ was not looked at, infinite if it was not finite.
+    pub gamma_max: f64,
+    /// The largest of the 99 % quantiles.
+    pub q99: f64,
+    /// The largest of the 90 % quantiles.
+    pub q90: f64,
+    /// Mean of the medians.
+    pub q50: f64,
+    /// The largest number of atoms above the lower threshold.
+    pub above_low: u64,
+    /// The largest number of atoms above the threshold.
+    pub above_high: u64,
+    /// Mean temperature, K.
+    pub temperature: f64,
+    /// The lowest temperature, K.
+    pub coldest: f64,
+    /// The highest temperature, K.
+    pub hottest: f64,
+    /// Mean total energy, eV.
+    pub total_energy: f64,
+    /// Mean pressure, bar.
+    pub pressure: f64,
+}
+
+impl Point {
+    fn of(poll: &Poll) -> Self {
+        let gamma = |read: fn(&crate::uncertainty::GammaSummary) -> f64| poll.gamma.as_ref().map_or(f64::NAN, read);
+        Self {
+            polls: 1,
+            step: poll.step,
+            time: poll.time,
+            gamma_max: gamma(|g| g.max),
+            q99: gamma(|g| g.q99),
+            q90: gamma(|g| g.q90),
+            q50: gamma(|g| g.q50),
+            above_low: poll.gamma.as_ref().map_or(0, |g| g.above_low),
+            above_high: poll.gamma.as_ref().map_or(0, |g| g.above_high),
+            temperature: poll.temperature,
+            coldest: poll.temperature,
+            hottest: poll.temperature,
+            total_energy: poll.total_energy,
+            pressure: poll.pressure,
+        }
+    }
+
+    /// Joins this point with the one that follows it.
+    fn join(&mut self, next: &Self) {
+        let (a, b) = (self.polls as f64, next.polls as f64);
+        let mean = |x: f64, y: f64| match (x.is_nan(), y.is_nan()) {
+            (true, _) => y,
+            (_, true) => x,
+            _ => (a * x + b * y) / (a + b),
+        };
+        *self = Self {
+            polls: self.polls + next.polls,
+            step: self.step,
+            time: self.time,
+            // `max` passes over NaN.
+            gamma_max: self.gamma_max.max(next.gamma_max),
+            q99: self.q99.max(next.q99),
+            q90: self.q90.max(next.q90),
+            q50: mean(self.q50, next.q50),
+            above_low: self.above_low.max(next.above_low),
+            above_high: self.above_high.max(next.above_high),
+            temperature: mean(self.temperature, next.temperature),
+            coldest: self.coldest.min(next.coldest),
+            hottest: self.hottest.max(next.hottest),
+            total_energy: mean(self.total_energy, next.total_energy),
+            pressure: mean(self.pressure, next.pressure),
+        };
+    }
+}
+
+impl Series {
+    /// A series of at most twice `limit` points.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self { limit: limit.max(1), stride: 1, points: Vec::new(), histogram: Default::default(), polls: 0 }
+    }
+
+    /// Adds the next poll.
+    pub fn push(&mut self, poll: &Poll) {
+        self.polls += 1;
+        for (low, high, n) in poll.gamma.iter().flat_map(|g| GammaHistogram::bins(&g.histogram)) {
+            // Positive numbers sort as their bits do.
+            self.histogram.entry(low.to_bits()).or_insert((high, 0)).1 += n;
+        }
+        let point = Point::of(poll);
+        match self.points.last_mut() {
+            Some(last) if last.polls < self.stride => last.join(&point),
+            _ => {
+                if self.points.len() == 2 * self.limit {
+                    self.halve();
+                }
+                match self.points.last_mut() {
+                    Some(last) if last.polls < self.stride => last.join(&point),
+                    _ => self.points.push(point),
+                }
+            }
+        }
+    }
+
+    fn halve(&mut self) {
+        self.stride *= 2;
+        let joined = self.points.chunks(2).map(|pair| {
+            let mut point = pair[0];
+            pair[1..].iter().for_each(|next| point.join(next));
+            point
+        });
+        self.points = joined.collect();
+    }
+
+    /// The points, in order.
+    #[must_use]
+    pub fn points(&self) -> &[Point] {
+        &self.points
+    }
+
+    /// Number of polls.
+    #[must_use]
+    pub fn polls(&self) -> u64 {
+        self.polls
+    }
+
+    /// Polls that a point stands for, the last one perhaps fewer.
+    #[must_use]
+    pub fn polls_in_a_point(&self) -> u64 {
+        self.stride
+    }
+
+    /// γ of all atoms at all polls: lower edge, upper edge and number of atoms of each bin that has any, in order.
+    pub fn histogram(&self) -> impl Iterator<Item = (f64, f64, u64)> {
+        self.histogram.iter().map(|(low, &(high, n))| (f64::from_bits(*low), high, n))
+    }
+}
+
+/// Columns, as plots want them: γ, the counts, T (K), change of the total energy since the first poll (eV), P (bar).
+/// Six digits of each number, `null` for what is not finite.
+impl Serialize for Series {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeMap as _;
+        let column = |read: &dyn Fn(&Point) -> f64| self.points.iter().map(|p| short(read(p))).collect::<Vec<_>>();
+        let first = self.points.iter().map(|p| p.total_energy).find(|e| e.is_finite()).unwrap_or(0.0);
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("polls", &self.polls)?;
+        map.serialize_entry("polls_in_a_point", &self.stride)?;
+        map.serialize_entry("step", &self.points.iter().map(|p| p.step).collect::<Vec<_>>())?;
+        map.serialize_entry("time", &self.points.iter().map(|p| Some(p.time)).collect::<Vec<_>>())?;
+        map.serialize_entry("gamma_max", &column(&|p| p.gamma_max))?;
+        map.serialize_entry("q99", &column(&|p| p.q99))?;
+        map.serialize_entry("q90", &column(&|p| p.q90))?;
+        map.serialize_entry("q50", &column(&|p| p.q50))?;
+        map.serialize_entry("above_low", &self.points.iter().map(|p| p.above_low).collect::<Vec<_>>())?;
+        map.serialize_entry("above_high", &self.points.iter().map(|p| p.above_high).collect::<Vec<_>>())?;
+        map.serialize_entry("temperature", &column(&|p| p.temperature))?;
+        map.serialize_entry("coldest", &column(&|p| p.coldest))?;
+        map.serialize_entry("hottest", &column(&|p| p.hottest))?;
+        map.serialize_entry("energy", &column(&|p| p.total_energy - first))?;
+        map.serialize_entry("pressure", &column(&|p| p.pressure))?;
+        map.serialize_entry("histogram", &self.histogram().collect::<Vec<_>>())?;
+        map.end()
+    }
+}
+
+/// Six digits of a number, which is more than a plot shows; `None` if it is not finite.
+pub(super) fn short(value: f64) -> Option<f64> {
+    value.is_finite().then(|| format!("{value:.5e}").parse().unwrap_or(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulation::PollFormat;
+    use crate::uncertainty::{GammaSummary, Verdict};
+
+    fn poll(step: i64, gamma: f64) -> Poll {
+        let histogram = GammaHistogram { lowest: 1.0, counts: vec![3, 0, 1] };
+        let gamma = GammaSummary {
+            max: gamma,
+            worst_id: 1,
+            mean: 0.5,
+            q50: 0.5,
+            q90: 0.6,
+            q99: 0.7,
+            above_low: 0,
+            above_high: 0,
+            not_finite: 0,
+            atoms: 4,
+            histogram,
+        };
+        Poll {
+            format: PollFormat,
+            step,
+            time: step as f64 * 1e-3,
+            temperature: step as f64,
+            pressure: 0.0,
+            potential_energy: -1.0,
+            total_energy: -1.0,
+            gamma: Some(gamma),
+            verdict: Verdict::Reliable,
+            seconds: 0.1,
+        }
+    }
+
+    #[test]
+    fn a_million_polls_are_a_few_points_and_no_peak_is_lost() {
+        let mut series = Series::new(100);
+        for step in 0..1_000_000 {
+            series.push(&poll(step, if step == 654_321 { 77.0 } else { 1.0 }));
+        }
+        let points = series.points();
+        assert!((100..=200).contains(&points.len()), "{}", points.len());
+        let peak = points.iter().rposition(|p| p.gamma_max == 77.0).expect("the peak");
+        assert!(points[peak].step <= 654_321 && points[peak + 1].step > 654_321, "{:?}", points[peak]);
+        assert_eq!(points.iter().filter(|p| p.gamma_max > 1.0).count(), 1);
+        assert_eq!(points.iter().map(|p| p.polls).sum::<u64>(), 1_000_000);
+        assert_eq!((points[0].coldest, points[points.len() - 1].hottest), (0.0, 999_999.0));
+        let mean: f64 = points.iter().map(|p| p.temperature * p.polls as f64).sum::<f64>() / 1e6;
+        assert!((mean - 499_999.5).abs() < 1e-6, "{mean}");
+        let histogram: Vec<_> = series.histogram().collect();
+        assert_eq!(histogram, [(1.0, 1.25, 3_000_000), (1.5, 1.75, 1_000_000)]);
+    }
+
+    #[test]
+    fn what_was_not_looked_at_does_not_hide_what_was() {
+        let mut series = Series::new(1);
+        for step in 0..8 {
+            let looked = Poll { gamma: None, temperature: f64::NAN, ..poll(step, 1.0) };
+            series.push(&if step == 5 { poll(step, f64::INFINITY) } else { looked });
+        }
+        let seen: Vec<f64> = series.points().iter().map(|p| p.gamma_max).filter(|g| !g.is_nan()).collect();
+        assert_eq!(seen, [f64::INFINITY]);
+        let json = serde_json::to_value(&series).expect("numbers");
+        assert!(json["gamma_max"].as_array().is_some_and(|g| g.iter().all(serde_json::Value::is_null)));
+        assert!(json["temperature"].as_array().is_some_and(|t| t.contains(&5.0.into())), "{json}");
+    }
+}

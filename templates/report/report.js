@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The plots of the page, its table of candidates, and what a click does. All text goes in as text, never as HTML.
+"use strict";
+
+(() => {
+  const report = JSON.parse(document.getElementById("data").textContent);
+  const root = document.documentElement;
+  const byId = (id) => document.getElementById(id);
+  const colour = (name) => getComputedStyle(root).getPropertyValue(name).trim();
+  const number = (x, digits = 4) => (x === null || x === undefined ? "–" : String(Number(x.toPrecision(digits))));
+  const charts = [];
+  let part = report.parts.length - 1;
+  if (report.kind === "loop") {
+    // The round that saw most is what a reader looks for; the last one is quiet.
+    part = 0;
+  }
+  let chosen = 0;
+
+  const timeOf = (candidate) => {
+    const series = report.parts[candidate.part].series;
+    const last = series.step.length - 1;
+    const perStep = last > 0 ? (series.time[last] - series.time[0]) / (series.step[last] - series.step[0]) : 0;
+    return series.time[0] + (candidate.step - series.step[0]) * perStep;
+  };
+  const eventsOf = (k) => report.candidates
+    .map((candidate, index) => ({ candidate, index }))
+    .filter(({ candidate }) => candidate.part === k && candidate.step !== null)
+    .map((event) => ({ ...event, time: timeOf(event.candidate) }));
+
+  const axis = (label, more = {}) => ({
+    label, labelSize: 20, labelFont: "12px system-ui, sans-serif", font: "11px system-ui, sans-serif",
+    stroke: colour("--soft"), grid: { stroke: colour("--grid"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 }, ...more,
+  });
+  const line = (label, stroke, more = {}) => ({
+    label, stroke, width: 1.5, points: { show: false }, spanGaps: false, value: (_, v) => number(v), ...more,
+  });
+  const atTheEnds = (values) => values.filter((v) => v !== null && Number.isFinite(v));
+
+  // Horizontal lines at the thresholds, and marks where candidates were cut out.
+  const marks = (events) => (plot) => {
+    const { ctx, bbox } = plot;
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+    ctx.clip();
+    ctx.setLineDash([5 * devicePixelRatio, 4 * devicePixelRatio]);
+    ctx.lineWidth = devicePixelRatio;
+    for (const [value, name] of [[report.low, "--flag"], [report.high, "--bad"]]) {
+      if (value === null) continue;
+      const y = plot.valToPos(value, "y", true);
+      ctx.strokeStyle = colour(name);
+      ctx.beginPath();
+      ctx.moveTo(bbox.left, y);
+      ctx.lineTo(bbox.left + bbox.width, y);
+      ctx.stroke();
+    }
+    ctx.setLineDash([]);
+    for (const event of events) {
+      const x = plot.valToPos(event.time, "x", true);
+      const gamma = event.candidate.gamma;
+      const y = gamma === null ? bbox.top + 8 : plot.valToPos(gamma, "y", true);
+      ctx.fillStyle = ctx.strokeStyle = colour(event.candidate.trigger === "flag" ? "--flag" : "--bad");
+      ctx.beginPath();
+      ctx.arc(x, Math.max(bbox.top + 6, y), 4.5 * devicePixelRatio, 0, 2 * Math.PI);
+      ctx.fill();
+      if (event.index === chosen) {
+        ctx.lineWidth = 2 * devicePixelRatio;
+        ctx.beginPath();
+        ctx.arc(x, Math.max(bbox.top + 6, y), 8 * devicePixelRatio, 0, 2 * Math.PI);
+        ctx.stroke();
+      }
+    }
+    ctx.restore();
+  };
+
+  function plot(id, height, options, data) {
+    const place = byId(id);
+    if (!place) return;
+    place.replaceChildren();
+    if (data[0].length === 0 || data.slice(1).every((column) => atTheEnds(column).length === 0)) {
+      const none = document.createElement("p");
+      none.className = "small";
+      none.textContent = "nothing to show";
+      place.append(none);
+      return;
+    }
+    const all = { width: Math.max(place.clientWidth, 200), height, cursor: { drag: { x: true, y: false } }, ...options };
+    const chart = new uPlot(all, data, place);
+    place.setAttribute("role", "group");
+    charts.push({ place, chart, height });
+    return chart;
+  }
+
+  // γ is looked at on a logarithmic axis where it runs away.
+  const scaleOfGamma = (columns) => {
+    const values = columns.flatMap(atTheEnds).concat([report.high, report.low].filter((v) => v !== null));
+    const [low, most] = [Math.min(...values), Math.max(...values)];
+    const log = most > 20 * (report.high || 1) && low > 0;
+    return { distr: log ? 3 : 1, range: log ? [low / 1.3, most * 1.5] : [0, most * 1.08] };
+  };
+  const time = { x: { time: false } };
+
+  function drawPart() {
+    const { series, atoms, name } = report.parts[part];
+    const events = eventsOf(part);
+    const sync = { key: "part", setSeries: false };
+    const cursor = { drag: { x: true, y: false }, sync };
+    const base = { cursor, scales: time };
+    const x = { label: "t / ps", value: (_, v) => number(v, 6) };
+    const gammas = [series.gamma_max, series.q99, series.q90, series.q50];
+    const chart = plot("gamma", 300, {
+      ...base,
+      scales: { ...time, y: scaleOfGamma([series.gamma_max, events.map((e) => e.candidate.gamma)]) },
+      axes: [axis("time / ps"), axis("γ")],
+      series: [x, line("largest", colour("--accent"), { width: 2 }), line("99 %", colour("--good")),
+        line("90 %", colour("--flag"), { width: 1 }), line("median", colour("--soft"), { width: 1 })],
+      hooks: { draw: [marks(events)] },
+    }, [series.time, ...gammas]);
+    if (chart) {
+      chart.over.addEventListener("click", (e) => {
+        const left = e.clientX - chart.over.getBoundingClientRect().left;
+        const near = events.map((event) => [Math.abs(chart.valToPos(event.time, "x") - left), event.index]);
+        near.sort((a, b) => a[0] - b[0]);
+        if (near.length && near[0][0] < 10) choose(near[0][1]);
+      });
+    }
+    byId("resolution").textContent = series.polls_in_a_point === 1
+      ? `${series.polls} polls. Dots: candidates; a click shows one below. Drag to zoom, double click for all.`
+      : `${series.polls} polls, ${series.polls_in_a_point} to a point: of γ and of the counts the largest is shown. ` +
+        "Dots: candidates; a click shows one below. Drag to zoom, double click for all.";
+    plot("above", 200, {
+      ...base, axes: [axis("time / ps"), axis("atoms")],
+      series: [x, line(`above ${report.low ?? "the lower threshold"}`, colour("--flag")),
+        line(`above ${report.high ?? "the threshold"}`, colour("--bad"))],
+      scales: { ...time, y: { range: (_, low, high) => [0, Math.max(high, 1) * 1.08] } },
+    }, [series.time, series.above_low, series.above_high]);
+    plot("temperature", 200, {
+      ...base, axes: [axis("time / ps"), axis("T / K", { size: 55 })],
+      series: [x, line("mean", colour("--accent")), line("lowest", colour("--soft"), { width: 0.7 }),
+        line("highest", colour("--soft"), { width: 0.7 })],
+    }, [series.time, series.temperature, series.coldest, series.hottest]);
+    const perAtom = atoms ? 1000 / atoms : 1;
+    plot("energy", 200, {
+      ...base, axes: [axis("time / ps"), axis(atoms ? "meV/atom" : "eV", { size: 60 })],
+      series: [x, line("change", colour("--accent"))],
+    }, [series.time, series.energy.map((e) => (e === null ? null : e * perAtom))]);
+    drawHistogram(series.histogram);
+    byId("gamma").setAttribute("aria-label", `γ against time, ${name}`);
+  }
+
+  function drawHistogram(bins) {
+    const edges = [], counts = [];
+    for (const [low, high, n] of bins) {
+      if (edges.length && edges[edges.length - 1] !== low) {
+        counts[counts.length - 1] = null;
+      }
+      if (edges[edges.length - 1] === low) { edges.pop(); counts.pop(); }
+      edges.push(low, high);
+      counts.push(n, n);
+    }
+    const limits = (plot) => {
+      const { ctx, bbox } = plot;
+      ctx.save();
+      ctx.setLineDash([5 * devicePixelRatio, 4 * devicePixelRatio]);
+      for (const [value, name] of [[report.low, "--flag"], [report.high, "--bad"]]) {
+        if (value === null) continue;
+        const x = plot.valToPos(value, "x", true);
+        if (x < bbox.left || x > bbox.left + bbox.width) continue;
+        ctx.strokeStyle = colour(name);
+        ctx.beginPath();
+        ctx.moveTo(x, bbox.top);
+        ctx.lineTo(x, bbox.top + bbox.height);
+        ctx.stroke();
+      }
+      ctx.restore();
+    };
+    const most = Math.max(1, ...atTheEnds(counts));
+    const last = Math.max(edges[edges.length - 1] || 1, (report.high || 1) * 1.3);
+    plot("histogram", 200, {
+      scales: { x: { time: false, distr: 3, log: 2, range: [edges[0] || 0.1, last] }, y: { distr: 3, range: [0.5, most * 2] } },
+      axes: [axis("γ", { values: (_, ticks) => ticks.map((v) => (v === null ? null : number(v))) }), axis("atoms", { size: 60,
+        values: (_, ticks) => ticks.map((v) => (v === null ? null : v >= 1e4 ? v.toExponential(0) : number(v))) })],
+      series: [{ label: "γ from", value: (_, v) => number(v) },
+        line("atoms", colour("--accent"), { paths: uPlot.paths.stepped({ align: 1 }), fill: colour("--fade"), fillTo: 0.5 })],
+      hooks: { draw: [limits] },
+    }, [edges, counts]);
+  }
+
+  function drawOverview() {
+    if (!byId("overview")) return;
+    const tables = report.parts.map(({ series }) => [series.time, series.gamma_max]);
+    const hue = (k) => ClusterView.scale(report.parts.length > 1 ? 0.05 + (0.8 * k) / (report.parts.length - 1) : 0);
+    const data = uPlot.join(tables, tables.map(() => [2]));
+    plot("overview", 280, {
+      scales: { ...time, y: scaleOfGamma(report.parts.map(({ series }) => series.gamma_max)) },
+      axes: [axis("time / ps"), axis("largest γ")],
+      series: [{ label: "t / ps", value: (_, v) => number(v, 6) },
+        ...report.parts.map((p, k) => line(p.name, hue(k), { spanGaps: true }))],
+      hooks: { draw: [marks([])] },
+    }, data);
+  }
+
+  function drawAll() {
+    charts.splice(0).forEach(({ chart }) => chart.destroy());
+    drawOverview();
+    drawPart();
+  }
+
+  // ---- candidates ----
+
+  const view = byId("cluster") && new ClusterView(byId("cluster"), byId("hover"));
+  const rows = [];
+
+  function choose(index) {
+    const candidate = report.candidates[index];
+    if (!candidate || !view) return;
+    chosen = index;
+    rows.forEach((row, k) => row.setAttribute("aria-selected", String(k === index)));
+    if (candidate.part !== part && byId("part")) {
+      part = candidate.part;
+      byId("part").value = String(part);
+      drawAll();
+    } else {
+      charts.forEach(({ chart }) => chart.redraw(false));
+    }
+    const known = candidate.picture && candidate.picture.gamma ? atTheEnds(candidate.picture.gamma) : [];
+    view.show(candidate, Math.max(report.high || 0, candidate.gamma || 0, ...known) || 1);
+    view.legend(byId("scale"), report.high);
+    byId("candidate-title").textContent = `Candidate ${candidate.id}: ${candidate.formula}`;
+    const facts = [
+      ["status", candidate.status], ["γ of the centre", number(candidate.gamma, 6)], ["step", candidate.step ?? "–"],
+      ["centre", candidate.center_id === null ? "–" : `atom ${candidate.center_id}`],
+      ["why", { gamma: "γ passed the threshold", flag: "between the thresholds", crash: "the run broke" }[candidate.trigger] || candidate.trigger || "–"],
+      ["core", `${candidate.core} of ${candidate.natoms} atoms, radius ${number(candidate.radius)} Å`],
+      ["buffer", `${number(candidate.buffer)} Å`], ["shape", candidate.shape || "–"],
+    ];
+    if (candidate.energy !== null) facts.push(["energy", `${candidate.energy} eV`]);
+    if (candidate.largest_force !== null) facts.push(["largest force", `${number(candidate.largest_force)} eV/Å`]);
+    if (candidate.message) facts.push(["message", candidate.message]);
+    byId("candidate-facts").replaceChildren(...facts.flatMap(([name, value]) => {
+      const [dt, dd] = [document.createElement("dt"), document.createElement("dd")];
+      dt.textContent = name;
+      dd.textContent = value;
+      return [dt, dd];
+    }));
+    byId("checks").replaceChildren(...checksOf(candidate).map(([mark, text]) => {
+      const item = document.createElement("li");
+      item.className = mark;
+      item.textContent = text;
+      return item;
+    }));
+  }
+
+  // What the potential said of the cut-out before it was stored.
+  function checksOf(candidate) {
+    const { gamma_parent: parent, gamma_cluster: here, max_force_difference: forces } = candidate;
+    const list = [];
+    if (parent === null || here === null) {
+      list.push(["none", "γ in the cut-out was not compared with that in the run"]);
+    } else {
+      const same = Math.abs(parent - here) <= 1e-8 * Math.abs(parent);
+      list.push([same ? "on" : "off", `γ of the centre: ${number(here, 6)} in the cut-out, ${number(parent, 6)} in the run`]);
+    }
+    if (forces === null) list.push(["none", "forces were not compared"]);
+    else list.push(["on", `forces of the core differ by at most ${number(forces, 3)} eV/Å from those in the run`]);
+    return list;
+  }
+
+  function fillTable() {
+    const body = document.querySelector("#candidates tbody");
+    if (!body) return;
+    report.candidates.forEach((candidate, index) => {
+      const row = document.createElement("tr");
+      const cells = [null, candidate.status, candidate.formula, candidate.natoms, candidate.core, number(candidate.gamma, 5),
+        candidate.step ?? "–", candidate.center_id ?? "–", candidate.trigger ?? "–"];
+      if (report.parts.length > 1) cells.push(report.parts[candidate.part].name);
+      cells.forEach((value, k) => {
+        const cell = document.createElement("td");
+        if (k === 0) {
+          const button = document.createElement("button");
+          button.type = "button";
+          button.textContent = String(candidate.id);
+          cell.append(button);
+        } else {
+          cell.textContent = String(value);
+        }
+        if ([1, 2, 8, 9].includes(k)) cell.className = "text";
+        row.append(cell);
+      });
+      row.addEventListener("click", () => choose(index));
+      rows.push(row);
+      body.append(row);
+    });
+  }
+
+  function setTheme(name) {
+    root.dataset.theme = name;
+    drawAll();
+    if (view) choose(chosen);
+  }
+
+  if (byId("part")) {
+    byId("part").value = String(part);
+    byId("part").addEventListener("change", (e) => { part = Number(e.target.value); drawAll(); });
+  }
+  if (view) {
+    byId("colour").addEventListener("change", (e) => { view.colour = e.target.value; view.draw(); view.legend(byId("scale"), report.high); });
+    byId("buffer").addEventListener("change", (e) => { view.buffer = e.target.checked; view.draw(); });
+    byId("reset").addEventListener("click", () => { view.reset(); view.draw(); });
+  }
+  byId("theme").addEventListener("click", () => setTheme(root.dataset.theme === "dark" ? "light" : "dark"));
+  fillTable();
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  dark.addEventListener("change", () => setTheme(dark.matches ? "dark" : "light"));
+  setTheme(dark.matches ? "dark" : "light");
+  new ResizeObserver(() => {
+    charts.forEach(({ place, chart, height }) => {
+      const width = Math.max(place.clientWidth, 200);
+      if (Math.abs(chart.width - width) > 1) chart.setSize({ width, height });
+    });
+  }).observe(document.body);
+})();

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Clicks through the report of a run and of a loop.
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+
+import { launch, open } from "./browser.mjs";
+
+const reports = process.env.REPORTS;
+const run = join(reports, "al-melt/report.html");
+const loop = join(reports, "al-heal/report.html");
+let browser;
+before(async () => { browser = await launch(); });
+after(async () => { await browser.close(); });
+
+/** Number of pixels of a canvas that differ from its corner. */
+const painted = (page, selector) => page.$eval(selector, (canvas) => {
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  let count = 0;
+  for (let k = 0; k < data.length; k += 4) {
+    count += [0, 1, 2, 3].some((c) => data[k + c] !== data[c]);
+  }
+  return count;
+});
+const image = (page, selector) => page.$eval(selector, (canvas) => canvas.toDataURL());
+const clean = (seen) => {
+  assert.deepEqual(seen.problems, []);
+  assert.ok(seen.requests.every((url) => url.startsWith("file:") || url.startsWith("data:")), seen.requests.join("\n"));
+};
+
+for (const [file, name] of [[run, "run"], [loop, "loop"]]) {
+  for (const width of [390, 800, 1400]) {
+    for (const scheme of ["light", "dark"]) {
+      test(`${name}, ${width} wide, ${scheme}: all plots are drawn and nothing sticks out`, async () => {
+        const { page, seen, context } = await open(browser, file, { width, scheme });
+        for (const id of ["gamma", "above", "histogram", "temperature", "energy"]) {
+          assert.ok(await painted(page, `#${id} canvas`) > 1000, `${id} is empty`);
+        }
+        assert.ok(await painted(page, "#cluster") > 5000, "no atoms");
+        const [inner, outer] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+        assert.ok(inner <= outer, `the page is ${inner} wide in a window of ${outer}`);
+        const ground = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+        const light = ground.match(/\d+/g).map(Number).reduce((a, b) => a + b) > 384;
+        assert.equal(light, scheme === "light");
+        clean(seen);
+        await context.close();
+      });
+    }
+  }
+}
+
+test("the run: what stands at the top is what happened", async () => {
+  const { page, seen, context } = await open(browser, run);
+  assert.match(await page.textContent("header"), /stopped for uncertainty[^]*γ passed 5 at step \d+: \d+\.\d+ at atom \d+/);
+  const facts = await page.textContent(".facts");
+  for (const fact of ["largest γ", "thresholds2 and 5", "candidates1", "atoms500"]) {
+    assert.ok(facts.includes(fact), `${fact} is not in ${facts}`);
+  }
+  await page.click("summary:has-text('All settings')");
+  assert.match(await page.textContent("pre"), /uncertainty_threshold = 5/);
+  assert.match(await page.textContent("main"), /LAMMPS20\d{6}/);
+  clean(seen);
+  await context.close();
+});
+
+test("the run: a click on the mark in the plot and in the table shows the candidate, which turns", async () => {
+  const { page, seen, context } = await open(browser, run);
+  assert.match(await page.textContent("#candidate-title"), /^Candidate 1: Al/);
+  assert.match(await page.textContent("#checks"), /γ of the centre: 5\.\d+ in the cut-out, 5\.\d+ in the run/);
+  await page.click("#candidates tbody tr:first-child button");
+  assert.equal(await page.getAttribute("#candidates tbody tr:first-child", "aria-selected"), "true");
+  const looks = [await image(page, "#cluster")];
+  const note = async (what) => {
+    const now = await image(page, "#cluster");
+    assert.ok(!looks.includes(now), `${what} changes nothing`);
+    looks.push(now);
+  };
+  const box = await (await page.$("#cluster")).boundingBox();
+  const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
+  await page.mouse.move(x, y);
+  assert.match(await page.textContent("#hover"), /^Al \d+, (centre|core|buffer), γ \d/);
+  await page.mouse.down();
+  await page.mouse.move(x + 80, y + 30, { steps: 4 });
+  await page.mouse.up();
+  await note("dragging");
+  await page.keyboard.press("ArrowLeft");
+  await page.focus("#cluster");
+  await page.keyboard.press("ArrowUp");
+  await note("an arrow key");
+  await page.keyboard.press("+");
+  await note("+");
+  await page.selectOption("#colour", "mask");
+  await note("the colours of core and buffer");
+  await page.selectOption("#colour", "element");
+  await note("the colours of elements");
+  await page.uncheck("#buffer");
+  await note("the buffer, left out,");
+  await page.click("#reset");
+  await note("turning back");
+  clean(seen);
+  await context.close();
+});
+
+test("the run: dragging in the plot zooms in, the button changes the colours", async () => {
+  const { page, seen, context } = await open(browser, run);
+  const before = await image(page, "#gamma canvas");
+  const box = await (await page.$("#gamma .u-over")).boundingBox();
+  await page.mouse.move(box.x + box.width * 0.2, box.y + 50);
+  await page.mouse.down();
+  await page.mouse.move(box.x + box.width * 0.4, box.y + 60, { steps: 5 });
+  await page.mouse.up();
+  await page.waitForFunction((old) => document.querySelector("#gamma canvas").toDataURL() !== old, before);
+  await page.click("#theme");
+  assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), "dark");
+  clean(seen);
+  await context.close();
+});
+
+test("the loop: rounds in a table, above each other in a plot, and one by one", async () => {
+  const { page, seen, context } = await open(browser, loop);
+  const rounds = await page.$$eval("#rounds tbody tr", (rows) => rows.length);
+  assert.ok(rounds >= 2, `${rounds} rounds`);
+  assert.ok(await painted(page, "#overview canvas") > 1000);
+  assert.equal((await page.$$("#part option")).length, rounds);
+  const before = await image(page, "#gamma canvas");
+  await page.selectOption("#part", String(rounds - 1));
+  assert.notEqual(await image(page, "#gamma canvas"), before);
+  // A candidate takes its round along.
+  const last = await page.$("#candidates tbody tr:last-child");
+  await last.click();
+  const from = await last.$eval("td:last-child", (cell) => cell.textContent);
+  assert.ok((await page.$eval("#part", (select) => select.selectedOptions[0].textContent)).startsWith(from));
+  assert.match(await page.textContent("#candidate-title"), /^Candidate \d+: Al/);
+  clean(seen);
+  await context.close();
+});
+
+test("names and messages of others are text, not HTML", async () => {
+  const { page, seen, context } = await open(browser, join(reports, "hostile/report.html"));
+  assert.equal(await page.evaluate(() => window.broken), undefined);
+  assert.equal((await page.$$("img")).length, 0);
+  assert.ok((await page.textContent("body")).includes("<img src=x onerror=broken=1>"));
+  clean(seen);
+  await context.close();
+});

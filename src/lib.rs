@@ -11,7 +11,7 @@
 //!    potential whether the core still sees what it saw.
 //! 6. [`candidates`]: the ASE database in which it waits for a label.
 //!
-//! [`runner`] does all of it in one call:
+//! [`report`] shows people what came of it. [`runner`] does all of it in one call:
 //!
 //! ```no_run
 //! use lammps_otf::{comm::Session, config::InferenceConfig, runner::LammpsRunner};

@@ -90,7 +90,9 @@ fn anchors(page: &str) -> BTreeSet<String> {
 fn what_is_generated_is_up_to_date() {
     let folder = tempfile::tempdir().unwrap();
     succeed(lammps_otf().args(["generate", "docs"]).arg(folder.path()));
-    for name in ["config.schema.json", "reference/config.md", "reference/cli.md"] {
+    for name in
+        ["config.schema.json", "polls.schema.json", "reference/config.md", "reference/cli.md", "reference/polls.md"]
+    {
         let (made, kept) = (folder.path().join(name), root().join("docs").join(name));
         let [made, kept] = [made, kept].map(|path| std::fs::read_to_string(path).unwrap_or_default());
         assert!(made == kept, "docs/{name} is out of date: run `cargo run -- generate docs docs`");

@@ -64,3 +64,21 @@ fn a_simulation_pauses_and_goes_on_to_its_end() {
     assert!(story.cut_out.iter().all(|&atoms| (120..220).contains(&atoms)), "{:?}", story.cut_out);
     assert_eq!(story.last, 300);
 }
+
+#[test]
+fn a_monitor_in_python_follows_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = common::al_config(folder.path(), "temperature = [1200, 1500]\nsteps = 600\nseed = 12345\n");
+    let text = std::fs::read_to_string(&config).unwrap().replace("[potential]", "[potential]\nengine = \"opt\"");
+    std::fs::write(&config, text).unwrap();
+    let mut run = common::lammps_otf();
+    run.current_dir(folder.path()).args(["-q", "run", "--json"]).arg(&config).args(["-o", "out"]);
+    let mut run = run.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut monitor = common::python();
+    monitor.arg(root().join("examples/monitor.py")).args(["--above", "1.2"]).stdin(run.stdout.take().unwrap());
+    let said = succeed(&mut monitor);
+    run.wait().unwrap();
+    let highest = json(&folder.path().join("out/result.json"))["gamma_max"].as_f64().unwrap();
+    assert!(highest > 1.2 && said.ends_with(&format!("the highest γ was {highest:.2}\n")), "{highest}: {said}");
+    assert!(said.lines().next().unwrap().contains(" ps, "), "{said}");
+}

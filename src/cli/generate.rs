@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{CommandFactory as _, Subcommand};
 use clap_complete::Shell;
 use lammps_otf::config::InferenceConfig;
+use lammps_otf::simulation::{Poll, PollFormat};
 use serde_json::Value;
 
 use super::files::{WriteError, write_atomically};
@@ -92,7 +93,10 @@ fn docs(folder: &Path) -> Result<(), GenerateError> {
     let reference = folder.join("reference");
     make(&reference)?;
     let schema = schemars::schema_for!(InferenceConfig).to_value();
+    let polls = schemars::schema_for!(Poll).to_value();
     let pages = [
+        (folder.join("polls.schema.json"), format!("{polls:#}\n")),
+        (reference.join("polls.md"), polls_page(&polls)),
         (folder.join("config.schema.json"), format!("{schema:#}\n")),
         (reference.join("config.md"), config_page(&schema)),
         (reference.join("cli.md"), commands_page()),
@@ -122,6 +126,35 @@ fn section(command: &mut clap::Command, parent: &str, text: &mut String) {
     let _ = write!(text, "\n## {name}\n\n```text\n{help}```\n");
     for sub in command.get_subcommands_mut() {
         section(sub, &format!("{name} "), text);
+    }
+}
+
+/// The keys of a line of polls.jsonl, those of its parts behind a dot.
+fn polls_page(schema: &Value) -> String {
+    let mut text = format!(
+        "# Lines of polls.jsonl\n\nWritten by `lammps-otf generate docs` from the types of the program. A run writes one line of \
+         JSON for each look at γ, at once and in one piece, into `polls.jsonl` in its folder; a loop into that of each round. \
+         `lammps-otf run --json` prints the same lines, with `event` = `\"poll\"` in front. \
+         [polls.schema.json](../polls.schema.json) says the same to programs.\n\n\
+         `format` is {} and changes when a program that reads these lines would misread them; further keys may come \
+         without that. What is not a finite number is `null`. Atoms are counted over all MPI ranks.\n\n\
+         | key | value | |\n| --- | --- | --- |\n",
+        PollFormat::NUMBER
+    );
+    rows(schema, schema, "", &mut text);
+    text
+}
+
+fn rows(root: &Value, table: &Value, prefix: &str, text: &mut String) {
+    for (key, property) in table["properties"].as_object().into_iter().flatten() {
+        let definition = resolve(root, property);
+        if definition["properties"].is_object() {
+            let _ = writeln!(text, "| `{prefix}{key}` | object | {} |", prose(property));
+            rows(root, definition, &format!("{prefix}{key}."), text);
+            continue;
+        }
+        let values = if definition["oneOf"].is_array() { definition } else { property };
+        let _ = writeln!(text, "| `{prefix}{key}` | {} | {} |", kind(root, values), prose(property));
     }
 }
 

@@ -13,6 +13,7 @@ mod replicas;
 mod report;
 mod run;
 mod survey;
+mod watch;
 
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -96,6 +97,8 @@ enum Command {
     Candidates(candidates::CandidatesArgs),
     /// Write one page of a run or a loop: plots, the candidates in three dimensions, settings
     Report(report::ReportArguments),
+    /// Show γ and the temperature of a run while it goes on
+    Watch(watch::WatchArguments),
     /// Find the first step above a threshold in the log of plain `lmp`
     AnalyzeLog(analyze_log::AnalyzeLogArgs),
     /// Write completions for a shell, or manual pages, or the references of the documentation
@@ -142,6 +145,7 @@ pub fn main() -> ExitCode {
         Command::Extract(arguments) => finish(extract::run(&arguments, verbosity)),
         Command::Candidates(arguments) => finish(candidates::run(&arguments)),
         Command::Report(arguments) => finish(report::run(&arguments, verbosity)),
+        Command::Watch(arguments) => finish(watch::run(&arguments)),
         Command::AnalyzeLog(arguments) => match analyze_log::run(&arguments, verbosity) {
             Ok(exit) => exit.into(),
             Err(error) => {

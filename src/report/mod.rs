@@ -302,13 +302,18 @@ impl Report {
                 format!("γ passed{high} at step {step}: {gamma} at atom {}.", result["atom_id"])
             }
             Some("CRASHED") => {
-                format!("It broke at step {step}: {}.", result["crash"]["reason"].as_str().unwrap_or("").trim_end_matches('.'))
+                format!(
+                    "It broke at step {step}: {}.",
+                    result["crash"]["reason"].as_str().unwrap_or("").trim_end_matches('.')
+                )
             }
             Some("COMPLETED") => format!("All {} steps were done.", result["steps"]),
             Some("INTERRUPTED") => format!("A signal or the wall-time limit, after {} steps.", result["steps"]),
             _ => {
                 let last = self.parts[0].series.points().last().map_or(0, |p| p.step);
-                format!("There is no result.json: it goes on still, or was killed. The last point begins at step {last}.")
+                format!(
+                    "There is no result.json: it goes on still, or was killed. The last point begins at step {last}."
+                )
             }
         }
     }

@@ -49,8 +49,8 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
     let end = report.parts.iter().filter_map(|p| p.series.points().last()).map(|p| p.time).fold(0.0, f64::max);
     facts.push(("simulated", format!("{end:.3} ps")));
     facts.push(("polls", report.parts.iter().map(|p| p.series.polls()).sum::<u64>().to_string()));
-    let (low, high) = points()
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), p| (low.min(p.coldest), high.max(p.hottest)));
+    let (low, high) =
+        points().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), p| (low.min(p.coldest), high.max(p.hottest)));
     if low <= high {
         facts.push(("temperature", format!("{low:.0} to {high:.0} K")));
     }

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The main plots as files, for papers: SVG, and PNG of the same.
 
-use super::Report;
+use std::fmt::Display;
+
+use plotters::prelude::*;
+use resvg::{tiny_skia, usvg};
+
+use super::{Part, Point, Report};
 
 /// A plot that could not be drawn.
 #[derive(Debug, thiserror::Error)]
@@ -11,6 +16,229 @@ pub struct PlotError {
     message: String,
 }
 
-pub(super) fn draw(_report: &Report) -> Result<Vec<(String, Vec<u8>)>, PlotError> {
-    Ok(Vec::new())
+/// Pixels of the SVG; the PNG has [`SHARPER`] times as many, enough for a column of a journal.
+const SIZE: (u32, u32) = (640, 400);
+const SHARPER: f32 = 3.0;
+/// Latin letters, digits and what stands on the axes: machines without any font draw the same.
+const FONT: &[u8] = include_bytes!("../../templates/report/DejaVuSans-subset.ttf");
+const FAMILY: &str = "DejaVu Sans";
+/// Colours that are told apart without seeing all of them (Okabe and Ito, "Color Universal Design", 2008).
+const COLOURS: [RGBColor; 6] = [
+    RGBColor(0, 114, 178),
+    RGBColor(0, 158, 115),
+    RGBColor(230, 159, 0),
+    RGBColor(86, 180, 233),
+    RGBColor(204, 121, 167),
+    RGBColor(110, 110, 110),
+];
+const LIMIT: RGBColor = RGBColor(213, 94, 0);
+
+/// Lines against time.
+struct Plot<'t> {
+    name: &'t str,
+    /// What stands on the axes.
+    axes: [&'t str; 2],
+    lines: Vec<(String, Vec<(f64, f64)>)>,
+    /// Lines across, at the thresholds.
+    limits: Vec<f64>,
+    /// Whether the vertical axis begins at 0, unless it is logarithmic.
+    from_zero: bool,
+}
+
+pub(super) fn draw(report: &Report) -> Result<Vec<(String, Vec<u8>)>, PlotError> {
+    let mut files = Vec::new();
+    let thresholds: Vec<f64> = [report.low, report.high].into_iter().flatten().collect();
+    let several = report.parts.len() > 1;
+    let mut plots = Vec::new();
+    if several {
+        let lines = report.parts.iter().map(|part| (part.name.clone(), column(part, |p| p.gamma_max)));
+        plots.push(Plot {
+            name: "gamma-all",
+            axes: ["time / ps", "largest γ"],
+            lines: lines.collect(),
+            limits: thresholds.clone(),
+            from_zero: true,
+        });
+    }
+    let names: Vec<String> = report.parts.iter().map(|part| suffix(part, several)).collect();
+    for (part, suffix) in report.parts.iter().zip(&names) {
+        for plot in of_part(part, &thresholds) {
+            files.extend(save(&plot, suffix)?);
+        }
+        files.extend(save(&histogram(part, &thresholds), suffix)?);
+    }
+    for plot in &plots {
+        files.extend(save(plot, "")?);
+    }
+    Ok(files)
+}
+
+/// What tells the files of one part from those of another.
+fn suffix(part: &Part, several: bool) -> String {
+    if several { format!("-{}", part.name.replace(' ', "-")) } else { String::new() }
+}
+
+fn column(part: &Part, read: fn(&Point) -> f64) -> Vec<(f64, f64)> {
+    part.series.points().iter().map(|p| (p.time, read(p))).filter(|(_, y)| y.is_finite()).collect()
+}
+
+fn of_part(part: &Part, thresholds: &[f64]) -> [Plot<'static>; 4] {
+    let line = |label: &str, read| (label.to_owned(), column(part, read));
+    let first = part.series.points().iter().map(|p| p.total_energy).find(|e| e.is_finite()).unwrap_or(0.0);
+    let (unit, factor) = part.atoms.map_or(("ΔE / eV", 1.0), |n| ("ΔE / meV/atom", 1000.0 / n.max(1) as f64));
+    let energy = column(part, |p| p.total_energy).into_iter().map(|(t, e)| (t, (e - first) * factor)).collect();
+    let time = "time / ps";
+    [
+        Plot {
+            name: "gamma",
+            axes: [time, "γ"],
+            lines: vec![
+                line("largest", |p| p.gamma_max),
+                line("99 %", |p| p.q99),
+                line("90 %", |p| p.q90),
+                line("median", |p| p.q50),
+            ],
+            limits: thresholds.to_vec(),
+            from_zero: true,
+        },
+        Plot {
+            name: "above",
+            axes: [time, "atoms above the thresholds"],
+            lines: vec![
+                line("above the threshold", |p| p.above_high as f64),
+                line("above the lower one", |p| p.above_low as f64),
+            ],
+            limits: Vec::new(),
+            from_zero: true,
+        },
+        Plot {
+            name: "temperature",
+            axes: [time, "T / K"],
+            lines: vec![line("", |p| p.temperature)],
+            limits: Vec::new(),
+            from_zero: false,
+        },
+        Plot {
+            name: "energy",
+            axes: [time, unit],
+            lines: vec![(String::new(), energy)],
+            limits: Vec::new(),
+            from_zero: false,
+        },
+    ]
+}
+
+/// Atoms of all polls against γ, with a step at each edge of a bin; both axes are linear, and the number is its logarithm.
+fn histogram(part: &Part, thresholds: &[f64]) -> Plot<'static> {
+    let mut steps: Vec<(f64, f64)> = Vec::new();
+    for (low, high, n) in part.series.histogram() {
+        if let Some((end, _)) = steps.last().copied().filter(|(end, _)| *end < low) {
+            steps.extend([(end, 0.5), (low, 0.5)]);
+        }
+        steps.extend([(low, n as f64), (high, n as f64)]);
+    }
+    let top = steps.iter().fold(1.0_f64, |top, (_, n)| top.max(*n));
+    let mut lines = vec![("atoms at all polls".to_owned(), steps)];
+    // Thresholds are lines upwards here.
+    lines.extend(thresholds.iter().map(|t| (format!("threshold {t}"), vec![(*t, 0.5), (*t, top)])));
+    Plot { name: "histogram", axes: ["γ", "atoms"], lines, limits: Vec::new(), from_zero: false }
+}
+
+/// A plot as SVG and as PNG.
+fn save(plot: &Plot<'_>, suffix: &str) -> Result<[(String, Vec<u8>); 2], PlotError> {
+    let name = format!("{}{suffix}", plot.name);
+    let wrong = |message: &dyn Display| PlotError { name: name.clone(), message: message.to_string() };
+    let svg = render(plot).map_err(|error| wrong(&error))?;
+    let mut options = usvg::Options { font_family: FAMILY.into(), ..usvg::Options::default() };
+    options.fontdb_mut().load_font_data(FONT.to_vec());
+    let tree = usvg::Tree::from_str(&svg, &options).map_err(|error| wrong(&error))?;
+    let (width, height) = (SIZE.0 as f32 * SHARPER, SIZE.1 as f32 * SHARPER);
+    let mut image = tiny_skia::Pixmap::new(width as u32, height as u32).ok_or_else(|| wrong(&"it is too large"))?;
+    resvg::render(&tree, tiny_skia::Transform::from_scale(SHARPER, SHARPER), &mut image.as_mut());
+    let png = image.encode_png().map_err(|error| wrong(&error))?;
+    Ok([(format!("{name}.svg"), svg.into_bytes()), (format!("{name}.png"), png)])
+}
+
+fn render(plot: &Plot<'_>) -> Result<String, String> {
+    let mut svg = String::new();
+    draw_on(&SVGBackend::with_string(&mut svg, SIZE).into_drawing_area(), plot).map_err(|error| error.to_string())?;
+    Ok(svg)
+}
+
+fn draw_on<B: DrawingBackend>(
+    area: &DrawingArea<B, plotters::coord::Shift>,
+    plot: &Plot<'_>,
+) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+    area.fill(&WHITE)?;
+    let all = || plot.lines.iter().flat_map(|(_, points)| points.iter().copied());
+    let span = |values: &mut dyn Iterator<Item = f64>| {
+        let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+        if low > high { (0.0, 1.0) } else { (low, high) }
+    };
+    let (left, right) = span(&mut all().map(|(x, _)| x));
+    let (low, high) = span(&mut all().map(|(_, y)| y).chain(plot.limits.iter().copied()));
+    // Logarithmic where one decade would hide all others: γ that runs away, and counts of a histogram.
+    let counts = plot.name == "histogram";
+    let log = low > 0.0 && (counts || plot.from_zero && !plot.limits.is_empty() && high > 100.0);
+    let at = |y: f64| if log { y.max(1e-300).log10() } else { y };
+    let (bottom, top) = match (log, plot.from_zero) {
+        (true, _) => (at(low) - 0.1, at(high) + 0.1),
+        (false, true) => (0.0, if high > 0.0 { high * 1.08 } else { 1.0 }),
+        (false, false) => {
+            let margin = 0.05 * (high - low).max(1e-9 * high.abs()).max(1e-12);
+            (low - margin, high + margin)
+        }
+    };
+    let right = if right > left { right } else { left + 1.0 };
+    let font = |size: u32| (FAMILY, size).into_font();
+    let mut chart = ChartBuilder::on(area)
+        .margin(12)
+        .margin_right(20)
+        .x_label_area_size(46)
+        .y_label_area_size(70)
+        .build_cartesian_2d(left..right, bottom..top)?;
+    chart
+        .configure_mesh()
+        .x_desc(plot.axes[0])
+        .y_desc(plot.axes[1])
+        .axis_desc_style(font(16))
+        .label_style(font(13))
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(RGBColor(228, 228, 228))
+        .y_label_formatter(&|y| label(if log { 10_f64.powf(*y) } else { *y }))
+        .x_label_formatter(&|x| label(*x))
+        .draw()?;
+    for limit in &plot.limits {
+        chart.draw_series(DashedLineSeries::new(
+            [(left, at(*limit)), (right, at(*limit))],
+            6,
+            4,
+            LIMIT.stroke_width(1),
+        ))?;
+    }
+    for (k, (name, points)) in plot.lines.iter().enumerate() {
+        let colour = if counts && k > 0 { LIMIT } else { COLOURS[k % COLOURS.len()] };
+        let points = points.iter().map(|&(x, y)| (x, at(y)));
+        let drawn = chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
+        if !name.is_empty() {
+            drawn
+                .label(name.as_str())
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
+        }
+    }
+    if plot.lines.iter().any(|(name, _)| !name.is_empty()) {
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperLeft)
+            .label_font(font(13))
+            .background_style(WHITE.mix(0.8))
+            .draw()?;
+    }
+    area.present()
+}
+
+/// A number on an axis: no more digits than it needs.
+fn label(value: f64) -> String {
+    let rounded: f64 = format!("{value:.3e}").parse().unwrap_or(value);
+    if rounded != 0.0 && !(1e-3..1e5).contains(&rounded.abs()) { format!("{rounded:e}") } else { rounded.to_string() }
 }

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What `report` and `watch` make of real runs; `ci/browser` looks at the page.
+
+mod common;
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use common::{eam_config, json, lammps_otf, lines, root, succeed, text};
+use serde_json::Value;
+
+/// Heats EAM aluminium under the watch of its kinetic energy, which takes no time to evaluate.
+const HOT: &str = "temperature = [300, 900]\nsteps = 400\nsampling_interval = 10\nseed = 7\nmode = \"flag\"\n\
+                   uncertainty_threshold = 1000.0\nuncertainty_low = 900.0\nuncertainty = { compute = \"u\" }\n\
+                   setup = [\"compute u all ke/atom\"]\n";
+
+/// A run of some hundred polls in `out`.
+fn hot(folder: &Path) -> Value {
+    let config = eam_config(folder, 4, HOT);
+    succeed(lammps_otf().current_dir(folder).args(["-q", "run"]).arg(config).args(["-o", "out"]));
+    json(&folder.join("out/result.json"))
+}
+
+/// The data of a page.
+fn data(page: &Path) -> Value {
+    let html = std::fs::read_to_string(page).unwrap();
+    let start = "<script id=\"data\" type=\"application/json\">";
+    let data = html.split_once(start).expect("data").1.split_once("</script>").expect("their end").0;
+    serde_json::from_str(data).unwrap()
+}
+
+#[test]
+fn the_page_says_what_the_run_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let result = hot(folder.path());
+    let out = folder.path().join("out");
+    let polls = lines(&out.join("polls.jsonl"));
+    assert!(polls.iter().all(|poll| poll["format"] == 1));
+    let said = succeed(lammps_otf().arg("report").arg(&out).arg("--plots").arg(folder.path().join("plots")));
+    assert_eq!(said.lines().count(), 1 + 10, "the page and five plots, twice each: {said}");
+    let report = data(&out.join("report.html"));
+    let series = &report["parts"][0]["series"];
+    assert_eq!(series["polls"].as_u64(), Some(polls.len() as u64));
+    for (k, poll) in polls.iter().enumerate() {
+        let near = |key: &str, value: &Value| {
+            let (shown, value) = (series[key][k].as_f64().unwrap(), value.as_f64().unwrap());
+            assert!((shown - value).abs() <= 1e-5 * value.abs(), "{key}: {shown} instead of {value}");
+        };
+        near("time", &poll["time"]);
+        near("gamma_max", &poll["gamma"]["max"]);
+        near("q99", &poll["gamma"]["q99"]);
+        near("temperature", &poll["temperature"]);
+    }
+    // Every atom of every poll is in the histogram.
+    let counted: u64 = series["histogram"].as_array().unwrap().iter().map(|bin| bin[2].as_u64().unwrap()).sum();
+    assert_eq!(counted, polls.len() as u64 * result["atoms"].as_u64().unwrap());
+    let known = json(&out.join("run.json"));
+    assert_eq!((&known["config"]["seed"], &known["ranks"]), (&7.into(), &1.into()));
+    assert_eq!((&report["provenance"], &report["result"]), (&known, &result));
+    assert_eq!(report["status"], result["status"].as_str().unwrap().to_lowercase());
+
+    for name in ["gamma", "temperature", "energy", "above", "histogram"] {
+        let svg = std::fs::read_to_string(folder.path().join(format!("plots/{name}.svg"))).unwrap();
+        assert!(svg.starts_with("<svg") && svg.contains("polyline"), "{name}: {svg}");
+        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{name}");
+        let png = std::fs::read(folder.path().join(format!("plots/{name}.png"))).unwrap();
+        assert_eq!(&png[..8], b"\x89PNG\r\n\x1a\n");
+        assert_eq!(png[16..24], [0, 0, 7, 128, 0, 0, 4, 176], "1920 by 1200");
+    }
+}
+
+#[test]
+fn what_a_killed_run_left_is_enough_and_what_is_no_run_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    hot(folder.path());
+    let out = folder.path().join("out");
+    for name in ["result.json", "run.json", "candidates.db"] {
+        std::fs::remove_file(out.join(name)).unwrap();
+    }
+    let mut polls = std::fs::File::options().append(true).open(out.join("polls.jsonl")).unwrap();
+    polls.write_all(b"{\"no poll\": 1}\n{\"format\": 99}\n{\"step\":").unwrap();
+    let report = lammps_otf().arg("report").arg(&out).output().unwrap();
+    assert_eq!(report.status.code(), Some(0));
+    assert!(text(&report).contains("2 lines could not be read"), "{}", text(&report));
+    let page = data(&out.join("report.html"));
+    assert_eq!(page["status"], "no result yet");
+    assert_eq!(page["parts"][0]["series"]["polls"], 41);
+    assert!(page["high"].is_null());
+
+    let empty = folder.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    for command in ["report", "watch"] {
+        let refused = lammps_otf().arg(command).arg(&empty).output().unwrap();
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(text(&refused).contains("there is neither polls.jsonl nor round-001/"), "{}", text(&refused));
+    }
+    assert_eq!(lammps_otf().arg("report").arg(folder.path().join("none")).output().unwrap().status.code(), Some(2));
+}
+
+#[test]
+fn a_long_run_is_a_small_page() {
+    let folder = tempfile::tempdir().unwrap();
+    hot(folder.path());
+    let out = folder.path().join("out");
+    let one = std::fs::read_to_string(out.join("polls.jsonl")).unwrap().lines().last().unwrap().to_owned();
+    let (before, after) = one.split_once("\"step\":400").unwrap();
+    let mut polls = std::io::BufWriter::new(std::fs::File::create(out.join("polls.jsonl")).unwrap());
+    for step in 0..100_000 {
+        writeln!(polls, "{before}\"step\":{step}{after}").unwrap();
+    }
+    drop(polls);
+    succeed(lammps_otf().arg("report").arg(&out));
+    let size = out.join("report.html").metadata().unwrap().len();
+    assert!(size < 800_000, "{size} bytes");
+    assert_eq!(data(&out.join("report.html"))["parts"][0]["series"]["polls"], 100_000);
+}
+
+#[test]
+fn replicas_are_parts_of_one_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = eam_config(folder.path(), 4, HOT);
+    let mut run = common::mpiexec(2);
+    run.current_dir(folder.path()).arg(env!("CARGO_BIN_EXE_lammps-otf")).args(["-q", "run"]);
+    succeed(run.arg(config).args(["-o", "out", "--replicas", "2"]));
+    let out = folder.path().join("out");
+    succeed(lammps_otf().arg("report").arg(&out));
+    let page = data(&out.join("report.html"));
+    assert_eq!((&page["kind"], &page["parts"][1]["name"]), (&"replicas".into(), &"replica-01".into()));
+    assert!(page["parts"][0]["series"]["temperature"] != page["parts"][1]["series"]["temperature"]);
+    succeed(lammps_otf().arg("report").arg(out.join("replica-01")));
+}
+
+#[test]
+fn watching_shows_every_poll_and_ends_with_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    // Files so small that they are turned over many times under the watcher's eyes.
+    let config = eam_config(folder.path(), 4, &format!("{HOT}polls_file_size = 0.01\npolls_files = 100\n"));
+    let mut run =
+        lammps_otf().current_dir(folder.path()).args(["-q", "run"]).arg(config).args(["-o", "out"]).spawn().unwrap();
+    let out = folder.path().join("out");
+    let started = Instant::now();
+    while !out.join("polls.jsonl").is_file() {
+        assert!(started.elapsed() < Duration::from_secs(60), "no polls");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let watch = std::process::Command::new("timeout")
+        .args(["60", env!("CARGO_BIN_EXE_lammps-otf"), "watch"])
+        .arg(&out)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    assert!(run.wait().unwrap().success());
+    let seen = watch.wait_with_output().unwrap();
+    assert_eq!(seen.status.code(), Some(0), "it ends when the run does");
+    let said = String::from_utf8(seen.stdout).unwrap();
+    assert!(said.lines().last().unwrap().starts_with("step 400 "), "{said}");
+}
+
+#[test]
+fn watching_takes_what_a_run_prints() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = eam_config(folder.path(), 4, HOT);
+    let mut run = lammps_otf()
+        .current_dir(folder.path())
+        .args(["-q", "run", "--json"])
+        .arg(config)
+        .args(["-o", "out"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let watch = lammps_otf().args(["watch", "-"]).stdin(run.stdout.take().unwrap()).output().unwrap();
+    assert!(run.wait().unwrap().success());
+    assert_eq!(String::from_utf8_lossy(&watch.stdout).lines().count(), 41, "{}", text(&watch));
+    assert!(watch.stderr.is_empty(), "{}", text(&watch));
+    let file = succeed(lammps_otf().args(["watch", "--once"]).arg(folder.path().join("out/polls.jsonl")));
+    assert_eq!(file, String::from_utf8_lossy(&watch.stdout));
+}
+
+#[test]
+fn a_line_is_what_its_schema_says() {
+    let folder = tempfile::tempdir().unwrap();
+    hot(folder.path());
+    let schema = json(&root().join("docs/polls.schema.json"));
+    let keys = |value: &Value| {
+        let mut keys: Vec<String> = value.as_object().unwrap().keys().cloned().collect();
+        keys.sort();
+        keys
+    };
+    let poll = &lines(&folder.path().join("out/polls.jsonl"))[0];
+    assert_eq!(keys(poll), keys(&schema["properties"]));
+    assert_eq!(keys(&poll["gamma"]), keys(&schema["$defs"]["GammaSummary"]["properties"]));
+    assert_eq!(keys(&poll["gamma"]["histogram"]), keys(&schema["$defs"]["GammaHistogram"]["properties"]));
+}

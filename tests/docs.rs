@@ -266,7 +266,7 @@ fn the_messages_that_are_explained_are_those_of_the_program() {
 #[test]
 fn every_source_file_names_its_licence() {
     let listed = succeed(Command::new("git").current_dir(root()).args(["ls-files"]));
-    let code = ["rs", "py", "cpp", "h", "sh", "j2"];
+    let code = ["rs", "py", "cpp", "h", "sh", "j2", "js", "mjs"];
     let without: Vec<&str> = listed
         .lines()
         .filter(|name| {

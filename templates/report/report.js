@@ -95,7 +95,7 @@
   const scaleOfGamma = (columns) => {
     const values = columns.flatMap(atTheEnds).concat([report.high, report.low].filter((v) => v !== null));
     const [low, most] = [Math.min(...values), Math.max(...values)];
-    const log = most > 20 * (report.high || 1) && low > 0;
+    const log = most > 6 * (report.high || 1) && low > 0;
     return { distr: log ? 3 : 1, range: log ? [low / 1.3, most * 1.5] : [0, most * 1.08] };
   };
   const time = { x: { time: false } };
@@ -148,6 +148,11 @@
     byId("gamma").setAttribute("aria-label", `γ against time, ${name}`);
   }
 
+  const powersOfTwo = (_, __, low, high) => {
+    const first = Math.ceil(Math.log2(low)), last = Math.floor(Math.log2(high));
+    return Array.from({ length: Math.max(0, last - first + 1) }, (___, k) => 2 ** (first + k));
+  };
+
   function drawHistogram(bins) {
     const edges = [], counts = [];
     for (const [low, high, n] of bins) {
@@ -178,7 +183,7 @@
     const last = Math.max(edges[edges.length - 1] || 1, (report.high || 1) * 1.3);
     plot("histogram", 200, {
       scales: { x: { time: false, distr: 3, log: 2, range: [edges[0] || 0.1, last] }, y: { distr: 3, range: [0.5, most * 2] } },
-      axes: [axis("γ", { values: (_, ticks) => ticks.map((v) => (v === null ? null : number(v))) }), axis("atoms", { size: 60,
+      axes: [axis("γ", { splits: powersOfTwo, values: (_, ticks) => ticks.map((v) => (v === null ? null : number(v))) }), axis("atoms", { size: 60,
         values: (_, ticks) => ticks.map((v) => (v === null ? null : v >= 1e4 ? v.toExponential(0) : number(v))) })],
       series: [{ label: "γ from", value: (_, v) => number(v) },
         line("atoms", colour("--accent"), { paths: uPlot.paths.stepped({ align: 1 }), fill: colour("--fade"), fillTo: 0.5 })],

@@ -6,9 +6,9 @@ import { launch, open } from "./browser.mjs";
 
 const to = process.argv[2];
 const shots = [
-  ["al-melt", "report-wide.png", { width: 1200, height: 1500 }],
+  ["al-melt", "report-wide.png", { width: 1200, height: 1900 }],
   ["al-melt", "report-dark.png", { width: 800, height: 1500, scheme: "dark" }],
-  ["al-melt", "report-narrow.png", { width: 390, height: 1500 }],
+  ["al-melt", "report-narrow.png", { width: 390, height: 2400 }],
   ["al-heal", "report-loop.png", { width: 1200, height: 1500 }],
 ];
 const browser = await launch();

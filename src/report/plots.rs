@@ -205,7 +205,12 @@ fn draw_on<B: DrawingBackend>(
         .label_style(font(13))
         .light_line_style(TRANSPARENT)
         .bold_line_style(RGBColor(228, 228, 228))
-        .y_label_formatter(&|y| label(if log { 10_f64.powf(*y) } else { *y }))
+        .y_label_formatter(&|y| match log {
+            // Whole powers of ten alone.
+            true if (y - y.round()).abs() > 1e-6 => String::new(),
+            true => label(10_f64.powf(y.round())),
+            false => label(*y),
+        })
         .x_label_formatter(&|x| label(*x))
         .draw()?;
     for limit in &plot.limits {
@@ -229,7 +234,7 @@ fn draw_on<B: DrawingBackend>(
     if plot.lines.iter().any(|(name, _)| !name.is_empty()) {
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
+            .position(if counts { SeriesLabelPosition::UpperRight } else { SeriesLabelPosition::UpperLeft })
             .label_font(font(13))
             .background_style(WHITE.mix(0.8))
             .draw()?;

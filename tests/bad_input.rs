@@ -201,6 +201,11 @@ fn cases() -> Vec<Case> {
         case("candidates: a file that is no store", "candidates list al.extxyz", nothing),
         case("candidates: no such format", "candidates export nowhere.db vasp -o x", nothing),
         case("candidates: no such status", "candidates list nowhere.db --status waiting", nothing),
+        case("report: a folder that does not exist", "report nowhere", nothing),
+        case("report: a folder without a run", "report .", nothing),
+        case("report: a file", "report al.extxyz", nothing),
+        case("watch: a folder without polls", "watch .", nothing),
+        case("watch: a file that does not exist", "watch nowhere.jsonl", nothing),
     ]
 }
 

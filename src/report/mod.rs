@@ -5,6 +5,7 @@
 //! [`Report::read`] takes what is there: a run that goes on still, one that was killed, one of an older version, the folder
 //! of all replicas of a run. Nothing is changed, and nothing but the folder is looked at.
 
+mod candidate;
 mod page;
 mod plots;
 mod series;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::Value;
 
+pub use candidate::View;
 pub use plots::PlotError;
 pub use series::{Point, Series};
 
@@ -23,15 +25,10 @@ use crate::active_learning::round_folder;
 use crate::candidates::{KeyValue, Phase, Round, Seen, Store, StoreError, StoredCandidate};
 use crate::runner::{files, poll_files};
 use crate::simulation::Poll;
-use crate::structure::Element;
-use series::short;
+use candidate::{ROWS, sort_and_cut};
 
 /// Points of all parts together; a page of five rounds is below a megabyte.
 const POINTS: usize = 1500;
-/// Candidates with a picture: those with the largest γ.
-const PICTURES: usize = 60;
-/// Candidates in the table.
-const ROWS: usize = 1000;
 /// Bytes of a line of `polls.jsonl`, and of `run.json` and `result.json`. What is longer was not written by this program.
 const LONGEST: u64 = 16 << 20;
 
@@ -114,49 +111,6 @@ pub struct Part {
     pub atoms: Option<u64>,
     /// What it saw.
     pub series: Series,
-}
-
-/// A candidate as the page shows it.
-#[derive(Debug, Serialize)]
-pub struct View {
-    id: i64,
-    status: String,
-    formula: String,
-    natoms: usize,
-    core: usize,
-    gamma: Option<f64>,
-    step: Option<i64>,
-    /// Index of the part that it comes from.
-    part: usize,
-    center: Option<usize>,
-    center_id: Option<i32>,
-    radius: Option<f64>,
-    buffer: Option<f64>,
-    shape: Option<String>,
-    trigger: Option<String>,
-    gamma_parent: Option<f64>,
-    gamma_cluster: Option<f64>,
-    max_force_difference: Option<f64>,
-    energy: Option<f64>,
-    largest_force: Option<f64>,
-    message: Option<String>,
-    picture: Option<Picture>,
-}
-
-/// The atoms of a candidate.
-#[derive(Debug, Serialize)]
-struct Picture {
-    origin: [f64; 3],
-    cell: [[f64; 3]; 3],
-    /// x, y, z of each atom, Å.
-    positions: Vec<f64>,
-    /// Symbols, colours (#rrggbb) and radii (Å) of the elements.
-    elements: Vec<(&'static str, String, f64)>,
-    /// For each atom its place in `elements`.
-    element: Vec<usize>,
-    core: Vec<u8>,
-    gamma: Option<Vec<Option<f64>>>,
-    ids: Vec<i32>,
 }
 
 impl Report {
@@ -333,91 +287,8 @@ impl Report {
     }
 }
 
-impl View {
-    fn of(row: &StoredCandidate, part: usize) -> Self {
-        let (candidate, keys) = (&row.candidate, row.keys());
-        let structure = &candidate.structure;
-        let labels = candidate.labels.as_ref();
-        let norm = |f: ndarray::ArrayView1<f64>| f.iter().map(|x| x * x).sum::<f64>().sqrt();
-        let largest = labels.map(|l| l.forces.rows().into_iter().map(norm).fold(0.0, f64::max));
-        Self {
-            id: row.id,
-            status: row.status.map_or("none", crate::candidates::Status::as_str).to_owned(),
-            formula: formula(structure),
-            natoms: structure.len(),
-            core: candidate.force_mask.iter().filter(|m| **m > 0.0).count(),
-            gamma: keys.gamma,
-            step: keys.step,
-            part,
-            center: keys.center.filter(|c| *c < structure.len()),
-            center_id: keys.center_id,
-            radius: keys.radius,
-            buffer: keys.buffer,
-            shape: keys.shape.clone(),
-            trigger: keys.trigger.as_ref().map(|t| t.as_str().to_owned()),
-            gamma_parent: keys.gamma_parent,
-            gamma_cluster: keys.gamma_cluster,
-            max_force_difference: keys.max_force_difference,
-            energy: labels.map(|l| l.energy),
-            largest_force: largest,
-            message: row.message.clone(),
-            picture: Some(Picture::of(row)),
-        }
-    }
-}
-
-impl Picture {
-    fn of(row: &StoredCandidate) -> Self {
-        let candidate = &row.candidate;
-        let structure = &candidate.structure;
-        let elements = structure.elements.iter().map(|e| (e.symbol(), colour(*e), radius(*e))).collect();
-        let round = |x: f64| (x * 1e3).round() / 1e3;
-        Self {
-            origin: structure.cell.origin.map(round),
-            cell: structure.cell.vectors.map(|v| v.map(round)),
-            positions: structure.positions.iter().map(|x| round(*x)).collect(),
-            elements,
-            element: structure.types.iter().map(|t| *t as usize - 1).collect(),
-            core: candidate.force_mask.iter().map(|m| u8::from(*m > 0.0)).collect(),
-            gamma: candidate.atom_gamma.as_ref().map(|g| g.iter().map(|g| short(*g)).collect()),
-            ids: candidate.source_ids.clone(),
-        }
-    }
-}
-
 fn round_name(number: u32) -> String {
     format!("round {number}")
-}
-
-/// The colours that most programs paint elements in.
-fn colour(element: Element) -> String {
-    let colour = element.jmol_color().or(element.cpk_color());
-    colour.map_or_else(|| "#c8a2c8".into(), |c| format!("#{:02x}{:02x}{:02x}", c.r, c.g, c.b))
-}
-
-/// A radius to draw, Å.
-fn radius(element: Element) -> f64 {
-    element.atomic_radius().map_or(1.3, |r| r.0 / 100.0)
-}
-
-/// "Al32Cu4".
-fn formula(structure: &crate::structure::Structure) -> String {
-    let mut counts: Vec<(&str, usize)> = Vec::new();
-    for i in 0..structure.len() {
-        let symbol = structure.element(i).symbol();
-        match counts.iter_mut().find(|(s, _)| *s == symbol) {
-            Some((_, n)) => *n += 1,
-            None => counts.push((symbol, 1)),
-        }
-    }
-    counts.iter().map(|(symbol, n)| if *n == 1 { (*symbol).to_owned() } else { format!("{symbol}{n}") }).collect()
-}
-
-/// The largest γ first; what is not known comes last, what is not finite first.
-fn sort_and_cut(views: &mut Vec<View>) {
-    views.sort_by(|a, b| b.gamma.unwrap_or(-1.0).total_cmp(&a.gamma.unwrap_or(-1.0)).then(a.id.cmp(&b.id)));
-    views.truncate(ROWS);
-    views.iter_mut().skip(PICTURES).for_each(|view| view.picture = None);
 }
 
 fn status_of(result: &Value) -> String {

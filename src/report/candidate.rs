@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! A candidate as the page shows it: its numbers, and its atoms in three dimensions.
+
+use serde::Serialize;
+
+use super::series::short;
+use crate::candidates::StoredCandidate;
+use crate::structure::{Element, Structure};
+
+/// Candidates with a picture: those with the largest γ.
+const PICTURES: usize = 60;
+/// Candidates in the table.
+pub(super) const ROWS: usize = 1000;
+
+/// A candidate as the page shows it.
+#[derive(Debug, Serialize)]
+pub struct View {
+    id: i64,
+    status: String,
+    formula: String,
+    natoms: usize,
+    core: usize,
+    gamma: Option<f64>,
+    step: Option<i64>,
+    /// Index of the part that it comes from.
+    part: usize,
+    center: Option<usize>,
+    center_id: Option<i32>,
+    radius: Option<f64>,
+    buffer: Option<f64>,
+    shape: Option<String>,
+    trigger: Option<String>,
+    gamma_parent: Option<f64>,
+    gamma_cluster: Option<f64>,
+    max_force_difference: Option<f64>,
+    energy: Option<f64>,
+    largest_force: Option<f64>,
+    message: Option<String>,
+    picture: Option<Picture>,
+}
+
+/// The atoms of a candidate.
+#[derive(Debug, Serialize)]
+struct Picture {
+    origin: [f64; 3],
+    cell: [[f64; 3]; 3],
+    /// x, y, z of each atom, Å.
+    positions: Vec<f64>,
+    /// Symbols, colours (#rrggbb) and radii (Å) of the elements.
+    elements: Vec<(&'static str, String, f64)>,
+    /// For each atom its place in `elements`.
+    element: Vec<usize>,
+    core: Vec<u8>,
+    gamma: Option<Vec<Option<f64>>>,
+    ids: Vec<i32>,
+}
+
+impl View {
+    pub(super) fn of(row: &StoredCandidate, part: usize) -> Self {
+        let (candidate, keys) = (&row.candidate, row.keys());
+        let structure = &candidate.structure;
+        let labels = candidate.labels.as_ref();
+        let norm = |f: ndarray::ArrayView1<f64>| f.iter().map(|x| x * x).sum::<f64>().sqrt();
+        let largest = labels.map(|l| l.forces.rows().into_iter().map(norm).fold(0.0, f64::max));
+        Self {
+            id: row.id,
+            status: row.status.map_or("none", crate::candidates::Status::as_str).to_owned(),
+            formula: formula(structure),
+            natoms: structure.len(),
+            core: candidate.force_mask.iter().filter(|m| **m > 0.0).count(),
+            gamma: keys.gamma,
+            step: keys.step,
+            part,
+            center: keys.center.filter(|c| *c < structure.len()),
+            center_id: keys.center_id,
+            radius: keys.radius,
+            buffer: keys.buffer,
+            shape: keys.shape.clone(),
+            trigger: keys.trigger.as_ref().map(|t| t.as_str().to_owned()),
+            gamma_parent: keys.gamma_parent,
+            gamma_cluster: keys.gamma_cluster,
+            max_force_difference: keys.max_force_difference,
+            energy: labels.map(|l| l.energy),
+            largest_force: largest,
+            message: row.message.clone(),
+            picture: Some(Picture::of(row)),
+        }
+    }
+}
+
+impl Picture {
+    fn of(row: &StoredCandidate) -> Self {
+        let candidate = &row.candidate;
+        let structure = &candidate.structure;
+        let elements = structure.elements.iter().map(|e| (e.symbol(), colour(*e), radius(*e))).collect();
+        let round = |x: f64| (x * 1e3).round() / 1e3;
+        Self {
+            origin: structure.cell.origin.map(round),
+            cell: structure.cell.vectors.map(|v| v.map(round)),
+            positions: structure.positions.iter().map(|x| round(*x)).collect(),
+            elements,
+            element: structure.types.iter().map(|t| *t as usize - 1).collect(),
+            core: candidate.force_mask.iter().map(|m| u8::from(*m > 0.0)).collect(),
+            gamma: candidate.atom_gamma.as_ref().map(|g| g.iter().map(|g| short(*g)).collect()),
+            ids: candidate.source_ids.clone(),
+        }
+    }
+}
+
+/// The colours that most programs paint elements in.
+fn colour(element: Element) -> String {
+    let colour = element.jmol_color().or(element.cpk_color());
+    colour.map_or_else(|| "#c8a2c8".into(), |c| format!("#{:02x}{:02x}{:02x}", c.r, c.g, c.b))
+}
+
+/// A radius to draw, Å.
+fn radius(element: Element) -> f64 {
+    element.atomic_radius().map_or(1.3, |r| r.0 / 100.0)
+}
+
+/// "Al32Cu4".
+fn formula(structure: &Structure) -> String {
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for i in 0..structure.len() {
+        let symbol = structure.element(i).symbol();
+        match counts.iter_mut().find(|(s, _)| *s == symbol) {
+            Some((_, n)) => *n += 1,
+            None => counts.push((symbol, 1)),
+        }
+    }
+    counts.iter().map(|(symbol, n)| if *n == 1 { (*symbol).to_owned() } else { format!("{symbol}{n}") }).collect()
+}
+
+/// The largest γ first; what is not known comes last, what is not finite first.
+pub(super) fn sort_and_cut(views: &mut Vec<View>) {
+    views.sort_by(|a, b| b.gamma.unwrap_or(-1.0).total_cmp(&a.gamma.unwrap_or(-1.0)).then(a.id.cmp(&b.id)));
+    views.truncate(ROWS);
+    views.iter_mut().skip(PICTURES).for_each(|view| view.picture = None);
+}

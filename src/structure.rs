@@ -76,6 +76,19 @@ impl Structure {
         self.ids.is_empty()
     }
 
+    /// How many atoms of which element, the lightest first: `Al32Cu4`.
+    #[must_use]
+    pub fn formula(&self) -> String {
+        let mut counts = vec![0_usize; self.elements.len()];
+        self.types.iter().for_each(|&t| counts[t as usize - 1] += 1);
+        let mut by_number = std::collections::BTreeMap::new();
+        for (element, n) in self.elements.iter().zip(counts).filter(|(_, n)| *n > 0) {
+            by_number.entry(element.atomic_number()).or_insert((element.symbol(), 0)).1 += n;
+        }
+        let part = |&(symbol, n): &(&str, usize)| if n == 1 { symbol.to_owned() } else { format!("{symbol}{n}") };
+        by_number.values().map(part).collect()
+    }
+
     /// Element of the atom at `index` (its place in the arrays, from 0).
     ///
     /// # Panics

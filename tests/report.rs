@@ -133,10 +133,11 @@ fn replicas_are_parts_of_one_page() {
 }
 
 #[test]
-fn watching_shows_every_poll_and_ends_with_the_run() {
+fn watching_misses_no_poll_and_ends_with_the_run() {
     let folder = tempfile::tempdir().unwrap();
-    // Files so small that they are turned over many times under the watcher's eyes.
-    let config = eam_config(folder.path(), 4, &format!("{HOT}polls_file_size = 0.01\npolls_files = 100\n"));
+    // Files so small that several are filled between two looks of the watcher.
+    let hot = HOT.replace("sampling_interval = 10", "sampling_interval = 1");
+    let config = eam_config(folder.path(), 4, &format!("{hot}polls_file_size = 0.004\npolls_files = 1000\n"));
     let mut run =
         lammps_otf().current_dir(folder.path()).args(["-q", "run"]).arg(config).args(["-o", "out"]).spawn().unwrap();
     let out = folder.path().join("out");
@@ -155,7 +156,10 @@ fn watching_shows_every_poll_and_ends_with_the_run() {
     let seen = watch.wait_with_output().unwrap();
     assert_eq!(seen.status.code(), Some(0), "it ends when the run does");
     let said = String::from_utf8(seen.stdout).unwrap();
-    assert!(said.lines().last().unwrap().starts_with("step 400 "), "{said}");
+    let steps: Vec<i64> = said.lines().map(|line| line.split(' ').nth(1).unwrap().parse().unwrap()).collect();
+    assert!(steps.len() > 50 && steps.is_sorted_by(|a, b| a + 1 == *b), "{steps:?}");
+    assert_eq!(steps.last(), Some(&400));
+    assert!(out.join("polls.20.jsonl").is_file(), "no file was turned over");
 }
 
 #[test]
@@ -192,4 +196,47 @@ fn a_line_is_what_its_schema_says() {
     assert_eq!(keys(poll), keys(&schema["properties"]));
     assert_eq!(keys(&poll["gamma"]), keys(&schema["$defs"]["GammaSummary"]["properties"]));
     assert_eq!(keys(&poll["gamma"]["histogram"]), keys(&schema["$defs"]["GammaHistogram"]["properties"]));
+}
+
+#[test]
+fn watching_draws_on_a_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    hot(folder.path());
+    let spawn = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)";
+    let mut watch = common::python();
+    watch.args(["-c", spawn, env!("CARGO_BIN_EXE_lammps-otf"), "watch", "--once"]).arg(folder.path().join("out"));
+    let said = succeed(watch.env("TERM", "xterm").stdin(Stdio::null()));
+    assert!(said.contains("γ ") && said.contains('▁') && said.contains('█'), "{said}");
+    assert!(said.trim_end().lines().last().unwrap().contains("step 400 "), "{said}");
+}
+
+#[test]
+fn numbers_beyond_all_measure_are_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    hot(folder.path());
+    let out = folder.path().join("out");
+    let mut polls = lines(&out.join("polls.jsonl"));
+    let values = [0.0, -0.0, 1e308, -1e308, 1e-320, 1.0, 1.000_000_000_000_000_2, 5e15];
+    for pair in 0..values.len() * values.len() {
+        let (a, b) = (values[pair % values.len()], values[pair / values.len()]);
+        for (k, poll) in polls.iter_mut().enumerate() {
+            let value = if k % 2 == 0 { a } else { b };
+            for key in ["time", "temperature", "total_energy"] {
+                poll[key] = value.into();
+            }
+            for key in ["max", "q50", "q90", "q99"] {
+                poll["gamma"][key] = value.into();
+            }
+            poll["gamma"]["histogram"] = serde_json::json!({"lowest": value, "counts": [1, u64::MAX, 0, 3]});
+            poll["gamma"]["above_low"] = u64::MAX.into();
+        }
+        let text: String = polls.iter().map(|poll| format!("{poll}\n")).collect();
+        std::fs::write(out.join("polls.jsonl"), text).unwrap();
+        let mut report = std::process::Command::new("timeout");
+        report.args(["20", env!("CARGO_BIN_EXE_lammps-otf"), "-q", "report"]).arg(&out);
+        let done = report.arg("--plots").arg(folder.path().join("plots")).output().unwrap();
+        // A plot that cannot be drawn may be refused by name; nothing hangs, and nothing panics.
+        let code = done.status.code();
+        assert!(code == Some(0) || code == Some(2), "{a} and {b}: {code:?}\n{}", common::text(&done));
+    }
 }

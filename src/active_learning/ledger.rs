@@ -60,7 +60,8 @@ impl Ledger {
             let path = path.to_owned();
             move |source| Error::Write { path, source }
         };
-        if !database.exists() && folder.read_dir().is_ok_and(|entries| entries.flatten().any(|e| e.file_name() != LOCK))
+        if !database.exists()
+            && folder.read_dir().is_ok_and(|entries| entries.flatten().any(|e| e.file_name() != files::LOCK))
         {
             return Err(Error::Occupied(output.to_owned()));
         }
@@ -354,11 +355,9 @@ impl Ledger {
     }
 }
 
-/// The file that one process at a time has locked.
-const LOCK: &str = "loop.lock";
-
+/// Takes the folder for this process.
 fn lock(folder: &Path) -> Result<File, Error> {
-    let path = folder.join(LOCK);
+    let path = folder.join(files::LOCK);
     let writing = |source| Error::Write { path: path.clone(), source };
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(writing)?;
     match file.try_lock() {

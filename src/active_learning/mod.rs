@@ -53,6 +53,8 @@ pub use trainer::{CommandTrainer, Trainer, TrainerError, TrainingJob, TrainingRe
 
 /// Files of a loop. Those of a round are in its folder, `round-001`.
 pub mod files {
+    /// The file that the process which runs here has locked, in the loop's folder.
+    pub const LOCK: &str = "loop.lock";
     /// The store, in the loop's folder.
     pub const CANDIDATES: &str = "candidates.db";
     /// The initial structure as LAMMPS read it, in the loop's folder.
@@ -401,6 +403,11 @@ enum Step<T> {
     End(Outcome),
 }
 
-pub(crate) fn round_folder(folder: &Path, number: u32) -> PathBuf {
+/// The folders of the rounds of a loop that have begun, the first first.
+pub fn round_folders(loop_folder: &Path) -> impl Iterator<Item = PathBuf> {
+    (1..).map(move |n| round_folder(loop_folder, n)).take_while(|folder| folder.is_dir())
+}
+
+fn round_folder(folder: &Path, number: u32) -> PathBuf {
     folder.join(format!("round-{number:03}"))
 }

@@ -399,13 +399,12 @@ struct LabelColumns {
 
 impl LabelColumns {
     fn new(labels: &Labels) -> Self {
-        let norm = |force: ndarray::ArrayView1<f64>| force.iter().map(|f| f * f).sum::<f64>().sqrt();
         Self {
             calculator: labels.calculator.as_deref().unwrap_or("unknown").to_lowercase(),
             energy: labels.energy,
             free_energy: labels.free_energy,
             forces: floats(labels.forces.iter().copied()),
-            fmax: labels.forces.rows().into_iter().map(norm).fold(0.0, f64::max),
+            fmax: labels.largest_force(),
             stress: labels.stress.map(floats),
             smax: labels.stress.map(|stress| stress.iter().fold(0.0, |max, s| f64::max(max, s.abs()))),
         }

@@ -106,6 +106,15 @@ pub struct Labels {
 }
 
 impl Labels {
+    /// Length of the largest force, eV/Å; 0 without atoms.
+    #[must_use]
+    pub fn largest_force(&self) -> f64 {
+        let norm = |force: ndarray::ArrayView1<'_, f64>| force.iter().map(|x| x * x).sum::<f64>().sqrt();
+        self.forces.rows().into_iter().map(norm).fold(0.0, f64::max)
+    }
+}
+
+impl Labels {
     /// Checks that the labels are finite and fit `n` atoms; a text says what is wrong.
     fn check(&self, n: usize) -> Result<(), String> {
         if self.forces.dim() != (n, 3) {

@@ -286,10 +286,8 @@ fn describe(row: &StoredCandidate) -> String {
         say("attempts", row.attempts.to_string());
     }
     if let Some(labels) = &candidate.labels {
-        let norm = |f: ndarray::ArrayView1<f64>| f.iter().map(|x| x * x).sum::<f64>().sqrt();
-        let largest = labels.forces.rows().into_iter().map(norm).fold(0.0, f64::max);
         say("energy", format!("{} eV", labels.energy));
-        say("largest force", format!("{largest:.6} eV/Å"));
+        say("largest force", format!("{:.6} eV/Å", labels.largest_force()));
         labels.calculator.iter().for_each(|calculator| say("calculator", calculator.clone()));
     }
     if let Some(log) = &row.error_log {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::run::{on_signals, print_line};
 use super::{Exit, Verbosity, agreed, begin, complain, say, warn};
 use lammps_otf::active_learning::{ActiveLearning, LearningResult, Outcome};
-use lammps_otf::candidates::{Round, Seen};
+use lammps_otf::candidates::Round;
 use lammps_otf::comm::Comm;
 
 #[derive(Debug, clap::Args)]
@@ -89,12 +89,7 @@ fn row(round: &Round) -> String {
         (_, Some(gamma)) => format!("{gamma:.2}"),
         (_, None) => "inf".into(),
     };
-    let ended = match round.seen {
-        Some(Seen::Events) => "γ above the threshold",
-        Some(Seen::Crash) => "broke",
-        Some(Seen::Quiet) => "nothing unknown",
-        None => "no run: labels what was left",
-    };
+    let ended = round.ending();
     format!(
         "{:>5}  {:>7}  {:>7}  {:>6}  {gamma:>7}  {:>7}  {:>8}  {:>6}  {:>11}  {:>8}  {ended}",
         round.number,

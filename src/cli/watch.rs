@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use lammps_otf::runner::files;
+use lammps_otf::active_learning::{self, round_folders};
+use lammps_otf::runner::{files, poll_files};
 use lammps_otf::simulation::Poll;
 use lammps_otf::uncertainty::Verdict;
 
@@ -20,7 +21,7 @@ pub(super) struct WatchArguments {
     /// The folder of a run or a loop, a file of polls, or - for lines on standard input, such as those of `run --json`
     #[arg(value_name = "FILE|DIR|-")]
     from: PathBuf,
-    /// Show what is there, and do not wait for more
+    /// Show what is in the newest file, and do not wait for more
     #[arg(long)]
     once: bool,
     /// Wait for more, also where no process seems to write: for file systems whose locks other machines do not see
@@ -44,7 +45,7 @@ const LONGEST: u64 = 1 << 20;
 /// Polls in the little plots.
 const HISTORY: usize = 60;
 /// The process that writes has one of these locked.
-const LOCKS: [&str; 2] = [files::LOCK, "loop.lock"];
+const LOCKS: [&str; 2] = [files::LOCK, active_learning::files::LOCK];
 
 pub(super) fn run(arguments: &WatchArguments) -> Result<(), WatchError> {
     let mut screen = Screen::new();
@@ -74,11 +75,10 @@ fn follow(arguments: &WatchArguments, screen: &mut Screen) -> Result<(), WatchEr
         loop {
             // Asked before reading: what was written until then is read below.
             let over = arguments.once || !arguments.forever && is_over(&folder);
-            let next = if from.is_dir() { newest(from).unwrap_or_else(|| path.clone()) } else { path.clone() };
-            let replaced = next != path || std::fs::metadata(&path).map_or(true, |now| now.ino() != own);
+            let next = after(&path, own, from);
             let read = lines.read(&mut file, &path, screen)?;
-            if replaced {
-                if next != path {
+            if let Some(next) = next {
+                if next.parent() != path.parent() {
                     screen.tell(&format!("now {}", next.display()));
                 }
                 path = next;
@@ -94,12 +94,28 @@ fn follow(arguments: &WatchArguments, screen: &mut Screen) -> Result<(), WatchEr
     }
 }
 
+/// The file that goes on where the one at `path` ends, which has this inode; `None` while that is being written.
+///
+/// A full file is renamed, perhaps more than once since the last look, and a loop goes on in the folder of its next round.
+fn after(path: &Path, inode: u64, from: &Path) -> Option<PathBuf> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let of_run = poll_files(folder).unwrap_or_default();
+    let is_own = |file: &PathBuf| std::fs::metadata(file).is_ok_and(|now| now.ino() == inode);
+    let next = match of_run.iter().position(is_own) {
+        Some(own) => of_run.get(own + 1),
+        // Another name that the user gave, or one of the oldest, which are removed.
+        None if is_own(&path.to_owned()) => None,
+        None => of_run.first(),
+    };
+    let later_round = || Some(newest(from)?).filter(|newest| from.is_dir() && newest.parent() != path.parent());
+    next.cloned().or_else(later_round)
+}
+
 /// The file that a run writes, or that of the last round of a loop.
 fn newest(folder: &Path) -> Option<PathBuf> {
-    let rounds = (1..).map(|n| folder.join(format!("round-{n:03}"))).take_while(|round| round.is_dir());
-    let mut files: Vec<PathBuf> = rounds.map(|round| round.join(files::POLLS)).collect();
-    files.push(folder.join(files::POLLS));
-    files.into_iter().rfind(|file| file.is_file())
+    let rounds: Vec<PathBuf> = round_folders(folder).collect();
+    let folders = rounds.iter().rev().map(PathBuf::as_path).chain([folder]);
+    folders.map(|folder| folder.join(files::POLLS)).find(|file| file.is_file())
 }
 
 /// Whether the run has left its result, or the process that wrote has gone.
@@ -127,9 +143,12 @@ impl Lines {
             let read = from.by_ref().take(LONGEST).read_until(b'\n', &mut self.rest);
             let n = read.map_err(|source| WatchError::Read { path: path.to_owned(), source })?;
             bytes += n;
-            if self.rest.last() != Some(&b'\n') && self.rest.len() as u64 <= LONGEST {
+            if n == 0 {
                 // The end, for now, perhaps in the middle of a line.
                 return Ok(bytes);
+            }
+            if self.rest.last() != Some(&b'\n') && (self.rest.len() as u64) < LONGEST {
+                continue;
             }
             let line = std::mem::take(&mut self.rest);
             match serde_json::from_slice::<Poll>(&line) {

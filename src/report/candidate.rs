@@ -4,8 +4,8 @@
 use serde::Serialize;
 
 use super::series::short;
-use crate::candidates::StoredCandidate;
-use crate::structure::{Element, Structure};
+use crate::candidates::{Labels, StoredCandidate};
+use crate::structure::Element;
 
 /// Candidates with a picture: those with the largest γ.
 const PICTURES: usize = 60;
@@ -60,12 +60,10 @@ impl View {
         let (candidate, keys) = (&row.candidate, row.keys());
         let structure = &candidate.structure;
         let labels = candidate.labels.as_ref();
-        let norm = |f: ndarray::ArrayView1<f64>| f.iter().map(|x| x * x).sum::<f64>().sqrt();
-        let largest = labels.map(|l| l.forces.rows().into_iter().map(norm).fold(0.0, f64::max));
         Self {
             id: row.id,
             status: row.status.map_or("none", crate::candidates::Status::as_str).to_owned(),
-            formula: formula(structure),
+            formula: structure.formula(),
             natoms: structure.len(),
             core: candidate.force_mask.iter().filter(|m| **m > 0.0).count(),
             gamma: keys.gamma,
@@ -81,7 +79,7 @@ impl View {
             gamma_cluster: keys.gamma_cluster,
             max_force_difference: keys.max_force_difference,
             energy: labels.map(|l| l.energy),
-            largest_force: largest,
+            largest_force: labels.map(Labels::largest_force),
             message: row.message.clone(),
             picture: Some(Picture::of(row)),
         }
@@ -116,19 +114,6 @@ fn colour(element: Element) -> String {
 /// A radius to draw, Å.
 fn radius(element: Element) -> f64 {
     element.atomic_radius().map_or(1.3, |r| r.0 / 100.0)
-}
-
-/// "Al32Cu4".
-fn formula(structure: &Structure) -> String {
-    let mut counts: Vec<(&str, usize)> = Vec::new();
-    for i in 0..structure.len() {
-        let symbol = structure.element(i).symbol();
-        match counts.iter_mut().find(|(s, _)| *s == symbol) {
-            Some((_, n)) => *n += 1,
-            None => counts.push((symbol, 1)),
-        }
-    }
-    counts.iter().map(|(symbol, n)| if *n == 1 { (*symbol).to_owned() } else { format!("{symbol}{n}") }).collect()
 }
 
 /// The largest γ first; what is not known comes last, what is not finite first.

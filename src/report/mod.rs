@@ -21,13 +21,13 @@ pub use candidate::View;
 pub use plots::PlotError;
 pub use series::{Point, Series};
 
-use crate::active_learning::round_folder;
+use crate::active_learning::round_folders;
 use crate::candidates::{KeyValue, Phase, Round, Seen, Store, StoreError, StoredCandidate};
 use crate::runner::{files, poll_files};
 use crate::simulation::Poll;
 use candidate::{ROWS, sort_and_cut};
 
-/// Points of all parts together; a page of five rounds is below a megabyte.
+/// Points of all parts together.
 const POINTS: usize = 1500;
 /// Bytes of a line of `polls.jsonl`, and of `run.json` and `result.json`. What is longer was not written by this program.
 const LONGEST: u64 = 16 << 20;
@@ -120,10 +120,9 @@ impl Report {
     /// [`Error`]. Lines of polls that cannot be read are counted in [`Report::notes`].
     pub fn read(folder: &Path) -> Result<Self, Error> {
         folder.read_dir().map_err(|source| Error::Read { path: folder.to_owned(), source })?;
-        let rounds_begun = || (1..).map_while(|n| Some(round_folder(folder, n)).filter(|f| f.is_dir()));
         let replicas = || (0..).map_while(|n| Some(folder.join(format!("replica-{n:02}"))).filter(|f| f.is_dir()));
-        let (kind, folders): (_, Vec<PathBuf>) = if rounds_begun().next().is_some() {
-            (Kind::Loop, rounds_begun().collect())
+        let (kind, folders): (_, Vec<PathBuf>) = if round_folders(folder).next().is_some() {
+            (Kind::Loop, round_folders(folder).collect())
         } else if replicas().next().is_some() {
             (Kind::Replicas, replicas().collect())
         } else {
@@ -187,12 +186,7 @@ impl Report {
             for part in &mut self.parts {
                 let round = self.rounds.iter().find(|round| part.name == round_name(round.number));
                 let Some(round) = round else { continue };
-                part.status = match round.seen {
-                    Some(Seen::Events) => format!("{} events", round.events),
-                    Some(Seen::Crash) => "broke".into(),
-                    Some(Seen::Quiet) => "nothing unknown".into(),
-                    None => "not over".into(),
-                };
+                part.status = round.ending();
             }
         }
         let mut shown: Vec<View> = Vec::new();
@@ -341,5 +335,5 @@ fn read_polls(folder: &Path, limit: usize, notes: &mut Vec<String>) -> Result<Op
             notes.push(format!("{}: {bad} lines could not be read ({why})", path.display()));
         }
     }
-    Ok((series.polls() > 0 || !notes.is_empty() && !paths.is_empty()).then_some((series, atoms)))
+    Ok((!paths.is_empty()).then_some((series, atoms)))
 }

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The page: a template, filled; its style, its scripts and its data stand in it.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use serde_json::{Value, json};
 use tera::{Context, Tera};
 
 use super::Report;
+use crate::candidates::Round;
 use crate::runner::files;
 
 const TEMPLATE: &str = include_str!("../../templates/report/report.html.j2");
@@ -17,8 +20,17 @@ const SCRIPTS: [&str; 3] = [
 const PLOT_STYLE: &str = include_str!("../../vendor/uplot/uPlot.min.css");
 
 pub(super) fn render(report: &Report) -> String {
+    let data = json!(report);
+    // Everything that the template looks into is text by now: the files of a run may hold anything.
     let mut context = Context::new();
-    context.insert("report", &json!(report));
+    for key in ["name", "kind", "status", "ending", "made_by", "stored", "notes"] {
+        context.insert(key, &data[key]);
+    }
+    context.insert("parts", &report.parts.iter().map(|part| [&part.name, &part.status]).collect::<Vec<_>>());
+    context.insert("shown", &report.candidates.len());
+    context.insert("warnings", &texts(&report.result["warnings"]));
+    context.insert("rounds", &report.rounds.iter().map(round).collect::<Vec<_>>());
+    context.insert("ensemble", &report.provenance["config"]["ensemble"].as_str().unwrap_or(""));
     context.insert("facts", &facts(report));
     context.insert("settings", &settings(&report.provenance["config"]));
     context.insert("versions", &versions(report));
@@ -26,11 +38,37 @@ pub(super) fn render(report: &Report) -> String {
     context.insert("style", &format!("{PLOT_STYLE}\n{STYLE}"));
     context.insert("script", &SCRIPTS.join("\n"));
     // The one way out of a script element is `</`; nothing else in it is read as HTML.
-    context.insert("data", &json!(report).to_string().replace('<', "\\u003c"));
+    context.insert("data", &data.to_string().replace('<', "\\u003c"));
     let mut tera = Tera::default();
     // The ending of the name is what makes Tera escape all that is filled in.
     tera.add_raw_template("report.html", TEMPLATE).expect("a template that the tests have filled");
     tera.render("report.html", &context).expect("a template that the tests have filled")
+}
+
+/// A list of texts, if it is one.
+fn texts(value: &Value) -> Vec<&str> {
+    value.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// A line of the table of rounds.
+fn round(round: &Round) -> [String; 12] {
+    let known = |value: Option<String>| value.unwrap_or_default();
+    // The trainer is somebody else's program, and writes what it likes.
+    let error = |key: &str, digits: usize| known(round.report[key].as_f64().map(|x| format!("{x:.digits$}")));
+    [
+        round.number.to_string(),
+        round.from.to_string(),
+        round.reached.to_string(),
+        round.events.to_string(),
+        known(round.first_event.map(|step| step.to_string())),
+        known(round.gamma_max.map(|gamma| format!("{gamma:.2}"))),
+        round.stored.to_string(),
+        round.labelled.to_string(),
+        round.failed.to_string(),
+        error("energy_rmse_mev_per_atom", 2),
+        error("force_rmse_mev_per_angstrom", 1),
+        round.ending(),
+    ]
 }
 
 /// What stands at the top, as pairs.
@@ -93,24 +131,13 @@ fn versions(report: &Report) -> Vec<(&'static str, String)> {
     versions.extend(known["lammps"].as_i64().map(|v| ("LAMMPS", v.to_string())));
     versions.extend(text("mpi").map(|v| ("MPI", v)));
     versions.extend(text("potential_hash").map(|v| ("potential (fingerprint)", v)));
-    versions.extend(known["started"].as_u64().map(|seconds| ("begun", date(seconds))));
+    versions.extend(known["started"].as_u64().map(|seconds| {
+        // What no calendar holds was not written by this program.
+        let begun = UNIX_EPOCH + Duration::from_secs(seconds.min(1 << 36));
+        ("begun", humantime::format_rfc3339_seconds(begun).to_string())
+    }));
     versions.push(("this page", format!("lammps-otf {}", report.made_by)));
     versions
-}
-
-/// Days since 1970 as a date; the algorithm is `civil_from_days` of H. Hinnant, "chrono-Compatible Low-Level Date Algorithms".
-fn date(seconds: u64) -> String {
-    let z = (seconds / 86_400) as i64 + 719_468;
-    let era = z.div_euclid(146_097);
-    let of_era = z.rem_euclid(146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute) = (seconds / 3600 % 24, seconds / 60 % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
 }
 
 #[cfg(test)]
@@ -118,11 +145,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_those_of_the_calendar() {
-        assert_eq!(date(0), "1970-01-01 00:00 UTC");
-        assert_eq!(date(951_782_400 + 86_399), "2000-02-29 23:59 UTC");
-        assert_eq!(date(1_795_528_800), "2026-11-24 14:00 UTC");
-        assert_eq!(date(4_107_542_400), "2100-03-01 00:00 UTC");
+    fn a_trainer_may_report_what_it_likes() {
+        let report = json!({"energy_rmse_mev_per_atom": "n/a", "force_rmse_mev_per_angstrom": [1]});
+        let line = round(&Round { report, ..Round::begin(1, "hash", None, 0) });
+        assert_eq!((line[9].as_str(), line[10].as_str()), ("", ""));
+        assert_eq!(texts(&json!(3)), [""; 0]);
     }
 
     #[test]

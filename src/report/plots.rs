@@ -31,6 +31,8 @@ const COLOURS: [RGBColor; 6] = [
     RGBColor(204, 121, 167),
     RGBColor(110, 110, 110),
 ];
+/// What is beyond is left out, as what is not finite: nothing of it could be read off, and marks cannot be placed there.
+const OFF: f64 = 1e30;
 const LIMIT: RGBColor = RGBColor(213, 94, 0);
 
 /// Lines against time.
@@ -46,47 +48,37 @@ struct Plot<'t> {
 }
 
 pub(super) fn draw(report: &Report) -> Result<Vec<(String, Vec<u8>)>, PlotError> {
-    let mut files = Vec::new();
     let thresholds: Vec<f64> = [report.low, report.high].into_iter().flatten().collect();
     let several = report.parts.len() > 1;
-    let mut plots = Vec::new();
+    let mut files = Vec::new();
     if several {
-        let lines = report.parts.iter().map(|part| (part.name.clone(), column(part, |p| p.gamma_max)));
-        plots.push(Plot {
-            name: "gamma-all",
-            axes: ["time / ps", "largest γ"],
-            lines: lines.collect(),
-            limits: thresholds.clone(),
-            from_zero: true,
-        });
+        let lines = report.parts.iter().map(|part| (part.name.clone(), column(part, |p| p.gamma_max))).collect();
+        let axes = ["time / ps", "largest γ"];
+        let limits = thresholds.clone();
+        files.extend(save(&Plot { name: "gamma-all", axes, lines, limits, from_zero: true }, "")?);
     }
-    let names: Vec<String> = report.parts.iter().map(|part| suffix(part, several)).collect();
-    for (part, suffix) in report.parts.iter().zip(&names) {
+    for part in &report.parts {
+        // What tells the files of one part from those of another.
+        let suffix = if several { format!("-{}", part.name.replace(' ', "-")) } else { String::new() };
         for plot in of_part(part, &thresholds) {
-            files.extend(save(&plot, suffix)?);
+            files.extend(save(&plot, &suffix)?);
         }
-        files.extend(save(&histogram(part, &thresholds), suffix)?);
-    }
-    for plot in &plots {
-        files.extend(save(plot, "")?);
+        files.extend(save(&histogram(part, &thresholds), &suffix)?);
     }
     Ok(files)
 }
 
-/// What tells the files of one part from those of another.
-fn suffix(part: &Part, several: bool) -> String {
-    if several { format!("-{}", part.name.replace(' ', "-")) } else { String::new() }
-}
-
 fn column(part: &Part, read: fn(&Point) -> f64) -> Vec<(f64, f64)> {
-    part.series.points().iter().map(|p| (p.time, read(p))).filter(|(_, y)| y.is_finite()).collect()
+    let points = part.series.points().iter().map(|p| (p.time, read(p)));
+    points.filter(|(x, y)| x.abs() < OFF && y.abs() < OFF).collect()
 }
 
 fn of_part(part: &Part, thresholds: &[f64]) -> [Plot<'static>; 4] {
     let line = |label: &str, read| (label.to_owned(), column(part, read));
-    let first = part.series.points().iter().map(|p| p.total_energy).find(|e| e.is_finite()).unwrap_or(0.0);
     let (unit, factor) = part.atoms.map_or(("ΔE / eV", 1.0), |n| ("ΔE / meV/atom", 1000.0 / n.max(1) as f64));
-    let energy = column(part, |p| p.total_energy).into_iter().map(|(t, e)| (t, (e - first) * factor)).collect();
+    let energy = column(part, |p| p.total_energy);
+    let first = energy.first().map_or(0.0, |(_, energy)| *energy);
+    let energy = energy.into_iter().map(|(t, e)| (t, (e - first) * factor)).collect();
     let time = "time / ps";
     [
         Plot {
@@ -131,7 +123,7 @@ fn of_part(part: &Part, thresholds: &[f64]) -> [Plot<'static>; 4] {
 /// Atoms of all polls against γ, with a step at each edge of a bin; both axes are linear, and the number is its logarithm.
 fn histogram(part: &Part, thresholds: &[f64]) -> Plot<'static> {
     let mut steps: Vec<(f64, f64)> = Vec::new();
-    for (low, high, n) in part.series.histogram() {
+    for (low, high, n) in part.series.histogram().filter(|bin| bin.0 >= 0.0 && bin.1 < OFF) {
         if let Some((end, _)) = steps.last().copied().filter(|(end, _)| *end < low) {
             steps.extend([(end, 0.5), (low, 0.5)]);
         }

@@ -49,8 +49,6 @@ pub struct Point {
     pub hottest: f64,
     /// Mean total energy, eV.
     pub total_energy: f64,
-    /// Mean pressure, bar.
-    pub pressure: f64,
 }
 
 impl Point {
@@ -70,7 +68,6 @@ impl Point {
             coldest: poll.temperature,
             hottest: poll.temperature,
             total_energy: poll.total_energy,
-            pressure: poll.pressure,
         }
     }
 
@@ -97,7 +94,6 @@ impl Point {
             coldest: self.coldest.min(next.coldest),
             hottest: self.hottest.max(next.hottest),
             total_energy: mean(self.total_energy, next.total_energy),
-            pressure: mean(self.pressure, next.pressure),
         };
     }
 }
@@ -114,7 +110,8 @@ impl Series {
         self.polls += 1;
         for (low, high, n) in poll.gamma.iter().flat_map(|g| GammaHistogram::bins(&g.histogram)) {
             // Positive numbers sort as their bits do.
-            self.histogram.entry(low.to_bits()).or_insert((high, 0)).1 += n;
+            let atoms = &mut self.histogram.entry(low.to_bits()).or_insert((high, 0)).1;
+            *atoms = atoms.saturating_add(n);
         }
         let point = Point::of(poll);
         match self.points.last_mut() {
@@ -165,7 +162,7 @@ impl Series {
     }
 }
 
-/// Columns, as plots want them: γ, the counts, T (K), change of the total energy since the first poll (eV), P (bar).
+/// Columns, as plots want them: γ, the counts, T (K), change of the total energy since the first poll (eV).
 /// Six digits of each number, `null` for what is not finite.
 impl Serialize for Series {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -187,7 +184,6 @@ impl Serialize for Series {
         map.serialize_entry("coldest", &column(&|p| p.coldest))?;
         map.serialize_entry("hottest", &column(&|p| p.hottest))?;
         map.serialize_entry("energy", &column(&|p| p.total_energy - first))?;
-        map.serialize_entry("pressure", &column(&|p| p.pressure))?;
         map.serialize_entry("histogram", &self.histogram().collect::<Vec<_>>())?;
         map.end()
     }

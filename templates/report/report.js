@@ -9,11 +9,8 @@
   const colour = (name) => getComputedStyle(root).getPropertyValue(name).trim();
   const number = (x, digits = 4) => (x === null || x === undefined ? "–" : String(Number(x.toPrecision(digits))));
   const charts = [];
-  let part = report.parts.length - 1;
-  if (report.kind === "loop") {
-    // The round that saw most is what a reader looks for; the last one is quiet.
-    part = 0;
-  }
+  // Of several, that of the candidate that is chosen.
+  let part = 0;
   let chosen = 0;
 
   const timeOf = (candidate) => {
@@ -124,10 +121,10 @@
         if (near.length && near[0][0] < 10) choose(near[0][1]);
       });
     }
-    byId("resolution").textContent = series.polls_in_a_point === 1
-      ? `${series.polls} polls. Dots: candidates; a click shows one below. Drag to zoom, double click for all.`
-      : `${series.polls} polls, ${series.polls_in_a_point} to a point: of γ and of the counts the largest is shown. ` +
-        "Dots: candidates; a click shows one below. Drag to zoom, double click for all.";
+    const joined = series.polls_in_a_point === 1 ? ""
+      : `, ${series.polls_in_a_point} to a point: of γ and of the counts the largest is shown`;
+    byId("resolution").textContent =
+      `${series.polls} polls${joined}. Dots: candidates; a click shows one below. Drag to zoom, double click for all.`;
     plot("above", 200, {
       ...base, axes: [axis("time / ps"), axis("atoms")],
       series: [x, line(`above ${report.low ?? "the lower threshold"}`, colour("--flag")),

@@ -83,7 +83,6 @@ test("the run: a click on the mark in the plot and in the table shows the candid
   await page.mouse.move(x + 80, y + 30, { steps: 4 });
   await page.mouse.up();
   await note("dragging");
-  await page.keyboard.press("ArrowLeft");
   await page.focus("#cluster");
   await page.keyboard.press("ArrowUp");
   await note("an arrow key");

@@ -51,6 +51,16 @@ pub enum Seen {
     Quiet,
 }
 
+impl std::fmt::Display for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Events => "γ above the threshold",
+            Self::Crash => "broke",
+            Self::Quiet => "nothing unknown",
+        })
+    }
+}
+
 /// One round of a learning loop.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Round {
@@ -115,6 +125,16 @@ impl Round {
             next_restart: None,
             next_from: 0,
             report: serde_json::Value::Null,
+        }
+    }
+
+    /// How its run ended, in a few words.
+    #[must_use]
+    pub fn ending(&self) -> String {
+        match (self.seen, self.phase) {
+            (Some(seen), _) => seen.to_string(),
+            (None, Phase::Explore) => "not over".into(),
+            (None, _) => "no run: labels what was left".into(),
         }
     }
 }

@@ -2,7 +2,8 @@
 //! Energies, forces, virial and extrapolation grade of atoms with neighbour lists.
 
 use crate::error::{Error, Result};
-use crate::kernel::{Atom, BaseJob, ForceJob, GradeJob, Kernels, Nodes, ProductJob, Range, Scratch};
+use crate::gamma::Grader;
+use crate::kernel::{Atom, BaseJob, ForceJob, Kernels, Nodes, ProductJob, Range, Scratch};
 use crate::model::{InnerCutoff, MAX_ELEMENTS, radial::switch_off};
 use crate::plan::SpeciesPlan;
 use crate::potential::Potential;
@@ -65,13 +66,8 @@ pub struct Evaluator {
     packed: Vec<Packed>,
     near: Vec<Packed>,
     by_element: Vec<Vec<u32>>,
-    /// Projections of batches that wait for the matrix product, and their atoms.
-    waiting: Vec<Oct>,
-    waiting_atoms: Vec<[Option<usize>; OCT]>,
+    grader: Grader,
 }
-
-/// Batches that are multiplied with the active set together: enough to read it rarely, few enough for the cache.
-const GRADE_BATCHES: usize = 9;
 
 /// Position and element of an atom on half a cache line; also a neighbour's distance, its index, its element.
 #[derive(Clone, Copy, Debug, Default)]
@@ -104,8 +100,7 @@ impl Evaluator {
             packed: Vec::new(),
             near: Vec::new(),
             by_element: vec![Vec::new(); ne],
-            waiting: Vec::new(),
-            waiting_atoms: Vec::new(),
+            grader: Grader::default(),
             potential,
         }
     }
@@ -162,6 +157,7 @@ impl Evaluator {
             let element = usize::try_from(t).ok().and_then(|t| system.element_of_type.get(t)).copied();
             Packed { x, index: i as u32, element: element.and_then(|e| u32::try_from(e).ok()).unwrap_or(u32::MAX) }
         }));
+        self.grader.begin(by_element.iter().map(Vec::len));
         let mut totals = Totals::default();
         let mut result = Ok(());
         'all: for (element, list) in by_element.iter().enumerate() {
@@ -170,39 +166,20 @@ impl Evaluator {
                 if result.is_err() {
                     break 'all;
                 }
-                if self.waiting_atoms.len() == GRADE_BATCHES {
+                if self.grader.is_full() {
                     self.grade(element, output);
                 }
             }
             self.grade(element, output);
         }
         self.by_element = by_element;
-        self.waiting.clear();
-        self.waiting_atoms.clear();
         result.map(|()| totals)
     }
 
     /// Grades of the atoms that wait for them.
     fn grade(&mut self, element: usize, output: &mut Output) {
         let (Some(grades), Some(grade)) = (output.grades.as_deref_mut(), &self.potential.grade) else { return };
-        let batches = self.waiting_atoms.len();
-        let mut most = [Oct::default(); GRADE_BATCHES];
-        self.kernels.grade(GradeJob {
-            size: grade.size[element],
-            panels: &grade.panels[element],
-            batches,
-            vectors: &self.waiting,
-            grades: &mut most[..batches],
-        });
-        for (atoms, most) in self.waiting_atoms.iter().zip(&most) {
-            for (atom, most) in atoms.iter().zip(&most.0) {
-                if let Some(i) = atom {
-                    grades[*i] = *most;
-                }
-            }
-        }
-        self.waiting.clear();
-        self.waiting_atoms.clear();
+        self.grader.flush(&self.kernels, grade, element, grades);
     }
 
     /// Evaluates up to eight atoms of one element.
@@ -248,11 +225,8 @@ impl Evaluator {
             }
         }
         if let (true, Some(grade)) = (want_grade, &potential.grade) {
-            // Appended to what waits for the matrix product.
-            let size = grade.size[element];
-            let start = self.waiting.len();
-            self.waiting.resize(start + size.max(plan.functions), Oct::default());
-            let projections = &mut self.waiting[start..];
+            let atoms = std::array::from_fn(|l| (l < batch.len()).then(|| self.atoms[l].index));
+            let projections = self.grader.batch(grade.size[element].max(plan.functions), atoms);
             self.kernels.project(ProductJob { plan, nodes, projections });
             for (lane, atom) in self.atoms.iter().enumerate().take(batch.len()) {
                 for (p, &(mu, n)) in projections.iter_mut().zip(&plan.single) {
@@ -272,7 +246,6 @@ impl Evaluator {
                     coefficients[atom.index] = grade.coefficients(element, |k| projections[k].0[lane]);
                 }
             }
-            self.waiting_atoms.push(std::array::from_fn(|l| (l < batch.len()).then(|| self.atoms[l].index)));
         }
         nodes.adjoint.fill(Oct::default());
         self.kernels.backward(ProductJob { plan, nodes, projections: &mut [] });

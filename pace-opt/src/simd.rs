@@ -15,6 +15,12 @@ pub(crate) fn flat(v: &mut [Oct]) -> &mut [f64] {
     unsafe { std::slice::from_raw_parts_mut(v.as_mut_ptr().cast(), v.len() * OCT) }
 }
 
+/// The same, to read.
+pub(crate) fn doubles(v: &[Oct]) -> &[f64] {
+    // SAFETY: as above.
+    unsafe { std::slice::from_raw_parts(v.as_ptr().cast(), v.len() * OCT) }
+}
+
 /// Number of atoms in a batch, and of neighbours in a block.
 pub(crate) const OCT: usize = 8;
 
@@ -48,6 +54,8 @@ pub(crate) unsafe trait Lanes: Copy {
     unsafe fn min(self, b: Self) -> Self;
     /// The larger of both, `b` where self is not a number.
     unsafe fn max(self, b: Self) -> Self;
+    /// Whether any lane is at least that of `b`, or one of both is not a number.
+    unsafe fn any_not_below(self, b: Self) -> bool;
     /// Sum over the lanes.
     unsafe fn sum(self) -> f64;
     /// Sums over the lanes of eight vectors.
@@ -125,6 +133,10 @@ unsafe impl Lanes for Portable {
     #[inline(always)]
     unsafe fn max(self, b: Self) -> Self {
         Portable(std::array::from_fn(|i| if self.0[i] > b.0[i] { self.0[i] } else { b.0[i] }))
+    }
+    #[inline(always)]
+    unsafe fn any_not_below(self, b: Self) -> bool {
+        (0..4).any(|i| !(self.0[i] < b.0[i]))
     }
     #[inline(always)]
     unsafe fn sum(self) -> f64 {
@@ -236,6 +248,11 @@ pub(crate) mod x86 {
                 _mm512_storeu_pd(out.as_mut_ptr(), all);
                 out
             }
+        }
+        #[inline(always)]
+        unsafe fn any_not_below(self, b: Self) -> bool {
+            // SAFETY: see the trait.
+            unsafe { _mm512_cmp_pd_mask::<_CMP_NLT_UQ>(self.0, b.0) != 0 }
         }
         #[inline(always)]
         unsafe fn sum(self) -> f64 {
@@ -353,6 +370,11 @@ pub(crate) mod x86 {
         unsafe fn max(self, b: Self) -> Self {
             // SAFETY: see the trait.
             Avx2(unsafe { _mm256_max_pd(self.0, b.0) })
+        }
+        #[inline(always)]
+        unsafe fn any_not_below(self, b: Self) -> bool {
+            // SAFETY: see the trait.
+            unsafe { _mm256_movemask_pd(_mm256_cmp_pd::<_CMP_NLT_UQ>(self.0, b.0)) != 0 }
         }
         #[inline(always)]
         unsafe fn sum(self) -> f64 {

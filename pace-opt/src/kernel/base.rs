@@ -177,24 +177,71 @@ unsafe fn interpolate<V: Lanes>(rows: *const f64, ncol: usize, job: &BaseJob, ra
 /// See [`run`]; `sums` has room for `ncol` doubles.
 #[inline(always)]
 unsafe fn sum_base<V: Lanes>(rows: *const f64, ncol: usize, job: &BaseJob, range: Range, sums: *mut f64) {
-    let bins: *const u32 = job.scratch.bins.as_ptr().cast();
-    let weights: *const f64 = job.scratch.weights.as_ptr().cast();
     let mut c = 0;
     while c < ncol {
-        // SAFETY: see above.
+        // SAFETY: see above; columns are a multiple of eight.
         unsafe {
-            let mut total = V::splat(0.0);
-            for i in 0..range.blocks * OCT {
-                let p = rows.add(*bins.add(i) as usize * 2 * ncol + c);
+            let wide = 16 / V::N;
+            if ncol - c >= wide * V::N {
+                match wide {
+                    2 => sum_columns::<V, 2>(rows, ncol, job, range, sums, c),
+                    _ => sum_columns::<V, 4>(rows, ncol, job, range, sums, c),
+                }
+                c += wide * V::N;
+            } else {
+                match OCT / V::N {
+                    1 => sum_columns::<V, 1>(rows, ncol, job, range, sums, c),
+                    _ => sum_columns::<V, 2>(rows, ncol, job, range, sums, c),
+                }
+                c += OCT;
+            }
+        }
+    }
+}
+
+/// Sums of `W` vectors of columns, from column `c` on.
+///
+/// # Safety
+/// See [`run`].
+#[inline(always)]
+unsafe fn sum_columns<V: Lanes, const W: usize>(
+    rows: *const f64,
+    ncol: usize,
+    job: &BaseJob,
+    range: Range,
+    sums: *mut f64,
+    c: usize,
+) {
+    let bins: *const u32 = job.scratch.bins.as_ptr().cast();
+    let weights: *const f64 = job.scratch.weights.as_ptr().cast();
+    let count = range.blocks * OCT;
+    // SAFETY: see above.
+    unsafe {
+        let mut total = [V::splat(0.0); W];
+        for i in 0..count {
+            let row = |i: usize| rows.add(*bins.add(i) as usize * 2 * ncol + c);
+            if i + 2 * AHEAD < count {
+                let next = row(i + 2 * AHEAD);
+                for part in 0..4 {
+                    for w in 0..(W * V::N).div_ceil(OCT) {
+                        V::prefetch(next.add(part * ncol + w * OCT));
+                    }
+                }
+            }
+            let p = row(i);
+            let w = |k: usize| V::splat(*weights.add(i / OCT * 6 * OCT + k * OCT + i % OCT));
+            let (w0, w1, w2) = (w(0), w(1), w(2));
+            for (k, total) in total.iter_mut().enumerate() {
+                let p = p.add(k * V::N);
                 let (f0, d0) = (V::load(p), V::load(p.add(ncol)));
                 let (f1, d1) = (V::load(p.add(2 * ncol)), V::load(p.add(3 * ncol)));
-                let w = |k: usize| V::splat(*weights.add(i / OCT * 6 * OCT + k * OCT + i % OCT));
-                let v = f1.sub(f0).fma(w(0), f0);
-                total = total.add(d1.fma(w(2), d0.fma(w(1), v)));
+                let v = f1.sub(f0).fma(w0, f0);
+                *total = total.add(d1.fma(w2, d0.fma(w1, v)));
             }
-            total.store(sums.add(c));
         }
-        c += V::N;
+        for (k, total) in total.iter().enumerate() {
+            total.store(sums.add(c + k * V::N));
+        }
     }
 }
 

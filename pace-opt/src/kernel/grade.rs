@@ -1,88 +1,134 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Extrapolation grades: a matrix product of projections and inverted active sets, reduced on the fly.
+//! Rows of a matrix times the vectors of many atoms: the products behind the extrapolation grade.
 
-use super::GradeJob;
-use crate::simd::{Lanes, OCT};
+use super::{GradeJob, SelectJob};
+use crate::simd::{Lanes, OCT, Oct};
 
-/// Vectors of atoms in a tile.
+/// Rows in the smallest tile; lists of rows are as long as a multiple of it.
+pub(crate) const ROWS: usize = 4;
+
+/// Vectors of atoms in the widest tile.
 const WIDTH: usize = 3;
 
-/// Largest absolute component of each atom's product with the inverted active set.
+/// Products of the listed rows with all vectors; the largest in size, and all of them where they are wanted.
+///
+/// Each product is summed over the components in their order, whatever the tile, so that it is the same to the last bit
+/// in whatever company a row is multiplied.
 ///
 /// # Safety
 /// The processor has the instruction set of `V`; `GradeJob::check` ran.
 #[inline(always)]
 pub(super) unsafe fn run<V: Lanes>(job: &mut GradeJob) {
-    let vectors = job.batches * OCT / V::N;
-    // SAFETY: see above.
-    unsafe {
-        for panel in 0..job.size.div_ceil(OCT) {
-            let matrix = job.panels.as_ptr().add(panel * job.size).cast::<f64>();
-            let mut v = 0;
-            while v < vectors {
-                match vectors - v {
-                    1 => panel_rows::<V, 1>(job, matrix, v),
-                    2 => panel_rows::<V, 2>(job, matrix, v),
-                    _ => panel_rows::<V, WIDTH>(job, matrix, v),
-                }
-                v += WIDTH;
+    let rows = job.rows.len();
+    let mut first = 0;
+    while first < rows {
+        // SAFETY: see above.
+        unsafe {
+            // Twenty-four vector registers of sums on AVX-512, twelve on AVX2.
+            if V::N == OCT && rows - first >= 2 * ROWS {
+                strip::<V, { 2 * ROWS }>(job, first);
+                first += 2 * ROWS;
+            } else {
+                strip::<V, ROWS>(job, first);
+                first += ROWS;
             }
         }
     }
 }
 
-/// Eight rows of the active set against `W` vectors of atoms.
+/// `R` rows against all vectors.
 ///
 /// # Safety
 /// See [`run`].
 #[inline(always)]
-unsafe fn panel_rows<V: Lanes, const W: usize>(job: &mut GradeJob, matrix: *const f64, v: usize) {
-    // SAFETY: see above.
-    unsafe {
-        // Twelve vector registers of sums on AVX2, twenty-four on AVX-512.
-        if V::N == OCT {
-            tile::<V, 8, W>(job, matrix, v);
-        } else {
-            tile::<V, 4, W>(job, matrix, v);
-            tile::<V, 4, W>(job, matrix.add(4), v);
+unsafe fn strip<V: Lanes, const R: usize>(job: &mut GradeJob, first: usize) {
+    let vectors = job.batches.len() * OCT / V::N;
+    let mut v = 0;
+    while v < vectors {
+        // SAFETY: see above.
+        unsafe {
+            match vectors - v {
+                1 => tile::<V, R, 1>(job, first, v),
+                2 => tile::<V, R, 2>(job, first, v),
+                _ => tile::<V, R, WIDTH>(job, first, v),
+            }
         }
+        v += WIDTH;
     }
 }
 
 /// # Safety
 /// See [`run`].
 #[inline(always)]
-unsafe fn tile<V: Lanes, const R: usize, const W: usize>(job: &mut GradeJob, matrix: *const f64, v: usize) {
-    // SAFETY: see above.
+unsafe fn tile<V: Lanes, const R: usize, const W: usize>(job: &mut GradeJob, first: usize, v: usize) {
+    // SAFETY: see above; `check` compared rows and batches with the lengths of what they are taken from.
     unsafe {
         let at = |w: usize| ((v + w) * V::N / OCT, (v + w) * V::N % OCT);
         let mut from = [job.vectors.as_ptr().cast::<f64>(); W];
         for (w, p) in from.iter_mut().enumerate() {
-            let (batch, lane) = at(w);
-            *p = p.add(batch * job.size * OCT + lane);
+            let (place, lane) = at(w);
+            *p = p.add(*job.batches.get_unchecked(place) as usize * job.length * OCT + lane);
         }
-        let mut acc = [[V::splat(0.0); W]; R];
-        for k in 0..job.size {
+        let mut row = [job.matrix.as_ptr(); R];
+        for (r, p) in row.iter_mut().enumerate() {
+            *p = p.add(job.rows[first + r] as usize * job.matrix.stride() * OCT);
+        }
+        let mut sums = [[V::splat(0.0); W]; R];
+        for k in 0..job.matrix.columns() {
             let mut x = [V::splat(0.0); W];
             for w in 0..W {
-                x[w] = V::load(from[w].add(k * OCT));
+                x[w] = V::load(from[w].add(k * job.step * OCT));
             }
-            for (r, row) in acc.iter_mut().enumerate() {
-                let m = V::splat(*matrix.add(k * OCT + r));
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let m = V::splat(*row[r].add(k));
                 for w in 0..W {
-                    row[w] = m.fma(x[w], row[w]);
+                    sums[w] = m.fma(x[w], sums[w]);
                 }
             }
         }
         for w in 0..W {
-            let (batch, lane) = at(w);
-            let out = job.grades.as_mut_ptr().add(batch).cast::<f64>().add(lane);
+            let (place, lane) = at(w);
+            let out = job.most.as_mut_ptr().add(place).cast::<f64>().add(lane);
             let mut most = V::load(out);
-            for row in &acc {
-                let minus = V::splat(0.0).sub(row[w]);
-                most = most.max(row[w]).max(minus);
+            for sums in &sums {
+                let minus = V::splat(0.0).sub(sums[w]);
+                most = most.max(sums[w]).max(minus);
             }
             most.store(out);
+            if !job.values.is_empty() {
+                let out = job.values.as_mut_ptr().add(place * job.rows.len() + first).cast::<f64>().add(lane);
+                for (r, sums) in sums.iter().enumerate() {
+                    sums[w].store(out.add(r * OCT));
+                }
+            }
+        }
+    }
+}
+
+/// Lists the values that are not below the limit in size, for any of eight atoms, until there are too many.
+///
+/// # Safety
+/// The processor has the instruction set of `V`.
+#[inline(always)]
+pub(super) unsafe fn select<V: Lanes>(job: &mut SelectJob) {
+    let limit: *const f64 = std::ptr::from_ref(&job.limit).cast();
+    for (k, value) in job.values.iter().enumerate() {
+        let value: *const f64 = std::ptr::from_ref::<Oct>(value).cast();
+        let mut hit = false;
+        for h in 0..OCT / V::N {
+            // SAFETY: both are eight doubles.
+            unsafe {
+                let v = V::load(value.add(h * V::N));
+                let size = v.max(V::splat(0.0).sub(v));
+                hit |= size.any_not_below(V::load(limit.add(h * V::N)));
+            }
+        }
+        if hit {
+            if job.found.len() == job.most {
+                job.overflow = true;
+                return;
+            }
+            job.found.push(k as u32);
         }
     }
 }

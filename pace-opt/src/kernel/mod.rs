@@ -9,6 +9,7 @@ pub(crate) mod force;
 pub(crate) mod grade;
 pub(crate) mod product;
 
+use crate::gamma::Matrix;
 use crate::plan::{Legendre, SpeciesPlan};
 use crate::simd::{Isa, OCT, Oct};
 
@@ -139,25 +140,48 @@ pub(crate) struct ForceJob<'a> {
     pub lane: usize,
 }
 
-/// Projections of many atoms against an inverted active set.
+/// Rows of a matrix times the vectors of many atoms.
 pub(crate) struct GradeJob<'a> {
-    /// Length of a projection vector, and number of rows of the active set.
-    pub size: usize,
-    /// The inverse in panels of eight rows: `[panel][component]`, one oct each.
-    pub panels: &'a [Oct],
-    /// Number of batches of eight atoms.
-    pub batches: usize,
-    /// `[batch][component]`, one oct each.
+    pub matrix: &'a Matrix,
+    /// Which rows; a multiple of [`grade::ROWS`] of them, where need be by repetition.
+    pub rows: &'a [u32],
+    /// Vectors of batches of eight atoms, one oct for each component.
     pub vectors: &'a [Oct],
-    /// Largest absolute component, one oct per batch; raised.
-    pub grades: &'a mut [Oct],
+    /// Octs from one batch to the next.
+    pub length: usize,
+    /// Octs from one component to the next.
+    pub step: usize,
+    /// Which batches.
+    pub batches: &'a [u32],
+    /// The largest product in size, one oct for each of `batches`; raised.
+    pub most: &'a mut [Oct],
+    /// All products, `[batch][row]` as listed, one oct each; empty if they are not wanted.
+    pub values: &'a mut [Oct],
 }
 
 impl GradeJob<'_> {
     fn check(&self) {
-        assert!(self.panels.len() >= self.size * self.size.div_ceil(OCT));
-        assert!(self.vectors.len() >= self.size * self.batches && self.grades.len() >= self.batches);
+        let within = |list: &[u32], end: usize| list.iter().all(|&k| (k as usize) < end);
+        assert!(self.rows.len() % grade::ROWS == 0 && within(self.rows, self.matrix.rows()));
+        let last = self.batches.iter().max().map_or(0, |&b| b as usize * self.length);
+        let read = if self.batches.is_empty() { 0 } else { self.matrix.columns().saturating_sub(1) * self.step + 1 };
+        assert!(last + read <= self.vectors.len());
+        assert!(self.most.len() >= self.batches.len());
+        assert!(self.values.is_empty() || self.values.len() >= self.batches.len() * self.rows.len());
     }
+}
+
+/// A search for what is large.
+pub(crate) struct SelectJob<'a> {
+    /// One oct for each row.
+    pub values: &'a [Oct],
+    /// A row is found if the size of its value is not below this, for any of the eight.
+    pub limit: Oct,
+    pub found: &'a mut Vec<u32>,
+    /// Most rows in `found`.
+    pub most: usize,
+    /// Whether there are more; those are not listed.
+    pub overflow: bool,
 }
 
 /// Entry points of the stages for one instruction set.
@@ -169,6 +193,7 @@ pub(crate) struct Kernels {
     project: unsafe fn(&mut ProductJob),
     force: unsafe fn(&mut ForceJob),
     grade: unsafe fn(&mut GradeJob),
+    select: unsafe fn(&mut SelectJob),
 }
 
 macro_rules! entry_points {
@@ -205,7 +230,12 @@ macro_rules! entry_points {
                 // SAFETY: as above.
                 unsafe { super::grade::run::<$lanes>(job) }
             }
-            pub(super) const KERNELS: Kernels = Kernels { base, forward, backward, project, force, grade };
+            $(#[target_feature(enable = $feature)])?
+            pub(super) unsafe fn select(job: &mut SelectJob) {
+                // SAFETY: as above.
+                unsafe { super::grade::select::<$lanes>(job) }
+            }
+            pub(super) const KERNELS: Kernels = Kernels { base, forward, backward, project, force, grade, select };
         }
     };
 }
@@ -268,6 +298,13 @@ impl Kernels {
         job.check();
         // SAFETY: as above.
         unsafe { (self.grade)(&mut job) }
+    }
+
+    /// Whether everything was found.
+    pub(crate) fn select(&self, mut job: SelectJob) -> bool {
+        // SAFETY: as above; a search needs no sizes.
+        unsafe { (self.select)(&mut job) }
+        !job.overflow
     }
 }
 

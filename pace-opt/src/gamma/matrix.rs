@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! A matrix by rows, each on cache lines of its own.
+
+use crate::kernel::grade::ROWS;
+use crate::simd::{OCT, Oct, doubles, flat};
+
+/// Rows of doubles, padded so that neighbouring rows do not compete for the same places of a cache.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Matrix {
+    data: Vec<Oct>,
+    rows: usize,
+    columns: usize,
+    /// Octs from one row to the next.
+    stride: usize,
+}
+
+impl Matrix {
+    pub(crate) fn from_fn(rows: usize, columns: usize, mut element: impl FnMut(usize, usize) -> f64) -> Self {
+        let mut m = Matrix::zeros(rows, columns);
+        for r in 0..rows {
+            for (k, v) in m.row_mut(r).iter_mut().enumerate() {
+                *v = element(r, k);
+            }
+        }
+        m
+    }
+
+    pub(crate) fn zeros(rows: usize, columns: usize) -> Self {
+        // Odd, so that rows fall on different sets of a cache.
+        let stride = columns.div_ceil(OCT) | 1;
+        Matrix { data: vec![Oct::default(); rows * stride], rows, columns, stride }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    pub(crate) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    pub(crate) fn octs(&self) -> &[Oct] {
+        &self.data
+    }
+
+    pub(crate) fn as_ptr(&self) -> *const f64 {
+        self.data.as_ptr().cast()
+    }
+
+    pub(crate) fn row(&self, r: usize) -> &[f64] {
+        &doubles(&self.data[r * self.stride..(r + 1) * self.stride])[..self.columns]
+    }
+
+    pub(crate) fn row_mut(&mut self, r: usize) -> &mut [f64] {
+        &mut flat(&mut self.data[r * self.stride..(r + 1) * self.stride])[..self.columns]
+    }
+
+    /// All rows, as kernels take them: the last is repeated.
+    pub(crate) fn listed<'l>(&self, list: &'l mut Vec<u32>) -> &'l [u32] {
+        list.clear();
+        list.extend(0..self.rows as u32);
+        pad(list);
+        list
+    }
+}
+
+/// Repeats the last row of a list until kernels take it.
+pub(crate) fn pad(list: &mut Vec<u32>) {
+    if let Some(&last) = list.last() {
+        list.resize(list.len().next_multiple_of(ROWS), last);
+    }
+}

@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Which components of g can be the largest, for less than it takes to compute them all.
+//!
+//! All of g costs n² operations for each atom, n the size of the active set. But atoms of one simulation are alike: their g
+//! lie near a mean ḡ plus a space of few dimensions, with an orthonormal basis U that is learnt from some of them. So
+//!
+//! 1. c = Uᵀ(g − ḡ) = (UᵀA⁻ᵀ) p − Uᵀḡ takes d·n operations, and g̃ = ḡ + U c takes d·n more;
+//! 2. how far g̃ is off is measured, not assumed: s random combinations of r = g − g̃, with normal coefficients S, are
+//!    again s rows times p. ‖S r‖² / ‖r‖² follows the χ² distribution of s degrees of freedom, so ‖r‖ is below ‖S r‖ times
+//!    a factor, but for a chance of [`CHANCE`] (Chernoff's bound, see [`inflation`]);
+//! 3. with L the exact value of the component that is largest in g̃, whatever is below L − ‖r‖ in g̃ cannot be the
+//!    largest. The others are computed exactly: in a crystal one or two of 750.
+//!
+//! What comes out is to the last bit the largest of all. Atoms unlike those that were learnt from have a large ‖r‖, and all
+//! of their components are computed; when they become many, U is learnt anew. So this changes the time, not the number.
+//!
+//! The idea is that of exact search for the largest inner product (Teflioudi et al., SIGMOD 2015; Li et al., SIGMOD 2017),
+//! with the bound from a random projection (Johnson and Lindenstrauss 1984) in place of one from the norms, which is too
+//! wide where terms cancel: here they do to one part in 10⁶.
+
+use super::matrix::{Matrix, pad};
+use crate::kernel::{GradeJob, Kernels, SelectJob};
+use crate::simd::{OCT, Oct};
+
+/// Active sets below this are multiplied as a whole.
+pub(super) const SMALLEST: usize = 256;
+
+/// Chance, for one atom, that the bound on ‖r‖ does not hold.
+const CHANCE: f64 = 1e-16;
+
+/// Batches of atoms that U is learnt from, and of those the ones that only tell how good it is.
+const SAMPLE: usize = 64;
+const HELD_BACK: usize = 16;
+
+/// Dimensions of U, and rows of S, that are tried.
+const DIMENSIONS: [usize; 7] = [8, 16, 32, 48, 64, 96, 128];
+const PROBES: [usize; 4] = [32, 48, 64, 96];
+
+/// Atoms after which it is looked at how many could not be decided.
+const WINDOW: usize = 2048;
+/// Atoms between two times of learning, at least; doubled each time.
+const PAUSE: usize = 1 << 15;
+
+/// A fixed random matrix times the inverted active set.
+#[derive(Debug)]
+pub(super) struct Sketch {
+    /// S, one row for each probe.
+    normal: Matrix,
+}
+
+impl Sketch {
+    pub(super) fn new(inverse: &Matrix) -> Self {
+        let mut random = Normal(0x6a09_e667_f3bc_c908);
+        let probes = PROBES[PROBES.len() - 1];
+        Sketch { normal: Matrix::from_fn(probes, inverse.rows(), |_, _| random.next()) }
+    }
+}
+
+/// 1/√(s t), where t is the share of its mean below which a χ² variable of s degrees of freedom falls with
+/// [`CHANCE`]: P(χ² ≤ s t) ≤ (t e^(1 − t))^(s/2).
+fn inflation(probes: usize) -> f64 {
+    let wanted = 2.0 * CHANCE.ln() / probes as f64;
+    let (mut low, mut high) = (1e-12_f64, 1.0);
+    for _ in 0..100 {
+        let t = 0.5 * (low + high);
+        if t.ln() + 1.0 - t < wanted { low = t } else { high = t }
+    }
+    1.0 / (probes as f64 * low).sqrt()
+}
+
+/// What was learnt of the atoms of one element.
+#[derive(Debug)]
+pub(super) struct Screen {
+    /// UᵀA⁻ᵀ, and below it S(1 − UUᵀ)A⁻ᵀ.
+    probes: Matrix,
+    /// The same of ḡ in place of A⁻ᵀp.
+    offsets: Vec<f64>,
+    /// U and, as its last column, ḡ.
+    basis: Matrix,
+    inflation: f64,
+}
+
+/// Memory that is used again.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    rows: Vec<u32>,
+    found: Vec<u32>,
+    probed: Vec<Oct>,
+    reduced: Vec<Oct>,
+    bounds: Vec<Oct>,
+    guesses: Vec<Oct>,
+}
+
+/// Batches whose g̃ are kept at once.
+const CHUNK: usize = 3;
+
+impl Screen {
+    /// Number of dimensions.
+    fn depth(&self) -> usize {
+        self.basis.columns() - 1
+    }
+
+    /// Raises `most` to the grades of the batches, but for those that it returns, which it could not decide.
+    pub(super) fn grade(
+        &self,
+        kernels: &Kernels,
+        inverse: &Matrix,
+        vectors: &[Oct],
+        length: usize,
+        most: &mut [Oct],
+        scratch: &mut Scratch,
+    ) -> Vec<u32> {
+        let batches: Vec<u32> = (0..most.len() as u32).collect();
+        self.probe(kernels, vectors, length, &batches, scratch);
+        let mut undecided = Vec::new();
+        let rows = self.basis.listed(&mut scratch.rows);
+        let n = self.basis.rows();
+        for chunk in batches.chunks(CHUNK) {
+            let mut largest = [Oct::default(); CHUNK];
+            scratch.guesses.resize(CHUNK * rows.len(), Oct::default());
+            kernels.grade(GradeJob {
+                matrix: &self.basis,
+                rows,
+                vectors: &scratch.reduced,
+                length: self.basis.columns(),
+                step: 1,
+                batches: chunk,
+                most: &mut largest[..chunk.len()],
+                values: &mut scratch.guesses,
+            });
+            for ((&b, largest), values) in chunk.iter().zip(largest).zip(scratch.guesses.chunks_exact(rows.len())) {
+                let most = &mut most[b as usize..][..1];
+                let mut exact = |found: &mut Vec<u32>| {
+                    pad(found);
+                    let (matrix, values) = (inverse, &mut [][..]);
+                    kernels.grade(GradeJob { matrix, rows: found, vectors, length, step: 1, batches: &[b], most, values });
+                    most[0]
+                };
+                let found = &mut scratch.found;
+                let search = |limit: Oct, found: &mut Vec<u32>| {
+                    found.clear();
+                    kernels.select(SelectJob { values: &values[..n], limit, found, most: n / 4, overflow: false })
+                };
+                // The largest of g̃ first; in a crystal it is the same component for most atoms.
+                let mut decided = search(largest, found);
+                if decided {
+                    let least = exact(found);
+                    let bound = scratch.bounds[b as usize].0;
+                    // Rounding of g̃, far above what it can be.
+                    let limit = std::array::from_fn(|l| least.0[l] - bound[l] - 1e-6 * largest.0[l]);
+                    decided = search(Oct(limit), found);
+                }
+                if decided {
+                    exact(found);
+                } else {
+                    undecided.push(b);
+                }
+            }
+        }
+        undecided
+    }
+
+    /// c of all batches, with a one for ḡ, and the bounds on ‖r‖.
+    fn probe(&self, kernels: &Kernels, vectors: &[Oct], length: usize, batches: &[u32], scratch: &mut Scratch) {
+        let rows = self.probes.listed(&mut scratch.rows);
+        scratch.probed.resize(batches.len() * rows.len(), Oct::default());
+        let (mut unused, values) = (vec![Oct::default(); batches.len()], &mut scratch.probed);
+        kernels.grade(GradeJob { matrix: &self.probes, rows, vectors, length, step: 1, batches, most: &mut unused, values });
+        scratch.reduced.clear();
+        scratch.bounds.clear();
+        for probed in scratch.probed.chunks_exact(rows.len()).take(batches.len()) {
+            let centred = |k: usize| Oct(std::array::from_fn(|l| probed[k].0[l] - self.offsets[k]));
+            scratch.reduced.extend((0..self.depth()).map(centred));
+            scratch.reduced.push(Oct([1.0; OCT]));
+            let mut squares = [0.0; OCT];
+            for k in self.depth()..self.probes.rows() {
+                let r = centred(k).0;
+                squares.iter_mut().zip(&r).for_each(|(s, r)| *s += r * r);
+            }
+            scratch.bounds.push(Oct(squares.map(|s| s.sqrt() * self.inflation)));
+        }
+    }
+
+    /// Learns from `sample`, g of [`SAMPLE`] batches, `[batch][component]`; `None` if that would not save half of the work.
+    fn learn(kernels: &Kernels, inverse: &Matrix, sketch: &Sketch, sample: &[Oct]) -> Option<Self> {
+        let n = inverse.rows();
+        let (trained, held_back) = sample.split_at((SAMPLE - HELD_BACK) * n);
+        let atoms = trained.len() / n * OCT;
+        let mean: Vec<f64> = (0..n)
+            .map(|k| trained.chunks_exact(n).flat_map(|batch| batch[k].0).sum::<f64>() / atoms as f64)
+            .collect();
+        let centred = |part: &[Oct]| -> Vec<Oct> {
+            let minus = |(k, v): (usize, &Oct)| Oct(v.0.map(|v| v - mean[k % n]));
+            part.iter().enumerate().map(minus).collect()
+        };
+        let x = centred(trained);
+        let axes = principal(kernels, &x, n, DIMENSIONS[DIMENSIONS.len() - 1].min(n / 4).min(atoms / 2));
+        let (depth, probes) = cheapest(kernels, &axes, held_back, &centred(held_back), n)?;
+
+        let axes = Matrix::from_fn(depth, n, |j, k| axes.row(j)[k]);
+        let normal = &sketch.normal;
+        // S(1 − UUᵀ)
+        let shares = Matrix::from_fn(probes, depth, |i, j| dot(normal.row(i), axes.row(j)));
+        let rest = Matrix::from_fn(probes, n, |i, k| {
+            normal.row(i)[k] - (0..depth).map(|j| shares.row(i)[j] * axes.row(j)[k]).sum::<f64>()
+        });
+        let combined = Matrix::from_fn(depth + probes, n, |r, k| {
+            if r < depth { axes.row(r)[k] } else { rest.row(r - depth)[k] }
+        });
+        let offsets = (0..combined.rows()).map(|r| dot(combined.row(r), &mean)).collect();
+        let basis = Matrix::from_fn(n, depth + 1, |k, j| if j < depth { axes.row(j)[k] } else { mean[k] });
+        Some(Screen { probes: times(kernels, &combined, inverse), offsets, basis, inflation: inflation(probes) })
+    }
+}
+
+/// The product of two matrices.
+fn times(kernels: &Kernels, a: &Matrix, b: &Matrix) -> Matrix {
+    let mut rows = Vec::new();
+    let rows = a.listed(&mut rows);
+    // Eight columns of b take the place of eight atoms.
+    let batches: Vec<u32> = (0..b.columns().div_ceil(OCT) as u32).collect();
+    let mut values = vec![Oct::default(); rows.len() * batches.len()];
+    kernels.grade(GradeJob {
+        matrix: a,
+        rows,
+        vectors: b.octs(),
+        length: 1,
+        step: b.stride(),
+        batches: &batches,
+        most: &mut vec![Oct::default(); batches.len()],
+        values: &mut values,
+    });
+    Matrix::from_fn(a.rows(), b.columns(), |r, k| values[k / OCT * rows.len() + r].0[k % OCT])
+}
+
+/// An orthonormal basis, row by row, of about the space of most variance of `x`, `[batch][component]`: orthogonal
+/// iteration from random combinations (Halko et al., SIAM Rev. 53, 217 (2011)).
+fn principal(kernels: &Kernels, x: &[Oct], n: usize, depth: usize) -> Matrix {
+    let atoms = x.len() / n * OCT;
+    let by_atom = Matrix::from_fn(atoms, n, |a, k| x[a / OCT * n + k].0[a % OCT]);
+    let by_component = Matrix::from_fn(n, atoms, |k, a| x[a / OCT * n + k].0[a % OCT]);
+    let mut random = Normal(0xbb67_ae85_84ca_a73b);
+    let mut axes = times(kernels, &Matrix::from_fn(depth, atoms, |_, _| random.next()), &by_atom);
+    orthonormalise(&mut axes);
+    for _ in 0..2 {
+        axes = times(kernels, &times(kernels, &axes, &by_component), &by_atom);
+        orthonormalise(&mut axes);
+    }
+    axes
+}
+
+/// Gram and Schmidt's method, twice, as once loses digits; what is no direction of its own becomes zero.
+fn orthonormalise(axes: &mut Matrix) {
+    for j in 0..axes.rows() {
+        let mut row = axes.row(j).to_vec();
+        let before = dot(&row, &row).sqrt();
+        for _ in 0..2 {
+            for i in 0..j {
+                let share = dot(&row, axes.row(i));
+                row.iter_mut().zip(axes.row(i)).for_each(|(v, u)| *v -= share * u);
+            }
+        }
+        let length = dot(&row, &row).sqrt();
+        let scale = if length > 1e-12 * before { 1.0 / length } else { 0.0 };
+        axes.row_mut(j).iter_mut().zip(&row).for_each(|(to, v)| *to = scale * v);
+    }
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// Numbers of dimensions and of probes with the least work on atoms that U does not know; `None` if that is more than half
+/// of the whole.
+fn cheapest(kernels: &Kernels, axes: &Matrix, g: &[Oct], x: &[Oct], n: usize) -> Option<(usize, usize)> {
+    let batches: Vec<u32> = (0..(x.len() / n) as u32).collect();
+    let mut rows = Vec::new();
+    let rows = axes.listed(&mut rows);
+    let mut c = vec![Oct::default(); rows.len() * batches.len()];
+    let mut unused = vec![Oct::default(); batches.len()];
+    let (vectors, length, most, values) = (x, n, &mut unused[..], &mut c[..]);
+    kernels.grade(GradeJob { matrix: axes, rows, vectors, length, step: 1, batches: &batches, most, values });
+    let mut best = (0.5 * (n * n) as f64, None);
+    for depth in DIMENSIONS.into_iter().filter(|&d| d <= axes.rows()) {
+        for probes in PROBES {
+            let factor = inflation(probes) * (probes as f64).sqrt();
+            let mut work = 0.0;
+            for (b, c) in c.chunks_exact(rows.len()).enumerate() {
+                let (g, x) = (&g[b * n..][..n], &x[b * n..][..n]);
+                let limit: [f64; OCT] = std::array::from_fn(|l| {
+                    let square = |v: &[Oct]| v.iter().map(|v| v.0[l] * v.0[l]).sum::<f64>();
+                    let rest = (square(x) - square(&c[..depth])).max(0.0).sqrt();
+                    g.iter().map(|v| v.0[l].abs()).fold(0.0, f64::max) - factor * rest
+                });
+                let found = g.iter().filter(|v| v.0.iter().zip(&limit).any(|(v, limit)| !(v.abs() < *limit))).count();
+                let exact = if found > n / 4 { n } else { found };
+                work += ((2 * depth + probes + exact) * n) as f64;
+            }
+            work /= batches.len() as f64;
+            if work < best.0 {
+                best = (work, Some((depth, probes)));
+            }
+        }
+    }
+    best.1
+}
+
+/// When to learn, and from which atoms.
+#[derive(Debug)]
+pub(super) struct Learning {
+    pub screen: Option<Screen>,
+    /// g of batches, `[batch][component]`; empty if nothing is to be learnt now.
+    sample: Vec<Oct>,
+    /// Whether it is being filled.
+    collecting: bool,
+    /// Of how many batches one is taken.
+    stride: usize,
+    /// Batches that were offered.
+    offered: usize,
+    /// Atoms since the last look, and those of them that could not be decided.
+    seen: usize,
+    missed: usize,
+    /// Atoms since something was learnt, and how many there must be before that is done again.
+    since: usize,
+    pause: usize,
+}
+
+impl Default for Learning {
+    fn default() -> Self {
+        let (screen, sample, collecting, stride) = (None, Vec::new(), true, 1);
+        Learning { screen, sample, collecting, stride, offered: 0, seen: 0, missed: 0, since: 0, pause: PAUSE }
+    }
+}
+
+impl Learning {
+    /// Before so many atoms: they are all given a chance to be in the sample.
+    pub(super) fn begin(&mut self, atoms: usize) {
+        self.stride = (atoms / OCT / SAMPLE).max(1);
+    }
+
+    /// Notes how many batches could not be decided, and concludes from that.
+    pub(super) fn note(&mut self, batches: usize, undecided: usize) {
+        self.seen += batches * OCT;
+        self.missed += undecided * OCT;
+        self.since += batches * OCT;
+        if self.collecting || self.seen < WINDOW {
+            return;
+        }
+        let share = self.missed as f64 / self.seen as f64;
+        (self.seen, self.missed) = (0, 0);
+        self.collecting = share > 0.1 && self.since >= self.pause;
+        if share > 0.8 {
+            self.screen = None;
+        }
+    }
+
+    pub(super) fn is_collecting(&self) -> bool {
+        self.collecting
+    }
+
+    /// Takes the g of a batch that was computed as a whole, or not.
+    pub(super) fn offer(&mut self, g: &[Oct]) {
+        if self.offered % self.stride == 0 && self.sample.len() < SAMPLE * g.len() {
+            self.sample.extend_from_slice(g);
+        }
+        self.offered += 1;
+    }
+
+    /// Learns, if there is enough to learn from.
+    pub(super) fn learn(&mut self, kernels: &Kernels, inverse: &Matrix, sketch: &Sketch) {
+        if self.sample.len() < SAMPLE * inverse.rows() {
+            return;
+        }
+        self.screen = Screen::learn(kernels, inverse, sketch, &self.sample);
+        self.sample = Vec::new();
+        self.collecting = false;
+        (self.seen, self.missed, self.since) = (0, 0, 0);
+        self.pause *= 2;
+    }
+}
+
+/// Normally distributed numbers, always the same: Box and Muller's method on a linear congruential generator.
+struct Normal(u64);
+
+impl Normal {
+    fn unit(&mut self) -> f64 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        ((self.0 >> 33) as f64 + 0.5) / (1u64 << 31) as f64
+    }
+
+    fn next(&mut self) -> f64 {
+        (-2.0 * self.unit().ln()).sqrt() * (std::f64::consts::TAU * self.unit()).cos()
+    }
+}

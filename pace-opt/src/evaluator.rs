@@ -179,7 +179,8 @@ impl Evaluator {
     /// Grades of the atoms that wait for them.
     fn grade(&mut self, element: usize, output: &mut Output) {
         let (Some(grades), Some(grade)) = (output.grades.as_deref_mut(), &self.potential.grade) else { return };
-        self.grader.flush(&self.kernels, grade, element, grades);
+        let length = grade.length(element, &self.potential.plan.species[element]);
+        self.grader.flush(&self.kernels, grade, element, length, grades);
     }
 
     /// Evaluates up to eight atoms of one element.
@@ -226,7 +227,7 @@ impl Evaluator {
         }
         if let (true, Some(grade)) = (want_grade, &potential.grade) {
             let atoms = std::array::from_fn(|l| (l < batch.len()).then(|| self.atoms[l].index));
-            let projections = self.grader.batch(grade.size[element].max(plan.functions), atoms);
+            let projections = self.grader.batch(grade.length(element, plan), atoms);
             self.kernels.project(ProductJob { plan, nodes, projections });
             for (lane, atom) in self.atoms.iter().enumerate().take(batch.len()) {
                 for (p, &(mu, n)) in projections.iter_mut().zip(&plan.single) {

@@ -13,6 +13,7 @@ pub(crate) use matrix::Matrix;
 
 use crate::format::ActiveSet;
 use crate::kernel::{GradeJob, Kernels};
+use crate::plan::SpeciesPlan;
 use crate::simd::{OCT, Oct};
 use screen::{Learning, Sketch};
 
@@ -35,6 +36,11 @@ impl Grade {
         let inverse: Vec<Matrix> = sets().map(|(m, &n)| Matrix::from_fn(n, n, |row, k| m[k * n + row])).collect();
         let sketch = inverse.iter().map(|m| (m.rows() >= screen::SMALLEST).then(|| Sketch::new(m))).collect();
         Grade { linear: set.linear, size: set.size.clone(), inverse, sketch }
+    }
+
+    /// Room for the vector of an atom: its projections, and what the rows of the active set are made of.
+    pub(crate) fn length(&self, element: usize, plan: &SpeciesPlan) -> usize {
+        self.size[element].max(plan.functions)
     }
 
     /// `p · A⁻¹`, one number for each row of the active set, where `projection(k)` is the k-th component of `p`.
@@ -61,12 +67,13 @@ pub(crate) struct Grader {
     most: Vec<Oct>,
     values: Vec<Oct>,
     scratch: screen::Scratch,
+    /// Batches of which all components were computed.
+    whole: u64,
 }
 
 impl Grader {
     /// Forgets what waits, and expects so many atoms of each element.
     pub(crate) fn begin(&mut self, expected: impl Iterator<Item = usize>) {
-        self.vectors.clear();
         self.atoms.clear();
         for (e, atoms) in expected.enumerate() {
             if self.elements.len() <= e {
@@ -78,10 +85,13 @@ impl Grader {
 
     /// Room for the vectors of another batch of eight atoms, of `length` components.
     pub(crate) fn batch(&mut self, length: usize, atoms: [Option<usize>; OCT]) -> &mut [Oct] {
+        let start = self.atoms.len() * length;
         self.atoms.push(atoms);
-        let start = self.vectors.len();
-        self.vectors.resize(start + length, Oct::default());
-        &mut self.vectors[start..]
+        // Not cleared: all of it is written.
+        if self.vectors.len() < start + length {
+            self.vectors.resize(start + length, Oct::default());
+        }
+        &mut self.vectors[start..start + length]
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -89,12 +99,20 @@ impl Grader {
     }
 
     /// Grades of the atoms that wait, all of one element.
-    pub(crate) fn flush(&mut self, kernels: &Kernels, grade: &Grade, element: usize, grades: &mut [f64]) {
+    ///
+    /// `length` is that of [`Grader::batch`].
+    pub(crate) fn flush(
+        &mut self,
+        kernels: &Kernels,
+        grade: &Grade,
+        element: usize,
+        length: usize,
+        grades: &mut [f64],
+    ) {
         if self.atoms.is_empty() {
             return;
         }
         let inverse = &grade.inverse[element];
-        let length = self.vectors.len() / self.atoms.len();
         let mut whole: Vec<u32> = (0..self.atoms.len() as u32).collect();
         self.most.clear();
         self.most.resize(whole.len(), Oct::default());
@@ -107,6 +125,7 @@ impl Grader {
             // Also those that are known have to be in the sample.
             whole.push(0);
         }
+        self.whole += whole.len() as u64;
         let rows = inverse.listed(&mut self.rows);
         self.values.resize(if collecting { rows.len() * whole.len() } else { 0 }, Oct::default());
         let mut most = vec![Oct::default(); whole.len()];
@@ -138,7 +157,116 @@ impl Grader {
                 }
             }
         }
-        self.vectors.clear();
         self.atoms.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::Isa;
+    use screen::Normal;
+
+    const N: usize = 300;
+
+    /// Projections that are alike: a mean and a few directions of their own, and some noise.
+    struct Alike {
+        random: Normal,
+        mean: Vec<f64>,
+        directions: Vec<Vec<f64>>,
+    }
+
+    impl Alike {
+        fn new(seed: u64) -> Self {
+            let mut random = Normal(seed);
+            let mut vector = |scale: f64| (0..N).map(|_| scale * random.next()).collect::<Vec<f64>>();
+            let (mean, directions) = (vector(1.0), (0..6).map(|_| vector(0.1)).collect());
+            Alike { random, mean, directions }
+        }
+
+        fn atom(&mut self, noise: f64) -> Vec<f64> {
+            let mut p = self.mean.clone();
+            for d in &self.directions {
+                let share = self.random.next();
+                p.iter_mut().zip(d).for_each(|(p, d)| *p += share * d);
+            }
+            p.iter_mut().for_each(|p| *p += noise * self.random.next());
+            p
+        }
+    }
+
+    fn grade() -> Grade {
+        let mut random = Normal(5);
+        let inverse = (0..N * N).map(|_| random.next()).collect();
+        Grade::new(&ActiveSet { linear: true, inverse: vec![inverse], size: vec![N] })
+    }
+
+    /// Grades of some atoms; how many batches were computed as a whole is noted by the grader.
+    fn grades(grader: &mut Grader, kernels: &Kernels, grade: &Grade, atoms: &[Vec<f64>]) -> Vec<f64> {
+        grader.begin([atoms.len()].into_iter());
+        let mut out = vec![0.0; atoms.len()];
+        for (b, batch) in atoms.chunks(OCT).enumerate() {
+            let room = grader.batch(N, std::array::from_fn(|l| (l < batch.len()).then_some(b * OCT + l)));
+            for (k, oct) in room.iter_mut().enumerate() {
+                batch.iter().enumerate().for_each(|(l, p)| oct.0[l] = p[k]);
+            }
+            if grader.is_full() {
+                grader.flush(kernels, grade, 0, N, &mut out);
+            }
+        }
+        grader.flush(kernels, grade, 0, N, &mut out);
+        out
+    }
+
+    /// To the last bit, with every instruction set, whether what comes is like what was learnt from or not.
+    #[test]
+    fn a_screened_grade_is_that_of_all_components() {
+        let grade = grade();
+        for isa in Isa::available() {
+            let kernels = Kernels::new(isa);
+            let mut alike = Alike::new(11);
+            let mut grader = Grader::default();
+            let learnt: Vec<_> = (0..600).map(|_| alike.atom(1e-4)).collect();
+            grades(&mut grader, &kernels, &grade, &learnt);
+            assert!(grader.elements[0].screen.is_some());
+            let mut atoms: Vec<_> = (0..500).map(|_| alike.atom(1e-4)).collect();
+            // One that is known but for a single large projection, some of another kind, and what is no number.
+            atoms[77][123] += 30.0;
+            let mut other = Alike::new(12);
+            atoms.extend((0..40).map(|_| other.atom(0.3)));
+            atoms[300][5] = f64::NAN;
+            let screened = grades(&mut grader, &kernels, &grade, &atoms);
+            let whole = grades(&mut Grader::default(), &kernels, &grade, &atoms);
+            for (k, (a, b)) in screened.iter().zip(&whole).enumerate() {
+                assert_eq!(a.to_bits(), b.to_bits(), "{isa:?}, atom {k}: {a} and {b}");
+            }
+            let naive = grade.coefficients(0, |k| atoms[77][k]).into_iter().fold(0.0, |a: f64, b| a.max(b.abs()));
+            assert!((screened[77] / naive - 1.0).abs() < 1e-10);
+        }
+    }
+
+    /// Few atoms that are known are computed as a whole; of another kind all are, until that is learnt too.
+    #[test]
+    fn what_is_unlike_is_learnt_in_time() {
+        let (grade, kernels) = (grade(), Kernels::new(Isa::detect()));
+        let mut grader = Grader::default();
+        let mut share = |kind: &mut Alike, atoms: usize| {
+            let atoms: Vec<_> = (0..atoms).map(|_| kind.atom(1e-4)).collect();
+            let before = grader.whole;
+            grades(&mut grader, &kernels, &grade, &atoms);
+            (grader.whole - before) as f64 / (atoms.len() / OCT) as f64
+        };
+        let (mut one, mut other) = (Alike::new(21), Alike::new(22));
+        assert!(share(&mut one, 600) > 0.8);
+        assert!(share(&mut one, 4096) < 0.05);
+        assert!(share(&mut other, 2048) > 0.9);
+        (0..8).for_each(|_| drop(share(&mut other, 4096)));
+        assert!(share(&mut other, 4096) < 0.05);
+    }
+
+    #[test]
+    fn a_small_active_set_learns_nothing() {
+        let small = Grade::new(&ActiveSet { linear: true, inverse: vec![vec![1.0; 4]], size: vec![2] });
+        assert!(small.sketch[0].is_none());
     }
 }

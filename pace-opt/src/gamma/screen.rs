@@ -4,12 +4,13 @@
 //! All of g costs n² operations for each atom, n the size of the active set. But atoms of one simulation are alike: their g
 //! lie near a mean ḡ plus a space of few dimensions, with an orthonormal basis U that is learnt from some of them. So
 //!
-//! 1. c = Uᵀ(g − ḡ) = (UᵀA⁻ᵀ) p − Uᵀḡ takes d·n operations, and g̃ = ḡ + U c takes d·n more;
+//! 1. c = Uᵀ(g − ḡ) = (UᵀA⁻ᵀ) p − Uᵀḡ takes d·n operations, and g̃ = ḡ + U c little more, as most of its components can be
+//!    seen to be small by |ḡₖ| + ‖Uₖ‖ ‖c‖;
 //! 2. how far g̃ is off is measured, not assumed: s random combinations of r = g − g̃, with normal coefficients S, are
 //!    again s rows times p. ‖S r‖² / ‖r‖² follows the χ² distribution of s degrees of freedom, so ‖r‖ is below ‖S r‖ times
 //!    a factor, but for a chance of [`CHANCE`] (Chernoff's bound, see [`inflation`]);
-//! 3. with L the exact value of the component that is largest in g̃, whatever is below L − ‖r‖ in g̃ cannot be the
-//!    largest. The others are computed exactly: in a crystal one or two of 750.
+//! 3. the components in which ḡ is largest are computed exactly; with L the largest of them, whatever is below L − ‖r‖ in g̃
+//!    cannot be the largest. The others are computed exactly: in a crystal one or two of 750.
 //!
 //! What comes out is to the last bit the largest of all. Atoms unlike those that were learnt from have a large ‖r‖, and all
 //! of their components are computed; when they become many, U is learnt anew. So this changes the time, not the number.
@@ -19,6 +20,7 @@
 //! wide where terms cancel: here they do to one part in 10⁶.
 
 use super::matrix::{Matrix, pad};
+use crate::kernel::grade::ROWS;
 use crate::kernel::{GradeJob, Kernels, SelectJob};
 use crate::simd::{OCT, Oct};
 
@@ -39,7 +41,7 @@ const PROBES: [usize; 4] = [32, 48, 64, 96];
 /// Atoms after which it is looked at how many could not be decided.
 const WINDOW: usize = 2048;
 /// Atoms between two times of learning, at least; doubled each time.
-const PAUSE: usize = 1 << 15;
+const PAUSE: usize = 1 << 13;
 
 /// A fixed random matrix times the inverted active set.
 #[derive(Debug)]
@@ -77,6 +79,10 @@ pub(super) struct Screen {
     offsets: Vec<f64>,
     /// U and, as its last column, ḡ.
     basis: Matrix,
+    /// Length of each row of U.
+    lengths: Vec<f64>,
+    /// Where ḡ is largest.
+    top: [u32; ROWS],
     inflation: f64,
 }
 
@@ -90,9 +96,6 @@ pub(super) struct Scratch {
     bounds: Vec<Oct>,
     guesses: Vec<Oct>,
 }
-
-/// Batches whose g̃ are kept at once.
-const CHUNK: usize = 3;
 
 impl Screen {
     /// Number of dimensions.
@@ -111,53 +114,54 @@ impl Screen {
         scratch: &mut Scratch,
     ) -> Vec<u32> {
         let batches: Vec<u32> = (0..most.len() as u32).collect();
+        let exact = |rows: &[u32], batches: &[u32], most: &mut [Oct]| {
+            kernels.grade(GradeJob { matrix: inverse, rows, vectors, length, step: 1, batches, most, values: &mut [] });
+        };
+        // Where the mean is largest, most atoms are.
+        exact(&self.top, &batches, most);
         self.probe(kernels, vectors, length, &batches, scratch);
+        let Scratch { rows, found, reduced, bounds, guesses, .. } = scratch;
         let mut undecided = Vec::new();
-        let rows = self.basis.listed(&mut scratch.rows);
-        let n = self.basis.rows();
-        for chunk in batches.chunks(CHUNK) {
-            let mut largest = [Oct::default(); CHUNK];
-            scratch.guesses.resize(CHUNK * rows.len(), Oct::default());
+        for (b, bound) in batches.into_iter().zip(bounds) {
+            let limit = |most: &[Oct]| least_of_interest(&most[b as usize], bound);
+            self.possible(limit(most), &reduced[b as usize * self.basis.columns()..], rows);
+            pad(rows);
+            guesses.resize(rows.len(), Oct::default());
             kernels.grade(GradeJob {
                 matrix: &self.basis,
                 rows,
-                vectors: &scratch.reduced,
+                vectors: reduced,
                 length: self.basis.columns(),
                 step: 1,
-                batches: chunk,
-                most: &mut largest[..chunk.len()],
-                values: &mut scratch.guesses,
+                batches: &[b],
+                most: &mut [Oct::default()],
+                values: guesses,
             });
-            for ((&b, largest), values) in chunk.iter().zip(largest).zip(scratch.guesses.chunks_exact(rows.len())) {
-                let most = &mut most[b as usize..][..1];
-                let mut exact = |found: &mut Vec<u32>| {
-                    pad(found);
-                    let (matrix, values) = (inverse, &mut [][..]);
-                    kernels.grade(GradeJob { matrix, rows: found, vectors, length, step: 1, batches: &[b], most, values });
-                    most[0]
-                };
-                let found = &mut scratch.found;
-                let search = |limit: Oct, found: &mut Vec<u32>| {
-                    found.clear();
-                    kernels.select(SelectJob { values: &values[..n], limit, found, most: n / 4, overflow: false })
-                };
-                // The largest of g̃ first; in a crystal it is the same component for most atoms.
-                let mut decided = search(largest, found);
-                if decided {
-                    let least = exact(found);
-                    let bound = scratch.bounds[b as usize].0;
-                    // Rounding of g̃, far above what it can be.
-                    let limit = std::array::from_fn(|l| least.0[l] - bound[l] - 1e-6 * largest.0[l]);
-                    decided = search(Oct(limit), found);
-                }
-                if decided {
-                    exact(found);
-                } else {
-                    undecided.push(b);
-                }
+            let limit = limit(most);
+            if kernels.select(SelectJob { values: guesses, limit, found, most: inverse.rows() / 4, overflow: false }) {
+                found.iter_mut().for_each(|k| *k = rows[*k as usize]);
+                pad(found);
+                exact(found, &[b], &mut most[b as usize..][..1]);
+            } else {
+                undecided.push(b);
             }
         }
         undecided
+    }
+
+    /// Rows in which g̃ can reach `limit`, by Cauchy and Schwarz's inequality, for any of eight atoms.
+    fn possible(&self, limit: Oct, reduced: &[Oct], rows: &mut Vec<u32>) {
+        let mut squares = [0.0; OCT];
+        for c in &reduced[..self.depth()] {
+            squares.iter_mut().zip(&c.0).for_each(|(s, c)| *s += c * c);
+        }
+        let longest = squares.into_iter().fold(0.0, |a: f64, b| if a > b { a } else { b }).sqrt();
+        let least = limit.0.into_iter().fold(f64::INFINITY, |a, b| if a < b { a } else { b });
+        rows.clear();
+        let mean = self.depth();
+        // Not a number counts as possible.
+        let possible = |k: usize| !(self.basis.row(k)[mean].abs() + self.lengths[k] * longest < least);
+        rows.extend((0..self.basis.rows()).filter(|&k| possible(k)).map(|k| k as u32));
     }
 
     /// c of all batches, with a one for ḡ, and the bounds on ‖r‖.
@@ -165,7 +169,16 @@ impl Screen {
         let rows = self.probes.listed(&mut scratch.rows);
         scratch.probed.resize(batches.len() * rows.len(), Oct::default());
         let (mut unused, values) = (vec![Oct::default(); batches.len()], &mut scratch.probed);
-        kernels.grade(GradeJob { matrix: &self.probes, rows, vectors, length, step: 1, batches, most: &mut unused, values });
+        kernels.grade(GradeJob {
+            matrix: &self.probes,
+            rows,
+            vectors,
+            length,
+            step: 1,
+            batches,
+            most: &mut unused,
+            values,
+        });
         scratch.reduced.clear();
         scratch.bounds.clear();
         for probed in scratch.probed.chunks_exact(rows.len()).take(batches.len()) {
@@ -186,16 +199,15 @@ impl Screen {
         let n = inverse.rows();
         let (trained, held_back) = sample.split_at((SAMPLE - HELD_BACK) * n);
         let atoms = trained.len() / n * OCT;
-        let mean: Vec<f64> = (0..n)
-            .map(|k| trained.chunks_exact(n).flat_map(|batch| batch[k].0).sum::<f64>() / atoms as f64)
-            .collect();
+        let mean: Vec<f64> =
+            (0..n).map(|k| trained.chunks_exact(n).flat_map(|batch| batch[k].0).sum::<f64>() / atoms as f64).collect();
         let centred = |part: &[Oct]| -> Vec<Oct> {
             let minus = |(k, v): (usize, &Oct)| Oct(v.0.map(|v| v - mean[k % n]));
             part.iter().enumerate().map(minus).collect()
         };
         let x = centred(trained);
         let axes = principal(kernels, &x, n, DIMENSIONS[DIMENSIONS.len() - 1].min(n / 4).min(atoms / 2));
-        let (depth, probes) = cheapest(kernels, &axes, held_back, &centred(held_back), n)?;
+        let (depth, probes) = cheapest(kernels, &axes, &mean, held_back, &centred(held_back))?;
 
         let axes = Matrix::from_fn(depth, n, |j, k| axes.row(j)[k]);
         let normal = &sketch.normal;
@@ -204,13 +216,23 @@ impl Screen {
         let rest = Matrix::from_fn(probes, n, |i, k| {
             normal.row(i)[k] - (0..depth).map(|j| shares.row(i)[j] * axes.row(j)[k]).sum::<f64>()
         });
-        let combined = Matrix::from_fn(depth + probes, n, |r, k| {
-            if r < depth { axes.row(r)[k] } else { rest.row(r - depth)[k] }
-        });
+        let combined =
+            Matrix::from_fn(depth + probes, n, |r, k| if r < depth { axes.row(r)[k] } else { rest.row(r - depth)[k] });
         let offsets = (0..combined.rows()).map(|r| dot(combined.row(r), &mean)).collect();
         let basis = Matrix::from_fn(n, depth + 1, |k, j| if j < depth { axes.row(j)[k] } else { mean[k] });
-        Some(Screen { probes: times(kernels, &combined, inverse), offsets, basis, inflation: inflation(probes) })
+        let lengths = (0..n).map(|k| dot(&basis.row(k)[..depth], &basis.row(k)[..depth]).sqrt()).collect();
+        let mut order: Vec<u32> = (0..n as u32).collect();
+        order.sort_by(|&a, &b| mean[b as usize].abs().total_cmp(&mean[a as usize].abs()));
+        let top = std::array::from_fn(|k| order[k]);
+        let probes = times(kernels, &combined, inverse);
+        Some(Screen { offsets, basis, lengths, top, inflation: inflation(probes.rows() - depth), probes })
     }
+}
+
+/// What g̃ must reach to matter, given the largest component that is known and the bound on ‖r‖. The last term is far
+/// above the rounding of g̃.
+fn least_of_interest(most: &Oct, bound: &Oct) -> Oct {
+    Oct(std::array::from_fn(|l| most.0[l] - bound.0[l] - 1e-6 * most.0[l]))
 }
 
 /// The product of two matrices.
@@ -249,19 +271,18 @@ fn principal(kernels: &Kernels, x: &[Oct], n: usize, depth: usize) -> Matrix {
     axes
 }
 
-/// Gram and Schmidt's method, twice, as once loses digits; what is no direction of its own becomes zero.
+/// Gram and Schmidt's method; what is no direction of its own becomes zero. That it loses digits does no harm: g̃ and r are
+/// right for any U.
 fn orthonormalise(axes: &mut Matrix) {
     for j in 0..axes.rows() {
         let mut row = axes.row(j).to_vec();
         let before = dot(&row, &row).sqrt();
-        for _ in 0..2 {
-            for i in 0..j {
-                let share = dot(&row, axes.row(i));
-                row.iter_mut().zip(axes.row(i)).for_each(|(v, u)| *v -= share * u);
-            }
+        for i in 0..j {
+            let share = dot(&row, axes.row(i));
+            row.iter_mut().zip(axes.row(i)).for_each(|(v, u)| *v -= share * u);
         }
         let length = dot(&row, &row).sqrt();
-        let scale = if length > 1e-12 * before { 1.0 / length } else { 0.0 };
+        let scale = if length > 1e-9 * before { 1.0 / length } else { 0.0 };
         axes.row_mut(j).iter_mut().zip(&row).for_each(|(to, v)| *to = scale * v);
     }
 }
@@ -272,7 +293,8 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 
 /// Numbers of dimensions and of probes with the least work on atoms that U does not know; `None` if that is more than half
 /// of the whole.
-fn cheapest(kernels: &Kernels, axes: &Matrix, g: &[Oct], x: &[Oct], n: usize) -> Option<(usize, usize)> {
+fn cheapest(kernels: &Kernels, axes: &Matrix, mean: &[f64], g: &[Oct], x: &[Oct]) -> Option<(usize, usize)> {
+    let n = mean.len();
     let batches: Vec<u32> = (0..(x.len() / n) as u32).collect();
     let mut rows = Vec::new();
     let rows = axes.listed(&mut rows);
@@ -282,6 +304,8 @@ fn cheapest(kernels: &Kernels, axes: &Matrix, g: &[Oct], x: &[Oct], n: usize) ->
     kernels.grade(GradeJob { matrix: axes, rows, vectors, length, step: 1, batches: &batches, most, values });
     let mut best = (0.5 * (n * n) as f64, None);
     for depth in DIMENSIONS.into_iter().filter(|&d| d <= axes.rows()) {
+        let lengths: Vec<f64> =
+            (0..n).map(|k| (0..depth).map(|j| axes.row(j)[k].powi(2)).sum::<f64>().sqrt()).collect();
         for probes in PROBES {
             let factor = inflation(probes) * (probes as f64).sqrt();
             let mut work = 0.0;
@@ -293,8 +317,12 @@ fn cheapest(kernels: &Kernels, axes: &Matrix, g: &[Oct], x: &[Oct], n: usize) ->
                     g.iter().map(|v| v.0[l].abs()).fold(0.0, f64::max) - factor * rest
                 });
                 let found = g.iter().filter(|v| v.0.iter().zip(&limit).any(|(v, limit)| !(v.abs() < *limit))).count();
-                let exact = if found > n / 4 { n } else { found };
-                work += ((2 * depth + probes + exact) * n) as f64;
+                let exact = if found > n / 4 { n } else { found + ROWS };
+                let least = limit.iter().fold(f64::INFINITY, |a, b| a.min(*b));
+                let longest =
+                    (0..OCT).map(|l| c[..depth].iter().map(|c| c.0[l] * c.0[l]).sum::<f64>()).fold(0.0, f64::max);
+                let guessed = (0..n).filter(|&k| mean[k].abs() + lengths[k] * longest.sqrt() >= least).count();
+                work += ((depth + probes + exact) * n + guessed * depth) as f64;
             }
             work /= batches.len() as f64;
             if work < best.0 {
@@ -360,7 +388,7 @@ impl Learning {
 
     /// Takes the g of a batch that was computed as a whole, or not.
     pub(super) fn offer(&mut self, g: &[Oct]) {
-        if self.offered % self.stride == 0 && self.sample.len() < SAMPLE * g.len() {
+        if self.offered.is_multiple_of(self.stride) && self.sample.len() < SAMPLE * g.len() {
             self.sample.extend_from_slice(g);
         }
         self.offered += 1;
@@ -380,7 +408,7 @@ impl Learning {
 }
 
 /// Normally distributed numbers, always the same: Box and Muller's method on a linear congruential generator.
-struct Normal(u64);
+pub(super) struct Normal(pub u64);
 
 impl Normal {
     fn unit(&mut self) -> f64 {
@@ -388,7 +416,7 @@ impl Normal {
         ((self.0 >> 33) as f64 + 0.5) / (1u64 << 31) as f64
     }
 
-    fn next(&mut self) -> f64 {
+    pub(super) fn next(&mut self) -> f64 {
         (-2.0 * self.unit().ln()).sqrt() * (std::f64::consts::TAU * self.unit()).cos()
     }
 }

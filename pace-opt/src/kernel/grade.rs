@@ -111,6 +111,7 @@ unsafe fn tile<V: Lanes, const R: usize, const W: usize>(job: &mut GradeJob, fir
 /// The processor has the instruction set of `V`.
 #[inline(always)]
 pub(super) unsafe fn select<V: Lanes>(job: &mut SelectJob) {
+    job.found.clear();
     let limit: *const f64 = std::ptr::from_ref(&job.limit).cast();
     for (k, value) in job.values.iter().enumerate() {
         let value: *const f64 = std::ptr::from_ref::<Oct>(value).cast();

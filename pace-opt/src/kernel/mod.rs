@@ -162,7 +162,7 @@ pub(crate) struct GradeJob<'a> {
 impl GradeJob<'_> {
     fn check(&self) {
         let within = |list: &[u32], end: usize| list.iter().all(|&k| (k as usize) < end);
-        assert!(self.rows.len() % grade::ROWS == 0 && within(self.rows, self.matrix.rows()));
+        assert!(self.rows.len().is_multiple_of(grade::ROWS) && within(self.rows, self.matrix.rows()));
         let last = self.batches.iter().max().map_or(0, |&b| b as usize * self.length);
         let read = if self.batches.is_empty() { 0 } else { self.matrix.columns().saturating_sub(1) * self.step + 1 };
         assert!(last + read <= self.vectors.len());

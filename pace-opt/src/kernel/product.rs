@@ -314,21 +314,14 @@ pub(super) unsafe fn project<V: Lanes>(job: &mut ProductJob) {
         for h in 0..OCT / V::N {
             let values = values.add(h * V::N);
             let out = out.add(h * V::N);
-            for group in &g.groups {
-                let x = values.add(group.x as usize * NODE);
-                let (xr, xi) = (V::load(x), V::load(x.add(OCT)));
-                for t in group.start as usize..group.end as usize {
-                    let y = values.add(*g.y.get_unchecked(t) as usize * NODE);
-                    let (yr, yi) = (V::load(y), V::load(y.add(OCT)));
-                    let re = xr.mul(yr);
-                    let v = if t < group.mid as usize { xi.fnma(yi, re) } else { xi.fma(yi, re) };
-                    let (from, to) = (*g.proj_start.get_unchecked(t), *g.proj_start.get_unchecked(t + 1));
-                    for p in from as usize..to as usize {
-                        let (f, c) = *g.proj.get_unchecked(p);
-                        let o = out.add(f as usize * OCT);
-                        v.fma(V::splat(c), V::load(o)).store(o);
-                    }
+            for (f, part) in g.functions.windows(2).enumerate() {
+                let (mut re, mut im) = (V::splat(0.0), V::splat(0.0));
+                for p in g.parts.get_unchecked(part[0] as usize..part[1] as usize) {
+                    let (x, y) = (values.add(p.x as usize * NODE), values.add(p.y as usize * NODE));
+                    re = V::load(x).mul(V::load(y)).fma(V::splat(p.re), re);
+                    im = V::load(x.add(OCT)).mul(V::load(y.add(OCT))).fma(V::splat(p.im), im);
                 }
+                re.add(im).store(out.add(f * OCT));
             }
         }
     }

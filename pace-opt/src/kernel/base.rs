@@ -2,7 +2,7 @@
 //! First stage: distances, radial functions, spherical harmonics, and their sum over neighbours.
 
 use super::{BaseJob, Range};
-use crate::plan::{Legendre, Segment};
+use crate::plan::{BaseSums, Legendre, Segment};
 use crate::simd::{Lanes, OCT, Oct};
 
 /// Blocks that the table is read ahead.
@@ -26,7 +26,11 @@ pub(super) unsafe fn run<V: Lanes>(job: &mut BaseJob) {
         let range = job.atom.ranges[j];
         let Some(table) = &segment.table else { continue };
         if job.projections {
-            let n = segment.base_table.as_ref().map_or(0, |t| t.ncol);
+            let n = match &segment.base_sums {
+                BaseSums::None => 0,
+                BaseSums::Columns(inverse) => inverse.len() / segment.rho_column.max(1),
+                BaseSums::Table(table) => table.ncol,
+            };
             job.atom.base_sums[j].clear();
             job.atom.base_sums[j].resize(n, 0.0);
         }
@@ -45,9 +49,22 @@ pub(super) unsafe fn run<V: Lanes>(job: &mut BaseJob) {
             }
             let radial: *mut f64 = job.atom.radial.as_mut_ptr().add(range.radial).cast();
             interpolate::<V>(table.as_ptr(), table.ncol, job, range, radial);
-            if let (true, Some(base)) = (job.projections, &segment.base_table) {
-                let sums = job.atom.base_sums[j].as_mut_ptr();
-                sum_base::<V>(base.as_ptr(), base.ncol, job, range, sums);
+            if job.projections {
+                match &segment.base_sums {
+                    BaseSums::None => {}
+                    BaseSums::Columns(inverse) => {
+                        let columns = segment.rho_column;
+                        for c in 0..columns {
+                            let sum = column_sum::<V>(radial, table.ncol, range.blocks, c);
+                            let sums = job.atom.base_sums[j].iter_mut();
+                            sums.zip(inverse.iter().skip(c).step_by(columns)).for_each(|(s, i)| *s += i * sum);
+                        }
+                    }
+                    BaseSums::Table(base) => {
+                        let sums = job.atom.base_sums[j].as_mut_ptr();
+                        sum_base::<V>(base.as_ptr(), base.ncol, job, range, sums);
+                    }
+                }
             }
             for p in 0..nd {
                 job.atom.rho[p] += column_sum::<V>(radial, table.ncol, range.blocks, segment.rho_column + p);

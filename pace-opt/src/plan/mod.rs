@@ -2,6 +2,7 @@
 //! A potential compiled for evaluation: tables, products, and where everything lies in memory.
 
 pub(crate) mod graph;
+mod inverse;
 pub(crate) mod table;
 
 use crate::error::{Error, Result};
@@ -58,6 +59,27 @@ pub(crate) struct Shell {
     pub dest: usize,
 }
 
+/// Where the sums of the radial basis functions over neighbours come from, of which projections are made.
+#[derive(Debug)]
+pub(crate) enum BaseSums {
+    /// They are not needed.
+    None,
+    /// From the sums of the first columns of the table, by `[function][column]`: these are enough of their combinations.
+    Columns(Vec<f64>),
+    /// From a table of their own.
+    Table(Table),
+}
+
+impl BaseSums {
+    /// The table, where there is one.
+    fn table(&self) -> Option<&Table> {
+        match self {
+            BaseSums::Table(table) => Some(table),
+            _ => None,
+        }
+    }
+}
+
 /// What neighbours of one element contribute to an atom.
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -71,8 +93,8 @@ pub(crate) struct Segment {
     pub dest: Vec<u32>,
     /// Values and slopes of all columns; `None` if the pair does not interact.
     pub table: Option<Table>,
-    /// Radial basis functions, for projections.
-    pub base_table: Option<Table>,
+    /// Where sums of the radial basis functions come from, for projections.
+    pub base_sums: BaseSums,
     /// Cutoff in Å.
     pub rcut: f64,
     /// Inner cutoff and its width.
@@ -113,7 +135,7 @@ impl Plan {
         let species: Vec<SpeciesPlan> =
             (0..ne).map(|i| SpeciesPlan::new(model, i, projections)).collect::<Result<_>>()?;
         let lmax = species.iter().flat_map(|s| &s.segments).map(|s| s.shells.len()).max().unwrap_or(0);
-        let tables = species.iter().flat_map(|s| &s.segments).flat_map(|s| [&s.table, &s.base_table]);
+        let tables = species.iter().flat_map(|s| &s.segments).flat_map(|s| [s.table.as_ref(), s.base_sums.table()]);
         Ok(Plan {
             inner: model.inner,
             legendre: Legendre::new(lmax.saturating_sub(1)),
@@ -233,7 +255,7 @@ impl Segment {
             core_column: 0,
             dest: Vec::new(),
             table: None,
-            base_table: None,
+            base_sums: BaseSums::None,
             rcut: b.rcut,
             r_in: b.r_in,
             delta_in: b.delta_in,
@@ -250,8 +272,15 @@ impl Segment {
             return Ok(());
         }
         let columns = self.core_column + 1;
+        let mut weights: Vec<Vec<f64>> = Vec::new();
+        for (l, shell) in self.shells.iter().enumerate() {
+            for &n in &shell.ns {
+                weights.push((0..nradbase).map(|k| bond.crad(n as usize, l, k)).collect());
+            }
+        }
+        let from_columns = if projections { inverse::left_inverse(&weights, nradbase) } else { None };
         *memory += Table::bytes(columns, bond.rcut, delta);
-        if projections {
+        if projections && from_columns.is_none() {
             *memory += Table::bytes(nradbase, bond.rcut, delta);
         }
         // All elements as central atom together must stay below the limit.
@@ -275,12 +304,6 @@ impl Segment {
                 single[f.ns[0] as usize * nd + p] += f.coef[p];
             }
         }
-        let mut weights: Vec<Vec<f64>> = Vec::new();
-        for (l, shell) in self.shells.iter().enumerate() {
-            for &n in &shell.ns {
-                weights.push((0..nradbase).map(|k| bond.crad(n as usize, l, k)).collect());
-            }
-        }
         for p in 0..nd {
             weights.push((0..nradbase).map(|k| single[k * nd + p]).collect());
         }
@@ -294,10 +317,13 @@ impl Segment {
             }
             (v[columns - 1], d[columns - 1]) = radial::repulsion(bond, model.inner, z, r);
         }));
-        if projections {
-            self.base_table =
-                Some(Table::new(nradbase, bond.rcut, delta, |r, v, d| radial::basis(bond, model.inner, r, v, d)));
-        }
+        self.base_sums = match from_columns {
+            Some(inverse) => BaseSums::Columns(inverse),
+            None if projections => BaseSums::Table(Table::new(nradbase, bond.rcut, delta, |r, v, d| {
+                radial::basis(bond, model.inner, r, v, d);
+            })),
+            None => BaseSums::None,
+        };
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::oracle::{Oracle, OracleError};
 use super::trainer::{Trainer, TrainerError, TrainingJob};
@@ -42,6 +42,8 @@ pub(super) struct Ledger {
     cutoff: f64,
     polls: Option<File>,
     worker: String,
+    /// Up to when the time of the round is accounted for.
+    accounted: Instant,
     /// Held as long as this process lives.
     _lock: File,
 }
@@ -98,7 +100,18 @@ impl Ledger {
             }
         }
         let worker = format!("{WORKER} {}", std::process::id());
-        let mut ledger = Self { folder, round, potential, store, novelty, cutoff, polls: None, worker, _lock: lock };
+        let mut ledger = Self {
+            folder,
+            round,
+            potential,
+            store,
+            novelty,
+            cutoff,
+            polls: None,
+            worker,
+            accounted: Instant::now(),
+            _lock: lock,
+        };
         ledger.release_own()?;
         Ok(ledger)
     }
@@ -120,6 +133,17 @@ impl Ledger {
             }
         }
         Ok(())
+    }
+
+    /// Seconds since this was asked last.
+    fn lap(&mut self) -> f64 {
+        let now = Instant::now();
+        now.duration_since(std::mem::replace(&mut self.accounted, now)).as_secs_f64()
+    }
+
+    /// Notes that the run stands with its potential.
+    pub(super) fn set_up(&mut self) {
+        self.round.seconds.setup += self.lap();
     }
 
     /// Begins the list of polls anew.
@@ -146,8 +170,13 @@ impl Ledger {
         new
     }
 
-    /// Stores what a run has seen.
-    pub(super) fn explored(&mut self, mut round: Round, mut candidates: Vec<Candidate>) -> Result<Round, Error> {
+    /// Stores what a run has seen, of which so many seconds were LAMMPS's steps.
+    pub(super) fn explored(
+        &mut self,
+        mut round: Round,
+        mut candidates: Vec<Candidate>,
+        running: f64,
+    ) -> Result<Round, Error> {
         if let Some(restart) = &round.next_restart {
             let path = self.folder.join(restart);
             // On the disk before the store says that it is there.
@@ -157,6 +186,9 @@ impl Ledger {
         for candidate in &mut candidates {
             candidate.keys.extra.insert(ROUND.into(), KeyValue::Int(i64::from(round.number)));
         }
+        round.seconds = self.round.seconds;
+        round.seconds.run += running;
+        round.seconds.watch += self.lap() - running;
         self.store.record(&[&round], None, &candidates)?;
         Ok(self.now(round))
     }
@@ -190,7 +222,8 @@ impl Ledger {
         if selected.is_empty() {
             return Ok(Step::End(Outcome::Nothing));
         }
-        let round = Round { phase: Phase::Label, pool: round.pool.max(size), selected, ..round.clone() };
+        let mut round = Round { phase: Phase::Label, pool: round.pool.max(size), selected, ..round.clone() };
+        round.seconds.select += self.lap();
         self.store.record(&[&round], None, &[])?;
         Ok(Step::Done(self.now(round)))
     }
@@ -243,7 +276,8 @@ impl Ledger {
         let (labelled, failed) = (done, round.failed + round.selected.len() - done);
         // With nothing new there is nothing to train: others of the pool may be luckier.
         let phase = if labelled > 0 { Phase::Train } else { Phase::Select };
-        let round = Round { phase, labelled, failed, ..round.clone() };
+        let mut round = Round { phase, labelled, failed, ..round };
+        round.seconds.label += self.lap();
         self.store.record(&[&round], None, &[])?;
         Ok(Step::Done(self.now(round)))
     }
@@ -260,7 +294,7 @@ impl Ledger {
         script: &Script,
         threshold: f64,
     ) -> Result<Step<(Potential, Round, Round)>, Error> {
-        let (round, parent) = (self.round.clone(), self.potential.clone());
+        let (mut round, parent) = (self.round.clone(), self.potential.clone());
         let here = self.here();
         let writing = |path: &Path| {
             let path = path.to_owned();
@@ -288,6 +322,7 @@ impl Ledger {
             Err(TrainerError::Interrupted) => return Ok(Step::End(Outcome::Interrupted)),
             Err(error) => return Err(error.into()),
         };
+        round.seconds.train += self.lap();
         let made = Potential {
             file: Some(output.path().join(files::BASIS)),
             active_set: Some(output.path().join(files::ACTIVE_SET)),
@@ -318,7 +353,6 @@ impl Ledger {
             active_set,
         };
         let report = serde_json::to_value(&report).expect("numbers and names");
-        let done = Round { phase: Phase::Done, report, ..round.clone() };
         let mut next = Round::begin(round.number + 1, &hash, round.next_restart.clone(), round.next_from);
         if self.left_unknown(&potential, threshold)? {
             // What was cut out and not labelled is still unknown: to run would be to meet it again.
@@ -326,6 +360,8 @@ impl Ledger {
         }
         let after = round_folder(&self.folder, next.number + 1);
         std::fs::create_dir_all(&after).map_err(writing(&after))?;
+        round.seconds.trial += self.lap();
+        let done = Round { phase: Phase::Done, report, ..round };
         self.store.record(&[&done, &next], Some(&record), &[])?;
         self.potential = potential.clone();
         Ok(Step::Done((potential, done, self.now(next))))

@@ -15,6 +15,7 @@ use crate::candidates::export::{self, Format};
 use crate::candidates::{Candidate, KeyValue, Phase, PotentialRecord, Round, Status, Store, StoredCandidate};
 use crate::config::{InferenceConfig, Potential};
 use crate::embedding::{Cluster, Environment, Novelty};
+use crate::lammps::Lammps;
 use crate::potential::fingerprint;
 use crate::runner::data_file;
 use crate::script::Script;
@@ -39,6 +40,10 @@ pub(super) struct Ledger {
     pub(super) potential: Potential,
     store: Store,
     novelty: Novelty,
+    /// With the present potential.
+    projector: Projector,
+    /// Holds the new potential from its trial until the run has it.
+    tried: Option<Lammps>,
     cutoff: f64,
     polls: Option<File>,
     worker: String,
@@ -103,6 +108,8 @@ impl Ledger {
         let mut ledger = Self {
             folder,
             round,
+            projector: Projector::new(&potential)?,
+            tried: None,
             potential,
             store,
             novelty,
@@ -143,6 +150,7 @@ impl Ledger {
 
     /// Notes that the run stands with its potential.
     pub(super) fn set_up(&mut self) {
+        self.tried = None;
         self.round.seconds.setup += self.lap();
     }
 
@@ -200,13 +208,12 @@ impl Ledger {
         if room == 0 {
             return Ok(Step::End(Outcome::Labels));
         }
-        let projector = Projector::new(&self.potential)?;
         let mut pool = Vec::new();
         let mut of_this_round = Vec::new();
         for row in self.store.iter(Some(Status::PendingDft))? {
             let StoredCandidate { id, candidate, .. } = row?;
             // Where atoms overlap there is no γ; nothing but the oracle can say more.
-            if let Ok(rows) = projector.rows(id, &candidate.structure, &candidate.force_mask) {
+            if let Ok(rows) = self.projector.rows(id, &candidate.structure, &candidate.force_mask) {
                 pool.push(rows);
             }
             if candidate.keys.extra.get(ROUND).and_then(KeyValue::as_i64) == Some(i64::from(round.number)) {
@@ -334,9 +341,10 @@ impl Ledger {
         }
         let elements = &rows[0].candidate.structure.elements;
         let tried = script.with_potential(&made, elements).map_err(|e| e.to_string());
-        if let Err(why) = tried.and_then(|script| trial(&script, &rows, threshold)) {
-            return Ok(Step::End(Outcome::Refused(why)));
-        }
+        self.tried = match tried.and_then(|script| trial(&script, elements, &rows, threshold)) {
+            Ok(instance) => Some(instance),
+            Err(why) => return Ok(Step::End(Outcome::Refused(why))),
+        };
         let hash = fingerprint(&made).map_err(Error::Potential)?;
         std::fs::rename(output.keep(), &place).map_err(writing(&place))?;
         crate::runner::open_to_all(&place);
@@ -354,7 +362,8 @@ impl Ledger {
         };
         let report = serde_json::to_value(&report).expect("numbers and names");
         let mut next = Round::begin(round.number + 1, &hash, round.next_restart.clone(), round.next_from);
-        if self.left_unknown(&potential, threshold)? {
+        let projector = Projector::new(&potential)?;
+        if self.left_unknown(&projector, threshold)? {
             // What was cut out and not labelled is still unknown: to run would be to meet it again.
             (next.phase, next.next_restart, next.next_from) = (Phase::Select, next.restart.clone(), next.from);
         }
@@ -363,13 +372,12 @@ impl Ledger {
         round.seconds.trial += self.lap();
         let done = Round { phase: Phase::Done, report, ..round };
         self.store.record(&[&done, &next], Some(&record), &[])?;
-        self.potential = potential.clone();
+        (self.potential, self.projector) = (potential.clone(), projector);
         Ok(Step::Done((potential, done, self.now(next))))
     }
 
     /// Whether γ of a candidate that waits for a label is above the threshold with this potential.
-    fn left_unknown(&self, potential: &Potential, threshold: f64) -> Result<bool, Error> {
-        let projector = Projector::new(potential)?;
+    fn left_unknown(&self, projector: &Projector, threshold: f64) -> Result<bool, Error> {
         for row in self.store.iter(Some(Status::PendingDft))? {
             let StoredCandidate { id, candidate, .. } = row?;
             let rows = projector.rows(id, &candidate.structure, &candidate.force_mask);

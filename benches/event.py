@@ -20,6 +20,7 @@ def peer(folder, script, *arguments):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--least", type=int, default=4_000, help="least atoms")
     parser.add_argument("--most", type=int, default=8_000_000, help="most atoms")
     parser.add_argument("--peers", type=int, default=1_000_000, help="most atoms with the peers, which need far more memory")
     args = parser.parse_args()
@@ -29,7 +30,7 @@ def main():
           "potential, and the copy as extended XYZ, synchronised. The same number of atoms is cut out by all.\n\n"
           "| atoms | ours | of it the commit | file route | times ours | Python in process | times ours | numpy in process | "
           "times ours | their commit |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-    for atoms in [a for a in CELLS if 4_000 <= a <= args.most]:
+    for atoms in [a for a in CELLS if args.least <= a <= args.most]:
         got = {name: [] for name in ("ours", "commit", "file", "ase", "numpy", "theirs")}
         with_peers = atoms <= args.peers
         for _ in range(args.pairs if with_peers else min(args.pairs, 3)):

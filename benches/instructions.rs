@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The work whose instructions `ci/instructions` counts under callgrind: a look at γ, the copy of a frame, the search for
-//! the atoms of a region, and a whole cut-out, each once, in 32,000 atoms.
+//! The work whose instructions `ci/instructions` counts under callgrind, each once: a look at γ, the copy of a frame, the
+//! search for the atoms of a region, and a whole cut-out, in 32,000 atoms; the choice of 8 of 100 candidates.
 //!
 //! Only what happens inside the functions `counted_…` is counted. `cargo bench --bench instructions` just runs it.
 #[path = "../tests/crystals/mod.rs"]
@@ -10,6 +10,7 @@ mod crystals;
 use std::hint::black_box;
 
 use crystals::{fcc, rattle};
+use lammps_otf::active_learning::{self, Projected};
 use lammps_otf::comm::Comm;
 use lammps_otf::config::Sanity;
 use lammps_otf::embedding::{Cluster, EmbeddingConfig, EmbeddingExtractor, Selected, select};
@@ -43,6 +44,23 @@ fn counted_cut_out(frame: &Structure, center: usize, extractor: &EmbeddingExtrac
     extractor.extract_cluster(frame, center).expect("a crystal makes a valid cell")
 }
 
+#[inline(never)]
+fn counted_choice(pool: Vec<Projected>) -> Vec<i64> {
+    active_learning::select(pool, 8)
+}
+
+/// So many candidates of 5 atoms each, of one element with 74 functions: numbers that look random, all with γ above 1.
+fn pool(candidates: u32) -> Vec<Projected> {
+    let mut state = 1_u32;
+    let mut number = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        4.0 * (f64::from(state) / f64::from(u32::MAX) - 0.5)
+    };
+    (0..candidates)
+        .map(|id| Projected { id: id.into(), rows: (0..5).map(|_| (0, (0..74).map(|_| number()).collect())).collect() })
+        .collect()
+}
+
 fn main() {
     let comm = Comm::single();
     let mut frame = fcc(Element::Al, 4.05, 20);
@@ -63,4 +81,5 @@ fn main() {
     let extractor = EmbeddingExtractor::new(&config, 5.3).expect("a sound configuration");
     assert!(black_box(counted_selection(&frame, 16_000, &extractor)).len() > 100);
     assert!(black_box(counted_cut_out(&frame, 16_000, &extractor)).structure.len() > 100);
+    assert_eq!(black_box(counted_choice(pool(100))).len(), 8);
 }

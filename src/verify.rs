@@ -105,14 +105,14 @@ pub fn evaluate(structure: &Structure, script: &Script) -> Result<Evaluation, Er
 }
 
 /// Loads the potential of `script` in an instance of its own, without atoms: what is wrong with its files is found there
-/// instead of in a running simulation.
+/// instead of in a running simulation. `engine = "opt"` does not read them again as long as the instance lives.
 ///
 /// # Errors
 /// What LAMMPS says of the files.
 ///
 /// # MPI
 /// Not collective: one rank by itself.
-pub fn load(script: &Script, elements: &[Element]) -> Result<(), Error> {
+pub fn load(script: &Script, elements: &[Element]) -> Result<Lammps, Error> {
     let nothing = Structure {
         cell: Cell::orthorhombic([30.0; 3], [true; 3]),
         elements: elements.to_vec(),
@@ -121,7 +121,9 @@ pub fn load(script: &Script, elements: &[Element]) -> Result<(), Error> {
         positions: Array2::zeros((0, 3)),
         velocities: None,
     };
-    open(&nothing, script)?.command("run 0 post no")
+    let mut lammps = open(&nothing, script)?;
+    lammps.command("run 0 post no")?;
+    Ok(lammps)
 }
 
 /// Moves the atoms of the buffer to where the potential wants them, with the core frozen.

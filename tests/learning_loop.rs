@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use common::{aluminium, dependency, eam_file, json, lammps_otf, python, root, succeed, text, write};
-use lammps_otf::candidates::{Phase, Seen, Status, Store};
+use lammps_otf::candidates::{Phase, Round, RoundSeconds, Seen, Status, Store};
 
 /// What the soft potential was fitted to: `training.extxyz` and `testing.extxyz`, made once.
 fn data() -> &'static Path {
@@ -52,7 +52,9 @@ fn command(folder: &Path, output: &str) -> Command {
 /// All that a loop has come to, but for when and by which process.
 fn state(output: &Path) -> Vec<String> {
     let store = Store::open_existing(&output.join("candidates.db")).unwrap();
-    let mut state: Vec<String> = store.rounds().unwrap().iter().map(|round| format!("{round:?}")).collect();
+    let timeless = |round: Round| Round { seconds: RoundSeconds::default(), ..round };
+    let rounds = store.rounds().unwrap().into_iter();
+    let mut state: Vec<String> = rounds.map(|round| format!("{:?}", timeless(round))).collect();
     for row in store.iter(None).unwrap() {
         let row = row.unwrap();
         let labels = row.candidate.labels.as_ref().map(|l| (l.energy.to_bits(), l.forces.clone()));
@@ -95,6 +97,14 @@ fn a_potential_learns_what_it_did_not_know() {
     for id in done {
         assert!(store.get(id).unwrap().candidate.structure.len() <= 250);
     }
+    let parts = rounds.iter().flat_map(|r| {
+        let s = r.seconds;
+        [s.setup, s.run, s.watch, s.select, s.label, s.train, s.trial]
+    });
+    let (known, whole) = (parts.sum::<f64>(), started.elapsed().as_secs_f64());
+    assert!(known < whole && known > whole - 2.0, "the rounds account for {known} s of {whole} s");
+    let first = learning[0].seconds;
+    assert!(first.train > 10.0 * first.trial.max(first.select) && first.run > 0.0 && first.watch > 0.0, "{first:?}");
     // A loop that has ended stays as it is.
     let before = state(&output);
     assert_eq!(command(folder.path(), "out").status().unwrap().code(), Some(0));

@@ -22,6 +22,8 @@ struct Sight {
     /// The last frame before the first event that was reliable.
     reliable: Option<Frame>,
     last: Option<Poll>,
+    /// Seconds of LAMMPS's steps.
+    running: f64,
     /// On rank 0.
     candidates: Vec<Candidate>,
 }
@@ -34,13 +36,20 @@ impl Learning<'_, '_> {
         if self.round.number > 1 {
             self.swapping += begun.elapsed();
         }
+        self.set_up();
         let begun = Instant::now();
         let mut sight = Sight::default();
         self.on_ledger(|ledger| ledger.begin_run())?;
         let (folder, config, comm) = (&self.folder, &self.config, &self.comm);
         comm.on_root(|| Ok::<_, Error>(provenance::write(folder, config, simulation.lammps(), comm)?))?;
         let seen = loop {
-            match simulation.advance()? {
+            let stepped = Instant::now();
+            let event = simulation.advance()?;
+            sight.running += match &event {
+                Event::Polled(poll) => poll.seconds,
+                _ => stepped.elapsed().as_secs_f64(),
+            };
+            match event {
                 Event::Finished => break Seen::Quiet,
                 Event::Crashed(_) => {
                     self.blame(&simulation, &mut sight)?;
@@ -72,8 +81,8 @@ impl Learning<'_, '_> {
         if seen != Seen::Quiet {
             (round.next_restart, round.next_from) = self.turn_back(simulation, &mut sight)?;
         }
-        let candidates = sight.candidates;
-        self.round = self.on_ledger(|ledger| ledger.explored(round, candidates))?;
+        let (candidates, running) = (sight.candidates, sight.running);
+        self.round = self.on_ledger(|ledger| ledger.explored(round, candidates, running))?;
         if self.round.phase == Phase::Done && self.comm.is_root() {
             (self.observer)(&self.round);
         }

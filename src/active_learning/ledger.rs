@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::oracle::{Oracle, OracleError};
 use super::trainer::{Trainer, TrainerError, TrainingJob};
@@ -15,6 +15,7 @@ use crate::candidates::export::{self, Format};
 use crate::candidates::{Candidate, KeyValue, Phase, PotentialRecord, Round, Status, Store, StoredCandidate};
 use crate::config::{InferenceConfig, Potential};
 use crate::embedding::{Cluster, Environment, Novelty};
+use crate::lammps::Lammps;
 use crate::potential::fingerprint;
 use crate::runner::data_file;
 use crate::script::Script;
@@ -39,9 +40,15 @@ pub(super) struct Ledger {
     pub(super) potential: Potential,
     store: Store,
     novelty: Novelty,
+    /// With the present potential.
+    projector: Projector,
+    /// Holds the new potential from its trial until the run has it.
+    tried: Option<Lammps>,
     cutoff: f64,
     polls: Option<File>,
     worker: String,
+    /// Up to when the time of the round is accounted for.
+    accounted: Instant,
     /// Held as long as this process lives.
     _lock: File,
 }
@@ -98,7 +105,20 @@ impl Ledger {
             }
         }
         let worker = format!("{WORKER} {}", std::process::id());
-        let mut ledger = Self { folder, round, potential, store, novelty, cutoff, polls: None, worker, _lock: lock };
+        let mut ledger = Self {
+            folder,
+            round,
+            projector: Projector::new(&potential)?,
+            tried: None,
+            potential,
+            store,
+            novelty,
+            cutoff,
+            polls: None,
+            worker,
+            accounted: Instant::now(),
+            _lock: lock,
+        };
         ledger.release_own()?;
         Ok(ledger)
     }
@@ -120,6 +140,18 @@ impl Ledger {
             }
         }
         Ok(())
+    }
+
+    /// Seconds since this was asked last.
+    fn lap(&mut self) -> f64 {
+        let now = Instant::now();
+        now.duration_since(std::mem::replace(&mut self.accounted, now)).as_secs_f64()
+    }
+
+    /// Notes that the run stands with its potential.
+    pub(super) fn set_up(&mut self) {
+        self.tried = None;
+        self.round.seconds.setup += self.lap();
     }
 
     /// Begins the list of polls anew.
@@ -146,8 +178,13 @@ impl Ledger {
         new
     }
 
-    /// Stores what a run has seen.
-    pub(super) fn explored(&mut self, mut round: Round, mut candidates: Vec<Candidate>) -> Result<Round, Error> {
+    /// Stores what a run has seen, of which so many seconds were LAMMPS's steps.
+    pub(super) fn explored(
+        &mut self,
+        mut round: Round,
+        mut candidates: Vec<Candidate>,
+        running: f64,
+    ) -> Result<Round, Error> {
         if let Some(restart) = &round.next_restart {
             let path = self.folder.join(restart);
             // On the disk before the store says that it is there.
@@ -157,6 +194,9 @@ impl Ledger {
         for candidate in &mut candidates {
             candidate.keys.extra.insert(ROUND.into(), KeyValue::Int(i64::from(round.number)));
         }
+        round.seconds = self.round.seconds;
+        round.seconds.run += running;
+        round.seconds.watch += self.lap() - running;
         self.store.record(&[&round], None, &candidates)?;
         Ok(self.now(round))
     }
@@ -168,13 +208,12 @@ impl Ledger {
         if room == 0 {
             return Ok(Step::End(Outcome::Labels));
         }
-        let projector = Projector::new(&self.potential)?;
         let mut pool = Vec::new();
         let mut of_this_round = Vec::new();
         for row in self.store.iter(Some(Status::PendingDft))? {
             let StoredCandidate { id, candidate, .. } = row?;
             // Where atoms overlap there is no γ; nothing but the oracle can say more.
-            if let Ok(rows) = projector.rows(id, &candidate.structure, &candidate.force_mask) {
+            if let Ok(rows) = self.projector.rows(id, &candidate.structure, &candidate.force_mask) {
                 pool.push(rows);
             }
             if candidate.keys.extra.get(ROUND).and_then(KeyValue::as_i64) == Some(i64::from(round.number)) {
@@ -190,7 +229,8 @@ impl Ledger {
         if selected.is_empty() {
             return Ok(Step::End(Outcome::Nothing));
         }
-        let round = Round { phase: Phase::Label, pool: round.pool.max(size), selected, ..round.clone() };
+        let mut round = Round { phase: Phase::Label, pool: round.pool.max(size), selected, ..round.clone() };
+        round.seconds.select += self.lap();
         self.store.record(&[&round], None, &[])?;
         Ok(Step::Done(self.now(round)))
     }
@@ -243,7 +283,8 @@ impl Ledger {
         let (labelled, failed) = (done, round.failed + round.selected.len() - done);
         // With nothing new there is nothing to train: others of the pool may be luckier.
         let phase = if labelled > 0 { Phase::Train } else { Phase::Select };
-        let round = Round { phase, labelled, failed, ..round.clone() };
+        let mut round = Round { phase, labelled, failed, ..round };
+        round.seconds.label += self.lap();
         self.store.record(&[&round], None, &[])?;
         Ok(Step::Done(self.now(round)))
     }
@@ -260,7 +301,7 @@ impl Ledger {
         script: &Script,
         threshold: f64,
     ) -> Result<Step<(Potential, Round, Round)>, Error> {
-        let (round, parent) = (self.round.clone(), self.potential.clone());
+        let (mut round, parent) = (self.round.clone(), self.potential.clone());
         let here = self.here();
         let writing = |path: &Path| {
             let path = path.to_owned();
@@ -288,6 +329,7 @@ impl Ledger {
             Err(TrainerError::Interrupted) => return Ok(Step::End(Outcome::Interrupted)),
             Err(error) => return Err(error.into()),
         };
+        round.seconds.train += self.lap();
         let made = Potential {
             file: Some(output.path().join(files::BASIS)),
             active_set: Some(output.path().join(files::ACTIVE_SET)),
@@ -299,9 +341,10 @@ impl Ledger {
         }
         let elements = &rows[0].candidate.structure.elements;
         let tried = script.with_potential(&made, elements).map_err(|e| e.to_string());
-        if let Err(why) = tried.and_then(|script| trial(&script, &rows, threshold)) {
-            return Ok(Step::End(Outcome::Refused(why)));
-        }
+        self.tried = match tried.and_then(|script| trial(&script, elements, &rows, threshold)) {
+            Ok(instance) => Some(instance),
+            Err(why) => return Ok(Step::End(Outcome::Refused(why))),
+        };
         let hash = fingerprint(&made).map_err(Error::Potential)?;
         std::fs::rename(output.keep(), &place).map_err(writing(&place))?;
         crate::runner::open_to_all(&place);
@@ -318,22 +361,23 @@ impl Ledger {
             active_set,
         };
         let report = serde_json::to_value(&report).expect("numbers and names");
-        let done = Round { phase: Phase::Done, report, ..round.clone() };
         let mut next = Round::begin(round.number + 1, &hash, round.next_restart.clone(), round.next_from);
-        if self.left_unknown(&potential, threshold)? {
+        let projector = Projector::new(&potential)?;
+        if self.left_unknown(&projector, threshold)? {
             // What was cut out and not labelled is still unknown: to run would be to meet it again.
             (next.phase, next.next_restart, next.next_from) = (Phase::Select, next.restart.clone(), next.from);
         }
         let after = round_folder(&self.folder, next.number + 1);
         std::fs::create_dir_all(&after).map_err(writing(&after))?;
+        round.seconds.trial += self.lap();
+        let done = Round { phase: Phase::Done, report, ..round };
         self.store.record(&[&done, &next], Some(&record), &[])?;
-        self.potential = potential.clone();
+        (self.potential, self.projector) = (potential.clone(), projector);
         Ok(Step::Done((potential, done, self.now(next))))
     }
 
     /// Whether γ of a candidate that waits for a label is above the threshold with this potential.
-    fn left_unknown(&self, potential: &Potential, threshold: f64) -> Result<bool, Error> {
-        let projector = Projector::new(potential)?;
+    fn left_unknown(&self, projector: &Projector, threshold: f64) -> Result<bool, Error> {
         for row in self.store.iter(Some(Status::PendingDft))? {
             let StoredCandidate { id, candidate, .. } = row?;
             let rows = projector.rows(id, &candidate.structure, &candidate.force_mask);

@@ -340,12 +340,18 @@ impl Learning<'_, '_> {
             let begun = Instant::now();
             simulation.swap_potential(&self.config.potential)?;
             self.swapping += begun.elapsed();
+            self.set_up();
         }
         if self.comm.is_root() {
             (self.observer)(&done);
         }
         self.round = next;
         Ok(None)
+    }
+
+    /// Notes that the run stands with its potential.
+    fn set_up(&mut self) {
+        self.ledger.iter_mut().for_each(Ledger::set_up);
     }
 
     /// Takes over what rank 0 has written down.

@@ -8,10 +8,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
+
+use rustix::process::{WaitId, WaitIdOptions};
 
 /// How much of a log's end is kept in the store.
 const TAIL: u64 = 32 * 1024;
+
+/// How often it is asked whether a program has to be ended.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What the launchers of MPI tell their processes: a program that uses MPI itself must not take it for its own.
 const LAUNCHERS: [&str; 7] = ["PMI_", "PMIX_", "HYDI_", "HYDRA_", "MPIR_", "OMPI_", "MPI_LOCAL"];
@@ -91,26 +97,30 @@ impl Program {
 
     fn wait(&self, mut child: Child, program: &str) -> Result<ExitStatus, ProgramError> {
         let started = Instant::now();
-        let mut pause = Duration::from_millis(1);
+        let process = rustix::process::Pid::from_child(&child);
+        let (end, ended) = std::sync::mpsc::channel();
+        // A thread that sleeps until it ends: no time is lost between looks. It leaves the status, and with it the number of
+        // the process, for the one below.
+        std::thread::spawn(move || {
+            let _ = rustix::io::retry_on_intr(|| {
+                rustix::process::waitid(WaitId::Pid(process), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
+            });
+            let _ = end.send(());
+        });
         loop {
-            match child.try_wait() {
-                Ok(Some(status)) => return Ok(status),
-                Ok(None) => {}
-                Err(source) => return Err(ProgramError::Start { program: program.to_owned(), source }),
+            if ended.recv_timeout(LOOK) != Err(RecvTimeoutError::Timeout) {
+                return child.wait().map_err(|source| ProgramError::Start { program: program.to_owned(), source });
             }
             let late = self.timeout.filter(|limit| started.elapsed() > *limit);
             let interrupted = self.interrupt.load(Ordering::Relaxed);
             if late.is_some() || interrupted {
-                let group = rustix::process::Pid::from_child(&child);
-                let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+                let _ = rustix::process::kill_process_group(process, rustix::process::Signal::KILL);
                 let _ = child.wait();
                 return Err(match late {
                     Some(limit) => ProgramError::TooLong { program: program.to_owned(), seconds: limit.as_secs_f64() },
                     None => ProgramError::Interrupted,
                 });
             }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(50));
         }
     }
 }

@@ -2,14 +2,24 @@
 //! A new potential on trial, before a running simulation gets it.
 
 use crate::candidates::StoredCandidate;
+use crate::lammps::Lammps;
 use crate::script::Script;
-use crate::verify::evaluate;
+use crate::structure::Element;
+use crate::verify::{evaluate, load};
 
 /// Evaluates the candidates with the potential of `script`, in an instance of its own; the text says why it cannot be used.
 ///
 /// It must know what it was trained on: γ of every core atom of a labelled candidate below the threshold, and energy and
 /// forces finite.
-pub(super) fn trial(script: &Script, labelled: &[StoredCandidate], threshold: f64) -> Result<(), String> {
+///
+/// Gives an instance with the potential: as long as it lives, `engine = "opt"` does not read the files again.
+pub(super) fn trial(
+    script: &Script,
+    elements: &[Element],
+    labelled: &[StoredCandidate],
+    threshold: f64,
+) -> Result<Lammps, String> {
+    let loaded = load(script, elements).map_err(|e| e.to_string())?;
     for row in labelled {
         let id = row.id;
         let found = evaluate(&row.candidate.structure, script).map_err(|e| e.to_string())?;
@@ -23,5 +33,5 @@ pub(super) fn trial(script: &Script, labelled: &[StoredCandidate], threshold: f6
             return Err(format!("γ is {worst:.2} in candidate {id}, which it was trained on, above {threshold}"));
         }
     }
-    Ok(())
+    Ok(loaded)
 }

@@ -54,7 +54,7 @@ pub use ase_db::{SCHEMA_VERSION, data_names};
 pub use error::StoreError;
 pub use keys::{KeyValue, Keys};
 pub use status::{Status, UnknownStatus};
-pub use store::{Phase, PotentialRecord, Round, Seen, Store, StoreOptions, StoredCandidate, Summary};
+pub use store::{Phase, PotentialRecord, Round, RoundSeconds, Seen, Store, StoreOptions, StoredCandidate, Summary};
 
 use crate::structure::Structure;
 use ndarray::Array2;

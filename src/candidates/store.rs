@@ -3,7 +3,7 @@
 
 mod learning;
 
-pub use learning::{Phase, PotentialRecord, Round, Seen};
+pub use learning::{Phase, PotentialRecord, Round, RoundSeconds, Seen};
 
 use super::blob::Data;
 use super::keys::{self, KeyValue, Keys};

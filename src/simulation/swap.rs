@@ -3,7 +3,8 @@
 
 use super::{Error, Setup, Simulation};
 use crate::config::Potential;
-use crate::script::GAMMA_FIX;
+use crate::lammps::Lammps;
+use crate::script::{GAMMA_FIX, Script};
 use crate::{potential, verify};
 
 impl Simulation {
@@ -21,7 +22,8 @@ impl Simulation {
     /// Collective.
     pub fn swap_potential(&mut self, new: &Potential) -> Result<(), Error> {
         let comm = self.comm.clone();
-        let script = comm.agree(self.checked_for_swap(new))?;
+        // The instance that has tried it lives to the end, so that its files are read once.
+        let (script, _tried) = comm.agree(self.checked_for_swap(new))?;
         if let Err(error) = self.take_pair_coefficients(&script.pair_coeff) {
             // What took the file a moment ago refuses it now. The old one is loaded again, because a pair style may have
             // thrown it away by then.
@@ -40,7 +42,7 @@ impl Simulation {
     }
 
     /// What can be found out on this rank, without touching the running instance.
-    fn checked_for_swap(&self, new: &Potential) -> Result<crate::script::Script, Error> {
+    fn checked_for_swap(&self, new: &Potential) -> Result<(Script, Lammps), Error> {
         let unreadable = |e: std::io::Error| Error::Swap(format!("its file cannot be read: {e}"));
         let script = self.script.with_potential(new, &self.elements)?;
         if script.pair_style != self.script.pair_style {
@@ -55,8 +57,8 @@ impl Simulation {
                 "it reaches {new} Å, the running one {old} Å, for which regions are cut out: start another run with it"
             )));
         }
-        verify::load(&script, &self.elements)?;
-        Ok(script)
+        let tried = verify::load(&script, &self.elements)?;
+        Ok((script, tried))
     }
 
     /// `pair_coeff` alone, without `pair_style`: the pair style stays the same object, to which fixes hold pointers.

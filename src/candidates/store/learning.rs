@@ -61,6 +61,26 @@ impl std::fmt::Display for Seen {
     }
 }
 
+/// Where the wall time of a round went, in seconds, on rank 0. They add up to all of it, but for what a process had done of a
+/// step in which it was killed.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct RoundSeconds {
+    /// Until the run stood with its potential: swapped in, or set up anew.
+    pub setup: f64,
+    /// In LAMMPS's steps.
+    pub run: f64,
+    /// Looking at γ, cutting out, checking, and storing.
+    pub watch: f64,
+    /// Choosing what to label.
+    pub select: f64,
+    /// The oracle.
+    pub label: f64,
+    /// The trainer.
+    pub train: f64,
+    /// Trying the new potential, and asking it about what was not labelled.
+    pub trial: f64,
+}
+
 /// One round of a learning loop.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Round {
@@ -100,6 +120,9 @@ pub struct Round {
     pub next_from: i64,
     /// What the trainer said of its potential.
     pub report: serde_json::Value,
+    /// Where its time went.
+    #[serde(default)]
+    pub seconds: RoundSeconds,
 }
 
 impl Round {
@@ -125,6 +148,7 @@ impl Round {
             next_restart: None,
             next_from: 0,
             report: serde_json::Value::Null,
+            seconds: RoundSeconds::default(),
         }
     }
 

@@ -286,7 +286,8 @@ mod tests {
 
     #[test]
     fn a_panic_becomes_text() {
-        let panics: [(fn() -> Result<(), Error>, &str); 4] = [
+        type Body = fn() -> Result<(), Error>;
+        let panics: [(Body, &str); 4] = [
             (|| panic!("a reason"), "in pace-opt: a reason"),
             (|| panic!("reason {}", 5), "in pace-opt: reason 5"),
             (|| Err(Error::Argument([""; 3][std::hint::black_box(3)].into())), "index out of bounds"),
@@ -313,7 +314,7 @@ mod tests {
         // SAFETY: each name is null or ends with zero; a null handle is allowed by each function, and said to be wrong.
         unsafe {
             for (name, words) in [
-                (std::ptr::null(), "cannot read"),
+                (std::ptr::null(), "potential files are .yaml"),
                 (c"/nowhere/x.yace".as_ptr(), "cannot read /nowhere/x.yace"),
                 (bad_name.as_ptr().cast(), "a file name is not UTF-8"),
             ] {

@@ -85,6 +85,11 @@ fn calls_that_throw_and_calls_that_cannot() {
         "tried 12: `lammps_open_no_mpi`, `_extract_fix`, `_last_thermo` with what they cannot do: text, or nothing"
     );
 
+    // A box that LAMMPS refuses to run with can be looked at, and the look leaves no error behind.
+    lammps.command("fix a all deform 1 x scale 1.1\nfix b all deform 1 x scale 1.2").unwrap();
+    assert_eq!(lammps.cell().vectors[0], [4.0, 0.0, 0.0]);
+    lammps.command("unfix a\nunfix b").unwrap();
+
     // An error that nobody has asked for is not taken for the next call's.
     // SAFETY: as above.
     unsafe { sys::lammps_commands_string(handle, c"no_such_command".as_ptr()) };

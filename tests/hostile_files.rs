@@ -98,6 +98,8 @@ fn potentials() {
                  active_set = {set:?}\nengine = \"{engine}\"\n"
             );
             write(folder, "run.toml", &config);
+            let names = [file, set].map(|file| Path::new(file).file_name().unwrap().display().to_string());
+            let [file, set] = &names;
             refused(folder, &format!("{engine} reads {file} and {set}"), &["run", "run.toml"], "cannot use potential");
         }
     }

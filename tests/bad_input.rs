@@ -315,6 +315,7 @@ fn messages() {
     });
     said.sort_by_key(|(k, _)| *k);
     let wrong: Vec<&String> = said.iter().filter_map(|(_, outcome)| outcome.as_ref().err()).collect();
+    println!("tried {}: kinds of bad input: one message, the right exit code, nothing written", cases.len());
     assert!(wrong.is_empty(), "{}", wrong.iter().map(|w| w.as_str()).collect::<Vec<_>>().join("\n"));
     let all: Vec<String> = said.into_iter().filter_map(|(_, outcome)| outcome.ok()).collect();
     insta::assert_snapshot!("messages", all.join("\n"));

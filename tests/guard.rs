@@ -4,7 +4,8 @@
 mod common;
 
 use lammps_otf::comm::Comm;
-use lammps_otf::lammps::{Build, Lammps, Severity, throw};
+use lammps_otf::lammps::{Build, Error, Lammps, Severity, throw};
+use lammps_otf::structure::Cell;
 
 const QUIET: [&str; 4] = ["-screen", "none", "-log", "none"];
 
@@ -28,6 +29,160 @@ fn an_unknown_command_is_an_error_and_the_instance_stays_usable() {
     assert_eq!(lammps.total_atoms(), 1);
     let x = lammps.positions();
     assert_eq!((x.dim(), x[[0, 0]], x[[0, 2]]), ((1, 3), 1.0, 3.0));
+}
+
+/// A box of 4 Å, one type of atoms, and none of them.
+const BOX: &str = "units metal\natom_modify map array\nregion box block 0 4 0 4 0 4\ncreate_box 1 box\nmass 1 1.0\n\
+                   pair_style zero 2.0\npair_coeff * *";
+
+fn with_box() -> Lammps {
+    let mut lammps = Lammps::open(&QUIET, &Comm::single()).unwrap();
+    lammps.command(BOX).unwrap();
+    lammps
+}
+
+/// The instance still takes atoms and makes steps.
+fn usable(lammps: &mut Lammps) {
+    let (atoms, step) = (lammps.total_atoms(), lammps.step());
+    lammps.command("create_atoms 1 single 3 2 1\nrun 2 post no").unwrap();
+    assert_eq!((lammps.total_atoms(), lammps.step()), (atoms + 1, step + 2));
+}
+
+#[test]
+fn bad_arguments_do_not_open_and_good_ones_do() {
+    let _one = common::one_at_a_time();
+    let error = Lammps::open(&["-screen", "none", "-sufix", "omp"], &Comm::single()).unwrap_err();
+    assert_eq!(error.severity(), Some(Severity::AllRanks));
+    assert!(error.to_string().contains("Invalid command-line argument"), "{error}");
+    assert!(error.to_string().contains("-screen none -sufix omp"), "{error}");
+    // The error is not taken for one of the next instance.
+    usable(&mut with_box());
+    println!("tried 1: `lammps_open` with bad arguments: text, and the next one opens");
+}
+
+/// What the fix of the plugin can throw, and what is made of it.
+const KINDS: [(&str, Severity, &str); 4] = [
+    ("lammps", Severity::AllRanks, "LAMMPS itself refuses at"),
+    ("standard", Severity::Foreign, "thrown at"),
+    ("memory", Severity::Foreign, "out of memory"),
+    ("number", Severity::Foreign, "not a std::exception"),
+];
+
+#[test]
+fn what_a_plugin_throws_becomes_text() {
+    let _one = common::one_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    let plugin = common::throwing::plugin(folder.path());
+    let mut tries = 0;
+    for (kind, severity, words) in KINDS {
+        for place in ["constructor", "init", "end_of_step", "grow"] {
+            let mut lammps = with_box();
+            lammps.load_plugin(&plugin).unwrap();
+            let fix = format!("fix t all otf/throw {place} {kind} 0");
+            let error = if place == "grow" {
+                lammps.command(&fix).unwrap();
+                let n = 20_000;
+                let ids: Vec<i32> = (1..=n).collect();
+                let (ones, places) = (vec![1; n as usize], vec![1.0; 3 * n as usize]);
+                lammps.create_atoms(&ids, &ones, &places, &places, &ones).unwrap_err()
+            } else {
+                lammps.command(&format!("{fix}\nrun 2")).unwrap_err()
+            };
+            assert_eq!(error.severity(), Some(severity), "{place} {kind}: {error}");
+            assert!(error.to_string().contains(words), "{place} {kind}: {error}");
+            match place {
+                "constructor" => {}
+                // LAMMPS has made atoms that it has not counted.
+                "grow" => lammps.command(&format!("clear\n{BOX}")).unwrap(),
+                _ => lammps.command("unfix t").unwrap(),
+            }
+            usable(&mut lammps);
+            tries += 1;
+        }
+    }
+    println!(
+        "tried {tries}: exceptions of a plugin, through commands and `lammps_create_atoms`: text, and the instance stays usable"
+    );
+}
+
+/// Not a test of its own: it is run with a plugin that throws while it is loaded.
+#[test]
+fn child_that_loads_the_plugin_as_it_opens() {
+    if std::env::var_os("OTF_THROW_AT_LOAD").is_none() {
+        return;
+    }
+    for _ in 0..2 {
+        let error = Lammps::open(&QUIET, &Comm::single()).unwrap_err();
+        assert_eq!(error.severity(), Some(Severity::Foreign));
+        assert!(error.to_string().contains("thrown while the plugin is loaded"), "{error}");
+    }
+    println!("it was opened in vain");
+}
+
+#[test]
+fn a_plugin_that_throws_while_lammps_opens_becomes_text() {
+    let folder = tempfile::tempdir().unwrap();
+    common::throwing::plugin(folder.path());
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "child_that_loads_the_plugin_as_it_opens", "--nocapture"]);
+    let said = common::succeed(child.env("LAMMPS_PLUGIN_PATH", folder.path()).env("OTF_THROW_AT_LOAD", "1"));
+    assert!(said.contains("it was opened in vain"), "{said}");
+    println!("tried 2: `lammps_open` with a plugin that throws while it is loaded: text");
+}
+
+#[test]
+fn a_run_in_which_a_plugin_throws_has_crashed_and_keeps_its_last_valid_frame() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let plugin = common::throwing::plugin(folder);
+    let settings = "temperature = 300\nsteps = 100\nsampling_interval = 10\nuncertainty = { compute = \"u\" }\n\
+                    uncertainty_threshold = 1e9\n";
+    for kind in ["standard", "number"] {
+        let setup = format!(
+            "plugins = [{plugin:?}]\nsetup = [\"compute u all ke/atom\", \"fix t all otf/throw end_of_step {kind} 25\"]"
+        );
+        common::eam_config(folder, 3, &format!("{settings}{setup}\n"));
+        let mut command = common::lammps_otf();
+        let output = command.current_dir(folder).args(["run", "run.toml", "-q", "-o", kind]).output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{}", common::text(&output));
+        let result = common::json(&folder.join(kind).join("result.json"));
+        assert_eq!((&result["status"], &result["candidates"][0]), (&"CRASHED".into(), &1.into()), "{result}");
+        let words = if kind == "number" { "not a std::exception" } else { "thrown at end_of_step" };
+        assert!(result["crash"]["reason"].as_str().unwrap().contains(words), "{result}");
+    }
+    println!("tried 2: a run in which a plugin throws: CRASHED, with a candidate of the last valid frame");
+}
+
+#[test]
+fn atoms_and_boxes_that_cannot_be_are_refused() {
+    let _one = common::one_at_a_time();
+    let one = |lammps: &mut Lammps| lammps.create_atoms(&[1], &[1], &[1.0; 3], &[0.0; 3], &[0]);
+    let cell = |lo: f64, hi: f64, tilt: f64| Cell::from_lammps([lo; 3], [hi; 3], [tilt, 0.0, 0.0], [true; 3]);
+
+    let mut lammps = Lammps::open(&QUIET, &Comm::single()).unwrap();
+    let error = one(&mut lammps).unwrap_err();
+    assert_eq!(error.severity(), Some(Severity::AllRanks));
+    assert!(error.to_string().contains("before simulation box is defined"), "{error}");
+    assert!(lammps.reset_box(&cell(0.0, 5.0, 0.0)).unwrap_err().to_string().contains("no simulation box"));
+
+    lammps.command(BOX).unwrap();
+    for bad in [cell(5.0, 0.0, 0.0), cell(0.0, 0.0, 0.0), cell(0.0, f64::NAN, 0.0), cell(0.0, f64::INFINITY, 0.0)] {
+        assert!(lammps.reset_box(&bad).unwrap_err().to_string().contains("from a lower to a higher"), "{bad:?}");
+    }
+    for tilt in [1.0, f64::NAN] {
+        let error = lammps.reset_box(&cell(0.0, 5.0, tilt)).unwrap_err();
+        assert!(error.to_string().contains("tilt"), "{error}");
+    }
+    assert_eq!(lammps.cell(), cell(0.0, 4.0, 0.0));
+    lammps.reset_box(&cell(0.0, 5.0, 0.0)).unwrap();
+    assert_eq!(lammps.cell(), cell(0.0, 5.0, 0.0));
+    assert_eq!(one(&mut lammps).unwrap(), 1);
+    let error = lammps.reset_box(&cell(0.0, 6.0, 0.0)).unwrap_err();
+    assert_eq!(error.severity(), Some(Severity::AllRanks));
+    assert!(error.to_string().contains("when atoms exist"), "{error}");
+    assert_eq!(lammps.cell(), cell(0.0, 5.0, 0.0));
+    usable(&mut lammps);
+    println!("tried 9: `lammps_create_atoms`, `lammps_reset_box` with what they cannot do: refused, the box as it was");
 }
 
 #[test]
@@ -61,6 +216,25 @@ fn this_liblammps_passes_its_own_preflight() {
     assert!(build.exceptions && build.id_bits == 32 && build.image_bits == 32, "{build:?}");
     assert!(build.packages.iter().any(|p| p == "PLUGIN"), "{build:?}");
     build.check(&Comm::single()).unwrap();
+}
+
+#[test]
+fn a_liblammps_that_would_be_misread_or_end_the_process_is_refused() {
+    let _one = common::one_at_a_time();
+    let comm = Comm::single();
+    let build = Build::of(&Lammps::open(&QUIET, &comm).unwrap());
+    for (other, words) in [
+        (Build { id_bits: 64, image_bits: 64, ..build.clone() }, "64-bit atom ids and 64-bit image flags (BIGBIG)"),
+        (Build { id_bits: 64, ..build.clone() }, "64-bit atom ids"),
+        (Build { image_bits: 64, ..build.clone() }, "64-bit image flags"),
+        (Build { step_bits: 32, ..build.clone() }, "32-bit step numbers (SMALLSMALL)"),
+        (Build { exceptions: false, ..build.clone() }, "without exceptions"),
+        (Build { version: 20_230_801, ..build.clone() }, "20230802 or newer"),
+    ] {
+        let Err(Error::Preflight(message)) = other.check(&comm) else { panic!("{other:?}") };
+        assert!(message.contains(words) && message.contains("LAMMPS"), "{message}");
+    }
+    println!("tried 6: a liblammps that would be misread (64-bit ids, 32-bit steps) or end the process: refused");
 }
 
 #[test]

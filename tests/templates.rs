@@ -88,12 +88,32 @@ fn a_template_that_is_no_template_names_the_line() {
 
 #[test]
 fn a_template_reads_no_files() {
-    for text in ["{% include \"/etc/passwd\" %}", "{% import \"secret\" as s %}", "{% extends \"secret\" %}"] {
+    let texts = [
+        "{% include \"/etc/passwd\" %}",
+        "{% include \"secret\" %}",
+        "{% include \"./secret\" %}",
+        "{% include \"../secret\" %}",
+        "{% include \"../../../../../../etc/passwd\" %}",
+        "{% include [\"none\", \"secret\"] %}",
+        "{% import \"secret\" as s %}",
+        "{% import \"../secret\" as s %}",
+        "{% extends \"secret\" %}",
+        "{% extends \"/etc/passwd\" %}",
+        "{{ load_data(path=\"secret\") }}",
+        "{{ get_file(path=\"/etc/passwd\") }}",
+    ];
+    for text in texts {
         let folder = with_template(&format!("{text}\n{OWN}"));
         write(folder.path(), "secret", "print \"the secret\"\n");
         let message = refused(folder.path(), &["my.j2"]);
         assert!(!message.contains("root:") && !message.contains("the secret"), "{message}");
     }
+    // What may be missing is missing.
+    let folder = with_template(&format!("{{% include \"/etc/passwd\" ignore missing %}}\n{OWN}"));
+    let output = run(folder.path());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(!std::fs::read_to_string(folder.path().join("out/md.in")).unwrap().contains("root:"));
+    println!("tried {}: templates that would read another file: refused, or nothing read", texts.len() + 1);
 }
 
 /// Names that LAMMPS or a shell would take apart.
@@ -169,6 +189,10 @@ fn names_that_lammps_would_interpret_are_names() {
         assert!(log.contains("108 atoms") && log.contains("Loop time"), "{name}: {log}");
         assert!(!files_below(folder.path()).iter().any(executed), "{name}");
     }
+    println!(
+        "tried {}: names of files that LAMMPS or a shell would take apart: names, and nothing executed",
+        NAMES.len()
+    );
 }
 
 #[test]

@@ -143,12 +143,11 @@ impl Evaluator {
             return Err(Error::Argument("no active set was read, so there is no extrapolation grade".into()));
         }
         let ne = self.potential.plan.species.len();
-        let mut by_element = std::mem::take(&mut self.by_element);
-        by_element.iter_mut().for_each(Vec::clear);
+        self.by_element.iter_mut().for_each(Vec::clear);
         for (k, &i) in system.atoms.iter().enumerate() {
             let element = usize::try_from(i).ok().and_then(|i| element_of(system, i)).filter(|&e| e < ne);
             match element {
-                Some(e) => by_element[e].push(k as u32),
+                Some(e) => self.by_element[e].push(k as u32),
                 None => return Err(Error::Argument(format!("atom {i} has no element of the potential"))),
             }
         }
@@ -157,6 +156,7 @@ impl Evaluator {
             let element = usize::try_from(t).ok().and_then(|t| system.element_of_type.get(t)).copied();
             Packed { x, index: i as u32, element: element.and_then(|e| u32::try_from(e).ok()).unwrap_or(u32::MAX) }
         }));
+        let by_element = std::mem::take(&mut self.by_element);
         self.grader.begin(by_element.iter().map(Vec::len));
         let mut totals = Totals::default();
         let mut result = Ok(());

@@ -271,3 +271,104 @@ pub unsafe extern "C" fn pace_opt_compute(
     });
     c_int::from(done.is_none())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn empty() -> ErrorText {
+        ErrorText { text: [1; 1024], atoms: [7, 7] }
+    }
+
+    fn said(error: &ErrorText) -> String {
+        error.text.iter().take_while(|c| **c != 0).map(|c| *c as u8 as char).collect()
+    }
+
+    #[test]
+    fn a_panic_becomes_text() {
+        type Body = fn() -> Result<(), Error>;
+        let panics: [(Body, &str); 4] = [
+            (|| panic!("a reason"), "in pace-opt: a reason"),
+            (|| panic!("reason {}", 5), "in pace-opt: reason 5"),
+            (|| Err(Error::Argument([""; 3][std::hint::black_box(3)].into())), "index out of bounds"),
+            (|| std::panic::panic_any(5), "in pace-opt: unknown reason"),
+        ];
+        for (body, words) in panics {
+            let mut error = empty();
+            assert!(guarded(Some(&mut error), body).is_none());
+            let said = said(&error);
+            assert!(said.starts_with("internal error (a panic) in pace-opt") && said.contains(words), "{said}");
+            assert_eq!(error.atoms, [-1, -1]);
+            assert!(guarded(None, body).is_none(), "there need not be room for the text");
+        }
+        let mut error = empty();
+        assert!(guarded(Some(&mut error), || -> Result<(), Error> { panic!("{}", "é".repeat(1000)) }).is_none());
+        assert_eq!(error.text.iter().position(|c| *c == 0).map(|end| end > 1000), Some(true), "cut to fit");
+        println!("tried {}: panics in pace-opt, called from C: text", panics.len() + 1);
+    }
+
+    #[test]
+    fn what_a_caller_in_c_gets_wrong_becomes_text() {
+        let mut error = empty();
+        let bad_name = [b'a', 0xff, 0];
+        // SAFETY: each name is null or ends with zero; a null handle is allowed by each function, and said to be wrong.
+        unsafe {
+            for (name, words) in [
+                (std::ptr::null(), "potential files are .yaml"),
+                (c"/nowhere/x.yace".as_ptr(), "cannot read /nowhere/x.yace"),
+                (bad_name.as_ptr().cast(), "a file name is not UTF-8"),
+            ] {
+                assert!(pace_opt_open(name, std::ptr::null(), &raw mut error).is_null());
+                assert!(said(&error).contains(words), "{}", said(&error));
+                assert!(pace_opt_open(name, std::ptr::null(), std::ptr::null_mut()).is_null());
+            }
+            let null = std::ptr::null_mut();
+            assert_eq!(pace_opt_compute(null, std::ptr::null(), std::ptr::null_mut(), &raw mut error), 1);
+            assert!(said(&error).contains("a null pointer"), "{}", said(&error));
+            assert_eq!((pace_opt_elements(null), pace_opt_cutoff(null, 0, -1)), (0, 0.0));
+            assert!(pace_opt_element(null, 0).is_null());
+            pace_opt_close(null);
+
+            let small = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/small.yace");
+            let name = std::ffi::CString::new(small.to_str().unwrap()).unwrap();
+            let handle = pace_opt_open(name.as_ptr(), std::ptr::null(), &raw mut error);
+            assert!(!handle.is_null(), "{}", said(&error));
+            assert!(pace_opt_element(handle, 1).is_null() && pace_opt_element(handle, -1).is_null());
+            assert_eq!(pace_opt_cutoff(handle, 0, 9), 0.0);
+            let (x, types, element_of_type, mut f) = ([0.0, 0.0, 0.0, 2.5, 0.0, 0.0], [1, 1], [-1, 0], [0.0; 6]);
+            let results = || Results {
+                f: std::ptr::null_mut(),
+                energies: std::ptr::null_mut(),
+                virials: std::ptr::null_mut(),
+                grades: std::ptr::null_mut(),
+                energy: 0.0,
+                virial: [0.0; 6],
+            };
+            // Atoms and neighbours that do not exist, and what works.
+            for (atom, neighbour, words) in
+                [(0, 1, ""), (5, 1, "atom 5"), (-1, 1, "atom -1"), (0, 7, "7"), (0, -3, "neighbour")]
+            {
+                let (lists, numbers) = ([neighbour; 6], [1; 6]);
+                let first = [lists.as_ptr(); 6];
+                let input = Input {
+                    nall: 2,
+                    x: x.as_ptr(),
+                    types: types.as_ptr(),
+                    element_of_type: element_of_type.as_ptr(),
+                    ntypes: 2,
+                    inum: 1,
+                    ilist: &raw const atom,
+                    numneigh: numbers.as_ptr(),
+                    firstneigh: first.as_ptr(),
+                    mask: -1,
+                };
+                let mut out = Results { f: f.as_mut_ptr(), ..results() };
+                let failed = pace_opt_compute(handle, &raw const input, &raw mut out, &raw mut error);
+                assert_eq!(failed, c_int::from(!words.is_empty()), "{atom} {neighbour}");
+                assert!(words.is_empty() || said(&error).contains(words), "{}", said(&error));
+            }
+            pace_opt_close(handle);
+        }
+        println!("tried 8: what a caller in C can get wrong: text");
+    }
+}

@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use super::oracle::{Oracle, OracleError};
 use super::trainer::{Trainer, TrainerError, TrainingJob};
 use super::trial::trial;
-use super::{Error, LoopConfig, Outcome, Projector, Step, files, round_folder, select};
+use super::{Error, LoopConfig, Outcome, Projector, Step, files, round_folder, round_folders, select};
 use crate::candidates::export::{self, Format};
 use crate::candidates::{Candidate, KeyValue, Phase, PotentialRecord, Round, Status, Store, StoredCandidate};
 use crate::config::{InferenceConfig, Potential};
 use crate::embedding::{Cluster, Environment, Novelty};
 use crate::lammps::Lammps;
 use crate::potential::fingerprint;
-use crate::runner::data_file;
+use crate::runner::{data_file, without_links};
 use crate::script::Script;
 use crate::simulation::Poll;
 use crate::structure::Structure;
@@ -28,6 +28,9 @@ const WORKER: &str = "lammps-otf loop";
 
 /// The key of a candidate that tells its round.
 const ROUND: &str = "round";
+
+/// Folder of a round in which candidates are labelled.
+const LABELS: &str = "labels";
 
 /// The entry of the store that tells what the loop was begun with.
 const IDENTITY: &str = "loop";
@@ -73,6 +76,9 @@ impl Ledger {
             return Err(Error::Occupied(output.to_owned()));
         }
         std::fs::create_dir_all(&folder).map_err(writing(&folder))?;
+        let rounds = round_folders(&folder).flat_map(|round| [round.join(LABELS), round]);
+        let written = rounds.chain([folder.join(files::POTENTIAL), folder.clone()]);
+        without_links(written).map_err(Error::Structure)?;
         let lock = lock(&folder)?;
         let mut store = Store::open(&database)?;
         let identity = identity(config, &data)?;
@@ -238,7 +244,7 @@ impl Ledger {
     /// Has the selected candidates labelled. One that fails does not stop the others.
     pub(super) fn label(&mut self, oracle: &mut dyn Oracle, interrupt: &AtomicBool) -> Result<Step<Round>, Error> {
         let round = self.round.clone();
-        let folder = self.here().join("labels");
+        let folder = self.here().join(LABELS);
         std::fs::create_dir_all(&folder).map_err(|source| Error::Write { path: folder.clone(), source })?;
         for &id in &round.selected {
             let mut told = false;

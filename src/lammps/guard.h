@@ -3,7 +3,9 @@
  *
  * The C interface catches LAMMPS's own exceptions. Those of a plugin, of the standard library and of the parsers
  * that a pair style uses pass through it, and would abort a Rust process. Each function here takes the place of the
- * one that it is named after, and fills in what went wrong. */
+ * one that it is named after, and fills in what went wrong. What Rust calls directly only compares names and reads
+ * numbers (lammps_extract_setting, _global, _atom; lammps_get_natoms, _has_style, _has_id, _version, _config_*): it can
+ * fail at nothing but memory for a few letters. */
 #ifndef LAMMPS_OTF_GUARD_H
 #define LAMMPS_OTF_GUARD_H
 

@@ -39,6 +39,8 @@ mod error;
 mod preflight;
 mod quote;
 mod sys;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::marker::PhantomData;
@@ -133,7 +135,7 @@ impl Lammps {
     pub fn command(&mut self, command: &str) -> Result<(), Error> {
         let text = c_string("the command", command)?;
         let handle = self.handle.as_ptr();
-        let outcome = guarded(
+        let outcome = self.change(
             "command",
             || command.to_owned(),
             |failure| {
@@ -141,21 +143,37 @@ impl Lammps {
                 unsafe { sys::otf_commands_string(handle, text.as_ptr(), failure) }
             },
         );
-        if let Err(failure) = &outcome {
-            // LAMMPS cannot free a half-read potential (measured: it crashes), and closing is collective, which an
-            // error on one rank makes impossible.
-            self.unclosable |= failure.severity == Severity::ThisRank
-                || failure.severity == Severity::Foreign
-                || command.lines().any(|l| l.trim_start().starts_with("pair_"));
-        }
+        // LAMMPS cannot free a half-read potential (measured: it crashes).
+        self.unclosable |= outcome.is_err() && command.lines().any(|l| l.trim_start().starts_with("pair_"));
         Ok(outcome?)
+    }
+
+    /// A guarded call that changes the instance.
+    fn change<T>(
+        &mut self,
+        call: &'static str,
+        argument: impl FnOnce() -> String,
+        body: impl FnOnce(&mut sys::otf_failure) -> T,
+    ) -> Result<T, Failure> {
+        let outcome = guarded(call, argument, body);
+        // Closing is collective, which an error on one rank makes impossible.
+        self.unclosable |= matches!(&outcome, Err(f) if f.severity != Severity::AllRanks);
+        if matches!(&outcome, Err(f) if f.severity == Severity::Foreign) && self.comm.size() == 1 {
+            // Thrown in a run, LAMMPS believes that it still runs, until it has refused one command for that.
+            let handle = self.handle.as_ptr();
+            // SAFETY: as for any command.
+            let _ = guarded(call, String::new, |failure| unsafe {
+                sys::otf_commands_string(handle, c"".as_ptr(), failure)
+            });
+        }
+        outcome
     }
 
     /// An integer property such as `nlocal`, `triclinic`, `ntypes` (LAMMPS: `lammps_extract_setting`); -1 if unknown.
     #[must_use]
     pub fn setting(&self, name: &str) -> i64 {
         let Ok(name) = CString::new(name) else { return -1 };
-        // SAFETY: the handle is open and the name a valid C string; the call does not throw.
+        // SAFETY: the handle is open and the name a valid C string; the call compares names and reads a number.
         i64::from(unsafe { sys::lammps_extract_setting(self.handle.as_ptr(), name.as_ptr()) })
     }
 
@@ -175,33 +193,30 @@ impl Lammps {
     /// The current time step.
     #[must_use]
     pub fn step(&self) -> i64 {
-        // SAFETY: the handle is open; "ntimestep" is a bigint, checked to be 64 bits wide in preflight.
-        unsafe {
-            let pointer = sys::lammps_extract_global(self.handle.as_ptr(), c"ntimestep".as_ptr()).cast::<i64>();
-            if pointer.is_null() { 0 } else { *pointer }
-        }
+        // SAFETY: a bigint, checked to be 64 bits wide in preflight.
+        unsafe { self.globals::<i64, 1>(c"ntimestep") }.map_or(0, |[step]| step)
     }
 
     /// The simulation box.
     #[must_use]
     pub fn cell(&self) -> Cell {
-        let (mut lo, mut hi) = ([0.0; 3], [0.0; 3]);
-        let (mut xy, mut yz, mut xz) = (0.0, 0.0, 0.0);
-        let (mut periodic, mut changes) = ([0; 3], 0);
-        // SAFETY: the handle is open and every pointer is to a variable of the size that LAMMPS writes.
+        // Not `lammps_extract_box`, which prepares a run on the way, and may fail at it.
+        // SAFETY: numbers of these kinds.
         unsafe {
-            sys::lammps_extract_box(
-                self.handle.as_ptr(),
-                lo.as_mut_ptr(),
-                hi.as_mut_ptr(),
-                &raw mut xy,
-                &raw mut yz,
-                &raw mut xz,
-                periodic.as_mut_ptr(),
-                &raw mut changes,
-            );
+            let corner = |name| self.globals::<f64, 3>(name).unwrap_or_default();
+            let tilt = |name| self.globals::<f64, 1>(name).map_or(0.0, |[value]| value);
+            let periodic = self.globals::<i32, 3>(c"periodicity").unwrap_or_default().map(|p| p != 0);
+            Cell::from_lammps(corner(c"boxlo"), corner(c"boxhi"), [c"xy", c"xz", c"yz"].map(tilt), periodic)
         }
-        Cell::from_lammps(lo, hi, [xy, xz, yz], periodic.map(|p| p != 0))
+    }
+
+    /// Numbers of the whole instance; `None` if LAMMPS does not know the name.
+    ///
+    /// # Safety
+    /// What has this name must be N numbers of the type T.
+    unsafe fn globals<T: Copy, const N: usize>(&self, name: &CStr) -> Option<[T; N]> {
+        // SAFETY: the handle is open; the rest by the caller's word.
+        unsafe { sys::lammps_extract_global(self.handle.as_ptr(), name.as_ptr()).cast::<[T; N]>().as_ref().copied() }
     }
 
     /// Whether LAMMPS has a style, e.g. `("pair", "pace/extrapolation")`, built in or from a plugin.
@@ -315,8 +330,10 @@ impl Lammps {
     ///
     /// All slices of length n, `positions` and `velocities` with 3 n numbers in the units of the set-up.
     ///
+    /// LAMMPS does not look for ids that exist already.
+    ///
     /// # Errors
-    /// What LAMMPS says, e.g. for ids that exist already.
+    /// What LAMMPS says, e.g. without a box. Where it fails in the middle, `clear` must be the next command.
     ///
     /// # Panics
     /// If the lengths disagree.
@@ -334,14 +351,15 @@ impl Lammps {
         let n = ids.len();
         assert!(types.len() == n && images.len() == n, "one type and image for each id");
         assert!(positions.len() == 3 * n && velocities.len() == 3 * n, "three coordinates for each id");
-        let taken = guarded(
+        let handle = self.handle.as_ptr();
+        let taken = self.change(
             "lammps_create_atoms",
             || format!("{n} atoms"),
             |failure| {
                 // SAFETY: the handle is open and all arrays have the lengths that LAMMPS reads, asserted above.
                 unsafe {
                     sys::otf_create_atoms(
-                        self.handle.as_ptr(),
+                        handle,
                         n as c_int,
                         ids.as_ptr(),
                         types.as_ptr(),
@@ -386,7 +404,8 @@ impl Lammps {
     /// Changes the box to `cell`, leaving coordinates as they are.
     ///
     /// # Errors
-    /// What LAMMPS says, e.g. of a tilt in a box that was set up without one.
+    /// For a cell that is no box, or is tilted where LAMMPS has a box that was set up without; what LAMMPS says, e.g. where
+    /// there are atoms.
     ///
     /// # MPI
     /// Collective.
@@ -394,9 +413,25 @@ impl Lammps {
         let lo = cell.origin;
         let hi = [0, 1, 2].map(|k| lo[k] + cell.vectors[k][k]);
         let (xy, xz, yz) = (cell.vectors[1][0], cell.vectors[2][0], cell.vectors[2][1]);
-        guarded("lammps_reset_box", String::new, |failure| {
+        // LAMMPS looks at none of this.
+        let refuse = |why: String| Err(Error::Preflight(why));
+        if self.setting("box_exist") != 1 {
+            return refuse("there is no simulation box that could be changed".into());
+        }
+        if !(0..3).all(|k| lo[k] < hi[k] && lo[k].is_finite() && hi[k].is_finite()) {
+            return refuse(format!("a box goes from a lower to a higher corner, not from {lo:?} to {hi:?}"));
+        }
+        let upright = [xy, xz, yz].iter().all(|tilt| *tilt == 0.0);
+        if !upright && (self.setting("triclinic") != 1 || ![xy, xz, yz].iter().all(|tilt| tilt.is_finite())) {
+            return refuse(format!(
+                "the box cannot be given the tilt {:?}: it was set up without, or it is no number",
+                [xy, xz, yz]
+            ));
+        }
+        let handle = self.handle.as_ptr();
+        self.change("lammps_reset_box", String::new, |failure| {
             // SAFETY: the handle is open and both arrays have three numbers.
-            unsafe { sys::otf_reset_box(self.handle.as_ptr(), lo.as_ptr(), hi.as_ptr(), xy, yz, xz, failure) }
+            unsafe { sys::otf_reset_box(handle, lo.as_ptr(), hi.as_ptr(), xy, yz, xz, failure) }
         })?;
         Ok(())
     }

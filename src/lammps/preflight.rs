@@ -24,6 +24,8 @@ pub struct Build {
     pub openmp: bool,
     /// Bits of atom ids.
     pub id_bits: u32,
+    /// Bits of step numbers.
+    pub step_bits: u32,
     /// Bits of image flags.
     pub image_bits: u32,
     /// Packages, sorted.
@@ -43,6 +45,7 @@ impl Build {
                 mpi: sys::lammps_config_has_mpi_support() != 0,
                 openmp: sys::lammps_config_has_omp_support() != 0,
                 id_bits: bits("tagint"),
+                step_bits: bits("bigint"),
                 image_bits: bits("imageint"),
                 packages: packages(),
             }
@@ -74,6 +77,13 @@ impl Build {
                 "this liblammps has {}-bit atom ids and {}-bit image flags (BIGBIG), and its memory would be misread: \
                  build LAMMPS with -DLAMMPS_SIZES=smallbig, which is its default.",
                 self.id_bits, self.image_bits
+            ));
+        }
+        if self.step_bits != 64 {
+            return refuse(format!(
+                "this liblammps has {}-bit step numbers (SMALLSMALL), and they would be misread: build LAMMPS with \
+                 -DLAMMPS_SIZES=smallbig, which is its default.",
+                self.step_bits
             ));
         }
         if comm.size() > 1 && !self.mpi {

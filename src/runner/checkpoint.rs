@@ -132,8 +132,13 @@ impl Checkpoint {
             return Err(unusable(format!("format {format} of version {version}, and this version reads {FORMAT}")));
         }
         let found: Self = serde_json::from_value(found).map_err(|e| unusable(e.to_string()))?;
-        if let Some(name) = found.restart.as_ref().filter(|name| !folder.join(name).is_file()) {
-            return Err(unusable(format!("its restart file {name} is missing")));
+        if let Some(name) = &found.restart {
+            if !is_restart_name(name) {
+                return Err(unusable(format!("{name:?} is no name of a restart file of this folder")));
+            }
+            if !folder.join(name).is_file() {
+                return Err(unusable(format!("its restart file {name} is missing")));
+            }
         }
         Ok(Some(found))
     }
@@ -186,7 +191,8 @@ pub(super) fn restart_name(step: i64) -> String {
 
 /// Whether a name is one of those.
 pub(super) fn is_restart_name(name: &str) -> bool {
-    name.strip_prefix("checkpoint-").is_some_and(|rest| rest.ends_with(".restart"))
+    let step = name.strip_prefix("checkpoint-").and_then(|rest| rest.strip_suffix(".restart"));
+    step.is_some_and(|step| step.parse::<i64>().is_ok())
 }
 
 /// Whether LAMMPS can write a restart file in this folder: it takes `*` and `%` in the name for patterns.

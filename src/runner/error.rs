@@ -32,6 +32,12 @@ pub enum Error {
          without --resume", .0.display()
     )]
     NoCheckpoint(PathBuf),
+    /// There is a symbolic link where the run would write.
+    #[error(
+        "{} is a symbolic link, and what is written to it would land outside the folder: remove it, or put what it \
+         points at in its place", .0.display()
+    )]
+    Link(PathBuf),
     /// The checkpoint cannot be used.
     #[error("{}: {message}", path.display())]
     Checkpoint {

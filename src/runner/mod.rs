@@ -31,7 +31,7 @@ pub use result::{Cost, SimulationResult, Status, Stored};
 use run::Run;
 pub(crate) use run::check;
 use stage::{Stage, no_atoms, share_path};
-pub(crate) use stage::{data_file, open_to_all, outline};
+pub(crate) use stage::{data_file, open_to_all, outline, without_links};
 
 /// Files of a run, in its folder.
 pub mod files {
@@ -266,6 +266,7 @@ impl<'o> LammpsRunner<'o> {
             return Ok(None);
         }
         let found = self.comm.on_root(|| {
+            without_links([&self.output, &self.output.join(files::EXTXYZ)])?;
             let Some(found) = Checkpoint::read(&self.output)? else { return Ok(None) };
             found.check(config, &data_file(structure, config)?, &self.output)?;
             Ok::<_, Error>(Some((found, recorder::lock(&self.output)?)))

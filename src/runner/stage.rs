@@ -32,6 +32,8 @@ pub(crate) fn data_file(structure: &Structure, config: &InferenceConfig) -> Resu
 /// The run's folder while the set-up may still fail: beside its final place, gone if it is dropped.
 pub(super) struct Stage {
     pub(super) folder: tempfile::TempDir,
+    /// Its final place; where the user gave a link to an empty folder, that folder.
+    place: PathBuf,
 }
 
 impl Stage {
@@ -39,11 +41,12 @@ impl Stage {
         if output.read_dir().is_ok_and(|mut entries| entries.next().is_some()) || output.is_file() {
             return Err(Error::Occupied(output.to_owned()));
         }
-        let parent = match output.parent() {
+        let writing = |source| Error::Write { path: output.to_owned(), source };
+        let place = if output.is_symlink() { output.canonicalize().map_err(writing)? } else { output.to_owned() };
+        let parent = match place.parent() {
             Some(p) if !p.as_os_str().is_empty() => p,
             _ => Path::new("."),
         };
-        let writing = |source| Error::Write { path: output.to_owned(), source };
         if parent.is_file() {
             let why = format!("{} is a file, not a folder", parent.display());
             return Err(writing(std::io::Error::other(why)));
@@ -55,7 +58,7 @@ impl Stage {
         if !data.is_empty() {
             std::fs::write(&path, data).map_err(|source| Error::Write { path, source })?;
         }
-        Ok(Self { folder })
+        Ok(Self { folder, place })
     }
 
     pub(super) fn write_script(&self, simulation: &Simulation, checkpoints: Option<u64>) -> Result<(), Error> {
@@ -84,9 +87,22 @@ impl Stage {
         let writing = |source| Error::Write { path: output.to_owned(), source };
         let staged = self.folder.keep();
         open_to_all(&staged);
-        std::fs::rename(&staged, output).map_err(writing)?;
+        std::fs::rename(&staged, self.place).map_err(writing)?;
         std::path::absolute(output).map_err(writing)
     }
+}
+
+/// Refuses folders that hold symbolic links: LAMMPS, SQLite and we would write to what they point at. Folders that do not
+/// exist hold none.
+pub(crate) fn without_links<P: AsRef<Path>>(folders: impl IntoIterator<Item = P>) -> Result<(), Error> {
+    for folder in folders {
+        for entry in folder.as_ref().read_dir().into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
+                return Err(Error::Link(entry.path()));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// tempfile makes folders for their owner alone; ours are as open as any that the user makes.

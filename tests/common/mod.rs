@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod breaking;
+pub mod throwing;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

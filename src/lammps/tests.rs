@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Guarded calls with what the rest of this crate never gives them.
+
+use std::ffi::CStr;
+use std::ptr::null_mut;
+
+use super::{Failure, Lammps, Severity, guarded, sys};
+use crate::comm::Comm;
+
+#[path = "../../tests/common/throwing.rs"]
+mod throwing;
+
+fn failure<T>(body: impl FnOnce(&mut sys::otf_failure) -> T) -> (Option<Failure>, Option<T>) {
+    match guarded("call", String::new, body) {
+        Ok(value) => (None, Some(value)),
+        Err(failure) => (Some(failure), None),
+    }
+}
+
+#[test]
+fn calls_that_throw_and_calls_that_cannot() {
+    // One test, because MPI allows calls from one thread at a time.
+    let comm = Comm::single();
+    let folder = tempfile::tempdir().unwrap();
+    let mut lammps = Lammps::open(&["-screen", "none", "-log", "none"], &comm).unwrap();
+
+    // The way in without MPI.
+    let mut argv = [c"lammps-otf".as_ptr().cast_mut(), c"-sufix".as_ptr().cast_mut(), null_mut()];
+    // SAFETY: argv holds two valid strings and a null.
+    let (error, _) = failure(|failure| unsafe { sys::otf_open_no_mpi(2, argv.as_mut_ptr(), failure) });
+    let error = error.unwrap();
+    assert_eq!(error.severity, Severity::AllRanks);
+    assert!(error.message.contains("Invalid command-line argument: -sufix"), "{error}");
+
+    // A fix that computes what is asked for; per-atom vectors are only pointed at.
+    lammps.load_plugin(&throwing::plugin(folder.path())).unwrap();
+    lammps
+        .command("region box block 0 4 0 4 0 4\ncreate_box 1 box\nmass 1 1.0\npair_style zero 2.0\npair_coeff * *")
+        .unwrap();
+    let handle = lammps.handle.as_ptr();
+    let scalar = |id: &CStr| {
+        let (style, kind) = (sys::LMP_STYLE_GLOBAL as i32, sys::LMP_TYPE_SCALAR as i32);
+        // SAFETY: the handle is open and the id a valid C string; what is given back is freed below.
+        failure(|failure| unsafe { sys::otf_extract_fix(handle, id.as_ptr(), style, kind, 0, 0, failure) })
+    };
+    for (kind, severity, words) in [
+        ("lammps", Severity::AllRanks, "LAMMPS itself refuses at scalar"),
+        ("standard", Severity::Foreign, "thrown at scalar"),
+        ("memory", Severity::Foreign, "out of memory"),
+        ("number", Severity::Foreign, "not a std::exception"),
+    ] {
+        lammps.command(&format!("fix t all otf/throw scalar {kind} 0")).unwrap();
+        let error = scalar(c"t").0.unwrap();
+        assert_eq!(error.severity, severity, "{error}");
+        assert!(error.message.contains(words), "{error}");
+        lammps.command("unfix t").unwrap();
+    }
+    let error = scalar(c"t").0.unwrap();
+    assert_eq!(error.severity, Severity::AllRanks);
+    assert!(error.message.contains("fix"), "{error}");
+    lammps.command("fix t all otf/throw nowhere number 0").unwrap();
+    let value = scalar(c"t").1.unwrap();
+    // SAFETY: LAMMPS gave a double of its own, to be freed by its function.
+    unsafe {
+        assert_eq!(*value.cast::<f64>(), 4.5);
+        sys::lammps_free(value);
+    }
+    let error = lammps.fix_vector("t").unwrap_err();
+    assert_eq!(error.severity(), Some(Severity::AllRanks));
+    assert!(error.to_string().contains("does not compute per-atom vector"), "{error}");
+
+    // Thermodynamic output is only pointed at, and what is not there has no address.
+    lammps.command("create_atoms 1 single 1 2 3\nrun 1 post no").unwrap();
+    for (what, index) in
+        [(c"keyword", -1), (c"keyword", 1000), (c"type", i32::MAX), (c"data", i32::MIN), (c"nothing", 0)]
+    {
+        // SAFETY: the handle is open and `what` a valid C string.
+        let (_, found) = failure(|failure| unsafe { sys::otf_last_thermo(handle, what.as_ptr(), index, failure) });
+        assert!(found.is_none_or(|p| p.is_null()), "{what:?} {index}");
+    }
+    assert_eq!(lammps.last_thermo("Step"), Some(1.0));
+    assert_eq!(lammps.last_thermo("no such quantity"), None);
+
+    println!(
+        "tried 12: `lammps_open_no_mpi`, `_extract_fix`, `_last_thermo` with what they cannot do: text, or nothing"
+    );
+
+    // A box that LAMMPS refuses to run with can be looked at, and the look leaves no error behind.
+    lammps.command("fix a all deform 1 x scale 1.1\nfix b all deform 1 x scale 1.2").unwrap();
+    assert_eq!(lammps.cell().vectors[0], [4.0, 0.0, 0.0]);
+    lammps.command("unfix a\nunfix b").unwrap();
+
+    // An error that nobody has asked for is not taken for the next call's.
+    // SAFETY: as above.
+    unsafe { sys::lammps_commands_string(handle, c"no_such_command".as_ptr()) };
+    assert_eq!(lammps.last_thermo("Step"), Some(1.0));
+    lammps.command("run 1 post no").unwrap();
+}

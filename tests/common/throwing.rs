@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The plugin that throws.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Compiles `tests/throwing`, a LAMMPS plugin with a fix that throws what it is told to where it is told to.
+pub fn plugin(folder: &Path) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // LAMMPS loads by itself what is called so in the folders of LAMMPS_PLUGIN_PATH.
+    let file = folder.join("throwingplugin.so");
+    let mut compiler = Command::new(root.join(".deps/bin/mpicxx"));
+    compiler.args(["-shared", "-fPIC", "-std=c++17", "-DLAMMPS_SMALLBIG"]);
+    for include in [".deps/include", ".deps/include/lammps", "plugin"] {
+        compiler.arg("-I").arg(root.join(include));
+    }
+    compiler.arg(root.join("tests/throwing/throwing.cpp")).arg("-o").arg(&file);
+    let output = compiler.output().unwrap_or_else(|e| panic!("{compiler:?}: {e}: run ci/setup"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    file
+}

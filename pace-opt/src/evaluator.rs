@@ -6,8 +6,10 @@ use crate::kernel::{Atom, BaseJob, ForceJob, GradeJob, Kernels, Nodes, ProductJo
 use crate::model::{InnerCutoff, MAX_ELEMENTS, radial::switch_off};
 use crate::plan::SpeciesPlan;
 use crate::potential::Potential;
+use crate::profile::Stage;
 use crate::simd::{Isa, OCT, Oct, flat};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Atoms and their neighbours. Distances are in Å; periodic images are atoms of their own.
 #[derive(Clone, Copy)]
@@ -120,6 +122,16 @@ impl Evaluator {
         self.isa
     }
 
+    /// Takes the time of each stage from now on, beginning at zero, or no longer. That costs a few per cent.
+    pub fn time_stages(&mut self, on: bool) {
+        self.scratch.clock.set(on);
+    }
+
+    /// Time that each stage took since [`time_stages`](Self::time_stages), the clock's own subtracted.
+    pub fn stages(&self) -> Vec<(Stage, Duration)> {
+        self.scratch.clock.stages()
+    }
+
     /// Evaluates the atoms of a system.
     ///
     /// # Errors
@@ -147,6 +159,7 @@ impl Evaluator {
         if output.grades.is_some() && self.potential.grade.is_none() {
             return Err(Error::Argument("no active set was read, so there is no extrapolation grade".into()));
         }
+        self.scratch.clock.start();
         let ne = self.potential.plan.species.len();
         let mut by_element = std::mem::take(&mut self.by_element);
         by_element.iter_mut().for_each(Vec::clear);
@@ -162,6 +175,7 @@ impl Evaluator {
             let element = usize::try_from(t).ok().and_then(|t| system.element_of_type.get(t)).copied();
             Packed { x, index: i as u32, element: element.and_then(|e| u32::try_from(e).ok()).unwrap_or(u32::MAX) }
         }));
+        self.scratch.clock.lap(Stage::Rest);
         let mut totals = Totals::default();
         let mut result = Ok(());
         'all: for (element, list) in by_element.iter().enumerate() {
@@ -203,6 +217,7 @@ impl Evaluator {
         }
         self.waiting.clear();
         self.waiting_atoms.clear();
+        self.scratch.clock.lap(Stage::Grade);
     }
 
     /// Evaluates up to eight atoms of one element.
@@ -227,6 +242,7 @@ impl Evaluator {
             atom.index = system.atoms[k as usize] as usize;
             let list = (system.neighbours)(k as usize);
             gather(&self.packed, plan, list, system.mask, atom, &mut self.near)?;
+            self.scratch.clock.lap(Stage::Gather);
             let scratch = &mut self.scratch;
             self.kernels.base(BaseJob { plan, legendre, atom, scratch, nodes, lane, projections: want_grade });
             let atom = &self.atoms[lane];
@@ -235,6 +251,7 @@ impl Evaluator {
             }
         }
         self.kernels.forward(ProductJob { plan, nodes, projections: &mut [] });
+        self.scratch.clock.lap(Stage::Forward);
         for lane in 0..OCT {
             if lane < batch.len() {
                 let atom = &mut self.atoms[lane];
@@ -247,6 +264,7 @@ impl Evaluator {
                 nodes.slope.iter_mut().for_each(|s| s.0[lane] = 0.0);
             }
         }
+        self.scratch.clock.lap(Stage::Embedding);
         if let (true, Some(grade)) = (want_grade, &potential.grade) {
             // Appended to what waits for the matrix product.
             let size = grade.size[element];
@@ -273,14 +291,18 @@ impl Evaluator {
                 }
             }
             self.waiting_atoms.push(std::array::from_fn(|l| (l < batch.len()).then(|| self.atoms[l].index)));
+            self.scratch.clock.lap(Stage::Projections);
         }
         nodes.adjoint.fill(Oct::default());
         self.kernels.backward(ProductJob { plan, nodes, projections: &mut [] });
+        self.scratch.clock.lap(Stage::Backward);
         for lane in 0..batch.len() {
             let atom = &mut self.atoms[lane];
             let scratch = &mut self.scratch;
             self.kernels.force(ForceJob { plan, legendre, atom, scratch, nodes, lane });
+            self.scratch.clock.lap(Stage::Force);
             scatter(&mut self.atoms[lane], output, totals);
+            self.scratch.clock.lap(Stage::Scatter);
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 
 use super::{BaseJob, Range};
 use crate::plan::{Legendre, Segment};
+use crate::profile::Stage;
 use crate::simd::{Lanes, OCT, Oct};
 
 /// Blocks that the table is read ahead.
@@ -43,19 +44,25 @@ pub(super) unsafe fn run<V: Lanes>(job: &mut BaseJob) {
             if job.atom.broken {
                 return;
             }
+            job.scratch.clock.lap(Stage::Distances);
             let radial: *mut f64 = job.atom.radial.as_mut_ptr().add(range.radial).cast();
             interpolate::<V>(table.as_ptr(), table.ncol, job, range, radial);
+            job.scratch.clock.lap(Stage::Splines);
             if let (true, Some(base)) = (job.projections, &segment.base_table) {
                 let sums = job.atom.base_sums[j].as_mut_ptr();
                 sum_base::<V>(base.as_ptr(), base.ncol, job, range, sums);
+                job.scratch.clock.lap(Stage::Projections);
             }
             for p in 0..nd {
                 job.atom.rho[p] += column_sum::<V>(radial, table.ncol, range.blocks, segment.rho_column + p);
             }
             job.atom.core += column_sum::<V>(radial, table.ncol, range.blocks, segment.core_column);
+            job.scratch.clock.lap(Stage::Base);
             if !segment.shells.is_empty() {
                 harmonics::<V>(job, range, segment.shells.len());
+                job.scratch.clock.lap(Stage::Harmonics);
                 accumulate::<V>(job, segment, range, radial, table.ncol);
+                job.scratch.clock.lap(Stage::Base);
             }
         }
     }

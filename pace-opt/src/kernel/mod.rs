@@ -10,6 +10,7 @@ pub(crate) mod grade;
 pub(crate) mod product;
 
 use crate::plan::{Legendre, SpeciesPlan};
+use crate::profile::Clock;
 use crate::simd::{Isa, OCT, Oct};
 
 /// Neighbours of one element around one atom, in blocks of eight.
@@ -78,6 +79,8 @@ pub(crate) struct Scratch {
     pub adjoint: Vec<f64>,
     /// Contracted adjoint, `[component][value or slope]`.
     pub contracted: Vec<Oct>,
+    /// Times of the stages, where they are wanted.
+    pub clock: Clock,
 }
 
 /// Node values and adjoints of a batch: two octs per node, real and imaginary.

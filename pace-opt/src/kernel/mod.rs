@@ -75,6 +75,8 @@ pub(crate) struct Scratch {
     pub weights: Vec<[Oct; 6]>,
     /// Bins.
     pub bins: Vec<[u32; OCT]>,
+    /// Radial functions and slopes of a block, one neighbour after the other.
+    pub block: Vec<Oct>,
     /// Adjoint of the atomic base of one atom, in the order of `Segment::dest`.
     pub adjoint: Vec<f64>,
     /// Contracted adjoint, `[component][value or slope]`.
@@ -290,11 +292,13 @@ impl BaseJob<'_> {
         for v in [&mut a.x, &mut a.y, &mut a.z, &mut a.r, &mut a.inv_r] {
             assert!(v.len() >= blocks);
         }
-        let (mut radial, mut most, mut harmonics) = (0, 0, 0);
+        let (mut radial, mut most, mut harmonics, mut widest) = (0, 0, 0, 0);
         for (range, segment) in a.ranges.iter_mut().zip(&self.plan.segments) {
             assert!(segment.table.is_some() || range.blocks == 0);
             range.radial = radial;
-            radial += range.blocks * 2 * segment.table.as_ref().map_or(0, |t| t.ncol);
+            let ncol = segment.table.as_ref().map_or(0, |t| t.ncol);
+            radial += range.blocks * 2 * ncol;
+            widest = widest.max(2 * ncol);
             most = most.max(range.blocks);
             harmonics = harmonics.max(range.blocks * segment.shells.len() * segment.shells.len());
             assert!(segment.shells.len() <= self.legendre.ld);
@@ -309,6 +313,9 @@ impl BaseJob<'_> {
         if s.bins.len() < most {
             s.bins.resize(most, [0; OCT]);
             s.weights.resize(most, [Oct::default(); 6]);
+        }
+        if s.block.len() < widest {
+            s.block.resize(widest, Oct::default());
         }
         assert!(self.nodes.value.len() >= 2 * self.plan.graph.base);
     }

@@ -2,7 +2,7 @@
 //! Energies, forces, virial and extrapolation grade of atoms with neighbour lists.
 
 use crate::error::{Error, Result};
-use crate::kernel::{Atom, BaseJob, ForceJob, GradeJob, Kernels, Nodes, ProductJob, Range, Scratch};
+use crate::kernel::{Atom, BaseJob, ForceJob, GatherJob, GradeJob, Kernels, Nodes, Packed, ProductJob, Range, Scratch};
 use crate::model::{InnerCutoff, MAX_ELEMENTS, radial::switch_off};
 use crate::plan::SpeciesPlan;
 use crate::potential::Potential;
@@ -65,6 +65,8 @@ pub struct Evaluator {
     nodes: Vec<Nodes>,
     /// All atoms, images included.
     packed: Vec<Packed>,
+    /// Whether an atom has no element of the potential.
+    foreign: bool,
     near: Vec<Packed>,
     by_element: Vec<Vec<u32>>,
     /// Projections of batches that wait for the matrix product, and their atoms.
@@ -74,15 +76,6 @@ pub struct Evaluator {
 
 /// Batches that are multiplied with the active set together: enough to read it rarely, few enough for the cache.
 const GRADE_BATCHES: usize = 9;
-
-/// Position and element of an atom on half a cache line; also a neighbour's distance, its index, its element.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C, align(32))]
-struct Packed {
-    x: [f64; 3],
-    index: u32,
-    element: u32,
-}
 
 impl Evaluator {
     /// An evaluator with the best instruction set of this processor, or the one that the environment variable
@@ -104,6 +97,7 @@ impl Evaluator {
             scratch: Scratch::default(),
             nodes,
             packed: Vec::new(),
+            foreign: false,
             near: Vec::new(),
             by_element: vec![Vec::new(); ne],
             waiting: Vec::new(),
@@ -175,6 +169,7 @@ impl Evaluator {
             let element = usize::try_from(t).ok().and_then(|t| system.element_of_type.get(t)).copied();
             Packed { x, index: i as u32, element: element.and_then(|e| u32::try_from(e).ok()).unwrap_or(u32::MAX) }
         }));
+        self.foreign = self.packed.iter().any(|p| p.element as usize >= ne);
         self.scratch.clock.lap(Stage::Rest);
         let mut totals = Totals::default();
         let mut result = Ok(());
@@ -241,7 +236,10 @@ impl Evaluator {
             let atom = &mut self.atoms[lane];
             atom.index = system.atoms[k as usize] as usize;
             let list = (system.neighbours)(k as usize);
-            gather(&self.packed, plan, list, system.mask, atom, &mut self.near)?;
+            let (all, mask, cutoffs) = (&self.packed[..], system.mask, &plan.cutoffs[..]);
+            if self.foreign || !self.kernels.gather(GatherJob { all, list, mask, atom, cutoffs }) {
+                gather(all, plan, list, mask, atom, &mut self.near)?;
+            }
             self.scratch.clock.lap(Stage::Gather);
             let scratch = &mut self.scratch;
             self.kernels.base(BaseJob { plan, legendre, atom, scratch, nodes, lane, projections: want_grade });

@@ -6,12 +6,17 @@
 
 pub(crate) mod base;
 pub(crate) mod force;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod gather;
 pub(crate) mod grade;
 pub(crate) mod product;
 
 use crate::plan::{Legendre, SpeciesPlan};
 use crate::profile::Clock;
-use crate::simd::{Isa, OCT, Oct};
+use crate::simd::{Isa, Lanes, OCT, Oct};
+
+/// Elements that are told apart four candidates at a time; with more, each would go through them again.
+const MOST_ELEMENTS: usize = 4;
 
 /// Neighbours of one element around one atom, in blocks of eight.
 #[derive(Clone, Copy, Debug, Default)]
@@ -115,6 +120,25 @@ impl Nodes {
     }
 }
 
+/// Position and element of an atom on half a cache line; also a neighbour's distance, its index, its element.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(32))]
+pub(crate) struct Packed {
+    pub x: [f64; 3],
+    pub index: u32,
+    pub element: u32,
+}
+
+/// Where neighbours are looked for.
+pub(crate) struct GatherJob<'a> {
+    pub all: &'a [Packed],
+    pub list: &'a [i32],
+    pub mask: i32,
+    pub atom: &'a mut Atom,
+    /// Per element; none if the pair does not interact.
+    pub cutoffs: &'a [Option<f64>],
+}
+
 /// What the first stage works on.
 pub(crate) struct BaseJob<'a> {
     pub plan: &'a SpeciesPlan,
@@ -165,9 +189,13 @@ impl GradeJob<'_> {
     }
 }
 
+/// Fills an atom's ranges, or says that it cannot.
+pub(crate) type Gather = unsafe fn(&mut GatherJob) -> bool;
+
 /// Entry points of the stages for one instruction set.
 #[derive(Clone, Copy)]
 pub(crate) struct Kernels {
+    gather: Option<Gather>,
     base: unsafe fn(&mut BaseJob),
     forward: unsafe fn(&mut ProductJob),
     backward: unsafe fn(&mut ProductJob),
@@ -210,7 +238,7 @@ macro_rules! entry_points {
                 // SAFETY: as above.
                 unsafe { super::grade::run::<$lanes>(job) }
             }
-            pub(super) const KERNELS: Kernels = Kernels { base, forward, backward, project, force, grade };
+            pub(super) const KERNELS: Kernels = Kernels { gather: <$lanes>::GATHER, base, forward, backward, project, force, grade };
         }
     };
 }
@@ -234,6 +262,12 @@ impl Kernels {
             Isa::Avx2 => avx2::KERNELS,
             _ => portable::KERNELS,
         }
+    }
+
+    /// Whether the neighbours of an atom were gathered. All atoms must have an element of the potential.
+    pub(crate) fn gather(&self, mut job: GatherJob) -> bool {
+        // SAFETY: `new` checked the instruction set; it checks its own sizes.
+        job.cutoffs.len() <= MOST_ELEMENTS && self.gather.is_some_and(|gather| unsafe { gather(&mut job) })
     }
 
     pub(crate) fn base(&self, mut job: BaseJob) {

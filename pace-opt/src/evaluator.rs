@@ -3,12 +3,14 @@
 
 use crate::error::{Error, Result};
 use crate::gamma::Grader;
-use crate::kernel::{Atom, BaseJob, ForceJob, Kernels, Nodes, ProductJob, Range, Scratch};
+use crate::kernel::{Atom, BaseJob, ForceJob, GatherJob, Kernels, Nodes, Packed, ProductJob, Range, Scratch};
 use crate::model::{InnerCutoff, MAX_ELEMENTS, radial::switch_off};
 use crate::plan::SpeciesPlan;
 use crate::potential::Potential;
+use crate::profile::Stage;
 use crate::simd::{Isa, OCT, Oct, flat};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Atoms and their neighbours. Distances are in Å; periodic images are atoms of their own.
 #[derive(Clone, Copy)]
@@ -64,18 +66,11 @@ pub struct Evaluator {
     nodes: Vec<Nodes>,
     /// All atoms, images included.
     packed: Vec<Packed>,
+    /// Whether an atom has no element of the potential.
+    foreign: bool,
     near: Vec<Packed>,
     by_element: Vec<Vec<u32>>,
     grader: Grader,
-}
-
-/// Position and element of an atom on half a cache line; also a neighbour's distance, its index, its element.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C, align(32))]
-struct Packed {
-    x: [f64; 3],
-    index: u32,
-    element: u32,
 }
 
 impl Evaluator {
@@ -98,6 +93,7 @@ impl Evaluator {
             scratch: Scratch::default(),
             nodes,
             packed: Vec::new(),
+            foreign: false,
             near: Vec::new(),
             by_element: vec![Vec::new(); ne],
             grader: Grader::default(),
@@ -113,6 +109,16 @@ impl Evaluator {
     /// The instruction set in use.
     pub fn isa(&self) -> Isa {
         self.isa
+    }
+
+    /// Takes the time of each stage from now on, beginning at zero, or no longer. That costs a few per cent.
+    pub fn time_stages(&mut self, on: bool) {
+        self.scratch.clock.set(on);
+    }
+
+    /// Time that each stage took since [`time_stages`](Self::time_stages), the clock's own subtracted.
+    pub fn stages(&self) -> Vec<(Stage, Duration)> {
+        self.scratch.clock.stages()
     }
 
     /// Evaluates the atoms of a system.
@@ -142,6 +148,7 @@ impl Evaluator {
         if output.grades.is_some() && self.potential.grade.is_none() {
             return Err(Error::Argument("no active set was read, so there is no extrapolation grade".into()));
         }
+        self.scratch.clock.start();
         let ne = self.potential.plan.species.len();
         self.by_element.iter_mut().for_each(Vec::clear);
         for (k, &i) in system.atoms.iter().enumerate() {
@@ -156,6 +163,8 @@ impl Evaluator {
             let element = usize::try_from(t).ok().and_then(|t| system.element_of_type.get(t)).copied();
             Packed { x, index: i as u32, element: element.and_then(|e| u32::try_from(e).ok()).unwrap_or(u32::MAX) }
         }));
+        self.foreign = self.packed.iter().any(|p| p.element as usize >= ne);
+        self.scratch.clock.lap(Stage::Rest);
         let by_element = std::mem::take(&mut self.by_element);
         self.grader.begin(by_element.iter().map(Vec::len));
         let mut totals = Totals::default();
@@ -181,6 +190,7 @@ impl Evaluator {
         let (Some(grades), Some(grade)) = (output.grades.as_deref_mut(), &self.potential.grade) else { return };
         let length = grade.length(element, &self.potential.plan.species[element]);
         self.grader.flush(&self.kernels, grade, element, length, grades);
+        self.scratch.clock.lap(Stage::Grade);
     }
 
     /// Evaluates up to eight atoms of one element.
@@ -204,7 +214,11 @@ impl Evaluator {
             let atom = &mut self.atoms[lane];
             atom.index = system.atoms[k as usize] as usize;
             let list = (system.neighbours)(k as usize);
-            gather(&self.packed, plan, list, system.mask, atom, &mut self.near)?;
+            let (all, mask, cutoffs) = (&self.packed[..], system.mask, &plan.cutoffs[..]);
+            if self.foreign || !self.kernels.gather(GatherJob { all, list, mask, atom, cutoffs }) {
+                gather(all, plan, list, mask, atom, &mut self.near)?;
+            }
+            self.scratch.clock.lap(Stage::Gather);
             let scratch = &mut self.scratch;
             self.kernels.base(BaseJob { plan, legendre, atom, scratch, nodes, lane, projections: want_grade });
             let atom = &self.atoms[lane];
@@ -213,6 +227,7 @@ impl Evaluator {
             }
         }
         self.kernels.forward(ProductJob { plan, nodes, projections: &mut [] });
+        self.scratch.clock.lap(Stage::Forward);
         for lane in 0..OCT {
             if lane < batch.len() {
                 let atom = &mut self.atoms[lane];
@@ -225,6 +240,7 @@ impl Evaluator {
                 nodes.slope.iter_mut().for_each(|s| s.0[lane] = 0.0);
             }
         }
+        self.scratch.clock.lap(Stage::Embedding);
         if let (true, Some(grade)) = (want_grade, &potential.grade) {
             let atoms = std::array::from_fn(|l| (l < batch.len()).then(|| self.atoms[l].index));
             let projections = self.grader.batch(grade.length(element, plan), atoms);
@@ -247,14 +263,18 @@ impl Evaluator {
                     coefficients[atom.index] = grade.coefficients(element, |k| projections[k].0[lane]);
                 }
             }
+            self.scratch.clock.lap(Stage::Projections);
         }
         nodes.adjoint.fill(Oct::default());
         self.kernels.backward(ProductJob { plan, nodes, projections: &mut [] });
+        self.scratch.clock.lap(Stage::Backward);
         for lane in 0..batch.len() {
             let atom = &mut self.atoms[lane];
             let scratch = &mut self.scratch;
             self.kernels.force(ForceJob { plan, legendre, atom, scratch, nodes, lane });
+            self.scratch.clock.lap(Stage::Force);
             scatter(&mut self.atoms[lane], output, totals);
+            self.scratch.clock.lap(Stage::Scatter);
         }
         Ok(())
     }

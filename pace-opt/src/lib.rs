@@ -44,6 +44,7 @@ mod kernel;
 mod model;
 mod plan;
 mod potential;
+mod profile;
 mod simd;
 
 pub use error::{Error, Result};
@@ -51,4 +52,5 @@ pub use evaluator::{Evaluator, Output, System, Totals};
 pub use format::{ActiveSet, Format};
 pub use model::{BasisFunction, Bond, Embedding, EmbeddingKind, InnerCutoff, Model, RadialBasis};
 pub use potential::{Potential, Size};
+pub use profile::Stage;
 pub use simd::Isa;

@@ -4,6 +4,8 @@
 //! Memory is always laid out in groups of eight ([`Oct`]); a vector holds `N` ≤ 8 of them. Kernels are
 //! generic over [`Lanes`], always inlined into a function that enables the instruction set.
 
+use crate::kernel::Gather;
+
 /// Eight doubles on a cache line: the unit of every buffer that kernels see.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(64))]
@@ -36,6 +38,8 @@ pub(crate) unsafe trait Lanes: Copy {
     const TILE_N: usize;
     /// Columns of that tile.
     const TILE_M: usize;
+    /// Neighbours by this instruction set, where it has its own way.
+    const GATHER: Option<Gather> = None;
 
     unsafe fn load(p: *const f64) -> Self;
     unsafe fn store(self, p: *mut f64);
@@ -155,7 +159,8 @@ unsafe impl Lanes for Portable {
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86 {
-    use super::Lanes;
+    use super::{Gather, Lanes};
+    use crate::kernel::gather;
     use std::arch::x86_64::*;
 
     /// Eight doubles in a 512-bit register.
@@ -167,6 +172,7 @@ pub(crate) mod x86 {
         const N: usize = 8;
         const TILE_N: usize = 5;
         const TILE_M: usize = 5;
+        const GATHER: Option<Gather> = Some(gather::run);
 
         #[inline(always)]
         unsafe fn load(p: *const f64) -> Self {
@@ -305,6 +311,7 @@ pub(crate) mod x86 {
         const N: usize = 4;
         const TILE_N: usize = 3;
         const TILE_M: usize = 4;
+        const GATHER: Option<Gather> = Some(gather::run);
 
         #[inline(always)]
         unsafe fn load(p: *const f64) -> Self {

@@ -3,6 +3,7 @@
 
 use super::{BaseJob, Range};
 use crate::plan::{BaseSums, Legendre, Segment};
+use crate::profile::Stage;
 use crate::simd::{Lanes, OCT, Oct};
 
 /// Blocks that the table is read ahead.
@@ -47,8 +48,10 @@ pub(super) unsafe fn run<V: Lanes>(job: &mut BaseJob) {
             if job.atom.broken {
                 return;
             }
+            job.scratch.clock.lap(Stage::Distances);
             let radial: *mut f64 = job.atom.radial.as_mut_ptr().add(range.radial).cast();
             interpolate::<V>(table.as_ptr(), table.ncol, job, range, radial);
+            job.scratch.clock.lap(Stage::Splines);
             if job.projections {
                 match &segment.base_sums {
                     BaseSums::None => {}
@@ -65,14 +68,18 @@ pub(super) unsafe fn run<V: Lanes>(job: &mut BaseJob) {
                         sum_base::<V>(base.as_ptr(), base.ncol, job, range, sums);
                     }
                 }
+                job.scratch.clock.lap(Stage::Projections);
             }
             for p in 0..nd {
                 job.atom.rho[p] += column_sum::<V>(radial, table.ncol, range.blocks, segment.rho_column + p);
             }
             job.atom.core += column_sum::<V>(radial, table.ncol, range.blocks, segment.core_column);
+            job.scratch.clock.lap(Stage::Base);
             if !segment.shells.is_empty() {
                 harmonics::<V>(job, range, segment.shells.len());
+                job.scratch.clock.lap(Stage::Harmonics);
                 accumulate::<V>(job, segment, range, radial, table.ncol);
+                job.scratch.clock.lap(Stage::Base);
             }
         }
     }
@@ -143,45 +150,50 @@ unsafe fn distances<V: Lanes>(job: &mut BaseJob, range: Range, scale: f64, bins:
 /// # Safety
 /// See [`run`]; `out` has room for the blocks of the range.
 #[inline(always)]
-unsafe fn interpolate<V: Lanes>(rows: *const f64, ncol: usize, job: &BaseJob, range: Range, out: *mut f64) {
+unsafe fn interpolate<V: Lanes>(rows: *const f64, ncol: usize, job: &mut BaseJob, range: Range, out: *mut f64) {
     let bins: *const u32 = job.scratch.bins.as_ptr().cast();
     let weights: *const f64 = job.scratch.weights.as_ptr().cast();
+    let block: *mut f64 = job.scratch.block.as_mut_ptr().cast();
     let count = range.blocks * OCT;
     // SAFETY: bins are at most the empty one, whose two rows exist; the rest see above.
     unsafe {
+        let row = |i: usize| rows.add(*bins.add(i) as usize * 2 * ncol);
         for b in 0..range.blocks {
-            let out = out.add(b * 2 * ncol * OCT);
-            let mut row = [rows; OCT];
-            for (k, row) in row.iter_mut().enumerate() {
+            for k in 0..OCT {
                 let i = b * OCT + k;
-                *row = rows.add(*bins.add(i) as usize * 2 * ncol);
                 if i + AHEAD < count {
-                    let next = rows.add(*bins.add(i + AHEAD) as usize * 2 * ncol);
+                    let next = row(i + AHEAD);
                     let mut at = 0;
                     while at < 4 * ncol {
                         V::prefetch(next.add(at));
                         at += OCT;
                     }
                 }
+                let (p, to) = (row(i), block.add(k * 2 * ncol));
+                let mut w = [V::splat(0.0); 6];
+                for (j, w) in w.iter_mut().enumerate() {
+                    *w = V::splat(*weights.add((b * 6 + j) * OCT + k));
+                }
+                let mut c = 0;
+                while c < ncol {
+                    let f0 = V::load(p.add(c));
+                    let d0 = V::load(p.add(ncol + c));
+                    let rise = V::load(p.add(2 * ncol + c)).sub(f0);
+                    let d1 = V::load(p.add(3 * ncol + c));
+                    d1.fma(w[2], d0.fma(w[1], rise.fma(w[0], f0))).store(to.add(c));
+                    d1.fma(w[5], d0.fma(w[4], rise.mul(w[3]))).store(to.add(ncol + c));
+                    c += V::N;
+                }
             }
-            let w = weights.add(b * 6 * OCT);
+            // Eight neighbours' rows become columns of lanes.
+            let out = out.add(b * 2 * ncol * OCT);
             let mut c = 0;
-            while c < ncol {
+            while c < 2 * ncol {
                 let mut v = [V::splat(0.0); OCT];
-                let mut d = [V::splat(0.0); OCT];
-                for k in 0..OCT {
-                    let p = row[k].add(c);
-                    let f0 = V::load(p);
-                    let d0 = V::load(p.add(ncol));
-                    let f1 = V::load(p.add(2 * ncol));
-                    let d1 = V::load(p.add(3 * ncol));
-                    let w = |i: usize| V::splat(*w.add(i * OCT + k));
-                    let rise = f1.sub(f0);
-                    v[k] = d1.fma(w(2), d0.fma(w(1), rise.fma(w(0), f0)));
-                    d[k] = d1.fma(w(5), d0.fma(w(4), rise.mul(w(3))));
+                for (k, v) in v.iter_mut().enumerate() {
+                    *v = V::load(block.add(k * 2 * ncol + c));
                 }
                 V::store_transposed(&v, out.add(c * OCT), OCT);
-                V::store_transposed(&d, out.add((ncol + c) * OCT), OCT);
                 c += V::N;
             }
         }

@@ -6,12 +6,18 @@
 
 pub(crate) mod base;
 pub(crate) mod force;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod gather;
 pub(crate) mod grade;
 pub(crate) mod product;
 
 use crate::gamma::Matrix;
 use crate::plan::{Legendre, SpeciesPlan};
-use crate::simd::{Isa, OCT, Oct};
+use crate::profile::Clock;
+use crate::simd::{Isa, Lanes, OCT, Oct};
+
+/// Elements that are told apart four candidates at a time; with more, each would go through them again.
+const MOST_ELEMENTS: usize = 4;
 
 /// Neighbours of one element around one atom, in blocks of eight.
 #[derive(Clone, Copy, Debug, Default)]
@@ -75,10 +81,14 @@ pub(crate) struct Scratch {
     pub weights: Vec<[Oct; 6]>,
     /// Bins.
     pub bins: Vec<[u32; OCT]>,
+    /// Radial functions and slopes of a block, one neighbour after the other.
+    pub block: Vec<Oct>,
     /// Adjoint of the atomic base of one atom, in the order of `Segment::dest`.
     pub adjoint: Vec<f64>,
     /// Contracted adjoint, `[component][value or slope]`.
     pub contracted: Vec<Oct>,
+    /// Times of the stages, where they are wanted.
+    pub clock: Clock,
 }
 
 /// Node values and adjoints of a batch: two octs per node, real and imaginary.
@@ -109,6 +119,25 @@ impl Nodes {
             slope: zeros(nd),
         }
     }
+}
+
+/// Position and element of an atom on half a cache line; also a neighbour's distance, its index, its element.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(32))]
+pub(crate) struct Packed {
+    pub x: [f64; 3],
+    pub index: u32,
+    pub element: u32,
+}
+
+/// Where neighbours are looked for.
+pub(crate) struct GatherJob<'a> {
+    pub all: &'a [Packed],
+    pub list: &'a [i32],
+    pub mask: i32,
+    pub atom: &'a mut Atom,
+    /// Per element; none if the pair does not interact.
+    pub cutoffs: &'a [Option<f64>],
 }
 
 /// What the first stage works on.
@@ -183,10 +212,13 @@ pub(crate) struct SelectJob<'a> {
     /// Whether there are more; those are not listed.
     pub overflow: bool,
 }
+/// Fills an atom's ranges, or says that it cannot.
+pub(crate) type Gather = unsafe fn(&mut GatherJob) -> bool;
 
 /// Entry points of the stages for one instruction set.
 #[derive(Clone, Copy)]
 pub(crate) struct Kernels {
+    gather: Option<Gather>,
     base: unsafe fn(&mut BaseJob),
     forward: unsafe fn(&mut ProductJob),
     backward: unsafe fn(&mut ProductJob),
@@ -235,7 +267,8 @@ macro_rules! entry_points {
                 // SAFETY: as above.
                 unsafe { super::grade::select::<$lanes>(job) }
             }
-            pub(super) const KERNELS: Kernels = Kernels { base, forward, backward, project, force, grade, select };
+            pub(super) const KERNELS: Kernels =
+                Kernels { gather: <$lanes>::GATHER, base, forward, backward, project, force, grade, select };
         }
     };
 }
@@ -259,6 +292,12 @@ impl Kernels {
             Isa::Avx2 => avx2::KERNELS,
             _ => portable::KERNELS,
         }
+    }
+
+    /// Whether the neighbours of an atom were gathered. All atoms must have an element of the potential.
+    pub(crate) fn gather(&self, mut job: GatherJob) -> bool {
+        // SAFETY: `new` checked the instruction set; it checks its own sizes.
+        job.cutoffs.len() <= MOST_ELEMENTS && self.gather.is_some_and(|gather| unsafe { gather(&mut job) })
     }
 
     pub(crate) fn base(&self, mut job: BaseJob) {
@@ -324,11 +363,13 @@ impl BaseJob<'_> {
         for v in [&mut a.x, &mut a.y, &mut a.z, &mut a.r, &mut a.inv_r] {
             assert!(v.len() >= blocks);
         }
-        let (mut radial, mut most, mut harmonics) = (0, 0, 0);
+        let (mut radial, mut most, mut harmonics, mut widest) = (0, 0, 0, 0);
         for (range, segment) in a.ranges.iter_mut().zip(&self.plan.segments) {
             assert!(segment.table.is_some() || range.blocks == 0);
             range.radial = radial;
-            radial += range.blocks * 2 * segment.table.as_ref().map_or(0, |t| t.ncol);
+            let ncol = segment.table.as_ref().map_or(0, |t| t.ncol);
+            radial += range.blocks * 2 * ncol;
+            widest = widest.max(2 * ncol);
             most = most.max(range.blocks);
             harmonics = harmonics.max(range.blocks * segment.shells.len() * segment.shells.len());
             assert!(segment.shells.len() <= self.legendre.ld);
@@ -343,6 +384,9 @@ impl BaseJob<'_> {
         if s.bins.len() < most {
             s.bins.resize(most, [0; OCT]);
             s.weights.resize(most, [Oct::default(); 6]);
+        }
+        if s.block.len() < widest {
+            s.block.resize(widest, Oct::default());
         }
         assert!(self.nodes.value.len() >= 2 * self.plan.graph.base);
     }

@@ -107,6 +107,8 @@ pub(crate) struct Segment {
 #[derive(Debug)]
 pub(crate) struct SpeciesPlan {
     pub segments: Vec<Segment>,
+    /// Per element of the neighbour; none if the pair does not interact.
+    pub cutoffs: Vec<Option<f64>>,
     pub graph: Graph,
     pub embedding: Embedding,
     pub e0: f64,
@@ -236,6 +238,7 @@ impl SpeciesPlan {
             segment.tabulate(model, i, j, projections, &mut memory)?;
         }
         Ok(SpeciesPlan {
+            cutoffs: segments.iter().map(|s| s.table.as_ref().map(|_| s.rcut)).collect(),
             segments,
             graph: builder.build(),
             embedding: model.embeddings[i].clone(),

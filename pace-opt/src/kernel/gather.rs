@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Neighbours within the cutoff, four candidates at a time.
+
+use super::{GatherJob, MOST_ELEMENTS, Range};
+use crate::simd::{OCT, Oct, flat};
+use std::arch::x86_64::*;
+
+/// Candidates that are looked at together.
+const WIDTH: usize = 4;
+
+/// Per set of hits: the places of the hits, as halves of doubles, in front.
+const DOUBLES: [[i32; 8]; 16] = places(2, 1);
+/// The same for the first half of each double alone.
+const FIRST_HALVES: [[i32; 8]; 16] = places(1, 0);
+
+/// Where the `each` halves of each hit are.
+const fn places(each: usize, second: i32) -> [[i32; 8]; 16] {
+    let mut out = [[0; 8]; 16];
+    let mut hits = 0;
+    while hits < 16 {
+        let (mut lane, mut n) = (0, 0);
+        while lane < WIDTH {
+            if hits >> lane & 1 == 1 {
+                out[hits][n] = 2 * lane as i32;
+                if each == 2 {
+                    out[hits][n + 1] = 2 * lane as i32 + second;
+                }
+                n += each;
+            }
+            lane += 1;
+        }
+        hits += 1;
+    }
+    out
+}
+
+/// Fills the ranges of an atom; false, with nothing of use done, if a neighbour does not exist.
+///
+/// # Safety
+/// The processor has AVX2; all atoms have an element of the potential, of which there are at most
+/// [`MOST_ELEMENTS`].
+#[target_feature(enable = "avx2,fma")]
+pub(crate) unsafe fn run(job: &mut GatherJob) -> bool {
+    let GatherJob { all, list, mask, atom, cutoffs } = job;
+    let elements = cutoffs.len();
+    // Each element has room for all candidates, and for what a store of four writes beyond the last.
+    let room = (list.len() + WIDTH).div_ceil(OCT);
+    let blocks = room * elements;
+    if atom.x.len() < blocks {
+        for v in [&mut atom.x, &mut atom.y, &mut atom.z, &mut atom.r, &mut atom.inv_r] {
+            v.resize(blocks, Oct::default());
+        }
+        atom.neighbour.resize(blocks * OCT, 0);
+    }
+    let Some(centre) = all.get(atom.index) else { return false };
+    let mut counts = [0usize; MOST_ELEMENTS];
+    let (x, y, z) = (flat(&mut atom.x).as_mut_ptr(), flat(&mut atom.y).as_mut_ptr(), flat(&mut atom.z).as_mut_ptr());
+    let neighbour = atom.neighbour.as_mut_ptr();
+    let [cx, cy, cz] = centre.x.map(|c| _mm256_set1_pd(c));
+    let mut squares = [_mm256_setzero_pd(); MOST_ELEMENTS];
+    for (s, c) in squares.iter_mut().zip(cutoffs.iter()) {
+        *s = _mm256_set1_pd(c.map_or(-1.0, |c| c * c));
+    }
+    for chunk in list.chunks(WIDTH) {
+        // What is missing in the last chunk is its first candidate again, and no hit.
+        let mut rows = [_mm256_setzero_pd(); WIDTH];
+        for (k, row) in rows.iter_mut().enumerate() {
+            let j = (chunk.get(k).unwrap_or(&chunk[0]) & *mask) as usize;
+            let Some(candidate) = all.get(j) else { return false };
+            // SAFETY: `Packed` is four doubles' worth of plain data.
+            *row = unsafe { _mm256_load_pd(std::ptr::from_ref(candidate).cast()) };
+        }
+        let real = (1 << chunk.len()) - 1;
+        let (t0, t1) = (_mm256_unpacklo_pd(rows[0], rows[1]), _mm256_unpackhi_pd(rows[0], rows[1]));
+        let (t2, t3) = (_mm256_unpacklo_pd(rows[2], rows[3]), _mm256_unpackhi_pd(rows[2], rows[3]));
+        let dx = _mm256_sub_pd(_mm256_permute2f128_pd::<0x20>(t0, t2), cx);
+        let dy = _mm256_sub_pd(_mm256_permute2f128_pd::<0x20>(t1, t3), cy);
+        let dz = _mm256_sub_pd(_mm256_permute2f128_pd::<0x31>(t0, t2), cz);
+        let who = _mm256_castpd_si256(_mm256_permute2f128_pd::<0x31>(t1, t3));
+        let square = _mm256_fmadd_pd(dz, dz, _mm256_fmadd_pd(dy, dy, _mm256_mul_pd(dx, dx)));
+        for e in 0..elements {
+            // Not a number counts as near, so that it is found later.
+            let mut near = _mm256_cmp_pd::<_CMP_NGE_UQ>(square, squares[e]);
+            if elements > 1 {
+                let element = _mm256_srli_epi64::<32>(who);
+                let same = _mm256_cmpeq_epi64(element, _mm256_set1_epi64x(e as i64));
+                near = _mm256_and_pd(near, _mm256_castsi256_pd(same));
+            }
+            let hits = _mm256_movemask_pd(near) as usize & real;
+            let at = e * room * OCT + counts[e];
+            // SAFETY: at most as many hits as candidates before, and there is room for four more.
+            unsafe {
+                let order = _mm256_loadu_si256(DOUBLES[hits].as_ptr().cast());
+                let halves = _mm256_loadu_si256(FIRST_HALVES[hits].as_ptr().cast());
+                let front = |v| _mm256_castsi256_pd(_mm256_permutevar8x32_epi32(_mm256_castpd_si256(v), order));
+                _mm256_storeu_pd(x.add(at), front(dx));
+                _mm256_storeu_pd(y.add(at), front(dy));
+                _mm256_storeu_pd(z.add(at), front(dz));
+                let index = _mm256_castsi256_si128(_mm256_permutevar8x32_epi32(who, halves));
+                _mm_storeu_si128(neighbour.add(at).cast(), index);
+            }
+            counts[e] += hits.count_ones() as usize;
+        }
+    }
+    atom.ranges.clear();
+    let (x, y, z) = (flat(&mut atom.x), flat(&mut atom.y), flat(&mut atom.z));
+    for (e, &count) in counts[..elements].iter().enumerate() {
+        let (block, blocks) = (e * room, count.div_ceil(OCT));
+        atom.ranges.push(Range { block, blocks, count, radial: 0 });
+        // Padding lies beyond the cutoff.
+        for k in block * OCT + count..(block + blocks) * OCT {
+            (x[k], y[k], z[k]) = (0.0, 0.0, 2.0 * cutoffs[e].unwrap_or(0.0));
+        }
+    }
+    true
+}

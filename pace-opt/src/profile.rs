@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Where the time of an evaluation goes.
+
+use std::time::{Duration, Instant};
+
+/// Parts of an evaluation that are timed, in the order in which they run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Neighbours within the cutoff, by element.
+    Gather,
+    /// Distances, bins and interpolation weights.
+    Distances,
+    /// Radial functions and their slopes.
+    Splines,
+    /// Spherical harmonics.
+    Harmonics,
+    /// Sums over neighbours: the atomic base, and the functions of one neighbour.
+    Base,
+    /// Products and densities.
+    Forward,
+    /// Energies and slopes of the embedding.
+    Embedding,
+    /// Projections that the extrapolation grade needs.
+    Projections,
+    /// Projections times the inverted active set.
+    Grade,
+    /// Slopes of the products.
+    Backward,
+    /// Gradients per neighbour.
+    Force,
+    /// Forces and virials added up.
+    Scatter,
+    /// All else: atoms sorted by element, positions packed.
+    Rest,
+}
+
+impl Stage {
+    /// All of them.
+    pub const ALL: [Stage; 13] = [
+        Stage::Gather,
+        Stage::Distances,
+        Stage::Splines,
+        Stage::Harmonics,
+        Stage::Base,
+        Stage::Forward,
+        Stage::Embedding,
+        Stage::Projections,
+        Stage::Grade,
+        Stage::Backward,
+        Stage::Force,
+        Stage::Scatter,
+        Stage::Rest,
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Gather => "gather",
+            Stage::Distances => "distances",
+            Stage::Splines => "splines",
+            Stage::Harmonics => "harmonics",
+            Stage::Base => "atomic base",
+            Stage::Forward => "products forward",
+            Stage::Embedding => "embedding",
+            Stage::Projections => "projections",
+            Stage::Grade => "grade",
+            Stage::Backward => "products backward",
+            Stage::Force => "force",
+            Stage::Scatter => "scatter",
+            Stage::Rest => "rest",
+        }
+    }
+}
+
+/// A stopwatch for the stages. Off, a lap is one test of a flag.
+#[derive(Debug, Default)]
+pub(crate) struct Clock {
+    on: bool,
+    last: Option<Instant>,
+    spent: [Duration; Stage::ALL.len()],
+    laps: [u32; Stage::ALL.len()],
+}
+
+impl Clock {
+    /// Starts from zero, or stops.
+    pub(crate) fn set(&mut self, on: bool) {
+        *self = Clock { on, ..Clock::default() };
+    }
+
+    /// What follows counts from now.
+    pub(crate) fn start(&mut self) {
+        self.last = self.on.then(Instant::now);
+    }
+
+    /// The time since the last lap was spent in a stage.
+    #[inline(always)]
+    pub(crate) fn lap(&mut self, stage: Stage) {
+        if self.on {
+            self.book(stage);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn book(&mut self, stage: Stage) {
+        let now = Instant::now();
+        if let Some(last) = self.last.replace(now) {
+            self.spent[stage as usize] += now - last;
+            self.laps[stage as usize] += 1;
+        }
+    }
+
+    /// Time of each stage, without what the clock itself took.
+    pub(crate) fn stages(&self) -> Vec<(Stage, Duration)> {
+        const LAPS: u32 = 100;
+        let own = (0..100).map(|_| {
+            let mut empty = Clock { on: true, ..Clock::default() };
+            empty.start();
+            (0..LAPS).for_each(|_| empty.lap(Stage::Rest));
+            empty.spent[Stage::Rest as usize] / LAPS
+        });
+        // The fastest: what else the machine does only adds.
+        let own = own.min().unwrap_or_default();
+        Stage::ALL.iter().map(|&s| (s, self.spent[s as usize].saturating_sub(own * self.laps[s as usize]))).collect()
+    }
+}

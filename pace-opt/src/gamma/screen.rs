@@ -79,8 +79,8 @@ pub(super) struct Screen {
     offsets: Vec<f64>,
     /// U and, as its last column, ḡ.
     basis: Matrix,
-    /// Length of each row of U.
-    lengths: Vec<f64>,
+    /// Size of each component of ḡ, and length of the row of U for it.
+    sizes: Vec<(f64, f64)>,
     /// Where ḡ is largest.
     top: [u32; ROWS],
     inflation: f64,
@@ -158,10 +158,9 @@ impl Screen {
         let longest = squares.into_iter().fold(0.0, |a: f64, b| if a > b { a } else { b }).sqrt();
         let least = limit.0.into_iter().fold(f64::INFINITY, |a, b| if a < b { a } else { b });
         rows.clear();
-        let mean = self.depth();
         // Not a number counts as possible.
-        let possible = |k: usize| !(self.basis.row(k)[mean].abs() + self.lengths[k] * longest < least);
-        rows.extend((0..self.basis.rows()).filter(|&k| possible(k)).map(|k| k as u32));
+        let possible = |&(mean, length): &(f64, f64)| !(mean + length * longest < least);
+        rows.extend(self.sizes.iter().zip(0..).filter(|(size, _)| possible(size)).map(|(_, k)| k));
     }
 
     /// c of all batches, with a one for ḡ, and the bounds on ‖r‖.
@@ -220,12 +219,13 @@ impl Screen {
             Matrix::from_fn(depth + probes, n, |r, k| if r < depth { axes.row(r)[k] } else { rest.row(r - depth)[k] });
         let offsets = (0..combined.rows()).map(|r| dot(combined.row(r), &mean)).collect();
         let basis = Matrix::from_fn(n, depth + 1, |k, j| if j < depth { axes.row(j)[k] } else { mean[k] });
-        let lengths = (0..n).map(|k| dot(&basis.row(k)[..depth], &basis.row(k)[..depth]).sqrt()).collect();
+        let length = |row: &[f64]| dot(&row[..depth], &row[..depth]).sqrt();
+        let sizes = (0..n).map(|k| (mean[k].abs(), length(basis.row(k)))).collect();
         let mut order: Vec<u32> = (0..n as u32).collect();
         order.sort_by(|&a, &b| mean[b as usize].abs().total_cmp(&mean[a as usize].abs()));
         let top = std::array::from_fn(|k| order[k]);
         let probes = times(kernels, &combined, inverse);
-        Some(Screen { offsets, basis, lengths, top, inflation: inflation(probes.rows() - depth), probes })
+        Some(Screen { offsets, basis, sizes, top, inflation: inflation(probes.rows() - depth), probes })
     }
 }
 

@@ -4,7 +4,7 @@
 use super::{BaseJob, Range};
 use crate::plan::{BaseSums, Legendre, Segment};
 use crate::profile::Stage;
-use crate::simd::{Lanes, OCT, Oct};
+use crate::simd::{Lanes, OCT, Oct, flat};
 
 /// Blocks that the table is read ahead.
 const AHEAD: usize = OCT;
@@ -56,11 +56,9 @@ pub(super) unsafe fn run<V: Lanes>(job: &mut BaseJob) {
                 match &segment.base_sums {
                     BaseSums::None => {}
                     BaseSums::Columns(inverse) => {
-                        let columns = segment.rho_column;
-                        for c in 0..columns {
-                            let sum = column_sum::<V>(radial, table.ncol, range.blocks, c);
-                            let sums = job.atom.base_sums[j].iter_mut();
-                            sums.zip(inverse.iter().skip(c).step_by(columns)).for_each(|(s, i)| *s += i * sum);
+                        let columns = &flat(&mut job.scratch.sums)[..segment.rho_column];
+                        for (sum, row) in job.atom.base_sums[j].iter_mut().zip(inverse.chunks_exact(columns.len())) {
+                            *sum = row.iter().zip(columns).map(|(i, c)| i * c).sum();
                         }
                     }
                     BaseSums::Table(base) => {
@@ -70,10 +68,11 @@ pub(super) unsafe fn run<V: Lanes>(job: &mut BaseJob) {
                 }
                 job.scratch.clock.lap(Stage::Projections);
             }
-            for p in 0..nd {
-                job.atom.rho[p] += column_sum::<V>(radial, table.ncol, range.blocks, segment.rho_column + p);
+            let sums = &flat(&mut job.scratch.sums)[..table.ncol];
+            for (rho, sum) in job.atom.rho.iter_mut().zip(&sums[segment.rho_column..]) {
+                *rho += sum;
             }
-            job.atom.core += column_sum::<V>(radial, table.ncol, range.blocks, segment.core_column);
+            job.atom.core += sums[segment.core_column];
             job.scratch.clock.lap(Stage::Base);
             if !segment.shells.is_empty() {
                 harmonics::<V>(job, range, segment.shells.len());
@@ -155,6 +154,9 @@ unsafe fn interpolate<V: Lanes>(rows: *const f64, ncol: usize, job: &mut BaseJob
     let weights: *const f64 = job.scratch.weights.as_ptr().cast();
     let block: *mut f64 = job.scratch.block.as_mut_ptr().cast();
     let count = range.blocks * OCT;
+    let sums = &mut flat(&mut job.scratch.sums)[..ncol];
+    sums.fill(0.0);
+    let sums = sums.as_mut_ptr();
     // SAFETY: bins are at most the empty one, whose two rows exist; the rest see above.
     unsafe {
         let row = |i: usize| rows.add(*bins.add(i) as usize * 2 * ncol);
@@ -194,6 +196,10 @@ unsafe fn interpolate<V: Lanes>(rows: *const f64, ncol: usize, job: &mut BaseJob
                     *v = V::load(block.add(k * 2 * ncol + c));
                 }
                 V::store_transposed(&v, out.add(c * OCT), OCT);
+                if c < ncol {
+                    let four = |i: usize| v[i].add(v[i + 1]).add(v[i + 2].add(v[i + 3]));
+                    V::load(sums.add(c)).add(four(0).add(four(4))).store(sums.add(c));
+                }
                 c += V::N;
             }
         }
@@ -271,25 +277,6 @@ unsafe fn sum_columns<V: Lanes, const W: usize>(
         for (k, total) in total.iter().enumerate() {
             total.store(sums.add(c + k * V::N));
         }
-    }
-}
-
-/// Sum of one column over all neighbours of a range.
-///
-/// # Safety
-/// See [`run`].
-#[inline(always)]
-unsafe fn column_sum<V: Lanes>(radial: *const f64, ncol: usize, blocks: usize, column: usize) -> f64 {
-    // SAFETY: see above.
-    unsafe {
-        let mut s = V::splat(0.0);
-        for b in 0..blocks {
-            let p = radial.add((b * 2 * ncol + column) * OCT);
-            for h in 0..OCT / V::N {
-                s = s.add(V::load(p.add(h * V::N)));
-            }
-        }
-        s.sum()
     }
 }
 

@@ -83,6 +83,8 @@ pub(crate) struct Scratch {
     pub bins: Vec<[u32; OCT]>,
     /// Radial functions and slopes of a block, one neighbour after the other.
     pub block: Vec<Oct>,
+    /// Sums of the radial functions over the neighbours of one element.
+    pub sums: Vec<Oct>,
     /// Adjoint of the atomic base of one atom, in the order of `Segment::dest`.
     pub adjoint: Vec<f64>,
     /// Contracted adjoint, `[component][value or slope]`.
@@ -387,6 +389,10 @@ impl BaseJob<'_> {
         }
         if s.block.len() < widest {
             s.block.resize(widest, Oct::default());
+        }
+        // Wide enough for the values alone.
+        if s.sums.len() < widest {
+            s.sums.resize(widest, Oct::default());
         }
         assert!(self.nodes.value.len() >= 2 * self.plan.graph.base);
     }

@@ -10,7 +10,7 @@ const WORST: f64 = 1e3;
 /// By QR decomposition, with Gram and Schmidt's method done twice, so that Q is orthogonal to the last digits.
 pub(super) fn left_inverse(weights: &[Vec<f64>], columns: usize) -> Option<Vec<f64>> {
     let rows = weights.len();
-    if rows < columns {
+    if rows < columns || columns == 0 {
         return None;
     }
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();

@@ -44,20 +44,13 @@ impl Frame {
     /// Collective. Only atoms that have changed ranks since this frame travel.
     #[must_use]
     pub fn flaw(&self, lammps: &Lammps, sanity: &Sanity, force_unit: f64) -> Option<Flaw> {
-        // Without a branch for each number, so that the compiler takes several at once.
-        fn all(view: ArrayView2<'_, f64>, ok: impl Fn(f64) -> bool) -> bool {
-            match view.as_slice() {
-                Some(numbers) => numbers.iter().fold(true, |so_far, &x| so_far & ok(x)),
-                None => view.iter().all(|&x| ok(x)),
-            }
-        }
         let limit = sanity.max_force / force_unit;
         // A force within the limit is a number: where all are, the forces are read once.
-        let moderate = all(lammps.forces(), |f| f.abs() <= limit);
-        let finite = all(lammps.positions(), f64::is_finite) && all(lammps.velocities(), f64::is_finite);
+        let moderate = all_within(lammps.forces(), limit);
+        let finite = all_finite(lammps.positions()) && all_finite(lammps.velocities());
         let code = match (finite, moderate) {
             (true, true) => 0.0,
-            (true, false) if all(lammps.forces(), f64::is_finite) => 1.0,
+            (true, false) if all_finite(lammps.forces()) => 1.0,
             _ => 2.0,
         };
         // Where LAMMPS has turned a tilted box over, it has changed all image flags: this once nothing can be said.
@@ -274,6 +267,25 @@ impl Frame {
     }
 }
 
+/// Whether no number is NaN or infinite.
+fn all_finite(view: ArrayView2<'_, f64>) -> bool {
+    // Times 0 they stay NaN, and all others are 0.
+    in_lanes(view, |sum, x| sum + x * 0.0) == 0.0
+}
+
+/// Whether all are numbers, none farther from 0 than `limit`.
+fn all_within(view: ArrayView2<'_, f64>, limit: f64) -> bool {
+    in_lanes(view, |worst, x| if x.abs() <= limit { worst } else { 1.0 }) == 0.0
+}
+
+/// Folds all numbers, eight side by side, which the compiler takes at once, and adds the eight up.
+fn in_lanes(view: ArrayView2<'_, f64>, fold: impl Fn(f64, f64) -> f64) -> f64 {
+    let Some(numbers) = view.as_slice() else { return view.iter().fold(0.0, |so_far, &x| fold(so_far, x)) };
+    let (blocks, rest) = numbers.as_chunks::<8>();
+    let lanes = blocks.iter().fold([0.0; 8], |lanes, block| std::array::from_fn(|k| fold(lanes[k], block[k])));
+    rest.iter().fold(lanes.iter().sum(), |so_far, &x| fold(so_far, x))
+}
+
 /// So many atoms are compared with the last frame at once.
 const BLOCK: usize = 256;
 
@@ -363,6 +375,26 @@ mod tests {
         assert!((way(&from, &to, &cell).sqrt() - 0.2).abs() < 1e-12);
         // No number is no way: that is found elsewhere.
         assert_eq!(way(&from, &stranger(7, &[f64::NAN, 0.0, 0.0], packed([0; 3])), &cell), 0.0);
+    }
+
+    #[test]
+    fn one_broken_number_anywhere_is_seen() {
+        let sound: Vec<f64> = (0..33).map(|i| f64::from(i) - 16.0).collect();
+        let view = |numbers: &[f64]| -> (bool, bool) {
+            let view = ArrayView2::from_shape((11, 3), numbers).expect("33 numbers");
+            (all_finite(view), all_within(view, 16.0))
+        };
+        assert_eq!(view(&sound), (true, true));
+        for at in 0..sound.len() {
+            for (broken, finite) in
+                [(f64::NAN, false), (f64::INFINITY, false), (-f64::INFINITY, false), (f64::MAX, true), (-16.5, true)]
+            {
+                let mut numbers = sound.clone();
+                numbers[at] = broken;
+                assert_eq!(view(&numbers), (finite, false), "{broken} at {at}");
+            }
+        }
+        assert_eq!((all_finite(ArrayView2::from_shape((0, 3), &[]).expect("none")), view(&sound).1), (true, true));
     }
 
     #[test]

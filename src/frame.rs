@@ -57,7 +57,7 @@ impl Frame {
         let same_box = self.cell.as_ref().is_some_and(|then| !turned_over(then, &lammps.cell()));
         let wanted = sanity.max_displacement.filter(|_| same_box);
         let (distance, strangers) = match wanted {
-            Some(_) => self.displacement(lammps),
+            Some(limit) => self.displacement(lammps, limit),
             None => (0.0, Vec::new()),
         };
         let mut codes = [code, distance, if strangers.is_empty() { 0.0 } else { 1.0 }];
@@ -77,9 +77,9 @@ impl Frame {
         }
     }
 
-    /// The longest way that an atom of this rank has gone since this frame, in Å, and the atoms, then or now, whose other
-    /// half another rank has.
-    fn displacement(&self, lammps: &Lammps) -> (f64, Vec<Stranger>) {
+    /// The longest way that an atom of this rank has gone since this frame, in Å, or less where that is within `limit`, and
+    /// the atoms, then or now, whose other half another rank has.
+    fn displacement(&self, lammps: &Lammps, limit: f64) -> (f64, Vec<Stranger>) {
         let (ids, positions, images, cell) = (lammps.ids(), lammps.positions(), lammps.images(), lammps.cell());
         let then = |at: usize| stranger(self.ids[at], &self.positions[3 * at..], self.images[at]);
         let now = |at: usize| {
@@ -99,6 +99,10 @@ impl Frame {
                 return None;
             }
             let (was, is) = (&self.positions[3 * at.start..3 * at.end], &positions[3 * at.start..3 * at.end]);
+            // No way is longer than this, which is enough to know of most frames.
+            if 3.0 * farthest_along_an_axis(was, is) <= limit * limit {
+                return Some(0.0);
+            }
             let pairs = was.as_chunks::<3>().0.iter().zip(is.as_chunks::<3>().0);
             // `max` takes the other one of a NaN.
             Some(pairs.fold(0.0_f64, |most, (a, b)| {
@@ -286,6 +290,19 @@ fn in_lanes(view: ArrayView2<'_, f64>, fold: impl Fn(f64, f64) -> f64) -> f64 {
     rest.iter().fold(lanes.iter().sum(), |so_far, &x| fold(so_far, x))
 }
 
+/// The square of the largest change of a coordinate, eight side by side as above; NaN counts as none.
+fn farthest_along_an_axis(was: &[f64], is: &[f64]) -> f64 {
+    let larger = |most: f64, a: f64, b: f64| {
+        let squared = (b - a) * (b - a);
+        if squared > most { squared } else { most }
+    };
+    let ((was, was_rest), (is, is_rest)) = (was.as_chunks::<8>(), is.as_chunks::<8>());
+    let lanes =
+        was.iter().zip(is).fold([0.0; 8], |lanes, (a, b)| std::array::from_fn(|k| larger(lanes[k], a[k], b[k])));
+    let most = lanes.into_iter().fold(0.0, f64::max);
+    was_rest.iter().zip(is_rest).fold(most, |most, (a, b)| larger(most, *a, *b))
+}
+
 /// So many atoms are compared with the last frame at once.
 const BLOCK: usize = 256;
 
@@ -395,6 +412,17 @@ mod tests {
             }
         }
         assert_eq!((all_finite(ArrayView2::from_shape((0, 3), &[]).expect("none")), view(&sound).1), (true, true));
+    }
+
+    #[test]
+    fn the_largest_change_of_a_coordinate_is_found_anywhere() {
+        let was: Vec<f64> = (0..33).map(f64::from).collect();
+        for at in 0..was.len() {
+            let mut is = was.clone();
+            is[at] -= 3.0;
+            is[(at + 1) % 33] = f64::NAN;
+            assert_eq!(farthest_along_an_axis(&was, &is), 9.0, "at {at}");
+        }
     }
 
     #[test]

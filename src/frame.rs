@@ -10,8 +10,8 @@ use crate::structure::{AtomsView, Cell};
 
 /// Positions, velocities, image flags, types, ids and γ of this rank's atoms, with the box, at one step.
 ///
-/// 68 bytes for each atom, in LAMMPS's own units. The arrays are reused from frame to frame, and hold little more than
-/// what is in them.
+/// 68 bytes for each atom (positions and velocities 48, γ 8, the rest 12), in LAMMPS's own units. The arrays are reused
+/// from frame to frame, and hold little more than what is in them.
 #[derive(Debug, Clone, Default)]
 pub struct Frame {
     step: i64,

@@ -226,9 +226,12 @@ impl GammaSummary {
         comm.max(&mut global);
         let candidate = if max == global[0] { i64::from(worst) } else { i64::MAX };
         let worst_id = comm.min_i64(candidate);
-        let mut total = [sum];
+        // All in one reduction; a count below 2^53 is exact.
+        let mut total = [0.0; BINS + 5];
+        total[BINS + 4] = sum;
+        counts.iter().zip(&mut total).for_each(|(&n, total)| *total = n as f64);
         comm.sum(&mut total);
-        comm.sum_i64(&mut counts);
+        counts.iter_mut().zip(&total).for_each(|(n, &total)| *n = total as i64);
 
         let count = |k: usize| counts[BINS + k] as u64;
         let first = counts[..BINS].iter().position(|n| *n > 0).unwrap_or(BINS);
@@ -249,7 +252,7 @@ impl GammaSummary {
         Self {
             max: if count(3) == 0 { 0.0 } else { global[0] },
             worst_id: i32::try_from(worst_id).unwrap_or(0),
-            mean: if finite > 0.0 { total[0] / finite } else { 0.0 },
+            mean: if finite > 0.0 { total[BINS + 4] / finite } else { 0.0 },
             q50: quantile(0.5),
             q90: quantile(0.9),
             q99: quantile(0.99),

@@ -34,6 +34,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--most", type=int, default=256_000, help="most atoms")
+    parser.add_argument("--only", type=int, nargs=2, metavar=("ATOMS", "INTERVAL"), help="these runs of pace/opt with γ alone")
     parser.add_argument("--longest", type=int, default=30_000_000, help="leave out runs of more atom-steps than this")
     args = parser.parse_args()
     print("## Overhead of watching\n\nAgainst plain `lmp` running the `md.in` that the run itself wrote: the same trajectory, with "
@@ -42,7 +43,7 @@ def main():
           "| engine | γ | atoms | ranks | interval | plain `lmp`, ms per step | ratio |\n| --- | --- | --- | --- | --- | --- | --- |")
     left_out = []
     for potential, engine, gamma, atoms, interval, steps in CASES:
-        if atoms > args.most:
+        if atoms > args.most or args.only and (args.only != [atoms, interval] or not gamma or potential is SLOW):
             continue
         if atoms * steps > args.longest:
             left_out.append((atoms, interval))

@@ -10,8 +10,8 @@ use crate::structure::{AtomsView, Cell};
 
 /// Positions, velocities, image flags, types, ids and γ of this rank's atoms, with the box, at one step.
 ///
-/// 68 bytes for each atom, in LAMMPS's own units. The arrays are reused from frame to frame, and hold little more than
-/// what is in them.
+/// 68 bytes for each atom (positions and velocities 48, γ 8, the rest 12), in LAMMPS's own units. The arrays are reused
+/// from frame to frame, and hold little more than what is in them.
 #[derive(Debug, Clone, Default)]
 pub struct Frame {
     step: i64,
@@ -44,27 +44,20 @@ impl Frame {
     /// Collective. Only atoms that have changed ranks since this frame travel.
     #[must_use]
     pub fn flaw(&self, lammps: &Lammps, sanity: &Sanity, force_unit: f64) -> Option<Flaw> {
-        // Without a branch for each number, so that the compiler takes several at once.
-        fn all(view: ArrayView2<'_, f64>, ok: impl Fn(f64) -> bool) -> bool {
-            match view.as_slice() {
-                Some(numbers) => numbers.iter().fold(true, |so_far, &x| so_far & ok(x)),
-                None => view.iter().all(|&x| ok(x)),
-            }
-        }
         let limit = sanity.max_force / force_unit;
         // A force within the limit is a number: where all are, the forces are read once.
-        let moderate = all(lammps.forces(), |f| f.abs() <= limit);
-        let finite = all(lammps.positions(), f64::is_finite) && all(lammps.velocities(), f64::is_finite);
+        let moderate = all_within(lammps.forces(), limit);
+        let finite = all_finite(lammps.positions()) && all_finite(lammps.velocities());
         let code = match (finite, moderate) {
             (true, true) => 0.0,
-            (true, false) if all(lammps.forces(), f64::is_finite) => 1.0,
+            (true, false) if all_finite(lammps.forces()) => 1.0,
             _ => 2.0,
         };
         // Where LAMMPS has turned a tilted box over, it has changed all image flags: this once nothing can be said.
         let same_box = self.cell.as_ref().is_some_and(|then| !turned_over(then, &lammps.cell()));
         let wanted = sanity.max_displacement.filter(|_| same_box);
         let (distance, strangers) = match wanted {
-            Some(_) => self.displacement(lammps),
+            Some(limit) => self.displacement(lammps, limit),
             None => (0.0, Vec::new()),
         };
         let mut codes = [code, distance, if strangers.is_empty() { 0.0 } else { 1.0 }];
@@ -84,9 +77,9 @@ impl Frame {
         }
     }
 
-    /// The longest way that an atom of this rank has gone since this frame, in Å, and the atoms, then or now, whose other
-    /// half another rank has.
-    fn displacement(&self, lammps: &Lammps) -> (f64, Vec<Stranger>) {
+    /// The longest way that an atom of this rank has gone since this frame, in Å, or less where that is within `limit`, and
+    /// the atoms, then or now, whose other half another rank has.
+    fn displacement(&self, lammps: &Lammps, limit: f64) -> (f64, Vec<Stranger>) {
         let (ids, positions, images, cell) = (lammps.ids(), lammps.positions(), lammps.images(), lammps.cell());
         let then = |at: usize| stranger(self.ids[at], &self.positions[3 * at..], self.images[at]);
         let now = |at: usize| {
@@ -106,6 +99,10 @@ impl Frame {
                 return None;
             }
             let (was, is) = (&self.positions[3 * at.start..3 * at.end], &positions[3 * at.start..3 * at.end]);
+            // No way is longer than this, which is enough to know of most frames.
+            if 3.0 * farthest_along_an_axis(was, is) <= limit * limit {
+                return Some(0.0);
+            }
             let pairs = was.as_chunks::<3>().0.iter().zip(is.as_chunks::<3>().0);
             // `max` takes the other one of a NaN.
             Some(pairs.fold(0.0_f64, |most, (a, b)| {
@@ -274,6 +271,38 @@ impl Frame {
     }
 }
 
+/// Whether no number is NaN or infinite.
+fn all_finite(view: ArrayView2<'_, f64>) -> bool {
+    // Times 0 they stay NaN, and all others are 0.
+    in_lanes(view, |sum, x| sum + x * 0.0) == 0.0
+}
+
+/// Whether all are numbers, none farther from 0 than `limit`.
+fn all_within(view: ArrayView2<'_, f64>, limit: f64) -> bool {
+    in_lanes(view, |worst, x| if x.abs() <= limit { worst } else { 1.0 }) == 0.0
+}
+
+/// Folds all numbers, eight side by side, which the compiler takes at once, and adds the eight up.
+fn in_lanes(view: ArrayView2<'_, f64>, fold: impl Fn(f64, f64) -> f64) -> f64 {
+    let Some(numbers) = view.as_slice() else { return view.iter().fold(0.0, |so_far, &x| fold(so_far, x)) };
+    let (blocks, rest) = numbers.as_chunks::<8>();
+    let lanes = blocks.iter().fold([0.0; 8], |lanes, block| std::array::from_fn(|k| fold(lanes[k], block[k])));
+    rest.iter().fold(lanes.iter().sum(), |so_far, &x| fold(so_far, x))
+}
+
+/// The square of the largest change of a coordinate, eight side by side as above; NaN counts as none.
+fn farthest_along_an_axis(was: &[f64], is: &[f64]) -> f64 {
+    let larger = |most: f64, a: f64, b: f64| {
+        let squared = (b - a) * (b - a);
+        if squared > most { squared } else { most }
+    };
+    let ((was, was_rest), (is, is_rest)) = (was.as_chunks::<8>(), is.as_chunks::<8>());
+    let lanes =
+        was.iter().zip(is).fold([0.0; 8], |lanes, (a, b)| std::array::from_fn(|k| larger(lanes[k], a[k], b[k])));
+    let most = lanes.into_iter().fold(0.0, f64::max);
+    was_rest.iter().zip(is_rest).fold(most, |most, (a, b)| larger(most, *a, *b))
+}
+
 /// So many atoms are compared with the last frame at once.
 const BLOCK: usize = 256;
 
@@ -363,6 +392,37 @@ mod tests {
         assert!((way(&from, &to, &cell).sqrt() - 0.2).abs() < 1e-12);
         // No number is no way: that is found elsewhere.
         assert_eq!(way(&from, &stranger(7, &[f64::NAN, 0.0, 0.0], packed([0; 3])), &cell), 0.0);
+    }
+
+    #[test]
+    fn one_broken_number_anywhere_is_seen() {
+        let sound: Vec<f64> = (0..33).map(|i| f64::from(i) - 16.0).collect();
+        let view = |numbers: &[f64]| -> (bool, bool) {
+            let view = ArrayView2::from_shape((11, 3), numbers).expect("33 numbers");
+            (all_finite(view), all_within(view, 16.0))
+        };
+        assert_eq!(view(&sound), (true, true));
+        for at in 0..sound.len() {
+            for (broken, finite) in
+                [(f64::NAN, false), (f64::INFINITY, false), (-f64::INFINITY, false), (f64::MAX, true), (-16.5, true)]
+            {
+                let mut numbers = sound.clone();
+                numbers[at] = broken;
+                assert_eq!(view(&numbers), (finite, false), "{broken} at {at}");
+            }
+        }
+        assert_eq!((all_finite(ArrayView2::from_shape((0, 3), &[]).expect("none")), view(&sound).1), (true, true));
+    }
+
+    #[test]
+    fn the_largest_change_of_a_coordinate_is_found_anywhere() {
+        let was: Vec<f64> = (0..33).map(f64::from).collect();
+        for at in 0..was.len() {
+            let mut is = was.clone();
+            is[at] -= 3.0;
+            is[(at + 1) % 33] = f64::NAN;
+            assert_eq!(farthest_along_an_axis(&was, &is), 9.0, "at {at}");
+        }
     }
 
     #[test]

@@ -156,14 +156,15 @@ const SHOWN_SHIFT: u32 = BIN_SHIFT + 1;
 impl GammaHistogram {
     /// From the bins of all values.
     fn of(counts: &[i64]) -> Self {
-        let shown: Vec<u64> = counts[1..].chunks(2).map(|pair| pair.iter().sum::<i64>() as u64).collect();
-        let below = counts[0] as u64;
-        let first = if below > 0 { Some(0) } else { shown.iter().position(|n| *n > 0) };
-        let Some(first) = first else { return Self::default() };
-        let last = shown.iter().rposition(|n| *n > 0).unwrap_or(0);
-        let mut counts = shown[first..=last].to_vec();
-        counts[0] += below;
-        Self { lowest: edge(1 + 2 * first), counts }
+        // What is below all bins counts in the first.
+        let shown = |bin: usize| bin.saturating_sub(1) / 2;
+        let Some(first) = counts.iter().position(|n| *n > 0) else { return Self::default() };
+        let last = counts.iter().rposition(|n| *n > 0).unwrap_or(first);
+        let mut sums = vec![0; shown(last) - shown(first) + 1];
+        for (bin, &n) in counts.iter().enumerate().take(last + 1).skip(first) {
+            sums[shown(bin) - shown(first)] += n as u64;
+        }
+        Self { lowest: edge(1 + 2 * shown(first)), counts: sums }
     }
 
     /// The bins that hold atoms: lower edge, upper edge, number of atoms.
@@ -197,10 +198,12 @@ impl GammaSummary {
         let (mut max, mut worst, mut sum) = (f64::NEG_INFINITY, i32::MAX, 0.0);
         // The last four: above low, above high, not finite, all.
         let mut counts = [0_i64; BINS + 4];
-        for (&value, &id) in values.iter().zip(ids) {
+        // Of most atoms γ is neither the largest so far nor above a limit.
+        let least = limits.low.min(limits.high);
+        let mut see = |value: f64, id: i32| {
             let finite = value.is_finite();
             let value = if finite { value } else { f64::INFINITY };
-            if value > max || (value == max && id < worst) {
+            if value >= max && (value > max || id < worst) {
                 (max, worst) = (value, id);
             }
             if finite {
@@ -209,24 +212,34 @@ impl GammaSummary {
             } else {
                 counts[BINS + 2] += 1;
             }
-            counts[BINS] += i64::from(value > limits.low);
-            counts[BINS + 1] += i64::from(value > limits.high);
-            counts[BINS + 3] += 1;
+            if value > least {
+                counts[BINS] += i64::from(value > limits.low);
+                counts[BINS + 1] += i64::from(value > limits.high);
+            }
+        };
+        match (values.as_slice(), ids.as_slice()) {
+            (Some(values), Some(ids)) => values.iter().zip(ids).for_each(|(&value, &id)| see(value, id)),
+            _ => values.iter().zip(ids).for_each(|(&value, &id)| see(value, id)),
         }
+        counts[BINS + 3] = values.len().min(ids.len()) as i64;
         let mut global = [max];
         comm.max(&mut global);
         let candidate = if max == global[0] { i64::from(worst) } else { i64::MAX };
         let worst_id = comm.min_i64(candidate);
-        let mut total = [sum];
+        // All in one reduction; a count below 2^53 is exact.
+        let mut total = [0.0; BINS + 5];
+        total[BINS + 4] = sum;
+        counts.iter().zip(&mut total).for_each(|(&n, total)| *total = n as f64);
         comm.sum(&mut total);
-        comm.sum_i64(&mut counts);
+        counts.iter_mut().zip(&total).for_each(|(n, &total)| *n = total as i64);
 
         let count = |k: usize| counts[BINS + k] as u64;
+        let first = counts[..BINS].iter().position(|n| *n > 0).unwrap_or(BINS);
         let finite = (count(3) - count(2)) as f64;
         let quantile = |q: f64| {
             let wanted = q * count(3) as f64;
             let mut seen = 0.0;
-            for (b, &n) in counts[..BINS].iter().enumerate().filter(|(_, n)| **n > 0) {
+            for (b, &n) in counts[..BINS].iter().enumerate().skip(first).filter(|(_, n)| **n > 0) {
                 let n = n as f64;
                 if seen + n >= wanted {
                     let (low, high) = (edge(b), edge(b + 1).min(global[0]));
@@ -239,7 +252,7 @@ impl GammaSummary {
         Self {
             max: if count(3) == 0 { 0.0 } else { global[0] },
             worst_id: i32::try_from(worst_id).unwrap_or(0),
-            mean: if finite > 0.0 { total[0] / finite } else { 0.0 },
+            mean: if finite > 0.0 { total[BINS + 4] / finite } else { 0.0 },
             q50: quantile(0.5),
             q90: quantile(0.9),
             q99: quantile(0.99),

@@ -102,7 +102,7 @@ fn a_potential_learns_what_it_did_not_know() {
         [s.setup, s.run, s.watch, s.select, s.label, s.train, s.trial]
     });
     let (known, whole) = (parts.sum::<f64>(), started.elapsed().as_secs_f64());
-    assert!(known < whole && known > whole - 2.0, "the rounds account for {known} s of {whole} s");
+    assert!(known < whole && known > 0.8 * whole, "the rounds account for {known} s of {whole} s");
     let first = learning[0].seconds;
     assert!(first.train > 10.0 * first.trial.max(first.select) && first.run > 0.0 && first.watch > 0.0, "{first:?}");
     // A loop that has ended stays as it is.

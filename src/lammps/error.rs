@@ -88,16 +88,15 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl Failure {
-    /// Reads what the guard wrote; `None` if nothing went wrong.
-    pub(super) fn take(raw: &sys::otf_failure, call: &'static str) -> Option<Self> {
+    /// Reads what the guard wrote of something that went wrong.
+    pub(super) fn take(raw: &sys::otf_failure, call: &'static str) -> Self {
         let severity = match u32::try_from(raw.severity).unwrap_or(sys::OTF_EXCEPTION) {
-            sys::OTF_OK => return None,
             sys::OTF_ERROR => Severity::AllRanks,
             sys::OTF_ABORT => Severity::ThisRank,
             _ => Severity::Foreign,
         };
         let bytes: Vec<u8> = raw.message.iter().take_while(|&&c| c != 0).map(|&c| c as u8).collect();
         let message = String::from_utf8_lossy(&bytes).trim().to_owned();
-        Some(Self { call, argument: String::new(), severity, message })
+        Self { call, argument: String::new(), severity, message }
     }
 }

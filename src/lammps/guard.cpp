@@ -32,7 +32,6 @@ template <typename Call> auto guarded(void *handle, otf_failure *failure, Call c
   char old[16];
   if (lammps_has_error(handle)) lammps_get_last_error_message(handle, old, sizeof old);
   failure->severity = OTF_OK;
-  failure->message[0] = '\0';
   try {
     if constexpr (std::is_void_v<Result>) {
       call();
@@ -66,6 +65,10 @@ void *otf_open_no_mpi(int argc, char **argv, otf_failure *failure) {
 void otf_close(void *handle, otf_failure *failure) {
   // Not collected: the handle is gone afterwards. No test makes this throw: C++ ends a process in which a destructor does.
   guarded(nullptr, failure, [&] { lammps_close(handle); });
+}
+
+void otf_command(void *handle, const char *command, otf_failure *failure) {
+  guarded(handle, failure, [&] { lammps_command(handle, command); });
 }
 
 void otf_commands_string(void *handle, const char *commands, otf_failure *failure) {

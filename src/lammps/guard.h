@@ -3,9 +3,9 @@
  *
  * The C interface catches LAMMPS's own exceptions. Those of a plugin, of the standard library and of the parsers
  * that a pair style uses pass through it, and would abort a Rust process. Each function here takes the place of the
- * one that it is named after, and fills in what went wrong. What Rust calls directly only compares names and reads
- * numbers (lammps_extract_setting, _global, _atom; lammps_get_natoms, _has_style, _has_id, _version, _config_*): it can
- * fail at nothing but memory for a few letters. */
+ * one that it is named after, and fills in what went wrong: `severity` always, all of `message` unless that is OTF_OK. What
+ * Rust calls directly only compares names and reads numbers (lammps_extract_setting, _global, _atom; lammps_get_natoms,
+ * _has_style, _has_id, _version, _config_*): it can fail at nothing but memory for a few letters. */
 #ifndef LAMMPS_OTF_GUARD_H
 #define LAMMPS_OTF_GUARD_H
 
@@ -29,6 +29,8 @@ typedef struct {
 void *otf_open(int argc, char **argv, int fortran_comm, otf_failure *failure);
 void *otf_open_no_mpi(int argc, char **argv, otf_failure *failure);
 void otf_close(void *handle, otf_failure *failure);
+/* One command on one line. */
+void otf_command(void *handle, const char *command, otf_failure *failure);
 void otf_commands_string(void *handle, const char *commands, otf_failure *failure);
 void *otf_extract_fix(void *handle, const char *id, int style, int type, int row, int column, otf_failure *failure);
 void *otf_last_thermo(void *handle, const char *what, int index, otf_failure *failure);

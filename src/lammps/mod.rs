@@ -44,6 +44,7 @@ mod tests;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::path::Path;
 use std::ptr::NonNull;
 
@@ -139,8 +140,10 @@ impl Lammps {
             "command",
             || command.to_owned(),
             |failure| {
+                // A list of lines is searched for continued ones, which costs as much as the command of a chunk of steps.
+                let run = if command.contains(['\n', '&', '"']) { sys::otf_commands_string } else { sys::otf_command };
                 // SAFETY: the handle is open, the text is a valid C string, and &mut self says that no view is alive.
-                unsafe { sys::otf_commands_string(handle, text.as_ptr(), failure) }
+                unsafe { run(handle, text.as_ptr(), failure) }
             },
         );
         // LAMMPS cannot free a half-read potential (measured: it crashes).
@@ -153,7 +156,7 @@ impl Lammps {
         &mut self,
         call: &'static str,
         argument: impl FnOnce() -> String,
-        body: impl FnOnce(&mut sys::otf_failure) -> T,
+        body: impl FnOnce(*mut sys::otf_failure) -> T,
     ) -> Result<T, Failure> {
         let outcome = guarded(call, argument, body);
         // Closing is collective, which an error on one rank makes impossible.
@@ -490,7 +493,7 @@ impl Lammps {
         what: &'static str,
         id: &str,
         call: &'static str,
-        extract: impl FnOnce(*mut c_void, &CStr, &mut sys::otf_failure) -> *mut c_void,
+        extract: impl FnOnce(*mut c_void, &CStr, *mut sys::otf_failure) -> *mut c_void,
     ) -> Result<ArrayView1<'_, f64>, Error> {
         let c_id = c_string("the id", id)?;
         if !self.has_id(what, id) {
@@ -533,17 +536,24 @@ pub fn throw(kind: i32) -> Result<(), Failure> {
 }
 
 /// The one funnel of fallible calls: gives the guard a place to write to, and makes an error of what it wrote.
+///
+/// `body` passes the place to one function of the guard.
 fn guarded<T>(
     call: &'static str,
     argument: impl FnOnce() -> String,
-    body: impl FnOnce(&mut sys::otf_failure) -> T,
+    body: impl FnOnce(*mut sys::otf_failure) -> T,
 ) -> Result<T, Failure> {
-    let mut failure = sys::otf_failure { severity: 0, message: [0; sys::OTF_MESSAGE_SIZE as usize] };
-    let value = body(&mut failure);
-    match Failure::take(&failure, call) {
-        None => Ok(value),
-        Some(f) => Err(Failure { argument: argument(), ..f }),
+    // Not cleared: a poll makes some forty calls, and 8 kB for each would cost it more than anything else does.
+    let mut failure = MaybeUninit::<sys::otf_failure>::uninit();
+    let value = body(failure.as_mut_ptr());
+    // SAFETY: every function of the guard sets the severity.
+    let severity = unsafe { (&raw const (*failure.as_ptr()).severity).read() };
+    if severity == sys::OTF_OK as c_int {
+        return Ok(value);
     }
+    // SAFETY: with any other severity the guard has filled the message to its end.
+    let failure = Failure::take(unsafe { failure.assume_init_ref() }, call);
+    Err(Failure { argument: argument(), ..failure })
 }
 
 fn c_string(what: &'static str, text: &str) -> Result<CString, Error> {
@@ -553,7 +563,7 @@ fn c_string(what: &'static str, text: &str) -> Result<CString, Error> {
 /// # Safety
 /// `argv` must hold `argc` valid strings followed by a null pointer.
 #[cfg(feature = "mpi")]
-unsafe fn open_raw(argc: c_int, argv: *mut *mut c_char, comm: &Comm, failure: &mut sys::otf_failure) -> *mut c_void {
+unsafe fn open_raw(argc: c_int, argv: *mut *mut c_char, comm: &Comm, failure: *mut sys::otf_failure) -> *mut c_void {
     // The Fortran handle keeps mpi.h out of the bindings and works with every MPI.
     // SAFETY: the communicator is alive; argv by the caller's word.
     unsafe {
@@ -565,7 +575,7 @@ unsafe fn open_raw(argc: c_int, argv: *mut *mut c_char, comm: &Comm, failure: &m
 /// # Safety
 /// `argv` must hold `argc` valid strings followed by a null pointer.
 #[cfg(not(feature = "mpi"))]
-unsafe fn open_raw(argc: c_int, argv: *mut *mut c_char, _comm: &Comm, failure: &mut sys::otf_failure) -> *mut c_void {
+unsafe fn open_raw(argc: c_int, argv: *mut *mut c_char, _comm: &Comm, failure: *mut sys::otf_failure) -> *mut c_void {
     // SAFETY: argv by the caller's word.
     unsafe { sys::otf_open_no_mpi(argc, argv, failure) }
 }

@@ -63,13 +63,14 @@ def cases(folder):
     }
 
 
-def run(args, style, files, a, n, elements, steps, gamma):
+def run(args, style, files, a, n, elements, steps, gamma, kelvin=600):
+    """µs per atom and step. Dynamics begins at rest on a lattice with velocities of so many K, of which half remain."""
     # Random potentials know no solid that would stay together: their atoms are displaced once and held.
     real = "Cu-PBE" in files or "/Cu.yaml" in files
-    motion = "velocity all create 600 4928 mom yes rot yes\nfix nve all nve" if real else \
+    motion = f"velocity all create {kelvin} 4928 mom yes rot yes\nfix nve all nve" if real else \
         "displace_atoms all random 0.12 0.12 0.12 4928"
     # γ of the first steps, from a perfect lattice on, is not that of a run: there is nothing to learn from yet.
-    warm = 100 if real and "extrapolation" in style else max(2, steps // 5)
+    warm = 300 if kelvin > 600 else 100 if real and "extrapolation" in style else max(2, steps // 5)
     text = INPUT.format(
         motion=motion, a=a, n=n, types=len(elements), mass=50.0, style=style, files=files, elements=" ".join(elements),
         paint="set group all type/fraction 2 0.5 12345" if len(elements) > 1 else "",

@@ -15,7 +15,7 @@ use crate::format::ActiveSet;
 use crate::kernel::{GradeJob, Kernels};
 use crate::plan::SpeciesPlan;
 use crate::simd::{OCT, Oct};
-use screen::{Learning, Sketch};
+use screen::Learning;
 
 /// Inverted active sets, ready for use.
 #[derive(Debug)]
@@ -26,16 +26,13 @@ pub(crate) struct Grade {
     pub size: Vec<usize>,
     /// Per element, the row of the inverse that gives each component of g.
     inverse: Vec<Matrix>,
-    /// Per element whose active set is large.
-    sketch: Vec<Option<Sketch>>,
 }
 
 impl Grade {
     pub(crate) fn new(set: &ActiveSet) -> Self {
         let sets = || set.inverse.iter().zip(&set.size);
         let inverse: Vec<Matrix> = sets().map(|(m, &n)| Matrix::from_fn(n, n, |row, k| m[k * n + row])).collect();
-        let sketch = inverse.iter().map(|m| (m.rows() >= screen::SMALLEST).then(|| Sketch::new(m))).collect();
-        Grade { linear: set.linear, size: set.size.clone(), inverse, sketch }
+        Grade { linear: set.linear, size: set.size.clone(), inverse }
     }
 
     /// Room for the vector of an atom: its projections, and what the rows of the active set are made of.
@@ -120,7 +117,8 @@ impl Grader {
         if let Some(screen) = &learning.screen {
             whole = screen.grade(kernels, inverse, &self.vectors, length, &mut self.most, &mut self.scratch);
         }
-        let collecting = grade.sketch[element].is_some() && learning.is_collecting();
+        let large = inverse.rows() >= screen::SMALLEST;
+        let collecting = large && learning.is_collecting();
         if collecting && whole.is_empty() {
             // Also those that are known have to be in the sample.
             whole.push(0);
@@ -140,7 +138,7 @@ impl Grader {
             values: &mut self.values,
         });
         whole.iter().zip(&most).for_each(|(&b, most)| self.most[b as usize] = *most);
-        if let Some(sketch) = &grade.sketch[element] {
+        if large {
             for (&b, g) in whole.iter().zip(self.values.chunks_exact(rows.len())) {
                 // A batch that is not full holds what an earlier one left.
                 if self.atoms[b as usize].iter().all(Option::is_some) {
@@ -148,7 +146,7 @@ impl Grader {
                 }
             }
             learning.note(self.atoms.len(), whole.len());
-            learning.learn(kernels, inverse, sketch);
+            learning.learn(kernels, inverse);
         }
         for (atoms, most) in self.atoms.iter().zip(&self.most) {
             for (atom, most) in atoms.iter().zip(&most.0) {
@@ -264,11 +262,5 @@ mod tests {
             share(&mut other, 4096);
         }
         assert!(share(&mut other, 4096) < 0.05);
-    }
-
-    #[test]
-    fn a_small_active_set_learns_nothing() {
-        let small = Grade::new(&ActiveSet { linear: true, inverse: vec![vec![1.0; 4]], size: vec![2] });
-        assert!(small.sketch[0].is_none());
     }
 }

@@ -43,21 +43,6 @@ const WINDOW: usize = 2048;
 /// Atoms between two times of learning, at least; doubled each time.
 const PAUSE: usize = 1 << 13;
 
-/// A fixed random matrix times the inverted active set.
-#[derive(Debug)]
-pub(super) struct Sketch {
-    /// S, one row for each probe.
-    normal: Matrix,
-}
-
-impl Sketch {
-    pub(super) fn new(inverse: &Matrix) -> Self {
-        let mut random = Normal(0x6a09_e667_f3bc_c908);
-        let probes = PROBES[PROBES.len() - 1];
-        Sketch { normal: Matrix::from_fn(probes, inverse.rows(), |_, _| random.next()) }
-    }
-}
-
 /// 1/√(s t), where t is the share of its mean below which a χ² variable of s degrees of freedom falls with
 /// [`CHANCE`]: P(χ² ≤ s t) ≤ (t e^(1 − t))^(s/2).
 fn inflation(probes: usize) -> f64 {
@@ -194,7 +179,7 @@ impl Screen {
     }
 
     /// Learns from `sample`, g of [`SAMPLE`] batches, `[batch][component]`; `None` if that would not save half of the work.
-    fn learn(kernels: &Kernels, inverse: &Matrix, sketch: &Sketch, sample: &[Oct]) -> Option<Self> {
+    fn learn(kernels: &Kernels, inverse: &Matrix, sample: &[Oct]) -> Option<Self> {
         let n = inverse.rows();
         let (trained, held_back) = sample.split_at((SAMPLE - HELD_BACK) * n);
         let atoms = trained.len() / n * OCT;
@@ -209,7 +194,8 @@ impl Screen {
         let (depth, probes) = cheapest(kernels, &axes, &mean, held_back, &centred(held_back))?;
 
         let axes = Matrix::from_fn(depth, n, |j, k| axes.row(j)[k]);
-        let normal = &sketch.normal;
+        let mut random = Normal(0x6a09_e667_f3bc_c908);
+        let normal = Matrix::from_fn(probes, n, |_, _| random.next());
         // S(1 − UUᵀ)
         let shares = Matrix::from_fn(probes, depth, |i, j| dot(normal.row(i), axes.row(j)));
         let rest = Matrix::from_fn(probes, n, |i, k| {
@@ -395,11 +381,11 @@ impl Learning {
     }
 
     /// Learns, if there is enough to learn from.
-    pub(super) fn learn(&mut self, kernels: &Kernels, inverse: &Matrix, sketch: &Sketch) {
+    pub(super) fn learn(&mut self, kernels: &Kernels, inverse: &Matrix) {
         if self.sample.len() < SAMPLE * inverse.rows() {
             return;
         }
-        self.screen = Screen::learn(kernels, inverse, sketch, &self.sample);
+        self.screen = Screen::learn(kernels, inverse, &self.sample);
         self.sample = Vec::new();
         self.collecting = false;
         (self.seen, self.missed, self.since) = (0, 0, 0);

@@ -10,7 +10,7 @@ use crate::comm::Comm;
 #[path = "../../tests/common/throwing.rs"]
 mod throwing;
 
-fn failure<T>(body: impl FnOnce(&mut sys::otf_failure) -> T) -> (Option<Failure>, Option<T>) {
+fn failure<T>(body: impl FnOnce(*mut sys::otf_failure) -> T) -> (Option<Failure>, Option<T>) {
     match guarded("call", String::new, body) {
         Ok(value) => (None, Some(value)),
         Err(failure) => (Some(failure), None),

@@ -85,6 +85,10 @@ fn what_a_plugin_throws_becomes_text() {
                 let ids: Vec<i32> = (1..=n).collect();
                 let (ones, places) = (vec![1; n as usize], vec![1.0; 3 * n as usize]);
                 lammps.create_atoms(&ids, &ones, &places, &places, &ones).unwrap_err()
+            } else if place == "end_of_step" {
+                // One line is another call than several.
+                lammps.command(&fix).unwrap();
+                lammps.command("run 2").unwrap_err()
             } else {
                 lammps.command(&format!("{fix}\nrun 2")).unwrap_err()
             };

@@ -19,8 +19,8 @@ import ase.io
 import ase.io.lammpsrun  # noqa: F401, imported before the clock starts
 import numpy as np
 from ase import Atoms
+from file_route import BUFFER, RADIUS, first_above
 
-RADIUS, BUFFER = 4.0, 5.5
 STAMP = 'shell           "date +%s.%N > {0}"\n'
 FIRST = """
 compute         gmax all reduce max f_otf_gamma
@@ -88,24 +88,6 @@ class Round:
 
     def say(self):
         print(json.dumps({"parts": self.parts, "atoms": self.atoms}))
-
-
-def first_above(log, threshold):
-    """The step at which the column first passes the threshold."""
-    columns = None
-    for line in open(log):
-        words = line.split()
-        if words[:1] == ["Step"]:
-            columns = words.index("v_gmax")
-        elif line.startswith("Loop time"):
-            columns = None
-        elif columns is not None and len(words) > columns:
-            try:
-                if float(words[columns]) > threshold:
-                    return int(words[0])
-            except ValueError:
-                pass
-    return None
 
 
 def commands(source):

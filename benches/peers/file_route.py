@@ -71,4 +71,5 @@ def main():
     print(json.dumps({"seconds": end - stamp, "commit": end - before, "atoms": len(cluster)}))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -214,6 +214,7 @@ pub(crate) struct SelectJob<'a> {
     /// Whether there are more; those are not listed.
     pub overflow: bool,
 }
+
 /// Fills an atom's ranges, or says that it cannot.
 pub(crate) type Gather = unsafe fn(&mut GatherJob) -> bool;
 
@@ -322,7 +323,9 @@ impl Kernels {
 
     pub(crate) fn project(&self, mut job: ProductJob) {
         job.check();
-        assert!(job.projections.len() >= job.plan.functions);
+        assert!(
+            job.projections.len() >= job.plan.functions && job.plan.graph.functions.len() <= job.plan.functions + 1
+        );
         // SAFETY: as above.
         unsafe { (self.project)(&mut job) }
     }

@@ -127,7 +127,8 @@ impl Builder {
         }
     }
 
-    pub(crate) fn build(mut self) -> Graph {
+    /// The graph, for so many functions; those without terms are zero.
+    pub(crate) fn build(mut self, functions: usize) -> Graph {
         // Cancelled terms are dropped.
         let nd = self.ndensity;
         let live: Vec<usize> = (0..self.keys.len())
@@ -178,7 +179,7 @@ impl Builder {
             g.functions.resize(function as usize + 1, g.parts.len() as u32);
             g.parts.push(part);
         }
-        g.functions.push(g.parts.len() as u32);
+        g.functions.resize(functions + 1, g.parts.len() as u32);
         g
     }
 
@@ -310,7 +311,10 @@ mod tests {
             want[1] += c[1] * p.0;
             b.add(&factors, c.into_iter(), Some((0, 1.0)));
         }
-        let g = b.build();
+        let g = b.build(3);
+        // Functions that have no terms have a place too: what stood there before would be taken for theirs.
+        assert_eq!(g.functions.len(), 4);
+        assert!(g.functions[1] > 0 && g.functions[1..].iter().all(|&at| at as usize == g.parts.len()));
         let mut node = value;
         for i in &g.interior {
             node.push(mul(node[i.a as usize], conj(node[i.b as usize], i.conj)));

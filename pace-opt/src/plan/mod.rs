@@ -240,7 +240,7 @@ impl SpeciesPlan {
         Ok(SpeciesPlan {
             cutoffs: segments.iter().map(|s| s.table.as_ref().map(|_| s.rcut)).collect(),
             segments,
-            graph: builder.build(),
+            graph: builder.build(functions.len()),
             embedding: model.embeddings[i].clone(),
             e0: model.e0[i],
             functions: functions.len(),

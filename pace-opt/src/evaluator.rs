@@ -84,12 +84,13 @@ impl Evaluator {
     /// An evaluator with an instruction set of choice; the portable one where the processor lacks it.
     pub fn with_isa(potential: Arc<Potential>, isa: Isa) -> Self {
         let isa = if Isa::available().contains(&isa) { isa } else { Isa::Portable };
-        let nodes = potential.plan.species.iter().map(Nodes::new).collect();
+        let kernels = Kernels::new(isa);
+        let nodes = potential.plan.species.iter().map(|plan| Nodes::new(plan, kernels.lanes)).collect();
         let ne = potential.plan.species.len();
         Evaluator {
-            kernels: Kernels::new(isa),
+            kernels,
             isa,
-            atoms: (0..OCT).map(|_| Atom::default()).collect(),
+            atoms: (0..kernels.lanes).map(|_| Atom::default()).collect(),
             scratch: Scratch::default(),
             nodes,
             packed: Vec::new(),
@@ -170,10 +171,16 @@ impl Evaluator {
         let mut totals = Totals::default();
         let mut result = Ok(());
         'all: for (element, list) in by_element.iter().enumerate() {
-            for batch in list.chunks(OCT) {
-                result = self.batch(system, element, batch, output, &mut totals);
-                if result.is_err() {
-                    break 'all;
+            for eight in list.chunks(OCT) {
+                if output.grades.is_some() {
+                    let atoms = std::array::from_fn(|l| eight.get(l).map(|&k| system.atoms[k as usize] as usize));
+                    self.grader.push(self.vector_length(element), atoms);
+                }
+                for (part, batch) in eight.chunks(self.kernels.lanes).enumerate() {
+                    result = self.batch(system, element, batch, part * self.kernels.lanes, output, &mut totals);
+                    if result.is_err() {
+                        break 'all;
+                    }
                 }
                 if self.grader.is_full() {
                     self.grade(element, output);
@@ -187,18 +194,24 @@ impl Evaluator {
 
     /// Grades of the atoms that wait for them.
     fn grade(&mut self, element: usize, output: &mut Output) {
+        let length = self.vector_length(element);
         let (Some(grades), Some(grade)) = (output.grades.as_deref_mut(), &self.potential.grade) else { return };
-        let length = grade.length(element, &self.potential.plan.species[element]);
         self.grader.flush(&self.kernels, grade, element, length, grades);
         self.scratch.clock.lap(Stage::Grade);
     }
 
-    /// Evaluates up to eight atoms of one element.
+    /// Room for the vector of an atom that the grade is made of.
+    fn vector_length(&self, element: usize) -> usize {
+        self.potential.grade.as_ref().map_or(0, |g| g.length(element, &self.potential.plan.species[element]))
+    }
+
+    /// Evaluates a batch of atoms of one element, which are `first` and the following of eight for the grade.
     fn batch<'a, F>(
         &mut self,
         system: &System<'a, F>,
         element: usize,
         batch: &[u32],
+        first: usize,
         output: &mut Output,
         totals: &mut Totals,
     ) -> Result<()>
@@ -226,9 +239,9 @@ impl Evaluator {
                 return Err(why_broken(system, atom, plan));
             }
         }
-        self.kernels.forward(ProductJob { plan, nodes, projections: &mut [] });
+        self.kernels.forward(ProductJob { plan, nodes, projections: &mut [], lane: 0 });
         self.scratch.clock.lap(Stage::Forward);
-        for lane in 0..OCT {
+        for lane in 0..self.kernels.lanes {
             if lane < batch.len() {
                 let atom = &mut self.atoms[lane];
                 let energy = embed(&potential, plan, atom, nodes, lane);
@@ -237,15 +250,14 @@ impl Evaluator {
                     e[atom.index] = energy;
                 }
             } else {
-                nodes.slope.iter_mut().for_each(|s| s.0[lane] = 0.0);
+                (0..plan.embedding.ndensity).for_each(|p| nodes.set_slope(p, lane, 0.0));
             }
         }
         self.scratch.clock.lap(Stage::Embedding);
         if let (true, Some(grade)) = (want_grade, &potential.grade) {
-            let atoms = std::array::from_fn(|l| (l < batch.len()).then(|| self.atoms[l].index));
-            let projections = self.grader.batch(grade.length(element, plan), atoms);
-            self.kernels.project(ProductJob { plan, nodes, projections });
-            for (lane, atom) in self.atoms.iter().enumerate().take(batch.len()) {
+            let projections = self.grader.last(grade.length(element, plan));
+            self.kernels.project(ProductJob { plan, nodes, projections, lane: first });
+            for (lane, atom) in (first..).zip(&self.atoms[..batch.len()]) {
                 for (p, &(mu, n)) in projections.iter_mut().zip(&plan.single) {
                     p.0[lane] = atom.base_sums[mu as usize].get(n as usize).copied().unwrap_or(0.0);
                 }
@@ -259,14 +271,14 @@ impl Evaluator {
                 }
             }
             if let Some(coefficients) = output.coefficients.as_deref_mut() {
-                for (lane, atom) in self.atoms.iter().enumerate().take(batch.len()) {
+                for (lane, atom) in (first..).zip(&self.atoms[..batch.len()]) {
                     coefficients[atom.index] = grade.coefficients(element, |k| projections[k].0[lane]);
                 }
             }
             self.scratch.clock.lap(Stage::Projections);
         }
         nodes.adjoint.fill(Oct::default());
-        self.kernels.backward(ProductJob { plan, nodes, projections: &mut [] });
+        self.kernels.backward(ProductJob { plan, nodes, projections: &mut [], lane: 0 });
         self.scratch.clock.lap(Stage::Backward);
         for lane in 0..batch.len() {
             let atom = &mut self.atoms[lane];
@@ -382,7 +394,7 @@ fn embed(potential: &Potential, plan: &SpeciesPlan, atom: &mut Atom, nodes: &mut
     let nd = plan.embedding.ndensity;
     let mut rho = [0.0; crate::model::MAX_DENSITIES];
     for p in 0..nd {
-        rho[p] = nodes.rho[p].0[lane] + atom.rho[p];
+        rho[p] = nodes.rho(p, lane) + atom.rho[p];
     }
     atom.slope.clear();
     atom.slope.resize(nd, 0.0);
@@ -411,7 +423,7 @@ fn embed(potential: &Potential, plan: &SpeciesPlan, atom: &mut Atom, nodes: &mut
     }
     for (p, s) in atom.slope.iter_mut().enumerate() {
         *s *= on;
-        nodes.slope[p].0[lane] = *s;
+        nodes.set_slope(p, lane, *s);
     }
     energy + plan.e0
 }

@@ -23,7 +23,7 @@ pub(crate) fn doubles(v: &[Oct]) -> &[f64] {
     unsafe { std::slice::from_raw_parts(v.as_ptr().cast(), v.len() * OCT) }
 }
 
-/// Number of atoms in a batch, and of neighbours in a block.
+/// Number of neighbours in a block, and of atoms in a batch of grades.
 pub(crate) const OCT: usize = 8;
 
 /// A vector of doubles.
@@ -34,6 +34,8 @@ pub(crate) const OCT: usize = 8;
 pub(crate) unsafe trait Lanes: Copy {
     /// Doubles per vector; divides eight.
     const N: usize;
+    /// Doubles of a node of the product graph: the real and the imaginary part of as many atoms.
+    const NODE: usize = 2 * Self::N;
     /// Rows of the largest register tile of the atomic base.
     const TILE_N: usize;
     /// Columns of that tile.

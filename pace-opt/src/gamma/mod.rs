@@ -80,15 +80,20 @@ impl Grader {
         }
     }
 
-    /// Room for the vectors of another batch of eight atoms, of `length` components.
-    pub(crate) fn batch(&mut self, length: usize, atoms: [Option<usize>; OCT]) -> &mut [Oct] {
-        let start = self.atoms.len() * length;
+    /// Makes room for the vectors of another batch of eight atoms, of `length` components.
+    pub(crate) fn push(&mut self, length: usize, atoms: [Option<usize>; OCT]) {
         self.atoms.push(atoms);
         // Not cleared: all of it is written.
-        if self.vectors.len() < start + length {
-            self.vectors.resize(start + length, Oct::default());
+        let end = self.atoms.len() * length;
+        if self.vectors.len() < end {
+            self.vectors.resize(end, Oct::default());
         }
-        &mut self.vectors[start..start + length]
+    }
+
+    /// The vectors of the last batch, one oct for each component.
+    pub(crate) fn last(&mut self, length: usize) -> &mut [Oct] {
+        let end = self.atoms.len() * length;
+        &mut self.vectors[end - length..end]
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -97,7 +102,7 @@ impl Grader {
 
     /// Grades of the atoms that wait, all of one element.
     ///
-    /// `length` is that of [`Grader::batch`].
+    /// `length` is that of [`Grader::push`].
     pub(crate) fn flush(
         &mut self,
         kernels: &Kernels,
@@ -204,8 +209,8 @@ mod tests {
         grader.begin([atoms.len()].into_iter());
         let mut out = vec![0.0; atoms.len()];
         for (b, batch) in atoms.chunks(OCT).enumerate() {
-            let room = grader.batch(N, std::array::from_fn(|l| (l < batch.len()).then_some(b * OCT + l)));
-            for (k, oct) in room.iter_mut().enumerate() {
+            grader.push(N, std::array::from_fn(|l| (l < batch.len()).then_some(b * OCT + l)));
+            for (k, oct) in grader.last(N).iter_mut().enumerate() {
                 batch.iter().enumerate().for_each(|(l, p)| oct.0[l] = p[k]);
             }
             if grader.is_full() {

@@ -38,7 +38,7 @@ pub(super) unsafe fn run<V: Lanes>(job: &mut BaseJob) {
         if range.blocks == 0 {
             // Nothing of this element: the base is zero, which other atoms of the batch may have overwritten.
             for &d in &segment.dest {
-                job.nodes.value[d as usize].0[job.lane] = 0.0;
+                flat(&mut job.nodes.value)[d as usize * V::N + job.lane] = 0.0;
             }
             continue;
         }
@@ -280,13 +280,13 @@ unsafe fn sum_columns<V: Lanes, const W: usize>(
     }
 }
 
-/// Spherical harmonics for m ≥ 0: normalised Legendre functions of z times powers of x + iy.
+/// Spherical harmonics for m ≥ 0, without their norms: Legendre functions of z times powers of x + iy.
 ///
 /// # Safety
 /// See [`run`].
 #[inline(always)]
 unsafe fn harmonics<V: Lanes>(job: &mut BaseJob, range: Range, shells: usize) {
-    let Legendre { start, a, b, ld } = job.legendre;
+    let Legendre { b, ld } = job.legendre;
     let components = shells * shells;
     // SAFETY: `check` made room for `components` octs per block, and shells ≤ ld.
     unsafe {
@@ -297,23 +297,25 @@ unsafe fn harmonics<V: Lanes>(job: &mut BaseJob, range: Range, shells: usize) {
                 let (x, y, z) = (at(&job.atom.x), at(&job.atom.y), at(&job.atom.z));
                 let out: *mut f64 =
                     job.scratch.harmonics.as_mut_ptr().add(block * components).cast::<f64>().add(h * V::N);
-                let (mut re, mut im) = (V::splat(1.0), V::splat(0.0));
-                for m in 0..shells {
-                    let mut p0 = V::splat(0.0);
-                    let mut p1 = V::splat(*start.get_unchecked(m));
-                    for l in m..shells {
-                        if l > m {
-                            let i = l * ld + m;
-                            let next =
-                                p1.mul(z).mul(V::splat(*a.get_unchecked(i))).add(p0.mul(V::splat(*b.get_unchecked(i))));
-                            (p0, p1) = (p1, next);
-                        }
-                        if m == 0 {
-                            p1.store(out.add(l * l * OCT));
-                        } else {
-                            p1.mul(re).store(out.add((l * l + 2 * m - 1) * OCT));
-                            p1.mul(im).store(out.add((l * l + 2 * m) * OCT));
-                        }
+                let b = |l: usize, m: usize| V::splat(*b.get_unchecked(l * ld + m));
+                let one = V::splat(1.0);
+                let (mut p0, mut p1) = (V::splat(0.0), one);
+                one.store(out);
+                for l in 1..shells {
+                    (p0, p1) = (p1, p1.fma(z, p0.mul(b(l, 0))));
+                    p1.store(out.add(l * l * OCT));
+                }
+                let (mut re, mut im) = (x, y);
+                for m in 1..shells {
+                    let store = |l: usize, p: V| {
+                        p.mul(re).store(out.add((l * l + 2 * m - 1) * OCT));
+                        p.mul(im).store(out.add((l * l + 2 * m) * OCT));
+                    };
+                    let (mut p0, mut p1) = (V::splat(0.0), one);
+                    store(m, one);
+                    for l in m + 1..shells {
+                        (p0, p1) = (p1, p1.fma(z, p0.mul(b(l, m))));
+                        store(l, p1);
                     }
                     (re, im) = (im.fnma(y, re.mul(x)), im.fma(x, re.mul(y)));
                 }
@@ -332,6 +334,7 @@ struct Tile {
     blocks: usize,
     out: *mut f64,
     dest: *const u32,
+    norm: *const f64,
     dest_step: usize,
 }
 
@@ -373,7 +376,8 @@ unsafe fn tile<V: Lanes, const NB: usize, const MB: usize>(t: Tile) {
             for (i, sum) in sums.into_iter().enumerate() {
                 if k + i < NB * MB {
                     let (n, m) = ((k + i) / MB, (k + i) % MB);
-                    *t.out.add(*t.dest.add(m * t.dest_step + n) as usize * OCT) = sum;
+                    let at = m * t.dest_step + n;
+                    *t.out.add(*t.dest.add(at) as usize * V::N) = sum * *t.norm.add(at);
                 }
             }
             k += 8;
@@ -418,6 +422,7 @@ unsafe fn accumulate<V: Lanes>(job: &mut BaseJob, segment: &Segment, range: Rang
                         blocks: range.blocks,
                         out,
                         dest: segment.dest.as_ptr().add(shell.dest + m * nn + n),
+                        norm: segment.norm.as_ptr().add(shell.dest + m * nn + n),
                         dest_step: nn,
                     };
                     tile_sizes!(V, t, nb, mb; 1 2 3 4 5);

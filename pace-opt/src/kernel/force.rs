@@ -6,10 +6,13 @@
 
 use super::{ForceJob, Range};
 use crate::plan::{Legendre, Segment};
-use crate::simd::{Lanes, OCT, Oct};
+use crate::simd::{Lanes, OCT, Oct, doubles};
 
-/// Radial functions of one shell that are contracted at a time.
+/// Radial functions of one shell that are contracted at a time: their values and slopes stay in registers.
 const CHUNK: usize = 5;
+
+/// Vectors of neighbours that go through the shells together, so that each loop has one length for some time.
+pub(super) const GROUP: usize = 4;
 
 /// Runs the stage for one atom.
 ///
@@ -23,96 +26,98 @@ pub(super) unsafe fn run<V: Lanes>(job: &mut ForceJob) {
         if range.blocks == 0 {
             continue;
         }
-        for (g, &d) in job.scratch.adjoint.iter_mut().zip(&segment.dest) {
-            *g = job.nodes.adjoint[d as usize].0[job.lane];
+        let adjoints = doubles(&job.nodes.adjoint);
+        for (g, (&d, norm)) in job.scratch.adjoint.iter_mut().zip(segment.dest.iter().zip(&segment.norm)) {
+            *g = norm * adjoints[d as usize * V::N + job.lane];
         }
-        // SAFETY: see above.
-        unsafe {
-            let vectors = range.blocks * OCT / V::N;
-            let mut v = 0;
-            while v + 2 <= vectors {
-                neighbours::<V, 2>(job, segment, range, table.ncol, v);
-                v += 2;
-            }
-            if v < vectors {
-                neighbours::<V, 1>(job, segment, range, table.ncol, v);
-            }
+        let vectors = range.blocks * OCT / V::N;
+        for v in (0..vectors).step_by(GROUP) {
+            // SAFETY: see above.
+            unsafe { neighbours::<V>(job, segment, range, table.ncol, v, GROUP.min(vectors - v)) }
         }
     }
 }
 
-/// Gradients of `W` vectors of neighbours, from vector `v` of the range on.
+/// Gradients of `count` vectors of neighbours, from vector `first` of the range on.
 ///
 /// # Safety
 /// See [`run`].
 #[inline(always)]
-unsafe fn neighbours<V: Lanes, const W: usize>(
+unsafe fn neighbours<V: Lanes>(
     job: &mut ForceJob,
     segment: &Segment,
     range: Range,
     ncol: usize,
-    v: usize,
+    first: usize,
+    count: usize,
 ) {
     let nd = job.plan.embedding.ndensity;
+    let shells = segment.shells.len();
     // SAFETY: see above.
     unsafe {
         let radial: *const f64 = job.atom.radial.as_ptr().add(range.radial).cast();
-        // Vector v + w: its block, and its place in the block.
-        let place = |w: usize| {
-            let block = (v + w) * V::N / OCT;
-            (block, (v + w) * V::N % OCT)
-        };
-        let mut values = [radial; W];
-        for (w, p) in values.iter_mut().enumerate() {
-            let (block, lane) = place(w);
-            *p = radial.add(block * 2 * ncol * OCT + lane);
-        }
         let contracted: *mut f64 = job.scratch.contracted.as_mut_ptr().cast();
+        // Each vector: its block and place in the block, its radial functions, and what comes of the contraction.
+        let mut places = [(0, 0); GROUP];
+        let mut values = [radial; GROUP];
+        let mut sums = [contracted; GROUP];
+        for w in 0..count {
+            let (block, lane) = ((first + w) * V::N / OCT, (first + w) * V::N % OCT);
+            places[w] = (range.block + block, lane);
+            values[w] = radial.add(block * 2 * ncol * OCT + lane);
+            sums[w] = contracted.add(w * shells * shells * V::NODE);
+        }
         for (l, shell) in segment.shells.iter().enumerate() {
             let nn = shell.ns.len();
-            let out = contracted.add(l * l * 4 * OCT);
-            let g = job.scratch.adjoint.as_ptr().add(shell.dest);
-            let at = |n: usize| {
-                let mut p = values;
-                for p in &mut p {
-                    *p = p.add((shell.column + n) * OCT);
-                }
-                p
+            let components = 2 * l + 1;
+            let mut t = Contraction {
+                ncol,
+                adjoint: job.scratch.adjoint.as_ptr().add(shell.dest),
+                nn,
+                components,
+                column: shell.column,
+                component: l * l,
+                add: false,
             };
             if nn == 0 {
-                for i in 0..(2 * l + 1) * 4 * OCT {
-                    *out.add(i) = 0.0;
+                for sums in &sums[..count] {
+                    let out = sums.add(l * l * V::NODE);
+                    (0..components * 2).for_each(|i| V::splat(0.0).store(out.add(i * V::N)));
                 }
             }
-            let mut n = 0;
-            while n < nn {
-                let nb = (nn - n).div_ceil((nn - n).div_ceil(CHUNK));
-                let p = at(n);
+            let mut left = nn;
+            while left > 0 {
+                let nb = left.div_ceil(left.div_ceil(CHUNK));
+                let vectors = values[..count].iter().zip(&sums[..count]);
                 match nb {
-                    1 => contract::<V, W, 1>(p, ncol, g.add(n), nn, 2 * l + 1, out, n > 0),
-                    2 => contract::<V, W, 2>(p, ncol, g.add(n), nn, 2 * l + 1, out, n > 0),
-                    3 => contract::<V, W, 3>(p, ncol, g.add(n), nn, 2 * l + 1, out, n > 0),
-                    4 => contract::<V, W, 4>(p, ncol, g.add(n), nn, 2 * l + 1, out, n > 0),
-                    _ => contract::<V, W, 5>(p, ncol, g.add(n), nn, 2 * l + 1, out, n > 0),
+                    1 => vectors.for_each(|(&r, &out)| contract::<V, 1>(t, r, out)),
+                    2 => vectors.for_each(|(&r, &out)| contract::<V, 2>(t, r, out)),
+                    3 => vectors.for_each(|(&r, &out)| contract::<V, 3>(t, r, out)),
+                    4 => vectors.for_each(|(&r, &out)| contract::<V, 4>(t, r, out)),
+                    _ => vectors.for_each(|(&r, &out)| contract::<V, 5>(t, r, out)),
                 }
-                n += nb;
+                t.adjoint = t.adjoint.add(nb);
+                t.column += nb;
+                t.add = true;
+                left -= nb;
             }
         }
-        for (w, value) in values.iter().enumerate() {
-            let (block, lane) = place(w);
+        for w in 0..count {
+            let (g, lane) = places[w];
             // Slopes of what depends on the distance alone.
-            let slopes = value.add(ncol * OCT);
+            let slopes = values[w].add(ncol * OCT);
             let mut fr = V::splat(job.atom.core_slope).mul(V::load(slopes.add(segment.core_column * OCT)));
             for p in 0..nd {
                 let s = V::splat(*job.atom.slope.get_unchecked(p));
                 fr = s.fma(V::load(slopes.add((segment.rho_column + p) * OCT)), fr);
             }
-            let g = range.block + block;
             let load = |v: &[Oct]| V::load(v.as_ptr().add(g).cast::<f64>().add(lane));
             let (x, y, z) = (load(&job.atom.x), load(&job.atom.y), load(&job.atom.z));
             let inv = load(&job.atom.inv_r);
-            let (fr, gx, gy, gz) =
-                angular::<V>(job.legendre, segment.shells.len(), contracted.add(w * OCT), (x, y, z), fr);
+            let (mut gx, mut gy, mut gz) = (V::splat(0.0), V::splat(0.0), V::splat(0.0));
+            if shells > 0 {
+                (fr, gx, gy, gz) = angular::<V>(job.legendre, shells, sums[w], (x, y, z), fr);
+            }
             // The gradient in the unit vector has no part along it.
             let along = gx.mul(x).add(gy.mul(y)).add(gz.mul(z));
             let radial = along.fnma(inv, fr);
@@ -124,51 +129,50 @@ unsafe fn neighbours<V: Lanes, const W: usize>(
     }
 }
 
-/// Sums over `NB` radial functions: per component the value and the slope, each for `W` vectors.
+/// Some radial functions of a shell.
+#[derive(Clone, Copy)]
+struct Contraction {
+    /// Columns of the table.
+    ncol: usize,
+    /// `[component][n]`
+    adjoint: *const f64,
+    nn: usize,
+    components: usize,
+    /// Where the first radial function and the first component are.
+    column: usize,
+    component: usize,
+    /// Whether other functions were contracted before.
+    add: bool,
+}
+
+/// Sums over `NB` radial functions for a vector of neighbours: per component the value and the slope.
 ///
 /// # Safety
 /// See [`run`].
 #[inline(always)]
-unsafe fn contract<V: Lanes, const W: usize, const NB: usize>(
-    values: [*const f64; W],
-    ncol: usize,
-    g: *const f64,
-    nn: usize,
-    components: usize,
-    out: *mut f64,
-    add: bool,
-) {
+unsafe fn contract<V: Lanes, const NB: usize>(t: Contraction, values: *const f64, out: *mut f64) {
     // SAFETY: see above.
     unsafe {
-        let mut r = [[V::splat(0.0); W]; NB];
-        let mut d = [[V::splat(0.0); W]; NB];
+        let mut r = [V::splat(0.0); NB];
+        let mut d = [V::splat(0.0); NB];
         for n in 0..NB {
-            for w in 0..W {
-                r[n][w] = V::load(values[w].add(n * OCT));
-                d[n][w] = V::load(values[w].add((ncol + n) * OCT));
-            }
+            r[n] = V::load(values.add((t.column + n) * OCT));
+            d[n] = V::load(values.add((t.ncol + t.column + n) * OCT));
         }
-        for c in 0..components {
-            let out = out.add(c * 4 * OCT);
-            let mut u = [V::splat(0.0); W];
-            let mut s = [V::splat(0.0); W];
-            if add {
-                for w in 0..W {
-                    u[w] = V::load(out.add(w * OCT));
-                    s[w] = V::load(out.add((2 + w) * OCT));
-                }
+        let out = out.add(t.component * V::NODE);
+        for c in 0..t.components {
+            let out = out.add(c * V::NODE);
+            let (mut u, mut s) = (V::splat(0.0), V::splat(0.0));
+            if t.add {
+                (u, s) = (V::load(out), V::load(out.add(V::N)));
             }
             for n in 0..NB {
-                let g = V::splat(*g.add(c * nn + n));
-                for w in 0..W {
-                    u[w] = g.fma(r[n][w], u[w]);
-                    s[w] = g.fma(d[n][w], s[w]);
-                }
+                let g = V::splat(*t.adjoint.add(c * t.nn + n));
+                u = g.fma(r[n], u);
+                s = g.fma(d[n], s);
             }
-            for w in 0..W {
-                u[w].store(out.add(w * OCT));
-                s[w].store(out.add((2 + w) * OCT));
-            }
+            u.store(out);
+            s.store(out.add(V::N));
         }
     }
 }
@@ -176,7 +180,7 @@ unsafe fn contract<V: Lanes, const W: usize, const NB: usize>(
 /// Radial slope and gradient in the (unconstrained) unit vector of one vector of neighbours.
 ///
 /// # Safety
-/// See [`run`].
+/// See [`run`]; there is a shell.
 #[inline(always)]
 unsafe fn angular<V: Lanes>(
     legendre: &Legendre,
@@ -185,47 +189,51 @@ unsafe fn angular<V: Lanes>(
     (x, y, z): (V, V, V),
     mut fr: V,
 ) -> (V, V, V, V) {
-    let Legendre { start, a, b, ld } = legendre;
+    let Legendre { b, ld } = legendre;
     // SAFETY: see above.
     unsafe {
-        let zero = V::splat(0.0);
-        let (mut gx, mut gy, mut gz) = (zero, zero, zero);
+        let (zero, one) = (V::splat(0.0), V::splat(1.0));
+        // Adjoint and slope's adjoint of a component; P and P' of the next l.
+        let at = |c: usize| (V::load(contracted.add(c * V::NODE)), V::load(contracted.add(c * V::NODE + V::N)));
+        let next = |l: usize, m: usize, (p0, p1, d0, d1): (V, V, V, V)| {
+            let b = V::splat(*b.get_unchecked(l * ld + m));
+            (p1, p1.fma(z, b.mul(p0)), d1, d1.fma(z, b.fma(d0, p1)))
+        };
+        // Sums over l of adjoint times P and P', and of the slope's adjoint times P; at m = 0.
+        let mut gz = zero;
+        fr = fr.add(at(0).1);
+        let mut p = (zero, one, zero, zero);
+        for l in 1..shells {
+            p = next(l, 0, p);
+            let (u, s) = at(l * l);
+            gz = u.fma(p.3, gz);
+            fr = s.fma(p.1, fr);
+        }
+        let (mut gx, mut gy) = (zero, zero);
         // (x + iy)^m and the power before.
-        let (mut re, mut im) = (V::splat(1.0), zero);
-        let (mut re0, mut im0) = (zero, zero);
-        for m in 0..shells {
-            let (mut p0, mut p1) = (zero, V::splat(*start.get_unchecked(m)));
-            let (mut d0, mut d1) = (zero, zero);
-            // Sums over l of adjoint times P, times P', and of the slope's adjoint times P.
-            let (mut sr, mut si, mut tr, mut ti, mut vr, mut vi) = (zero, zero, zero, zero, zero, zero);
-            for l in m..shells {
-                if l > m {
-                    let i = l * ld + m;
-                    let (ca, cb) = (V::splat(*a.get_unchecked(i)), V::splat(*b.get_unchecked(i)));
-                    let p = p1.mul(z).fma(ca, p0.mul(cb));
-                    let d = d1.fma(z, p1).fma(ca, d0.mul(cb));
-                    (p0, p1) = (p1, p);
-                    (d0, d1) = (d1, d);
-                }
-                let c = contracted.add((l * l + if m == 0 { 0 } else { 2 * m - 1 }) * 4 * OCT);
-                let (u, s) = (V::load(c), V::load(c.add(2 * OCT)));
-                sr = u.fma(p1, sr);
-                tr = u.fma(d1, tr);
-                vr = s.fma(p1, vr);
-                if m > 0 {
-                    let (u, s) = (V::load(c.add(4 * OCT)), V::load(c.add(6 * OCT)));
-                    si = u.fma(p1, si);
-                    ti = u.fma(d1, ti);
-                    vi = s.fma(p1, vi);
-                }
+        let (mut re, mut im) = (x, y);
+        let (mut re0, mut im0) = (one, zero);
+        for m in 1..shells {
+            let c = m * m + 2 * m - 1;
+            let ((mut sr, mut vr), (mut si, mut vi)) = (at(c), at(c + 1));
+            let (mut tr, mut ti) = (zero, zero);
+            let mut p = (zero, one, zero, zero);
+            for l in m + 1..shells {
+                p = next(l, m, p);
+                let c = l * l + 2 * m - 1;
+                let ((ur, wr), (ui, wi)) = (at(c), at(c + 1));
+                sr = ur.fma(p.1, sr);
+                si = ui.fma(p.1, si);
+                tr = ur.fma(p.3, tr);
+                ti = ui.fma(p.3, ti);
+                vr = wr.fma(p.1, vr);
+                vi = wi.fma(p.1, vi);
             }
             fr = vi.fma(im, vr.fma(re, fr));
             gz = ti.fma(im, tr.fma(re, gz));
-            if m > 0 {
-                let mf = V::splat(m as f64);
-                gx = mf.fma(si.fma(im0, sr.mul(re0)), gx);
-                gy = mf.fma(sr.fnma(im0, si.mul(re0)), gy);
-            }
+            let mf = V::splat(m as f64);
+            gx = mf.fma(si.fma(im0, sr.mul(re0)), gx);
+            gy = mf.fma(sr.fnma(im0, si.mul(re0)), gy);
             (re0, im0) = (re, im);
             (re, im) = (im.fnma(y, re.mul(x)), im.fma(x, re.mul(y)));
         }

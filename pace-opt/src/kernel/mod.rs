@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The three hot stages, generic over the instruction set and chosen at run time.
 //!
-//! A batch is up to eight atoms of one element. Stages [`base`] and [`force`] go atom by atom with eight
-//! *neighbours* in the lanes; [`product`] evaluates the graph with the eight *atoms* in the lanes.
+//! A batch is as many atoms of one element as a vector has lanes, so that what lives from the first stage to the last
+//! stays in the cache. Stages [`base`] and [`force`] go atom by atom with *neighbours* in the lanes; [`product`] evaluates
+//! the graph with the *atoms* in the lanes.
 
 pub(crate) mod base;
 pub(crate) mod force;
@@ -14,7 +15,7 @@ pub(crate) mod product;
 use crate::gamma::Matrix;
 use crate::plan::{Legendre, SpeciesPlan};
 use crate::profile::Clock;
-use crate::simd::{Isa, Lanes, OCT, Oct};
+use crate::simd::{Isa, Lanes, OCT, Oct, doubles, flat};
 
 /// Elements that are told apart four candidates at a time; with more, each would go through them again.
 const MOST_ELEMENTS: usize = 4;
@@ -87,18 +88,20 @@ pub(crate) struct Scratch {
     pub sums: Vec<Oct>,
     /// Adjoint of the atomic base of one atom, in the order of `Segment::dest`.
     pub adjoint: Vec<f64>,
-    /// Contracted adjoint, `[component][value or slope]`.
+    /// Contracted adjoint, `[vector][component][value or slope]`.
     pub contracted: Vec<Oct>,
     /// Times of the stages, where they are wanted.
     pub clock: Clock,
 }
 
-/// Node values and adjoints of a batch: two octs per node, real and imaginary.
+/// Node values and adjoints of a batch: two vectors per node, real and imaginary, each of one number per atom.
 #[derive(Debug, Default)]
 pub(crate) struct Nodes {
+    /// Atoms of a batch; numbers per vector.
+    lanes: usize,
     pub value: Vec<Oct>,
     pub adjoint: Vec<Oct>,
-    /// Sums per group and density, two octs each.
+    /// Sums per group and density, two vectors each.
     pub sums: Vec<Oct>,
     /// Densities of the batch.
     pub rho: Vec<Oct>,
@@ -107,19 +110,41 @@ pub(crate) struct Nodes {
 }
 
 impl Nodes {
-    /// Room for the graph of a plan. Imaginary parts of m = 0 are never written and stay zero.
-    pub(crate) fn new(plan: &SpeciesPlan) -> Self {
+    /// Room for the graph of a plan and a batch of so many atoms. Imaginary parts of m = 0 are never written and stay
+    /// zero.
+    pub(crate) fn new(plan: &SpeciesPlan, lanes: usize) -> Self {
         let g = &plan.graph;
         let n = 2 * (g.base + g.interior.len());
         let nd = plan.embedding.ndensity;
-        let zeros = |n| vec![Oct::default(); n];
+        let zeros = |vectors: usize| vec![Oct::default(); (vectors * lanes).div_ceil(OCT)];
         Nodes {
+            lanes,
             value: zeros(n),
             adjoint: zeros(n),
             sums: zeros(2 * nd * g.groups.len()),
             rho: zeros(nd),
             slope: zeros(nd),
         }
+    }
+
+    /// Density `p` of an atom, without the functions of one neighbour.
+    pub(crate) fn rho(&self, p: usize, lane: usize) -> f64 {
+        doubles(&self.rho)[p * self.lanes + lane]
+    }
+
+    /// Sets the slope of an atom's energy in density `p`.
+    pub(crate) fn set_slope(&mut self, p: usize, lane: usize, slope: f64) {
+        flat(&mut self.slope)[p * self.lanes + lane] = slope;
+    }
+
+    /// Whether there is room for so many vectors of each kind.
+    fn holds(&self, values: usize, sums: usize, densities: usize) -> bool {
+        let fits = |v: &[Oct], vectors: usize| v.len() * OCT >= vectors * self.lanes;
+        fits(&self.value, values)
+            && fits(&self.adjoint, values)
+            && fits(&self.sums, sums)
+            && fits(&self.rho, densities)
+            && fits(&self.slope, densities)
     }
 }
 
@@ -157,8 +182,10 @@ pub(crate) struct BaseJob<'a> {
 pub(crate) struct ProductJob<'a> {
     pub plan: &'a SpeciesPlan,
     pub nodes: &'a mut Nodes,
-    /// Where projections are added, one oct per function; empty if they are not wanted.
+    /// Where projections go, one oct per function; empty if they are not wanted.
     pub projections: &'a mut [Oct],
+    /// Where the batch's are in each oct.
+    pub lane: usize,
 }
 
 /// What the third stage works on.
@@ -221,6 +248,8 @@ pub(crate) type Gather = unsafe fn(&mut GatherJob) -> bool;
 /// Entry points of the stages for one instruction set.
 #[derive(Clone, Copy)]
 pub(crate) struct Kernels {
+    /// Atoms of a batch.
+    pub lanes: usize,
     gather: Option<Gather>,
     base: unsafe fn(&mut BaseJob),
     forward: unsafe fn(&mut ProductJob),
@@ -270,8 +299,17 @@ macro_rules! entry_points {
                 // SAFETY: as above.
                 unsafe { super::grade::select::<$lanes>(job) }
             }
-            pub(super) const KERNELS: Kernels =
-                Kernels { gather: <$lanes>::GATHER, base, forward, backward, project, force, grade, select };
+            pub(super) const KERNELS: Kernels = Kernels {
+                lanes: <$lanes>::N,
+                gather: <$lanes>::GATHER,
+                base,
+                forward,
+                backward,
+                project,
+                force,
+                grade,
+                select,
+            };
         }
     };
 }
@@ -305,24 +343,25 @@ impl Kernels {
 
     pub(crate) fn base(&self, mut job: BaseJob) {
         job.check();
+        assert!(job.nodes.lanes == self.lanes);
         // SAFETY: `new` checked the instruction set, `check` the sizes.
         unsafe { (self.base)(&mut job) }
     }
 
     pub(crate) fn forward(&self, mut job: ProductJob) {
-        job.check();
+        job.check(self.lanes);
         // SAFETY: as above.
         unsafe { (self.forward)(&mut job) }
     }
 
     pub(crate) fn backward(&self, mut job: ProductJob) {
-        job.check();
+        job.check(self.lanes);
         // SAFETY: as above.
         unsafe { (self.backward)(&mut job) }
     }
 
     pub(crate) fn project(&self, mut job: ProductJob) {
-        job.check();
+        job.check(self.lanes);
         assert!(
             job.projections.len() >= job.plan.functions && job.plan.graph.functions.len() <= job.plan.functions + 1
         );
@@ -332,6 +371,7 @@ impl Kernels {
 
     pub(crate) fn force(&self, mut job: ForceJob) {
         job.check();
+        assert!(job.nodes.lanes == self.lanes);
         // SAFETY: as above.
         unsafe { (self.force)(&mut job) }
     }
@@ -362,7 +402,7 @@ impl Atom {
 impl BaseJob<'_> {
     /// Makes the buffers large enough for every access of the stage.
     fn check(&mut self) {
-        assert!(self.lane < OCT && self.atom.ranges.len() == self.plan.segments.len());
+        assert!(self.lane < self.nodes.lanes && self.atom.ranges.len() == self.plan.segments.len());
         let a = &mut *self.atom;
         let blocks = a.blocks();
         for v in [&mut a.x, &mut a.y, &mut a.z, &mut a.r, &mut a.inv_r] {
@@ -377,7 +417,7 @@ impl BaseJob<'_> {
             widest = widest.max(2 * ncol);
             most = most.max(range.blocks);
             harmonics = harmonics.max(range.blocks * segment.shells.len() * segment.shells.len());
-            assert!(segment.shells.len() <= self.legendre.ld);
+            assert!(segment.shells.len() <= self.legendre.ld && segment.norm.len() == segment.dest.len());
         }
         if a.radial.len() < radial {
             a.radial.resize(radial, Oct::default());
@@ -397,24 +437,22 @@ impl BaseJob<'_> {
         if s.sums.len() < widest {
             s.sums.resize(widest, Oct::default());
         }
-        assert!(self.nodes.value.len() >= 2 * self.plan.graph.base);
+        assert!(self.nodes.holds(2 * self.plan.graph.base, 0, 0));
     }
 }
 
 impl ProductJob<'_> {
-    fn check(&self) {
+    fn check(&self, lanes: usize) {
         let g = &self.plan.graph;
-        let n = 2 * (g.base + g.interior.len());
         let nd = self.plan.embedding.ndensity;
-        assert!(self.nodes.value.len() >= n && self.nodes.adjoint.len() >= n);
-        assert!(self.nodes.sums.len() >= 2 * nd * g.groups.len());
-        assert!(self.nodes.rho.len() >= nd && self.nodes.slope.len() >= nd);
+        assert!(self.nodes.lanes == lanes && self.lane + lanes <= OCT);
+        assert!(self.nodes.holds(2 * (g.base + g.interior.len()), 2 * nd * g.groups.len(), nd));
     }
 }
 
 impl ForceJob<'_> {
     fn check(&mut self) {
-        assert!(self.lane < OCT && self.atom.ranges.len() == self.plan.segments.len());
+        assert!(self.lane < self.nodes.lanes && self.atom.ranges.len() == self.plan.segments.len());
         let a = &mut *self.atom;
         let blocks = a.blocks();
         for v in [&mut a.fx, &mut a.fy, &mut a.fz] {
@@ -434,11 +472,12 @@ impl ForceJob<'_> {
                 self.scratch.adjoint.resize(n, 0.0);
             }
             let components = segment.shells.len() * segment.shells.len();
-            // Two vectors of values and two of slopes per component.
-            if self.scratch.contracted.len() < 4 * components {
-                self.scratch.contracted.resize(4 * components, Oct::default());
+            // Value and slope of each component, of each vector of a group.
+            let room = force::GROUP * 2 * components;
+            if self.scratch.contracted.len() < room {
+                self.scratch.contracted.resize(room, Oct::default());
             }
         }
-        assert!(self.nodes.adjoint.len() >= 2 * self.plan.graph.base);
+        assert!(self.nodes.holds(2 * self.plan.graph.base, 0, 0));
     }
 }

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Second stage: the product graph of eight atoms at once, forwards and backwards.
+//! Second stage: the product graph of a batch of atoms at once, forwards and backwards.
+//!
+//! One vector holds the same number of all atoms of the batch; a node is two, its real and its imaginary part.
 
 use super::ProductJob;
 use crate::simd::{Lanes, OCT};
-
-/// Doubles per node: eight real, eight imaginary.
-const NODE: usize = 2 * OCT;
 
 /// Computes the interior nodes and the densities.
 ///
@@ -53,22 +52,19 @@ unsafe fn interior<V: Lanes>(job: &mut ProductJob) {
     // SAFETY: an interior node's factors come before it.
     unsafe {
         let values: *mut f64 = job.nodes.value.as_mut_ptr().cast();
-        let mut out = values.add(g.base * NODE);
+        let mut out = values.add(g.base * V::NODE);
         for i in &g.interior {
-            let (a, b) = (values.add(i.a as usize * NODE), values.add(i.b as usize * NODE));
-            for h in 0..OCT / V::N {
-                let o = h * V::N;
-                let (ar, ai) = (V::load(a.add(o)), V::load(a.add(OCT + o)));
-                let (br, bi) = (V::load(b.add(o)), V::load(b.add(OCT + o)));
-                let (re, im) = if i.conj {
-                    (ai.fma(bi, ar.mul(br)), ar.fnma(bi, ai.mul(br)))
-                } else {
-                    (ai.fnma(bi, ar.mul(br)), ar.fma(bi, ai.mul(br)))
-                };
-                re.store(out.add(o));
-                im.store(out.add(OCT + o));
-            }
-            out = out.add(NODE);
+            let (a, b) = (values.add(i.a as usize * V::NODE), values.add(i.b as usize * V::NODE));
+            let (ar, ai) = (V::load(a), V::load(a.add(V::N)));
+            let (br, bi) = (V::load(b), V::load(b.add(V::N)));
+            let (re, im) = if i.conj {
+                (ai.fma(bi, ar.mul(br)), ar.fnma(bi, ai.mul(br)))
+            } else {
+                (ai.fnma(bi, ar.mul(br)), ar.fma(bi, ai.mul(br)))
+            };
+            re.store(out);
+            im.store(out.add(V::N));
+            out = out.add(V::NODE);
         }
     }
 }
@@ -81,45 +77,41 @@ unsafe fn densities<V: Lanes, const ND: usize>(job: &mut ProductJob) {
     // SAFETY: see above.
     unsafe {
         let values: *const f64 = job.nodes.value.as_ptr().cast();
-        let sums: *mut f64 = job.nodes.sums.as_mut_ptr().cast();
+        let mut sums: *mut f64 = job.nodes.sums.as_mut_ptr().cast();
         let (ys, cs) = (g.y.as_ptr(), g.coef.as_ptr());
-        for h in 0..OCT / V::N {
-            let values = values.add(h * V::N);
-            let mut sums = sums.add(h * V::N);
-            let mut rho = [V::splat(0.0); ND];
-            for group in &g.groups {
-                let mut re = [V::splat(0.0); ND];
-                let mut im = [V::splat(0.0); ND];
-                for t in group.start as usize..group.mid as usize {
-                    let y = values.add(*ys.add(t) as usize * NODE);
-                    let (yr, yi) = (V::load(y), V::load(y.add(OCT)));
-                    for p in 0..ND {
-                        let c = V::splat(*cs.add(t * ND + p));
-                        re[p] = c.fma(yr, re[p]);
-                        im[p] = c.fnma(yi, im[p]);
-                    }
-                }
-                for t in group.mid as usize..group.end as usize {
-                    let y = values.add(*ys.add(t) as usize * NODE);
-                    let (yr, yi) = (V::load(y), V::load(y.add(OCT)));
-                    for p in 0..ND {
-                        let c = V::splat(*cs.add(t * ND + p));
-                        re[p] = c.fma(yr, re[p]);
-                        im[p] = c.fma(yi, im[p]);
-                    }
-                }
-                let x = values.add(group.x as usize * NODE);
-                let (xr, xi) = (V::load(x), V::load(x.add(OCT)));
+        let mut rho = [V::splat(0.0); ND];
+        for group in &g.groups {
+            let mut re = [V::splat(0.0); ND];
+            let mut im = [V::splat(0.0); ND];
+            for t in group.start as usize..group.mid as usize {
+                let y = values.add(*ys.add(t) as usize * V::NODE);
+                let (yr, yi) = (V::load(y), V::load(y.add(V::N)));
                 for p in 0..ND {
-                    rho[p] = xi.fma(im[p], xr.fma(re[p], rho[p]));
-                    re[p].store(sums.add(p * NODE));
-                    im[p].store(sums.add(p * NODE + OCT));
+                    let c = V::splat(*cs.add(t * ND + p));
+                    re[p] = c.fma(yr, re[p]);
+                    im[p] = c.fnma(yi, im[p]);
                 }
-                sums = sums.add(ND * NODE);
             }
-            for (p, r) in rho.into_iter().enumerate() {
-                r.store(job.nodes.rho.as_mut_ptr().add(p).cast::<f64>().add(h * V::N));
+            for t in group.mid as usize..group.end as usize {
+                let y = values.add(*ys.add(t) as usize * V::NODE);
+                let (yr, yi) = (V::load(y), V::load(y.add(V::N)));
+                for p in 0..ND {
+                    let c = V::splat(*cs.add(t * ND + p));
+                    re[p] = c.fma(yr, re[p]);
+                    im[p] = c.fma(yi, im[p]);
+                }
             }
+            let x = values.add(group.x as usize * V::NODE);
+            let (xr, xi) = (V::load(x), V::load(x.add(V::N)));
+            for p in 0..ND {
+                rho[p] = xi.fma(im[p], xr.fma(re[p], rho[p]));
+                re[p].store(sums.add(p * V::NODE));
+                im[p].store(sums.add(p * V::NODE + V::N));
+            }
+            sums = sums.add(ND * V::NODE);
+        }
+        for (p, r) in rho.into_iter().enumerate() {
+            r.store(job.nodes.rho.as_mut_ptr().cast::<f64>().add(p * V::N));
         }
     }
 }
@@ -136,26 +128,24 @@ unsafe fn densities_any<V: Lanes>(job: &mut ProductJob) {
     unsafe {
         let values: *const f64 = job.nodes.value.as_ptr().cast();
         let sums: *mut f64 = job.nodes.sums.as_mut_ptr().cast();
-        for h in 0..OCT / V::N {
-            for p in 0..nd {
-                let mut rho = V::splat(0.0);
-                for (k, group) in g.groups.iter().enumerate() {
-                    let (mut re, mut im) = (V::splat(0.0), V::splat(0.0));
-                    for t in group.start..group.end {
-                        let y = values.add(*g.y.get_unchecked(t as usize) as usize * NODE + h * V::N);
-                        let c = V::splat(*g.coef.get_unchecked(t as usize * nd + p));
-                        re = c.fma(V::load(y), re);
-                        let yi = V::load(y.add(OCT));
-                        im = if t < group.mid { c.fnma(yi, im) } else { c.fma(yi, im) };
-                    }
-                    let x = values.add(group.x as usize * NODE + h * V::N);
-                    rho = V::load(x.add(OCT)).fma(im, V::load(x).fma(re, rho));
-                    let s = sums.add((k * nd + p) * NODE + h * V::N);
-                    re.store(s);
-                    im.store(s.add(OCT));
+        for p in 0..nd {
+            let mut rho = V::splat(0.0);
+            for (k, group) in g.groups.iter().enumerate() {
+                let (mut re, mut im) = (V::splat(0.0), V::splat(0.0));
+                for t in group.start..group.end {
+                    let y = values.add(*g.y.get_unchecked(t as usize) as usize * V::NODE);
+                    let c = V::splat(*g.coef.get_unchecked(t as usize * nd + p));
+                    re = c.fma(V::load(y), re);
+                    let yi = V::load(y.add(V::N));
+                    im = if t < group.mid { c.fnma(yi, im) } else { c.fma(yi, im) };
                 }
-                rho.store(job.nodes.rho.as_mut_ptr().add(p).cast::<f64>().add(h * V::N));
+                let x = values.add(group.x as usize * V::NODE);
+                rho = V::load(x.add(V::N)).fma(im, V::load(x).fma(re, rho));
+                let s = sums.add((k * nd + p) * V::NODE);
+                re.store(s);
+                im.store(s.add(V::N));
             }
+            rho.store(job.nodes.rho.as_mut_ptr().cast::<f64>().add(p * V::N));
         }
     }
 }
@@ -169,56 +159,51 @@ unsafe fn terms_back<V: Lanes, const ND: usize>(job: &mut ProductJob) {
     unsafe {
         let values: *const f64 = job.nodes.value.as_ptr().cast();
         let adjoints: *mut f64 = job.nodes.adjoint.as_mut_ptr().cast();
-        let sums: *const f64 = job.nodes.sums.as_ptr().cast();
+        let mut sums: *const f64 = job.nodes.sums.as_ptr().cast();
         let (ys, cs) = (g.y.as_ptr(), g.coef.as_ptr());
-        for h in 0..OCT / V::N {
-            let values = values.add(h * V::N);
-            let adjoints = adjoints.add(h * V::N);
-            let mut sums = sums.add(h * V::N);
-            let mut slope = [V::splat(0.0); ND];
-            for (p, s) in slope.iter_mut().enumerate() {
-                *s = V::load(job.nodes.slope.as_ptr().add(p).cast::<f64>().add(h * V::N));
+        let mut slope = [V::splat(0.0); ND];
+        for (p, s) in slope.iter_mut().enumerate() {
+            *s = V::load(job.nodes.slope.as_ptr().cast::<f64>().add(p * V::N));
+        }
+        for group in &g.groups {
+            let x = values.add(group.x as usize * V::NODE);
+            let (xr, xi) = (V::load(x), V::load(x.add(V::N)));
+            let dx = adjoints.add(group.x as usize * V::NODE);
+            let (mut dr, mut di) = (V::load(dx), V::load(dx.add(V::N)));
+            // The slopes times X, to be spread over the partners.
+            let mut sr = [V::splat(0.0); ND];
+            let mut si = [V::splat(0.0); ND];
+            for p in 0..ND {
+                dr = slope[p].fma(V::load(sums.add(p * V::NODE)), dr);
+                di = slope[p].fma(V::load(sums.add(p * V::NODE + V::N)), di);
+                sr[p] = slope[p].mul(xr);
+                si[p] = slope[p].mul(xi);
             }
-            for group in &g.groups {
-                let x = values.add(group.x as usize * NODE);
-                let (xr, xi) = (V::load(x), V::load(x.add(OCT)));
-                let dx = adjoints.add(group.x as usize * NODE);
-                let (mut dr, mut di) = (V::load(dx), V::load(dx.add(OCT)));
-                // The slopes times X, to be spread over the partners.
-                let mut sr = [V::splat(0.0); ND];
-                let mut si = [V::splat(0.0); ND];
+            dr.store(dx);
+            di.store(dx.add(V::N));
+            for t in group.start as usize..group.mid as usize {
+                let dy = adjoints.add(*ys.add(t) as usize * V::NODE);
+                let (mut yr, mut yi) = (V::load(dy), V::load(dy.add(V::N)));
                 for p in 0..ND {
-                    dr = slope[p].fma(V::load(sums.add(p * NODE)), dr);
-                    di = slope[p].fma(V::load(sums.add(p * NODE + OCT)), di);
-                    sr[p] = slope[p].mul(xr);
-                    si[p] = slope[p].mul(xi);
+                    let c = V::splat(*cs.add(t * ND + p));
+                    yr = c.fma(sr[p], yr);
+                    yi = c.fnma(si[p], yi);
                 }
-                dr.store(dx);
-                di.store(dx.add(OCT));
-                for t in group.start as usize..group.mid as usize {
-                    let dy = adjoints.add(*ys.add(t) as usize * NODE);
-                    let (mut yr, mut yi) = (V::load(dy), V::load(dy.add(OCT)));
-                    for p in 0..ND {
-                        let c = V::splat(*cs.add(t * ND + p));
-                        yr = c.fma(sr[p], yr);
-                        yi = c.fnma(si[p], yi);
-                    }
-                    yr.store(dy);
-                    yi.store(dy.add(OCT));
-                }
-                for t in group.mid as usize..group.end as usize {
-                    let dy = adjoints.add(*ys.add(t) as usize * NODE);
-                    let (mut yr, mut yi) = (V::load(dy), V::load(dy.add(OCT)));
-                    for p in 0..ND {
-                        let c = V::splat(*cs.add(t * ND + p));
-                        yr = c.fma(sr[p], yr);
-                        yi = c.fma(si[p], yi);
-                    }
-                    yr.store(dy);
-                    yi.store(dy.add(OCT));
-                }
-                sums = sums.add(ND * NODE);
+                yr.store(dy);
+                yi.store(dy.add(V::N));
             }
+            for t in group.mid as usize..group.end as usize {
+                let dy = adjoints.add(*ys.add(t) as usize * V::NODE);
+                let (mut yr, mut yi) = (V::load(dy), V::load(dy.add(V::N)));
+                for p in 0..ND {
+                    let c = V::splat(*cs.add(t * ND + p));
+                    yr = c.fma(sr[p], yr);
+                    yi = c.fma(si[p], yi);
+                }
+                yr.store(dy);
+                yi.store(dy.add(V::N));
+            }
+            sums = sums.add(ND * V::NODE);
         }
     }
 }
@@ -236,25 +221,23 @@ unsafe fn terms_back_any<V: Lanes>(job: &mut ProductJob) {
         let values: *const f64 = job.nodes.value.as_ptr().cast();
         let adjoints: *mut f64 = job.nodes.adjoint.as_mut_ptr().cast();
         let sums: *const f64 = job.nodes.sums.as_ptr().cast();
-        for h in 0..OCT / V::N {
-            for p in 0..nd {
-                let slope = V::load(job.nodes.slope.as_ptr().add(p).cast::<f64>().add(h * V::N));
-                for (k, group) in g.groups.iter().enumerate() {
-                    let x = group.x as usize * NODE + h * V::N;
-                    let (xr, xi) = (V::load(values.add(x)), V::load(values.add(x + OCT)));
-                    let s = sums.add((k * nd + p) * NODE + h * V::N);
-                    let dx = adjoints.add(x);
-                    slope.fma(V::load(s), V::load(dx)).store(dx);
-                    slope.fma(V::load(s.add(OCT)), V::load(dx.add(OCT))).store(dx.add(OCT));
-                    let (sr, si) = (slope.mul(xr), slope.mul(xi));
-                    for t in group.start..group.end {
-                        let dy = adjoints.add(*g.y.get_unchecked(t as usize) as usize * NODE + h * V::N);
-                        let c = V::splat(*g.coef.get_unchecked(t as usize * nd + p));
-                        c.fma(sr, V::load(dy)).store(dy);
-                        let yi = V::load(dy.add(OCT));
-                        let yi = if t < group.mid { c.fnma(si, yi) } else { c.fma(si, yi) };
-                        yi.store(dy.add(OCT));
-                    }
+        for p in 0..nd {
+            let slope = V::load(job.nodes.slope.as_ptr().cast::<f64>().add(p * V::N));
+            for (k, group) in g.groups.iter().enumerate() {
+                let x = group.x as usize * V::NODE;
+                let (xr, xi) = (V::load(values.add(x)), V::load(values.add(x + V::N)));
+                let s = sums.add((k * nd + p) * V::NODE);
+                let dx = adjoints.add(x);
+                slope.fma(V::load(s), V::load(dx)).store(dx);
+                slope.fma(V::load(s.add(V::N)), V::load(dx.add(V::N))).store(dx.add(V::N));
+                let (sr, si) = (slope.mul(xr), slope.mul(xi));
+                for t in group.start..group.end {
+                    let dy = adjoints.add(*g.y.get_unchecked(t as usize) as usize * V::NODE);
+                    let c = V::splat(*g.coef.get_unchecked(t as usize * nd + p));
+                    c.fma(sr, V::load(dy)).store(dy);
+                    let yi = V::load(dy.add(V::N));
+                    let yi = if t < group.mid { c.fnma(si, yi) } else { c.fma(si, yi) };
+                    yi.store(dy.add(V::N));
                 }
             }
         }
@@ -271,31 +254,28 @@ unsafe fn interior_back<V: Lanes>(job: &mut ProductJob) {
         let values: *const f64 = job.nodes.value.as_ptr().cast();
         let adjoints: *mut f64 = job.nodes.adjoint.as_mut_ptr().cast();
         for (k, i) in g.interior.iter().enumerate().rev() {
-            let d = adjoints.add((g.base + k) * NODE);
-            let (a, b) = (i.a as usize * NODE, i.b as usize * NODE);
-            for h in 0..OCT / V::N {
-                let o = h * V::N;
-                let (dr, di) = (V::load(d.add(o)), V::load(d.add(OCT + o)));
-                let (ar, ai) = (V::load(values.add(a + o)), V::load(values.add(a + OCT + o)));
-                let (br, bi) = (V::load(values.add(b + o)), V::load(values.add(b + OCT + o)));
-                let (pa, pb) = (adjoints.add(a + o), adjoints.add(b + o));
-                // a and b can be the same node: finish one before the other.
-                let (mut xr, mut xi) = (V::load(pa), V::load(pa.add(OCT)));
-                if i.conj {
-                    xr = di.fnma(bi, dr.fma(br, xr));
-                    xi = di.fma(br, dr.fma(bi, xi));
-                } else {
-                    xr = di.fma(bi, dr.fma(br, xr));
-                    xi = dr.fnma(bi, di.fma(br, xi));
-                }
-                xr.store(pa);
-                xi.store(pa.add(OCT));
-                let (mut yr, mut yi) = (V::load(pb), V::load(pb.add(OCT)));
-                yr = di.fma(ai, dr.fma(ar, yr));
-                yi = if i.conj { di.fnma(ar, dr.fma(ai, yi)) } else { dr.fnma(ai, di.fma(ar, yi)) };
-                yr.store(pb);
-                yi.store(pb.add(OCT));
+            let d = adjoints.add((g.base + k) * V::NODE);
+            let (a, b) = (i.a as usize * V::NODE, i.b as usize * V::NODE);
+            let (dr, di) = (V::load(d), V::load(d.add(V::N)));
+            let (ar, ai) = (V::load(values.add(a)), V::load(values.add(a + V::N)));
+            let (br, bi) = (V::load(values.add(b)), V::load(values.add(b + V::N)));
+            let (pa, pb) = (adjoints.add(a), adjoints.add(b));
+            // a and b can be the same node: finish one before the other.
+            let (mut xr, mut xi) = (V::load(pa), V::load(pa.add(V::N)));
+            if i.conj {
+                xr = di.fnma(bi, dr.fma(br, xr));
+                xi = di.fma(br, dr.fma(bi, xi));
+            } else {
+                xr = di.fma(bi, dr.fma(br, xr));
+                xi = dr.fnma(bi, di.fma(br, xi));
             }
+            xr.store(pa);
+            xi.store(pa.add(V::N));
+            let (mut yr, mut yi) = (V::load(pb), V::load(pb.add(V::N)));
+            yr = di.fma(ai, dr.fma(ar, yr));
+            yi = if i.conj { di.fnma(ar, dr.fma(ai, yi)) } else { dr.fnma(ai, di.fma(ar, yi)) };
+            yr.store(pb);
+            yi.store(pb.add(V::N));
         }
     }
 }
@@ -310,19 +290,15 @@ pub(super) unsafe fn project<V: Lanes>(job: &mut ProductJob) {
     // SAFETY: see above.
     unsafe {
         let values: *const f64 = job.nodes.value.as_ptr().cast();
-        let out: *mut f64 = job.projections.as_mut_ptr().cast();
-        for h in 0..OCT / V::N {
-            let values = values.add(h * V::N);
-            let out = out.add(h * V::N);
-            for (f, part) in g.functions.windows(2).enumerate() {
-                let (mut re, mut im) = (V::splat(0.0), V::splat(0.0));
-                for p in g.parts.get_unchecked(part[0] as usize..part[1] as usize) {
-                    let (x, y) = (values.add(p.x as usize * NODE), values.add(p.y as usize * NODE));
-                    re = V::load(x).mul(V::load(y)).fma(V::splat(p.re), re);
-                    im = V::load(x.add(OCT)).mul(V::load(y.add(OCT))).fma(V::splat(p.im), im);
-                }
-                re.add(im).store(out.add(f * OCT));
+        let out = job.projections.as_mut_ptr().cast::<f64>().add(job.lane);
+        for (f, part) in g.functions.windows(2).enumerate() {
+            let (mut re, mut im) = (V::splat(0.0), V::splat(0.0));
+            for p in g.parts.get_unchecked(part[0] as usize..part[1] as usize) {
+                let (x, y) = (values.add(p.x as usize * V::NODE), values.add(p.y as usize * V::NODE));
+                re = V::load(x).mul(V::load(y)).fma(V::splat(p.re), re);
+                im = V::load(x.add(V::N)).mul(V::load(y.add(V::N))).fma(V::splat(p.im), im);
             }
+            re.add(im).store(out.add(f * OCT));
         }
     }
 }

@@ -13,14 +13,11 @@ use table::Table;
 /// Largest memory of all tables of a potential, in bytes.
 const MAX_TABLES: usize = 1 << 30;
 
-/// Constants of the recursion of the normalised Legendre functions.
+/// The recursion of the Legendre functions, divided by sin(θ)^m and scaled such that z^(l-m) has the factor one:
+/// `P(l, m) = z P(l-1, m) + b(l, m) P(l-2, m)`, which begins with `P(m, m) = 1`.
 #[derive(Debug)]
 pub(crate) struct Legendre {
-    /// P(m, m) / sin(θ)^m
-    pub start: Vec<f64>,
-    /// Factor of `z P(l-1, m)`, `[l * (lmax + 1) + m]`.
-    pub a: Vec<f64>,
-    /// Factor of `P(l-2, m)`, likewise.
+    /// b, `[l * (lmax + 1) + m]`.
     pub b: Vec<f64>,
     /// Row length.
     pub ld: usize,
@@ -29,22 +26,21 @@ pub(crate) struct Legendre {
 impl Legendre {
     fn new(lmax: usize) -> Self {
         let ld = lmax + 1;
-        let mut start = vec![1.0; ld];
-        for l in 1..ld {
-            start[l] = -(1.0 + 0.5 / l as f64).sqrt() * start[l - 1];
-        }
-        let (mut a, mut b) = (vec![0.0; ld * ld], vec![0.0; ld * ld]);
-        for l in 1..ld {
+        let mut b = vec![0.0; ld * ld];
+        for l in 2..ld {
             for m in 0..l {
-                let (lf, mf) = ((l * l) as f64, (m * m) as f64);
-                let below = ((l - 1) * (l - 1)) as f64;
-                a[l * ld + m] = ((4.0 * lf - 1.0) / (lf - mf)).sqrt();
-                if l > 1 {
-                    b[l * ld + m] = -a[l * ld + m] * ((below - mf) / (4.0 * below - 1.0)).max(0.0).sqrt();
-                }
+                let (below, mf) = (((l - 1) * (l - 1)) as f64, (m * m) as f64);
+                b[l * ld + m] = -(below - mf).max(0.0) / (4.0 * below - 1.0);
             }
         }
-        Legendre { start, a, b, ld }
+        Legendre { b, ld }
+    }
+
+    /// What a function of the recursion is multiplied by to give a spherical harmonic with Y₀₀ = 1.
+    fn norm(l: usize, m: usize) -> f64 {
+        let first: f64 = (1..=m).map(|k| -(1.0 + 0.5 / k as f64).sqrt()).product();
+        let factor = |k: usize| ((4 * k * k - 1) as f64 / (k * k - m * m) as f64).sqrt();
+        first * (m + 1..=l).map(factor).product::<f64>()
     }
 }
 
@@ -89,8 +85,10 @@ pub(crate) struct Segment {
     pub rho_column: usize,
     /// Column of the repulsion.
     pub core_column: usize,
-    /// Position in the node array, in doubles/8, of each component: per shell `[component][n]`.
+    /// Position in the node array, in vectors, of each component: per shell `[component][n]`.
     pub dest: Vec<u32>,
+    /// Likewise, the norm of the spherical harmonic.
+    pub norm: Vec<f64>,
     /// Values and slopes of all columns; `None` if the pair does not interact.
     pub table: Option<Table>,
     /// Where sums of the radial basis functions come from, for projections.
@@ -192,6 +190,7 @@ impl SpeciesPlan {
                     let (m, imaginary) = (c.div_ceil(2), c > 0 && c % 2 == 0);
                     for k in 0..ns.len() {
                         segment.dest.push(2 * (first + (k * (l + 1) + m) as u32) + u32::from(imaginary));
+                        segment.norm.push(Legendre::norm(l, m));
                     }
                 }
                 segment.shells.push(Shell { ns: ns.clone(), column, dest });
@@ -257,6 +256,7 @@ impl Segment {
             rho_column: 0,
             core_column: 0,
             dest: Vec::new(),
+            norm: Vec::new(),
             table: None,
             base_sums: BaseSums::None,
             rcut: b.rcut,

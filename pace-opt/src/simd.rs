@@ -36,10 +36,8 @@ pub(crate) unsafe trait Lanes: Copy {
     const N: usize;
     /// Doubles of a node of the product graph: the real and the imaginary part of as many atoms.
     const NODE: usize = 2 * Self::N;
-    /// Rows of the largest register tile of the atomic base.
-    const TILE_N: usize;
-    /// Columns of that tile.
-    const TILE_M: usize;
+    /// Vectors that the processor's registers hold.
+    const REGISTERS: usize;
     /// Neighbours by this instruction set, where it has its own way.
     const GATHER: Option<Gather> = None;
 
@@ -83,8 +81,8 @@ pub(crate) struct Portable([f64; 4]);
 // SAFETY: uses no instruction beyond the target's baseline.
 unsafe impl Lanes for Portable {
     const N: usize = 4;
-    const TILE_N: usize = 2;
-    const TILE_M: usize = 3;
+    // As the baseline of x86-64 and of aarch64 have, two to a vector of four.
+    const REGISTERS: usize = 8;
 
     #[inline(always)]
     unsafe fn load(p: *const f64) -> Self {
@@ -172,8 +170,7 @@ pub(crate) mod x86 {
     // SAFETY: the methods need AVX-512F, which callers of the trait guarantee.
     unsafe impl Lanes for Avx512 {
         const N: usize = 8;
-        const TILE_N: usize = 5;
-        const TILE_M: usize = 5;
+        const REGISTERS: usize = 32;
         const GATHER: Option<Gather> = Some(gather::run);
 
         #[inline(always)]
@@ -311,8 +308,7 @@ pub(crate) mod x86 {
     // SAFETY: the methods need AVX2 and FMA, which callers of the trait guarantee.
     unsafe impl Lanes for Avx2 {
         const N: usize = 4;
-        const TILE_N: usize = 3;
-        const TILE_M: usize = 4;
+        const REGISTERS: usize = 16;
         const GATHER: Option<Gather> = Some(gather::run);
 
         #[inline(always)]

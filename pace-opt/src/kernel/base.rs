@@ -6,6 +6,9 @@ use crate::plan::{BaseSums, Legendre, Segment};
 use crate::profile::Stage;
 use crate::simd::{Lanes, OCT, Oct, flat};
 
+/// Radial or angular functions in the largest tile of the atomic base.
+const MOST: usize = 5;
+
 /// Blocks that the table is read ahead.
 const AHEAD: usize = OCT;
 
@@ -410,10 +413,12 @@ unsafe fn accumulate<V: Lanes>(job: &mut BaseJob, segment: &Segment, range: Rang
             let mut n = 0;
             while n < nn {
                 // Even parts: 6 is 3 + 3, not 5 + 1.
-                let nb = (nn - n).div_ceil((nn - n).div_ceil(V::TILE_N));
+                let nb = (nn - n).div_ceil((nn - n).div_ceil(MOST));
+                // As many sums as registers hold beside the angular functions and a radial one.
+                let wide = ((V::REGISTERS - 1) / (nb + 1)).min(MOST);
                 let mut m = 0;
                 while m < nm {
-                    let mb = (nm - m).div_ceil((nm - m).div_ceil(V::TILE_M));
+                    let mb = (nm - m).div_ceil((nm - m).div_ceil(wide));
                     let t = Tile {
                         radial: radial.add((shell.column + n) * OCT),
                         radial_step: 2 * ncol * OCT,

@@ -155,23 +155,29 @@ impl Builder {
             let (x, y) = if (left.len(), a.node) >= (right.len(), b.node) { (a, b) } else { (b, a) };
             leaves.push((x.node, x.conj != y.conj, y.node, t));
         }
+        let base = self.real.len();
+        let (interior, place) = in_ranks(self.interior, base);
+        for (x, _, y, _) in &mut leaves {
+            (*x, *y) = (place(*x), place(*y));
+        }
         leaves.sort_unstable();
-        let mut g = Graph { base: self.real.len(), interior: self.interior, ..Graph::default() };
+        // Groups of one shape together: processors foresee the length of a loop that they have just seen.
+        let mut groups: Vec<_> = leaves.chunk_by(|a, b| a.0 == b.0).collect();
+        groups.sort_by_key(|terms| {
+            let plain = terms.iter().filter(|t| !t.1).count();
+            (plain, terms.len() - plain)
+        });
+        let mut g = Graph { base, interior, ..Graph::default() };
         let mut parts: Vec<(u32, Part)> = Vec::new();
-        for (x, conj, y, t) in leaves {
-            if g.groups.last().is_none_or(|l| l.x != x) {
-                let at = g.y.len() as u32;
-                g.groups.push(Group { x, start: at, mid: at, end: at });
-            }
-            g.y.push(y);
-            g.coef.extend_from_slice(&self.coef[t * nd..(t + 1) * nd]);
-            let part = |c: f64| Part { x, y, re: c, im: if conj { c } else { -c } };
-            parts.extend(self.proj[t].iter().map(|&(function, c)| (function, part(c))));
-            if let Some(l) = g.groups.last_mut() {
-                l.end += 1;
-                if !conj {
-                    l.mid += 1;
-                }
+        for terms in groups {
+            let start = g.y.len() as u32;
+            let mid = start + terms.iter().filter(|t| !t.1).count() as u32;
+            g.groups.push(Group { x: terms[0].0, start, mid, end: start + terms.len() as u32 });
+            for &(x, conj, y, t) in terms {
+                g.y.push(y);
+                g.coef.extend_from_slice(&self.coef[t * nd..(t + 1) * nd]);
+                let part = |c: f64| Part { x, y, re: c, im: if conj { c } else { -c } };
+                parts.extend(self.proj[t].iter().map(|&(function, c)| (function, part(c))));
             }
         }
         parts.sort_by_key(|(function, part)| (*function, part.x, part.y));
@@ -258,6 +264,24 @@ impl Builder {
         self.nodes.insert(key, Ref { node, conj: a.conj });
         Ref { node, conj: a.conj != conj }
     }
+}
+
+/// The interior nodes such that those that can be computed together, and in the same way, follow each other; and where
+/// each node is then.
+fn in_ranks(nodes: Vec<Interior>, base: usize) -> (Vec<Interior>, impl Fn(u32) -> u32) {
+    let mut rank = vec![0usize; base];
+    for i in &nodes {
+        rank.push(1 + rank[i.a as usize].max(rank[i.b as usize]));
+    }
+    let mut order: Vec<usize> = (0..nodes.len()).collect();
+    order.sort_by_key(|&k| (rank[base + k], nodes[k].conj));
+    let mut place: Vec<u32> = (0..(base + nodes.len()) as u32).collect();
+    for (to, &from) in order.iter().enumerate() {
+        place[base + from] = (base + to) as u32;
+    }
+    let place = move |node: u32| place[node as usize];
+    let moved = |i: &Interior| Interior { a: place(i.a), b: place(i.b), conj: i.conj };
+    (order.iter().map(|&k| moved(&nodes[k])).collect(), place)
 }
 
 /// All ways to take `size` of the factors, and what is left; equal halves once.

@@ -84,7 +84,10 @@ impl Evaluator {
     /// An evaluator with an instruction set of choice; the portable one where the processor lacks it.
     pub fn with_isa(potential: Arc<Potential>, isa: Isa) -> Self {
         let isa = if Isa::available().contains(&isa) { isa } else { Isa::Portable };
-        let kernels = Kernels::new(isa);
+        Self::with_kernels(potential, isa, Kernels::new(isa))
+    }
+
+    fn with_kernels(potential: Arc<Potential>, isa: Isa, kernels: Kernels) -> Self {
         let nodes = potential.plan.species.iter().map(|plan| Nodes::new(plan, kernels.lanes)).collect();
         let ne = potential.plan.species.len();
         Evaluator {
@@ -507,5 +510,47 @@ fn scatter(atom: &mut Atom, output: &mut Output, totals: &mut Totals) {
                 *s -= 0.5 * v;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    /// Eight lanes, and a row of columns that they do not divide, where the machine has no AVX-512.
+    #[test]
+    fn the_number_of_lanes_does_not_matter() {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/two.yaml");
+        let potential = Potential::read(&data, None).unwrap();
+        let tables = potential.plan.species.iter().flat_map(|s| &s.segments).filter_map(|s| s.table.as_ref());
+        assert!(tables.map(|t| t.ncol % OCT).any(|left| left != 0));
+        // A crooked grid of 27 atoms that all see each other.
+        let positions: Vec<[f64; 3]> = (0..27)
+            .map(|i| [i % 3, i / 3 % 3, i / 9].map(|c| f64::from(c) * 2.3).map(|c| c + 0.1 * (c + f64::from(i)).sin()))
+            .collect();
+        let types: Vec<i32> = (0..27).map(|i| i % 2).collect();
+        let atoms: Vec<i32> = (0..27).collect();
+        let lists: Vec<Vec<i32>> = (0..27).map(|i| (0..27).filter(|&j| j != i).collect()).collect();
+        let system = System {
+            positions: &positions,
+            types: &types,
+            element_of_type: &[0, 1],
+            atoms: &atoms,
+            neighbours: |k: usize| &lists[k][..],
+            mask: i32::MAX,
+        };
+        let evaluate = |kernels| {
+            let mut evaluator = Evaluator::with_kernels(potential.clone(), Isa::Portable, kernels);
+            let mut forces = vec![[0.0; 3]; 27];
+            let totals = evaluator.evaluate(&system, &mut Output { forces: &mut forces, ..Output::default() }).unwrap();
+            (totals, forces)
+        };
+        let ((four, f), (eight, g)) = (evaluate(Kernels::new(Isa::Portable)), evaluate(Kernels::wide()));
+        // Sums over neighbours are in another order.
+        let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-11 * (1.0 + a.abs()), "{a} and {b}");
+        close(four.energy, eight.energy);
+        four.virial.iter().zip(&eight.virial).for_each(|(a, b)| close(*a, *b));
+        f.iter().flatten().zip(g.iter().flatten()).for_each(|(a, b)| close(*a, *b));
     }
 }

@@ -23,6 +23,9 @@ pub(crate) fn doubles(v: &[Oct]) -> &[f64] {
     unsafe { std::slice::from_raw_parts(v.as_ptr().cast(), v.len() * OCT) }
 }
 
+/// Columns of a table come in multiples of this.
+pub(crate) const QUAD: usize = 4;
+
 /// Number of neighbours in a block, and of atoms in a batch of grades.
 pub(crate) const OCT: usize = 8;
 
@@ -38,6 +41,8 @@ pub(crate) unsafe trait Lanes: Copy {
     const NODE: usize = 2 * Self::N;
     /// Vectors that the processor's registers hold.
     const REGISTERS: usize;
+    /// A vector of four, for what is left of a row of columns.
+    type Half: Lanes;
     /// Neighbours by this instruction set, where it has its own way.
     const GATHER: Option<Gather> = None;
 
@@ -76,39 +81,47 @@ pub(crate) unsafe trait Lanes: Copy {
 
 /// Any processor: arrays that the compiler may turn into whatever it has.
 #[derive(Clone, Copy)]
-pub(crate) struct Portable([f64; 4]);
+pub(crate) struct Portable<const N: usize>([f64; N]);
+
+impl<const N: usize> Portable<N> {
+    #[inline(always)]
+    fn zip(self, b: Self, f: impl Fn(f64, f64) -> f64) -> Self {
+        Portable(std::array::from_fn(|i| f(self.0[i], b.0[i])))
+    }
+}
 
 // SAFETY: uses no instruction beyond the target's baseline.
-unsafe impl Lanes for Portable {
-    const N: usize = 4;
+unsafe impl<const N: usize> Lanes for Portable<N> {
+    const N: usize = N;
     // As the baseline of x86-64 and of aarch64 have, two to a vector of four.
     const REGISTERS: usize = 8;
+    type Half = Portable<4>;
 
     #[inline(always)]
     unsafe fn load(p: *const f64) -> Self {
         // SAFETY: the caller gives a pointer to N doubles.
-        Portable(unsafe { p.cast::<[f64; 4]>().read() })
+        Portable(unsafe { p.cast::<[f64; N]>().read() })
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f64) {
         // SAFETY: as for `load`.
-        unsafe { p.cast::<[f64; 4]>().write(self.0) }
+        unsafe { p.cast::<[f64; N]>().write(self.0) }
     }
     #[inline(always)]
     unsafe fn splat(x: f64) -> Self {
-        Portable([x; 4])
+        Portable([x; N])
     }
     #[inline(always)]
     unsafe fn add(self, b: Self) -> Self {
-        Portable(std::array::from_fn(|i| self.0[i] + b.0[i]))
+        self.zip(b, |a, b| a + b)
     }
     #[inline(always)]
     unsafe fn sub(self, b: Self) -> Self {
-        Portable(std::array::from_fn(|i| self.0[i] - b.0[i]))
+        self.zip(b, |a, b| a - b)
     }
     #[inline(always)]
     unsafe fn mul(self, b: Self) -> Self {
-        Portable(std::array::from_fn(|i| self.0[i] * b.0[i]))
+        self.zip(b, |a, b| a * b)
     }
     #[inline(always)]
     unsafe fn fma(self, b: Self, c: Self) -> Self {
@@ -120,7 +133,7 @@ unsafe impl Lanes for Portable {
     }
     #[inline(always)]
     unsafe fn div(self, b: Self) -> Self {
-        Portable(std::array::from_fn(|i| self.0[i] / b.0[i]))
+        self.zip(b, |a, b| a / b)
     }
     #[inline(always)]
     unsafe fn sqrt(self) -> Self {
@@ -132,23 +145,23 @@ unsafe impl Lanes for Portable {
     }
     #[inline(always)]
     unsafe fn min(self, b: Self) -> Self {
-        Portable(std::array::from_fn(|i| if self.0[i] < b.0[i] { self.0[i] } else { b.0[i] }))
+        self.zip(b, |a, b| if a < b { a } else { b })
     }
     #[inline(always)]
     unsafe fn max(self, b: Self) -> Self {
-        Portable(std::array::from_fn(|i| if self.0[i] > b.0[i] { self.0[i] } else { b.0[i] }))
+        self.zip(b, |a, b| if a > b { a } else { b })
     }
     #[inline(always)]
     unsafe fn any_not_below(self, b: Self) -> bool {
-        (0..4).any(|i| !(self.0[i] < b.0[i]))
+        (0..N).any(|i| !(self.0[i] < b.0[i]))
     }
     #[inline(always)]
     unsafe fn sum(self) -> f64 {
-        (self.0[0] + self.0[1]) + (self.0[2] + self.0[3])
+        self.0.chunks(4).map(|c| c.iter().sum::<f64>()).sum()
     }
     #[inline(always)]
     unsafe fn store_transposed(rows: &[Self; 8], dst: *mut f64, ld: usize) {
-        for f in 0..4 {
+        for f in 0..N {
             for (k, row) in rows.iter().enumerate() {
                 // SAFETY: the caller gives room for N rows of eight doubles.
                 unsafe { *dst.add(f * ld + k) = row.0[f] };
@@ -171,6 +184,7 @@ pub(crate) mod x86 {
     unsafe impl Lanes for Avx512 {
         const N: usize = 8;
         const REGISTERS: usize = 32;
+        type Half = Avx2;
         const GATHER: Option<Gather> = Some(gather::run);
 
         #[inline(always)]
@@ -309,6 +323,7 @@ pub(crate) mod x86 {
     unsafe impl Lanes for Avx2 {
         const N: usize = 4;
         const REGISTERS: usize = 16;
+        type Half = Self;
         const GATHER: Option<Gather> = Some(gather::run);
 
         #[inline(always)]

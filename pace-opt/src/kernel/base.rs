@@ -156,7 +156,6 @@ unsafe fn interpolate<V: Lanes>(rows: *const f64, ncol: usize, job: &mut BaseJob
     let bins: *const u32 = job.scratch.bins.as_ptr().cast();
     let weights: *const f64 = job.scratch.weights.as_ptr().cast();
     let block: *mut f64 = job.scratch.block.as_mut_ptr().cast();
-    let count = range.blocks * OCT;
     let sums = &mut flat(&mut job.scratch.sums)[..ncol];
     sums.fill(0.0);
     let sums = sums.as_mut_ptr();
@@ -166,7 +165,7 @@ unsafe fn interpolate<V: Lanes>(rows: *const f64, ncol: usize, job: &mut BaseJob
         for b in 0..range.blocks {
             for k in 0..OCT {
                 let i = b * OCT + k;
-                if i + AHEAD < count {
+                if i + AHEAD < range.count {
                     let next = row(i + AHEAD);
                     let mut at = 0;
                     while at < 4 * ncol {
@@ -174,39 +173,73 @@ unsafe fn interpolate<V: Lanes>(rows: *const f64, ncol: usize, job: &mut BaseJob
                         at += OCT;
                     }
                 }
-                let (p, to) = (row(i), block.add(k * 2 * ncol));
-                let mut w = [V::splat(0.0); 6];
-                for (j, w) in w.iter_mut().enumerate() {
-                    *w = V::splat(*weights.add((b * 6 + j) * OCT + k));
+                let to = block.add(k * 2 * ncol);
+                if i >= range.count {
+                    std::slice::from_raw_parts_mut(to, 2 * ncol).fill(0.0);
+                    continue;
                 }
-                let mut c = 0;
-                while c < ncol {
-                    let f0 = V::load(p.add(c));
-                    let d0 = V::load(p.add(ncol + c));
-                    let rise = V::load(p.add(2 * ncol + c)).sub(f0);
-                    let d1 = V::load(p.add(3 * ncol + c));
-                    d1.fma(w[2], d0.fma(w[1], rise.fma(w[0], f0))).store(to.add(c));
-                    d1.fma(w[5], d0.fma(w[4], rise.mul(w[3]))).store(to.add(ncol + c));
-                    c += V::N;
-                }
+                let weights = weights.add(b * 6 * OCT + k);
+                let c = cubics::<V>(row(i), ncol, weights, to, 0);
+                cubics::<V::Half>(row(i), ncol, weights, to, c);
             }
-            // Eight neighbours' rows become columns of lanes.
             let out = out.add(b * 2 * ncol * OCT);
-            let mut c = 0;
-            while c < 2 * ncol {
-                let mut v = [V::splat(0.0); OCT];
-                for (k, v) in v.iter_mut().enumerate() {
-                    *v = V::load(block.add(k * 2 * ncol + c));
-                }
-                V::store_transposed(&v, out.add(c * OCT), OCT);
-                if c < ncol {
-                    let four = |i: usize| v[i].add(v[i + 1]).add(v[i + 2].add(v[i + 3]));
-                    V::load(sums.add(c)).add(four(0).add(four(4))).store(sums.add(c));
-                }
-                c += V::N;
-            }
+            let c = turn::<V>(block, ncol, out, sums, 0);
+            turn::<V::Half>(block, ncol, out, sums, c);
         }
     }
+}
+
+/// Values and slopes of one neighbour, from column `c` on in whole vectors; the first column that is left.
+///
+/// # Safety
+/// See [`run`].
+#[inline(always)]
+unsafe fn cubics<V: Lanes>(row: *const f64, ncol: usize, weights: *const f64, to: *mut f64, mut c: usize) -> usize {
+    // SAFETY: a row and the next, six weights, and room for as many values and slopes.
+    unsafe {
+        let mut w = [V::splat(0.0); 6];
+        for (j, w) in w.iter_mut().enumerate() {
+            *w = V::splat(*weights.add(j * OCT));
+        }
+        while c + V::N <= ncol {
+            let f0 = V::load(row.add(c));
+            let d0 = V::load(row.add(ncol + c));
+            let rise = V::load(row.add(2 * ncol + c)).sub(f0);
+            let d1 = V::load(row.add(3 * ncol + c));
+            d1.fma(w[2], d0.fma(w[1], rise.fma(w[0], f0))).store(to.add(c));
+            d1.fma(w[5], d0.fma(w[4], rise.mul(w[3]))).store(to.add(ncol + c));
+            c += V::N;
+        }
+    }
+    c
+}
+
+/// Turns eight neighbours' rows into columns of lanes and adds their values up, from column `c` on in whole vectors; the
+/// first column that is left.
+///
+/// # Safety
+/// See [`run`].
+#[inline(always)]
+unsafe fn turn<V: Lanes>(block: *const f64, ncol: usize, out: *mut f64, sums: *mut f64, mut c: usize) -> usize {
+    // SAFETY: `block` has eight rows of values and slopes, `out` as many columns, `sums` one number for each value.
+    unsafe {
+        let rows = |c: usize| {
+            let mut v = [V::splat(0.0); OCT];
+            for (k, v) in v.iter_mut().enumerate() {
+                *v = V::load(block.add(k * 2 * ncol + c));
+            }
+            v
+        };
+        while c + V::N <= ncol {
+            let v = rows(c);
+            let four = |i: usize| v[i].add(v[i + 1]).add(v[i + 2].add(v[i + 3]));
+            V::load(sums.add(c)).add(four(0).add(four(4))).store(sums.add(c));
+            V::store_transposed(&v, out.add(c * OCT), OCT);
+            V::store_transposed(&rows(ncol + c), out.add((ncol + c) * OCT), OCT);
+            c += V::N;
+        }
+    }
+    c
 }
 
 /// Sums of the radial basis functions over the neighbours.
@@ -293,35 +326,32 @@ unsafe fn harmonics<V: Lanes>(job: &mut BaseJob, range: Range, shells: usize) {
     let components = shells * shells;
     // SAFETY: `check` made room for `components` octs per block, and shells ≤ ld.
     unsafe {
-        for block in 0..range.blocks {
-            let g = range.block + block;
-            for h in 0..OCT / V::N {
-                let at = |v: &[Oct]| V::load(v.as_ptr().add(g).cast::<f64>().add(h * V::N));
-                let (x, y, z) = (at(&job.atom.x), at(&job.atom.y), at(&job.atom.z));
-                let out: *mut f64 =
-                    job.scratch.harmonics.as_mut_ptr().add(block * components).cast::<f64>().add(h * V::N);
-                let b = |l: usize, m: usize| V::splat(*b.get_unchecked(l * ld + m));
-                let one = V::splat(1.0);
+        let b = |l: usize, m: usize| V::splat(*b.get_unchecked(l * ld + m));
+        let one = V::splat(1.0);
+        for v in 0..range.vectors(V::N) {
+            let (block, lane) = (v * V::N / OCT, v * V::N % OCT);
+            let at = |v: &[Oct]| V::load(v.as_ptr().add(range.block + block).cast::<f64>().add(lane));
+            let (x, y, z) = (at(&job.atom.x), at(&job.atom.y), at(&job.atom.z));
+            let out = job.scratch.harmonics.as_mut_ptr().add(block * components).cast::<f64>().add(lane);
+            let (mut p0, mut p1) = (V::splat(0.0), one);
+            one.store(out);
+            for l in 1..shells {
+                (p0, p1) = (p1, p1.fma(z, p0.mul(b(l, 0))));
+                p1.store(out.add(l * l * OCT));
+            }
+            let (mut re, mut im) = (x, y);
+            for m in 1..shells {
+                let store = |l: usize, p: V| {
+                    p.mul(re).store(out.add((l * l + 2 * m - 1) * OCT));
+                    p.mul(im).store(out.add((l * l + 2 * m) * OCT));
+                };
                 let (mut p0, mut p1) = (V::splat(0.0), one);
-                one.store(out);
-                for l in 1..shells {
-                    (p0, p1) = (p1, p1.fma(z, p0.mul(b(l, 0))));
-                    p1.store(out.add(l * l * OCT));
+                store(m, one);
+                for l in m + 1..shells {
+                    (p0, p1) = (p1, p1.fma(z, p0.mul(b(l, m))));
+                    store(l, p1);
                 }
-                let (mut re, mut im) = (x, y);
-                for m in 1..shells {
-                    let store = |l: usize, p: V| {
-                        p.mul(re).store(out.add((l * l + 2 * m - 1) * OCT));
-                        p.mul(im).store(out.add((l * l + 2 * m) * OCT));
-                    };
-                    let (mut p0, mut p1) = (V::splat(0.0), one);
-                    store(m, one);
-                    for l in m + 1..shells {
-                        (p0, p1) = (p1, p1.fma(z, p0.mul(b(l, m))));
-                        store(l, p1);
-                    }
-                    (re, im) = (im.fnma(y, re.mul(x)), im.fma(x, re.mul(y)));
-                }
+                (re, im) = (im.fnma(y, re.mul(x)), im.fma(x, re.mul(y)));
             }
         }
     }
@@ -334,11 +364,32 @@ struct Tile {
     radial_step: usize,
     angular: *const f64,
     angular_step: usize,
-    blocks: usize,
+    vectors: usize,
     out: *mut f64,
     dest: *const u32,
     norm: *const f64,
     dest_step: usize,
+}
+
+/// Adds the products of one vector of neighbours.
+///
+/// # Safety
+/// See [`run`].
+#[inline(always)]
+unsafe fn add<V: Lanes, const NB: usize, const MB: usize>(acc: &mut [[V; MB]; NB], r: *const f64, y: *const f64) {
+    // SAFETY: see above.
+    unsafe {
+        let mut ys = [V::splat(0.0); MB];
+        for (m, v) in ys.iter_mut().enumerate() {
+            *v = V::load(y.add(m * OCT));
+        }
+        for (n, row) in acc.iter_mut().enumerate() {
+            let rv = V::load(r.add(n * OCT));
+            for (m, sum) in row.iter_mut().enumerate() {
+                *sum = rv.fma(ys[m], *sum);
+            }
+        }
+    }
 }
 
 /// Sums over neighbours of `NB` radial times `MB` angular functions.
@@ -350,21 +401,16 @@ unsafe fn tile<V: Lanes, const NB: usize, const MB: usize>(t: Tile) {
     // SAFETY: see above.
     unsafe {
         let mut acc = [[V::splat(0.0); MB]; NB];
-        for b in 0..t.blocks {
-            let r = t.radial.add(b * t.radial_step);
-            let y = t.angular.add(b * t.angular_step);
-            for h in 0..OCT / V::N {
-                let mut ys = [V::splat(0.0); MB];
-                for (m, v) in ys.iter_mut().enumerate() {
-                    *v = V::load(y.add(m * OCT + h * V::N));
-                }
-                for (n, row) in acc.iter_mut().enumerate() {
-                    let rv = V::load(r.add(n * OCT + h * V::N));
-                    for (m, sum) in row.iter_mut().enumerate() {
-                        *sum = rv.fma(ys[m], *sum);
-                    }
-                }
+        let (mut r, mut y) = (t.radial, t.angular);
+        let whole = OCT / V::N;
+        for _ in 0..t.vectors / whole {
+            for h in 0..whole {
+                add::<V, NB, MB>(&mut acc, r.add(h * V::N), y.add(h * V::N));
             }
+            (r, y) = (r.add(t.radial_step), y.add(t.angular_step));
+        }
+        for h in 0..t.vectors % whole {
+            add::<V, NB, MB>(&mut acc, r.add(h * V::N), y.add(h * V::N));
         }
         // Eight sums at a time; what is beyond the tile is not stored.
         let mut k = 0;
@@ -424,7 +470,7 @@ unsafe fn accumulate<V: Lanes>(job: &mut BaseJob, segment: &Segment, range: Rang
                         radial_step: 2 * ncol * OCT,
                         angular: angular.add((l * l + m) * OCT),
                         angular_step: shells * shells * OCT,
-                        blocks: range.blocks,
+                        vectors: range.vectors(V::N),
                         out,
                         dest: segment.dest.as_ptr().add(shell.dest + m * nn + n),
                         norm: segment.norm.as_ptr().add(shell.dest + m * nn + n),

@@ -6,7 +6,7 @@
 
 use super::{ForceJob, Range};
 use crate::plan::{Legendre, Segment};
-use crate::simd::{Lanes, OCT, Oct, doubles};
+use crate::simd::{Lanes, OCT, Oct, doubles, flat};
 
 /// Radial functions of one shell that are contracted at a time: their values and slopes stay in registers.
 const CHUNK: usize = 5;
@@ -30,10 +30,15 @@ pub(super) unsafe fn run<V: Lanes>(job: &mut ForceJob) {
         for (g, (&d, norm)) in job.scratch.adjoint.iter_mut().zip(segment.dest.iter().zip(&segment.norm)) {
             *g = norm * adjoints[d as usize * V::N + job.lane];
         }
-        let vectors = range.blocks * OCT / V::N;
+        let vectors = range.vectors(V::N);
         for v in (0..vectors).step_by(GROUP) {
             // SAFETY: see above.
             unsafe { neighbours::<V>(job, segment, range, table.ncol, v, GROUP.min(vectors - v)) }
+        }
+        let atom = &mut *job.atom;
+        for f in [&mut atom.fx, &mut atom.fy, &mut atom.fz] {
+            // No neighbours are there.
+            flat(f)[range.block * OCT + vectors * V::N..(range.block + range.blocks) * OCT].fill(0.0);
         }
     }
 }

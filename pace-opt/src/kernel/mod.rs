@@ -33,6 +33,13 @@ pub(crate) struct Range {
     pub radial: usize,
 }
 
+impl Range {
+    /// Vectors of `lanes` neighbours that have any.
+    pub(crate) fn vectors(&self, lanes: usize) -> usize {
+        self.count.div_ceil(lanes)
+    }
+}
+
 /// One atom of a batch, with all that lives from the first stage to the last.
 #[derive(Debug, Default)]
 pub(crate) struct Atom {
@@ -314,7 +321,10 @@ macro_rules! entry_points {
     };
 }
 
-entry_points!(portable, crate::simd::Portable,);
+entry_points!(portable, crate::simd::Portable<4>,);
+// What is laid out in eight lanes, for a machine that has no such registers.
+#[cfg(test)]
+entry_points!(portable8, crate::simd::Portable<8>,);
 #[cfg(target_arch = "x86_64")]
 entry_points!(avx2, crate::simd::x86::Avx2, "avx2,fma");
 #[cfg(target_arch = "x86_64")]
@@ -333,6 +343,12 @@ impl Kernels {
             Isa::Avx2 => avx2::KERNELS,
             _ => portable::KERNELS,
         }
+    }
+
+    /// The portable kernels with eight lanes.
+    #[cfg(test)]
+    pub(crate) fn wide() -> Self {
+        portable8::KERNELS
     }
 
     /// Whether the neighbours of an atom were gathered. All atoms must have an element of the potential.
@@ -411,6 +427,7 @@ impl BaseJob<'_> {
         let (mut radial, mut most, mut harmonics, mut widest) = (0, 0, 0, 0);
         for (range, segment) in a.ranges.iter_mut().zip(&self.plan.segments) {
             assert!(segment.table.is_some() || range.blocks == 0);
+            assert!(range.count <= range.blocks * OCT);
             range.radial = radial;
             let ncol = segment.table.as_ref().map_or(0, |t| t.ncol);
             radial += range.blocks * 2 * ncol;
@@ -467,6 +484,7 @@ impl ForceJob<'_> {
         for (range, segment) in a.ranges.iter().zip(&self.plan.segments) {
             let ncol = segment.table.as_ref().map_or(0, |t| t.ncol);
             assert!(range.blocks == 0 || a.radial.len() >= range.radial + range.blocks * 2 * ncol);
+            assert!(range.count <= range.blocks * OCT);
             let n = segment.dest.len();
             if self.scratch.adjoint.len() < n {
                 self.scratch.adjoint.resize(n, 0.0);

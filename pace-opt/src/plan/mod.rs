@@ -7,6 +7,7 @@ pub(crate) mod table;
 
 use crate::error::{Error, Result};
 use crate::model::{Embedding, InnerCutoff, Model, radial};
+use crate::simd::OCT;
 use graph::{Builder, Graph};
 use table::Table;
 
@@ -283,8 +284,10 @@ impl Segment {
         }
         let from_columns = if projections { inverse::left_inverse(&weights, nradbase) } else { None };
         *memory += Table::bytes(columns, bond.rcut, delta);
+        // Sums of the functions themselves are added up in whole octs.
+        let whole = nradbase.next_multiple_of(OCT);
         if projections && from_columns.is_none() {
-            *memory += Table::bytes(nradbase, bond.rcut, delta);
+            *memory += Table::bytes(whole, bond.rcut, delta);
         }
         // All elements as central atom together must stay below the limit.
         let most = MAX_TABLES / model.elements.len();
@@ -322,8 +325,8 @@ impl Segment {
         }));
         self.base_sums = match from_columns {
             Some(inverse) => BaseSums::Columns(inverse),
-            None if projections => BaseSums::Table(Table::new(nradbase, bond.rcut, delta, |r, v, d| {
-                radial::basis(bond, model.inner, r, v, d);
+            None if projections => BaseSums::Table(Table::new(whole, bond.rcut, delta, |r, v, d| {
+                radial::basis(bond, model.inner, r, &mut v[..nradbase], &mut d[..nradbase]);
             })),
             None => BaseSums::None,
         };

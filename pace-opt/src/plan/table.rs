@@ -4,14 +4,14 @@
 //! Between two edges the function is the cubic that takes both values and slopes. That is the same cubic
 //! that ML-PACE stores as four coefficients per bin; edges take half the memory.
 
-use crate::simd::{OCT, Oct};
+use crate::simd::{OCT, Oct, QUAD, flat};
 
 /// Grid of one ordered pair of elements.
 #[derive(Debug)]
 pub(crate) struct Table {
     /// Per edge: all values, then all slopes times the bin width.
     rows: Vec<Oct>,
-    /// Columns, a multiple of eight.
+    /// Columns, a multiple of four.
     pub ncol: usize,
     /// Number of bins; the edge `bins` is the cutoff.
     pub bins: usize,
@@ -22,7 +22,7 @@ pub(crate) struct Table {
 impl Table {
     /// Bytes that a table will take.
     pub(crate) fn bytes(columns: usize, rcut: f64, delta: f64) -> usize {
-        ((rcut / delta) as usize + 3) * 2 * columns.next_multiple_of(OCT) * size_of::<f64>()
+        ((rcut / delta) as usize + 3) * 2 * columns.next_multiple_of(QUAD) * size_of::<f64>()
     }
 
     /// Tabulates `fill(r, values, slopes)` from the first edge to the cutoff.
@@ -33,7 +33,7 @@ impl Table {
         mut fill: impl FnMut(f64, &mut [f64], &mut [f64]),
     ) -> Self {
         let bins = (rcut / delta) as usize;
-        let ncol = columns.next_multiple_of(OCT);
+        let ncol = columns.next_multiple_of(QUAD);
         let scale = bins as f64 / rcut;
         let width = 1.0 / scale;
         // The first row and the last two stay zero: nothing below the first edge, nothing beyond the cutoff.
@@ -42,10 +42,10 @@ impl Table {
         if columns > 0 {
             for n in 1..=bins {
                 fill(width * n as f64, &mut v, &mut d);
-                let row = &mut rows[n * 2 * ncol / OCT..][..2 * ncol / OCT];
+                let row = &mut flat(&mut rows)[n * 2 * ncol..][..2 * ncol];
                 for c in 0..columns {
-                    row[c / OCT].0[c % OCT] = v[c];
-                    row[(ncol + c) / OCT].0[c % OCT] = d[c] * width;
+                    row[c] = v[c];
+                    row[ncol + c] = d[c] * width;
                 }
             }
         }

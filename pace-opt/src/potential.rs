@@ -111,7 +111,7 @@ impl Potential {
         for p in &self.plan.species {
             s.base += p.graph.base;
             s.interior += p.graph.interior.len();
-            s.terms += p.graph.y.len();
+            s.terms += p.graph.by_x.partner.len();
         }
         s
     }

@@ -128,7 +128,7 @@ impl Nodes {
             lanes,
             value: zeros(n),
             adjoint: zeros(n),
-            sums: zeros(2 * nd * g.groups.len()),
+            sums: zeros(2 * nd * g.by_x.groups.len()),
             rho: zeros(nd),
             slope: zeros(nd),
         }
@@ -463,7 +463,7 @@ impl ProductJob<'_> {
         let g = &self.plan.graph;
         let nd = self.plan.embedding.ndensity;
         assert!(self.nodes.lanes == lanes && self.lane + lanes <= OCT);
-        assert!(self.nodes.holds(2 * (g.base + g.interior.len()), 2 * nd * g.groups.len(), nd));
+        assert!(self.nodes.holds(2 * (g.base + g.interior.len()), 2 * nd * g.by_x.groups.len(), nd));
     }
 }
 

@@ -4,7 +4,9 @@
 //! One vector holds the same number of all atoms of the batch; a node is two, its real and its imaginary part.
 
 use super::ProductJob;
+use crate::plan::graph::Terms;
 use crate::simd::{Lanes, OCT};
+use std::ops::Range;
 
 /// Computes the interior nodes and the densities.
 ///
@@ -73,12 +75,12 @@ unsafe fn interior<V: Lanes>(job: &mut ProductJob) {
 /// See [`forward`].
 #[inline(always)]
 unsafe fn densities<V: Lanes, const ND: usize>(job: &mut ProductJob) {
-    let g = &job.plan.graph;
+    let g = &job.plan.graph.by_x;
     // SAFETY: see above.
     unsafe {
         let values: *const f64 = job.nodes.value.as_ptr().cast();
         let mut sums: *mut f64 = job.nodes.sums.as_mut_ptr().cast();
-        let (ys, cs) = (g.y.as_ptr(), g.coef.as_ptr());
+        let (ys, cs) = (g.partner.as_ptr(), g.coef.as_ptr());
         let mut rho = [V::splat(0.0); ND];
         for group in &g.groups {
             let mut re = [V::splat(0.0); ND];
@@ -101,7 +103,7 @@ unsafe fn densities<V: Lanes, const ND: usize>(job: &mut ProductJob) {
                     im[p] = c.fma(yi, im[p]);
                 }
             }
-            let x = values.add(group.x as usize * V::NODE);
+            let x = values.add(group.node as usize * V::NODE);
             let (xr, xi) = (V::load(x), V::load(x.add(V::N)));
             for p in 0..ND {
                 rho[p] = xi.fma(im[p], xr.fma(re[p], rho[p]));
@@ -122,7 +124,7 @@ unsafe fn densities<V: Lanes, const ND: usize>(job: &mut ProductJob) {
 /// See [`forward`].
 #[inline(always)]
 unsafe fn densities_any<V: Lanes>(job: &mut ProductJob) {
-    let g = &job.plan.graph;
+    let g = &job.plan.graph.by_x;
     let nd = job.plan.embedding.ndensity;
     // SAFETY: see above.
     unsafe {
@@ -133,13 +135,13 @@ unsafe fn densities_any<V: Lanes>(job: &mut ProductJob) {
             for (k, group) in g.groups.iter().enumerate() {
                 let (mut re, mut im) = (V::splat(0.0), V::splat(0.0));
                 for t in group.start..group.end {
-                    let y = values.add(*g.y.get_unchecked(t as usize) as usize * V::NODE);
+                    let y = values.add(*g.partner.get_unchecked(t as usize) as usize * V::NODE);
                     let c = V::splat(*g.coef.get_unchecked(t as usize * nd + p));
                     re = c.fma(V::load(y), re);
                     let yi = V::load(y.add(V::N));
                     im = if t < group.mid { c.fnma(yi, im) } else { c.fma(yi, im) };
                 }
-                let x = values.add(group.x as usize * V::NODE);
+                let x = values.add(group.node as usize * V::NODE);
                 rho = V::load(x.add(V::N)).fma(im, V::load(x).fma(re, rho));
                 let s = sums.add((k * nd + p) * V::NODE);
                 re.store(s);
@@ -150,61 +152,76 @@ unsafe fn densities_any<V: Lanes>(job: &mut ProductJob) {
     }
 }
 
+/// Slopes of the first factors of all terms from the sums that the densities left, then those of the second factors.
+///
 /// # Safety
 /// See [`forward`].
 #[inline(always)]
 unsafe fn terms_back<V: Lanes, const ND: usize>(job: &mut ProductJob) {
-    let g = &job.plan.graph;
+    let (by_x, by_y) = (&job.plan.graph.by_x, &job.plan.graph.by_y);
     // SAFETY: see above.
     unsafe {
         let values: *const f64 = job.nodes.value.as_ptr().cast();
         let adjoints: *mut f64 = job.nodes.adjoint.as_mut_ptr().cast();
         let mut sums: *const f64 = job.nodes.sums.as_ptr().cast();
-        let (ys, cs) = (g.y.as_ptr(), g.coef.as_ptr());
         let mut slope = [V::splat(0.0); ND];
         for (p, s) in slope.iter_mut().enumerate() {
             *s = V::load(job.nodes.slope.as_ptr().cast::<f64>().add(p * V::N));
         }
-        for group in &g.groups {
-            let x = values.add(group.x as usize * V::NODE);
-            let (xr, xi) = (V::load(x), V::load(x.add(V::N)));
-            let dx = adjoints.add(group.x as usize * V::NODE);
-            let (mut dr, mut di) = (V::load(dx), V::load(dx.add(V::N)));
-            // The slopes times X, to be spread over the partners.
-            let mut sr = [V::splat(0.0); ND];
-            let mut si = [V::splat(0.0); ND];
-            for p in 0..ND {
-                dr = slope[p].fma(V::load(sums.add(p * V::NODE)), dr);
-                di = slope[p].fma(V::load(sums.add(p * V::NODE + V::N)), di);
-                sr[p] = slope[p].mul(xr);
-                si[p] = slope[p].mul(xi);
+        for group in &by_x.groups {
+            let (mut re, mut im) = (V::splat(0.0), V::splat(0.0));
+            for (p, slope) in slope.iter().enumerate() {
+                re = slope.fma(V::load(sums.add(p * V::NODE)), re);
+                im = slope.fma(V::load(sums.add(p * V::NODE + V::N)), im);
             }
-            dr.store(dx);
-            di.store(dx.add(V::N));
-            for t in group.start as usize..group.mid as usize {
-                let dy = adjoints.add(*ys.add(t) as usize * V::NODE);
-                let (mut yr, mut yi) = (V::load(dy), V::load(dy.add(V::N)));
-                for p in 0..ND {
-                    let c = V::splat(*cs.add(t * ND + p));
-                    yr = c.fma(sr[p], yr);
-                    yi = c.fnma(si[p], yi);
-                }
-                yr.store(dy);
-                yi.store(dy.add(V::N));
-            }
-            for t in group.mid as usize..group.end as usize {
-                let dy = adjoints.add(*ys.add(t) as usize * V::NODE);
-                let (mut yr, mut yi) = (V::load(dy), V::load(dy.add(V::N)));
-                for p in 0..ND {
-                    let c = V::splat(*cs.add(t * ND + p));
-                    yr = c.fma(sr[p], yr);
-                    yi = c.fma(si[p], yi);
-                }
-                yr.store(dy);
-                yi.store(dy.add(V::N));
-            }
+            let dx = adjoints.add(group.node as usize * V::NODE);
+            re.store(dx);
+            im.store(dx.add(V::N));
             sums = sums.add(ND * V::NODE);
         }
+        for group in &by_y.groups {
+            let dy = adjoints.add(group.node as usize * V::NODE);
+            let (plain, conj) = (group.start as usize..group.mid as usize, group.mid as usize..group.end as usize);
+            let (re, im) = factors::<V, ND>(by_y, plain, values, &slope);
+            let (more, minus) = factors::<V, ND>(by_y, conj, values, &slope);
+            re.add(more).add(V::load(dy)).store(dy);
+            minus.sub(im).add(V::load(dy.add(V::N))).store(dy.add(V::N));
+        }
+    }
+}
+
+/// Sum of some terms' other factors times the terms' slopes.
+///
+/// # Safety
+/// See [`forward`].
+#[inline(always)]
+unsafe fn factors<V: Lanes, const ND: usize>(
+    terms: &Terms,
+    range: Range<usize>,
+    values: *const f64,
+    slope: &[V; ND],
+) -> (V, V) {
+    // SAFETY: see above.
+    unsafe {
+        // Two sums that do not wait for each other.
+        let mut sums = [(V::splat(0.0), V::splat(0.0)); 2];
+        let mut t = range.start;
+        while t < range.end {
+            for (k, (re, im)) in sums.iter_mut().enumerate() {
+                if t + k < range.end {
+                    let coef = terms.coef.as_ptr().add((t + k) * ND);
+                    let mut c = V::splat(*coef).mul(slope[0]);
+                    for (p, slope) in slope.iter().enumerate().skip(1) {
+                        c = V::splat(*coef.add(p)).fma(*slope, c);
+                    }
+                    let x = values.add(*terms.partner.get_unchecked(t + k) as usize * V::NODE);
+                    *re = c.fma(V::load(x), *re);
+                    *im = c.fma(V::load(x.add(V::N)), *im);
+                }
+            }
+            t += 2;
+        }
+        (sums[0].0.add(sums[1].0), sums[0].1.add(sums[1].1))
     }
 }
 
@@ -214,7 +231,7 @@ unsafe fn terms_back<V: Lanes, const ND: usize>(job: &mut ProductJob) {
 /// See [`forward`].
 #[inline(always)]
 unsafe fn terms_back_any<V: Lanes>(job: &mut ProductJob) {
-    let g = &job.plan.graph;
+    let (by_x, by_y) = (&job.plan.graph.by_x, &job.plan.graph.by_y);
     let nd = job.plan.embedding.ndensity;
     // SAFETY: see above.
     unsafe {
@@ -223,22 +240,24 @@ unsafe fn terms_back_any<V: Lanes>(job: &mut ProductJob) {
         let sums: *const f64 = job.nodes.sums.as_ptr().cast();
         for p in 0..nd {
             let slope = V::load(job.nodes.slope.as_ptr().cast::<f64>().add(p * V::N));
-            for (k, group) in g.groups.iter().enumerate() {
-                let x = group.x as usize * V::NODE;
-                let (xr, xi) = (V::load(values.add(x)), V::load(values.add(x + V::N)));
+            for (k, group) in by_x.groups.iter().enumerate() {
                 let s = sums.add((k * nd + p) * V::NODE);
-                let dx = adjoints.add(x);
+                let dx = adjoints.add(group.node as usize * V::NODE);
                 slope.fma(V::load(s), V::load(dx)).store(dx);
                 slope.fma(V::load(s.add(V::N)), V::load(dx.add(V::N))).store(dx.add(V::N));
-                let (sr, si) = (slope.mul(xr), slope.mul(xi));
+            }
+            for group in &by_y.groups {
+                let dy = adjoints.add(group.node as usize * V::NODE);
+                let (mut re, mut im) = (V::load(dy), V::load(dy.add(V::N)));
                 for t in group.start..group.end {
-                    let dy = adjoints.add(*g.y.get_unchecked(t as usize) as usize * V::NODE);
-                    let c = V::splat(*g.coef.get_unchecked(t as usize * nd + p));
-                    c.fma(sr, V::load(dy)).store(dy);
-                    let yi = V::load(dy.add(V::N));
-                    let yi = if t < group.mid { c.fnma(si, yi) } else { c.fma(si, yi) };
-                    yi.store(dy.add(V::N));
+                    let c = V::splat(*by_y.coef.get_unchecked(t as usize * nd + p)).mul(slope);
+                    let x = values.add(*by_y.partner.get_unchecked(t as usize) as usize * V::NODE);
+                    re = c.fma(V::load(x), re);
+                    let xi = V::load(x.add(V::N));
+                    im = if t < group.mid { c.fnma(xi, im) } else { c.fma(xi, im) };
                 }
+                re.store(dy);
+                im.store(dy.add(V::N));
             }
         }
     }

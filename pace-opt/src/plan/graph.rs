@@ -25,13 +25,54 @@ pub(crate) struct Interior {
     pub conj: bool,
 }
 
-/// All terms that share the factor `x`. Terms `start..mid` multiply plainly, `mid..end` with the conjugate.
+/// All terms that share the factor `node`. Terms `start..mid` multiply plainly, `mid..end` with the conjugate.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Group {
-    pub x: u32,
+    pub node: u32,
     pub start: u32,
     pub mid: u32,
     pub end: u32,
+}
+
+/// The terms of the densities by one of their two factors.
+#[derive(Debug, Default)]
+pub(crate) struct Terms {
+    pub groups: Vec<Group>,
+    /// The other factor of each term.
+    pub partner: Vec<u32>,
+    /// Coefficients of each term, one per density.
+    pub coef: Vec<f64>,
+}
+
+/// A term: its factors, whether one of them is conjugated, and its number.
+#[derive(Clone, Copy)]
+struct Leaf {
+    x: u32,
+    y: u32,
+    conj: bool,
+    term: usize,
+}
+
+impl Terms {
+    /// Terms by the first factor of each leaf.
+    fn new(mut leaves: Vec<Leaf>, coef: &[f64], nd: usize) -> Self {
+        leaves.sort_unstable_by_key(|l| (l.x, l.conj, l.y, l.term));
+        let plain = |group: &[Leaf]| group.iter().filter(|l| !l.conj).count();
+        // Groups of one shape together: processors foresee the length of a loop that they have just seen.
+        let mut groups: Vec<&[Leaf]> = leaves.chunk_by(|a, b| a.x == b.x).collect();
+        groups.sort_by_key(|group| (plain(group), group.len()));
+        let mut terms = Terms::default();
+        for group in groups {
+            let start = terms.partner.len() as u32;
+            let (mid, end) = (start + plain(group) as u32, start + group.len() as u32);
+            terms.groups.push(Group { node: group[0].x, start, mid, end });
+            for l in group {
+                terms.partner.push(l.y);
+                terms.coef.extend_from_slice(&coef[l.term * nd..(l.term + 1) * nd]);
+            }
+        }
+        terms
+    }
 }
 
 /// The compiled products of one element.
@@ -41,12 +82,10 @@ pub(crate) struct Graph {
     pub base: usize,
     /// Products that are factors of others, in an order in which they can be computed.
     pub interior: Vec<Interior>,
-    /// Terms by their first factor.
-    pub groups: Vec<Group>,
-    /// Second factor of each term.
-    pub y: Vec<u32>,
-    /// Coefficients of each term, one per density.
-    pub coef: Vec<f64>,
+    /// Terms by their first factor, for the densities.
+    pub by_x: Terms,
+    /// The same terms by their second factor, for its slope.
+    pub by_y: Terms,
     /// Where the terms of each function start in `parts`, and where the last ends.
     pub functions: Vec<u32>,
     /// The terms of all functions, one function after the other.
@@ -147,39 +186,25 @@ impl Builder {
         // Larger terms after smaller ones, so that they find nodes already there; those that need none first.
         let mut order = live;
         order.sort_by_cached_key(|&t| (keys[t].len(), self.best_split(&keys[t]).0, t));
-        let mut leaves: Vec<(u32, bool, u32, usize)> = Vec::with_capacity(order.len());
-        for t in order {
-            let (_, left, right) = self.best_split(&keys[t]);
+        let mut leaves: Vec<Leaf> = Vec::with_capacity(order.len());
+        for term in order {
+            let (_, left, right) = self.best_split(&keys[term]);
             let (a, b) = (self.ensure(&left), self.ensure(&right));
-            // The rarer factor in front: groups are then walked in the order of memory, the other stays in cache.
+            // The rarer factor in front: the other, of which many are read for each, stays in cache.
             let (x, y) = if (left.len(), a.node) >= (right.len(), b.node) { (a, b) } else { (b, a) };
-            leaves.push((x.node, x.conj != y.conj, y.node, t));
+            leaves.push(Leaf { x: x.node, y: y.node, conj: x.conj != y.conj, term });
         }
         let base = self.real.len();
         let (interior, place) = in_ranks(self.interior, base);
-        for (x, _, y, _) in &mut leaves {
-            (*x, *y) = (place(*x), place(*y));
-        }
-        leaves.sort_unstable();
-        // Groups of one shape together: processors foresee the length of a loop that they have just seen.
-        let mut groups: Vec<_> = leaves.chunk_by(|a, b| a.0 == b.0).collect();
-        groups.sort_by_key(|terms| {
-            let plain = terms.iter().filter(|t| !t.1).count();
-            (plain, terms.len() - plain)
-        });
-        let mut g = Graph { base, interior, ..Graph::default() };
         let mut parts: Vec<(u32, Part)> = Vec::new();
-        for terms in groups {
-            let start = g.y.len() as u32;
-            let mid = start + terms.iter().filter(|t| !t.1).count() as u32;
-            g.groups.push(Group { x: terms[0].0, start, mid, end: start + terms.len() as u32 });
-            for &(x, conj, y, t) in terms {
-                g.y.push(y);
-                g.coef.extend_from_slice(&self.coef[t * nd..(t + 1) * nd]);
-                let part = |c: f64| Part { x, y, re: c, im: if conj { c } else { -c } };
-                parts.extend(self.proj[t].iter().map(|&(function, c)| (function, part(c))));
-            }
+        for l in &mut leaves {
+            (l.x, l.y) = (place(l.x), place(l.y));
+            let part = |c: f64| Part { x: l.x, y: l.y, re: c, im: if l.conj { c } else { -c } };
+            parts.extend(self.proj[l.term].iter().map(|&(function, c)| (function, part(c))));
         }
+        let turned = leaves.iter().map(|&l| Leaf { x: l.y, y: l.x, ..l }).collect();
+        let (by_x, by_y) = (Terms::new(leaves, &self.coef, nd), Terms::new(turned, &self.coef, nd));
+        let mut g = Graph { base, interior, by_x, by_y, ..Graph::default() };
         parts.sort_by_key(|(function, part)| (*function, part.x, part.y));
         for (function, part) in parts {
             g.functions.resize(function as usize + 1, g.parts.len() as u32);
@@ -343,15 +368,21 @@ mod tests {
         for i in &g.interior {
             node.push(mul(node[i.a as usize], conj(node[i.b as usize], i.conj)));
         }
-        let mut got = [0.0; 2];
         let mut projection = 0.0;
-        for l in &g.groups {
-            for t in l.start..l.end {
-                let y = conj(node[g.y[t as usize] as usize], t >= l.mid);
-                let v = mul(node[l.x as usize], y).0;
-                got[0] += g.coef[2 * t as usize] * v;
-                got[1] += g.coef[2 * t as usize + 1] * v;
+        let sum = |terms: &Terms| {
+            let mut sum = [0.0; 2];
+            for l in &terms.groups {
+                for t in l.start as usize..l.end as usize {
+                    let v = mul(node[l.node as usize], conj(node[terms.partner[t] as usize], t >= l.mid as usize)).0;
+                    sum[0] += terms.coef[2 * t] * v;
+                    sum[1] += terms.coef[2 * t + 1] * v;
+                }
             }
+            sum
+        };
+        let got = sum(&g.by_x);
+        for (a, b) in got.iter().zip(sum(&g.by_y)) {
+            assert!((a - b).abs() < 1e-9 * a.abs().max(1.0));
         }
         for p in &g.parts[g.functions[0] as usize..g.functions[1] as usize] {
             let (x, y) = (node[p.x as usize], node[p.y as usize]);

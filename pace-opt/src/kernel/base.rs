@@ -9,7 +9,7 @@ use crate::simd::{Lanes, OCT, Oct, flat};
 /// Radial or angular functions in the largest tile of the atomic base.
 const MOST: usize = 5;
 
-/// Blocks that the table is read ahead.
+/// Neighbours that the table is read ahead.
 const AHEAD: usize = OCT;
 
 /// Runs the stage for one atom.
@@ -165,22 +165,20 @@ unsafe fn interpolate<V: Lanes>(rows: *const f64, ncol: usize, job: &mut BaseJob
         for b in 0..range.blocks {
             for k in 0..OCT {
                 let i = b * OCT + k;
-                if i + AHEAD < range.count {
-                    let next = row(i + AHEAD);
-                    let mut at = 0;
-                    while at < 4 * ncol {
-                        V::prefetch(next.add(at));
-                        at += OCT;
-                    }
-                }
                 let to = block.add(k * 2 * ncol);
                 if i >= range.count {
                     std::slice::from_raw_parts_mut(to, 2 * ncol).fill(0.0);
                     continue;
                 }
-                let weights = weights.add(b * 6 * OCT + k);
-                let c = cubics::<V>(row(i), ncol, weights, to, 0);
-                cubics::<V::Half>(row(i), ncol, weights, to, c);
+                let job = Cubics {
+                    row: row(i),
+                    ahead: row((i + AHEAD).min(range.count - 1)),
+                    ncol,
+                    weights: weights.add(b * 6 * OCT + k),
+                    to,
+                };
+                let c = cubics::<V>(job, 0);
+                cubics::<V::Half>(job, c);
             }
             let out = out.add(b * 2 * ncol * OCT);
             let c = turn::<V>(block, ncol, out, sums, 0);
@@ -189,12 +187,25 @@ unsafe fn interpolate<V: Lanes>(rows: *const f64, ncol: usize, job: &mut BaseJob
     }
 }
 
+/// What the values and slopes of a neighbour are made of.
+#[derive(Clone, Copy)]
+struct Cubics {
+    row: *const f64,
+    /// The row that will be read some neighbours later.
+    ahead: *const f64,
+    ncol: usize,
+    weights: *const f64,
+    /// Where they go: values, then slopes.
+    to: *mut f64,
+}
+
 /// Values and slopes of one neighbour, from column `c` on in whole vectors; the first column that is left.
 ///
 /// # Safety
 /// See [`run`].
 #[inline(always)]
-unsafe fn cubics<V: Lanes>(row: *const f64, ncol: usize, weights: *const f64, to: *mut f64, mut c: usize) -> usize {
+unsafe fn cubics<V: Lanes>(job: Cubics, mut c: usize) -> usize {
+    let Cubics { row, ahead, ncol, weights, to } = job;
     // SAFETY: a row and the next, six weights, and room for as many values and slopes.
     unsafe {
         let mut w = [V::splat(0.0); 6];
@@ -202,6 +213,10 @@ unsafe fn cubics<V: Lanes>(row: *const f64, ncol: usize, weights: *const f64, to
             *w = V::splat(*weights.add(j * OCT));
         }
         while c + V::N <= ncol {
+            // As many cache lines as these columns are in two rows, though not theirs.
+            for line in 0..V::N * 4 / OCT {
+                V::prefetch(ahead.add(c * 4 + line * OCT));
+            }
             let f0 = V::load(row.add(c));
             let d0 = V::load(row.add(ncol + c));
             let rise = V::load(row.add(2 * ncol + c)).sub(f0);

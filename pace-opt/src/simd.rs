@@ -452,7 +452,8 @@ impl Isa {
         let mut v = vec![Isa::Portable];
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("popcnt")
+            {
                 v.push(Isa::Avx2);
                 if is_x86_feature_detected!("avx512f") {
                     v.push(Isa::Avx512);

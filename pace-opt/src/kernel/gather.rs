@@ -37,40 +37,62 @@ const fn places(each: usize, second: i32) -> [[i32; 8]; 16] {
 /// Fills the ranges of an atom; false, with nothing of use done, if a neighbour does not exist.
 ///
 /// # Safety
-/// The processor has AVX2; all atoms have an element of the potential, of which there are at most
+/// The processor has AVX2, FMA and POPCNT; all atoms have an element of the potential, of which there are at most
 /// [`MOST_ELEMENTS`].
-#[target_feature(enable = "avx2,fma")]
+#[target_feature(enable = "avx2,fma,popcnt")]
 pub(crate) unsafe fn run(job: &mut GatherJob) -> bool {
-    let GatherJob { all, list, mask, atom, cutoffs } = job;
-    let elements = cutoffs.len();
+    let elements = job.cutoffs.len();
     // Each element has room for all candidates, and for what a store of four writes beyond the last.
-    let room = (list.len() + WIDTH).div_ceil(OCT);
+    let room = (job.list.len() + WIDTH).div_ceil(OCT);
     let blocks = room * elements;
+    let atom = &mut *job.atom;
     if atom.x.len() < blocks {
         for v in [&mut atom.x, &mut atom.y, &mut atom.z, &mut atom.r, &mut atom.inv_r] {
             v.resize(blocks, Oct::default());
         }
         atom.neighbour.resize(blocks * OCT, 0);
     }
-    let Some(centre) = all.get(atom.index) else { return false };
-    let mut counts = [0usize; MOST_ELEMENTS];
+    // SAFETY: there is room.
+    let counts = unsafe { if elements == 1 { select::<1>(job, room) } else { select::<MOST_ELEMENTS>(job, room) } };
+    let Some(counts) = counts else { return false };
+    let atom = &mut *job.atom;
+    atom.ranges.clear();
+    let (x, y, z) = (flat(&mut atom.x), flat(&mut atom.y), flat(&mut atom.z));
+    for (e, &count) in counts[..elements].iter().enumerate() {
+        let (block, blocks) = (e * room, count.div_ceil(OCT));
+        atom.ranges.push(Range { block, blocks, count, radial: 0 });
+        // Padding lies beyond the cutoff.
+        for k in block * OCT + count..(block + blocks) * OCT {
+            (x[k], y[k], z[k]) = (0.0, 0.0, 2.0 * job.cutoffs[e].unwrap_or(0.0));
+        }
+    }
+    true
+}
+
+/// Writes the neighbours within the cutoff of up to `E` elements, each from its `room` blocks on; how many, or none if
+/// one does not exist.
+///
+/// # Safety
+/// As for [`run`]; each element has room for all candidates and three more.
+#[target_feature(enable = "avx2,fma,popcnt")]
+unsafe fn select<const E: usize>(job: &mut GatherJob, room: usize) -> Option<[usize; MOST_ELEMENTS]> {
+    let GatherJob { all, list, mask, atom, cutoffs } = job;
+    let centre = all.get(atom.index)?;
     let (x, y, z) = (flat(&mut atom.x).as_mut_ptr(), flat(&mut atom.y).as_mut_ptr(), flat(&mut atom.z).as_mut_ptr());
     let neighbour = atom.neighbour.as_mut_ptr();
     let [cx, cy, cz] = centre.x.map(|c| _mm256_set1_pd(c));
-    let mut squares = [_mm256_setzero_pd(); MOST_ELEMENTS];
+    let mut squares = [_mm256_setzero_pd(); E];
     for (s, c) in squares.iter_mut().zip(cutoffs.iter()) {
         *s = _mm256_set1_pd(c.map_or(-1.0, |c| c * c));
     }
-    for chunk in list.chunks(WIDTH) {
-        // What is missing in the last chunk is its first candidate again, and no hit.
+    let mut counts = [0usize; E];
+    let mut four = |candidates: [i32; WIDTH], real: usize| {
         let mut rows = [_mm256_setzero_pd(); WIDTH];
-        for (k, row) in rows.iter_mut().enumerate() {
-            let j = (chunk.get(k).unwrap_or(&chunk[0]) & *mask) as usize;
-            let Some(candidate) = all.get(j) else { return false };
+        for (row, j) in rows.iter_mut().zip(candidates) {
+            let candidate = all.get((j & *mask) as usize)?;
             // SAFETY: `Packed` is four doubles' worth of plain data.
             *row = unsafe { _mm256_load_pd(std::ptr::from_ref(candidate).cast()) };
         }
-        let real = (1 << chunk.len()) - 1;
         let (t0, t1) = (_mm256_unpacklo_pd(rows[0], rows[1]), _mm256_unpackhi_pd(rows[0], rows[1]));
         let (t2, t3) = (_mm256_unpacklo_pd(rows[2], rows[3]), _mm256_unpackhi_pd(rows[2], rows[3]));
         let dx = _mm256_sub_pd(_mm256_permute2f128_pd::<0x20>(t0, t2), cx);
@@ -78,12 +100,11 @@ pub(crate) unsafe fn run(job: &mut GatherJob) -> bool {
         let dz = _mm256_sub_pd(_mm256_permute2f128_pd::<0x31>(t0, t2), cz);
         let who = _mm256_castpd_si256(_mm256_permute2f128_pd::<0x31>(t1, t3));
         let square = _mm256_fmadd_pd(dz, dz, _mm256_fmadd_pd(dy, dy, _mm256_mul_pd(dx, dx)));
-        for e in 0..elements {
+        for e in 0..E.min(cutoffs.len()) {
             // Not a number counts as near, so that it is found later.
             let mut near = _mm256_cmp_pd::<_CMP_NGE_UQ>(square, squares[e]);
-            if elements > 1 {
-                let element = _mm256_srli_epi64::<32>(who);
-                let same = _mm256_cmpeq_epi64(element, _mm256_set1_epi64x(e as i64));
+            if E > 1 {
+                let same = _mm256_cmpeq_epi64(_mm256_srli_epi64::<32>(who), _mm256_set1_epi64x(e as i64));
                 near = _mm256_and_pd(near, _mm256_castsi256_pd(same));
             }
             let hits = _mm256_movemask_pd(near) as usize & real;
@@ -101,16 +122,18 @@ pub(crate) unsafe fn run(job: &mut GatherJob) -> bool {
             }
             counts[e] += hits.count_ones() as usize;
         }
+        Some(())
+    };
+    let chunks = list.chunks_exact(WIDTH);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        four([chunk[0], chunk[1], chunk[2], chunk[3]], 0b1111)?;
     }
-    atom.ranges.clear();
-    let (x, y, z) = (flat(&mut atom.x), flat(&mut atom.y), flat(&mut atom.z));
-    for (e, &count) in counts[..elements].iter().enumerate() {
-        let (block, blocks) = (e * room, count.div_ceil(OCT));
-        atom.ranges.push(Range { block, blocks, count, radial: 0 });
-        // Padding lies beyond the cutoff.
-        for k in block * OCT + count..(block + blocks) * OCT {
-            (x[k], y[k], z[k]) = (0.0, 0.0, 2.0 * cutoffs[e].unwrap_or(0.0));
-        }
+    if let Some(&first) = rest.first() {
+        // What is missing is the first once more, and no hit.
+        four(std::array::from_fn(|k| *rest.get(k).unwrap_or(&first)), (1 << rest.len()) - 1)?;
     }
-    true
+    let mut all_counts = [0; MOST_ELEMENTS];
+    all_counts[..E].copy_from_slice(&counts);
+    Some(all_counts)
 }

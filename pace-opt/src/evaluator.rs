@@ -8,7 +8,7 @@ use crate::model::{InnerCutoff, MAX_ELEMENTS, radial::switch_off};
 use crate::plan::SpeciesPlan;
 use crate::potential::Potential;
 use crate::profile::Stage;
-use crate::simd::{Isa, OCT, Oct, flat};
+use crate::simd::{Isa, OCT, Oct, doubles, flat};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -453,40 +453,26 @@ fn nearest(atom: &Atom, plan: &SpeciesPlan, cutoff: f64) -> Option<(usize, f64, 
 fn scatter(atom: &mut Atom, output: &mut Output, totals: &mut Totals) {
     if let Some((k, slope)) = atom.nearest {
         let (b, l) = (k / OCT, k % OCT);
-        atom.fx[b].0[l] += slope * atom.x[b].0[l];
-        atom.fy[b].0[l] += slope * atom.y[b].0[l];
-        atom.fz[b].0[l] += slope * atom.z[b].0[l];
+        let unit = [atom.x[b].0[l], atom.y[b].0[l], atom.z[b].0[l]];
+        let f = unit.map(|u| slope * u);
+        for (g, f) in [&mut atom.fx, &mut atom.fy, &mut atom.fz].into_iter().zip(f) {
+            g[b].0[l] += f;
+        }
+        let r = atom.r[b].0[l];
+        let pairs = [(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)];
+        atom.gradient.iter_mut().zip(f).for_each(|(g, f)| *g += f);
+        atom.virial.iter_mut().zip(pairs).for_each(|(v, (c, d))| *v -= r * unit[c] * f[d]);
     }
-    let i = atom.index;
-    let mut total = [0.0; 3];
-    let mut virial = [0.0; 6];
+    let (i, total, virial) = (atom.index, atom.gradient, atom.virial);
     for range in &atom.ranges {
-        for k in range.block * OCT..range.block * OCT + range.count {
-            let (b, l) = (k / OCT, k % OCT);
-            let f = [atom.fx[b].0[l], atom.fy[b].0[l], atom.fz[b].0[l]];
-            let force = &mut output.forces[atom.neighbour[k] as usize];
-            for c in 0..3 {
-                force[c] -= f[c];
-                total[c] += f[c];
-            }
-        }
-        // Distance vectors times gradients, block by block.
-        let mut v = [[0.0; OCT]; 6];
-        for b in range.block..range.block + range.blocks {
-            let (r, fx, fy, fz) = (&atom.r[b].0, &atom.fx[b].0, &atom.fy[b].0, &atom.fz[b].0);
-            let (x, y, z) = (&atom.x[b].0, &atom.y[b].0, &atom.z[b].0);
-            for l in 0..OCT {
-                let (dx, dy, dz) = (x[l] * r[l], y[l] * r[l], z[l] * r[l]);
-                v[0][l] -= dx * fx[l];
-                v[1][l] -= dy * fy[l];
-                v[2][l] -= dz * fz[l];
-                v[3][l] -= dx * fy[l];
-                v[4][l] -= dx * fz[l];
-                v[5][l] -= dy * fz[l];
-            }
-        }
-        for (sum, lanes) in virial.iter_mut().zip(&v) {
-            *sum += lanes.iter().sum::<f64>();
+        let octs = range.block..range.block + range.blocks;
+        let [fx, fy, fz] = [&atom.fx, &atom.fy, &atom.fz].map(|f| doubles(&f[octs.clone()]));
+        let neighbours = &atom.neighbour[range.block * OCT..][..range.count];
+        for (&j, ((fx, fy), fz)) in neighbours.iter().zip(fx.iter().zip(fy).zip(fz)) {
+            let force = &mut output.forces[j as usize];
+            force[0] -= fx;
+            force[1] -= fy;
+            force[2] -= fz;
         }
     }
     for c in 0..3 {

@@ -20,6 +20,8 @@ pub(super) const GROUP: usize = 4;
 /// The processor has the instruction set of `V`; `ForceJob::check` ran.
 #[inline(always)]
 pub(super) unsafe fn run<V: Lanes>(job: &mut ForceJob) {
+    // SAFETY: the processor has it.
+    let mut sums = unsafe { [V::splat(0.0); 9] };
     for (j, segment) in job.plan.segments.iter().enumerate() {
         let range = job.atom.ranges[j];
         let Some(table) = &segment.table else { continue };
@@ -33,7 +35,7 @@ pub(super) unsafe fn run<V: Lanes>(job: &mut ForceJob) {
         let vectors = range.vectors(V::N);
         for v in (0..vectors).step_by(GROUP) {
             // SAFETY: see above.
-            unsafe { neighbours::<V>(job, segment, range, table.ncol, v, GROUP.min(vectors - v)) }
+            unsafe { neighbours::<V>(job, segment, range, table.ncol, v, GROUP.min(vectors - v), &mut sums) }
         }
         let atom = &mut *job.atom;
         for f in [&mut atom.fx, &mut atom.fy, &mut atom.fz] {
@@ -41,9 +43,13 @@ pub(super) unsafe fn run<V: Lanes>(job: &mut ForceJob) {
             flat(f)[range.block * OCT + vectors * V::N..(range.block + range.blocks) * OCT].fill(0.0);
         }
     }
+    // SAFETY: as above.
+    let sums = sums.map(|v| unsafe { v.sum() });
+    job.atom.gradient.copy_from_slice(&sums[..3]);
+    job.atom.virial.copy_from_slice(&sums[3..]);
 }
 
-/// Gradients of `count` vectors of neighbours, from vector `first` of the range on.
+/// Gradients of `count` vectors of neighbours, from vector `first` of the range on; adds to their sum and to the virial.
 ///
 /// # Safety
 /// See [`run`].
@@ -55,6 +61,7 @@ unsafe fn neighbours<V: Lanes>(
     ncol: usize,
     first: usize,
     count: usize,
+    totals: &mut [V; 9],
 ) {
     let nd = job.plan.embedding.ndensity;
     let shells = segment.shells.len();
@@ -126,10 +133,20 @@ unsafe fn neighbours<V: Lanes>(
             // The gradient in the unit vector has no part along it.
             let along = gx.mul(x).add(gy.mul(y)).add(gz.mul(z));
             let radial = along.fnma(inv, fr);
+            let (fx, fy, fz) = (radial.fma(x, inv.mul(gx)), radial.fma(y, inv.mul(gy)), radial.fma(z, inv.mul(gz)));
             let store = |v: &mut [Oct], f: V| f.store(v.as_mut_ptr().add(g).cast::<f64>().add(lane));
-            store(&mut job.atom.fx, radial.fma(x, inv.mul(gx)));
-            store(&mut job.atom.fy, radial.fma(y, inv.mul(gy)));
-            store(&mut job.atom.fz, radial.fma(z, inv.mul(gz)));
+            store(&mut job.atom.fx, fx);
+            store(&mut job.atom.fy, fy);
+            store(&mut job.atom.fz, fz);
+            let r = load(&job.atom.r);
+            let (dx, dy, dz) = (x.mul(r), y.mul(r), z.mul(r));
+            for (sum, f) in totals.iter_mut().zip([fx, fy, fz]) {
+                *sum = sum.add(f);
+            }
+            let pairs = [(dx, fx), (dy, fy), (dz, fz), (dx, fy), (dx, fz), (dy, fz)];
+            for (sum, (d, f)) in totals[3..].iter_mut().zip(pairs) {
+                *sum = d.fnma(f, *sum);
+            }
         }
     }
 }

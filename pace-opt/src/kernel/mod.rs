@@ -74,6 +74,9 @@ pub(crate) struct Atom {
     pub core_slope: f64,
     /// The neighbour that drives the ZBL switch, and the energy's slope in its distance.
     pub nearest: Option<(usize, f64)>,
+    /// Sum of the gradients of all neighbours, and their virial: xx, yy, zz, xy, xz, yz.
+    pub gradient: [f64; 3],
+    pub virial: [f64; 6],
     /// dE/dr of each neighbour.
     pub fx: Vec<Oct>,
     pub fy: Vec<Oct>,
@@ -477,7 +480,7 @@ impl ForceJob<'_> {
                 v.resize(blocks, Oct::default());
             }
         }
-        for v in [&a.x, &a.y, &a.z, &a.inv_r] {
+        for v in [&a.x, &a.y, &a.z, &a.r, &a.inv_r] {
             assert!(v.len() >= blocks);
         }
         assert!(a.slope.len() >= self.plan.embedding.ndensity);

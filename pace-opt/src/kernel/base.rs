@@ -53,7 +53,9 @@ pub(super) unsafe fn run<V: Lanes>(job: &mut BaseJob) {
             }
             job.scratch.clock.lap(Stage::Distances);
             let radial: *mut f64 = job.atom.radial.as_mut_ptr().add(range.radial).cast();
-            interpolate::<V>(table.as_ptr(), table.ncol, job, range, radial);
+            // All sums are needed for projections, else those that are densities and repulsion by themselves.
+            let first = if job.projections { 0 } else { segment.rho_column };
+            interpolate::<V>(table.as_ptr(), table.ncol, job, range, radial, first);
             job.scratch.clock.lap(Stage::Splines);
             if job.projections {
                 match &segment.base_sums {
@@ -147,12 +149,19 @@ unsafe fn distances<V: Lanes>(job: &mut BaseJob, range: Range, scale: f64, bins:
     a.broken = bad != 0;
 }
 
-/// Values and slopes of all columns, eight neighbours to a block.
+/// Values and slopes of all columns, eight neighbours to a block; sums of the values from column `first` on.
 ///
 /// # Safety
 /// See [`run`]; `out` has room for the blocks of the range.
 #[inline(always)]
-unsafe fn interpolate<V: Lanes>(rows: *const f64, ncol: usize, job: &mut BaseJob, range: Range, out: *mut f64) {
+unsafe fn interpolate<V: Lanes>(
+    rows: *const f64,
+    ncol: usize,
+    job: &mut BaseJob,
+    range: Range,
+    out: *mut f64,
+    first: usize,
+) {
     let bins: *const u32 = job.scratch.bins.as_ptr().cast();
     let weights: *const f64 = job.scratch.weights.as_ptr().cast();
     let block: *mut f64 = job.scratch.block.as_mut_ptr().cast();
@@ -181,8 +190,8 @@ unsafe fn interpolate<V: Lanes>(rows: *const f64, ncol: usize, job: &mut BaseJob
                 cubics::<V::Half>(job, c);
             }
             let out = out.add(b * 2 * ncol * OCT);
-            let c = turn::<V>(block, ncol, out, sums, 0);
-            turn::<V::Half>(block, ncol, out, sums, c);
+            let c = turn::<V>(block, ncol, out, (sums, first), 0);
+            turn::<V::Half>(block, ncol, out, (sums, first), c);
         }
     }
 }
@@ -229,13 +238,19 @@ unsafe fn cubics<V: Lanes>(job: Cubics, mut c: usize) -> usize {
     c
 }
 
-/// Turns eight neighbours' rows into columns of lanes and adds their values up, from column `c` on in whole vectors; the
-/// first column that is left.
+/// Turns eight neighbours' rows into columns of lanes, from column `c` on in whole vectors; the first column that is left.
+/// Values from column `first` on are added up.
 ///
 /// # Safety
 /// See [`run`].
 #[inline(always)]
-unsafe fn turn<V: Lanes>(block: *const f64, ncol: usize, out: *mut f64, sums: *mut f64, mut c: usize) -> usize {
+unsafe fn turn<V: Lanes>(
+    block: *const f64,
+    ncol: usize,
+    out: *mut f64,
+    (sums, first): (*mut f64, usize),
+    mut c: usize,
+) -> usize {
     // SAFETY: `block` has eight rows of values and slopes, `out` as many columns, `sums` one number for each value.
     unsafe {
         let rows = |c: usize| {
@@ -247,8 +262,10 @@ unsafe fn turn<V: Lanes>(block: *const f64, ncol: usize, out: *mut f64, sums: *m
         };
         while c + V::N <= ncol {
             let v = rows(c);
-            let four = |i: usize| v[i].add(v[i + 1]).add(v[i + 2].add(v[i + 3]));
-            V::load(sums.add(c)).add(four(0).add(four(4))).store(sums.add(c));
+            if c + V::N > first {
+                let four = |i: usize| v[i].add(v[i + 1]).add(v[i + 2].add(v[i + 3]));
+                V::load(sums.add(c)).add(four(0).add(four(4))).store(sums.add(c));
+            }
             V::store_transposed(&v, out.add(c * OCT), OCT);
             V::store_transposed(&rows(ncol + c), out.add((ncol + c) * OCT), OCT);
             c += V::N;

@@ -3,12 +3,14 @@
 
 use super::{GradeJob, SelectJob};
 use crate::simd::{Lanes, OCT, Oct};
+use std::ops::Range;
 
 /// Rows in the smallest tile; lists of rows are as long as a multiple of it.
 pub(crate) const ROWS: usize = 4;
 
-/// Vectors of atoms in the widest tile.
+/// Vectors of atoms in the widest tile, and those that go through all rows together.
 const WIDTH: usize = 3;
+const GROUP: usize = 2 * WIDTH;
 
 /// Products of the listed rows with all vectors; the largest in size, and all of them where they are wanted.
 ///
@@ -20,40 +22,42 @@ const WIDTH: usize = 3;
 #[inline(always)]
 pub(super) unsafe fn run<V: Lanes>(job: &mut GradeJob) {
     let rows = job.rows.len();
-    let mut first = 0;
-    while first < rows {
-        // SAFETY: see above.
-        unsafe {
-            // Twenty-four vector registers of sums on AVX-512, twelve on AVX2.
-            if V::N == OCT && rows - first >= 2 * ROWS {
-                strip::<V, { 2 * ROWS }>(job, first);
-                first += 2 * ROWS;
-            } else {
-                strip::<V, ROWS>(job, first);
-                first += ROWS;
+    let vectors = job.batches.len() * OCT / V::N;
+    // Some vectors at a time: for all rows they are read again and again, and must stay in the cache.
+    for from in (0..vectors).step_by(GROUP) {
+        let to = vectors.min(from + GROUP);
+        let mut first = 0;
+        while first < rows {
+            // SAFETY: see above.
+            unsafe {
+                // Twenty-four vector registers of sums on AVX-512, twelve on AVX2.
+                if V::N == OCT && rows - first >= 2 * ROWS {
+                    strip::<V, { 2 * ROWS }>(job, first, from..to);
+                    first += 2 * ROWS;
+                } else {
+                    strip::<V, ROWS>(job, first, from..to);
+                    first += ROWS;
+                }
             }
         }
     }
 }
 
-/// `R` rows against all vectors.
+/// `R` rows against some vectors.
 ///
 /// # Safety
 /// See [`run`].
 #[inline(always)]
-unsafe fn strip<V: Lanes, const R: usize>(job: &mut GradeJob, first: usize) {
-    let vectors = job.batches.len() * OCT / V::N;
-    let mut v = 0;
-    while v < vectors {
+unsafe fn strip<V: Lanes, const R: usize>(job: &mut GradeJob, first: usize, vectors: Range<usize>) {
+    for v in vectors.clone().step_by(WIDTH) {
         // SAFETY: see above.
         unsafe {
-            match vectors - v {
+            match vectors.end - v {
                 1 => tile::<V, R, 1>(job, first, v),
                 2 => tile::<V, R, 2>(job, first, v),
                 _ => tile::<V, R, WIDTH>(job, first, v),
             }
         }
-        v += WIDTH;
     }
 }
 

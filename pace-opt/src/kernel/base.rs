@@ -62,8 +62,9 @@ pub(super) unsafe fn run<V: Lanes>(job: &mut BaseJob) {
                     BaseSums::None => {}
                     BaseSums::Columns(inverse) => {
                         let columns = &flat(&mut job.scratch.sums)[..segment.rho_column];
-                        for (sum, row) in job.atom.base_sums[j].iter_mut().zip(inverse.chunks_exact(columns.len())) {
-                            *sum = row.iter().zip(columns).map(|(i, c)| i * c).sum();
+                        let sums = &mut job.atom.base_sums[j];
+                        for (c, row) in columns.iter().zip(inverse.chunks_exact(sums.len())) {
+                            sums.iter_mut().zip(row).for_each(|(sum, i)| *sum += i * c);
                         }
                     }
                     BaseSums::Table(base) => {

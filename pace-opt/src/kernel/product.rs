@@ -302,7 +302,7 @@ unsafe fn interior_back<V: Lanes>(job: &mut ProductJob) {
 /// Projections on the functions of more than one neighbour.
 ///
 /// # Safety
-/// See [`forward`]; the projections have room for all functions.
+/// See [`forward`]; the projections have room for all functions, whose numbers are below their number.
 #[inline(always)]
 pub(super) unsafe fn project<V: Lanes>(job: &mut ProductJob) {
     let g = &job.plan.graph;
@@ -310,7 +310,7 @@ pub(super) unsafe fn project<V: Lanes>(job: &mut ProductJob) {
     unsafe {
         let values: *const f64 = job.nodes.value.as_ptr().cast();
         let out = job.projections.as_mut_ptr().cast::<f64>().add(job.lane);
-        for (k, f) in g.functions.iter().enumerate() {
+        for f in &g.functions {
             let parts = |range: Range<u32>| g.parts.get_unchecked(range.start as usize..range.end as usize);
             let factors = |p: &Part| {
                 let (x, y) = (values.add(p.x as usize * V::NODE), values.add(p.y as usize * V::NODE));
@@ -325,7 +325,7 @@ pub(super) unsafe fn project<V: Lanes>(job: &mut ProductJob) {
                 let (re, xi, yi) = factors(p);
                 sum = V::splat(p.coef).fma(xi.fma(yi, re), sum);
             }
-            sum.store(out.add(k * OCT));
+            sum.store(out.add(f.number as usize * OCT));
         }
     }
 }

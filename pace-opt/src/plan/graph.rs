@@ -86,15 +86,16 @@ pub(crate) struct Graph {
     pub by_x: Terms,
     /// The same terms by their second factor, for its slope.
     pub by_y: Terms,
-    /// Which of `parts` each function is made of.
+    /// All functions, and which of `parts` each is made of.
     pub functions: Vec<Function>,
-    /// The terms of all functions, one function after the other.
+    /// The terms of all functions, in their order.
     pub parts: Vec<Part>,
 }
 
 /// Parts of a function: `start..mid` multiply plainly, `mid..end` with the conjugate.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Function {
+    pub number: u32,
     pub start: u32,
     pub mid: u32,
     pub end: u32,
@@ -213,12 +214,16 @@ impl Builder {
         let (by_x, by_y) = (Terms::new(leaves, &self.coef, nd), Terms::new(turned, &self.coef, nd));
         let mut g = Graph { base, interior, by_x, by_y, ..Graph::default() };
         parts.sort_by_key(|(function, conj, part)| (*function, *conj, part.x, part.y));
-        for function in 0..functions as u32 {
-            let end = |conj: bool| parts.partition_point(|p| (p.0, p.1) <= (function, conj)) as u32;
-            let start = g.functions.last().map_or(0, |f| f.end);
-            g.functions.push(Function { start, mid: end(false), end: end(true) });
+        // As the groups: those of one shape together.
+        let of = |k: u32| &parts[parts.partition_point(|p| p.0 < k)..parts.partition_point(|p| p.0 <= k)];
+        let plain = |k: u32| of(k).partition_point(|p| !p.1) as u32;
+        let mut order: Vec<u32> = (0..functions as u32).collect();
+        order.sort_by_cached_key(|&k| (plain(k), of(k).len()));
+        for number in order {
+            let start = g.parts.len() as u32;
+            g.parts.extend(of(number).iter().map(|(.., part)| part));
+            g.functions.push(Function { number, start, mid: start + plain(number), end: g.parts.len() as u32 });
         }
-        g.parts = parts.into_iter().map(|(.., part)| part).collect();
         g
     }
 
@@ -371,8 +376,8 @@ mod tests {
         let g = b.build(3);
         // Functions that have no terms have a place too: what stood there before would be taken for theirs.
         assert_eq!(g.functions.len(), 3);
-        let all = g.parts.len() as u32;
-        assert!(all > 0 && g.functions.iter().all(|f| f.end == all) && g.functions[1].start == all);
+        let of = |number: u32| g.functions.iter().find(|f| f.number == number).unwrap();
+        assert!(of(0).end > of(0).start && of(1).start == of(1).end && of(2).start == of(2).end);
         let mut node = value;
         for i in &g.interior {
             node.push(mul(node[i.a as usize], conj(node[i.b as usize], i.conj)));
@@ -394,7 +399,7 @@ mod tests {
             assert!((a - b).abs() < 1e-9 * a.abs().max(1.0));
         }
         for (k, p) in g.parts.iter().enumerate() {
-            let y = conj(node[p.y as usize], k >= g.functions[0].mid as usize);
+            let y = conj(node[p.y as usize], k >= of(0).mid as usize);
             projection += p.coef * mul(node[p.x as usize], y).0;
         }
         assert!((got[0] - want[0]).abs() < 1e-9 * want[0].abs(), "{got:?} {want:?}");

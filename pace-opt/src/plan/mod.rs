@@ -61,7 +61,7 @@ pub(crate) struct Shell {
 pub(crate) enum BaseSums {
     /// They are not needed.
     None,
-    /// From the sums of the first columns of the table, by `[function][column]`: these are enough of their combinations.
+    /// From the sums of the first columns of the table, by `[column][function]`: these are enough of their combinations.
     Columns(Vec<f64>),
     /// From a table of their own.
     Table(Table),
@@ -324,7 +324,11 @@ impl Segment {
             (v[columns - 1], d[columns - 1]) = radial::repulsion(bond, model.inner, z, r);
         }));
         self.base_sums = match from_columns {
-            Some(inverse) => BaseSums::Columns(inverse),
+            Some(inverse) => {
+                let columns = inverse.len() / nradbase;
+                let turned = (0..inverse.len()).map(|i| inverse[i % nradbase * columns + i / nradbase]);
+                BaseSums::Columns(turned.collect())
+            }
             None if projections => BaseSums::Table(Table::new(whole, bond.rcut, delta, |r, v, d| {
                 radial::basis(bond, model.inner, r, &mut v[..nradbase], &mut d[..nradbase]);
             })),

@@ -19,6 +19,7 @@ from measure import DEPS, PLUGINS, ROOT, spread, where
 sys.path.insert(0, str(ROOT / "pace-opt/bench"))
 import numpy as np
 import speed
+from speed import Side
 
 JAX = "ace-jax==0.4.1"
 
@@ -78,7 +79,7 @@ def jax_time(python, potential, lattice, repeats):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--jax", type=Path, default=DEPS / "tools/ace-jax")
     args = parser.parse_args()
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
@@ -89,49 +90,39 @@ def main():
     python = jax_python(args.jax)
     with tempfile.TemporaryDirectory() as folder:
         cases = speed.cases(folder)
-        print("## `pace/opt` against ML-PACE\n\nLAMMPS's loop time, µs per atom and step, one rank; both styles take turns on the same "
-              "input, and the ratio is taken within a pair. Grade: `pace/extrapolation/opt` with γ on every step over the same "
+        print("## `pace/opt` against ML-PACE\n\nLAMMPS's loop time, µs per atom and step, one rank; both styles take turns of about a second "
+              "in one process, on the same atoms, and the ratio is taken within a pair. Grade: `pace/extrapolation/opt` with γ on every step over the same "
               "without γ; of Cu-PBE with its B-basis and an active set made by `pace-opt/bench/cu_pbe.py`. 2048 atoms, 500 of the largest.\n\n"
               f"| potential | ML-PACE | pace/opt, {best} | ratio | grade on every step | share of the FLOP limit | ace-jax |\n"
               "| --- | --- | --- | --- | --- | --- | --- |")
         for name, (plain, graded, a, n, elements, slow, fast) in cases.items():
-            theirs, mine, ratio, grade, beside = [], [], [], [], []
-            for k in range(args.pairs):
-                todo = [("pace", slow), ("pace/opt", fast)][:: -1 if k % 2 else 1]
-                got = {style: speed.run(settings, style, plain, a, n, elements, steps, False) for style, steps in todo}
-                theirs.append(got["pace"])
-                mine.append(got["pace/opt"])
-                ratio.append(got["pace"] / got["pace/opt"])
-                if graded:
-                    without = speed.run(settings, "pace/extrapolation/opt", graded, a, n, elements, fast, False)
-                    grade.append(speed.run(settings, "pace/extrapolation/opt", graded, a, n, elements, fast, True) / without)
-                if len(elements) == 1 and k < 3 and (peer := jax_time(python, plain, a, 5)):
-                    beside.append(peer)
+            pairs = speed.turns(settings, Side("pace", plain, slow), Side("pace/opt", plain, fast), a, n, elements, args.pairs)
+            theirs, mine = zip(*pairs)
+            ratio = [x / y for x, y in pairs]
+            grade = speed.graded_turns(settings, graded, a, n, elements, fast, args.pairs)
+            peers = [jax_time(python, plain, a, 5) for _ in range(3)] if len(elements) == 1 else []
+            beside = [peer for peer in peers if peer]
             count = {"Cu-PBE": 134, "Al": 78, "order 4, 743": 134, "order 4, > 40,000": 86}
             near = next((v for k, v in count.items() if name.startswith(k) and len(elements) == 1), None)
             share = f"{100 * operations(plain, near) / 1e3 / gflops / statistics.median(mine):.0f} %" if near else "–"
             print(f"| {name} | {spread(theirs, '{:.1f}')} | {spread(mine, '{:.2f}')} | {spread(ratio, '{:.1f}')} | "
-                  f"{spread(grade, '{:.2f}') if grade else 'no B-basis'} | {share} | "
+                  f"{spread(grade, '{:.2f}')} | {share} | "
                   f"{spread(beside, '{:.0f}') if beside else 'cannot read it' if len(elements) == 1 else 'not run'} |", flush=True)
         _, graded, _, _, elements, _, fast = cases["Cu-PBE"]
-        molten = [[speed.run(settings, "pace/extrapolation/opt", graded, 3.75, 5, elements, fast, gamma, 6000) for gamma in (True, False)]
-                  for _ in range(args.pairs)]
+        molten = speed.graded_turns(settings, graded, 3.75, 5, elements, 2 * fast, args.pairs, 6000)
         print("\nγ of a large active set costs little where atoms are alike, as in the crystals of the table. Molten Cu-PBE, of which all "
-              f"components are computed: {spread([with_ / without for with_, without in molten], '{:.2f}')} times the step without γ. The active sets of the other "
+              f"components are computed: {spread(molten, '{:.2f}')} times the step without γ. The active sets of the other "
               "potentials are random matrices.")
         print("\nOther instruction sets, and two ranks (time of one rank over time of two):\n\n"
               "| potential |" + "".join(f" ratio, {isa} |" for isa in others) + " ML-PACE, two ranks | pace/opt, two ranks |\n| --- |"
               + " --- |" * (len(others) + 2))
         for name, (plain, _, a, n, elements, slow, fast) in cases.items():
-            few = max(2, args.pairs // 2)
-            cells = []
-            for isa in others:
-                pairs = [(speed.run(settings, "pace", plain, a, n, elements, slow, False),
-                          speed.run(of(isa=isa), "pace/opt", plain, a, n, elements, fast, False)) for _ in range(few)]
-                cells.append(spread([x / y for x, y in pairs], "{:.1f}"))
-            for style, steps in (("pace", slow), ("pace/opt", fast)):
-                cells.append(spread([speed.run(settings, style, plain, a, n, elements, steps, False) /
-                                     speed.run(of(ranks=2), style, plain, a, n, elements, steps, False) for _ in range(few)], "{:.2f}"))
+            one, other = Side("pace", plain, slow), Side("pace/opt", plain, fast)
+            few = max(3, args.pairs // 2)
+            cells = [spread([x / y for x, y in speed.turns(of(isa=isa), one, other, a, n, elements, few)], "{:.1f}") for isa in others]
+            for side in (one, other):
+                cells.append(spread([speed.alone(settings, side, a, n, elements) / speed.alone(of(ranks=2), side, a, n, elements)
+                                     for _ in range(few)], "{:.2f}"))
             print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
     print(f"\nThe FLOP limit: {gflops:.0f} GFLOP/s, numpy's product of two matrices on one core in this run. Operations per atom are "
           "estimated as neighbours × (10 · spline columns + 12 · atomic base) + 22 · interior products + 20 · terms, the sizes "

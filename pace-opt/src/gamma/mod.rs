@@ -49,7 +49,7 @@ impl Grade {
 }
 
 /// Batches that are multiplied together: enough to read the active set rarely, few enough for the cache.
-pub(crate) const BATCHES: usize = 12;
+pub(crate) const BATCHES: usize = 6;
 
 /// Grades of atoms, many at a time. One per evaluator.
 #[derive(Debug, Default)]

@@ -77,15 +77,18 @@ def jax_time(python, potential, lattice, repeats):
     return float(done.stdout.split()[0]) if done.returncode == 0 else None
 
 
+def settings(isa=None, ranks=1):
+    """What speed.py wants to know."""
+    return types.SimpleNamespace(isa=isa, ranks=ranks, plugins=PLUGINS, lmp=str(DEPS / "bin/lmp"), mpiexec=str(DEPS / "bin/mpiexec"))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--jax", type=Path, default=DEPS / "tools/ace-jax")
     args = parser.parse_args()
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    settings = types.SimpleNamespace(isa=None, ranks=1, plugins=PLUGINS, lmp=str(DEPS / "bin/lmp"), mpiexec=str(DEPS / "bin/mpiexec"))
-    of = lambda **more: types.SimpleNamespace(**{**vars(settings), **more})
-    best, *others = paths()
+    best = paths()[0]
     gflops = peak() / 1e9
     python = jax_python(args.jax)
     with tempfile.TemporaryDirectory() as folder:
@@ -96,10 +99,10 @@ def main():
               f"| potential | ML-PACE | pace/opt, {best} | ratio | grade on every step | share of the FLOP limit | ace-jax |\n"
               "| --- | --- | --- | --- | --- | --- | --- |")
         for name, (plain, graded, a, n, elements, slow, fast) in cases.items():
-            pairs = speed.turns(settings, Side("pace", plain, slow), Side("pace/opt", plain, fast), a, n, elements, args.pairs)
+            pairs = speed.turns(settings(), Side("pace", plain, slow), Side("pace/opt", plain, fast), a, n, elements, args.pairs)
             theirs, mine = zip(*pairs)
             ratio = [x / y for x, y in pairs]
-            grade = speed.graded_turns(settings, graded, a, n, elements, fast, args.pairs)
+            grade = speed.graded_turns(settings(), graded, a, n, elements, fast, args.pairs)
             peers = [jax_time(python, plain, a, 5) for _ in range(3)] if len(elements) == 1 else []
             beside = [peer for peer in peers if peer]
             count = {"Cu-PBE": 134, "Al": 78, "order 4, 743": 134, "order 4, > 40,000": 86}
@@ -109,21 +112,10 @@ def main():
                   f"{spread(grade, '{:.2f}')} | {share} | "
                   f"{spread(beside, '{:.0f}') if beside else 'cannot read it' if len(elements) == 1 else 'not run'} |", flush=True)
         _, graded, _, _, elements, _, fast = cases["Cu-PBE"]
-        molten = speed.graded_turns(settings, graded, 3.75, 5, elements, 2 * fast, args.pairs, 6000)
+        molten = speed.graded_turns(settings(), graded, 3.75, 5, elements, 2 * fast, args.pairs, 6000)
         print("\nγ of a large active set costs little where atoms are alike, as in the crystals of the table. Molten Cu-PBE, of which all "
               f"components are computed: {spread(molten, '{:.2f}')} times the step without γ. The active sets of the other "
               "potentials are random matrices.")
-        print("\nOther instruction sets, and two ranks (time of one rank over time of two):\n\n"
-              "| potential |" + "".join(f" ratio, {isa} |" for isa in others) + " ML-PACE, two ranks | pace/opt, two ranks |\n| --- |"
-              + " --- |" * (len(others) + 2))
-        for name, (plain, _, a, n, elements, slow, fast) in cases.items():
-            one, other = Side("pace", plain, slow), Side("pace/opt", plain, fast)
-            few = max(3, args.pairs // 2)
-            cells = [spread([x / y for x, y in speed.turns(of(isa=isa), one, other, a, n, elements, few)], "{:.1f}") for isa in others]
-            for side in (one, other):
-                cells.append(spread([speed.alone(settings, side, a, n, elements) / speed.alone(of(ranks=2), side, a, n, elements)
-                                     for _ in range(few)], "{:.2f}"))
-            print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
     print(f"\nThe FLOP limit: {gflops:.0f} GFLOP/s, numpy's product of two matrices on one core in this run. Operations per atom are "
           "estimated as neighbours × (10 · spline columns + 12 · atomic base) + 22 · interior products + 20 · terms, the sizes "
           "from `cargo run --release -p pace-opt --example info`. ace-jax: its ASE calculator on one core, compiled before, with "

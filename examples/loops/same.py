@@ -3,7 +3,7 @@
 """How far two loops over one configuration go the same way: same.py FOLDER FOLDER
 
 Candidates are compared in the order in which they were found: round, step and atom that triggered them, atoms of the cell,
-and positions. Sums in another order differ in the last digit, and hot atoms multiply that by ten every few hundred steps,
+and positions. Sums in another order differ in the last digit, and hot atoms multiply that as they go,
 within a program as between two: so positions agree to the tolerance until some step, and the rest says nothing.
 """
 import argparse

@@ -83,7 +83,7 @@ impl Grader {
     /// Makes room for the vectors of another batch of eight atoms, of `length` components.
     pub(crate) fn push(&mut self, length: usize, atoms: [Option<usize>; OCT]) {
         self.atoms.push(atoms);
-        // Not cleared: all of it is written.
+        // Not cleared: what is not written belongs to no atom.
         let end = self.atoms.len() * length;
         if self.vectors.len() < end {
             self.vectors.resize(end, Oct::default());

@@ -80,29 +80,11 @@ unsafe fn densities<V: Lanes, const ND: usize>(job: &mut ProductJob) {
     unsafe {
         let values: *const f64 = job.nodes.value.as_ptr().cast();
         let mut sums: *mut f64 = job.nodes.sums.as_mut_ptr().cast();
-        let (ys, cs) = (g.partner.as_ptr(), g.coef.as_ptr());
         let mut rho = [V::splat(0.0); ND];
         for group in &g.groups {
-            let mut re = [V::splat(0.0); ND];
-            let mut im = [V::splat(0.0); ND];
-            for t in group.start as usize..group.mid as usize {
-                let y = values.add(*ys.add(t) as usize * V::NODE);
-                let (yr, yi) = (V::load(y), V::load(y.add(V::N)));
-                for p in 0..ND {
-                    let c = V::splat(*cs.add(t * ND + p));
-                    re[p] = c.fma(yr, re[p]);
-                    im[p] = c.fnma(yi, im[p]);
-                }
-            }
-            for t in group.mid as usize..group.end as usize {
-                let y = values.add(*ys.add(t) as usize * V::NODE);
-                let (yr, yi) = (V::load(y), V::load(y.add(V::N)));
-                for p in 0..ND {
-                    let c = V::splat(*cs.add(t * ND + p));
-                    re[p] = c.fma(yr, re[p]);
-                    im[p] = c.fma(yi, im[p]);
-                }
-            }
+            let (plain, conj) = (group.start as usize..group.mid as usize, group.mid as usize..group.end as usize);
+            let (re, im) = partners::<V, ND, false>(g, plain, values, [V::splat(0.0); ND], [V::splat(0.0); ND]);
+            let (re, im) = partners::<V, ND, true>(g, conj, values, re, im);
             let x = values.add(group.node as usize * V::NODE);
             let (xr, xi) = (V::load(x), V::load(x.add(V::N)));
             for p in 0..ND {
@@ -115,6 +97,34 @@ unsafe fn densities<V: Lanes, const ND: usize>(job: &mut ProductJob) {
         for (p, r) in rho.into_iter().enumerate() {
             r.store(job.nodes.rho.as_mut_ptr().cast::<f64>().add(p * V::N));
         }
+    }
+}
+
+/// Adds some terms' other factors, times the terms' coefficients for each density, to sums of their real and their negated
+/// imaginary parts; of conjugate factors the parts themselves.
+///
+/// # Safety
+/// See [`forward`].
+#[inline(always)]
+unsafe fn partners<V: Lanes, const ND: usize, const CONJ: bool>(
+    terms: &Terms,
+    range: Range<usize>,
+    values: *const f64,
+    mut re: [V; ND],
+    mut im: [V; ND],
+) -> ([V; ND], [V; ND]) {
+    // SAFETY: see above.
+    unsafe {
+        for t in range {
+            let y = values.add(*terms.partner.get_unchecked(t) as usize * V::NODE);
+            let (yr, yi) = (V::load(y), V::load(y.add(V::N)));
+            for p in 0..ND {
+                let c = V::splat(*terms.coef.get_unchecked(t * ND + p));
+                re[p] = c.fma(yr, re[p]);
+                im[p] = if CONJ { c.fma(yi, im[p]) } else { c.fnma(yi, im[p]) };
+            }
+        }
+        (re, im)
     }
 }
 

@@ -21,7 +21,6 @@ CELLS = {500: (1, 1, 1), 4_000: (2, 2, 2), 32_000: (4, 4, 4), 256_000: (8, 8, 8)
 PACE = f"""
 [potential]
 file = "{ROOT}/potentials/al/Al.yaml"
-engine = "opt"
 """
 # Cheap, so that a million atoms can be run at all; the kinetic energy stands for the uncertainty, from step 6 on.
 CHEAP = """

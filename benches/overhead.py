@@ -8,7 +8,7 @@ import tempfile
 
 from measure import LMP, PACE, config, launch, ours, spread, where
 
-FAST, SLOW = PACE, PACE.replace('engine = "opt"', 'engine = "ml-pace"')
+FAST, SLOW = PACE, PACE + 'engine = "ml-pace"\n'
 # (potential, its name, watched, atoms, interval, steps): enough polls to count, in bounded time.
 CASES = [(FAST, "opt", True, atoms, interval, steps) for atoms, interval, steps in [
     (500, 1, 1000), (500, 10, 1000), (500, 100, 1000), (32_000, 1, 20), (32_000, 10, 50), (32_000, 100, 200),

@@ -39,7 +39,6 @@ pub fn run(folder: &Path) -> Result<Story, Box<dyn std::error::Error>> {
         uncertainty_threshold = 5.0
         [potential]
         file = "potentials/al/Al.yaml"
-        engine = "opt"
     "#;
     let config = InferenceConfig::parse(text, &root.join("here.toml"))?;
     let comm = Comm::single();

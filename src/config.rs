@@ -244,11 +244,11 @@ impl Replicas {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Engine {
-    /// ML-PACE's own: `pace`, `pace/extrapolation`.
-    #[default]
-    MlPace,
     /// The one of this project, several times as fast: `pace/opt`, `pace/extrapolation/opt`.
+    #[default]
     Opt,
+    /// ML-PACE's own, which the other is tested against: `pace`, `pace/extrapolation`.
+    MlPace,
 }
 
 /// A value, or a linear change over the run.

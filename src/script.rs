@@ -2,9 +2,10 @@
 //! From a configuration to LAMMPS commands, through a template.
 //!
 //! The built-in template is `templates/md.in.j2`. A template of the user's own gets the same variables ([`Script`]
-//! lists them) and must define a fix `otf_gamma` (`fix otf_gamma all pair N pace/extrapolation gamma 1`) if the
-//! uncertainty is that of ML-PACE; to be resumable it must read `restart` instead of `data` where that is set. Text that comes from outside is quoted as one LAMMPS word before the template
-//! sees it; the template language has no access to files.
+//! lists them) and must define a fix `otf_gamma` (`fix otf_gamma all pair {{ interval }} {{ pair_style }} gamma 1`) if
+//! the uncertainty is that of ML-PACE; to be resumable it must read `restart` instead of `data` where that is set. Text
+//! that comes from outside is quoted as one LAMMPS word before the template sees it; the template language has no
+//! access to files.
 
 use std::path::{Path, PathBuf};
 
@@ -43,11 +44,24 @@ pub enum Error {
     /// The template does not define what the run needs.
     #[error(
         "the template {name} defines no fix `{GAMMA_FIX}`, from which γ is read: add `fix {GAMMA_FIX} all pair \
-         {{{{ interval }}}} pace/extrapolation gamma 1`, or set `uncertainty` to another source"
+         {{{{ interval }}}} {{{{ pair_style }}}} gamma 1`, or set `uncertainty` to another source"
     )]
     NoGamma {
         /// The file.
         name: String,
+    },
+    /// The template asks another pair style for γ than the one that the run has.
+    #[error(
+        "the template {name} reads γ from `{asked}`, but the pair style is `{pair_style}`: write `{{{{ pair_style }}}}` \
+         in both places, or choose the evaluator with `engine` in [potential]"
+    )]
+    OtherGamma {
+        /// The file.
+        name: String,
+        /// The style in the line of the fix.
+        asked: String,
+        /// The style that the configuration asks for.
+        pair_style: String,
     },
     /// The template always begins anew.
     #[error(
@@ -251,14 +265,29 @@ impl Script {
         };
         let context = tera::Context::from_serialize(self).map_err(|e| fail(&e))?;
         let rendered = tera::Tera::one_off(&text, &context, false).map_err(|e| fail(&e))?;
-        let defines = |l: &str| l.split_whitespace().take(2).eq(["fix", GAMMA_FIX]);
-        if self.gamma && !rendered.lines().any(defines) {
-            return Err(Error::NoGamma { name });
+        if self.gamma {
+            self.check_gamma(&name, &rendered)?;
         }
         if self.restart.is_some() && !rendered.lines().any(|l| l.trim_start().starts_with("read_restart")) {
             return Err(Error::NoRestart { name });
         }
         Ok(rendered)
+    }
+
+    /// Whether the commands of the template `name` define the fix with γ, and it asks the pair style of this set-up.
+    fn check_gamma(&self, name: &str, commands: &str) -> Result<(), Error> {
+        let mut lines = commands.lines().map(|l| l.split_whitespace().collect::<Vec<_>>());
+        let fix = lines.find(|words| words.starts_with(&["fix", GAMMA_FIX]));
+        let fix = fix.ok_or_else(|| Error::NoGamma { name: name.to_owned() })?;
+        // Another fix than `fix pair` may hold γ.
+        match (fix.get(3), fix.get(5)) {
+            (Some(&"pair"), Some(&asked)) if asked != self.pair_style => Err(Error::OtherGamma {
+                name: name.to_owned(),
+                asked: asked.to_owned(),
+                pair_style: self.pair_style.clone(),
+            }),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -151,8 +151,18 @@ fn cases() -> Vec<Case> {
         }),
         Case {
             environment: vec![("LAMMPS_OTF_PLUGINS", "/nowhere"), ("LAMMPS_PLUGIN_PATH", "")],
-            ..case("a liblammps without ML-PACE", "run run.toml", nothing)
+            ..case("a liblammps without the plugin", "run run.toml", nothing)
         },
+        Case {
+            environment: vec![("LAMMPS_OTF_PLUGINS", "/nowhere"), ("LAMMPS_PLUGIN_PATH", "")],
+            ..case("a liblammps without ML-PACE", "run run.toml", |f| {
+                change(f, "run.toml", "file =", "engine = \"ml-pace\"\nfile =");
+            })
+        },
+        case("a template for the other engine", "run run.toml", |f| {
+            write(f, "md.j2", "fix otf_gamma all pair 10 pace/extrapolation gamma 1\n");
+            change(f, "run.toml", "steps", "template = \"md.j2\"\nsteps");
+        }),
         // The folder.
         case("a folder that holds a run", "run run.toml", |f| {
             std::fs::create_dir(f.join("run")).unwrap();

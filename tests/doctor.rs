@@ -101,9 +101,19 @@ fn a_liblammps_without_ml_pace() {
     let folder = tempfile::tempdir().unwrap();
     al_config(folder.path(), "temperature = 300\n");
     let nothing = tempfile::tempdir().unwrap();
-    let mut command = command(folder.path());
-    command.env("LAMMPS_OTF_PLUGINS", nothing.path()).env("LAMMPS_PLUGIN_PATH", "");
-    let (report, code) = examine(&mut command);
+    let bare = || {
+        let mut command = command(folder.path());
+        command.env("LAMMPS_OTF_PLUGINS", nothing.path()).env("LAMMPS_PLUGIN_PATH", "");
+        examine(&mut command)
+    };
+    let (report, code) = bare();
+    assert_eq!(code, Some(2));
+    expect(&report, "pair styles", "failure", &["pace/extrapolation/opt", "ml-pace", "LAMMPS_PLUGIN_PATH"]);
+    expect(&report, "ml-pace", "ok", &["not needed"]);
+
+    let text = std::fs::read_to_string(folder.path().join("run.toml")).unwrap();
+    write(folder.path(), "run.toml", &text.replace("[potential]", "[potential]\nengine = \"ml-pace\""));
+    let (report, code) = bare();
     assert_eq!(code, Some(2));
     expect(&report, "ml-pace", "failure", &["PKG_ML-PACE", "LAMMPS_PLUGIN_PATH"]);
 }

@@ -28,7 +28,7 @@ fn two_runs_in_one_mpi_job() {
         .lines()
         .map(|line| match line.split(" = ").next() {
             Some("structure") => format!("structure = {:?}\n", root().join("examples/al-500.extxyz")),
-            Some("file") => format!("file = {files:?}\nengine = \"opt\"\n"),
+            Some("file") => format!("file = {files:?}\n"),
             Some("temperature") => "temperature = [300, 2500]\n".to_owned(),
             _ => format!("{line}\n"),
         })
@@ -69,8 +69,6 @@ fn a_simulation_pauses_and_goes_on_to_its_end() {
 fn a_monitor_in_python_follows_a_run() {
     let folder = tempfile::tempdir().unwrap();
     let config = common::al_config(folder.path(), "temperature = [1200, 1500]\nsteps = 600\nseed = 12345\n");
-    let text = std::fs::read_to_string(&config).unwrap().replace("[potential]", "[potential]\nengine = \"opt\"");
-    std::fs::write(&config, text).unwrap();
     let mut run = common::lammps_otf();
     run.current_dir(folder.path()).args(["-q", "run", "--json"]).arg(&config).args(["-o", "out"]);
     let mut run = run.stdout(std::process::Stdio::piped()).spawn().unwrap();

@@ -32,7 +32,7 @@ fn config(folder: &Path, resume_from: &str, rounds: u32) -> PathBuf {
     let (base, test) = (data().join("training.extxyz"), data().join("testing.extxyz"));
     let toml = format!(
         "structure = \"al.extxyz\"\ntemperature = [500, 1200]\nsteps = 1500\nsampling_interval = 10\nseed = 12345\n\
-         [potential]\nfile = {potential:?}\nengine = \"opt\"\n[embedding]\nradius = 4.0\n\
+         [potential]\nfile = {potential:?}\n[embedding]\nradius = 4.0\n\
          [loop]\nbatch = 2\nselect = 3\nmax_rounds = {rounds}\nresume_from = \"{resume_from}\"\n\
          [loop.oracle]\ntype = \"lammps\"\npair_style = \"eam/fs\"\npair_coeff = [\"* * {} Al\"]\n\
          [loop.trainer]\ncommand = [{python:?}, {trainer:?}, \"--base\", {base:?}, \"--test\", {test:?}, \"--labelled\", \

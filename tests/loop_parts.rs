@@ -27,7 +27,7 @@ fn config(folder: &Path, oracle: &str, trainer: &str, more: &str) -> PathBuf {
     };
     let toml = format!(
         "structure = \"al.extxyz\"\ntemperature = 1500\nsteps = 400\nsampling_interval = 10\nseed = 3\n\
-         uncertainty_low = 1.5\nuncertainty_threshold = 2.0\n[potential]\nfile = {potential:?}\nengine = \"opt\"\n\
+         uncertainty_low = 1.5\nuncertainty_threshold = 2.0\n[potential]\nfile = {potential:?}\n\
          [embedding]\nradius = 3.0\n[loop]\nbatch = 3\nselect = 3\nmax_rounds = 2\n{more}\n[loop.oracle]\n{oracle}\n\
          [loop.trainer]\n{trainer}\n"
     );

@@ -195,7 +195,7 @@ fn ml_pace_with_gamma_goes_on_bit_for_bit() {
         let text = format!(
             "structure = \"al.extxyz\"\nsteps = {steps}\ntemperature = 900\nsampling_interval = 10\nseed = 2\n\
              checkpoint_interval = 30\nuncertainty_low = 1.1\nuncertainty_threshold = 50\nflag_interval = 20\n\
-             novelty = 0.05\n[potential]\nfile = {:?}\nengine = \"opt\"\n[embedding]\nradius = 4.0\nbuffer = 1.0\n",
+             novelty = 0.05\n[potential]\nfile = {:?}\n[embedding]\nradius = 4.0\nbuffer = 1.0\n",
             potential.display().to_string()
         );
         write(folder.path(), "run.toml", &text);

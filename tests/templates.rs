@@ -50,7 +50,7 @@ pair_style {{ pair_style }}
 {% endfor %}
 velocity all create {{ temperature.start }} {{ seed }}
 fix mine all nvt temp {{ temperature.start }} {{ temperature.end }} {{ temperature.damping }}
-fix otf_gamma all pair {{ interval }} pace/extrapolation gamma 1
+fix otf_gamma all pair {{ interval }} {{ pair_style }} gamma 1
 thermo_style custom step temp press pe ke etotal
 thermo {{ interval }}
 ";
@@ -69,10 +69,25 @@ fn a_template_of_the_users_own_is_what_runs() {
 fn a_template_without_gamma_is_refused_and_told_what_to_add() {
     let without: String = OWN.lines().filter(|l| !l.contains("otf_gamma")).map(|l| format!("{l}\n")).collect();
     let folder = with_template(&without);
-    refused(folder.path(), &["my.j2", "`otf_gamma`", "pair {{ interval }} pace/extrapolation gamma 1"]);
+    refused(folder.path(), &["my.j2", "`otf_gamma`", "pair {{ interval }} {{ pair_style }} gamma 1"]);
     // In a comment it is not defined.
     let folder = with_template(&format!("{without}# fix otf_gamma all pair\n"));
     refused(folder.path(), &["`otf_gamma`"]);
+}
+
+#[test]
+fn a_template_that_asks_another_pair_style_for_gamma() {
+    let other = OWN.replace("{{ pair_style }} gamma 1", "pace/extrapolation gamma 1");
+    let folder = with_template(&other);
+    refused(
+        folder.path(),
+        &["my.j2", "`pace/extrapolation`", "`pace/extrapolation/opt`", "{{ pair_style }}", "engine"],
+    );
+    // It is the right one with the other engine.
+    let config = std::fs::read_to_string(folder.path().join("run.toml")).unwrap();
+    write(folder.path(), "run.toml", &(config + "engine = \"ml-pace\"\n"));
+    let output = run(folder.path());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
 }
 
 #[test]

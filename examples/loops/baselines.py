@@ -50,7 +50,6 @@ uncertainty_threshold = 1e9
 setup = ["dump frames all custom {config['sampling_interval']} {dump} id type element x y z", "dump_modify frames element Al sort id"]
 [potential]
 file = "{potential}"
-engine = "{config['potential']['engine']}"
 """
     (folder / "ramp.toml").write_text(text)
     done = subprocess.run([program, "run", folder / "ramp.toml", "-q", "-o", folder / "run"], capture_output=True, text=True)

@@ -192,11 +192,14 @@ fn lammps(findings: &mut Findings, config: Option<&InferenceConfig>, comm: &Comm
     );
 
     let wants_pace = config.is_none_or(|c| c.potential.file.is_some());
+    let wants = |engine| config.is_some_and(|c| c.potential.file.is_some() && c.potential.engine == engine);
     let plugins = config.map_or(&[][..], |c| &c.plugins);
     // The plain style is in whatever has the one with γ.
     let found =
         comm.agree(lammps.require_pair_style("pace/extrapolation", plugins).map_err(super::run::SetupError::from));
     let loaded = loaded_libraries(|name| name.ends_with("plugin.so"));
+    let opt =
+        comm.agree(lammps.require_pair_style("pace/extrapolation/opt", &[]).map_err(super::run::SetupError::from));
     let built_in = build.packages.iter().any(|p| p == "ML-PACE");
     match &found {
         Ok(()) if built_in => findings.ok("ml-pace", "built into liblammps", json!({ "built_in": true })),
@@ -204,23 +207,23 @@ fn lammps(findings: &mut Findings, config: Option<&InferenceConfig>, comm: &Comm
             let message = format!("from a plugin; loaded: {}", loaded.join(", "));
             findings.ok("ml-pace", message, json!({ "built_in": false, "plugins": loaded }));
         }
-        Err(error) if wants_pace => findings.error("ml-pace", error),
+        Err(error) if wants(Engine::MlPace) || config.is_none() && opt.is_err() => findings.error("ml-pace", error),
+        Err(_) if config.is_none() => {
+            findings.ok("ml-pace", "not there; only `engine = \"ml-pace\"` needs it", Value::Null);
+        }
         Err(_) => findings.ok("ml-pace", "not there, and not needed by this configuration", Value::Null),
     }
-    let wants_opt = config.is_some_and(|c| c.potential.engine == Engine::Opt && c.potential.file.is_some());
-    let opt =
-        comm.agree(lammps.require_pair_style("pace/extrapolation/opt", &[]).map_err(super::run::SetupError::from));
     let styles: Vec<&str> = ["pace", "pace/opt", "pace/extrapolation", "pace/extrapolation/opt"]
         .into_iter()
         .filter(|style| lammps.has_style("pair", style))
         .collect();
     let with_gamma: Vec<&str> = styles.iter().copied().filter(|s| s.starts_with("pace/extrapolation")).collect();
     match opt {
-        Err(error) if wants_opt => findings.error("pair styles", &error),
+        Err(error) if wants(Engine::Opt) => findings.error("pair styles", &error),
         Err(_) if wants_pace && found.is_ok() => findings.warn(
             "pair styles",
             format!("with γ: {}; the faster `pace/extrapolation/opt` is not there", with_gamma.join(", ")),
-            "Only `engine = \"opt\"` needs it; `pace-opt/build-plugin PREFIX` builds it, and `ci/setup` does so.",
+            "`engine = \"opt\"`, the default, needs it: `pace-opt/build-plugin PREFIX` builds it, and `ci/setup` does so.",
         ),
         _ => findings.ok("pair styles", format!("with γ: {}", with_gamma.join(", ")), json!(styles)),
     }
@@ -236,9 +239,13 @@ fn potential_files(findings: &mut Findings, config: &InferenceConfig) -> Option<
     };
     let model = match Model::read(&file) {
         Ok(model) => model,
+        Err(error @ pace_opt::Error::Unsupported(_)) if config.potential.engine == Engine::Opt => {
+            let remedy = "Take ML-PACE's own evaluator, which may know it: `engine = \"ml-pace\"` in [potential].";
+            findings.fail("potential", error.to_string(), remedy);
+            return None;
+        }
         Err(error @ pace_opt::Error::Unsupported(_)) => {
-            let remedy =
-                "ML-PACE may know it all the same, and the trial run below tells; `engine = \"opt\"` does not.";
+            let remedy = "ML-PACE may know it all the same: the trial run below tells.";
             findings.warn("potential", error.to_string(), remedy);
             return None;
         }

@@ -312,7 +312,7 @@ fn render(arguments: &InitArguments, plan: &Plan) -> String {
         Some(path) => line(format_args!("active_set = {}", quoted(path))),
         None => line(format_args!("# active_set = \"….asi\"         # default: the name of `file`, ending in .asi")),
     }
-    line(format_args!("# engine = \"opt\"                # this project's faster evaluator, the same numbers"));
+    line(format_args!("# engine = \"ml-pace\"            # ML-PACE's own evaluator, slower, the same numbers"));
     line(format_args!("\n[embedding]"));
     line(format_args!("radius = {:?}                    # Å, the core whose forces are learnt", plan.radius));
     line(format_args!("# buffer = {cutoff:?}                  # Å around it; default: the potential's cutoff"));

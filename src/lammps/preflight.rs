@@ -190,10 +190,15 @@ impl Lammps {
         } else {
             "the potential needs"
         };
+        let first = if style.ends_with("/opt") {
+            "Take ML-PACE's own evaluator with `engine = \"ml-pace\"` in [potential]"
+        } else {
+            "Build LAMMPS with -DPKG_ML-PACE=on"
+        };
         Err(Error::Preflight(format!(
-            "this liblammps has no pair style `{style}`, which {what}. Build LAMMPS with -DPKG_ML-PACE=on, or give a \
-             plugin: `ci/setup` makes one below .deps/lib/lammps/plugins/; name its file under `plugins` in the \
-             configuration, or its folder in LAMMPS_PLUGIN_PATH. Looked in {} ({}).",
+            "this liblammps has no pair style `{style}`, which {what}. {first}, or give a plugin: `ci/setup` makes one \
+             below .deps/lib/lammps/plugins/; name its file under `plugins` in the configuration, or its folder in \
+             LAMMPS_PLUGIN_PATH. Looked in {} ({}).",
             folder.display(),
             match files.len() {
                 0 => "no plugin there".to_owned(),

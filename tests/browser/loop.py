@@ -44,7 +44,6 @@ sampling_interval = 10
 seed = 12345
 [potential]
 file = "{root}/potentials/al-soft/Al.yaml"
-engine = "opt"
 [embedding]
 radius = 4.0
 [loop]

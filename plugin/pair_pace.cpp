@@ -283,6 +283,10 @@ std::string PairPace::evaluate(double *grades)
   ACEEvaluator &evaluator = grades ? static_cast<ACEEvaluator &>(*model->grader)
                                    : static_cast<ACEEvaluator &>(*model->evaluator);
   if (grades) std::fill(grades, grades + nlocal, 0.0);
+  if (corerep_flag) {
+    grow(corerep);
+    std::fill(corerep.begin(), corerep.end(), 0.0);
+  }
 
   int i = 0, count = 0;
   const int *neighbours = nullptr;
@@ -308,6 +312,7 @@ std::string PairPace::evaluate(double *grades)
       const double energy = factor * evaluator.e_atom;
       if (!std::isfinite(energy)) return describe(i, neighbours, count, "its energy is not finite");
       if (grades) grades[i] = model->grader->max_gamma_grade;
+      if (corerep_flag) corerep[i] = 1.0 - evaluator.ace_fcut;
 
       // neighbours_forces(jj) is the force on atom i that its neighbour jj exerts.
       for (int jj = 0; jj < count; jj++) {
@@ -373,29 +378,40 @@ void PairPace::fail_together(const std::string &trouble) const
   error->all(FLERR, text);
 }
 
+// Never empty: fix pair takes a null pointer for an unknown field, also on a rank without atoms.
+void PairPace::grow(std::vector<double> &field) const
+{
+  const std::size_t wanted = std::max(atom->nmax, 1);
+  if (field.size() < wanted) field.resize(wanted, 0.0);
+}
+
 void *PairPace::extract(const char *name, int &dim)
 {
+  dim = 0;
+  if (strcmp(name, "corerep_flag") == 0) return &corerep_flag;
   dim = 2;
   if (strcmp(name, "scale") == 0) return scale;
   return nullptr;
 }
 
+void *PairPace::extract_peratom(const char *name, int &columns)
+{
+  if (strcmp(name, "corerep") != 0) return nullptr;
+  columns = 0;
+  grow(corerep);
+  return corerep.data();
+}
+
 double PairPace::memory_usage()
 {
-  return Pair::memory_usage() + static_cast<double>(masked.capacity() * sizeof(int));
+  return Pair::memory_usage() +
+      static_cast<double>(masked.capacity() * sizeof(int) + corerep.capacity() * sizeof(double));
 }
 
 double *PairPaceExtrapolation::grade_buffer()
 {
-  grow();
+  grow(gamma);
   return gamma_flag ? gamma.data() : nullptr;
-}
-
-// Never empty: fix pair takes a null pointer for an unknown field, also on a rank without atoms.
-void PairPaceExtrapolation::grow()
-{
-  const std::size_t wanted = std::max(atom->nmax, 1);
-  if (gamma.size() < wanted) gamma.resize(wanted, 0.0);
 }
 
 void *PairPaceExtrapolation::extract(const char *name, int &dim)
@@ -411,10 +427,10 @@ void *PairPaceExtrapolation::extract_peratom(const char *name, int &columns)
 {
   if (strcmp(name, "gamma") == 0) {
     columns = 0;
-    grow();
+    grow(gamma);
     return gamma.data();
   }
-  return nullptr;
+  return PairPace::extract_peratom(name, columns);
 }
 
 double PairPaceExtrapolation::memory_usage()

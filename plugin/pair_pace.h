@@ -26,6 +26,7 @@ class PairPace : public LAMMPS_NS::Pair {
   void init_style() override;
   double init_one(int i, int j) override;
   void *extract(const char *name, int &dim) override;
+  void *extract_peratom(const char *name, int &columns) override;
   double memory_usage() override;
 
  protected:
@@ -36,6 +37,7 @@ class PairPace : public LAMMPS_NS::Pair {
   virtual std::unique_ptr<PaceModel> load(const std::vector<std::string> &paths) const;
   // Where to put the extrapolation grades of the local atoms in this step; null: not asked for.
   virtual double *grade_buffer() { return nullptr; }
+  void grow(std::vector<double> &field) const;
 
   bool recursive = true;
   std::unique_ptr<PaceModel> model;
@@ -47,6 +49,8 @@ class PairPace : public LAMMPS_NS::Pair {
   void allocate();
 
   double **scale = nullptr;
+  int corerep_flag = 0;         // set by fix pair before a step in which it wants them
+  std::vector<double> corerep;  // per local atom, how far core repulsion has switched the rest off
   std::vector<int> masked;    // neighbour indices without LAMMPS's special-bond bits
 };
 
@@ -68,8 +72,6 @@ class PairPaceExtrapolation : public PairPace {
   double *grade_buffer() override;
 
  private:
-  void grow();
-
   int gamma_flag = 0;         // set by fix pair before a step in which it wants the grades
   std::vector<double> gamma;  // per local atom
 };

@@ -81,6 +81,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         positions: &crystal.positions,
         types: &crystal.types,
         element_of_type: &kinds,
+        scales: &[],
         atoms: &atoms,
         neighbours: |k: usize| &crystal.lists[k][..],
         mask: i32::MAX,

@@ -32,6 +32,7 @@ typedef struct {
   const int *types;           /* nall */
   const int *element_of_type; /* ntypes; negative for none */
   int ntypes;
+  const double *scales;     /* factor of the energies of each type, ntypes; NULL for one */
   int inum;                 /* atoms to evaluate */
   const int *ilist;         /* their indices */
   const int *numneigh;      /* by atom */
@@ -43,6 +44,7 @@ typedef struct {
   double *f;        /* nall x 3; added to */
   double *energies; /* nall or NULL; set for evaluated atoms */
   double *virials;  /* nall x 6 or NULL; added to; xx yy zz xy xz yz */
+  double *core_shares; /* nall or NULL; set for evaluated atoms: how far core repulsion has switched the rest off */
   double *grades;   /* nall or NULL; set for evaluated atoms; needs an active set */
   double energy;
   double virial[6];

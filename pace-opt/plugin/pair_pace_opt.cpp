@@ -33,6 +33,7 @@ PairPaceOpt::~PairPaceOpt()
   if (allocated) {
     memory->destroy(setflag);
     memory->destroy(cutsq);
+    memory->destroy(scale);
   }
 }
 
@@ -41,11 +42,13 @@ void PairPaceOpt::allocate()
   const int n = atom->ntypes + 1;
   memory->create(setflag, n, n, "pair:setflag");
   memory->create(cutsq, n, n, "pair:cutsq");
+  memory->create(scale, n, n, "pair:scale");
   map = new int[n];
   for (int i = 0; i < n; i++)
     for (int j = 0; j < n; j++) {
       setflag[i][j] = 0;
       cutsq[i][j] = 0.0;
+      scale[i][j] = 1.0;
     }
   allocated = 1;
 }
@@ -152,6 +155,13 @@ void PairPaceOpt::compute(int eflag, int vflag)
   const int nall = nlocal + atom->nghost;
   double *grades = grade_buffer();
   if (grades) std::fill(grades, grades + nlocal, 0.0);
+  if (corerep_flag) {
+    grow(corerep);
+    std::fill(corerep.begin(), corerep.end(), 0.0);
+  }
+  // Only now: fix adapt may have changed them since the last step.
+  scales.resize(element_of_type.size());
+  for (std::size_t t = 1; t < scales.size(); t++) scales[t] = scale[t][t];
   if (eflag_atom) energies.assign(std::max(nall, 1), 0.0);
 
   std::string trouble;
@@ -170,6 +180,7 @@ void PairPaceOpt::compute(int eflag, int vflag)
     input.types = atom->type;
     input.element_of_type = element_of_type.data();
     input.ntypes = static_cast<int>(element_of_type.size());
+    input.scales = scales.data();
     input.inum = list->inum;
     input.ilist = list->ilist;
     input.numneigh = list->numneigh;
@@ -178,6 +189,7 @@ void PairPaceOpt::compute(int eflag, int vflag)
     results.f = atom->f[0];
     results.energies = eflag_atom ? energies.data() : nullptr;
     results.virials = vflag_atom ? vatom[0] : nullptr;
+    results.core_shares = corerep_flag ? corerep.data() : nullptr;
     results.grades = grades;
     pace_opt_error why{};
     if (pace_opt_compute(potential.get(), &input, &results, &why))
@@ -222,22 +234,39 @@ void PairPaceOpt::fail_together(const std::string &trouble) const
   error->all(FLERR, text);
 }
 
+// As long as all atoms with their images, and never empty: fix pair takes null for an unknown field.
+void PairPaceOpt::grow(std::vector<double> &field) const
+{
+  const std::size_t wanted = std::max(std::max(atom->nmax, atom->nlocal + atom->nghost), 1);
+  if (field.size() < wanted) field.resize(wanted, 0.0);
+}
+
+void *PairPaceOpt::extract(const char *name, int &dim)
+{
+  dim = 0;
+  if (strcmp(name, "corerep_flag") == 0) return &corerep_flag;
+  dim = 2;
+  if (strcmp(name, "scale") == 0) return scale;
+  return nullptr;
+}
+
+void *PairPaceOpt::extract_peratom(const char *name, int &columns)
+{
+  if (strcmp(name, "corerep") != 0) return nullptr;
+  columns = 0;
+  grow(corerep);
+  return corerep.data();
+}
+
 double PairPaceOpt::memory_usage()
 {
-  return Pair::memory_usage() + static_cast<double>(energies.capacity() * sizeof(double));
+  return Pair::memory_usage() + static_cast<double>((energies.capacity() + corerep.capacity()) * sizeof(double));
 }
 
 double *PairPaceExtrapolationOpt::grade_buffer()
 {
-  grow();
+  grow(gamma);
   return gamma_flag ? gamma.data() : nullptr;
-}
-
-// As long as all atoms with their images, and never empty: fix pair takes null for an unknown field.
-void PairPaceExtrapolationOpt::grow()
-{
-  const std::size_t wanted = std::max(std::max(atom->nmax, atom->nlocal + atom->nghost), 1);
-  if (gamma.size() < wanted) gamma.resize(wanted, 0.0);
 }
 
 void *PairPaceExtrapolationOpt::extract(const char *name, int &dim)
@@ -253,10 +282,10 @@ void *PairPaceExtrapolationOpt::extract_peratom(const char *name, int &columns)
 {
   if (strcmp(name, "gamma") == 0) {
     columns = 0;
-    grow();
+    grow(gamma);
     return gamma.data();
   }
-  return nullptr;
+  return PairPaceOpt::extract_peratom(name, columns);
 }
 
 double PairPaceExtrapolationOpt::memory_usage()

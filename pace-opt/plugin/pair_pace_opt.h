@@ -18,6 +18,8 @@ using Potential = std::unique_ptr<pace_opt, Close>;
 
 // pair_style pace/opt
 // pair_coeff * * file.yace|file.yaml|file.ace El1 El2 ...
+// fix ID all adapt N pair pace/opt scale * * v_name: the factor of an atom's energy is that of its type with itself
+// fix ID all pair N pace/opt corerep 1: 0 where core repulsion has no say, 1 where nothing else has
 class PairPaceOpt : public LAMMPS_NS::Pair {
  public:
   explicit PairPaceOpt(LAMMPS_NS::LAMMPS *lmp);
@@ -28,6 +30,8 @@ class PairPaceOpt : public LAMMPS_NS::Pair {
   void coeff(int argc, char **argv) override;
   void init_style() override;
   double init_one(int i, int j) override;
+  void *extract(const char *name, int &dim) override;
+  void *extract_peratom(const char *name, int &columns) override;
   double memory_usage() override;
 
  protected:
@@ -36,6 +40,7 @@ class PairPaceOpt : public LAMMPS_NS::Pair {
   virtual const char *usage() const;
   // Where the extrapolation grades of this step go; null: not asked for.
   virtual double *grade_buffer() { return nullptr; }
+  void grow(std::vector<double> &field) const;
 
  private:
   void fail_together(const std::string &trouble) const;
@@ -43,8 +48,12 @@ class PairPaceOpt : public LAMMPS_NS::Pair {
   void allocate();
 
   Potential potential;
+  double **scale = nullptr;
   std::vector<int> element_of_type;
-  std::vector<double> energies;
+  std::vector<double> scales, energies;
+
+  int corerep_flag = 0;    // set by fix pair before a step in which it wants them
+  std::vector<double> corerep;
 };
 
 // pair_style pace/extrapolation/opt
@@ -64,8 +73,6 @@ class PairPaceExtrapolationOpt : public PairPaceOpt {
   double *grade_buffer() override;
 
  private:
-  void grow();
-
   int gamma_flag = 0;    // set by fix pair before a step in which it wants the grades
   std::vector<double> gamma;
 };

@@ -21,6 +21,9 @@ pub struct System<'a, F> {
     pub types: &'a [i32],
     /// Element index of each type; negative for none.
     pub element_of_type: &'a [i32],
+    /// Factor of the energy of atoms of each type, with all that follows from it, as for thermodynamic integration; empty
+    /// for one. Grades do not depend on it.
+    pub scales: &'a [f64],
     /// Atoms to evaluate.
     pub atoms: &'a [i32],
     /// Neighbours of the k-th of `atoms`, as indices into `positions` after `mask`. May hold atoms beyond the
@@ -39,6 +42,8 @@ pub struct Output<'a> {
     pub energies: Option<&'a mut [f64]>,
     /// Virial of each atom in eV (xx, yy, zz, xy, xz, yz), half for each atom of a pair.
     pub virials: Option<&'a mut [[f64; 6]]>,
+    /// How far core repulsion has switched off each evaluated atom's many-body energy, 0 to 1, indexed like the positions.
+    pub core_shares: Option<&'a mut [f64]>,
     /// Extrapolation grade of each evaluated atom, indexed like the positions.
     pub grades: Option<&'a mut [f64]>,
     /// Each evaluated atom's projections as a combination of its element's active set: one coefficient for each row of
@@ -141,10 +146,14 @@ impl Evaluator {
         let short = |len: Option<usize>| len.is_some_and(|l| l < n);
         if short(output.energies.as_ref().map(|v| v.len()))
             || short(output.virials.as_ref().map(|v| v.len()))
+            || short(output.core_shares.as_ref().map(|v| v.len()))
             || short(output.grades.as_ref().map(|v| v.len()))
             || short(output.coefficients.as_ref().map(|v| v.len()))
         {
             return Err(Error::Argument("outputs per atom must be as long as the positions".into()));
+        }
+        if !system.scales.is_empty() && system.scales.len() < system.element_of_type.len() {
+            return Err(Error::Argument("scales must be as long as the elements of the types".into()));
         }
         if output.coefficients.is_some() && output.grades.is_none() {
             return Err(Error::Argument("coefficients are computed together with grades".into()));
@@ -247,10 +256,14 @@ impl Evaluator {
         for lane in 0..self.kernels.lanes {
             if lane < batch.len() {
                 let atom = &mut self.atoms[lane];
-                let energy = embed(&potential, plan, atom, nodes, lane);
+                let scale = system.scales.get(system.types[atom.index] as usize).copied().unwrap_or(1.0);
+                let (energy, on) = embed(&potential, plan, atom, nodes, lane, scale);
                 totals.energy += energy;
                 if let Some(e) = output.energies.as_deref_mut() {
                     e[atom.index] = energy;
+                }
+                if let Some(s) = output.core_shares.as_deref_mut() {
+                    s[atom.index] = 1.0 - on;
                 }
             } else {
                 (0..plan.embedding.ndensity).for_each(|p| nodes.set_slope(p, lane, 0.0));
@@ -392,8 +405,16 @@ fn why_broken<F>(system: &System<F>, atom: &Atom, plan: &SpeciesPlan) -> Error {
     Error::NotFinite { i, j: i }
 }
 
-/// Energy of one atom from its densities and repulsion; fills the slopes.
-fn embed(potential: &Potential, plan: &SpeciesPlan, atom: &mut Atom, nodes: &mut Nodes, lane: usize) -> f64 {
+/// Energy of one atom from its densities and repulsion, and the factor with which that switches the densities' energy off;
+/// fills the slopes. `scale` multiplies the energy.
+fn embed(
+    potential: &Potential,
+    plan: &SpeciesPlan,
+    atom: &mut Atom,
+    nodes: &mut Nodes,
+    lane: usize,
+    scale: f64,
+) -> (f64, f64) {
     let nd = plan.embedding.ndensity;
     let mut rho = [0.0; crate::model::MAX_DENSITIES];
     for p in 0..nd {
@@ -412,7 +433,7 @@ fn embed(potential: &Potential, plan: &SpeciesPlan, atom: &mut Atom, nodes: &mut
             // The switch runs backwards in the distance of the nearest neighbour.
             let (v, d) = switch_off(width - gap, width, width);
             f = v;
-            atom.nearest = Some((k, (core - many) * d));
+            atom.nearest = Some((k, scale * (core - many) * d));
         }
         energy = many * f + core * (1.0 - f);
         atom.core_slope = 1.0 - f;
@@ -424,11 +445,12 @@ fn embed(potential: &Potential, plan: &SpeciesPlan, atom: &mut Atom, nodes: &mut
         atom.core_slope = many * df + 1.0;
         on = f;
     }
+    atom.core_slope *= scale;
     for (p, s) in atom.slope.iter_mut().enumerate() {
-        *s *= on;
+        *s *= scale * on;
         nodes.set_slope(p, lane, *s);
     }
-    energy + plan.e0
+    (scale * (energy + plan.e0), on)
 }
 
 /// The neighbour that reaches deepest into its inner cutoff: its place, how far it is from the bottom of the
@@ -522,6 +544,7 @@ mod tests {
             positions: &positions,
             types: &types,
             element_of_type: &[0, 1],
+            scales: &[],
             atoms: &atoms,
             neighbours: |k: usize| &lists[k][..],
             mask: i32::MAX,

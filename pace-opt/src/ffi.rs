@@ -177,6 +177,8 @@ pub struct Input {
     pub element_of_type: *const c_int,
     /// Length of that list.
     pub ntypes: c_int,
+    /// Factor of the energies of each type, `ntypes`; null for one.
+    pub scales: *const c_double,
     /// Number of atoms to evaluate.
     pub inum: c_int,
     /// Their indices.
@@ -198,6 +200,8 @@ pub struct Results {
     pub energies: *mut c_double,
     /// Virials per atom, `nall` × 6; added to.
     pub virials: *mut c_double,
+    /// How far core repulsion has switched the many-body energy off, `nall`; set for evaluated atoms.
+    pub core_shares: *mut c_double,
     /// Extrapolation grades, `nall`; set for evaluated atoms.
     pub grades: *mut c_double,
     /// Total energy.
@@ -236,11 +240,13 @@ pub unsafe extern "C" fn pace_opt_compute(
             return Err(Error::Argument("a null pointer".into()));
         }
         // SAFETY: the caller's promise about lengths; null was checked.
-        let (positions, types, element_of_type, atoms, forces) = unsafe {
+        let (positions, types, element_of_type, scales, atoms, forces) = unsafe {
+            let ntypes = input.ntypes.max(0) as usize;
             (
                 std::slice::from_raw_parts(input.x.cast::<[f64; 3]>(), nall),
                 std::slice::from_raw_parts(input.types, nall),
-                std::slice::from_raw_parts(input.element_of_type, input.ntypes.max(0) as usize),
+                std::slice::from_raw_parts(input.element_of_type, ntypes),
+                if input.scales.is_null() { &[][..] } else { std::slice::from_raw_parts(input.scales, ntypes) },
                 std::slice::from_raw_parts(input.ilist, inum),
                 std::slice::from_raw_parts_mut(results.f.cast::<[f64; 3]>(), nall),
             )
@@ -253,6 +259,7 @@ pub unsafe extern "C" fn pace_opt_compute(
             // SAFETY: as above.
             virials: (!results.virials.is_null())
                 .then(|| unsafe { std::slice::from_raw_parts_mut(results.virials.cast::<[f64; 6]>(), nall) }),
+            core_shares: per_atom(results.core_shares),
             grades: per_atom(results.grades),
             coefficients: None,
         };
@@ -264,7 +271,7 @@ pub unsafe extern "C" fn pace_opt_compute(
                 if n <= 0 { &[][..] } else { std::slice::from_raw_parts(*input.firstneigh.add(i), n as usize) }
             }
         };
-        let system = System { positions, types, element_of_type, atoms, neighbours, mask: input.mask };
+        let system = System { positions, types, element_of_type, scales, atoms, neighbours, mask: input.mask };
         let totals = handle.evaluator.evaluate(&system, &mut output)?;
         (results.energy, results.virial) = (totals.energy, totals.virial);
         Ok(())
@@ -337,6 +344,7 @@ mod tests {
             assert_eq!(pace_opt_cutoff(handle, 0, 9), 0.0);
             let (x, types, element_of_type, mut f) = ([0.0, 0.0, 0.0, 2.5, 0.0, 0.0], [1, 1], [-1, 0], [0.0; 6]);
             let results = || Results {
+                core_shares: std::ptr::null_mut(),
                 f: std::ptr::null_mut(),
                 energies: std::ptr::null_mut(),
                 virials: std::ptr::null_mut(),
@@ -356,6 +364,7 @@ mod tests {
                     types: types.as_ptr(),
                     element_of_type: element_of_type.as_ptr(),
                     ntypes: 2,
+                    scales: std::ptr::null(),
                     inum: 1,
                     ilist: &raw const atom,
                     numneigh: numbers.as_ptr(),

@@ -19,6 +19,7 @@
 //!     positions: &positions,
 //!     types: &[0, 0],
 //!     element_of_type: &[0],
+//!     scales: &[],
 //!     atoms: &[0, 1],
 //!     neighbours: |k| lists[k],
 //!     mask: i32::MAX,

@@ -13,9 +13,9 @@ fn close(a: f64, b: f64, tolerance: f64, what: &str) {
 
 #[test]
 fn forces_and_virials_are_derivatives() {
-    for (file, kinds) in [("two.yaml", 2), ("small.ace", 1)] {
+    for (file, kinds, scales) in [("two.yaml", 2, vec![]), ("two.yaml", 2, vec![0.5, 1.7]), ("small.ace", 1, vec![])] {
         let mut e = evaluator(file, Isa::detect());
-        let cluster = Cluster::new(3, 2.3, kinds, 5);
+        let cluster = Cluster { scales, ..Cluster::new(3, 2.3, kinds, 5) };
         let r = cluster.evaluate(&mut e, false).unwrap();
         let h = 1e-4;
         let energy = |e: &mut Evaluator, c: &Cluster| c.evaluate(e, false).unwrap().energy;
@@ -47,6 +47,19 @@ fn forces_and_virials_are_derivatives() {
         }
         close(r.energies.iter().sum(), r.energy, 1e-13, "sum of energies");
     }
+}
+
+#[test]
+fn scales_multiply_energies_and_nothing_else() {
+    let mut e = evaluator("two.yaml", Isa::detect());
+    let plain = Cluster::new(3, 2.3, 2, 5);
+    let scaled = Cluster { scales: vec![0.5, 1.7], ..plain.clone() };
+    let (a, b) = (plain.evaluate(&mut e, false).unwrap(), scaled.evaluate(&mut e, false).unwrap());
+    for ((a, b), &kind) in a.energies.iter().zip(&b.energies).zip(&plain.types) {
+        close(a * scaled.scales[kind as usize], *b, 1e-14, "energy");
+    }
+    let short = Cluster { scales: vec![0.5], ..plain };
+    assert!(matches!(short.evaluate(&mut e, false), Err(Error::Argument(_))));
 }
 
 #[test]
@@ -91,7 +104,7 @@ fn both_text_formats_say_the_same() {
 
 #[test]
 fn isolated_atom_has_its_reference_energy() {
-    let one = Cluster { positions: vec![[0.0; 3]], types: vec![0] };
+    let one = Cluster { positions: vec![[0.0; 3]], types: vec![0], scales: Vec::new() };
     let r = one.evaluate(&mut evaluator("small.ace", Isa::detect()), false).unwrap();
     assert_eq!(r.energy, 0.5);
     assert_eq!(r.forces, [[0.0; 3]]);
@@ -100,7 +113,8 @@ fn isolated_atom_has_its_reference_energy() {
 #[test]
 fn overlap_and_nan_name_the_atoms() {
     let mut e = evaluator("small.ace", Isa::detect());
-    let mut pair = Cluster { positions: vec![[0.0; 3], [9.0; 3], [9.0, 9.0, 9.001]], types: vec![0; 3] };
+    let mut pair =
+        Cluster { positions: vec![[0.0; 3], [9.0; 3], [9.0, 9.0, 9.001]], types: vec![0; 3], scales: Vec::new() };
     match pair.evaluate(&mut e, false) {
         Err(Error::Overlap { i: 1, j: 2, r }) => assert!((r - 0.001).abs() < 1e-9),
         other => panic!("{:?}", other.map(|r| r.energy)),

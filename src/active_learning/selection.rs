@@ -163,6 +163,7 @@ impl Projector {
             positions: &positions,
             types: &types,
             element_of_type: &element_of_type,
+            scales: &[],
             atoms: &core,
             neighbours: |k: usize| &lists[k][..],
             mask: i32::MAX,

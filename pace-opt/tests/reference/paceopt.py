@@ -21,6 +21,7 @@ class Input(C.Structure):
         ("types", C.c_void_p),
         ("element_of_type", C.c_void_p),
         ("ntypes", C.c_int),
+        ("scales", C.c_void_p),
         ("inum", C.c_int),
         ("ilist", C.c_void_p),
         ("numneigh", C.c_void_p),
@@ -34,6 +35,7 @@ class Results(C.Structure):
         ("f", C.c_void_p),
         ("energies", C.c_void_p),
         ("virials", C.c_void_p),
+        ("core_shares", C.c_void_p),
         ("grades", C.c_void_p),
         ("energy", C.c_double),
         ("virial", C.c_double * 6),
@@ -103,7 +105,7 @@ class PaceOpt:
         ident = np.arange(len(self.elements), dtype=np.int32)
         keep = (pos, types, numneigh, first, ilist, ident, flat)
         p = lambda a: a.ctypes.data
-        inp = Input(nall, p(pos), p(types), p(ident), len(ident), n, p(ilist), p(numneigh), p(first), 0x1FFFFFFF)
+        inp = Input(nall, p(pos), p(types), p(ident), len(ident), None, n, p(ilist), p(numneigh), p(first), 0x1FFFFFFF)
         return inp, keep, origin, n
 
     def compute(self, atoms, grade=None, atom_virial=False):
@@ -114,7 +116,7 @@ class PaceOpt:
         nall = len(origin)
         f, e, v = np.zeros((nall, 3)), np.zeros(nall), np.zeros((nall, 6))
         g = np.zeros(nall)
-        res = Results(f.ctypes.data, e.ctypes.data, v.ctypes.data if atom_virial else None, g.ctypes.data if grade else None)
+        res = Results(f.ctypes.data, e.ctypes.data, v.ctypes.data if atom_virial else None, None, g.ctypes.data if grade else None)
         err = Error()
         if self.lib.pace_opt_compute(self.handle, C.byref(inp), C.byref(res), C.byref(err)):
             raise RuntimeError(err.text.decode())

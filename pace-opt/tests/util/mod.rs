@@ -32,6 +32,8 @@ impl Random {
 pub struct Cluster {
     pub positions: Vec<[f64; 3]>,
     pub types: Vec<i32>,
+    /// Factor of each type's energies; empty for one.
+    pub scales: Vec<f64>,
 }
 
 pub struct Evaluated {
@@ -53,7 +55,7 @@ impl Cluster {
             positions.push(cell.map(|c| spacing * c as f64 + 0.5 * (random.unit() - 0.5)));
             types.push((random.next() % kinds) as i32);
         }
-        Cluster { positions, types }
+        Cluster { positions, types, scales: Vec::new() }
     }
 
     pub fn evaluate(&self, evaluator: &mut Evaluator, grades: bool) -> Result<Evaluated> {
@@ -74,6 +76,7 @@ impl Cluster {
             positions: &self.positions,
             types: &self.types,
             element_of_type: &kinds,
+            scales: &self.scales,
             atoms: &atoms,
             neighbours: |k: usize| &lists[k][..],
             mask: i32::MAX,
@@ -82,6 +85,7 @@ impl Cluster {
             forces: &mut out.forces,
             energies: Some(&mut out.energies),
             virials: Some(&mut out.virials),
+            core_shares: None,
             grades: grades.then_some(&mut out.grades[..]),
             coefficients: grades.then_some(&mut out.coefficients[..]),
         };

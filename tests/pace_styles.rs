@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What LAMMPS's other commands take from `pace` they take from `pace/opt`, in plain `lmp`: the same numbers.
+
+mod common;
+
+use common::dependency;
+use std::process::{Command, Stdio};
+
+/// LAMMPS's potential of copper, with a core repulsion that reaches farther and switches the rest off earlier: as it is, it
+/// does so only where atoms are nearly at the same place.
+fn copper() -> String {
+    let text = std::fs::read_to_string(dependency("share/lammps/potentials/Cu-PBE-core-rep.ace")).unwrap();
+    let changed = [("core energy-cutoff parameters: ", "60.0 50.0"), ("core repulsion parameters: ", "400.0 3.0")];
+    let line = |line: &str| {
+        let changed = changed.iter().find(|(key, _)| line.starts_with(key));
+        changed.map_or(line.to_owned(), |(key, value)| format!("{key}{value}")) + "\n"
+    };
+    text.lines().map(line).collect()
+}
+
+/// Id, forces, energy and share of core repulsion of each atom of squeezed copper, with all energies times `scale`.
+fn squeezed(style: &str, scale: f64) -> Vec<[f64; 6]> {
+    let folder = tempfile::tempdir().unwrap();
+    let input = format!(
+        "units metal\nlattice fcc 2.3\nregion box block 0 3 0 3 0 3\ncreate_box 1 box\ncreate_atoms 1 box\nmass 1 63.5\n\
+         displace_atoms all random 0.4 0.4 0.4 7\npair_style {style}\npair_coeff * * Cu.ace Cu\n\
+         fix core all pair 1 {style} corerep 1\nvariable scale equal {scale}\n\
+         fix scale all adapt 0 pair {style} scale * * v_scale\ncompute e all pe/atom\n\
+         dump all all custom 1 dump id fx fy fz c_e f_core\n\
+         dump_modify all sort id format float %.17g\nrun 0\n"
+    );
+    std::fs::write(folder.path().join("Cu.ace"), copper()).unwrap();
+    std::fs::write(folder.path().join("in.lammps"), input).unwrap();
+    let output = Command::new("timeout")
+        .arg("60")
+        .arg(dependency("bin/lmp"))
+        .args(["-in", "in.lammps", "-log", "none", "-nocite"])
+        .env("LAMMPS_PLUGIN_PATH", dependency("lib/lammps/plugins"))
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", common::text(&output));
+    let dump = std::fs::read_to_string(folder.path().join("dump")).unwrap();
+    let rows = dump.lines().skip_while(|line| !line.starts_with("ITEM: ATOMS")).skip(1);
+    let row = |line: &str| {
+        let numbers: Vec<f64> = line.split_whitespace().map(|word| word.parse().unwrap()).collect();
+        <[f64; 6]>::try_from(numbers).unwrap()
+    };
+    rows.map(row).collect()
+}
+
+#[test]
+fn scale_and_core_repulsion() {
+    let plain = squeezed("pace/opt", 1.0);
+    let shares = plain.iter().map(|row| row[5]);
+    // Some atoms are all repulsion, some have none of it, some are between.
+    assert!(shares.clone().any(|s| s == 1.0) && shares.clone().any(|s| s == 0.0), "{:?}", shares.collect::<Vec<_>>());
+    assert!(plain.iter().any(|row| row[5] > 0.01 && row[5] < 0.99));
+    let halved = squeezed("pace/opt", 0.5);
+    let reference = squeezed("pace", 0.5);
+    assert_eq!((plain.len(), reference.len()), (108, 108));
+    for ((plain, halved), reference) in plain.iter().zip(&halved).zip(&reference) {
+        // Forces of hundreds of eV/Å, of which 1e-10 is left by the sums.
+        let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-9 * (1.0 + a.abs()), "{a} and {b}: {reference:?}");
+        plain[1..5].iter().zip(&halved[1..5]).for_each(|(plain, halved)| close(0.5 * plain, *halved));
+        halved.iter().zip(reference).for_each(|(a, b)| close(*a, *b));
+        close(plain[5], halved[5]);
+    }
+}

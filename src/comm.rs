@@ -159,8 +159,16 @@ impl Comm {
     #[must_use]
     pub fn min_i64(&self, value: i64) -> i64 {
         let mut values = [value];
-        self.reduce(&mut values, SystemOperation::min());
+        self.min_each_i64(&mut values);
         values[0]
+    }
+
+    /// The element-wise minimum of integers over all ranks, in place.
+    ///
+    /// # MPI
+    /// Collective; same length on all ranks.
+    pub fn min_each_i64(&self, values: &mut [i64]) {
+        self.reduce(values, SystemOperation::min());
     }
 
     /// The element-wise sum of integers over all ranks, in place.
@@ -218,18 +226,19 @@ impl Comm {
         }
         let mut counts = vec![0_i32; self.size()];
         root.gather_into_root(&count, &mut counts[..]);
-        let displacements: Vec<i32> = counts
-            .iter()
-            .scan(0, |sum, &n| {
-                let start = *sum;
-                *sum += n;
-                Some(start)
-            })
-            .collect();
-        let mut all = vec![0.0; counts.iter().sum::<i32>() as usize];
-        let mut parts = mpi::datatype::PartitionMut::new(&mut all[..], counts, displacements);
-        root.gather_varcount_into_root(values, &mut parts);
-        Some(all)
+        Some(one_after_the_other(counts, |parts| root.gather_varcount_into_root(values, parts)))
+    }
+
+    /// Collects the numbers of all ranks, in the order of ranks, on all of them.
+    ///
+    /// # MPI
+    /// Collective; lengths may differ.
+    #[must_use]
+    pub fn all_gather(&self, values: &[f64]) -> Vec<f64> {
+        let mut counts = vec![0_i32; self.size()];
+        self.count(std::mem::size_of_val(values) + size_of::<i32>());
+        self.inner.all_gather_into(&(values.len() as i32), &mut counts[..]);
+        one_after_the_other(counts, |parts| self.inner.all_gather_varcount_into(values, parts))
     }
 
     /// Waits for all ranks, asleep: an ordinary barrier keeps a processor busy on every rank that waits.
@@ -250,6 +259,25 @@ impl Comm {
     pub(crate) fn raw(&self) -> mpi::ffi::MPI_Comm {
         self.inner.as_raw()
     }
+}
+
+/// Has `fill` write parts of these lengths one after the other.
+#[cfg(feature = "mpi")]
+fn one_after_the_other(
+    counts: Vec<i32>,
+    fill: impl FnOnce(&mut mpi::datatype::PartitionMut<'_, [f64], Vec<i32>, Vec<i32>>),
+) -> Vec<f64> {
+    let mut sum = 0;
+    let displacements: Vec<i32> = counts
+        .iter()
+        .map(|n| {
+            sum += n;
+            sum - n
+        })
+        .collect();
+    let mut all = vec![0.0; sum as usize];
+    fill(&mut mpi::datatype::PartitionMut::new(&mut all[..], counts, displacements));
+    all
 }
 
 #[cfg(not(feature = "mpi"))]
@@ -296,6 +324,9 @@ impl Comm {
         value
     }
 
+    /// The element-wise minimum of integers over all ranks, in place.
+    pub fn min_each_i64(&self, _values: &mut [i64]) {}
+
     /// The element-wise sum of integers over all ranks, in place.
     pub fn sum_i64(&self, _values: &mut [i64]) {}
 
@@ -309,6 +340,12 @@ impl Comm {
     #[must_use]
     pub fn gather(&self, values: &[f64]) -> Option<Vec<f64>> {
         Some(values.to_vec())
+    }
+
+    /// Collects the numbers of all ranks on all of them.
+    #[must_use]
+    pub fn all_gather(&self, values: &[f64]) -> Vec<f64> {
+        values.to_vec()
     }
 
     fn meet_asleep(&self) {}

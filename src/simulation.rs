@@ -182,6 +182,8 @@ pub struct Simulation {
     /// Chunks so far.
     chunks: u64,
     frame: Frame,
+    /// Whether the present frame is to become the last valid one: see [`Simulation::keep`].
+    unkept: bool,
     /// How far the potential reaches, Å, where known.
     cutoff: Option<f64>,
 }
@@ -314,6 +316,7 @@ impl Simulation {
             setup: Setup::Look,
             chunks: 0,
             frame: Frame::default(),
+            unkept: false,
             // A file that cannot be read has been refused by the pair style.
             cutoff: crate::potential::cutoff(&config.potential).ok().flatten(),
             script,
@@ -328,6 +331,7 @@ impl Simulation {
     /// # MPI
     /// Collective; all ranks get the same event.
     pub fn advance(&mut self) -> Result<Event, Error> {
+        self.keep();
         let step = self.lammps.step();
         if self.setup != Setup::Look && step >= self.last {
             return Ok(Event::Finished);
@@ -433,8 +437,25 @@ impl Simulation {
             gamma,
             seconds: elapsed.as_secs_f64(),
         };
-        self.frame.capture(&self.lammps, values);
+        if poll.verdict == Verdict::Extrapolating {
+            self.unkept = true;
+        } else {
+            self.frame.capture(&self.lammps, values);
+        }
         Ok(Event::Polled(poll))
+    }
+
+    /// Makes the frame of a poll above the threshold the last valid one. That is put off until the run goes on, or until
+    /// this is called, because at a million atoms it takes as long as all else that an event is waiting for.
+    ///
+    /// # MPI
+    /// Collective.
+    pub fn keep(&mut self) {
+        if std::mem::take(&mut self.unkept) {
+            // They have been read at the poll: what cannot be read now is no reason to lose the positions.
+            let values = self.uncertainty.values(&self.lammps).ok().flatten();
+            self.frame.capture(&self.lammps, values);
+        }
     }
 
     /// Sorts an error of a running LAMMPS: a crash that all ranks know of, or the end of this job.
@@ -460,7 +481,8 @@ impl Simulation {
         Ok(crash)
     }
 
-    /// The last frame in which everything was finite and sane, of this rank's atoms.
+    /// The last frame in which everything was finite and sane, of this rank's atoms. A poll above the threshold counts from
+    /// [`Simulation::keep`] on.
     #[must_use]
     pub fn last_valid(&self) -> &Frame {
         &self.frame
@@ -473,7 +495,11 @@ impl Simulation {
     }
 
     /// LAMMPS itself, to command. What a command changes (a fix, the box, a potential) is set up anew at the next chunk.
+    ///
+    /// # MPI
+    /// Collective.
     pub fn lammps_mut(&mut self) -> &mut Lammps {
+        self.keep();
         self.setup = Setup::Look;
         &mut self.lammps
     }
@@ -528,6 +554,7 @@ impl Simulation {
     /// # MPI
     /// Collective.
     pub fn restore(&mut self) -> Result<(), Error> {
+        self.keep();
         let frame = std::mem::take(&mut self.frame);
         self.go_back(frame)
     }
@@ -540,7 +567,7 @@ impl Simulation {
     /// # MPI
     /// Collective; each rank gives its own part of the frame.
     pub fn go_back(&mut self, frame: Frame) -> Result<(), Error> {
-        self.frame = frame;
+        (self.frame, self.unkept) = (frame, false);
         if self.frame.cell().is_none() {
             return Err(lammps::Error::Preflight("there is no valid frame to go back to".into()).into());
         }
@@ -647,11 +674,8 @@ impl Simulation {
     pub fn share_last_valid(&self, center_id: i32, extractor: &EmbeddingExtractor) -> Result<Region, Error> {
         let cell = self.frame.cell().ok_or(Error::NoAtom(center_id))?;
         let known = self.known_of_last_valid();
-        let region = select(self.frame.atoms(), cell, center_id, &known, extractor, &self.comm)?;
-        let numbers = region.map(|r| r.numbers).unwrap_or_default();
-        let bytes = self.comm.broadcast(0, numbers.iter().flat_map(|x| x.to_le_bytes()).collect());
-        let numbers = bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect();
-        Ok(Region { center_id, numbers, gamma: known.gamma.is_some(), forces: false })
+        let part = select(self.frame.atoms(), cell, center_id, &known, extractor, &self.comm)?;
+        Ok(Region { numbers: self.comm.all_gather(&part.numbers), ..part })
     }
 }
 
@@ -687,11 +711,12 @@ fn cut_out(
     elements: &[Element],
     comm: &Comm,
 ) -> Result<Option<CutOut>, Error> {
-    let region = select(atoms, cell, center_id, known, extractor, comm)?;
-    comm.on_root(|| region.unwrap_or_default().build(extractor, elements))
+    let part = select(atoms, cell, center_id, known, extractor, comm)?;
+    let numbers = comm.gather(&part.numbers).unwrap_or_default();
+    comm.on_root(|| Region { numbers, ..part }.build(extractor, elements))
 }
 
-/// The region around an atom of any rank, on rank 0.
+/// What this rank has of the region around an atom of any rank.
 fn select(
     atoms: AtomsView<'_>,
     cell: &Cell,
@@ -699,23 +724,27 @@ fn select(
     known: &Known<'_>,
     extractor: &EmbeddingExtractor,
     comm: &Comm,
-) -> Result<Option<Region>, Error> {
+) -> Result<Region, Error> {
+    let checked = extractor.check_cell(cell, atoms.ids.len()).map_err(Error::from);
     let here = atoms.ids.iter().position(|&id| id == center_id);
-    let mut center = [0.0; 4];
+    // Where it is, on how many ranks, and how many refuse the cell: in one reduction, for this is asked at each poll.
+    let mut center = [0.0; 5];
     if let Some(index) = here {
         let row = atoms.positions.row(index);
-        center = [row[0], row[1], row[2], 1.0];
+        center = [row[0], row[1], row[2], 1.0, 0.0];
     }
+    center[4] = f64::from(u8::from(checked.is_err()));
     comm.sum(&mut center);
-    let [x, y, z, found] = center;
+    let [x, y, z, found, refused] = center;
     if found != 1.0 {
         return Err(Error::NoAtom(center_id));
     }
-    comm.agree(extractor.check_cell(cell, atoms.ids.len()).map_err(Error::from))?;
+    if refused > 0.0 {
+        comm.agree(checked)?;
+    }
     let selected = crate::embedding::select(atoms, cell, [x, y, z], extractor.region());
-    let gathered = comm.gather(known.of(&selected, atoms).as_flattened());
-    let (gamma, forces) = (known.gamma.is_some(), known.forces.is_some());
-    Ok(gathered.map(|numbers| Region { center_id, numbers, gamma, forces }))
+    let numbers = known.of(&selected, atoms).into_flattened();
+    Ok(Region { center_id, numbers, gamma: known.gamma.is_some(), forces: known.forces.is_some() })
 }
 
 /// The atoms of a neighbourhood and what is known of them, from which a process makes the cut-out by itself.

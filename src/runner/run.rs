@@ -184,7 +184,7 @@ impl Run<'_, '_> {
         }
         self.result.steps = poll.step;
         self.result.last = Some(poll.clone());
-        self.write(|r| r.poll(poll))?;
+        let written = self.recorder.as_mut().map_or(Ok(()), |r| r.poll(poll));
         if let Some(gamma) = &poll.gamma {
             self.result.gamma_max = Some(self.result.gamma_max.map_or(gamma.max, |g| g.max(gamma.max)));
         }
@@ -192,7 +192,8 @@ impl Run<'_, '_> {
             Some(observer) => catch_unwind(AssertUnwindSafe(|| observer(poll))),
             None => Ok(()),
         };
-        self.observed(seen)?;
+        let over = self.config.wall_time.is_some_and(|limit| started.elapsed().as_secs_f64() > limit);
+        let stop = self.told(written, seen, over || self.interrupt.load(Ordering::Relaxed))?;
         match (poll.verdict, &poll.gamma) {
             (Verdict::Extrapolating, Some(gamma)) => {
                 self.result.trigger_step.get_or_insert(poll.step);
@@ -220,30 +221,33 @@ impl Run<'_, '_> {
         self.result.warnings.truncate(WARNINGS);
         self.result.more_warnings += more as u64;
         self.insure()?;
-        let over = self.config.wall_time.is_some_and(|limit| started.elapsed().as_secs_f64() > limit);
-        let stop = self.comm.any(over || self.interrupt.load(Ordering::Relaxed));
         Ok(stop.then_some(Status::Interrupted))
     }
 
-    /// Lets a panic of one rank's observer end the run on all ranks, instead of leaving the others in a communication that
-    /// never comes.
-    fn observed(&self, seen: std::thread::Result<()>) -> Result<(), Error> {
-        let rank = if seen.is_err() { self.comm.rank() as i64 } else { i64::MAX };
-        let first = self.comm.min_i64(rank);
+    /// Tells all ranks what became of a poll or an event, in one communication: whether its line was written, whether an
+    /// observer panicked, which ends the run on all of them instead of leaving the others in a communication that never comes, and
+    /// whether any wants to stop, which this returns.
+    fn told(&mut self, written: Result<(), Error>, seen: std::thread::Result<()>, stop: bool) -> Result<bool, Error> {
+        let rank = self.comm.rank() as i64;
+        let mut first = [written.is_err(), seen.is_err(), stop].map(|here| if here { rank } else { i64::MAX });
+        self.comm.min_each_i64(&mut first);
+        let [unwritten, panicked, stop] = first.map(|rank| (rank != i64::MAX).then_some(rank as usize));
+        self.unwritable |= unwritten.is_some();
+        let written = if unwritten.is_some() { self.comm.agree(written) } else { Ok(()) };
         if let Err(panic) = seen {
             resume_unwind(panic);
         }
-        if first == i64::MAX {
-            return Ok(());
+        if let Some(rank) = panicked {
+            return Err(Elsewhere { rank, message: "its observer panicked".to_owned() }.into());
         }
-        let message = "its observer panicked".to_owned();
-        Err(Elsewhere { rank: first as usize, message }.into())
+        written.map(|()| stop.is_some())
     }
 
     /// Stores the region of the last valid frame that is to blame: around its worst γ, else around its fastest atom.
     fn crashed(&mut self, crash: Crash) -> Result<(), Error> {
         self.result.trigger_step.get_or_insert(crash.step);
         self.result.crash = Some(crash);
+        self.simulation.keep();
         let frame = self.simulation.last_valid();
         if frame.cell().is_none() {
             self.result
@@ -269,6 +273,7 @@ impl Run<'_, '_> {
     fn insure(&mut self) -> Result<(), Error> {
         let Some(extractor) = self.extractor.as_ref().filter(|_| self.comm.size() > 1) else { return Ok(()) };
         let (begun, sent) = (Instant::now(), self.comm.bytes_sent());
+        self.simulation.keep();
         let (center, gamma) = self.to_blame();
         let region = self.simulation.share_last_valid(center, extractor)?;
         let step = self.simulation.last_valid().step();
@@ -407,7 +412,7 @@ impl Run<'_, '_> {
             Some(announcer) => catch_unwind(AssertUnwindSafe(|| announcer(&stored))),
             None => Ok(()),
         };
-        self.observed(told)
+        self.told(Ok(()), told, false).map(|_| ())
     }
 
     /// Whether there may be one more candidate, those of an earlier process apart.

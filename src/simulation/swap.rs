@@ -21,6 +21,7 @@ impl Simulation {
     /// # MPI
     /// Collective.
     pub fn swap_potential(&mut self, new: &Potential) -> Result<(), Error> {
+        self.keep();
         let comm = self.comm.clone();
         // The instance that has tried it lives to the end, so that its files are read once.
         let (script, _tried) = comm.agree(self.checked_for_swap(new))?;

@@ -22,6 +22,7 @@ pub struct Frame {
     types: Vec<i32>,
     ids: Vec<i32>,
     gamma: Vec<f64>,
+    watched: bool,
 }
 
 /// Why a frame cannot be trusted.
@@ -171,6 +172,7 @@ impl Frame {
         copy(&mut self.images, lammps.images());
         copy(&mut self.types, lammps.types());
         copy(&mut self.ids, lammps.ids());
+        self.watched = gamma.is_some();
         match gamma {
             Some(values) => copy(&mut self.gamma, values),
             None => self.gamma.clear(),
@@ -202,10 +204,10 @@ impl Frame {
         }
     }
 
-    /// γ of this rank's atoms, shape (n); empty if the run is not watched.
+    /// γ of this rank's atoms, shape (n); `None`, on all ranks, if it was not known at this step.
     #[must_use]
-    pub fn gamma(&self) -> ArrayView1<'_, f64> {
-        ArrayView1::from(&self.gamma)
+    pub fn gamma(&self) -> Option<ArrayView1<'_, f64>> {
+        self.watched.then(|| ArrayView1::from(&self.gamma))
     }
 
     /// Id of the fastest atom of all ranks, the lowest id of several.

@@ -23,7 +23,7 @@ use crate::script::{Script, UnitFactors};
 use crate::structure::{Element, Structure};
 use crate::uncertainty::{GammaSummary, Thresholds, Verdict};
 use cut_out::Known;
-pub use cut_out::{CutOut, Region};
+pub use cut_out::{CutOut, Neighbourhood};
 
 /// What a simulation says after each chunk.
 #[derive(Debug, Clone)]
@@ -628,15 +628,15 @@ impl Simulation {
     /// Collective. Each rank looks among its own atoms; only those inside the cut-out travel, to rank 0, which gets
     /// the cluster. The others get `None`.
     pub fn cut_out(&self, center_id: i32, extractor: &EmbeddingExtractor) -> Result<Option<CutOut>, Error> {
-        let values = self.uncertainty.values(&self.lammps)?;
         let known = Known {
-            gamma: values.as_ref().map(|v| v.view()),
+            atoms: self.lammps.atoms(),
+            cell: &self.lammps.cell(),
+            gamma: self.uncertainty.values(&self.lammps)?,
             // A Langevin thermostat adds its friction and noise to the forces of the potential.
             forces: (!self.lammps.has_id("fix", "otf_bath")).then(|| self.lammps.forces()),
             force_unit: self.units.energy,
         };
-        let cell = self.lammps.cell();
-        cut_out::cut_out(self.lammps.atoms(), &cell, center_id, &known, extractor, &self.elements, &self.comm)
+        self.cut_out_of(center_id, &known, extractor)
     }
 
     /// [`Simulation::cut_out`] from the last valid frame instead of the present one.
@@ -651,16 +651,24 @@ impl Simulation {
         center_id: i32,
         extractor: &EmbeddingExtractor,
     ) -> Result<Option<CutOut>, Error> {
-        let cell = self.frame.cell().ok_or(Error::NoAtom(center_id))?;
-        let known = self.known_of_last_valid();
-        cut_out::cut_out(self.frame.atoms(), cell, center_id, &known, extractor, &self.elements, &self.comm)
+        self.cut_out_of(center_id, &self.known_of_last_valid().ok_or(Error::NoAtom(center_id))?, extractor)
     }
 
-    fn known_of_last_valid(&self) -> Known<'_> {
-        // Without a watch no rank has γ; with one, a rank without atoms has an empty one.
-        let gamma = (self.uncertainty != Uncertainty::None).then(|| self.frame.gamma());
-        let gamma = gamma.filter(|g| g.len() == self.frame.atoms().ids.len());
-        Known { gamma, forces: None, force_unit: self.units.energy }
+    fn cut_out_of(
+        &self,
+        center_id: i32,
+        known: &Known<'_>,
+        extractor: &EmbeddingExtractor,
+    ) -> Result<Option<CutOut>, Error> {
+        let all = Neighbourhood::part(center_id, known, extractor, &self.comm)?.gathered(&self.comm);
+        let cut_out = self.comm.on_root(|| all.map(|all| all.build(extractor, &self.elements)).transpose())?;
+        Ok(cut_out.flatten())
+    }
+
+    /// `None` before the first frame was taken.
+    fn known_of_last_valid(&self) -> Option<Known<'_>> {
+        let (atoms, cell, gamma) = (self.frame.atoms(), self.frame.cell()?, self.frame.gamma());
+        Some(Known { atoms, cell, gamma, forces: None, force_unit: self.units.energy })
     }
 
     /// Gives all ranks the neighbourhood of an atom in the last valid frame, so that a rank that later fails alone, and
@@ -671,10 +679,8 @@ impl Simulation {
     ///
     /// # MPI
     /// Collective. Only atoms inside the cut-out travel.
-    pub fn share_last_valid(&self, center_id: i32, extractor: &EmbeddingExtractor) -> Result<Region, Error> {
-        let cell = self.frame.cell().ok_or(Error::NoAtom(center_id))?;
-        let known = self.known_of_last_valid();
-        let part = cut_out::select(self.frame.atoms(), cell, center_id, &known, extractor, &self.comm)?;
-        Ok(part.shared(&self.comm))
+    pub fn share_last_valid(&self, center_id: i32, extractor: &EmbeddingExtractor) -> Result<Neighbourhood, Error> {
+        let known = self.known_of_last_valid().ok_or(Error::NoAtom(center_id))?;
+        Ok(Neighbourhood::part(center_id, &known, extractor, &self.comm)?.shared(&self.comm))
     }
 }

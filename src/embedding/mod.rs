@@ -54,7 +54,7 @@ mod validate;
 pub use config::{EmbeddingConfig, Shape};
 pub use novelty::{DEFAULT_THRESHOLD, Environment, Known, Novelty};
 pub use regions::{Center, worst_regions};
-pub use select::{Region, Selected, image_count, select};
+pub use select::{Region, Selected, image_count, near, select};
 pub use validate::PairLimits;
 
 use crate::structure::{Cell, DegenerateCell, Element, Structure, StructureError, Vec3};

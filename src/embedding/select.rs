@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Which atoms, and which of their periodic images, lie around a centre.
+use std::array::from_fn;
+
 use crate::structure::cell::{dot, norm, sub};
 use crate::structure::{AtomsView, Cell, Vec3};
 
@@ -86,22 +88,39 @@ pub(super) fn is_somewhere(offset: Vec3) -> bool {
     offset[0].abs() + offset[1].abs() + offset[2].abs() < 1e9
 }
 
-/// Adding and taking away this number rounds any |x| < 2^51 to the nearest whole number, without a library call.
-const ROUND: f64 = 6_755_399_441_055_744.0;
+/// The nearest whole number of any |x| < 2^51, without a library call.
+#[inline]
+fn nearest(x: f64) -> f64 {
+    const ROUND: f64 = 6_755_399_441_055_744.0;
+    (x + ROUND) - ROUND
+}
 
-/// What does not depend on the atom: the cell in compact form and how far the region reaches in it.
-struct Search {
+fn ceil(x: f64) -> f64 {
+    let whole = nearest(x);
+    whole + f64::from(u8::from(whole < x))
+}
+
+fn floor(x: f64) -> f64 {
+    let whole = nearest(x);
+    whole - f64::from(u8::from(whole > x))
+}
+
+/// What does not depend on the atom: the region, and how far it reaches in a compact form of the cell.
+struct Search<'a> {
+    cell: &'a Cell,
+    region: Region,
     /// Rows of the inverse cell matrix, 1/Å.
     inverse: [Vec3; 3],
+    /// Whether the compact vectors lie along x, y and z.
+    upright: bool,
     /// Half width of the region in fractional coordinates, a little wider than exact.
     width: Vec3,
-    pbc: [bool; 3],
     /// The compact vectors in terms of the cell's own: `compact_i = Σ_j numbers[i][j] own_j`.
     numbers: [Vec3; 3],
 }
 
-impl Search {
-    fn new(cell: &Cell, region: Region) -> Self {
+impl<'a> Search<'a> {
+    fn new(cell: &'a Cell, region: Region) -> Self {
         let (compact, numbers) = cell.reduced();
         let inverse = compact.inverse();
         let width = inverse.map(|row| {
@@ -109,12 +128,115 @@ impl Search {
             // Rounding must not lose an image at the edge of the region; each image is tested on its own anyway.
             region.support(row.map(|x| x / length)) * length * (1.0 + 1e-9) + 1e-9
         });
-        Self { inverse, width, pbc: cell.pbc, numbers }
+        let upright = (0..3).all(|i| (0..3).all(|k| i == k || inverse[i][k] == 0.0));
+        Self { cell, region, inverse, upright, width, numbers }
     }
 
     /// Number of images that have to be looked at for each atom, at most.
     fn images(&self) -> f64 {
-        (0..3).map(|k| if self.pbc[k] { 2.0 * self.width[k] + 1.0 } else { 1.0 }).product()
+        (0..3).map(|k| if self.cell.pbc[k] { 2.0 * self.width[k] + 1.0 } else { 1.0 }).product()
+    }
+
+    /// The image so many compact cells away from where an atom is, in the cell's own vectors, and its offset.
+    fn image(&self, offset: Vec3, away: Vec3) -> ([i32; 3], Vec3) {
+        let numbers = &self.numbers;
+        let [p, q, r] = away;
+        // `as` saturates: an atom 2^31 cells away is no atom, and its wrong image is not in the region.
+        let image: Vec3 = from_fn(|k| p * numbers[0][k] + q * numbers[1][k] + r * numbers[2][k]);
+        let shift = self.cell.combine(image);
+        (from_fn(|k| image[k] as i32), from_fn(|k| offset[k] + shift[k]))
+    }
+
+    /// Calls `found` with every image in the region of an atom at this offset from the centre.
+    #[inline(never)]
+    fn each_image(&self, offset: Vec3, mut found: impl FnMut([i32; 3], Vec3)) {
+        let mut low = [0.0; 3];
+        let mut high = [0.0; 3];
+        for k in 0..3 {
+            let s = dot(self.inverse[k], offset);
+            // Far away from the centre s has fewer digits left.
+            let width = self.width[k] + 1e-14 * s.abs();
+            if self.cell.pbc[k] {
+                low[k] = ceil(-width - s);
+                high[k] = floor(width - s);
+            } else if s.abs() > width {
+                return;
+            }
+        }
+        let all = |k: usize| (low[k] as i64..=high[k] as i64).map(|cells| cells as f64);
+        for p in all(0) {
+            for q in all(1) {
+                for r in all(2) {
+                    let (image, moved) = self.image(offset, [p, q, r]);
+                    if self.region.contains(moved) {
+                        found(image, moved);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether there is any; at the very surface it may say so of one that rounding leaves outside.
+    #[inline]
+    fn has_image(&self, offset: Vec3) -> bool {
+        let inside = |closest: Vec3| self.region.contains(closest.map(|x| x * (1.0 - 1e-9)));
+        if self.upright {
+            let [u, v, w] = [self.inverse[0][0], self.inverse[1][1], self.inverse[2][2]];
+            let closest = |x: f64, k: usize, u: f64| if self.cell.pbc[k] { x - nearest(x * u) / u } else { x };
+            return inside([closest(offset[0], 0, u), closest(offset[1], 1, v), closest(offset[2], 2, w)]);
+        }
+        let mut any = inside(offset);
+        if !any {
+            self.each_image(offset, |_, _| any = true);
+        }
+        any
+    }
+
+    /// Calls `candidate` with place and offset of the atoms that may have an image in the region, and tells the first
+    /// that is nowhere.
+    fn scan(&self, atoms: AtomsView<'_>, center: Vec3, mut candidate: impl FnMut(usize, Vec3)) -> Option<usize> {
+        assert!(
+            atoms.positions.dim() == (atoms.ids.len(), 3) && atoms.types.len() == atoms.ids.len(),
+            "positions, ids and types have one row for each atom"
+        );
+        // A direction that does not repeat is not folded: by a whole number of cells times 0.
+        let fold = self.cell.pbc.map(f64::from);
+        let [u, v, w] = self.inverse;
+        let width = self.width;
+        // Whether even the nearest image is outside, along one vector. Most atoms are, along the first.
+        let outside = |s: f64, k: usize| (s - fold[k] * nearest(s)).abs() > width[k];
+        // An atom at NaN is rejected by its other coordinates as a rule, so it is looked for in passing.
+        let mut all_somewhere = true;
+        let mut look = |at: usize, d: Vec3, is_outside: bool| {
+            let somewhere = is_somewhere(d);
+            all_somewhere &= somewhere;
+            if !is_outside && somewhere {
+                candidate(at, d);
+            }
+        };
+        match atoms.positions.as_slice() {
+            Some(rows) if self.upright => {
+                for (i, x) in rows.as_chunks::<3>().0.iter().enumerate() {
+                    let d = sub(*x, center);
+                    look(i, d, outside(d[0] * u[0], 0) || outside(d[1] * v[1], 1) || outside(d[2] * w[2], 2));
+                }
+            }
+            Some(rows) => {
+                for (i, x) in rows.as_chunks::<3>().0.iter().enumerate() {
+                    let d = sub(*x, center);
+                    look(i, d, outside(dot(u, d), 0) || outside(dot(v, d), 1) || outside(dot(w, d), 2));
+                }
+            }
+            None => {
+                for (i, row) in atoms.positions.rows().into_iter().enumerate() {
+                    look(i, sub([row[0], row[1], row[2]], center), false);
+                }
+            }
+        }
+        if all_somewhere {
+            return None;
+        }
+        atoms.positions.rows().into_iter().position(|row| !is_somewhere(sub([row[0], row[1], row[2]], center)))
     }
 }
 
@@ -150,116 +272,35 @@ pub fn image_count(cell: &Cell, region: Region) -> f64 {
 /// If the arrays of `atoms` differ in length.
 #[must_use]
 pub fn select(atoms: AtomsView<'_>, cell: &Cell, center: Vec3, region: Region) -> Vec<Selected> {
-    assert!(
-        atoms.positions.dim() == (atoms.ids.len(), 3) && atoms.types.len() == atoms.ids.len(),
-        "positions, ids and types have one row for each atom"
-    );
     let search = Search::new(cell, region);
-    let mut found = Finder { atoms, cell, region, search: &search, selected: Vec::new() };
-    // A direction that does not repeat is not folded: by a whole number of cells times 0.
-    let fold = search.pbc.map(f64::from);
-    let [u, v, w] = search.inverse;
-    let width = search.width;
-    let diagonal = u[1] == 0.0 && u[2] == 0.0 && v[0] == 0.0 && v[2] == 0.0 && w[0] == 0.0 && w[1] == 0.0;
-    // Whether even the nearest image is outside, along one vector. Most atoms are, along the first.
-    let outside = |s: f64, k: usize| {
-        let nearest = s - fold[k] * ((s + ROUND) - ROUND);
-        nearest.abs() > width[k]
+    let mut selected = Vec::new();
+    let mut push = |at: usize, image, offset| {
+        selected.push(Selected { id: atoms.ids[at], ty: atoms.types[at], image, offset, distance: norm(offset) });
     };
-    // An atom at NaN is rejected by its other coordinates as a rule, so it is looked for in passing.
-    let mut all_somewhere = true;
-    match atoms.positions.as_slice() {
-        Some(rows) if diagonal => {
-            for (i, x) in rows.as_chunks::<3>().0.iter().enumerate() {
-                let d = sub(*x, center);
-                all_somewhere &= is_somewhere(d);
-                if !(outside(d[0] * u[0], 0) || outside(d[1] * v[1], 1) || outside(d[2] * w[2], 2)) {
-                    found.examine(i, d);
-                }
-            }
-        }
-        Some(rows) => {
-            for (i, x) in rows.as_chunks::<3>().0.iter().enumerate() {
-                let d = sub(*x, center);
-                all_somewhere &= is_somewhere(d);
-                if !(outside(dot(u, d), 0) || outside(dot(v, d), 1) || outside(dot(w, d), 2)) {
-                    found.examine(i, d);
-                }
-            }
-        }
-        None => {
-            for (i, row) in atoms.positions.rows().into_iter().enumerate() {
-                let d = sub([row[0], row[1], row[2]], center);
-                all_somewhere &= is_somewhere(d);
-                found.examine(i, d);
-            }
-        }
+    let broken = search.scan(atoms, center, |at, d| search.each_image(d, |image, offset| push(at, image, offset)));
+    if let Some(at) = broken {
+        push(at, [0; 3], [0, 1, 2].map(|k| atoms.positions[[at, k]] - center[k]));
     }
-    if !all_somewhere {
-        found.report_broken(center);
-    }
-    found.selected
+    selected
 }
 
-struct Finder<'a, 'v> {
-    atoms: AtomsView<'v>,
-    cell: &'a Cell,
-    region: Region,
-    search: &'a Search,
-    selected: Vec<Selected>,
-}
-
-impl Finder<'_, '_> {
-    /// Looks at every image of the atom at `offset` from the centre that can be within the region.
-    #[inline(never)]
-    fn examine(&mut self, index: usize, offset: Vec3) {
-        let search = self.search;
-        if !is_somewhere(offset) {
-            return;
+/// The atoms that [`select`] finds an image of, with the first that is nowhere: their places in `atoms`. It may hold a few
+/// at the surface of the region that [`select`] does not find.
+///
+/// # MPI
+/// Not collective, as [`select`].
+///
+/// # Panics
+/// If the arrays of `atoms` differ in length.
+#[must_use]
+pub fn near(atoms: AtomsView<'_>, cell: &Cell, center: Vec3, region: Region) -> Vec<usize> {
+    let search = Search::new(cell, region);
+    let mut near = Vec::new();
+    let broken = search.scan(atoms, center, |at, d| {
+        if search.has_image(d) {
+            near.push(at);
         }
-        let mut low = [0_i64; 3];
-        let mut high = [0_i64; 3];
-        for k in 0..3 {
-            let s = dot(search.inverse[k], offset);
-            // Far away from the centre s has fewer digits left.
-            let width = search.width[k] + 1e-14 * s.abs();
-            if search.pbc[k] {
-                low[k] = (-width - s).ceil() as i64;
-                high[k] = (width - s).floor() as i64;
-            } else if s.abs() > width {
-                return;
-            }
-        }
-        let numbers = &search.numbers;
-        for p in low[0]..=high[0] {
-            for q in low[1]..=high[1] {
-                for r in low[2]..=high[2] {
-                    // `as` saturates: an atom 2^31 cells away is no atom, and its wrong image is not in the region.
-                    let image: [i32; 3] = std::array::from_fn(|k| {
-                        (p as f64 * numbers[0][k] + q as f64 * numbers[1][k] + r as f64 * numbers[2][k]) as i32
-                    });
-                    let shift = self.cell.combine(image.map(f64::from));
-                    let moved: Vec3 = std::array::from_fn(|k| offset[k] + shift[k]);
-                    if self.region.contains(moved) {
-                        self.push(index, image, moved);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Selects the first atom that is nowhere.
-    #[cold]
-    fn report_broken(&mut self, center: Vec3) {
-        let offsets = self.atoms.positions.rows().into_iter().map(|row| sub([row[0], row[1], row[2]], center));
-        let mut broken = offsets.enumerate().filter(|(_, d)| !is_somewhere(*d));
-        if let Some((index, offset)) = broken.next() {
-            self.push(index, [0; 3], offset);
-        }
-    }
-
-    fn push(&mut self, index: usize, image: [i32; 3], offset: Vec3) {
-        let (id, ty) = (self.atoms.ids[index], self.atoms.types[index]);
-        self.selected.push(Selected { id, ty, image, offset, distance: norm(offset) });
-    }
+    });
+    near.extend(broken);
+    near
 }

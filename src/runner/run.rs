@@ -15,7 +15,7 @@ use crate::candidates::Trigger;
 use crate::comm::{Comm, Elsewhere};
 use crate::config::{InferenceConfig, Mode};
 use crate::embedding::EmbeddingExtractor;
-use crate::simulation::{self, Crash, CrashKind, CutOut, Event, Poll, Region, Simulation};
+use crate::simulation::{self, Crash, CrashKind, CutOut, Event, Neighbourhood, Poll, Simulation};
 use crate::uncertainty::Verdict;
 use crate::verify::{Verification, relax, verify};
 
@@ -50,7 +50,7 @@ pub(super) struct Run<'r, 'o> {
 
 /// The region that a crash would be blamed on, known to every rank.
 pub(super) struct Insurance {
-    region: Region,
+    region: Neighbourhood,
     step: i64,
     center: i32,
     gamma: Option<f64>,

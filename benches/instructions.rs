@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The work whose instructions `ci/instructions` counts under callgrind, each once: a look at γ, the copy of a frame, the
-//! search for the atoms of a region, and a whole cut-out, in 32,000 atoms; the choice of 8 of 100 candidates.
+//! search for the atoms of a region and for their images, and a whole cut-out, in 32,000 atoms; the choice of 8 of 100 candidates.
 //!
 //! Only what happens inside the functions `counted_…` is counted. `cargo bench --bench instructions` just runs it.
 #[path = "../tests/crystals/mod.rs"]
@@ -13,30 +13,36 @@ use crystals::{fcc, rattle};
 use lammps_otf::active_learning::{self, Projected};
 use lammps_otf::comm::Comm;
 use lammps_otf::config::Sanity;
-use lammps_otf::embedding::{Cluster, EmbeddingConfig, EmbeddingExtractor, Selected, select};
+use lammps_otf::embedding::{Cluster, EmbeddingConfig, EmbeddingExtractor, Selected, near, select};
 use lammps_otf::frame::{Flaw, Frame};
 use lammps_otf::lammps::Lammps;
-use lammps_otf::structure::{Element, Structure};
+use lammps_otf::structure::{AtomsView, Element, Structure};
 use lammps_otf::uncertainty::{GammaSummary, Thresholds};
 use ndarray::{Array1, ArrayView1};
 
 const LIMITS: Thresholds = Thresholds { low: 2.0, high: 5.0 };
 
 #[inline(never)]
-fn counted_summary(gamma: ArrayView1<'_, f64>, ids: ArrayView1<'_, i32>, comm: &Comm) -> GammaSummary {
-    GammaSummary::collect(gamma, ids, LIMITS, comm)
+fn counted_summary(gamma: ArrayView1<'_, f64>, atoms: AtomsView<'_>, comm: &Comm) -> GammaSummary {
+    GammaSummary::collect(gamma, atoms, LIMITS, comm).0
 }
 
 #[inline(never)]
 fn counted_frame(frame: &mut Frame, lammps: &Lammps, gamma: ArrayView1<'_, f64>) -> Option<Flaw> {
-    let flaw = frame.flaw(lammps, &Sanity::default(), 1.0);
-    frame.capture(lammps, Some(gamma));
+    let now = lammps.state();
+    let flaw = frame.flaw(&now, &Sanity::default(), 1.0, lammps.comm());
+    frame.capture(&now, Some(gamma));
     flaw
 }
 
 #[inline(never)]
 fn counted_selection(frame: &Structure, center: usize, extractor: &EmbeddingExtractor) -> Vec<Selected> {
     select(frame.atoms(), &frame.cell, frame.position(center), extractor.region())
+}
+
+#[inline(never)]
+fn counted_near(frame: &Structure, center: usize, extractor: &EmbeddingExtractor) -> Vec<usize> {
+    near(frame.atoms(), &frame.cell, frame.position(center), extractor.region())
 }
 
 #[inline(never)]
@@ -73,13 +79,14 @@ fn main() {
     lammps.command(commands).expect("a crystal");
     let mut kept = Frame::default();
     // The second time, as at all polls but the first: the arrays are there already.
-    kept.capture(&lammps, Some(gamma.view()));
+    kept.capture(&lammps.state(), Some(gamma.view()));
     assert_eq!(black_box(counted_frame(&mut kept, &lammps, gamma.view())), None);
-    assert_eq!(black_box(counted_summary(gamma.view(), frame.ids.view(), &comm)).atoms, 32_000);
+    assert_eq!(black_box(counted_summary(gamma.view(), frame.atoms(), &comm)).atoms, 32_000);
 
     let config = EmbeddingConfig { radius: 4.0, buffer: Some(5.3), ..EmbeddingConfig::default() };
     let extractor = EmbeddingExtractor::new(&config, 5.3).expect("a sound configuration");
     assert!(black_box(counted_selection(&frame, 16_000, &extractor)).len() > 100);
+    assert!(black_box(counted_near(&frame, 16_000, &extractor)).len() > 100);
     assert!(black_box(counted_cut_out(&frame, 16_000, &extractor)).structure.len() > 100);
     assert_eq!(black_box(counted_choice(pool(100))).len(), 8);
 }

@@ -199,14 +199,10 @@ impl Comm {
         if self.rank() == from {
             self.count(bytes.len() + size_of::<u64>());
         }
-        let root = self.inner.process_at_rank(from as i32);
-        let mut length = bytes.len() as u64;
-        root.broadcast_into(&mut length);
-        bytes.resize(length as usize, 0);
-        // MPI counts with 32 bits.
-        for part in bytes.chunks_mut(1 << 30) {
-            root.broadcast_into(part);
-        }
+        let mut length = [bytes.len() as u64];
+        self.broadcast_into(from, &mut length);
+        bytes.resize(length[0] as usize, 0);
+        self.broadcast_into(from, &mut bytes);
         bytes
     }
 
@@ -226,19 +222,50 @@ impl Comm {
         }
         let mut counts = vec![0_i32; self.size()];
         root.gather_into_root(&count, &mut counts[..]);
-        Some(one_after_the_other(counts, |parts| root.gather_varcount_into_root(values, parts)))
+        let mut sum = 0;
+        let displacements: Vec<i32> = counts
+            .iter()
+            .map(|n| {
+                sum += n;
+                sum - n
+            })
+            .collect();
+        let mut all = vec![0.0; sum as usize];
+        let mut parts = mpi::datatype::PartitionMut::new(&mut all[..], counts, displacements);
+        root.gather_varcount_into_root(values, &mut parts);
+        Some(all)
     }
 
-    /// Collects the numbers of all ranks, in the order of ranks, on all of them.
+    /// Collects the numbers of all ranks, in the order of ranks, on all of them: one broadcast from each rank that has any,
+    /// because what is collected here is near one place, and most ranks of a large job have none of it. On two ranks it takes
+    /// half as long as MPI's own way.
     ///
     /// # MPI
     /// Collective; lengths may differ.
     #[must_use]
     pub fn all_gather(&self, values: &[f64]) -> Vec<f64> {
-        let mut counts = vec![0_i32; self.size()];
-        self.count(std::mem::size_of_val(values) + size_of::<i32>());
-        self.inner.all_gather_into(&(values.len() as i32), &mut counts[..]);
-        one_after_the_other(counts, |parts| self.inner.all_gather_varcount_into(values, parts))
+        let mut counts = vec![0; self.size()];
+        counts[self.rank()] = values.len() as i64;
+        self.sum_i64(&mut counts);
+        let mut all = vec![0.0; counts.iter().sum::<i64>() as usize];
+        let mut rest = &mut all[..];
+        for (rank, &count) in counts.iter().enumerate() {
+            let part = rest.split_off_mut(..count as usize).expect("the counts add up to the whole");
+            if rank == self.rank() {
+                part.copy_from_slice(values);
+                self.count(std::mem::size_of_val(values));
+            }
+            self.broadcast_into(rank, part);
+        }
+        all
+    }
+
+    fn broadcast_into<T: mpi::traits::Equivalence>(&self, from: usize, values: &mut [T]) {
+        let root = self.inner.process_at_rank(from as i32);
+        // MPI counts with 32 bits.
+        for part in values.chunks_mut(1 << 30) {
+            root.broadcast_into(part);
+        }
     }
 
     /// Waits for all ranks, asleep: an ordinary barrier keeps a processor busy on every rank that waits.
@@ -259,25 +286,6 @@ impl Comm {
     pub(crate) fn raw(&self) -> mpi::ffi::MPI_Comm {
         self.inner.as_raw()
     }
-}
-
-/// Has `fill` write parts of these lengths one after the other.
-#[cfg(feature = "mpi")]
-fn one_after_the_other(
-    counts: Vec<i32>,
-    fill: impl FnOnce(&mut mpi::datatype::PartitionMut<'_, [f64], Vec<i32>, Vec<i32>>),
-) -> Vec<f64> {
-    let mut sum = 0;
-    let displacements: Vec<i32> = counts
-        .iter()
-        .map(|n| {
-            sum += n;
-            sum - n
-        })
-        .collect();
-    let mut all = vec![0.0; sum as usize];
-    fill(&mut mpi::datatype::PartitionMut::new(&mut all[..], counts, displacements));
-    all
 }
 
 #[cfg(not(feature = "mpi"))]

@@ -5,7 +5,7 @@ use ndarray::{ArrayView, ArrayView1, ArrayView2, Dimension};
 
 use crate::comm::Comm;
 use crate::config::Sanity;
-use crate::lammps::{Error, Lammps};
+use crate::lammps::{Error, Lammps, State};
 use crate::structure::{AtomsView, Cell};
 
 /// Positions, velocities, image flags, types, ids and γ of this rank's atoms, with the box, at one step.
@@ -44,29 +44,27 @@ impl Frame {
     /// # MPI
     /// Collective. Only atoms that have changed ranks since this frame travel.
     #[must_use]
-    pub fn flaw(&self, lammps: &Lammps, sanity: &Sanity, force_unit: f64) -> Option<Flaw> {
+    pub fn flaw(&self, now: &State<'_>, sanity: &Sanity, force_unit: f64, comm: &Comm) -> Option<Flaw> {
         let limit = sanity.max_force / force_unit;
         // A force within the limit is a number: where all are, the forces are read once.
-        let moderate = all_within(lammps.forces(), limit);
-        let finite = all_finite(lammps.positions()) && all_finite(lammps.velocities());
+        let moderate = all_within(now.forces, limit);
+        let finite = all_finite(now.positions) && all_finite(now.velocities);
         let code = match (finite, moderate) {
             (true, true) => 0.0,
-            (true, false) if all_finite(lammps.forces()) => 1.0,
+            (true, false) if all_finite(now.forces) => 1.0,
             _ => 2.0,
         };
         // Where LAMMPS has turned a tilted box over, it has changed all image flags: this once nothing can be said.
-        let same_box = self.cell.as_ref().is_some_and(|then| !turned_over(then, &lammps.cell()));
+        let same_box = self.cell.as_ref().is_some_and(|then| !turned_over(then, &now.cell));
         let wanted = sanity.max_displacement.filter(|_| same_box);
         let (distance, strangers) = match wanted {
-            Some(limit) => self.displacement(lammps, limit),
+            Some(limit) => self.displacement(now, limit),
             None => (0.0, Vec::new()),
         };
         let mut codes = [code, distance, if strangers.is_empty() { 0.0 } else { 1.0 }];
-        let comm = lammps.comm();
         comm.max(&mut codes);
         if codes[2] > 0.0 {
-            let met =
-                comm.gather(strangers.as_flattened()).map_or(0.0, |all| farthest(all.as_chunks().0, &lammps.cell()));
+            let met = comm.gather(strangers.as_flattened()).map_or(0.0, |all| farthest(all.as_chunks().0, &now.cell));
             codes[1] = codes[1].max(met);
             comm.max(&mut codes);
         }
@@ -80,8 +78,8 @@ impl Frame {
 
     /// The longest way that an atom of this rank has gone since this frame, in Å, or less where that is within `limit`, and
     /// the atoms, then or now, whose other half another rank has.
-    fn displacement(&self, lammps: &Lammps, limit: f64) -> (f64, Vec<Stranger>) {
-        let (ids, positions, images, cell) = (lammps.ids(), lammps.positions(), lammps.images(), lammps.cell());
+    fn displacement(&self, now: &State<'_>, limit: f64) -> (f64, Vec<Stranger>) {
+        let State { ids, positions, images, cell, .. } = now;
         let then = |at: usize| stranger(self.ids[at], &self.positions[3 * at..], self.images[at]);
         let now = |at: usize| {
             let row = positions.row(at);
@@ -122,7 +120,7 @@ impl Frame {
             }
             for at in block {
                 match (self.ids.get(at), ids.get(at)) {
-                    (Some(a), Some(b)) if a == b => squared = squared.max(way(&then(at), &now(at), &cell)),
+                    (Some(a), Some(b)) if a == b => squared = squared.max(way(&then(at), &now(at), cell)),
                     (a, b) => {
                         before.extend(a.map(|&id| (id, at)));
                         after.extend(b.map(|&id| (id, at)));
@@ -136,7 +134,7 @@ impl Frame {
         while i < before.len() || j < after.len() {
             match (before.get(i), after.get(j)) {
                 (Some(a), Some(b)) if a.0 == b.0 => {
-                    squared = squared.max(way(&then(a.1), &now(b.1), &cell));
+                    squared = squared.max(way(&then(a.1), &now(b.1), cell));
                     (i, j) = (i + 1, j + 1);
                 }
                 (Some(a), b) if b.is_none_or(|b| a.0 < b.0) => {
@@ -153,7 +151,7 @@ impl Frame {
     }
 
     /// Copies the present state of this rank's atoms.
-    pub fn capture(&mut self, lammps: &Lammps, gamma: Option<ArrayView1<'_, f64>>) {
+    pub fn capture(&mut self, now: &State<'_>, gamma: Option<ArrayView1<'_, f64>>) {
         fn copy<T: Copy, D: Dimension>(to: &mut Vec<T>, from: ArrayView<'_, T, D>) {
             to.clear();
             // A vector that grows by itself doubles, and atoms come and go between ranks.
@@ -165,13 +163,13 @@ impl Frame {
                 None => to.extend(from.iter()),
             }
         }
-        self.step = lammps.step();
-        self.cell = Some(lammps.cell());
-        copy(&mut self.positions, lammps.positions());
-        copy(&mut self.velocities, lammps.velocities());
-        copy(&mut self.images, lammps.images());
-        copy(&mut self.types, lammps.types());
-        copy(&mut self.ids, lammps.ids());
+        self.step = now.step;
+        self.cell = Some(now.cell.clone());
+        copy(&mut self.positions, now.positions);
+        copy(&mut self.velocities, now.velocities);
+        copy(&mut self.images, now.images);
+        copy(&mut self.types, now.types);
+        copy(&mut self.ids, now.ids);
         self.watched = gamma.is_some();
         match gamma {
             Some(values) => copy(&mut self.gamma, values),

@@ -20,7 +20,7 @@ use crate::embedding::{Center, EmbeddingExtractor, worst_regions};
 use crate::frame::{Flaw, Frame};
 use crate::lammps::{self, Lammps, Severity};
 use crate::script::{Script, UnitFactors};
-use crate::structure::{Element, Structure};
+use crate::structure::{Element, Structure, Vec3};
 use crate::uncertainty::{GammaSummary, Thresholds, Verdict};
 use cut_out::Known;
 pub use cut_out::{CutOut, Neighbourhood};
@@ -184,6 +184,8 @@ pub struct Simulation {
     frame: Frame,
     /// Whether the present frame is to become the last valid one: see [`Simulation::keep`].
     unkept: bool,
+    /// Id and place of the atom with the largest γ at the last poll.
+    worst: Option<(i32, Vec3)>,
     /// How far the potential reaches, Å, where known.
     cutoff: Option<f64>,
 }
@@ -317,6 +319,7 @@ impl Simulation {
             chunks: 0,
             frame: Frame::default(),
             unkept: false,
+            worst: None,
             // A file that cannot be read has been refused by the pair style.
             cutoff: crate::potential::cutoff(&config.potential).ok().flatten(),
             script,
@@ -388,10 +391,11 @@ impl Simulation {
 
     /// What the atoms look like now.
     fn look(&mut self, elapsed: Duration) -> Result<Event, Error> {
-        let step = self.lammps.step();
+        let now = self.lammps.state();
+        let step = now.step;
         let crash = |kind, reason: String| Ok(Event::Crashed(Crash { step, kind, reason }));
         let since = self.frame.cell().is_some().then(|| self.frame.step());
-        match self.frame.flaw(&self.lammps, &self.sanity, self.units.energy) {
+        match self.frame.flaw(&now, &self.sanity, self.units.energy, &self.comm) {
             Some(Flaw::NotFinite) => {
                 return crash(CrashKind::NotFinite, "a coordinate, velocity or force is NaN or infinite".into());
             }
@@ -412,8 +416,8 @@ impl Simulation {
             }
             None => {}
         }
-        let thermo = |name, unit: f64| self.lammps.last_thermo(name).map_or(f64::NAN, |value| value * unit);
-        let temperature = thermo("Temp", 1.0);
+        let [temperature, pressure, potential, total] =
+            self.lammps.last_thermos(["Temp", "Press", "PotEng", "TotEng"]).map(|value| value.unwrap_or(f64::NAN));
         // Agreed without asking: thermodynamic values are the same on all ranks.
         if temperature > self.sanity.max_temperature {
             let limit = self.sanity.max_temperature;
@@ -424,23 +428,24 @@ impl Simulation {
         }
         let fresh = step.rem_euclid(self.interval) == 0;
         let values = if fresh { self.uncertainty.values(&self.lammps)? } else { None };
-        let gamma = values.map(|v| GammaSummary::collect(v, self.lammps.ids(), self.thresholds, &self.comm));
+        let (gamma, worst) = values.map(|v| GammaSummary::collect(v, now.atoms(), self.thresholds, &self.comm)).unzip();
         let poll = Poll {
             format: PollFormat,
             step,
             time: (step - self.first) as f64 * self.timestep,
             temperature,
-            pressure: thermo("Press", self.units.pressure),
-            potential_energy: thermo("PotEng", self.units.energy),
-            total_energy: thermo("TotEng", self.units.energy),
+            pressure: pressure * self.units.pressure,
+            potential_energy: potential * self.units.energy,
+            total_energy: total * self.units.energy,
             verdict: gamma.as_ref().map_or(Verdict::Reliable, |g| self.thresholds.verdict(g.max)),
             gamma,
             seconds: elapsed.as_secs_f64(),
         };
+        self.worst = poll.gamma.as_ref().map(|gamma| gamma.worst_id).zip(worst);
         if poll.verdict == Verdict::Extrapolating {
             self.unkept = true;
         } else {
-            self.frame.capture(&self.lammps, values);
+            self.frame.capture(&now, values);
         }
         Ok(Event::Polled(poll))
     }
@@ -454,7 +459,7 @@ impl Simulation {
         if std::mem::take(&mut self.unkept) {
             // They have been read at the poll: what cannot be read now is no reason to lose the positions.
             let values = self.uncertainty.values(&self.lammps).ok().flatten();
-            self.frame.capture(&self.lammps, values);
+            self.frame.capture(&self.lammps.state(), values);
         }
     }
 
@@ -567,7 +572,7 @@ impl Simulation {
     /// # MPI
     /// Collective; each rank gives its own part of the frame.
     pub fn go_back(&mut self, frame: Frame) -> Result<(), Error> {
-        (self.frame, self.unkept) = (frame, false);
+        (self.frame, self.unkept, self.worst) = (frame, false, None);
         if self.frame.cell().is_none() {
             return Err(lammps::Error::Preflight("there is no valid frame to go back to".into()).into());
         }
@@ -660,7 +665,9 @@ impl Simulation {
         known: &Known<'_>,
         extractor: &EmbeddingExtractor,
     ) -> Result<Option<CutOut>, Error> {
-        let all = Neighbourhood::part(center_id, known, extractor, &self.comm)?.gathered(&self.comm);
+        self.check_cell(known, extractor)?;
+        let center = known.find(center_id, &self.comm)?;
+        let all = Neighbourhood::part(center_id, center, known, extractor).gathered(&self.comm);
         let cut_out = self.comm.on_root(|| all.map(|all| all.build(extractor, &self.elements)).transpose())?;
         Ok(cut_out.flatten())
     }
@@ -681,6 +688,17 @@ impl Simulation {
     /// Collective. Only atoms inside the cut-out travel.
     pub fn share_last_valid(&self, center_id: i32, extractor: &EmbeddingExtractor) -> Result<Neighbourhood, Error> {
         let known = self.known_of_last_valid().ok_or(Error::NoAtom(center_id))?;
-        Ok(Neighbourhood::part(center_id, &known, extractor, &self.comm)?.shared(&self.comm))
+        self.check_cell(&known, extractor)?;
+        let center = match self.worst {
+            Some((id, place)) if id == center_id && !self.unkept => place,
+            _ => known.find(center_id, &self.comm)?,
+        };
+        Ok(Neighbourhood::part(center_id, center, &known, extractor).shared(&self.comm))
+    }
+
+    /// Whether the box can be searched in reasonable time, judged by what all ranks know.
+    fn check_cell(&self, known: &Known<'_>, extractor: &EmbeddingExtractor) -> Result<(), Error> {
+        let atoms = self.lammps.total_atoms().div_ceil(self.comm.size() as u64);
+        Ok(extractor.check_cell(known.cell, atoms as usize)?)
     }
 }

@@ -14,6 +14,7 @@ use crate::comm::Comm;
 pub use crate::config::Uncertainty;
 use crate::lammps::{Error, Lammps};
 use crate::script::GAMMA_FIX;
+use crate::structure::{AtomsView, Vec3};
 
 /// The two limits of γ.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -188,23 +189,24 @@ fn edge(bin: usize) -> f64 {
 impl GammaSummary {
     /// Sums up γ of all atoms on all ranks; the same numbers for any number of ranks, but for the rounding of the mean.
     ///
-    /// `values` and `ids`, both of shape (n), are those of this rank's atoms. Where several atoms have the largest γ, the lowest id is the
-    /// worst one. A value that is not finite counts as infinite.
+    /// `values`, of shape (n), are those of this rank's `atoms`. Where several atoms have the largest γ, the lowest id is the
+    /// worst one; the second result is where it is, Å. A value that is not finite counts as infinite.
     ///
     /// # MPI
     /// Collective.
     #[must_use]
-    pub fn collect(values: ArrayView1<'_, f64>, ids: ArrayView1<'_, i32>, limits: Thresholds, comm: &Comm) -> Self {
-        let (mut max, mut worst, mut sum) = (f64::NEG_INFINITY, i32::MAX, 0.0);
+    pub fn collect(values: ArrayView1<'_, f64>, atoms: AtomsView<'_>, limits: Thresholds, comm: &Comm) -> (Self, Vec3) {
+        let ids = atoms.ids;
+        let (mut max, mut worst, mut worst_at, mut sum) = (f64::NEG_INFINITY, i32::MAX, 0, 0.0);
         // The last four: above low, above high, not finite, all.
         let mut counts = [0_i64; BINS + 4];
         // Of most atoms γ is neither the largest so far nor above a limit.
         let least = limits.low.min(limits.high);
-        let mut see = |value: f64, id: i32| {
+        let mut see = |at: usize, value: f64, id: i32| {
             let finite = value.is_finite();
             let value = if finite { value } else { f64::INFINITY };
             if value >= max && (value > max || id < worst) {
-                (max, worst) = (value, id);
+                (max, worst, worst_at) = (value, id, at);
             }
             if finite {
                 sum += value;
@@ -218,8 +220,8 @@ impl GammaSummary {
             }
         };
         match (values.as_slice(), ids.as_slice()) {
-            (Some(values), Some(ids)) => values.iter().zip(ids).for_each(|(&value, &id)| see(value, id)),
-            _ => values.iter().zip(ids).for_each(|(&value, &id)| see(value, id)),
+            (Some(values), Some(ids)) => values.iter().zip(ids).enumerate().for_each(|(at, (&v, &id))| see(at, v, id)),
+            _ => values.iter().zip(ids).enumerate().for_each(|(at, (&v, &id))| see(at, v, id)),
         }
         counts[BINS + 3] = values.len().min(ids.len()) as i64;
         let mut global = [max];
@@ -227,9 +229,13 @@ impl GammaSummary {
         let candidate = if max == global[0] { i64::from(worst) } else { i64::MAX };
         let worst_id = comm.min_i64(candidate);
         // All in one reduction; a count below 2^53 is exact.
-        let mut total = [0.0; BINS + 5];
+        let mut total = [0.0; BINS + 8];
         total[BINS + 4] = sum;
         counts.iter().zip(&mut total).for_each(|(&n, total)| *total = n as f64);
+        if candidate == worst_id && worst_at < atoms.positions.nrows() {
+            // The other ranks add nothing.
+            total[BINS + 5..].iter_mut().zip(atoms.positions.row(worst_at)).for_each(|(sum, x)| *sum = *x);
+        }
         comm.sum(&mut total);
         counts.iter_mut().zip(&total).for_each(|(n, &total)| *n = total as i64);
 
@@ -249,7 +255,7 @@ impl GammaSummary {
             }
             global[0]
         };
-        Self {
+        let summary = Self {
             max: if count(3) == 0 { 0.0 } else { global[0] },
             worst_id: i32::try_from(worst_id).unwrap_or(0),
             mean: if finite > 0.0 { total[BINS + 4] / finite } else { 0.0 },
@@ -261,20 +267,28 @@ impl GammaSummary {
             not_finite: count(2),
             atoms: count(3),
             histogram: GammaHistogram::of(&counts[..BINS]),
-        }
+        };
+        (summary, [5, 6, 7].map(|k| total[BINS + k]))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use ndarray::arr1;
+    use ndarray::{Array1, Array2, arr1};
 
     use super::*;
 
     const LIMITS: Thresholds = Thresholds { low: 2.0, high: 5.0 };
 
     fn summary(values: &[f64], ids: &[i32]) -> GammaSummary {
-        GammaSummary::collect(arr1(values).view(), arr1(ids).view(), LIMITS, &Comm::single())
+        // The worst atom's place tells which it is.
+        let positions = Array2::from_shape_fn((ids.len(), 3), |(at, k)| f64::from(ids[at]) + k as f64 / 4.0);
+        let (ids, types) = (arr1(ids), Array1::ones(ids.len()));
+        let atoms = AtomsView { positions: positions.view(), ids: ids.view(), types: types.view() };
+        let (summary, place) = GammaSummary::collect(arr1(values).view(), atoms, LIMITS, &Comm::single());
+        let worst = f64::from(summary.worst_id);
+        assert_eq!(place, if ids.is_empty() { [0.0; 3] } else { [worst, worst + 0.25, worst + 0.5] });
+        summary
     }
 
     #[test]

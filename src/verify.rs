@@ -95,10 +95,12 @@ pub fn evaluate(structure: &Structure, script: &Script) -> Result<Evaluation, Er
         order.iter().zip(values).for_each(|(&id, &value)| sorted[id as usize - 1] = value);
         sorted
     };
-    let pressure = ["Pxx", "Pyy", "Pzz", "Pyz", "Pxz", "Pxy"].map(|name| lammps.last_thermo(name).unwrap_or(f64::NAN));
+    let [energy, pressure @ ..] = lammps
+        .last_thermos(["PotEng", "Pxx", "Pyy", "Pzz", "Pyz", "Pxz", "Pxy"])
+        .map(|value| value.unwrap_or(f64::NAN));
     Ok(Evaluation {
         stress: pressure.map(|p| -p * units.pressure * BAR),
-        energy: lammps.last_thermo("PotEng").unwrap_or(f64::NAN) * units.energy,
+        energy: energy * units.energy,
         forces: sorted,
         gamma: if gamma { Some(by_id(lammps.fix_vector(GAMMA_FIX)?)) } else { None },
     })

@@ -5,7 +5,7 @@
 mod crystals;
 
 use crystals::{Random, run_python, structure};
-use lammps_otf::embedding::{Region, select};
+use lammps_otf::embedding::{Region, near, select};
 use lammps_otf::structure::{Cell, Element, Structure, Vec3};
 use std::collections::BTreeMap;
 
@@ -154,6 +154,25 @@ impl Bytes {
     }
 }
 
+/// `near` finds all atoms that `select` finds an image of in the first region, in that order, and none that has no image in
+/// the second, which is a little larger.
+fn same_atoms(structure: &Structure, center: Vec3, [region, larger]: [Region; 2]) {
+    let found = |region| {
+        let mut ids: Vec<i32> =
+            select(structure.atoms(), &structure.cell, center, region).iter().map(|atom| atom.id).collect();
+        ids.dedup();
+        ids
+    };
+    let near: Vec<i32> =
+        near(structure.atoms(), &structure.cell, center, region).iter().map(|at| structure.ids[*at]).collect();
+    let (least, most) = (found(region), found(larger));
+    let within = |few: &[i32], many: &[i32]| {
+        let mut many = many.iter();
+        few.iter().all(|id| many.any(|other| other == id))
+    };
+    assert!(within(&least, &near) && within(&near, &most), "{least:?} {near:?} {most:?}");
+}
+
 #[test]
 fn selection_and_closest_pair_equal_ase_on_random_structures() {
     let cases: Vec<Case> = (0..CASES).map(random_case).collect();
@@ -193,6 +212,9 @@ fn selection_and_closest_pair_equal_ase_on_random_structures() {
         let region = Region::Sphere { radius: *radius };
         let position = structure.position(*center);
         let found = select(structure.atoms(), &structure.cell, position, region);
+        same_atoms(structure, position, [region, Region::Sphere { radius: radius * (1.0 + 1e-8) }]);
+        let [cube, larger] = [*radius, radius * (1.0 + 1e-8)].map(|half_edge| Region::Cube { half_edge });
+        same_atoms(structure, position, [cube, larger]);
         // Coordinates reach 5 cells × 60 Å: 1e-16 of that in each of a few additions.
         let tolerance = 1e-11;
         let mut others = 0;

@@ -73,6 +73,35 @@ pub struct Lammps {
     _not_send: PhantomData<*mut ()>,
 }
 
+/// What LAMMPS holds between two commands, in place: the box, and this rank's n atoms in its units.
+#[derive(Debug, Clone)]
+pub struct State<'a> {
+    /// The time step.
+    pub step: i64,
+    /// The box.
+    pub cell: Cell,
+    /// See [`Lammps::positions`].
+    pub positions: ArrayView2<'a, f64>,
+    /// See [`Lammps::velocities`].
+    pub velocities: ArrayView2<'a, f64>,
+    /// See [`Lammps::forces`].
+    pub forces: ArrayView2<'a, f64>,
+    /// See [`Lammps::ids`].
+    pub ids: ArrayView1<'a, i32>,
+    /// See [`Lammps::types`].
+    pub types: ArrayView1<'a, i32>,
+    /// See [`Lammps::images`].
+    pub images: ArrayView1<'a, i32>,
+}
+
+impl State<'_> {
+    /// Coordinates, ids and types.
+    #[must_use]
+    pub fn atoms(&self) -> AtomsView<'_> {
+        AtomsView { positions: self.positions.view(), ids: self.ids.view(), types: self.types.view() }
+    }
+}
+
 impl std::fmt::Debug for Lammps {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Lammps").field("comm", &self.comm).finish_non_exhaustive()
@@ -238,40 +267,50 @@ impl Lammps {
         unsafe { sys::lammps_has_id(self.handle.as_ptr(), category.as_ptr(), id.as_ptr()) != 0 }
     }
 
+    /// All arrays of this rank's atoms, with the box. LAMMPS finds everything by its name, which at a few hundred atoms takes
+    /// longer than reading it: so this asks once.
+    #[must_use]
+    pub fn state(&self) -> State<'_> {
+        let n = self.local_atoms();
+        let [positions, velocities, forces] = [c"x", c"v", c"f"].map(|name| self.atom_vectors(name, n));
+        let [ids, types, images] = [c"id", c"type", c"image"].map(|name| self.atom_integers(name, n));
+        State { step: self.step(), cell: self.cell(), positions, velocities, forces, ids, types, images }
+    }
+
     /// Coordinates of this rank's atoms, shape (n, 3), in the distance unit of the set-up (Å for metal and real).
     #[must_use]
     pub fn positions(&self) -> ArrayView2<'_, f64> {
-        self.atom_vectors(c"x")
+        self.atom_vectors(c"x", self.local_atoms())
     }
 
     /// Velocities of this rank's atoms, shape (n, 3), in the unit of the set-up (Å/ps for metal).
     #[must_use]
     pub fn velocities(&self) -> ArrayView2<'_, f64> {
-        self.atom_vectors(c"v")
+        self.atom_vectors(c"v", self.local_atoms())
     }
 
     /// Forces on this rank's atoms, shape (n, 3), in the unit of the set-up (eV/Å for metal).
     #[must_use]
     pub fn forces(&self) -> ArrayView2<'_, f64> {
-        self.atom_vectors(c"f")
+        self.atom_vectors(c"f", self.local_atoms())
     }
 
     /// Types of this rank's atoms, from 1; shape (n).
     #[must_use]
     pub fn types(&self) -> ArrayView1<'_, i32> {
-        self.atom_integers(c"type")
+        self.atom_integers(c"type", self.local_atoms())
     }
 
     /// Ids of this rank's atoms; shape (n).
     #[must_use]
     pub fn ids(&self) -> ArrayView1<'_, i32> {
-        self.atom_integers(c"id")
+        self.atom_integers(c"id", self.local_atoms())
     }
 
     /// Image flags of this rank's atoms, packed as LAMMPS packs them (10 bits each); shape (n).
     #[must_use]
     pub fn images(&self) -> ArrayView1<'_, i32> {
-        self.atom_integers(c"image")
+        self.atom_integers(c"image", self.local_atoms())
     }
 
     /// Coordinates, ids and types of this rank's atoms.
@@ -300,10 +339,16 @@ impl Lammps {
     /// another evaluation.
     #[must_use]
     pub fn last_thermo(&self, keyword: &str) -> Option<f64> {
+        self.last_thermos([keyword])[0]
+    }
+
+    /// [`Lammps::last_thermo`] of several.
+    #[must_use]
+    pub fn last_thermos<const N: usize>(&self, keywords: [&str; N]) -> [Option<f64>; N] {
         let ask = |what: &CStr, index: c_int| {
             guarded(
                 "lammps_last_thermo",
-                || keyword.to_owned(),
+                || keywords.join(" "),
                 |failure| {
                     // SAFETY: the handle is open and `what` a valid C string.
                     unsafe { sys::otf_last_thermo(self.handle.as_ptr(), what.as_ptr(), index, failure) }
@@ -312,21 +357,25 @@ impl Lammps {
             .ok()
             .filter(|p| !p.is_null())
         };
-        let count = ask(c"num", 0)?.cast::<c_int>();
+        let mut values = [None; N];
+        let Some(count) = ask(c"num", 0) else { return values };
         // SAFETY: "num" is an int, "keyword" a C string that lives until the thermo style changes, "type" an int
         // and "data" a value of that type.
         unsafe {
-            let index = (0..*count).find(|&i| {
-                ask(c"keyword", i).is_some_and(|p| CStr::from_ptr(p.cast::<c_char>()).to_bytes() == keyword.as_bytes())
-            })?;
-            let data = ask(c"data", index)?;
-            match *ask(c"type", index)?.cast::<c_int>() {
-                0 => Some(f64::from(*data.cast::<i32>())),
-                2 => Some(*data.cast::<f64>()),
-                4 => Some(*data.cast::<i64>() as f64),
-                _ => None,
+            for index in 0..*count.cast::<c_int>() {
+                let Some(keyword) = ask(c"keyword", index) else { continue };
+                let keyword = CStr::from_ptr(keyword.cast::<c_char>()).to_bytes();
+                let Some(at) = keywords.iter().position(|wanted| wanted.as_bytes() == keyword) else { continue };
+                let (Some(kind), Some(data)) = (ask(c"type", index), ask(c"data", index)) else { continue };
+                values[at] = match *kind.cast::<c_int>() {
+                    0 => Some(f64::from(*data.cast::<i32>())),
+                    2 => Some(*data.cast::<f64>()),
+                    4 => Some(*data.cast::<i64>() as f64),
+                    _ => None,
+                };
             }
         }
+        values
     }
 
     /// Offers atoms to all ranks: each rank takes those that lie in its part of the box. Gives the number taken here.
@@ -463,8 +512,8 @@ impl Lammps {
         Ok(())
     }
 
-    fn atom_vectors(&self, name: &CStr) -> ArrayView2<'_, f64> {
-        let n = self.local_atoms();
+    /// `n` is [`Lammps::local_atoms`].
+    fn atom_vectors(&self, name: &CStr, n: usize) -> ArrayView2<'_, f64> {
         // SAFETY: the handle is open; x, v and f are arrays of nlocal or more rows of three doubles, in one block, that
         // live until the next command, which needs &mut self.
         unsafe {
@@ -476,8 +525,8 @@ impl Lammps {
         }
     }
 
-    fn atom_integers(&self, name: &CStr) -> ArrayView1<'_, i32> {
-        let n = self.local_atoms();
+    /// `n` is [`Lammps::local_atoms`].
+    fn atom_integers(&self, name: &CStr, n: usize) -> ArrayView1<'_, i32> {
         // SAFETY: as above; id, type and image are 32 bits wide, checked in preflight.
         unsafe {
             let values = sys::lammps_extract_atom(self.handle.as_ptr(), name.as_ptr()).cast::<i32>();

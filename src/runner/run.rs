@@ -56,6 +56,9 @@ pub(super) struct Insurance {
     gamma: Option<f64>,
 }
 
+/// So many steps an [`Insurance`] is good for while nothing is wrong: sharing a region takes as long as all else of a poll.
+const CALM: i64 = 20;
+
 /// Most warnings that a result lists.
 const WARNINGS: usize = 100;
 
@@ -179,7 +182,7 @@ impl Run<'_, '_> {
     /// Notes a poll and acts on it; gives the status with which the run ends, if it does.
     fn polled(&mut self, poll: &Poll, started: Instant) -> Result<Option<Status>, Error> {
         if self.resumed.take() == Some(poll.step) {
-            self.insure()?;
+            self.insure(poll)?;
             return Ok(None);
         }
         self.result.steps = poll.step;
@@ -220,7 +223,7 @@ impl Run<'_, '_> {
         let more = self.result.warnings.len().saturating_sub(WARNINGS);
         self.result.warnings.truncate(WARNINGS);
         self.result.more_warnings += more as u64;
-        self.insure()?;
+        self.insure(poll)?;
         Ok(stop.then_some(Status::Interrupted))
     }
 
@@ -270,8 +273,14 @@ impl Run<'_, '_> {
     }
 
     /// Tells all ranks what to store if one of them fails alone before the next poll.
-    fn insure(&mut self) -> Result<(), Error> {
+    ///
+    /// As long as γ is below both limits, no atom is suspected more than another, and a region that is some steps old does.
+    fn insure(&mut self, poll: &Poll) -> Result<(), Error> {
         let Some(extractor) = self.extractor.as_ref().filter(|_| self.comm.size() > 1) else { return Ok(()) };
+        let calm = poll.gamma.is_some() && poll.verdict == Verdict::Reliable;
+        if calm && self.insurance.as_ref().is_some_and(|known| poll.step - known.step < CALM) {
+            return Ok(());
+        }
         let (begun, sent) = (Instant::now(), self.comm.bytes_sent());
         self.simulation.keep();
         let (center, gamma) = self.to_blame();

@@ -44,42 +44,16 @@ pub struct Neighbourhood {
 }
 
 impl Neighbourhood {
-    /// What this rank has of the neighbourhood of an atom of any rank.
-    ///
-    /// # MPI
-    /// Collective.
-    pub(super) fn part(
-        center_id: i32,
-        known: &Known<'_>,
-        extractor: &EmbeddingExtractor,
-        comm: &Comm,
-    ) -> Result<Self, Error> {
-        let Known { atoms, cell, .. } = *known;
-        let checked = extractor.check_cell(cell, atoms.ids.len()).map_err(Error::from);
-        let here = atoms.ids.iter().position(|&id| id == center_id);
-        // Where it is, on how many ranks, and how many refuse the cell: in one reduction, for this is asked at each poll.
-        let mut center = [0.0; 5];
-        if let Some(index) = here {
-            let row = atoms.positions.row(index);
-            center = [row[0], row[1], row[2], 1.0, 0.0];
-        }
-        center[4] = f64::from(u8::from(checked.is_err()));
-        comm.sum(&mut center);
-        let [x, y, z, found, refused] = center;
-        if found != 1.0 {
-            return Err(Error::NoAtom(center_id));
-        }
-        if refused > 0.0 {
-            comm.agree(checked)?;
-        }
-        let near = near(atoms, cell, [x, y, z], extractor.region());
-        Ok(Self {
+    /// What this rank has of the neighbourhood of an atom at `center`, of any rank.
+    pub(super) fn part(center_id: i32, center: Vec3, known: &Known<'_>, extractor: &EmbeddingExtractor) -> Self {
+        let near = near(known.atoms, known.cell, center, extractor.region());
+        Self {
             center_id,
-            cell: cell.clone(),
+            cell: known.cell.clone(),
             gamma: known.gamma.is_some(),
             forces: known.forces.is_some(),
             numbers: known.rows(&near),
-        })
+        }
     }
 
     /// All of it, from the parts of the ranks, on rank 0; the others get `None`.
@@ -132,6 +106,22 @@ fn columns(gamma: bool, forces: bool) -> usize {
 }
 
 impl Known<'_> {
+    /// Where an atom of any rank is.
+    ///
+    /// # MPI
+    /// Collective.
+    pub(super) fn find(&self, id: i32, comm: &Comm) -> Result<Vec3, Error> {
+        // With the number of ranks that have it.
+        let mut place = [0.0; 4];
+        if let Some(at) = self.atoms.ids.iter().position(|own| *own == id) {
+            let row = self.atoms.positions.row(at);
+            place = [row[0], row[1], row[2], 1.0];
+        }
+        comm.sum(&mut place);
+        let [x, y, z, found] = place;
+        if found == 1.0 { Ok([x, y, z]) } else { Err(Error::NoAtom(id)) }
+    }
+
     fn rows(&self, chosen: &[usize]) -> Vec<f64> {
         let Self { atoms, gamma, forces, .. } = self;
         let mut rows = Vec::with_capacity(chosen.len() * columns(gamma.is_some(), forces.is_some()));

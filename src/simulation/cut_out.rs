@@ -7,7 +7,7 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 
 use super::Error;
 use crate::comm::Comm;
-use crate::embedding::{Cluster, EmbeddingExtractor, near, select};
+use crate::embedding::{self, Cluster, EmbeddingExtractor, near, select};
 use crate::structure::{AtomsView, Cell, Element, Vec3};
 
 /// A cluster, and what its parent frame says of the same atoms.
@@ -85,7 +85,8 @@ impl Neighbourhood {
         let positions = Array2::from_shape_fn((rows.len(), 3), |(i, k)| self.numbers[i * width + 2 + k]);
         let atoms = AtomsView { positions: positions.view(), ids: ids.view(), types: types.view() };
         let places: HashMap<i32, usize> = ids.iter().copied().zip(0..).collect();
-        let &center = places.get(&self.center_id).ok_or(Error::NoAtom(self.center_id))?;
+        let no_center = embedding::Error::NoCenter { id: self.center_id, found: rows.len() };
+        let &center = places.get(&self.center_id).ok_or(no_center)?;
         let center = [0, 1, 2].map(|k| positions[[center, k]]);
         let selected = select(atoms, &self.cell, center, extractor.region());
         let cluster = extractor.build(self.center_id, selected, elements)?;

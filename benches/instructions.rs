@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The work whose instructions `ci/instructions` counts under callgrind, each once: a look at γ, the copy of a frame, the
-//! search for the atoms of a region and for their images, and a whole cut-out, in 32,000 atoms; the choice of 8 of 100 candidates.
+//! search for the atoms of a region and for their images, and a whole cut-out, in 32,000 atoms; the choice of 8 of 100
+//! candidates.
 //!
 //! Only what happens inside the functions `counted_…` is counted. `cargo bench --bench instructions` just runs it.
 #[path = "../tests/crystals/mod.rs"]

@@ -237,8 +237,7 @@ impl Comm {
     }
 
     /// Collects the numbers of all ranks, in the order of ranks, on all of them: one broadcast from each rank that has any,
-    /// because what is collected here is near one place, and most ranks of a large job have none of it. On two ranks it takes
-    /// half as long as MPI's own way.
+    /// because what is collected here is near one place, and most ranks of a large job have none of it.
     ///
     /// # MPI
     /// Collective; lengths may differ.

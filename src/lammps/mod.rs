@@ -267,8 +267,7 @@ impl Lammps {
         unsafe { sys::lammps_has_id(self.handle.as_ptr(), category.as_ptr(), id.as_ptr()) != 0 }
     }
 
-    /// All arrays of this rank's atoms, with the box. LAMMPS finds everything by its name, which at a few hundred atoms takes
-    /// longer than reading it: so this asks once.
+    /// All arrays of this rank's atoms, with the box, each asked for once: LAMMPS finds everything by comparing names.
     #[must_use]
     pub fn state(&self) -> State<'_> {
         let n = self.local_atoms();

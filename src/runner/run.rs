@@ -56,7 +56,7 @@ pub(super) struct Insurance {
     gamma: Option<f64>,
 }
 
-/// So many steps an [`Insurance`] is good for while nothing is wrong: sharing a region takes as long as all else of a poll.
+/// So many steps an [`Insurance`] is good for while nothing is wrong, so that most polls share nothing.
 const CALM: i64 = 20;
 
 /// Most warnings that a result lists.

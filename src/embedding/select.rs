@@ -142,9 +142,9 @@ impl<'a> Search<'a> {
         let numbers = &self.numbers;
         let [p, q, r] = away;
         // `as` saturates: an atom 2^31 cells away is no atom, and its wrong image is not in the region.
-        let image: Vec3 = from_fn(|k| p * numbers[0][k] + q * numbers[1][k] + r * numbers[2][k]);
-        let shift = self.cell.combine(image);
-        (from_fn(|k| image[k] as i32), from_fn(|k| offset[k] + shift[k]))
+        let image: [i32; 3] = from_fn(|k| (p * numbers[0][k] + q * numbers[1][k] + r * numbers[2][k]) as i32);
+        let shift = self.cell.combine(from_fn(|k| f64::from(image[k])));
+        (image, from_fn(|k| offset[k] + shift[k]))
     }
 
     /// Calls `found` with every image in the region of an atom at this offset from the centre.

@@ -198,22 +198,59 @@ fn ranks_that_wait_leave_their_processors_alone() {
     assert!(long - short < 2.0, "{long} and {short}");
 }
 
+/// Runs the loop on so many ranks, until it has come to its last round.
+fn on_ranks(folder: &Path, ranks: &str) {
+    let out = Command::new("timeout")
+        .args(["300"])
+        .arg(dependency("bin/mpiexec"))
+        .args(["-n", ranks])
+        .arg(env!("CARGO_BIN_EXE_lammps-otf"))
+        .args(["loop", "loop.toml", "-o", "out", "--json"])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(4), "{}", text(&out));
+}
+
+#[test]
+fn atoms_that_are_dealt_out_anew_keep_their_forces() {
+    // So hot that within 20 steps atoms are due to change ranks, which they do where the loop writes its restart file.
+    let mut differences = Vec::new();
+    for ranks in ["1", "2"] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = config(folder.path(), EAM, COPY, "");
+        let mut toml = std::fs::read_to_string(&path).unwrap();
+        for (from, to) in [
+            ("temperature = 1500", "temperature = 2500"),
+            ("seed = 3", "seed = 4"),
+            ("threshold = 2.0", "threshold = 3.0"),
+            ("radius = 3.0", "radius = 4.0"),
+            ("batch = 3\nselect = 3\nmax_rounds = 2", "batch = 1\nselect = 1\nmax_rounds = 1"),
+        ] {
+            assert!(toml.contains(from));
+            toml = toml.replace(from, to);
+        }
+        std::fs::write(&path, toml).unwrap();
+        on_ranks(folder.path(), ranks);
+        let [row] = &rows(folder.path(), Status::Done)[..] else { panic!("one candidate") };
+        differences.push((row.keys().step, row.keys().max_force_difference.unwrap()));
+    }
+    println!(
+        "step and largest difference between forces of a region and of its cut-out, on 1 and 2 ranks: {differences:?}"
+    );
+    let [one, two] = differences[..] else { unreachable!("two runs") };
+    assert_eq!(one.0, two.0);
+    // Round-off of 20 steps.
+    assert!((one.1 - two.1).abs() < 1e-6 * one.1, "{differences:?}");
+}
+
 #[test]
 fn two_ranks_see_the_same_events_and_candidates() {
     let mut seen = Vec::new();
     for ranks in ["1", "2"] {
         let folder = tempfile::tempdir().unwrap();
         config(folder.path(), EAM, COPY, "");
-        let out = Command::new("timeout")
-            .args(["300"])
-            .arg(dependency("bin/mpiexec"))
-            .args(["-n", ranks])
-            .arg(env!("CARGO_BIN_EXE_lammps-otf"))
-            .args(["loop", "loop.toml", "-o", "out", "--json"])
-            .current_dir(&folder)
-            .output()
-            .unwrap();
-        assert_eq!(out.status.code(), Some(4), "{}", text(&out));
+        on_ranks(folder.path(), ranks);
         let keys =
             |row: StoredCandidate| (row.id, row.keys().step, row.keys().center_id, row.candidate.structure.len());
         let labelled: Vec<_> = rows(folder.path(), Status::Done).into_iter().map(keys).collect();

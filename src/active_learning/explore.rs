@@ -104,17 +104,17 @@ impl Learning<'_, '_> {
         let spacing = self.settings.event_spacing.unwrap_or(10 * interval) as i64;
         match verdict {
             Verdict::Extrapolating if sight.last_event.is_none_or(|last| step - last >= spacing) => {
-                if sight.first_event.is_none() {
-                    sight.first_event = Some(step);
-                    if self.settings.resume_from == ResumeFrom::Pause {
-                        simulation.checkpoint(&self.folder.join(self.next_restart()))?;
-                    }
-                }
+                let first = sight.first_event.is_none();
+                sight.first_event.get_or_insert(step);
                 sight.events += 1;
                 sight.last_event = Some(step);
                 let limit = self.config.regions_per_event;
                 for (center, gamma) in simulation.centers(&gamma, self.extractor.radius(), limit)? {
                     self.cut_out(simulation, center, Some(gamma), Trigger::Gamma, sight)?;
+                }
+                // Not before: LAMMPS deals the atoms out anew for it, and leaves their forces where they were.
+                if first && self.settings.resume_from == ResumeFrom::Pause {
+                    simulation.checkpoint(&self.folder.join(self.next_restart()))?;
                 }
             }
             Verdict::Reliable if sight.first_event.is_none() && self.settings.resume_from != ResumeFrom::Start => {

@@ -18,20 +18,22 @@ use lammps_otf::embedding::{Cluster, EmbeddingConfig, EmbeddingExtractor, Select
 use lammps_otf::frame::{Flaw, Frame};
 use lammps_otf::lammps::Lammps;
 use lammps_otf::structure::{AtomsView, Element, Structure};
-use lammps_otf::uncertainty::{GammaSummary, Thresholds};
+use lammps_otf::uncertainty::{Extremes, GammaHere, GammaSummary, Thresholds};
 use ndarray::{Array1, ArrayView1};
 
 const LIMITS: Thresholds = Thresholds { low: 2.0, high: 5.0 };
 
 #[inline(never)]
 fn counted_summary(gamma: ArrayView1<'_, f64>, atoms: AtomsView<'_>, comm: &Comm) -> GammaSummary {
-    GammaSummary::collect(gamma, atoms, LIMITS, comm).0
+    let here = GammaHere::of(gamma, atoms, LIMITS);
+    let extremes = here.extremes();
+    here.together(extremes, comm).0
 }
 
 #[inline(never)]
 fn counted_frame(frame: &mut Frame, lammps: &Lammps, gamma: ArrayView1<'_, f64>) -> Option<Flaw> {
     let now = lammps.state();
-    let flaw = frame.flaw(&now, &Sanity::default(), 1.0, lammps.comm());
+    let flaw = frame.flaw(&now, &Sanity::default(), 1.0, Extremes::default(), lammps.comm()).0;
     frame.capture(&now, Some(gamma));
     flaw
 }

@@ -19,13 +19,14 @@ CASES = [(500, 1, 2000), (500, 10, 2000), (32_000, 1, 20), (32_000, 10, 50)]
 PARTS = ["Pair", "Neigh", "Comm", "Modify", "Output", "Other"]
 CALM = "uncertainty_low = 1e9\nuncertainty_threshold = 1e9\n"
 
-ADVANCE, COMMAND, STEPS = r"Simulation::advance$", r"lammps::Lammps::command$", r"NS::Verlet::run\("
+ADVANCE, COMMAND, STEPS = r"Simulation::advance$", r"lammps::Lammps::run$", r"NS::Verlet::run\("
 PAIR, ROW, LINE = r"::compute\(int, int\)$", r"NS::Output::setup\(", r"Recorder::poll$"
 # Parts of a poll, each a function that `advance` calls once or a few times.
 POLLED = {
-    "four values of LAMMPS's table": r"Lammps::last_thermo$",
+    "where LAMMPS keeps its arrays": r"lammps::Lammps::state$",
+    "four values of LAMMPS's table": r"Lammps::last_thermos$",
     "is anything broken: positions, velocities, forces, ways": r"Frame::flaw$",
-    "γ: its maximum, mean and histogram": r"GammaSummary::collect$",
+    "γ: its maximum, mean and histogram": r"GammaHere::(of|together)$",
     "γ: finding it in LAMMPS": r"uncertainty::.*::values$",
     "copying the last valid frame": r"Frame::capture$",
 }

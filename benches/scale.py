@@ -107,7 +107,7 @@ What watching costs, on two ranks: Lennard-Jones with the kinetic energy of each
 itself (`create`), a poll every 5 steps, an event after a few. Memory is the peak of both ranks together, above plain `lmp`
 on the same input. Bytes are what this program gives to MPI. Times are of the slowest rank.
 
-| atoms | memory above `lmp`, bytes/atom | one poll, ms | of it shared with all ranks, ms | bytes for a poll | one region, ms | bytes for a region |
+| atoms | memory above `lmp`, bytes/atom | one poll, ms | where it tells all ranks the region, of it ms | bytes for a poll | one region, ms | bytes for a region |
 | --- | --- | --- | --- | --- | --- | --- |""")
     for r in rows:
         polls = r["polls"]
@@ -115,7 +115,7 @@ on the same input. Bytes are what this program gives to MPI. Times are of the sl
             f"{r['atoms']:,}",
             f"{(r['ours'] - r['plain']) / r['atoms']:.0f}",
             f"{1e3 * r['poll_seconds'] / polls:.2f}",
-            f"{1e3 * r['shared_seconds'] / polls:.2f}",
+            f"{1e3 * r['shared_seconds'] / r['shares']:.2f}",
             f"{r['poll_bytes'] / polls:,.0f}",
             f"{1e3 * r['region_seconds'] / r['regions']:.1f}",
             f"{r['region_bytes'] / r['regions']:,.0f}",
@@ -123,16 +123,18 @@ on the same input. Bytes are what this program gives to MPI. Times are of the sl
         print("| " + " | ".join(cells) + " |")
     # The largest run gives the slope; what is left of the smallest is what does not depend on the number of atoms.
     large, small = max(rows, key=lambda r: r["atoms"]), min(rows, key=lambda r: r["atoms"])
-    slope = large["poll_seconds"] / large["polls"] / (large["atoms"] / 2)
+    alone = (large["poll_seconds"] - large["shared_seconds"]) / large["polls"]
+    slope = (alone + large["shared_seconds"] / large["shares"]) / (large["atoms"] / 2)
     region = small["region_seconds"] / small["regions"]
-    share = large["shared_seconds"] / large["polls"] / (large["atoms"] / 2)
-    travelling = small["shared_bytes"] / small["polls"]
+    share = large["shared_seconds"] / large["shares"] / (large["atoms"] / 2)
+    travelling = small["shared_bytes"] / small["shares"]
     histogram = (small["poll_bytes"] - small["shared_bytes"]) / small["polls"] / 2
     latency, bandwidth = 2e-6, 10e9
     print(f"""
 From these, a model for what was not measured: a poll of N atoms on P ranks takes N/P × {1e9 * slope:.1f} ns (checks, γ, the
-kept frame), and its 12 or so small reductions and one broadcast of {travelling / 1e3:.0f} kB a latency for each level of a
-tree. A region takes the scan, N/P × {1e9 * share:.1f} ns, one gather of its atoms, and {1e3 * region:.0f} ms on rank 0 for
+kept frame, and the region that all ranks are told, as in one of several polls of a calm run), and a latency for each level of a
+tree for each of 3 small reductions and for what is told: one collection of counts and a broadcast from each rank that has a
+part of the region, up to 8 in its corner, of {travelling / 1e3:.0f} kB together. A region takes the scan, N/P × {1e9 * share:.1f} ns, one gather of its atoms, and {1e3 * region:.0f} ms on rank 0 for
 checking and storing. Measured here: the times for each atom, the bytes, the time on rank 0. Assumed, because one machine
 cannot tell: {1e6 * latency:.0f} µs for a message between nodes, {bandwidth / 1e9:.0f} GB/s, and that the gather on rank 0 costs
 one message for each rank.

@@ -243,9 +243,9 @@ impl Comm {
     /// Collective; lengths may differ.
     #[must_use]
     pub fn all_gather(&self, values: &[f64]) -> Vec<f64> {
-        let mut counts = vec![0; self.size()];
-        counts[self.rank()] = values.len() as i64;
-        self.sum_i64(&mut counts);
+        let mut counts = vec![0_i64; self.size()];
+        self.count(size_of::<i64>());
+        self.inner.all_gather_into(&(values.len() as i64), &mut counts[..]);
         let mut all = vec![0.0; counts.iter().sum::<i64>() as usize];
         let mut rest = &mut all[..];
         for (rank, &count) in counts.iter().enumerate() {

@@ -7,6 +7,7 @@ use crate::comm::Comm;
 use crate::config::Sanity;
 use crate::lammps::{Error, Lammps, State};
 use crate::structure::{AtomsView, Cell};
+use crate::uncertainty::Extremes;
 
 /// Positions, velocities, image flags, types, ids and γ of this rank's atoms, with the box, at one step.
 ///
@@ -41,10 +42,19 @@ impl Frame {
     ///
     /// LAMMPS does not look itself: it goes on with NaN, or stops on one rank while the others wait.
     ///
+    /// What each rank knows of γ travels with the answer, which saves a communication: the second result is that of all ranks.
+    ///
     /// # MPI
     /// Collective. Only atoms that have changed ranks since this frame travel.
     #[must_use]
-    pub fn flaw(&self, now: &State<'_>, sanity: &Sanity, force_unit: f64, comm: &Comm) -> Option<Flaw> {
+    pub fn flaw(
+        &self,
+        now: &State<'_>,
+        sanity: &Sanity,
+        force_unit: f64,
+        Extremes([max, highest, lowest]): Extremes,
+        comm: &Comm,
+    ) -> (Option<Flaw>, Extremes) {
         let limit = sanity.max_force / force_unit;
         // A force within the limit is a number: where all are, the forces are read once.
         let moderate = all_within(now.forces, limit);
@@ -61,19 +71,20 @@ impl Frame {
             Some(limit) => self.displacement(now, limit),
             None => (0.0, Vec::new()),
         };
-        let mut codes = [code, distance, if strangers.is_empty() { 0.0 } else { 1.0 }];
+        let mut codes = [code, distance, if strangers.is_empty() { 0.0 } else { 1.0 }, max, highest, lowest];
         comm.max(&mut codes);
         if codes[2] > 0.0 {
             let met = comm.gather(strangers.as_flattened()).map_or(0.0, |all| farthest(all.as_chunks().0, &now.cell));
             codes[1] = codes[1].max(met);
             comm.max(&mut codes);
         }
-        match (codes[0], wanted) {
+        let flaw = match (codes[0], wanted) {
             (2.0.., _) => Some(Flaw::NotFinite),
             (1.0.., _) => Some(Flaw::Force),
             (_, Some(limit)) if codes[1] > limit => Some(Flaw::Displacement(codes[1])),
             _ => None,
-        }
+        };
+        (flaw, Extremes([codes[3], codes[4], codes[5]]))
     }
 
     /// The longest way that an atom of this rank has gone since this frame, in Å, or less where that is within `limit`, and

@@ -21,7 +21,7 @@ use crate::frame::{Flaw, Frame};
 use crate::lammps::{self, Lammps, Severity};
 use crate::script::{Script, UnitFactors};
 use crate::structure::{Element, Structure, Vec3};
-use crate::uncertainty::{GammaSummary, Thresholds, Verdict};
+use crate::uncertainty::{GammaHere, GammaSummary, Thresholds, Verdict};
 use cut_out::Known;
 pub use cut_out::{CutOut, Neighbourhood};
 
@@ -340,30 +340,30 @@ impl Simulation {
             return Ok(Event::Finished);
         }
         let started = Instant::now();
-        let ramp = format!("post no start {} stop {}", self.first, self.last);
-        let mut commands = Vec::new();
-        if self.setup != Setup::Done {
-            commands.push(format!("run 0 pre yes {ramp}"));
+        if let Err(error) = self.chunk(step) {
+            return self.failed(&error).map(Event::Crashed);
         }
-        if self.setup != Setup::Look {
-            let chunk = (self.interval - step.rem_euclid(self.interval)).min(self.last - step);
-            commands.push(format!("run {chunk} pre no {ramp}"));
-        }
+        let new = self.setup != Setup::Done;
+        self.setup = Setup::Done;
+        self.look(started.elapsed(), new)
+    }
+
+    /// Runs to the next step that is looked at.
+    fn chunk(&mut self, step: i64) -> Result<(), lammps::Error> {
         self.chunks += 1;
         if self.chunks == LOGGED {
-            commands.insert(0, "log none".to_owned());
-            commands.insert(
-                0,
-                format!("print \"The log ends after {LOGGED} chunks of a run, so that it does not grow for ever.\""),
-            );
+            self.lammps.command(&format!(
+                "print \"The log ends after {LOGGED} chunks of a run, so that it does not grow for ever.\"\nlog none"
+            ))?;
         }
-        for command in commands {
-            if let Err(error) = self.lammps.command(&command) {
-                return self.failed(&error).map(Event::Crashed);
-            }
+        if self.setup != Setup::Done {
+            self.lammps.run(0, true, self.first..self.last)?;
         }
-        self.setup = Setup::Done;
-        self.look(started.elapsed())
+        if self.setup != Setup::Look {
+            let steps = (self.interval - step.rem_euclid(self.interval)).min(self.last - step);
+            self.lammps.run(steps, false, self.first..self.last)?;
+        }
+        Ok(())
     }
 
     /// Writes all that a later process needs to go on from here: a LAMMPS restart file.
@@ -389,13 +389,20 @@ impl Simulation {
         Err(error.into())
     }
 
-    /// What the atoms look like now.
-    fn look(&mut self, elapsed: Duration) -> Result<Event, Error> {
+    /// What the atoms look like now; `new` after a set-up.
+    fn look(&mut self, elapsed: Duration, new: bool) -> Result<Event, Error> {
         let now = self.lammps.state();
         let step = now.step;
         let crash = |kind, reason: String| Ok(Event::Crashed(Crash { step, kind, reason }));
         let since = self.frame.cell().is_some().then(|| self.frame.step());
-        match self.frame.flaw(&now, &self.sanity, self.units.energy, &self.comm) {
+        let fresh = step.rem_euclid(self.interval) == 0;
+        let values = if fresh { self.uncertainty.values(&self.lammps).map_err(Error::from) } else { Ok(None) };
+        // A fix without a value for each atom is not seen on a rank that has no atoms.
+        let values = if new { self.comm.agree(values) } else { values }?;
+        let here = values.map(|values| GammaHere::of(values, now.atoms(), self.thresholds));
+        let extremes = here.as_ref().map(GammaHere::extremes).unwrap_or_default();
+        let (flaw, extremes) = self.frame.flaw(&now, &self.sanity, self.units.energy, extremes, &self.comm);
+        match flaw {
             Some(Flaw::NotFinite) => {
                 return crash(CrashKind::NotFinite, "a coordinate, velocity or force is NaN or infinite".into());
             }
@@ -426,9 +433,7 @@ impl Simulation {
                 format!("the temperature is {temperature:.0} K, above {limit} K (sanity.max_temperature)"),
             );
         }
-        let fresh = step.rem_euclid(self.interval) == 0;
-        let values = if fresh { self.uncertainty.values(&self.lammps)? } else { None };
-        let (gamma, worst) = values.map(|v| GammaSummary::collect(v, now.atoms(), self.thresholds, &self.comm)).unzip();
+        let (gamma, worst) = here.map(|here| here.together(extremes, &self.comm)).unzip();
         let poll = Poll {
             format: PollFormat,
             step,
@@ -454,7 +459,7 @@ impl Simulation {
     /// this is called, because at a million atoms it takes as long as all else that an event is waiting for.
     ///
     /// # MPI
-    /// Collective.
+    /// To be called on all ranks or on none, although none waits for another.
     pub fn keep(&mut self) {
         if std::mem::take(&mut self.unkept) {
             // They have been read at the poll: what cannot be read now is no reason to lose the positions.
@@ -682,10 +687,10 @@ impl Simulation {
     /// cannot ask the others any more, has it.
     ///
     /// # Errors
-    /// [`Error::NoAtom`].
+    /// [`Error::NoAtom`]; [`Error::Embedding`] for a box that cannot be searched.
     ///
     /// # MPI
-    /// Collective. Only atoms inside the cut-out travel.
+    /// Collective; the same error on all ranks. Only atoms inside the cut-out travel.
     pub fn share_last_valid(&self, center_id: i32, extractor: &EmbeddingExtractor) -> Result<Neighbourhood, Error> {
         let known = self.known_of_last_valid().ok_or(Error::NoAtom(center_id))?;
         self.check_cell(&known, extractor)?;

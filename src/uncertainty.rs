@@ -90,8 +90,8 @@ impl Uncertainty {
     /// Makes `lammps`, which is set up otherwise, evaluate this on every step that is a multiple of `interval`.
     ///
     /// # Errors
-    /// [`Error::Missing`] if LAMMPS has no such fix, compute or variable; what LAMMPS says if it has no value for each
-    /// atom.
+    /// [`Error::Missing`] if LAMMPS has no such fix, compute or variable, or a fix has several values for each atom; what
+    /// LAMMPS says if it has none.
     ///
     /// # MPI
     /// Collective.
@@ -107,6 +107,9 @@ impl Uncertainty {
         if !lammps.has_id(what, name) {
             let hint = ", which `uncertainty` names: define it under `setup`, or in the template";
             return Err(Error::Missing { what, name: name.to_owned(), hint });
+        }
+        if what == "fix" {
+            lammps.check_vector(name)?;
         }
         match prefix {
             // Between two runs LAMMPS evaluates no variable that refers to a compute, and no compute that sums up what the
@@ -186,89 +189,139 @@ fn edge(bin: usize) -> f64 {
     if bin == 0 { 0.0 } else { f64::from_bits((bin as u64 - 1 + FIRST_BIN) << BIN_SHIFT) }
 }
 
-impl GammaSummary {
-    /// Sums up γ of all atoms on all ranks; the same numbers for any number of ranks, but for the rounding of the mean.
-    ///
-    /// `values`, of shape (n), are those of this rank's `atoms`. Where several atoms have the largest γ, the lowest id is the
-    /// worst one; the second result is where it is, Å. A value that is not finite counts as infinite.
-    ///
-    /// # MPI
-    /// Collective.
+/// γ of this rank's atoms, summed up as far as that goes without the other ranks.
+#[derive(Debug, Clone)]
+pub struct GammaHere {
+    max: f64,
+    /// Id and place of the atom with the largest, the lowest id of several; `None` without atoms.
+    worst: Option<(i32, Vec3)>,
+    /// Of the finite values.
+    sum: f64,
+    /// Atoms above the lower limit, above the upper one, with a value that is not finite, all.
+    tally: [i64; 4],
+    /// The finite values.
+    bins: [i64; BINS],
+}
+
+/// What [`GammaHere::together`] has to know of all ranks before it can ask them: the largest γ, the number of the highest bin
+/// in use and, times -1, that of the lowest; minus infinity without any. Of several ranks, each is the largest.
+#[derive(Debug, Clone, Copy)]
+pub struct Extremes(pub(crate) [f64; 3]);
+
+/// Those of no atoms.
+impl Default for Extremes {
+    fn default() -> Self {
+        Self([f64::NEG_INFINITY; 3])
+    }
+}
+
+impl GammaHere {
+    /// `values`, of shape (n), are those of this rank's `atoms`. A value that is not finite counts as infinite.
     #[must_use]
-    pub fn collect(values: ArrayView1<'_, f64>, atoms: AtomsView<'_>, limits: Thresholds, comm: &Comm) -> (Self, Vec3) {
+    pub fn of(values: ArrayView1<'_, f64>, atoms: AtomsView<'_>, limits: Thresholds) -> Self {
         let ids = atoms.ids;
-        let (mut max, mut worst, mut worst_at, mut sum) = (f64::NEG_INFINITY, i32::MAX, 0, 0.0);
-        // The last four: above low, above high, not finite, all.
-        let mut counts = [0_i64; BINS + 4];
+        let (mut max, mut worst, mut worst_at, mut sum) = (f64::NEG_INFINITY, i32::MAX, None, 0.0);
+        let (mut bins, mut tally) = ([0; BINS], [0; 4]);
         // Of most atoms γ is neither the largest so far nor above a limit.
         let least = limits.low.min(limits.high);
         let mut see = |at: usize, value: f64, id: i32| {
             let finite = value.is_finite();
             let value = if finite { value } else { f64::INFINITY };
             if value >= max && (value > max || id < worst) {
-                (max, worst, worst_at) = (value, id, at);
+                (max, worst, worst_at) = (value, id, Some(at));
             }
             if finite {
                 sum += value;
-                counts[bin(value)] += 1;
+                bins[bin(value)] += 1;
             } else {
-                counts[BINS + 2] += 1;
+                tally[2] += 1;
             }
             if value > least {
-                counts[BINS] += i64::from(value > limits.low);
-                counts[BINS + 1] += i64::from(value > limits.high);
+                tally[0] += i64::from(value > limits.low);
+                tally[1] += i64::from(value > limits.high);
             }
         };
         match (values.as_slice(), ids.as_slice()) {
             (Some(values), Some(ids)) => values.iter().zip(ids).enumerate().for_each(|(at, (&v, &id))| see(at, v, id)),
             _ => values.iter().zip(ids).enumerate().for_each(|(at, (&v, &id))| see(at, v, id)),
         }
-        counts[BINS + 3] = values.len().min(ids.len()) as i64;
-        let mut global = [max];
-        comm.max(&mut global);
-        let candidate = if max == global[0] { i64::from(worst) } else { i64::MAX };
-        let worst_id = comm.min_i64(candidate);
-        // All in one reduction; a count below 2^53 is exact.
-        let mut total = [0.0; BINS + 8];
-        total[BINS + 4] = sum;
-        counts.iter().zip(&mut total).for_each(|(&n, total)| *total = n as f64);
-        if candidate == worst_id && worst_at < atoms.positions.nrows() {
-            // The other ranks add nothing.
-            total[BINS + 5..].iter_mut().zip(atoms.positions.row(worst_at)).for_each(|(sum, x)| *sum = *x);
-        }
-        comm.sum(&mut total);
-        counts.iter_mut().zip(&total).for_each(|(n, &total)| *n = total as i64);
+        tally[3] = values.len().min(ids.len()) as i64;
+        let worst = worst_at.map(|at| (worst, [0, 1, 2].map(|k| atoms.positions[[at, k]])));
+        Self { max, worst, sum, tally, bins }
+    }
 
-        let count = |k: usize| counts[BINS + k] as u64;
-        let first = counts[..BINS].iter().position(|n| *n > 0).unwrap_or(BINS);
-        let finite = (count(3) - count(2)) as f64;
+    /// Of this rank.
+    #[must_use]
+    pub fn extremes(&self) -> Extremes {
+        let number = |bin: Option<usize>, sign: f64| bin.map_or(f64::NEG_INFINITY, |bin| sign * bin as f64);
+        let (highest, lowest) = (self.bins.iter().rposition(|n| *n > 0), self.bins.iter().position(|n| *n > 0));
+        Extremes([self.max, number(highest, 1.0), number(lowest, -1.0)])
+    }
+
+    /// γ of all atoms on all ranks; the same numbers for any number of ranks, but for the rounding of the mean. The second
+    /// result is where the worst atom is, Å. `extremes` are those of all ranks.
+    ///
+    /// # MPI
+    /// Collective.
+    #[must_use]
+    pub fn together(mut self, Extremes([max, highest, lowest]): Extremes, comm: &Comm) -> (GammaSummary, Vec3) {
+        // One reduction, in which a count below 2^53 is exact: the tally, the sum, what is said of the worst atom, to which
+        // all ranks but one add nothing, and the bins that any rank uses.
+        const SUM: usize = 4;
+        const WORST: usize = SUM + 1;
+        const FIRST: usize = WORST + 5;
+        let used = if highest < 0.0 { 0..0 } else { -lowest as usize..highest as usize + 1 };
+        let mut total = [0.0; FIRST + BINS];
+        let total = &mut total[..FIRST + used.len()];
+        let worst = self.worst.filter(|_| self.max == max);
+        let say = |total: &mut [f64], worst: Option<(i32, Vec3)>| {
+            if let Some((id, [x, y, z])) = worst {
+                total[WORST..FIRST].copy_from_slice(&[1.0, f64::from(id), x, y, z]);
+            }
+        };
+        self.tally.iter().zip(&mut total[..]).for_each(|(&n, total)| *total = n as f64);
+        total[SUM] = self.sum;
+        say(total, worst);
+        self.bins[used.clone()].iter().zip(&mut total[FIRST..]).for_each(|(&n, total)| *total = n as f64);
+        comm.sum(total);
+        if total[WORST] > 1.0 {
+            // Several ranks have the same, which all of them see.
+            let first = comm.min_i64(worst.map_or(i64::MAX, |(id, _)| id.into()));
+            total[WORST..FIRST].fill(0.0);
+            say(total, worst.filter(|(id, _)| i64::from(*id) == first));
+            comm.sum(&mut total[WORST..FIRST]);
+        }
+        let [above_low, above_high, not_finite, atoms] = [0, 1, 2, 3].map(|k| total[k] as u64);
+        self.bins[used.clone()].iter_mut().zip(&total[FIRST..]).for_each(|(n, &total)| *n = total as i64);
+
         let quantile = |q: f64| {
-            let wanted = q * count(3) as f64;
+            let wanted = q * atoms as f64;
             let mut seen = 0.0;
-            for (b, &n) in counts[..BINS].iter().enumerate().skip(first).filter(|(_, n)| **n > 0) {
-                let n = n as f64;
+            for b in used.clone().filter(|&b| self.bins[b] > 0) {
+                let n = self.bins[b] as f64;
                 if seen + n >= wanted {
-                    let (low, high) = (edge(b), edge(b + 1).min(global[0]));
+                    let (low, high) = (edge(b), edge(b + 1).min(max));
                     return low + (high - low).max(0.0) * ((wanted - seen) / n).clamp(0.0, 1.0);
                 }
                 seen += n;
             }
-            global[0]
+            max
         };
-        let summary = Self {
-            max: if count(3) == 0 { 0.0 } else { global[0] },
-            worst_id: i32::try_from(worst_id).unwrap_or(0),
-            mean: if finite > 0.0 { total[BINS + 4] / finite } else { 0.0 },
+        let finite = (atoms - not_finite) as f64;
+        let summary = GammaSummary {
+            max: if atoms == 0 { 0.0 } else { max },
+            worst_id: total[WORST + 1] as i32,
+            mean: if finite > 0.0 { total[SUM] / finite } else { 0.0 },
             q50: quantile(0.5),
             q90: quantile(0.9),
             q99: quantile(0.99),
-            above_low: count(0),
-            above_high: count(1),
-            not_finite: count(2),
-            atoms: count(3),
-            histogram: GammaHistogram::of(&counts[..BINS]),
+            above_low,
+            above_high,
+            not_finite,
+            atoms,
+            histogram: GammaHistogram::of(&self.bins),
         };
-        (summary, [5, 6, 7].map(|k| total[BINS + k]))
+        (summary, [2, 3, 4].map(|k| total[WORST + k]))
     }
 }
 
@@ -285,7 +338,9 @@ mod tests {
         let positions = Array2::from_shape_fn((ids.len(), 3), |(at, k)| f64::from(ids[at]) + k as f64 / 4.0);
         let (ids, types) = (arr1(ids), Array1::ones(ids.len()));
         let atoms = AtomsView { positions: positions.view(), ids: ids.view(), types: types.view() };
-        let (summary, place) = GammaSummary::collect(arr1(values).view(), atoms, LIMITS, &Comm::single());
+        let here = GammaHere::of(arr1(values).view(), atoms, LIMITS);
+        let extremes = here.extremes();
+        let (summary, place) = here.together(extremes, &Comm::single());
         let worst = f64::from(summary.worst_id);
         assert_eq!(place, if ids.is_empty() { [0.0; 3] } else { [worst, worst + 0.25, worst + 0.5] });
         summary

@@ -16,10 +16,14 @@ struct Case {
     create: &'static str,
     /// How the box is dealt out, and what else is special.
     setup: &'static str,
+    /// What is watched, and the command that defines it.
+    watched: [&'static str; 2],
     /// Number of the atom that is pushed until its kinetic energy passes the threshold, if it is known beforehand.
     pushed: i64,
     ranks: &'static [usize],
 }
+
+const KINETIC: [&str; 2] = ["compute = \"u\"", "compute u all ke/atom"];
 
 const BULK: &str = "lattice fcc 4.045|region box block 0 6 0 6 0 6|create_box 1 box|create_atoms 1 box|mass 1 26.982";
 /// A drop of some 10 Å in a box of 73 Å: with four ranks in a row, the outer ones have no atom.
@@ -31,26 +35,37 @@ const SLAB: &str = "lattice fcc 4.045|region box block 0 12 0 5 0 5|create_box 1
 const TILTED: &str = "box tilt large|lattice fcc 4.045|region box prism 0 6 0 6 0 6 2 1 1|create_box 1 box|create_atoms 1 box|\
                       mass 1 26.982";
 
-const CASES: [Case; 5] = [
+const CASES: [Case; 6] = [
     // Atom 1 is in the corner of the box, at 0 0 0, and moves out of it through three faces.
     Case {
         name: "periodic corner",
         create: BULK,
         setup: "set atom 1 x 0.01 y 0.01 z 0.01",
+        watched: KINETIC,
         pushed: 1,
         ranks: &[1, 2, 3, 4],
     },
     // 12.135 Å, half of the edge: on the boundary of 2 and of 4 ranks, in any direction.
-    Case { name: "rank boundary", create: BULK, setup: "", pushed: 475, ranks: &[1, 2, 3, 4] },
-    Case { name: "ranks without atoms", create: DROP, setup: "", pushed: 30, ranks: &[1, 2, 3, 4] },
+    Case { name: "rank boundary", create: BULK, setup: "", watched: KINETIC, pushed: 475, ranks: &[1, 2, 3, 4] },
+    Case { name: "ranks without atoms", create: DROP, setup: "", watched: KINETIC, pushed: 30, ranks: &[1, 2, 3, 4] },
     Case {
         name: "balanced",
         create: SLAB,
         setup: "fix deal all balance 3 1.05 shift xyz 10 1.02",
+        watched: KINETIC,
         pushed: 200,
         ranks: &[1, 2, 3, 4],
     },
-    Case { name: "tilted", create: TILTED, setup: "", pushed: 40, ranks: &[1, 2, 4] },
+    Case { name: "tilted", create: TILTED, setup: "", watched: KINETIC, pushed: 40, ranks: &[1, 2, 4] },
+    // Nearly all atoms have the largest value, on every rank some.
+    Case {
+        name: "several worst",
+        create: BULK,
+        setup: "",
+        watched: ["variable = \"u\"", "variable u atom 3.0*(id>=40)*(step>=100)"],
+        pushed: 40,
+        ranks: &[1, 2, 3, 4],
+    },
 ];
 
 fn config(folder: &Path, case: &Case, processors: &str) {
@@ -64,12 +79,13 @@ fn config(folder: &Path, case: &Case, processors: &str) {
     }
     let before = if processors.is_empty() { String::new() } else { format!("\"processors {processors}\", ") };
     let setup = if case.setup.is_empty() { String::new() } else { format!("{}, ", quoted(case.setup)) };
+    let [source, define] = case.watched;
     // Pushed by a force along (-1, -1, -1): through faces, edges and corners.
     let text = format!(
         "create = [{before}\"box tilt large\", \"read_data {}\"]\nelements = [\"Al\"]\ntemperature = 300\nsteps = 300\nsampling_interval = 5\nseed = 8\n\
-         ensemble = \"nve\"\nuncertainty = {{ compute = \"u\" }}\nuncertainty_threshold = 2.0\nuncertainty_low = 2.0\n\
+         ensemble = \"nve\"\nuncertainty = {{ {source} }}\nuncertainty_threshold = 2.0\nuncertainty_low = 2.0\n\
          regions_per_event = 2\n\
-         setup = [{setup}\"compute u all ke/atom\", \"group one id {}\", \"fix push one addforce -3 -3 -3\"]\n\
+         setup = [{setup}\"{define}\", \"group one id {}\", \"fix push one addforce -3 -3 -3\"]\n\
          [potential]\npair_style = \"eam/fs\"\npair_coeff = [\"* * {} Al\"]\ncutoff = 6.5\n\
          [embedding]\nradius = 4.0\nbuffer = 6.5\nmax_atoms = 1000\n",
         data.display(),

@@ -90,6 +90,8 @@ fn a_wrong_name_is_refused_before_anything_is_written() {
         ("{ variable = \"nothing\" }", "", ["no variable `nothing`", "setup"]),
         // The right name of the wrong thing.
         ("{ variable = \"x\" }", "\"variable x equal 3\"", ["x", "atom-style"]),
+        ("{ fix = \"xy\" }", "\"fix xy all ave/atom 1 1 5 x y\"", ["fix `xy`", "array"]),
+        ("{ fix = \"v\" }", "\"fix v all ave/time 1 1 5 c_thermo_temp\"", ["per-atom", "`v`"]),
         ("{ compute = \"thermo_temp\" }", "", ["thermo_temp", "per-atom"]),
         ("\"pace\"", "", ["uncertainty", "not ML-PACE"]),
     ] {

@@ -340,7 +340,7 @@ impl EmbeddingExtractor {
     }
 
     /// Checks that a parent cell can be searched with [`select`] in reasonable time. `atoms` is the number of atoms in
-    /// it (or on this rank).
+    /// it (of several ranks: of each, on average).
     ///
     /// # Errors
     /// [`Error::Cell`], or [`Error::TooManyImages`] above 1e5 images of an atom, or 1e9 in total.

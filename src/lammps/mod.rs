@@ -36,6 +36,7 @@
 #![allow(unsafe_code)]
 
 mod error;
+mod found;
 mod preflight;
 mod quote;
 mod sys;
@@ -56,6 +57,7 @@ pub use quote::{quote, quote_path};
 
 use crate::comm::Comm;
 use crate::structure::{AtomsView, Cell};
+use found::Found;
 
 /// The pair style that computes the extrapolation grade of ML-PACE.
 pub const PACE_EXTRAPOLATION: &str = "pace/extrapolation";
@@ -67,6 +69,7 @@ pub const PACE_EXTRAPOLATION: &str = "pace/extrapolation";
 pub struct Lammps {
     handle: NonNull<c_void>,
     comm: Comm,
+    found: Found,
     /// An error after which closing would hang or crash: the memory is then left to the end of the process.
     unclosable: bool,
     /// LAMMPS must stay on the thread that opened it.
@@ -136,7 +139,8 @@ impl Lammps {
         let handle = NonNull::new(handle).ok_or_else(|| {
             Error::Preflight(format!("LAMMPS could not be opened with the arguments `{}`, and gave no reason", line()))
         })?;
-        let lammps = Self { handle, comm: comm.clone(), unclosable: false, _not_send: PhantomData };
+        let lammps =
+            Self { handle, comm: comm.clone(), found: Found::default(), unclosable: false, _not_send: PhantomData };
         Build::of(&lammps).check(comm)?;
         let (ranks, world) = (comm.size(), lammps.setting("world_size"));
         if world != ranks as i64 {
@@ -180,6 +184,27 @@ impl Lammps {
         Ok(outcome?)
     }
 
+    /// Runs `steps` steps of molecular dynamics. What is ramped, as a thermostat's temperature, begins at step `ramp.start`
+    /// and ends at `ramp.end`.
+    ///
+    /// With `set_up`, forces, neighbour lists and fixes are set up anew; without, the run goes on as though it had never
+    /// stopped, which is right where nothing but runs came since they were.
+    ///
+    /// # Errors
+    /// As [`Lammps::command`].
+    ///
+    /// # MPI
+    /// Collective.
+    pub fn run(&mut self, steps: i64, set_up: bool, ramp: std::ops::Range<i64>) -> Result<(), Error> {
+        let found = std::mem::take(&mut self.found);
+        let pre = if set_up { "yes" } else { "no" };
+        self.command(&format!("run {steps} pre {pre} post no start {} stop {}", ramp.start, ramp.end))?;
+        if !set_up {
+            self.found = found;
+        }
+        Ok(())
+    }
+
     /// A guarded call that changes the instance.
     fn change<T>(
         &mut self,
@@ -187,6 +212,7 @@ impl Lammps {
         argument: impl FnOnce() -> String,
         body: impl FnOnce(*mut sys::otf_failure) -> T,
     ) -> Result<T, Failure> {
+        self.found = Found::default();
         let outcome = guarded(call, argument, body);
         // Closing is collective, which an error on one rank makes impossible.
         self.unclosable |= matches!(&outcome, Err(f) if f.severity != Severity::AllRanks);
@@ -209,46 +235,11 @@ impl Lammps {
         i64::from(unsafe { sys::lammps_extract_setting(self.handle.as_ptr(), name.as_ptr()) })
     }
 
-    /// Number of atoms of this rank.
-    #[must_use]
-    pub fn local_atoms(&self) -> usize {
-        usize::try_from(self.setting("nlocal")).unwrap_or(0)
-    }
-
     /// Number of atoms of all ranks, as LAMMPS has it noted.
     #[must_use]
     pub fn total_atoms(&self) -> u64 {
         // SAFETY: the handle is open; the call does not throw.
         unsafe { sys::lammps_get_natoms(self.handle.as_ptr()) as u64 }
-    }
-
-    /// The current time step.
-    #[must_use]
-    pub fn step(&self) -> i64 {
-        // SAFETY: a bigint, checked to be 64 bits wide in preflight.
-        unsafe { self.globals::<i64, 1>(c"ntimestep") }.map_or(0, |[step]| step)
-    }
-
-    /// The simulation box.
-    #[must_use]
-    pub fn cell(&self) -> Cell {
-        // Not `lammps_extract_box`, which prepares a run on the way, and may fail at it.
-        // SAFETY: numbers of these kinds.
-        unsafe {
-            let corner = |name| self.globals::<f64, 3>(name).unwrap_or_default();
-            let tilt = |name| self.globals::<f64, 1>(name).map_or(0.0, |[value]| value);
-            let periodic = self.globals::<i32, 3>(c"periodicity").unwrap_or_default().map(|p| p != 0);
-            Cell::from_lammps(corner(c"boxlo"), corner(c"boxhi"), [c"xy", c"xz", c"yz"].map(tilt), periodic)
-        }
-    }
-
-    /// Numbers of the whole instance; `None` if LAMMPS does not know the name.
-    ///
-    /// # Safety
-    /// What has this name must be N numbers of the type T.
-    unsafe fn globals<T: Copy, const N: usize>(&self, name: &CStr) -> Option<[T; N]> {
-        // SAFETY: the handle is open; the rest by the caller's word.
-        unsafe { sys::lammps_extract_global(self.handle.as_ptr(), name.as_ptr()).cast::<[T; N]>().as_ref().copied() }
     }
 
     /// Whether LAMMPS has a style, e.g. `("pair", "pace/extrapolation")`, built in or from a plugin.
@@ -267,7 +258,7 @@ impl Lammps {
         unsafe { sys::lammps_has_id(self.handle.as_ptr(), category.as_ptr(), id.as_ptr()) != 0 }
     }
 
-    /// All arrays of this rank's atoms, with the box, each asked for once: LAMMPS finds everything by comparing names.
+    /// All arrays of this rank's atoms, with the box, each asked for once.
     #[must_use]
     pub fn state(&self) -> State<'_> {
         let n = self.local_atoms();
@@ -325,11 +316,40 @@ impl Lammps {
     /// # Errors
     /// [`Error::Missing`] if there is no such fix, or if it has no per-atom vector.
     pub fn fix_vector(&self, id: &str) -> Result<ArrayView1<'_, f64>, Error> {
-        self.per_atom("fix", id, "lammps_extract_fix", |handle, id, failure| {
-            let (style, kind) = (sys::LMP_STYLE_ATOM as c_int, sys::LMP_TYPE_VECTOR as c_int);
-            // SAFETY: the handle is open and the id a valid C string.
-            unsafe { sys::otf_extract_fix(handle, id.as_ptr(), style, kind, 0, 0, failure) }
-        })
+        self.check_vector(id)?;
+        let vector = self.per_atom(id, sys::LMP_TYPE_VECTOR)?;
+        let n = self.local_atoms();
+        match vector {
+            // SAFETY: a per-atom vector has nlocal or more doubles and lives until the next command, which needs &mut self.
+            Some(vector) if n > 0 => Ok(unsafe { ArrayView1::from_shape_ptr(n, vector.cast::<f64>().as_ptr()) }),
+            None if n > 0 => Err(Error::Missing {
+                what: "fix",
+                name: id.to_owned(),
+                hint: ": it exists, but has no per-atom vector",
+            }),
+            _ => Ok(ArrayView1::from(&[])),
+        }
+    }
+
+    /// Whether a fix has values for each atom, and one for each: asked for the vector of a fix with an array, LAMMPS gives the
+    /// first numbers of the array.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if there is no such fix, or if it has an array; the same on all ranks.
+    pub fn check_vector(&self, id: &str) -> Result<(), Error> {
+        let known = &self.found.vector;
+        if known.get().is_some_and(|known| known == id) {
+            return Ok(());
+        }
+        let columns = self.per_atom(id, sys::LMP_SIZE_COLS)?;
+        // SAFETY: an int.
+        if columns.is_some_and(|columns| unsafe { columns.cast::<c_int>().read() } != 0) {
+            let hint = ": it exists, but has an array instead of a per-atom vector; take a column with a variable";
+            return Err(Error::Missing { what: "fix", name: id.to_owned(), hint });
+        }
+        // Of two that are asked for in turns, the first is remembered.
+        let _ = known.set(id.to_owned());
+        Ok(())
     }
 
     /// A thermodynamic quantity as last printed to the log, e.g. `Temp`, `PotEng`; `None` if it was not printed.
@@ -342,39 +362,12 @@ impl Lammps {
     }
 
     /// [`Lammps::last_thermo`] of several.
+    // A name for `ci/bench profile` to count.
+    #[inline(never)]
     #[must_use]
     pub fn last_thermos<const N: usize>(&self, keywords: [&str; N]) -> [Option<f64>; N] {
-        let ask = |what: &CStr, index: c_int| {
-            guarded(
-                "lammps_last_thermo",
-                || keywords.join(" "),
-                |failure| {
-                    // SAFETY: the handle is open and `what` a valid C string.
-                    unsafe { sys::otf_last_thermo(self.handle.as_ptr(), what.as_ptr(), index, failure) }
-                },
-            )
-            .ok()
-            .filter(|p| !p.is_null())
-        };
-        let mut values = [None; N];
-        let Some(count) = ask(c"num", 0) else { return values };
-        // SAFETY: "num" is an int, "keyword" a C string that lives until the thermo style changes, "type" an int
-        // and "data" a value of that type.
-        unsafe {
-            for index in 0..*count.cast::<c_int>() {
-                let Some(keyword) = ask(c"keyword", index) else { continue };
-                let keyword = CStr::from_ptr(keyword.cast::<c_char>()).to_bytes();
-                let Some(at) = keywords.iter().position(|wanted| wanted.as_bytes() == keyword) else { continue };
-                let (Some(kind), Some(data)) = (ask(c"type", index), ask(c"data", index)) else { continue };
-                values[at] = match *kind.cast::<c_int>() {
-                    0 => Some(f64::from(*data.cast::<i32>())),
-                    2 => Some(*data.cast::<f64>()),
-                    4 => Some(*data.cast::<i64>() as f64),
-                    _ => None,
-                };
-            }
-        }
-        values
+        let columns = self.columns();
+        keywords.map(|keyword| self.printed(columns.iter().find(|column| column.keyword == keyword)?))
     }
 
     /// Offers atoms to all ranks: each rank takes those that lie in its part of the box. Gives the number taken here.
@@ -536,28 +529,22 @@ impl Lammps {
         }
     }
 
-    fn per_atom(
-        &self,
-        what: &'static str,
-        id: &str,
-        call: &'static str,
-        extract: impl FnOnce(*mut c_void, &CStr, *mut sys::otf_failure) -> *mut c_void,
-    ) -> Result<ArrayView1<'_, f64>, Error> {
+    /// What a fix has of this kind for each atom.
+    fn per_atom(&self, id: &str, kind: u32) -> Result<Option<NonNull<c_void>>, Error> {
         let c_id = c_string("the id", id)?;
-        if !self.has_id(what, id) {
-            return Err(Error::Missing { what, name: id.to_owned(), hint: "" });
+        let (handle, style) = (self.handle.as_ptr(), sys::LMP_STYLE_ATOM as c_int);
+        let found = guarded(
+            "lammps_extract_fix",
+            || id.to_owned(),
+            // SAFETY: the handle is open and the id a valid C string.
+            |failure| unsafe { sys::otf_extract_fix(handle, c_id.as_ptr(), style, kind as c_int, 0, 0, failure) },
+        );
+        let found = found.map(NonNull::new);
+        // Asked only where there is something to explain.
+        if !matches!(found, Ok(Some(_))) && !self.has_id("fix", id) {
+            return Err(Error::Missing { what: "fix", name: id.to_owned(), hint: "" });
         }
-        let pointer = guarded(call, || id.to_owned(), |failure| extract(self.handle.as_ptr(), &c_id, failure))?;
-        let n = self.local_atoms();
-        if n == 0 {
-            return Ok(ArrayView1::from(&[]));
-        }
-        if pointer.is_null() {
-            let hint = ": it exists, but has no per-atom vector (an array has columns; take one with a variable)";
-            return Err(Error::Missing { what, name: id.to_owned(), hint });
-        }
-        // SAFETY: a per-atom vector has nlocal or more doubles and lives until the next command, which needs &mut self.
-        Ok(unsafe { ArrayView1::from_shape_ptr(n, pointer.cast::<f64>()) })
+        Ok(found?)
     }
 }
 
@@ -591,7 +578,7 @@ fn guarded<T>(
     argument: impl FnOnce() -> String,
     body: impl FnOnce(*mut sys::otf_failure) -> T,
 ) -> Result<T, Failure> {
-    // Not cleared: a poll makes some forty calls, and 8 kB for each would cost it more than anything else does.
+    // Not cleared: 8 kB for each call would cost a poll more than anything else does.
     let mut failure = MaybeUninit::<sys::otf_failure>::uninit();
     let value = body(failure.as_mut_ptr());
     // SAFETY: every function of the guard sets the severity.

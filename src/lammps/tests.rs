@@ -95,4 +95,22 @@ fn calls_that_throw_and_calls_that_cannot() {
     unsafe { sys::lammps_commands_string(handle, c"no_such_command".as_ptr()) };
     assert_eq!(lammps.last_thermo("Step"), Some(1.0));
     lammps.command("run 1 post no").unwrap();
+
+    // What has been found by its name is not looked at where it was before a command that moves it.
+    assert_eq!((lammps.step(), lammps.local_atoms(), lammps.last_thermo("Step")), (2, 1, Some(2.0)));
+    lammps.run(1, false, 0..10).unwrap();
+    assert_eq!((lammps.step(), lammps.last_thermo("Step")), (3, Some(3.0)));
+    lammps.command("thermo_style custom temp atoms step").unwrap();
+    lammps.run(2, true, 0..10).unwrap();
+    assert_eq!(lammps.last_thermos(["Step", "Atoms", "TotEng"]), [Some(5.0), Some(1.0), None]);
+    lammps
+        .command(
+            "clear\nregion box prism 0 6 0 5 0 4 1 0 0\ncreate_box 1 box\nmass 1 1.0\npair_style zero 2.0\n\
+             pair_coeff * *\ncreate_atoms 1 single 1 2 3\ncreate_atoms 1 single 3 2 1",
+        )
+        .unwrap();
+    assert_eq!((lammps.step(), lammps.local_atoms()), (0, 2));
+    assert_eq!(lammps.cell().vectors, [[6.0, 0.0, 0.0], [1.0, 5.0, 0.0], [0.0, 0.0, 4.0]]);
+    lammps.run(4, true, 0..4).unwrap();
+    assert_eq!((lammps.step(), lammps.last_thermo("Step"), lammps.last_thermo("Atoms")), (4, Some(4.0), None));
 }

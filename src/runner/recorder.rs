@@ -34,6 +34,8 @@ pub(super) fn extxyz_of(id: i64) -> PathBuf {
 pub(super) struct Recorder {
     folder: PathBuf,
     polls: Polls,
+    /// That of the last poll.
+    line: Vec<u8>,
     /// Locked, on rank 0, as long as the run goes on.
     _lock: Option<File>,
     store: Store,
@@ -136,6 +138,7 @@ impl Recorder {
         }
         Ok(Self {
             polls,
+            line: Vec::new(),
             _lock: None,
             store,
             commit_seconds: 0.0,
@@ -208,9 +211,10 @@ impl Recorder {
     }
 
     pub(super) fn poll(&mut self, poll: &Poll) -> Result<(), Error> {
-        let mut line = serde_json::to_vec(poll).expect("numbers and names");
-        line.push(b'\n');
-        self.polls.write(&line)
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, poll).expect("numbers and names");
+        self.line.push(b'\n');
+        self.polls.write(&self.line)
     }
 
     /// Stores a cut-out; `None` if its like is stored already. `room` tells whether there may be more candidates, so many

@@ -49,7 +49,9 @@ pub struct Cost {
     pub poll_seconds: f64,
     /// Bytes sent in polls.
     pub poll_bytes: u64,
-    /// Seconds, of `poll_seconds`, in telling all ranks what to store if one of them fails alone.
+    /// Number of polls, of `polls`, that told all ranks what to store if one of them fails alone.
+    pub shares: u64,
+    /// Seconds, of `poll_seconds`, in that.
     pub shared_seconds: f64,
     /// Bytes, of `poll_bytes`, for that.
     pub shared_bytes: u64,

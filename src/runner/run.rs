@@ -48,7 +48,7 @@ pub(super) struct Run<'r, 'o> {
     pub(super) store: Option<&'r SharedStore>,
 }
 
-/// The region that a crash would be blamed on, known to every rank.
+/// A region that every rank knows, for a rank that fails alone to store: that of the worst atom of a poll.
 pub(super) struct Insurance {
     region: Neighbourhood,
     step: i64,
@@ -272,7 +272,7 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Tells all ranks what to store if one of them fails alone before the next poll.
+    /// Tells all ranks what to store if one of them fails alone from here on, where what they know is too old.
     ///
     /// As long as γ is below both limits, no atom is suspected more than another, and a region that is some steps old does.
     fn insure(&mut self, poll: &Poll) -> Result<(), Error> {
@@ -284,8 +284,14 @@ impl Run<'_, '_> {
         let (begun, sent) = (Instant::now(), self.comm.bytes_sent());
         self.simulation.keep();
         let (center, gamma) = self.to_blame();
-        let region = self.simulation.share_last_valid(center, extractor)?;
+        let region = match self.simulation.share_last_valid(center, extractor) {
+            Ok(region) => region,
+            // As at an event, no reason to end the run.
+            Err(simulation::Error::Embedding(_)) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
         let step = self.simulation.last_valid().step();
+        self.result.cost.shares += 1;
         self.result.cost.shared_seconds += begun.elapsed().as_secs_f64();
         self.result.cost.shared_bytes += self.comm.bytes_sent() - sent;
         self.insurance = Some(Insurance { region, step, center, gamma });

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 
+from measure import where
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DEPS = ROOT / ".deps"
 # Cubic cells along each edge, 4 atoms in each.
@@ -107,7 +109,7 @@ What watching costs, on two ranks: Lennard-Jones with the kinetic energy of each
 itself (`create`), a poll every 5 steps, an event after a few. Memory is the peak of both ranks together, above plain `lmp`
 on the same input. Bytes are what this program gives to MPI. Times are of the slowest rank.
 
-| atoms | memory above `lmp`, bytes/atom | one poll, ms | where it tells all ranks the region, of it ms | bytes for a poll | one region, ms | bytes for a region |
+| atoms | memory above `lmp`, bytes/atom | one poll, ms | telling all ranks the region, ms each time | bytes for a poll | one region, ms | bytes for a region |
 | --- | --- | --- | --- | --- | --- | --- |""")
     for r in rows:
         polls = r["polls"]
@@ -131,13 +133,13 @@ on the same input. Bytes are what this program gives to MPI. Times are of the sl
     histogram = (small["poll_bytes"] - small["shared_bytes"]) / small["polls"] / 2
     latency, bandwidth = 2e-6, 10e9
     print(f"""
-From these, a model for what was not measured: a poll of N atoms on P ranks takes N/P × {1e9 * slope:.1f} ns (checks, γ, the
-kept frame, and the region that all ranks are told, as in one of several polls of a calm run), and a latency for each level of a
-tree for each of 3 small reductions and for what is told: one collection of counts and a broadcast from each rank that has a
-part of the region, up to 8 in its corner, of {travelling / 1e3:.0f} kB together. A region takes the scan, N/P × {1e9 * share:.1f} ns, one gather of its atoms, and {1e3 * region:.0f} ms on rank 0 for
-checking and storing. Measured here: the times for each atom, the bytes, the time on rank 0. Assumed, because one machine
-cannot tell: {1e6 * latency:.0f} µs for a message between nodes, {bandwidth / 1e9:.0f} GB/s, and that the gather on rank 0 costs
-one message for each rank.
+From these, a model for what was not measured. A poll of N atoms on P ranks takes N/P × {1e9 * slope:.1f} ns (checks, γ, the kept frame,
+and the region that all ranks are told, as in one of several polls of a calm run); a latency for each level of a tree for each of 3
+small reductions and for the region, which is one collection of counts and a broadcast of each rank that has a part of it, up to 8 at
+a corner, of {travelling / 1e3:.0f} kB together; and a message of each rank to rank 0, where atoms have changed ranks. A region takes the scan,
+N/P × {1e9 * share:.1f} ns, one gather of its atoms, and {1e3 * region:.0f} ms on rank 0 for checking and storing. Measured here: the times for each atom,
+the bytes, the time on rank 0. Assumed, because one machine cannot tell: {1e6 * latency:.0f} µs for a message between nodes, {bandwidth / 1e9:.0f} GB/s, and
+that a gather on rank 0 costs one message for each rank.
 
 | atoms | ranks | one poll, ms | one region, ms | bytes that all ranks send for a poll |
 | --- | --- | --- | --- | --- |""")
@@ -149,6 +151,7 @@ one message for each rank.
         event = atoms / ranks * share + region + 6 * levels * latency + ranks * latency
         bytes_sent = ranks * histogram + travelling
         print(f"| {atoms:.0e} | {ranks:,.0f} | {1e3 * poll:.1f} | {1e3 * event:.1f} | {bytes_sent:,.0f} |")
+    print(f"\n`ci/bench scale`. {where()}")
 
 
 main()

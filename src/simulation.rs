@@ -377,6 +377,8 @@ impl Simulation {
     /// # MPI
     /// Collective. Rank 0 writes, and gets the atoms of one other rank at a time.
     pub fn checkpoint(&mut self, file: &Path) -> Result<(), Error> {
+        // LAMMPS deals the atoms out anew, and not every fix sends its values along.
+        self.keep();
         let file = lammps::quote_path(file)?;
         if self.setup == Setup::Done {
             self.setup = Setup::Quiet;

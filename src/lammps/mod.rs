@@ -315,6 +315,9 @@ impl Lammps {
     ///
     /// # Errors
     /// [`Error::Missing`] if there is no such fix, or if it has no per-atom vector.
+    ///
+    /// # MPI
+    /// As [`Lammps::check_vector`].
     pub fn fix_vector(&self, id: &str) -> Result<ArrayView1<'_, f64>, Error> {
         self.check_vector(id)?;
         let vector = self.per_atom(id, sys::LMP_TYPE_VECTOR)?;
@@ -335,17 +338,28 @@ impl Lammps {
     /// first numbers of the array.
     ///
     /// # Errors
-    /// [`Error::Missing`] if there is no such fix, or if it has an array; the same on all ranks.
+    /// [`Error::Missing`] if there is no such fix, or if it has no values or an array; the same on all ranks.
+    ///
+    /// # MPI
+    /// To be called on all ranks or on none: LAMMPS waits for the others before it says that a fix has no values.
     pub fn check_vector(&self, id: &str) -> Result<(), Error> {
         let known = &self.found.vector;
         if known.get().is_some_and(|known| known == id) {
             return Ok(());
         }
-        let columns = self.per_atom(id, sys::LMP_SIZE_COLS)?;
+        let missing = |hint| Err(Error::Missing { what: "fix", name: id.to_owned(), hint });
+        if !self.has_id("fix", id) {
+            return missing("");
+        }
         // SAFETY: an int.
-        if columns.is_some_and(|columns| unsafe { columns.cast::<c_int>().read() } != 0) {
-            let hint = ": it exists, but has an array instead of a per-atom vector; take a column with a variable";
-            return Err(Error::Missing { what: "fix", name: id.to_owned(), hint });
+        match self.per_atom(id, sys::LMP_SIZE_COLS)?.map(|columns| unsafe { columns.cast::<c_int>().read() }) {
+            Some(0) => {}
+            Some(_) => {
+                return missing(
+                    ": it exists, but has an array instead of a per-atom vector; take a column with a variable",
+                );
+            }
+            None => return missing(": it exists, but has no per-atom vector"),
         }
         // Of two that are asked for in turns, the first is remembered.
         let _ = known.set(id.to_owned());
@@ -539,12 +553,7 @@ impl Lammps {
             // SAFETY: the handle is open and the id a valid C string.
             |failure| unsafe { sys::otf_extract_fix(handle, c_id.as_ptr(), style, kind as c_int, 0, 0, failure) },
         );
-        let found = found.map(NonNull::new);
-        // Asked only where there is something to explain.
-        if !matches!(found, Ok(Some(_))) && !self.has_id("fix", id) {
-            return Err(Error::Missing { what: "fix", name: id.to_owned(), hint: "" });
-        }
-        Ok(found?)
+        Ok(NonNull::new(found?))
     }
 }
 

@@ -48,7 +48,8 @@ pub(super) struct Run<'r, 'o> {
     pub(super) store: Option<&'r SharedStore>,
 }
 
-/// A region that every rank knows, for a rank that fails alone to store: that of the worst atom of a poll.
+/// A region that every rank knows, for a rank that fails alone to store: around the atom that a crash right after its poll would
+/// be blamed on.
 pub(super) struct Insurance {
     region: Neighbourhood,
     step: i64,

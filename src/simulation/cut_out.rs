@@ -15,7 +15,8 @@ use crate::structure::{AtomsView, Cell, Element, Vec3};
 pub struct CutOut {
     /// The cluster.
     pub cluster: Cluster,
-    /// γ of each atom in the parent; length n. `None` if it was not known at this step.
+    /// γ of each atom in the parent; length n. `None` where it is not known. Of the running simulation it is as
+    /// old as the last poll.
     pub gamma: Option<Vec<f64>>,
     /// Force on each atom in the parent, eV/Å; length n. `None` where it is not known by itself: in the last valid frame,
     /// and under a Langevin thermostat, which adds to it.

@@ -258,6 +258,16 @@ fn kills() -> u32 {
 }
 
 #[test]
+fn a_database_of_a_process_killed_in_its_first_moment_is_an_empty_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("candidates.db");
+    std::fs::write(&path, "").unwrap();
+    let store = Store::open_existing(&path).unwrap();
+    store.check().unwrap();
+    assert!(store.ids(None).unwrap().is_empty());
+}
+
+#[test]
 fn killed_at_random_moments_it_loses_nothing_and_ends_the_same() {
     let folder = tempfile::tempdir().unwrap();
     eam_config(folder.path(), 3, &format!("steps = 3000\ncheckpoint_interval = 300\n{FLAGS}"));

@@ -159,7 +159,8 @@ impl Store {
         Self::open_as(path, Mode::Create, options)
     }
 
-    /// Opens a store that exists.
+    /// Opens a store that exists. In a database without any table, as a process leaves it that is killed in its first moment,
+    /// one is created.
     ///
     /// # Errors
     /// [`StoreError::Missing`] if there is none; otherwise as [`Store::open`].
@@ -205,7 +206,8 @@ impl Store {
         )
         .map_err(err)?;
         let store = Self { conn, path: path.to_owned(), lock: LockFile::beside(path), options };
-        if mode == Mode::Create && store.is_blank().map_err(err)? {
+        // One that exists and is blank is that of a process which was killed while it created it.
+        if mode != Mode::ReadOnly && store.is_blank().map_err(err)? {
             store.modify("create", |tx| {
                 if store.is_blank().map_err(err)? { ase_db::create(tx).map_err(err) } else { Ok(()) }
             })?;

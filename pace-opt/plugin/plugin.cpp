@@ -6,8 +6,8 @@
 
 // The version of the LAMMPS whose headers were used, so that LAMMPS can warn when another one loads the
 // plugin: C++ classes are laid out differently from version to version.
-#ifndef PACE_PLUGIN_LAMMPS_VERSION
-#error "define PACE_PLUGIN_LAMMPS_VERSION as a string, for example \"22 Jul 2025\""
+#ifndef PLUGIN_LAMMPS_VERSION
+#error "define PLUGIN_LAMMPS_VERSION as a string, for example \"22 Jul 2025\""
 #endif
 
 namespace {
@@ -28,7 +28,7 @@ extern "C" __attribute__((visibility("default"))) void lammpsplugin_init(void *l
 {
   auto add = reinterpret_cast<lammps_plugin_register>(regfunc);
   lammps_plugin_info info{};
-  info.version = PACE_PLUGIN_LAMMPS_VERSION;
+  info.version = PLUGIN_LAMMPS_VERSION;
   info.kind = "pair";
   info.author = "pace-opt";
   info.handle = handle;

@@ -18,7 +18,7 @@ struct Installation {
 }
 
 fn main() {
-    for file in ["wrapper.h", "src/lammps/guard.h", "src/lammps/guard.cpp"] {
+    for file in ["wrapper.h", "src/lammps/guard.h", "src/lammps/guard.cpp", "plugin/pause/pause.h"] {
         println!("cargo:rerun-if-changed={file}");
     }
     for variable in ["LAMMPS_DIR", "LIBCLANG_PATH", "PKG_CONFIG_PATH"] {
@@ -114,7 +114,7 @@ fn generate_bindings(installation: &Installation) {
         .allowlist_function("lammps_.*|otf_.*")
         .allowlist_var("LMP_.*|LAMMPS_.*|OTF_.*")
         .blocklist_function("lammps_open|lammps_set_fix_external_callback")
-        .allowlist_type("_LMP_.*")
+        .allowlist_type("_LMP_.*|otf_pause")
         .prepend_enum_name(false)
         .layout_tests(false)
         .merge_extern_blocks(true)

@@ -5,7 +5,7 @@
 //!
 //! 1. [`config`]: what to run, read from TOML and checked once; [`script`] makes LAMMPS commands of it.
 //! 2. [`lammps`]: LAMMPS in this process, its arrays as borrowed views; on the ranks of a [`comm`].
-//! 3. [`simulation`]: runs in chunks, and yields what it sees as events; [`frame`] keeps the last valid one.
+//! 3. [`simulation`]: runs, pauses, and yields what it sees as events; [`frame`] keeps the last valid one.
 //! 4. [`uncertainty`]: where γ comes from, and what follows from it.
 //! 5. [`embedding`]: the neighbourhood of an atom as a small periodic cell with a force mask; [`verify`] asks the
 //!    potential whether the core still sees what it saw.

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! A run of molecular dynamics that yields what it sees: one [`Event`] for each chunk of steps.
 //!
-//! LAMMPS runs `sampling_interval` steps at a time, without set-up in between (`run K pre no post no`), so that no
-//! force is computed that one uninterrupted run would not compute. Between two chunks the atoms stand still and all
-//! arrays can be read in place.
+//! LAMMPS pauses after each `sampling_interval` steps, in the middle of one long run ([`Lammps::begin`]); a LAMMPS that
+//! cannot be made to runs as many steps at a time, without set-up in between (`run K pre no post no`). So no force is
+//! computed that one uninterrupted run would not compute, and between two chunks the atoms stand still and all arrays
+//! can be read in place.
 
 mod cut_out;
 mod swap;
@@ -164,6 +165,9 @@ pub enum Error {
 }
 
 /// A running simulation.
+///
+/// # MPI
+/// Dropping it is collective.
 #[derive(Debug)]
 pub struct Simulation {
     comm: Comm,
@@ -179,6 +183,8 @@ pub struct Simulation {
     first: i64,
     last: i64,
     setup: Setup,
+    /// Whether LAMMPS can pause within a run.
+    pauses: bool,
     /// Chunks so far.
     chunks: u64,
     frame: Frame,
@@ -212,7 +218,10 @@ pub struct Resumption<'a> {
     pub first: i64,
 }
 
-/// Chunks after which LAMMPS's log is closed: it writes a table of its own for each.
+/// Steps of a long run of LAMMPS, which counts them with 32 bits.
+const LONG: i64 = 1 << 29;
+
+/// Chunks after which LAMMPS's log is closed: it writes a row for each, or a table where it cannot pause.
 const LOGGED: u64 = 100_000;
 
 impl Simulation {
@@ -299,6 +308,7 @@ impl Simulation {
             .into());
         }
         config.uncertainty.watch(&mut lammps, config.sampling_interval as i64)?;
+        let pauses = lammps.able_to_pause()?;
         let first = from.map_or_else(|| lammps.step(), |from| from.first);
         Ok(Self {
             comm: comm.clone(),
@@ -316,6 +326,7 @@ impl Simulation {
             first,
             last: first + config.steps as i64,
             setup: Setup::Look,
+            pauses,
             chunks: 0,
             frame: Frame::default(),
             unkept: false,
@@ -353,15 +364,37 @@ impl Simulation {
         self.chunks += 1;
         if self.chunks == LOGGED {
             self.lammps.command(&format!(
-                "print \"The log ends after {LOGGED} chunks of a run, so that it does not grow for ever.\"\nlog none"
+                "print \"The log ends after {LOGGED} looks at it, so that it does not grow for ever.\"\nlog none"
             ))?;
         }
+        let ramp = self.first..self.last;
         if self.setup != Setup::Done {
-            self.lammps.run(0, true, self.first..self.last)?;
+            if self.pauses {
+                // Anew, to come after all that others have defined.
+                self.lammps.pause_every(self.interval)?;
+            }
+            self.lammps.run(0, true, ramp.clone())?;
         }
-        if self.setup != Setup::Look {
-            let steps = (self.interval - step.rem_euclid(self.interval)).min(self.last - step);
-            self.lammps.run(steps, false, self.first..self.last)?;
+        if self.setup == Setup::Look {
+            return Ok(());
+        }
+        self.lammps.go_on()?;
+        if self.lammps.step() != step {
+            return Ok(());
+        }
+        // No run was on its way, or it stood at its end.
+        let to_poll = self.interval - step.rem_euclid(self.interval);
+        let left = self.last - step;
+        if self.pauses {
+            self.lammps.begin(left.min(LONG / self.interval * self.interval + to_poll), ramp)?;
+        } else {
+            self.lammps.run(left.min(to_poll), false, ramp)?;
+        }
+        if self.lammps.step() == step {
+            return Err(lammps::Error::Preflight(format!(
+                "LAMMPS goes no further than step {step}: `fix halt` or `timer timeout` in the template or under `setup` \
+                 has ended the run"
+            )));
         }
         Ok(())
     }
@@ -468,6 +501,18 @@ impl Simulation {
             let values = self.uncertainty.values(&self.lammps).ok().flatten();
             self.frame.capture(&self.lammps.state(), values);
         }
+    }
+
+    /// Ends LAMMPS's run where it has paused, which whatever changes the simulation, and dropping it, do by themselves. The next
+    /// chunk begins another, which goes on as though there were but one.
+    ///
+    /// # Errors
+    /// [`Error::Lammps`] for what LAMMPS says.
+    ///
+    /// # MPI
+    /// Collective.
+    pub fn end_run(&mut self) -> Result<(), Error> {
+        Ok(self.lammps.end_run()?)
     }
 
     /// Sorts an error of a running LAMMPS: a crash that all ranks know of, or the end of this job.

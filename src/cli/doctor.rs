@@ -227,6 +227,15 @@ fn lammps(findings: &mut Findings, config: Option<&InferenceConfig>, comm: &Comm
         ),
         _ => findings.ok("pair styles", format!("with γ: {}", with_gamma.join(", ")), json!(styles)),
     }
+    match lammps.able_to_pause() {
+        Ok(true) => findings.ok("pauses", "within a run of LAMMPS, by `fix otf/pause`", json!(true)),
+        Ok(false) => findings.warn(
+            "pauses",
+            "each look at γ ends LAMMPS's run and begins another: the plugin with `fix otf/pause` is not there",
+            "It saves time where there are few atoms: `plugin/pause/build PREFIX` builds it, and `ci/setup` does so.",
+        ),
+        Err(error) => findings.error("pauses", &error),
+    }
     findings.count(Level::Failure) == 0
 }
 

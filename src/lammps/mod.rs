@@ -37,6 +37,7 @@
 
 mod error;
 mod found;
+mod pause;
 mod preflight;
 mod quote;
 mod sys;
@@ -70,6 +71,9 @@ pub struct Lammps {
     handle: NonNull<c_void>,
     comm: Comm,
     found: Found,
+    meeting: Box<pause::Meeting>,
+    /// A run that has paused.
+    paused: Option<pause::Paused>,
     /// An error after which closing would hang or crash: the memory is then left to the end of the process.
     unclosable: bool,
     /// LAMMPS must stay on the thread that opened it.
@@ -139,8 +143,15 @@ impl Lammps {
         let handle = NonNull::new(handle).ok_or_else(|| {
             Error::Preflight(format!("LAMMPS could not be opened with the arguments `{}`, and gave no reason", line()))
         })?;
-        let lammps =
-            Self { handle, comm: comm.clone(), found: Found::default(), unclosable: false, _not_send: PhantomData };
+        let lammps = Self {
+            handle,
+            comm: comm.clone(),
+            found: Found::default(),
+            meeting: pause::Meeting::new(),
+            paused: None,
+            unclosable: false,
+            _not_send: PhantomData,
+        };
         Build::of(&lammps).check(comm)?;
         let (ranks, world) = (comm.size(), lammps.setting("world_size"));
         if world != ranks as i64 {
@@ -173,7 +184,7 @@ impl Lammps {
             "command",
             || command.to_owned(),
             |failure| {
-                // A list of lines is searched for continued ones, which costs as much as the command of a chunk of steps.
+                // A list of lines is searched for continued ones, which costs as much as a short command.
                 let run = if command.contains(['\n', '&', '"']) { sys::otf_commands_string } else { sys::otf_command };
                 // SAFETY: the handle is open, the text is a valid C string, and &mut self says that no view is alive.
                 unsafe { run(handle, text.as_ptr(), failure) }
@@ -181,7 +192,7 @@ impl Lammps {
         );
         // LAMMPS cannot free a half-read potential (measured: it crashes).
         self.unclosable |= outcome.is_err() && command.lines().any(|l| l.trim_start().starts_with("pair_"));
-        Ok(outcome?)
+        outcome
     }
 
     /// Runs `steps` steps of molecular dynamics. What is ramped, as a thermostat's temperature, begins at step `ramp.start`
@@ -211,16 +222,21 @@ impl Lammps {
         call: &'static str,
         argument: impl FnOnce() -> String,
         body: impl FnOnce(*mut sys::otf_failure) -> T,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, Error> {
+        self.end_run()?;
         self.found = Found::default();
-        let outcome = guarded(call, argument, body);
+        Ok(self.noted(guarded(call, argument, body))?)
+    }
+
+    /// Notes what the outcome of a call that changes the instance means for later ones.
+    fn noted<T>(&mut self, outcome: Result<T, Failure>) -> Result<T, Failure> {
         // Closing is collective, which an error on one rank makes impossible.
         self.unclosable |= matches!(&outcome, Err(f) if f.severity != Severity::AllRanks);
         if matches!(&outcome, Err(f) if f.severity == Severity::Foreign) && self.comm.size() == 1 {
             // Thrown in a run, LAMMPS believes that it still runs, until it has refused one command for that.
             let handle = self.handle.as_ptr();
             // SAFETY: as for any command.
-            let _ = guarded(call, String::new, |failure| unsafe {
+            let _ = guarded("command", String::new, |failure| unsafe {
                 sys::otf_commands_string(handle, c"".as_ptr(), failure)
             });
         }
@@ -368,8 +384,8 @@ impl Lammps {
 
     /// A thermodynamic quantity as last printed to the log, e.g. `Temp`, `PotEng`; `None` if it was not printed.
     ///
-    /// The last step of every `run` is printed, so that after a chunk this is the value at the current step, without
-    /// another evaluation.
+    /// The last step of every `run` is printed, and every step at which one pauses, so that then this is the value at the current
+    /// step, without another evaluation.
     #[must_use]
     pub fn last_thermo(&self, keyword: &str) -> Option<f64> {
         self.last_thermos([keyword])[0]
@@ -559,6 +575,12 @@ impl Lammps {
 
 impl Drop for Lammps {
     fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // Of one that fails here nothing is left to be told.
+            let _ = self.end_run();
+        }
+        // What is on the stack of a run that cannot end is left as well.
+        std::mem::forget(self.paused.take());
         if !self.unclosable && !std::thread::panicking() {
             let handle = self.handle.as_ptr();
             // An error while closing has nobody left to tell.

@@ -174,7 +174,7 @@ impl Lammps {
         if everywhere(self) {
             return Ok(());
         }
-        let folder = std::env::var_os("LAMMPS_OTF_PLUGINS").map_or_else(default_plugins, PathBuf::from);
+        let folder = plugin_folder();
         let mut files: Vec<PathBuf> =
             std::fs::read_dir(&folder).map(|entries| entries.flatten().map(|e| e.path()).collect()).unwrap_or_default();
         files.retain(|f| f.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.ends_with("plugin.so")));
@@ -208,9 +208,9 @@ impl Lammps {
     }
 }
 
-/// The plugin folder of the LAMMPS that this crate was built with.
-fn default_plugins() -> PathBuf {
-    PathBuf::from(env!("LAMMPS_OTF_PLUGINS"))
+/// The plugin folder that `LAMMPS_OTF_PLUGINS` names, or that of the LAMMPS this crate was built with.
+pub(super) fn plugin_folder() -> PathBuf {
+    std::env::var_os("LAMMPS_OTF_PLUGINS").map_or_else(|| PathBuf::from(env!("LAMMPS_OTF_PLUGINS")), PathBuf::from)
 }
 
 #[cfg(test)]

@@ -238,6 +238,10 @@ impl Run<'_, '_> {
         let [unwritten, panicked, stop] = first.map(|rank| (rank != i64::MAX).then_some(rank as usize));
         self.unwritable |= unwritten.is_some();
         let written = if unwritten.is_some() { self.comm.agree(written) } else { Ok(()) };
+        if panicked.is_some() {
+            // While all are here to do it: the one that unwinds will not come back.
+            self.simulation.end_run()?;
+        }
         if let Err(panic) = seen {
             resume_unwind(panic);
         }

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Runs that pause at the end of a step, with all of LAMMPS at rest in the middle of its loop.
+//!
+//! `fix otf/pause` (`plugin/pause`) calls back on such a step. The run is a coroutine, with a stack of its own, which the
+//! callback suspends: so the caller sees a function that returns at each pause, and LAMMPS one run. Nothing is parsed,
+//! printed or set up between two pauses.
+
+use std::cell::Cell;
+use std::ffi::{CString, c_int};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::ptr::NonNull;
+
+use corosensei::stack::DefaultStack;
+use corosensei::{Coroutine, CoroutineResult, Yielder};
+
+use super::preflight::plugin_folder;
+use super::{Error, Failure, Lammps, c_string, guarded, sys};
+
+/// Id of the fix.
+const FIX: &str = "otf_pause";
+/// Its style.
+const STYLE: &str = "otf/pause";
+/// The file with it.
+const PLUGIN: &str = "otfpauseplugin.so";
+/// Bytes of a run's stack, as those of a process usually are; only what is used takes memory.
+const STACK: usize = 8 << 20;
+
+/// A run on its way: it has paused.
+pub(super) type Paused = Coroutine<Order, (), Result<(), Failure>, DefaultStack>;
+
+/// What a paused run is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    GoOn,
+    End,
+}
+
+/// What the fix and the run share, at one address for as long as the instance lives.
+#[repr(C)]
+pub(super) struct Meeting {
+    /// The first member: the fix knows no more.
+    shared: Cell<sys::otf_pause>,
+    /// Suspends the run that goes on.
+    run: Cell<Option<NonNull<Yielder<Order, ()>>>>,
+}
+
+impl Meeting {
+    pub(super) fn new() -> Box<Self> {
+        Box::new(Self { shared: Cell::new(sys::otf_pause { at_end_of_step: None }), run: Cell::new(None) })
+    }
+}
+
+/// The fix's callback.
+unsafe extern "C" fn at_end_of_step(shared: *mut sys::otf_pause) -> c_int {
+    // SAFETY: the fix gives back what it got, the first member of a `Meeting` that lives as long as the instance.
+    let run = unsafe { (*shared.cast::<Meeting>()).run.get() };
+    // SAFETY: the fix calls within the run, which has its yielder on its stack.
+    run.map_or(0, |run| c_int::from(unsafe { run.as_ref() }.suspend(()) == Order::End))
+}
+
+impl Lammps {
+    /// Makes this instance able to pause, if it can be: a plugin is needed, made by `ci/setup`, from the folders that
+    /// [`Lammps::require_pair_style`] looks into.
+    ///
+    /// # Errors
+    /// What LAMMPS says of the plugin.
+    ///
+    /// # MPI
+    /// Collective; the same answer on all ranks.
+    pub fn able_to_pause(&mut self) -> Result<bool, Error> {
+        let everywhere = |lammps: &Self| !lammps.comm().any(!lammps.has_style("fix", STYLE));
+        if everywhere(self) {
+            return Ok(true);
+        }
+        let plugin: PathBuf = plugin_folder().join(PLUGIN);
+        // Not every LAMMPS takes plugins, and not every one comes with the headers that this one is compiled with.
+        if self.comm.any(!plugin.is_file() || !self.has_style("command", "plugin")) {
+            return Ok(false);
+        }
+        self.load_plugin(&plugin)?;
+        Ok(everywhere(self))
+    }
+
+    /// Lets the runs that [`Lammps::begin`] begins pause at the end of each step that is a multiple of `interval`, once a run has
+    /// been set up. What other fixes do at the end of such a step, they have done before.
+    ///
+    /// # Errors
+    /// What LAMMPS says, e.g. where this instance cannot pause ([`Lammps::able_to_pause`]).
+    ///
+    /// # MPI
+    /// Collective.
+    pub fn pause_every(&mut self, interval: i64) -> Result<(), Error> {
+        if self.has_id("fix", FIX) {
+            self.command(&format!("unfix {FIX}"))?;
+        }
+        let address = (&raw const *self.meeting).addr();
+        self.command(&format!("fix {FIX} all {STYLE} {interval} {address}"))
+    }
+
+    /// Begins a run as [`Lammps::run`] does, without set-up; gives whether it has paused, and not ended.
+    ///
+    /// A paused run goes on with [`Lammps::go_on`]. Until then all can be read; what changes the instance, as any command does,
+    /// first ends the run where it is.
+    ///
+    /// # Errors
+    /// As [`Lammps::command`]; [`Error::Preflight`] if there is no memory for a stack.
+    ///
+    /// # MPI
+    /// Collective, as is each going on.
+    pub fn begin(&mut self, steps: i64, ramp: Range<i64>) -> Result<bool, Error> {
+        self.end_run()?;
+        let command = format!("run {steps} pre no post no start {} stop {}", ramp.start, ramp.end);
+        let text = c_string("the command", &command)?;
+        let stack = DefaultStack::new(STACK)
+            .map_err(|error| Error::Preflight(format!("there is no memory for the stack of a run: {error}")))?;
+        let (handle, meeting) = (self.handle.as_ptr(), NonNull::from(&*self.meeting));
+        let run = Coroutine::with_stack(stack, move |yielder: &Yielder<Order, ()>, _| {
+            // SAFETY: the instance, which has the meeting, outlives the run or leaves both to the end of the process.
+            let meeting = unsafe { meeting.as_ref() };
+            meeting.run.set(Some(NonNull::from(yielder)));
+            meeting.shared.set(sys::otf_pause { at_end_of_step: Some(at_end_of_step) });
+            let outcome = run_to_its_end(handle, &text, command);
+            meeting.shared.set(sys::otf_pause { at_end_of_step: None });
+            meeting.run.set(None);
+            outcome
+        });
+        self.resume(run, Order::GoOn)
+    }
+
+    /// Lets a paused run go on; gives whether it has paused again, and not ended, as one that has not paused before has.
+    ///
+    /// # Errors
+    /// As [`Lammps::command`].
+    ///
+    /// # MPI
+    /// Collective.
+    pub fn go_on(&mut self) -> Result<bool, Error> {
+        match self.paused.take() {
+            Some(run) => self.resume(run, Order::GoOn),
+            None => Ok(false),
+        }
+    }
+
+    /// Whether a run has paused.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused.is_some()
+    }
+
+    /// Ends a paused run with the step at whose end it stands.
+    ///
+    /// # Errors
+    /// As [`Lammps::command`].
+    ///
+    /// # MPI
+    /// Collective.
+    pub fn end_run(&mut self) -> Result<(), Error> {
+        while let Some(run) = self.paused.take() {
+            self.resume(run, Order::End)?;
+        }
+        Ok(())
+    }
+
+    fn resume(&mut self, mut run: Paused, order: Order) -> Result<bool, Error> {
+        match run.resume(order) {
+            CoroutineResult::Yield(()) => {
+                self.paused = Some(run);
+                Ok(true)
+            }
+            CoroutineResult::Return(outcome) => self.noted(outcome).map(|()| false).map_err(Error::from),
+        }
+    }
+}
+
+fn run_to_its_end(handle: *mut std::ffi::c_void, text: &CString, command: String) -> Result<(), Failure> {
+    guarded(
+        "command",
+        || command,
+        // SAFETY: the handle is open and the text a valid C string. Views of the instance are gone by the time that the run
+        // is resumed, which needs &mut.
+        |failure| unsafe { sys::otf_command(handle, text.as_ptr(), failure) },
+    )
+}

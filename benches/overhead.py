@@ -50,9 +50,8 @@ def main():
     args = parser.parse_args()
     print("## Overhead of watching\n\nAgainst plain `lmp` running the `md.in` that the run itself wrote: the same trajectory, with "
           "`fix pair` evaluating γ at the same interval where it is watched, so that only looking, checking, keeping the frame and "
-          "noting are counted. Both programs take turns at going first. The last column is what the program itself measures between "
-          "LAMMPS's runs (`cost.poll_seconds` of `result.json`): it misses what LAMMPS does to stop and go on, but does not mistake a "
-          "slower machine for a slower program.\n\n"
+          "noting are counted. Both programs take turns at going first. The last column is what the program itself measures "
+          "while LAMMPS pauses (`cost.poll_seconds` of `result.json`), which does not mistake a slower machine for a slower program.\n\n"
           "| engine | γ | atoms | ranks | interval | plain `lmp`, ms per step | ratio | by its own clock |\n"
           "| --- | --- | --- | --- | --- | --- | --- | --- |")
     left_out = []

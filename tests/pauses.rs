@@ -118,7 +118,7 @@ fn crystal() -> Lammps {
     lammps
         .command(&format!(
             "units metal\nlattice fcc 4.045\nregion box block 0 3 0 3 0 3\ncreate_box 1 box\ncreate_atoms 1 box\n\
-         pair_style eam/fs\npair_coeff * * {} Al\nvelocity all create 900 5 loop geom\nfix md all nve\nthermo 5",
+         pair_style eam/fs\npair_coeff * * {} Al\nvelocity all create 900 5 loop geom\nfix md all nve\nthermo 7",
             eam_file().display()
         ))
         .unwrap();

@@ -24,6 +24,12 @@ FixPause::FixPause(LAMMPS_NS::LAMMPS *lmp, int narg, char **arg) : Fix(lmp, narg
   datamask_modify = 0;    // an accelerator need not copy back what nobody has changed
 }
 
+// Where the `post_run` of another fix has thrown, that of this one was not called.
+FixPause::~FixPause()
+{
+  post_run();
+}
+
 int FixPause::setmask()
 {
   return LAMMPS_NS::FixConst::END_OF_STEP;
@@ -40,24 +46,43 @@ void FixPause::setup(int)
   modify->addstep_compute_all(next_after(nevery));
 }
 
+namespace {
+
+// Gives the variable of the rows back, also where writing throws.
+struct Between {
+  LAMMPS_NS::Output *output;
+  char *rows;
+  ~Between() { output->var_thermo = rows; }
+};
+
+}    // namespace
+
 void FixPause::write_output()
 {
-  output->next = output->next_thermo = update->ntimestep;
-  output->write(update->ntimestep);
-  // LAMMPS counts `thermo N` from the row before, and this one may stand between two.
-  if (!output->var_thermo && output->thermo_every > 0) {
-    output->next_thermo = std::min(next_after(output->thermo_every), update->laststep);
-    output->next = std::min(output->next, output->next_thermo);
-    modify->addstep_compute(output->next_thermo);
+  const bigint now = update->ntimestep, due = output->next_thermo;
+  // LAMMPS counts from the row before, or asks a variable, when the next is due; a row between two must change neither.
+  Between between{output, output->var_thermo};
+  if (due != now) output->var_thermo = nullptr;
+  output->next = output->next_thermo = now;
+  output->write(now);
+  if (due != now) {
+    output->next_thermo = due;
+    output->next = std::min(output->next, due);
+    modify->addstep_compute(due);
   }
   modify->addstep_compute(next_after(nevery));
 }
 
 void FixPause::end_of_step()
 {
-  if (!program->at_end_of_step) return;
+  if (!program->at_end_of_step) {
+    modify->addstep_compute_all(next_after(nevery));
+    return;
+  }
   write_output();
-  ended = program->at_end_of_step(program) != 0;
+  // A run that `fix halt` ends with this step needs no second word, and is not to be forgiven for it.
+  const bool halted = timer->is_timeout();
+  ended = program->at_end_of_step(program) != 0 && !halted;
   if (ended) timer->force_timeout();
 }
 

@@ -11,6 +11,7 @@ namespace lammps_otf {
 class FixPause : public LAMMPS_NS::Fix {
  public:
   FixPause(LAMMPS_NS::LAMMPS *lmp, int narg, char **arg);
+  ~FixPause() override;
   int setmask() override;
   void setup(int vflag) override;
   void end_of_step() override;

@@ -4,8 +4,10 @@
 #include "../plugin_abi.h"
 #include "fix_pause.h"
 
-// The version of the LAMMPS whose headers were used, so that LAMMPS can warn when another one loads the plugin: C++ classes are
-// laid out differently from version to version.
+#include <cstdio>
+#include <cstring>
+
+// The version of the LAMMPS whose headers were used: C++ classes are laid out differently from version to version.
 #ifndef PLUGIN_LAMMPS_VERSION
 #error "define PLUGIN_LAMMPS_VERSION as a string, for example \"22 Jul 2025\""
 #endif
@@ -17,10 +19,26 @@ void *make_pause(void *lmp, int narg, char **arg)
   return new lammps_otf::FixPause(static_cast<LAMMPS_NS::LAMMPS *>(lmp), narg, arg);
 }
 
+// A date such as "22 Jul 2025" as the number 20250722; 0 if it is none.
+int number_of(const char *date)
+{
+  int day = 0, year = 0;
+  char month[4] = "";
+  if (std::sscanf(date, "%d %3s %d", &day, month, &year) != 3) return 0;
+  const char *const months = "JanFebMarAprMayJunJulAugSepOctNovDec";
+  const char *const found = std::strstr(months, month);
+  return found ? 10000 * year + 100 * (static_cast<int>(found - months) / 3 + 1) + day : 0;
+}
+
 }    // namespace
+
+extern "C" int lammps_version(void *lmp);    // of LAMMPS
 
 extern "C" __attribute__((visibility("default"))) void lammpsplugin_init(void *lmp, void *handle, void *regfunc)
 {
+  // LAMMPS itself would warn, and nobody would see it. Without the style a program that wants it does without.
+  const int version = number_of(PLUGIN_LAMMPS_VERSION);
+  if (version && version != lammps_version(lmp)) return;
   lammps_plugin_info info{};
   info.version = PLUGIN_LAMMPS_VERSION;
   info.kind = "fix";

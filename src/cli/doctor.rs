@@ -231,7 +231,8 @@ fn lammps(findings: &mut Findings, config: Option<&InferenceConfig>, comm: &Comm
         Ok(true) => findings.ok("pauses", "within a run of LAMMPS, by `fix otf/pause`", json!(true)),
         Ok(false) => findings.warn(
             "pauses",
-            "each look at γ ends LAMMPS's run and begins another: the plugin with `fix otf/pause` is not there",
+            "each look at γ ends LAMMPS's run and begins another: the plugin with `fix otf/pause` is not there, or \
+             of another version of LAMMPS",
             "It saves time where there are few atoms: `plugin/pause/build PREFIX` builds it, and `ci/setup` does so.",
         ),
         Err(error) => findings.error("pauses", &error),

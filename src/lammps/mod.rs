@@ -71,7 +71,7 @@ pub struct Lammps {
     handle: NonNull<c_void>,
     comm: Comm,
     found: Found,
-    meeting: Box<pause::Meeting>,
+    meeting: std::rc::Rc<pause::Meeting>,
     /// A run that has paused.
     paused: Option<pause::Paused>,
     /// An error after which closing would hang or crash: the memory is then left to the end of the process.

@@ -10,12 +10,13 @@ use std::ffi::{CString, c_int};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::ptr::NonNull;
+use std::rc::Rc;
 
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 
 use super::preflight::plugin_folder;
-use super::{Error, Failure, Lammps, c_string, guarded, sys};
+use super::{Error, Failure, Lammps, Severity, c_string, guarded, sys};
 
 /// Id of the fix.
 const FIX: &str = "otf_pause";
@@ -36,7 +37,7 @@ pub(super) enum Order {
     End,
 }
 
-/// What the fix and the run share, at one address for as long as the instance lives.
+/// What the fix and the run share, at one address for as long as one of them lives.
 #[repr(C)]
 pub(super) struct Meeting {
     /// The first member: the fix knows no more.
@@ -46,14 +47,14 @@ pub(super) struct Meeting {
 }
 
 impl Meeting {
-    pub(super) fn new() -> Box<Self> {
-        Box::new(Self { shared: Cell::new(sys::otf_pause { at_end_of_step: None }), run: Cell::new(None) })
+    pub(super) fn new() -> Rc<Self> {
+        Rc::new(Self { shared: Cell::new(sys::otf_pause { at_end_of_step: None }), run: Cell::new(None) })
     }
 }
 
 /// The fix's callback.
 unsafe extern "C" fn at_end_of_step(shared: *mut sys::otf_pause) -> c_int {
-    // SAFETY: the fix gives back what it got, the first member of a `Meeting` that lives as long as the instance.
+    // SAFETY: the fix gives back what it got, the first member of a `Meeting` that lives as long as the run.
     let run = unsafe { (*shared.cast::<Meeting>()).run.get() };
     // SAFETY: the fix calls within the run, which has its yielder on its stack.
     run.map_or(0, |run| c_int::from(unsafe { run.as_ref() }.suspend(()) == Order::End))
@@ -64,7 +65,7 @@ impl Lammps {
     /// [`Lammps::require_pair_style`] looks into.
     ///
     /// # Errors
-    /// What LAMMPS says of the plugin.
+    /// What LAMMPS says of the plugin on one rank alone.
     ///
     /// # MPI
     /// Collective; the same answer on all ranks.
@@ -78,8 +79,11 @@ impl Lammps {
         if self.comm.any(!plugin.is_file() || !self.has_style("command", "plugin")) {
             return Ok(false);
         }
-        self.load_plugin(&plugin)?;
-        Ok(everywhere(self))
+        match self.load_plugin(&plugin) {
+            Err(error) if error.severity().is_some_and(|reach| reach != Severity::AllRanks) => Err(error),
+            // One that does not load, or was compiled for another version and registers nothing, is as good as none.
+            _ => Ok(everywhere(self)),
+        }
     }
 
     /// Lets the runs that [`Lammps::begin`] begins pause at the end of each step that is a multiple of `interval`, once a run has
@@ -94,7 +98,7 @@ impl Lammps {
         if self.has_id("fix", FIX) {
             self.command(&format!("unfix {FIX}"))?;
         }
-        let address = (&raw const *self.meeting).addr();
+        let address = Rc::as_ptr(&self.meeting).expose_provenance();
         self.command(&format!("fix {FIX} all {STYLE} {interval} {address}"))
     }
 
@@ -112,12 +116,14 @@ impl Lammps {
         self.end_run()?;
         let command = format!("run {steps} pre no post no start {} stop {}", ramp.start, ramp.end);
         let text = c_string("the command", &command)?;
-        let stack = DefaultStack::new(STACK)
-            .map_err(|error| Error::Preflight(format!("there is no memory for the stack of a run: {error}")))?;
-        let (handle, meeting) = (self.handle.as_ptr(), NonNull::from(&*self.meeting));
+        let stack = DefaultStack::new(STACK);
+        // Agreed: the others would wait within the run for a rank that cannot begin it.
+        let short = self.comm.any(stack.is_err());
+        let Some(stack) = stack.ok().filter(|_| !short) else {
+            return Err(Error::Preflight(format!("a rank has no memory for the stack of a run, {STACK} bytes")));
+        };
+        let (handle, meeting) = (self.handle.as_ptr(), Rc::clone(&self.meeting));
         let run = Coroutine::with_stack(stack, move |yielder: &Yielder<Order, ()>, _| {
-            // SAFETY: the instance, which has the meeting, outlives the run or leaves both to the end of the process.
-            let meeting = unsafe { meeting.as_ref() };
             meeting.run.set(Some(NonNull::from(yielder)));
             meeting.shared.set(sys::otf_pause { at_end_of_step: Some(at_end_of_step) });
             let outcome = run_to_its_end(handle, &text, command);

@@ -210,6 +210,8 @@ impl Recorder {
         std::mem::take(&mut self.commit_seconds)
     }
 
+    // A name for `ci/bench profile` to count.
+    #[inline(never)]
     pub(super) fn poll(&mut self, poll: &Poll) -> Result<(), Error> {
         self.line.clear();
         serde_json::to_writer(&mut self.line, poll).expect("numbers and names");

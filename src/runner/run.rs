@@ -240,7 +240,7 @@ impl Run<'_, '_> {
         let written = if unwritten.is_some() { self.comm.agree(written) } else { Ok(()) };
         if panicked.is_some() {
             // While all are here to do it: the one that unwinds will not come back.
-            self.simulation.end_run()?;
+            let _ = self.simulation.end_run();
         }
         if let Err(panic) = seen {
             resume_unwind(panic);

@@ -35,15 +35,15 @@ int FixPause::setmask()
   return LAMMPS_NS::FixConst::END_OF_STEP;
 }
 
-bigint FixPause::next_after(bigint every) const
+bigint FixPause::next_pause() const
 {
-  return (update->ntimestep / every + 1) * every;
+  return (update->ntimestep / nevery + 1) * nevery;
 }
 
 // What is tallied, such as the energy, is tallied on steps that were asked for beforehand.
 void FixPause::setup(int)
 {
-  modify->addstep_compute_all(next_after(nevery));
+  modify->addstep_compute_all(next_pause());
 }
 
 namespace {
@@ -70,13 +70,13 @@ void FixPause::write_output()
     output->next = std::min(output->next, due);
     modify->addstep_compute(due);
   }
-  modify->addstep_compute(next_after(nevery));
+  modify->addstep_compute(next_pause());
 }
 
 void FixPause::end_of_step()
 {
   if (!program->at_end_of_step) {
-    modify->addstep_compute_all(next_after(nevery));
+    modify->addstep_compute_all(next_pause());
     return;
   }
   write_output();

@@ -21,7 +21,7 @@ class FixPause : public LAMMPS_NS::Fix {
   otf_pause *program;
   bool ended = false;    // the run, by the program
 
-  LAMMPS_NS::bigint next_after(LAMMPS_NS::bigint every) const;
+  LAMMPS_NS::bigint next_pause() const;
   void write_output();
 };
 

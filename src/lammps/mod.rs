@@ -208,8 +208,7 @@ impl Lammps {
     /// Collective.
     pub fn run(&mut self, steps: i64, set_up: bool, ramp: std::ops::Range<i64>) -> Result<(), Error> {
         let found = std::mem::take(&mut self.found);
-        let pre = if set_up { "yes" } else { "no" };
-        self.command(&format!("run {steps} pre {pre} post no start {} stop {}", ramp.start, ramp.end))?;
+        self.command(&run_command(steps, set_up, &ramp))?;
         if !set_up {
             self.found = found;
         }
@@ -620,6 +619,12 @@ fn guarded<T>(
     // SAFETY: with any other severity the guard has filled the message to its end.
     let failure = Failure::take(unsafe { failure.assume_init_ref() }, call);
     Err(Failure { argument: argument(), ..failure })
+}
+
+/// The command of [`Lammps::run`].
+fn run_command(steps: i64, set_up: bool, ramp: &std::ops::Range<i64>) -> String {
+    let pre = if set_up { "yes" } else { "no" };
+    format!("run {steps} pre {pre} post no start {} stop {}", ramp.start, ramp.end)
 }
 
 fn c_string(what: &'static str, text: &str) -> Result<CString, Error> {

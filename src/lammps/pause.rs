@@ -16,7 +16,7 @@ use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 
 use super::preflight::plugin_folder;
-use super::{Error, Failure, Lammps, Severity, c_string, guarded, sys};
+use super::{Error, Failure, Lammps, Severity, c_string, guarded, run_command, sys};
 
 /// Id of the fix.
 const FIX: &str = "otf_pause";
@@ -114,7 +114,7 @@ impl Lammps {
     /// Collective, as is each going on.
     pub fn begin(&mut self, steps: i64, ramp: Range<i64>) -> Result<bool, Error> {
         self.end_run()?;
-        let command = format!("run {steps} pre no post no start {} stop {}", ramp.start, ramp.end);
+        let command = run_command(steps, false, &ramp);
         let text = c_string("the command", &command)?;
         let stack = DefaultStack::new(STACK);
         // Agreed: the others would wait within the run for a rank that cannot begin it.

@@ -62,9 +62,15 @@ fn crashed(folder: &Path) {
     let store = Store::open_existing(&folder.join("out/candidates.db")).unwrap();
     store.check().unwrap();
     assert_eq!(store.ids(None).unwrap(), [1], "{result}");
-    // Nothing was suspicious, so what is known on all ranks may be some steps older than the last poll.
-    let (step, last) = (store.get(1).unwrap().candidate.keys.step.unwrap(), result["steps"].as_i64().unwrap());
-    assert!((last - 20..=last).contains(&step), "{step}: {result}");
+    // Nothing was suspicious, so what is known on all ranks may be some steps older than the last poll, but γ was not much less.
+    let keys = store.get(1).unwrap().candidate.keys;
+    let (step, gamma) = (keys.step.unwrap(), keys.gamma.unwrap());
+    let last = result["steps"].as_i64().unwrap();
+    assert!((last - 100..=last).contains(&step), "{step}: {result}");
+    let polls = common::lines(&folder.join("out/polls.jsonl"));
+    let since = polls.iter().filter(|poll| poll["step"].as_i64().unwrap() >= step);
+    let largest = since.map(|poll| poll["gamma"]["max"].as_f64().unwrap()).fold(0.0, f64::max);
+    assert!(largest <= 1.25 * gamma, "{gamma} at step {step} and later {largest}: {result}");
 }
 
 /// The run breaks after step 20; polls come every 10 steps.
@@ -94,20 +100,25 @@ fn nan_on_one_rank() {
 
 #[test]
 fn an_exception_in_the_pair_style_of_one_rank() {
-    let prepare = |folder: &Path| {
+    let prepare = |folder: &Path, watched: &str| {
         write(folder, "morse.table", &common::breaking::morse_table(2.3));
         write(folder, "al.extxyz", &aluminium(3));
         let text = format!(
             "structure = \"al.extxyz\"\n{}setup = [\"compute u all ke/atom\", \"group two id 2\", \
-             \"fix hit two move linear 0 -20 -20\"]\n[potential]\npair_style = \"table linear 2000\"\n\
+             \"variable rising atom c_u*(1+step)\", \"fix hit two move linear 0 -20 -20\"]\n[potential]\npair_style = \"table linear 2000\"\n\
              pair_coeff = [\"* * {} MORSE\"]\ncutoff = 6.0\n[embedding]\nradius = 4.0\nbuffer = 3.5\n",
-            COMMON.replace("sampling_interval = 10", "sampling_interval = 5"),
+            COMMON.replace("sampling_interval = 10", "sampling_interval = 5").replace("compute = \"u\"", watched),
             folder.join("morse.table").display()
         );
         write(folder, "run.toml", &text);
     };
     let words = ["failed alone at step", "table inner cutoff", "The job is aborted"];
-    each_time("an exception in the pair style of one rank", prepare, command, 3, &words, crashed);
+    for (name, watched) in [
+        ("an exception in the pair style of one rank", "compute = \"u\""),
+        ("an exception in the pair style of one rank while γ rises", "variable = \"rising\""),
+    ] {
+        each_time(name, |folder| prepare(folder, watched), command, 3, &words, crashed);
+    }
 }
 
 /// Not a test of its own: what the test below runs on two ranks.

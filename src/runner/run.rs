@@ -57,8 +57,18 @@ pub(super) struct Insurance {
     gamma: Option<f64>,
 }
 
-/// So many steps an [`Insurance`] is good for while nothing is wrong, so that most polls share nothing.
-const CALM: i64 = 20;
+/// So many steps an [`Insurance`] is good for while nothing is wrong, so that most polls share nothing: a tenth of a picosecond
+/// at a femtosecond each, about one vibration.
+const CALM: i64 = 100;
+/// So many times the γ of its centre the largest γ may become meanwhile.
+const RISE: f64 = 1.25;
+
+impl Insurance {
+    /// Whether this region does for a calm poll at a step, with that largest γ.
+    fn still_does(&self, step: i64, gamma: f64) -> bool {
+        step - self.step < CALM && self.gamma.is_some_and(|then| gamma <= RISE * then)
+    }
+}
 
 /// Most warnings that a result lists.
 const WARNINGS: usize = 100;
@@ -279,11 +289,12 @@ impl Run<'_, '_> {
 
     /// Tells all ranks what to store if one of them fails alone from here on, where what they know is too old.
     ///
-    /// As long as γ is below both limits, no atom is suspected more than another, and a region that is some steps old does.
+    /// As long as γ is below both limits and not much above what it was, no atom is suspected more than another, and a region
+    /// that is some steps old does.
     fn insure(&mut self, poll: &Poll) -> Result<(), Error> {
         let Some(extractor) = self.extractor.as_ref().filter(|_| self.comm.size() > 1) else { return Ok(()) };
-        let calm = poll.gamma.is_some() && poll.verdict == Verdict::Reliable;
-        if calm && self.insurance.as_ref().is_some_and(|known| poll.step - known.step < CALM) {
+        let calm = poll.gamma.as_ref().filter(|_| poll.verdict == Verdict::Reliable);
+        if calm.zip(self.insurance.as_ref()).is_some_and(|(gamma, known)| known.still_does(poll.step, gamma.max)) {
             return Ok(());
         }
         let (begun, sent) = (Instant::now(), self.comm.bytes_sent());

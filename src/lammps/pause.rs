@@ -2,8 +2,8 @@
 //! Runs that pause at the end of a step, with all of LAMMPS at rest in the middle of its loop.
 //!
 //! `fix otf/pause` (`plugin/pause`) calls back on such a step. The run is a coroutine, with a stack of its own, which the
-//! callback suspends: so the caller sees a function that returns at each pause, and LAMMPS one run. Nothing is parsed,
-//! printed or set up between two pauses.
+//! callback suspends: so the caller sees a function that returns at each pause, and LAMMPS one run. At a pause a
+//! row is printed; nothing is parsed or set up.
 
 use std::cell::Cell;
 use std::ffi::{CString, c_int};
@@ -14,6 +14,7 @@ use std::rc::Rc;
 
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
+use rustix::process::{Resource, getrlimit};
 
 use super::preflight::plugin_folder;
 use super::{Error, Failure, Lammps, Severity, c_string, guarded, run_command, sys};
@@ -24,8 +25,8 @@ const FIX: &str = "otf_pause";
 const STYLE: &str = "otf/pause";
 /// The file with it.
 const PLUGIN: &str = "otfpauseplugin.so";
-/// Bytes of a run's stack, as those of a process usually are; only what is used takes memory.
-const STACK: usize = 8 << 20;
+/// Least and most bytes of a run's stack; only what is used takes memory.
+const STACK: Range<u64> = 8 << 20..256 << 20;
 
 /// A run on its way: it has paused.
 pub(super) type Paused = Coroutine<Order, (), Result<(), Failure>, DefaultStack>;
@@ -116,11 +117,12 @@ impl Lammps {
         self.end_run()?;
         let command = run_command(steps, false, &ramp);
         let text = c_string("the command", &command)?;
-        let stack = DefaultStack::new(STACK);
+        let size = stack_size();
+        let stack = DefaultStack::new(size);
         // Agreed: the others would wait within the run for a rank that cannot begin it.
         let short = self.comm.any(stack.is_err());
         let Some(stack) = stack.ok().filter(|_| !short) else {
-            return Err(Error::Preflight(format!("a rank has no memory for the stack of a run, {STACK} bytes")));
+            return Err(Error::Preflight(format!("a rank has no memory for the stack of a run, {size} bytes")));
         };
         let (handle, meeting) = (self.handle.as_ptr(), Rc::clone(&self.meeting));
         let run = Coroutine::with_stack(stack, move |yielder: &Yielder<Order, ()>, _| {
@@ -177,6 +179,12 @@ impl Lammps {
             CoroutineResult::Return(outcome) => self.noted(outcome).map(|()| false).map_err(Error::from),
         }
     }
+}
+
+/// As large as that of this process (`ulimit -s`), on which the run would be without us.
+fn stack_size() -> usize {
+    let limit = getrlimit(Resource::Stack).current.unwrap_or(STACK.end);
+    limit.clamp(STACK.start, STACK.end) as usize
 }
 
 fn run_to_its_end(handle: *mut std::ffi::c_void, text: &CString, command: String) -> Result<(), Failure> {

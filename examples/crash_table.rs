@@ -159,8 +159,8 @@ fn document(rows: &[Row]) -> String {
         "# What is left of a run that breaks\n\n\
          Made by `cargo run --release --example crash_table`: each run on one rank and on two. `tests/crashes.rs` holds the\n\
          short ones to it. In every case the database was opened and checked afterwards. The candidate is the region of the\n\
-         last valid frame that is to blame; where γ is watched, those that it had flagged before. Valid: finite coordinates,\n\
-         and no two atoms nearer than 1.5 Å.\n\n\
+         last valid frame that is to blame, or, where one rank fails alone, of the last that all ranks were told of; where γ is\n\
+         watched, those that it had flagged before. Valid: finite coordinates, and no two atoms nearer than 1.5 Å.\n\n\
          | what breaks | exit code on 1, 2 ranks | noticed at step | what was found | stored |\n\
          | --- | --- | --- | --- | --- |\n",
     );

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! A simulation in one's own hands: `cargo run --release --example pause_and_go_on`.
 //!
-//! Heats 108 atoms of aluminium. Between two chunks of steps the atoms stand still: this looks at them in LAMMPS's memory,
+//! Heats 500 atoms of aluminium. Between two looks the atoms stand still: this looks at them in LAMMPS's memory,
 //! cuts out what the potential does not know, cools down, and goes on; a run that breaks goes back to its last valid frame.
 
 use std::path::Path;
@@ -61,7 +61,7 @@ pub fn run(folder: &Path) -> Result<Story, Box<dyn std::error::Error>> {
                     story.cut_out.push(cut_out.cluster.structure.len());
                 }
                 story.pauses.push(poll.step);
-                // Whatever a command changes is set up anew with the next chunk.
+                // Whatever a command changes is set up anew before the next step.
                 simulation.lammps_mut().command("velocity all scale 300")?;
                 simulation.lammps_mut().command("fix otf_md all nvt temp 300 300 0.1")?;
                 // That look is at the same step again: once is enough.

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A run of molecular dynamics that yields what it sees: one [`Event`] for each chunk of steps.
+//! A run of molecular dynamics that yields what it sees: one [`Event`] for each look at it.
 //!
 //! LAMMPS pauses after each `sampling_interval` steps, in the middle of one long run ([`Lammps::begin`]); a LAMMPS that
 //! cannot be made to runs as many steps at a time, without set-up in between (`run K pre no post no`). So no force is
-//! computed that one uninterrupted run would not compute, and between two chunks the atoms stand still and all arrays
+//! computed that one uninterrupted run would not compute, and at each look the atoms stand still and all arrays
 //! can be read in place.
 
 mod cut_out;
@@ -26,10 +26,10 @@ use crate::uncertainty::{GammaHere, GammaSummary, Thresholds, Verdict};
 use cut_out::Known;
 pub use cut_out::{CutOut, Neighbourhood};
 
-/// What a simulation says after each chunk.
+/// What a simulation says each time that it has gone on.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// The chunk went well; this is what γ was at its end.
+    /// All went well up to here; this is what γ is.
     Polled(Poll),
     /// The run is broken. The last valid frame is kept: [`Simulation::last_valid`], [`Simulation::restore`].
     Crashed(Crash),
@@ -67,7 +67,7 @@ pub struct Poll {
     pub gamma: Option<GammaSummary>,
     /// What γ means.
     pub verdict: Verdict,
-    /// Wall time of the chunk in seconds.
+    /// Wall time in seconds since the look before, without what that took itself.
     pub seconds: f64,
 }
 
@@ -401,7 +401,7 @@ impl Simulation {
 
     /// Writes all that a later process needs to go on from here: a LAMMPS restart file.
     ///
-    /// The next chunk is set up anew, as that of a process which reads the file: so both go the same way. That costs one
+    /// What comes next is set up anew, as in a process which reads the file: so both go the same way. That costs one
     /// more evaluation of the forces.
     ///
     /// # Errors
@@ -503,8 +503,8 @@ impl Simulation {
         }
     }
 
-    /// Ends LAMMPS's run where it has paused, which whatever changes the simulation, and dropping it, do by themselves. The next
-    /// chunk begins another, which goes on as though there were but one.
+    /// Ends LAMMPS's run where it has paused, which whatever changes the simulation, and dropping it, do by themselves. Going on
+    /// begins another, which goes on as though there were but one.
     ///
     /// # Errors
     /// [`Error::Lammps`] for what LAMMPS says.
@@ -551,7 +551,7 @@ impl Simulation {
         &self.lammps
     }
 
-    /// LAMMPS itself, to command. What a command changes (a fix, the box, a potential) is set up anew at the next chunk.
+    /// LAMMPS itself, to command. What a command changes (a fix, the box, a potential) is set up anew before the next step.
     ///
     /// # MPI
     /// Collective.

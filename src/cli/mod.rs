@@ -39,7 +39,7 @@ pub enum Exit {
     Crashed = 3,
     /// γ passed the threshold.
     Uncertain = 4,
-    /// One MPI rank failed alone, and the job was aborted.
+    /// One MPI rank failed alone, in a loop or so that it could store nothing, and the job was aborted.
     Aborted = 5,
     /// A signal, or the wall-time limit.
     Interrupted = 6,
@@ -57,9 +57,9 @@ Exit codes:
   0  done: a run did all its steps, a log stayed below the threshold
   1  something failed that is not the input's fault, such as a full disk
   2  the input or the command line cannot be used, and nothing was written; `doctor` found a failure
-  3  the run broke (lost atoms, NaN); the region to blame was cut from the last valid frame
+  3  the run broke (lost atoms, NaN, an error of one rank alone); the region to blame was cut from the last valid frame
   4  γ passed the threshold; a loop ended with something still unknown
-  5  one MPI rank failed alone; the job was aborted
+  5  one MPI rank failed alone, in a loop or so that it could store nothing; the job was aborted
   6  a signal, or the wall-time limit
 
 Colours and progress bars appear on a terminal only; NO_COLOR=1 turns colours off.";

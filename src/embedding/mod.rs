@@ -4,8 +4,9 @@
 //! A cut-out has a **core** of radius R around its centre, whose forces are trusted (`force_mask` 1), and a
 //! **buffer** of thickness δ around that, which is only there to give the core its environment (`force_mask` 0).
 //! With δ at least the potential's cutoff, every core atom sees exactly the neighbours that it has in the parent, and
-//! no periodic image of the new cell: the potential's forces and extrapolation grades of the core are the same in
-//! both, to rounding. With a smaller buffer they are not, and the further out in the core the less.
+//! no periodic image of the new cell: the potential's extrapolation grades of the core are the same in both, to
+//! rounding; the forces, which also depend on what the neighbours see, are with twice the cutoff. With a smaller buffer they are
+//! not, and the further out in the core the less.
 //!
 //! A cut-out's total energy and stress mean nothing for the parent: their weight in a fit is 0.
 //!

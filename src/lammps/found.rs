@@ -7,7 +7,8 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use super::{Lammps, guarded, sys};
 use crate::structure::Cell;
 
-/// What was found since the last command that may have moved it: any but a run which goes on ([`Lammps::run`]).
+/// What was found since the last command that may have moved it: any but a run which goes on ([`Lammps::run`] without set-up,
+/// [`Lammps::begin`], [`Lammps::go_on`]).
 #[derive(Default)]
 pub(super) struct Found {
     places: OnceCell<Places>,

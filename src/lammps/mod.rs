@@ -80,7 +80,7 @@ pub struct Lammps {
     _not_send: PhantomData<*mut ()>,
 }
 
-/// What LAMMPS holds between two commands, in place: the box, and this rank's n atoms in its units.
+/// What LAMMPS holds between two commands, or where a run has paused, in place: the box, and this rank's n atoms in its units.
 #[derive(Debug, Clone)]
 pub struct State<'a> {
     /// The time step.

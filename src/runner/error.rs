@@ -107,7 +107,7 @@ impl Error {
         matches!(self, Self::Elsewhere(_) | Self::Simulation(simulation::Error::Elsewhere(_)))
     }
 
-    /// Whether the run had begun: errors before that are errors of the input.
+    /// Whether it counts as an error of the input: all but files that cannot be written, the store, and one rank alone.
     #[must_use]
     pub fn is_input(&self) -> bool {
         match self {

@@ -96,7 +96,7 @@ pub struct SimulationResult {
     pub known: u64,
     /// What broke, if the run crashed.
     pub crash: Option<Crash>,
-    /// Why a region was not stored.
+    /// What was not as it should be: regions that were not stored, or are not in their cell what they were in the run.
     pub warnings: Vec<String>,
     /// Number of warnings that are not listed, because there were too many.
     pub more_warnings: u64,
@@ -107,7 +107,7 @@ pub struct SimulationResult {
     /// Wall time in seconds, of the run without its set-up.
     pub seconds: f64,
     /// Wall time in seconds of the last poll that stored a candidate: from the end of its last step until all that it stored
-    /// was on the disk.
+    /// was on the disk and, where the run goes on, all ranks were told the region.
     pub event_seconds: Option<f64>,
     /// The part of `event_seconds` that was the commit to `candidates.db`, on rank 0.
     pub commit_seconds: Option<f64>,

@@ -274,14 +274,14 @@ impl Run<'_, '_> {
             return Ok(());
         }
         let step = frame.step();
-        let (id, gamma) = self.to_blame();
+        let (id, gamma) = self.to_blame(self.result.last.as_ref());
         self.result.atom_id = Some(id);
         self.store(id, gamma, step, Trigger::Crash, true)
     }
 
-    /// The atom of the last valid frame that a crash is blamed on, and its γ.
-    fn to_blame(&self) -> (i32, Option<f64>) {
-        match self.result.last.as_ref().and_then(|poll| poll.gamma.as_ref()) {
+    /// The atom of the last valid frame that a crash is blamed on, and its γ; `last` is its poll.
+    fn to_blame(&self, last: Option<&Poll>) -> (i32, Option<f64>) {
+        match last.and_then(|poll| poll.gamma.as_ref()) {
             Some(g) => (g.worst_id, Some(g.max)),
             None => (self.simulation.last_valid().fastest_atom(&self.comm), None),
         }
@@ -299,7 +299,7 @@ impl Run<'_, '_> {
         }
         let (begun, sent) = (Instant::now(), self.comm.bytes_sent());
         self.simulation.keep();
-        let (center, gamma) = self.to_blame();
+        let (center, gamma) = self.to_blame(Some(poll));
         let region = match self.simulation.share_last_valid(center, extractor) {
             Ok(region) => region,
             // As at an event, no reason to end the run.

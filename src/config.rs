@@ -497,6 +497,35 @@ impl InferenceConfig {
         (every > 0).then_some(every)
     }
 
+    /// Settings that are in order each by itself and do nothing together.
+    #[must_use]
+    pub fn remarks(&self) -> Vec<Remark> {
+        let mut remarks = Vec::new();
+        let mut remark = |message: String, remedy| remarks.push(Remark { message, remedy });
+        // A template of one's own may make of them what it likes.
+        if self.template.is_none() && self.ensemble == Ensemble::Nve && matches!(self.temperature, Ramp::Linear(_)) {
+            let t = Shown(self.temperature);
+            remark(
+                format!("`ensemble = \"nve\"` holds no temperature: of `temperature = {t:?}` only the first counts."),
+                "Give one temperature, or choose \"nvt\" or \"npt\".",
+            );
+        }
+        if self.template.is_none() && self.ensemble != Ensemble::Npt && !self.pressure.all(|p| p == 0.0) {
+            remark(
+                "`pressure` is held with `ensemble = \"npt\"` only.".into(),
+                "Choose that, or leave `pressure` out.",
+            );
+        }
+        let (every, steps) = (self.sampling_interval, self.steps);
+        if self.uncertainty != Uncertainty::None && every > steps {
+            remark(
+                format!("γ is looked at every {every} steps, and the run has {steps}: only its first frame is seen."),
+                "Lower `sampling_interval`.",
+            );
+        }
+        remarks
+    }
+
     fn resolve(&mut self, folder: &Path) {
         if let Some(active_learning) = &mut self.active_learning {
             active_learning.resolve(folder);
@@ -616,7 +645,12 @@ impl InferenceConfig {
         check(self.seed >= 1 && self.seed <= 900_000_000, "seed", &self.seed, "between 1 and 900000000")?;
         let (low, high) = (self.uncertainty_low, self.uncertainty_threshold);
         check(positive(high), "uncertainty_threshold", &high, "a number above 0 (5 is usual)")?;
-        check(positive(low) && low <= high, "uncertainty_low", &low, "above 0 and not above uncertainty_threshold")?;
+        check(
+            positive(low) && low <= high,
+            "uncertainty_low",
+            &low,
+            "above 0 and not above `uncertainty_threshold`: set it lower too (it is 2 where it is not set)",
+        )?;
         let n = self.sampling_interval;
         check((1..=i32::MAX as u64).contains(&n), "sampling_interval", &n, "between 1 and 2147483647 steps")?;
         let regions = self.regions_per_event;
@@ -656,6 +690,15 @@ impl InferenceConfig {
         self.embedding.validate()?;
         Ok(())
     }
+}
+
+/// Something that a configuration says in vain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remark {
+    /// What.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: &'static str,
 }
 
 /// Prints a ramp as it is written in the file.

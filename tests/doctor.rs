@@ -151,6 +151,25 @@ fn a_configuration_that_is_none() {
 }
 
 #[test]
+fn settings_that_do_nothing_together_are_warnings_of_doctor_and_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let more = "temperature = [300, 400]\nensemble = \"nve\"\npressure = 10\nsteps = 2\nsampling_interval = 30\n";
+    let path = al_config(folder.path(), more);
+    let thin = std::fs::read_to_string(&path).unwrap() + "buffer = 4.0\n";
+    write(folder.path(), "run.toml", &thin);
+    let words =
+        ["of `temperature = [300.0, 400.0]` only the first counts", "`pressure` is held with", "only its first frame"];
+    let (report, code) = examine(&mut command(folder.path()));
+    assert_eq!(code, Some(0), "{report:#}");
+    let said = format!("{:?}", findings(&report, "settings"));
+    assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    expect(&report, "buffer", "warning", &["less than the cutoff"]);
+    let output = lammps_otf().current_dir(&folder).args(["run", "run.toml", "-q", "-o", "out"]).output().unwrap();
+    let said = text(&output);
+    assert!(output.status.success() && words.iter().all(|word| said.contains(word)), "{said}");
+}
+
+#[test]
 fn what_is_only_doubtful_is_a_warning() {
     let folder = tempfile::tempdir().unwrap();
     // Every thermal atom is above this, and a single unit cell is smaller than anything that is cut from it.

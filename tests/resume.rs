@@ -94,6 +94,30 @@ fn nve_and_nose_hoover_go_on_bit_for_bit() {
     }
 }
 
+#[test]
+fn past_an_event_the_run_stops_at_the_next_and_tells_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let stops = FLAGS.replace("mode = \"flag\"\nflag_interval = 100\n", "max_candidates = 1\n");
+    eam_config(folder.path(), 3, &format!("steps = 100000\n{stops}"));
+    let stop = |more: &[&str]| {
+        let output =
+            lammps_otf().current_dir(&folder).args(["run", "run.toml", "-o", "out"]).args(more).output().unwrap();
+        assert_eq!(output.status.code(), Some(4), "{}", text(&output));
+        let result = json(&folder.path().join("out/result.json"));
+        let (step, gamma) = (result["last"]["step"].as_i64().unwrap(), &result["last"]["gamma"]);
+        let (max, worst) = (gamma["max"].as_f64().unwrap(), gamma["worst_id"].as_i64().unwrap());
+        let said = text(&output);
+        assert!(said.contains(&format!("at step {step} at ")), "{said}");
+        assert!(said.contains(&format!(": {max:.2} at atom {worst}.")), "{said}");
+        (step, said, result)
+    };
+    let (first, said, result) = stop(&[]);
+    assert!(result["candidates"] == serde_json::json!([1]) && !said.contains("nothing was stored"), "{said}");
+    let (second, said, result) = stop(&["--resume"]);
+    assert!(second > first && result["trigger_step"] == first, "{result}");
+    assert!(said.contains("no more is stored than max_candidates = 1"), "{said}");
+}
+
 /// Kills a run of one rank as soon as `ready` says so.
 fn kill_when(folder: &Path, out: &str, ready: impl Fn(&Path) -> bool) {
     let mut child = lammps_otf().current_dir(folder).args(["run", "run.toml", "-q", "-o", out]).spawn().unwrap();

@@ -101,6 +101,7 @@ pub(super) fn run(arguments: &DoctorArguments, session: &Session, verbosity: Ver
     let config = match config {
         Some((path, Ok(config))) => {
             findings.ok("config", summary(path, &config), json!(config));
+            config.remarks().into_iter().for_each(|remark| findings.warn("settings", remark.message, remark.remedy));
             Some(config)
         }
         Some((_, Err(error))) => {
@@ -351,6 +352,13 @@ fn cut_outs(findings: &mut Findings, config: &InferenceConfig, structure: &Struc
     }
     if config.uncertainty == Uncertainty::None {
         return;
+    }
+    if config.embedding.buffer.is_some_and(|buffer| buffer < cutoff) {
+        findings.warn(
+            "buffer",
+            format!("`buffer` is less than the cutoff ({cutoff} Å): atoms of the core see the cut"),
+            "Leave `buffer` out, or see docs/verification.md for what a thin one costs.",
+        );
     }
     let trial = EmbeddingExtractor::new(&config.embedding, cutoff).and_then(|e| survey::try_cuts(structure, &e));
     match trial {

@@ -46,10 +46,13 @@ pub(super) fn run(arguments: &RunArguments, comm: &Comm, verbosity: Verbosity) -
     let each = verbosity == Verbosity::Verbose;
     let progress = talk.then(|| RefCell::new(Progress::new(config.steps, config.timestep, each)));
     let json = comm.is_root() && arguments.json;
+    // Once it is under way: an error of the set-up is to stand alone.
+    let mut remarks = if comm.is_root() { config.remarks() } else { Vec::new() };
     let mut runner = LammpsRunner::new(comm, &output)
         .resume(arguments.resume)
         .interrupt_by(on_signals())
         .observe(|poll| {
+            remarks.drain(..).for_each(|remark| warn(&format!("{} {}", remark.message, remark.remedy)));
             if let Some(progress) = &progress {
                 progress.borrow_mut().show(poll);
             }
@@ -169,7 +172,8 @@ struct Progress {
     bar: ProgressBar,
     on_terminal: bool,
     each: bool,
-    started: Instant,
+    /// When the first look of this process was, and at which step.
+    first: Option<(Instant, i64)>,
     last_line: Instant,
     timestep: f64,
     steps: u64,
@@ -182,14 +186,18 @@ impl Progress {
         let style = ProgressStyle::with_template("{bar:30} {pos}/{len} steps  {msg}  [{eta}]");
         bar.set_style(style.expect("a valid template").progress_chars("=> "));
         let now = Instant::now();
-        Self { bar, on_terminal, each, started: now, last_line: now, timestep, steps }
+        Self { bar, on_terminal, each, first: None, last_line: now, timestep, steps }
     }
 
     fn show(&mut self, poll: &Poll) {
-        let days = self.started.elapsed().as_secs_f64() / 86_400.0;
-        let speed = poll.step as f64 * self.timestep * 1e-3 / days;
+        let (begun, from) = *self.first.get_or_insert_with(|| (Instant::now(), poll.step));
+        let days = begun.elapsed().as_secs_f64() / 86_400.0;
         let gamma = poll.gamma.as_ref().map_or("not watched".to_owned(), |g| format!("γ_max {:.2}", g.max));
-        let message = format!("T {:.0} K  {gamma}  {speed:.2} ns/day", poll.temperature);
+        let mut message = format!("T {:.0} K  {gamma}", poll.temperature);
+        if poll.step > from {
+            let speed = (poll.step - from) as f64 * self.timestep * 1e-3 / days;
+            message += &format!("  {speed:.2} ns/day");
+        }
         if self.on_terminal {
             self.bar.set_position(poll.step.max(0) as u64);
             self.bar.set_message(message);
@@ -203,21 +211,26 @@ impl Progress {
 /// What a run gave, for people.
 pub(super) fn summary(result: &SimulationResult, config: &InferenceConfig, store: &Path) -> String {
     let threshold = config.uncertainty_threshold;
-    let temperature = result.last.as_ref().map_or(String::new(), |p| format!(" at {:.0} K", p.temperature));
     let gamma = result.gamma_max.map_or("not watched".to_owned(), |g| format!("{g:.2}"));
     let rate = result.seconds * 1e6 / (result.steps.max(1) as f64 * result.atoms.max(1) as f64);
     let mut text = match result.status {
         Status::Completed => format!("Completed: {} steps, γ_max {gamma} (threshold {threshold}).", result.steps),
-        Status::Uncertain => format!(
-            "Stopped: γ passed {threshold} at step {}{temperature}: {gamma} at atom {}.",
-            result.trigger_step.unwrap_or(0),
-            result.atom_id.unwrap_or(0)
-        ),
+        // The event that it stopped at: a run that went on after one has had others.
+        Status::Uncertain => match &result.last {
+            Some(Poll { step, temperature, gamma: Some(gamma), .. }) => format!(
+                "Stopped: γ passed {threshold} at step {step} at {temperature:.0} K: {:.2} at atom {}.",
+                gamma.max, gamma.worst_id
+            ),
+            _ => format!("Stopped: γ passed {threshold}."),
+        },
         Status::Crashed => {
             let reason = result.crash.as_ref().map_or("", |c| c.reason.as_str());
             format!("Crashed at step {}: {reason}", result.trigger_step.unwrap_or(0))
         }
-        Status::Interrupted => format!("Interrupted after {} steps; γ_max {gamma} so far.", result.steps),
+        Status::Interrupted => {
+            let go_on = if config.checkpoint_steps().is_some() { "; --resume goes on" } else { "" };
+            format!("Interrupted after {} steps; γ_max {gamma} so far{go_on}.", result.steps)
+        }
     };
     text += &format!(
         "\n  {} atoms, {} steps in {:.1} s ({rate:.1} µs/atom/step) on {} rank{}",
@@ -228,6 +241,9 @@ pub(super) fn summary(result: &SimulationResult, config: &InferenceConfig, store
         if result.ranks == 1 { "" } else { "s" }
     );
     let output = result.output.display();
+    if result.candidates.is_empty() && matches!(result.status, Status::Uncertain | Status::Crashed) {
+        text += "\n  nothing was stored";
+    }
     for id in &result.candidates {
         text +=
             &format!("\n  candidate {id} stored as PENDING_DFT: {output}/{}/candidate-{id:06}.extxyz", files::EXTXYZ);

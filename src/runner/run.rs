@@ -372,7 +372,15 @@ impl Run<'_, '_> {
         trigger: Trigger,
         from_last_valid: bool,
     ) -> Result<(), Error> {
-        if self.extractor.is_none() || self.result.candidates.len() >= self.config.max_candidates {
+        if self.extractor.is_none() {
+            return Ok(());
+        }
+        let most = self.config.max_candidates;
+        if self.result.candidates.len() >= most {
+            let full = format!("no more is stored than max_candidates = {most}");
+            if !self.result.warnings.contains(&full) {
+                self.result.warnings.push(full);
+            }
             return Ok(());
         }
         let (begun, sent) = (Instant::now(), self.comm.bytes_sent());

@@ -649,7 +649,7 @@ impl InferenceConfig {
             positive(low) && low <= high,
             "uncertainty_low",
             &low,
-            "above 0 and not above `uncertainty_threshold`: set it lower too (it is 2 where it is not set)",
+            "above 0 and not above `uncertainty_threshold`: set it lower too, also where it was left out",
         )?;
         let n = self.sampling_interval;
         check((1..=i32::MAX as u64).contains(&n), "sampling_interval", &n, "between 1 and 2147483647 steps")?;

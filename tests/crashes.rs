@@ -166,7 +166,7 @@ fn an_exception_in_the_pair_style_is_a_crash() {
     assert_eq!(output.status.code(), Some(3), "{}", text(&output));
     // It stores what all ranks were told, some steps before.
     let stored = left_behind(folder.path(), "an exception in the pair style of one rank", last);
-    assert!((last - 100..=last).contains(&stored), "{stored}");
+    assert!(stored <= last, "{stored}");
 }
 
 #[test]

@@ -317,9 +317,7 @@ fn render(arguments: &InitArguments, plan: &Plan) -> String {
     line(format_args!("radius = {:?}                    # Å, the core whose forces are learnt", plan.radius));
     line(format_args!("# buffer = {cutoff:?}                  # Å around it; default: the potential's cutoff"));
     line(format_args!("max_atoms = {}                 # here cut-outs have {}", plan.max_atoms, plan.trial.range()));
-    line(format_args!(
-        "# shape = \"cube\"                # full of atoms, not a sphere in vacuum: about twice as many"
-    ));
+    line(format_args!("# shape = \"cube\"                # full of atoms, not a sphere in vacuum: raise max_atoms"));
     text
 }
 

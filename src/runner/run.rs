@@ -379,7 +379,8 @@ impl Run<'_, '_> {
         if self.result.candidates.len() >= most {
             let full = format!("no more is stored than max_candidates = {most}");
             if !self.result.warnings.contains(&full) {
-                self.result.warnings.push(full);
+                // First, so that others do not crowd it out.
+                self.result.warnings.insert(0, full);
             }
             return Ok(());
         }

@@ -221,6 +221,20 @@ for name, members in zip(systems, [rows[:2], rows[3:], rows[2:3]]):
 }
 
 #[test]
+fn the_command_says_which_status_it_looked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("empty.db");
+    drop(Store::open(&db).unwrap());
+    for (format, word) in [("pacemaker", "no candidate is DONE"), ("extxyz", "no candidate was selected")] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lammps-otf"));
+        command.args(["candidates", "export"]).arg(&db).args([format, "-o", "x"]).current_dir(&folder);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(word), "{said}");
+    }
+}
+
+#[test]
 fn nothing_to_export_is_said_and_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (_, rows) = filled(folder.path());

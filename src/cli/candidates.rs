@@ -140,11 +140,15 @@ pub fn run(arguments: &CandidatesArgs) -> Result<(), StoreError> {
         CandidatesCommand::Export { db, format, output, status, ids, json } => {
             let store = Store::open_read_only(db)?;
             let status = status.or((*format != Format::Extxyz).then_some(Status::Done));
-            let rows = if ids.is_empty() {
+            let rows: Vec<_> = if ids.is_empty() {
                 store.iter(status)?.collect::<Result<Vec<_>, _>>()?
             } else {
                 ids.iter().map(|&id| store.get(id)).collect::<Result<_, _>>()?
             };
+            if let (Some(status), true) = (status, rows.is_empty()) {
+                let wanted = status.as_str();
+                return Err(StoreError::Export(format!("no candidate is {wanted}; --status chooses others")));
+            }
             let report = export::export(*format, &rows, output)?;
             for warning in &report.warnings {
                 warn(warning);

@@ -108,11 +108,7 @@ pub fn export(format: Format, rows: &[StoredCandidate], target: &Path) -> Result
     let fits = |row: &&StoredCandidate| !format.needs_labels() || row.candidate.labels.is_some();
     let (rows, left): (Vec<_>, Vec<_>) = rows.iter().partition(fits);
     if rows.is_empty() {
-        let reason = if left.is_empty() {
-            "no candidate has the wanted status (`done`, where none is named)"
-        } else {
-            "no candidate has energy and forces"
-        };
+        let reason = if left.is_empty() { "no candidate was selected" } else { "no candidate has energy and forces" };
         return Err(StoreError::Export(reason.into()));
     }
     let mut warnings = Vec::new();

@@ -701,6 +701,12 @@ pub struct Remark {
     pub remedy: &'static str,
 }
 
+impl std::fmt::Display for Remark {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.message, self.remedy)
+    }
+}
+
 /// Prints a ramp as it is written in the file.
 struct Shown(Ramp);
 

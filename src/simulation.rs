@@ -477,7 +477,7 @@ impl Simulation {
             pressure: pressure * self.units.pressure,
             potential_energy: potential * self.units.energy,
             total_energy: total * self.units.energy,
-            verdict: gamma.as_ref().map_or(Verdict::Reliable, |g| self.thresholds.verdict(g.max)),
+            verdict: gamma.as_ref().map_or(Verdict::Unwatched, |g| self.thresholds.verdict(g.max)),
             gamma,
             seconds: elapsed.as_secs_f64(),
         };

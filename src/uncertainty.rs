@@ -35,6 +35,8 @@ pub enum Verdict {
     Flagged,
     /// Extrapolation: do not trust what follows.
     Extrapolating,
+    /// Nobody knows: γ was not looked at.
+    Unwatched,
 }
 
 /// γ of all atoms at one step, in a few numbers.

@@ -100,6 +100,7 @@ fn cases() -> Vec<Case> {
         top("a limit of no candidates", "max_candidates = 0"),
         instead("a radius of nothing", "[potential]", "embedding.radius = 0.0\n[potential]"),
         instead("a pair of elements that is none", "[potential]", "embedding.pair_distances = { AlCu = 1.0 }\n[potential]"),
+        instead("cut-outs that are too large", "[potential]", "embedding.radius = 6.0\n[potential]"),
         // The potential.
         instead("no potential", "file = \"Al.yaml\"", ""),
         instead("two potentials", "file = \"Al.yaml\"", "file = \"Al.yaml\"\npair_style = \"eam/fs\""),
@@ -183,6 +184,8 @@ fn cases() -> Vec<Case> {
                trainer = { command = [\"fit\"] }"),
         learn("loop: a halt below the threshold", "halt = 1.0\noracle = { type = \"command\", command = [\"dft\", \"{input}\", \"{output}\"] }\n\
                trainer = { command = [\"fit\", \"{labelled}\", \"{output}\"] }"),
+        learn("loop: cut-outs that are too large", "oracle = { type = \"command\", command = [\"dft\", \"{input}\", \"{output}\"] }\n\
+               trainer = { command = [\"fit\", \"{labelled}\", \"{output}\"] }\n[embedding]\nradius = 6.0"),
         // Other commands.
         case("init: a structure that does not exist", "init nowhere.extxyz Al.yaml", nothing),
         case("init: a .yace", "init al.extxyz Al.yace", nothing),
@@ -201,6 +204,7 @@ fn cases() -> Vec<Case> {
         case("extract: no such atom", "extract al.extxyz --center 999 --radius 3 --buffer 3 -o cut.extxyz", nothing),
         case("extract: too many atoms", "extract al.extxyz --center 1 --radius 6 --buffer 6 -o cut.extxyz", nothing),
         case("extract: a frame that does not exist", "extract al.extxyz --center 1 --radius 3 --buffer 3 --frame 7 -o cut.extxyz", nothing),
+        case("extract: a name of another format", "extract al.extxyz --center 1 --radius 3 --buffer 3 -o POSCAR", nothing),
         case("extract: a folder that does not exist", "extract al.extxyz --center 1 --radius 3 --buffer 3 -o no/cut.extxyz", nothing),
         case("analyze-log: a file that does not exist", "analyze-log nowhere.log --threshold 5", nothing),
         case("analyze-log: a file that is no log", "analyze-log al.extxyz --threshold 5", nothing),

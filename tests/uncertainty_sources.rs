@@ -116,7 +116,7 @@ fn a_run_that_is_not_watched_completes_and_says_so() {
     assert!(text(&output).contains("not watched"), "{}", text(&output));
     let polls = lines(&folder.path().join("out/polls.jsonl"));
     assert_eq!(polls.len(), 6);
-    assert!(polls.iter().all(|p| p["gamma"].is_null()));
+    assert!(polls.iter().all(|p| p["gamma"].is_null() && p["verdict"] == "unwatched"), "{polls:?}");
     assert!(json(&folder.path().join("out/result.json"))["gamma_max"].is_null());
 }
 

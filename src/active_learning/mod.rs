@@ -198,12 +198,14 @@ impl<'o> ActiveLearning<'o> {
         let settings = config.active_learning.as_ref().ok_or(Error::NoLoop)?;
         let comm = &self.comm;
         let structure = read_structure(comm, config)?;
+        let cutoff =
+            comm.agree(potential::cutoff(&config.potential).map_err(Error::Potential))?.ok_or(Error::Cutoff)?;
+        let extractor = EmbeddingExtractor::new(&config.embedding, cutoff)?;
+        comm.on_root(|| extractor.check_size(&structure).map_err(Error::from))?;
         let ledger = comm.on_root(|| Ledger::open(&self.output, config, &structure))?;
         let folder = PathBuf::from(comm.share(ledger.as_ref().map(|l| l.folder.display().to_string())));
         let round = comm.share(ledger.as_ref().map(|l| l.round.clone()));
         let potential = comm.share(ledger.as_ref().map(|l| l.potential.clone()));
-        let cutoff =
-            comm.agree(potential::cutoff(&config.potential).map_err(Error::Potential))?.ok_or(Error::Cutoff)?;
         let outline = outline(comm, &structure);
         let script = Script::new(config, &outline, &folder.join(files::DATA)).map_err(simulation::Error::from)?;
         let oracle = self.oracle.unwrap_or_else(|| oracle::from_config(settings, &script, &self.interrupt));
@@ -212,7 +214,7 @@ impl<'o> ActiveLearning<'o> {
             comm: comm.clone(),
             config: InferenceConfig { potential, ..config.clone() },
             settings,
-            extractor: EmbeddingExtractor::new(&config.embedding, cutoff)?,
+            extractor,
             outline,
             folder,
             ledger,

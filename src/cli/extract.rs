@@ -45,7 +45,7 @@ pub struct ExtractArgs {
     #[arg(long, value_name = "N", default_value_t = 250)]
     pub max_atoms: usize,
     /// The file to write, extended XYZ
-    #[arg(short, long, value_name = "OUT.extxyz")]
+    #[arg(short, long, value_name = "OUT.extxyz", value_parser = parse_output)]
     pub output: PathBuf,
     /// Print what was cut as JSON on standard output
     #[arg(long)]
@@ -99,6 +99,17 @@ fn parse_frame(text: &str) -> Result<Frame, String> {
         "first" => Ok(Frame::First),
         "last" => Ok(Frame::Last),
         _ => text.parse().map(Frame::Nth).map_err(|_| "give first, last, or a number from 0".to_owned()),
+    }
+}
+
+/// Whoever names a file after another format expects to find that in it.
+fn parse_output(name: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(name);
+    match path.extension().map(|ending| ending.to_ascii_lowercase()) {
+        Some(ending) if ending == "extxyz" || ending == "xyz" => Ok(path),
+        _ => Err("what is written is extended XYZ: end the name with .extxyz or .xyz (ASE turns it into other \
+                  formats: `ase convert`)"
+            .into()),
     }
 }
 

@@ -28,9 +28,12 @@ pub(super) fn run(arguments: &LoopArguments, comm: &Comm, verbosity: Verbosity) 
     };
     let talk = comm.is_root() && !arguments.json && verbosity != Verbosity::Quiet;
     let mut headed = false;
+    // Once it is under way: an error of the set-up is to stand alone.
+    let mut remarks = config.remarks();
     let outcome = ActiveLearning::new(comm, &output)
         .interrupt_by(on_signals())
         .observe(|round| {
+            remarks.drain(..).for_each(|remark| warn(&remark.to_string()));
             if arguments.json {
                 print_line("round", round);
             } else if talk {

@@ -120,6 +120,7 @@ pub(crate) enum Verbosity {
 mod style {
     use clap::builder::styling::{AnsiColor, Style};
 
+    pub(super) const PLAIN: Style = Style::new();
     pub(super) const GOOD: Style = AnsiColor::Green.on_default();
     pub(super) const WARNING: Style = AnsiColor::Yellow.on_default().bold();
     pub(super) const ERROR: Style = AnsiColor::Red.on_default().bold();

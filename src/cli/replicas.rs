@@ -75,7 +75,13 @@ pub(super) fn run(
         Ok(result) => Report {
             said: format!("{name}: {}", summary(result, &config, &store)),
             result: serde_json::to_value(result).expect("numbers and names"),
-            warnings: result.warnings.iter().map(|w| format!("{name}: {w}")).collect(),
+            warnings: config
+                .remarks()
+                .iter()
+                .map(ToString::to_string)
+                .chain(result.warnings.iter().cloned())
+                .map(|warning| format!("{name}: {warning}"))
+                .collect(),
             error: None,
         },
         Err(error) => {

@@ -52,7 +52,7 @@ pub(super) fn run(arguments: &RunArguments, comm: &Comm, verbosity: Verbosity) -
         .resume(arguments.resume)
         .interrupt_by(on_signals())
         .observe(|poll| {
-            remarks.drain(..).for_each(|remark| warn(&format!("{} {}", remark.message, remark.remedy)));
+            remarks.drain(..).for_each(|remark| warn(&remark.to_string()));
             if let Some(progress) = &progress {
                 progress.borrow_mut().show(poll);
             }

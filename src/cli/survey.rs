@@ -7,9 +7,6 @@ use lammps_otf::embedding::{self, EmbeddingExtractor};
 use lammps_otf::structure::Structure;
 use pace_opt::{ActiveSet, Model};
 
-/// Atoms around which the cut-out is tried, at most.
-const TRIALS: usize = 16;
-
 /// "32 Al, 4 Cu".
 pub(super) fn composition(structure: &Structure) -> String {
     let mut counts = vec![0_usize; structure.elements.len()];
@@ -84,10 +81,9 @@ impl Trial {
 /// # Errors
 /// The first that any of them meets.
 pub(super) fn try_cuts(structure: &Structure, extractor: &EmbeddingExtractor) -> Result<Trial, embedding::Error> {
-    let n = structure.len();
     let mut trial = Trial { atoms: (usize::MAX, 0), ..Trial::default() };
-    for k in 0..n.min(TRIALS) {
-        let cluster = extractor.extract_cluster(structure, k * n / n.min(TRIALS))?;
+    for cluster in extractor.trials(structure) {
+        let cluster = cluster?;
         let atoms = cluster.structure.len();
         trial.atoms = (trial.atoms.0.min(atoms), trial.atoms.1.max(atoms));
         trial.edge = trial.edge.max(cluster.edge());

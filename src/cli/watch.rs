@@ -195,6 +195,7 @@ impl Screen {
             Verdict::Reliable => style::GOOD,
             Verdict::Flagged => style::WARNING,
             Verdict::Extrapolating => style::ERROR,
+            Verdict::Unwatched => style::PLAIN,
         };
         let verdict = format!("{:?}", poll.verdict).to_lowercase();
         let text = gamma.map_or("γ not looked at".to_owned(), |g| {

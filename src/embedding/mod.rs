@@ -357,6 +357,27 @@ impl EmbeddingExtractor {
         }
     }
 
+    /// Cut-outs around up to 16 atoms that are evenly spread over the list.
+    pub fn trials<'a>(&'a self, atoms: &'a Structure) -> impl Iterator<Item = Result<Cluster, Error>> + 'a {
+        let (all, tried) = (atoms.len(), atoms.len().min(16));
+        (0..tried).map(move |k| self.extract_cluster(atoms, k * all / tried))
+    }
+
+    /// Checks that not each of the [`EmbeddingExtractor::trials`] is too large.
+    ///
+    /// # Errors
+    /// [`Error::TooMany`] of the last. Whatever else is wrong with cut-outs is not looked at here.
+    pub fn check_size(&self, atoms: &Structure) -> Result<(), Error> {
+        let mut last = Ok(());
+        for trial in self.trials(atoms) {
+            match trial {
+                Err(error @ Error::TooMany { .. }) => last = Err(error),
+                _ => return Ok(()),
+            }
+        }
+        last
+    }
+
     /// The whole job on a structure: selects around the atom at `center_index` (from 0) and builds.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::comm::Comm;
-use crate::config::{InferenceConfig, Potential};
+use crate::config::{InferenceConfig, Potential, Uncertainty};
 use crate::embedding::EmbeddingExtractor;
 use crate::simulation::{Poll, Resumption, Simulation};
 use crate::structure::{Element, Structure};
@@ -293,6 +293,9 @@ impl<'o> LammpsRunner<'o> {
         let extractor = self.extractor(config)?;
         let made = comm.on_root(|| {
             let (stage, data) = staged.expect("made on the root");
+            if let Some(extractor) = extractor.as_ref().filter(|_| config.uncertainty != Uncertainty::None) {
+                extractor.check_size(structure)?;
+            }
             stage.write_script(&simulation, config.checkpoint_steps())?;
             let from = Checkpoint::at_start(config, &data, comm.size())?;
             if resumable {
@@ -345,7 +348,7 @@ impl<'o> LammpsRunner<'o> {
         let cutoff = self.comm.agree(potential::cutoff(&config.potential).map_err(Error::Potential))?;
         match cutoff {
             Some(cutoff) => Ok(Some(EmbeddingExtractor::new(&config.embedding, cutoff)?)),
-            None if config.uncertainty != crate::config::Uncertainty::None => Err(Error::Cutoff),
+            None if config.uncertainty != Uncertainty::None => Err(Error::Cutoff),
             None => Ok(None),
         }
     }

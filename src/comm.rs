@@ -4,6 +4,7 @@
 //! Nothing of MPI is visible outside. A [`Comm`] of one process works in a build without the `mpi` feature too.
 
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
 #[cfg(feature = "mpi")]
@@ -411,7 +412,7 @@ impl Comm {
         }
     }
 
-    /// Does `work` on rank 0 only and tells all ranks whether it went well.
+    /// Does `work` on rank 0 only and tells all ranks whether it went well. A panic goes on when they know of it.
     ///
     /// # Errors
     /// On rank 0 the error of `work`, on the others [`Elsewhere`] with its text.
@@ -422,8 +423,30 @@ impl Comm {
         &self,
         work: impl FnOnce() -> Result<T, E>,
     ) -> Result<Option<T>, E> {
-        let outcome = if self.is_root() { work().map(Some) } else { Ok(None) };
-        self.agree(outcome)
+        self.told(self.caught(work))
+    }
+
+    /// Does `work` on rank 0; what comes of it, or its panic.
+    fn caught<T, E>(&self, work: impl FnOnce() -> Result<T, E>) -> std::thread::Result<Result<Option<T>, E>> {
+        if !self.is_root() {
+            return Ok(Ok(None));
+        }
+        catch_unwind(AssertUnwindSafe(work)).map(|outcome| outcome.map(Some))
+    }
+
+    /// Agrees on what came of it; a panic goes on once all know of it.
+    fn told<T, E: std::error::Error + From<Elsewhere>>(
+        &self,
+        done: std::thread::Result<Result<Option<T>, E>>,
+    ) -> Result<Option<T>, E> {
+        match done {
+            Ok(outcome) => self.agree(outcome),
+            Err(panic) => {
+                let error = Elsewhere { rank: self.rank(), message: "it panicked".into() };
+                let _ = self.agree(Err::<T, E>(error.into()));
+                resume_unwind(panic)
+            }
+        }
     }
 }
 
@@ -450,9 +473,9 @@ impl Comm {
         &self,
         work: impl FnOnce() -> Result<T, E>,
     ) -> Result<Option<T>, E> {
-        let outcome = if self.is_root() { work().map(Some) } else { Ok(None) };
+        let done = self.caught(work);
         self.meet_asleep();
-        self.agree(outcome)
+        self.told(done)
     }
 }
 

@@ -2,7 +2,8 @@
 //! What this liblammps is, and whether it can be used.
 
 use std::collections::BTreeSet;
-use std::ffi::c_char;
+use std::ffi::{OsStr, c_char};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{Error, Lammps, PACE_EXTRAPOLATION, sys};
@@ -179,6 +180,14 @@ impl Lammps {
             std::fs::read_dir(&folder).map(|entries| entries.flatten().map(|e| e.path()).collect()).unwrap_or_default();
         files.retain(|f| f.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.ends_with("plugin.so")));
         files.sort();
+        // Of rank 0, because each file is loaded together, and a node may see others.
+        let names = files.iter().map(|file| file.as_os_str().as_bytes()).collect::<Vec<_>>().join(&0);
+        let names = self.comm().broadcast(0, names);
+        let files: Vec<PathBuf> = names
+            .split(|byte| *byte == 0)
+            .filter(|name| !name.is_empty())
+            .map(|name| OsStr::from_bytes(name).into())
+            .collect();
         for file in &files {
             self.load_plugin(file)?;
             if everywhere(self) {

@@ -68,8 +68,8 @@ pub struct InferenceConfig {
     /// `["read_restart /path/big.restart"]`, or `boundary`, `lattice`, `region`, `create_box`, `create_atoms` and `mass`.
     /// LAMMPS deals the atoms out to the ranks at once, so that no rank ever holds all of them. `elements` has to name the
     /// types; nothing is checked beforehand (`min_distance`), and the ids
-    /// that `create_atoms` gives depend on the number of ranks. File names are relative to where the program runs. They are
-    /// trusted, like `setup`.
+    /// that `create_atoms` gives depend on the number of ranks. File names are relative to where the program runs. A loop has
+    /// to begin at step 0: let them end with `reset_timestep 0`. They are trusted, like `setup`.
     #[serde(default)]
     pub create: Vec<String>,
     /// Chemical symbols in the order of the types of a LAMMPS file that names none, or of what `create` makes.
@@ -166,7 +166,8 @@ pub struct InferenceConfig {
     /// A template to use instead of the built-in one, `templates/md.in.j2`; trusted like `setup`.
     pub template: Option<PathBuf>,
     /// LAMMPS commands to run after the set-up, before the first step: computes, fixes, variables. They are trusted and
-    /// run as they stand, also `shell` and `include`: take a configuration of somebody else's as you take a program.
+    /// run as they stand, also `shell` and `include`: take a configuration of somebody else's as you take a program. A run
+    /// that is resumed leaves those out that change the atoms (`velocity`, `displace_atoms` and their like).
     #[serde(default)]
     pub setup: Vec<String>,
     /// Plugin files to load before the set-up.

@@ -140,6 +140,28 @@ pub struct Target {
     pub damping: f64,
 }
 
+/// LAMMPS commands that change atoms, box or step, and define nothing for later.
+const ONCE: [&str; 12] = [
+    "velocity",
+    "displace_atoms",
+    "create_atoms",
+    "delete_atoms",
+    "set",
+    "change_box",
+    "replicate",
+    "reset_atoms",
+    "reset_timestep",
+    "minimize",
+    "run",
+    "rerun",
+];
+
+/// Whether a line is a whole command of that kind.
+fn acts_once(line: &str) -> bool {
+    let first = line.split_whitespace().next().unwrap_or("");
+    ONCE.contains(&first) && !line.trim_end().ends_with('&') && !line.contains('\n')
+}
+
 impl Script {
     /// The commands for `structure` (already in LAMMPS's frame, to be read from `data`) under `config`.
     ///
@@ -204,6 +226,8 @@ impl Script {
 
     /// The same set-up for a run that goes on from a restart file.
     ///
+    /// Lines of `setup` that change the atoms are left out: what they did is in the file.
+    ///
     /// A Langevin thermostat gets a seed of its own: its random numbers are not in the file, and those of the first steps
     /// would come a second time.
     ///
@@ -211,7 +235,8 @@ impl Script {
     /// [`Error::Quote`] for a path that no LAMMPS command can hold.
     pub fn resumed(&self, restart: &Path, step: i64) -> Result<Self, Error> {
         let seed = (i64::from(self.seed) + step).rem_euclid(900_000_000).max(1) as u32;
-        Ok(Self { restart: Some(quote_path(restart)?), seed, ..self.continued(0) })
+        let setup = self.setup.iter().filter(|line| !acts_once(line)).cloned().collect();
+        Ok(Self { restart: Some(quote_path(restart)?), seed, setup, ..self.continued(0) })
     }
 
     /// The same set-up with another potential for the same elements.

@@ -183,6 +183,8 @@ pub struct Simulation {
     first: i64,
     last: i64,
     setup: Setup,
+    /// Whether the next look is the first of a run that was resumed.
+    resumed: bool,
     /// Whether LAMMPS can pause within a run.
     pauses: bool,
     /// Chunks so far.
@@ -218,6 +220,29 @@ pub struct Resumption<'a> {
     pub first: i64,
 }
 
+/// The same outcome on all ranks, but for a rank that has failed alone: it agrees on nothing any more, because the others wait
+/// for it within LAMMPS.
+fn settled<T>(outcome: Result<T, Error>, comm: &Comm) -> Result<T, Error> {
+    match outcome {
+        Err(alone @ Error::OneRank { .. }) => Err(alone),
+        outcome => comm.agree(outcome),
+    }
+}
+
+/// An error of the set-up: of this rank alone, if LAMMPS says so, else one that all have seen.
+fn refused(error: lammps::Error, comm: &Comm) -> Error {
+    if error.severity() != Some(Severity::ThisRank) || comm.size() == 1 {
+        return error.into();
+    }
+    let crash = Crash { step: 0, kind: CrashKind::Refused, reason: error.to_string() };
+    Error::OneRank { rank: comm.rank(), crash }
+}
+
+/// Whether "nan" is a word of the text: it is also a part of names.
+fn says_nan(text: &str) -> bool {
+    text.split(|c: char| !c.is_alphanumeric()).any(|word| word.eq_ignore_ascii_case("nan"))
+}
+
 /// Steps of a long run of LAMMPS, which counts them with 32 bits.
 const LONG: i64 = 1 << 29;
 
@@ -241,7 +266,7 @@ impl Simulation {
         log: Option<&Path>,
         comm: &Comm,
     ) -> Result<Self, Error> {
-        Self::open(config, structure, data, None, log, comm)
+        settled(Self::open(config, structure, data, None, log, comm), comm)
     }
 
     /// As [`Simulation::new`], for a run that goes on from a checkpoint. `data` is still what [`Simulation::restore`]
@@ -264,7 +289,7 @@ impl Simulation {
         log: Option<&Path>,
         comm: &Comm,
     ) -> Result<Self, Error> {
-        Self::open(config, structure, data, Some(from), log, comm)
+        settled(Self::open(config, structure, data, Some(from), log, comm), comm)
     }
 
     fn open(
@@ -276,12 +301,16 @@ impl Simulation {
         comm: &Comm,
     ) -> Result<Self, Error> {
         let script = Script::new(config, structure, data)?;
-        let commands = match from {
+        // Each rank reads the template, and one that cannot must not leave the others waiting for it.
+        let commands = comm.agree(match from {
             Some(from) => {
-                let append = log.map(lammps::quote_path).transpose()?.map(|log| format!("log {log} append\n"));
-                append.unwrap_or_default() + &script.resumed(from.restart, from.step)?.render()?
+                script.resumed(from.restart, from.step).and_then(|script| script.render()).map_err(Error::from)
             }
-            None => script.render()?,
+            None => script.render().map_err(Error::from),
+        })?;
+        let append = match log.filter(|_| from.is_some()) {
+            Some(log) => format!("log {} append\n", lammps::quote_path(log)?),
+            None => String::new(),
         };
         let log = log.filter(|_| from.is_none()).map_or_else(|| "none".to_owned(), |p| p.display().to_string());
         let mut arguments: Vec<&str> = vec!["-screen", "none", "-log", &log, "-nocite"];
@@ -298,7 +327,9 @@ impl Simulation {
                 lammps.load_plugin(plugin)?;
             }
         }
-        lammps.command(&commands)?;
+        if let Err(error) = lammps.command(&(append + &commands)) {
+            return Err(refused(error, comm));
+        }
         let (types, named) = (lammps.setting("ntypes"), structure.elements.len());
         if types != named as i64 {
             return Err(lammps::Error::Preflight(format!(
@@ -326,6 +357,7 @@ impl Simulation {
             first,
             last: first + config.steps as i64,
             setup: Setup::Look,
+            resumed: from.is_some(),
             pauses,
             chunks: 0,
             frame: Frame::default(),
@@ -355,7 +387,9 @@ impl Simulation {
             return self.failed(&error).map(Event::Crashed);
         }
         let new = self.setup != Setup::Done;
-        self.setup = Setup::Done;
+        // The run that wrote the checkpoint was set up anew after its look at this step, without γ, for which ML-PACE has forces
+        // that differ in the last digits.
+        self.setup = if std::mem::take(&mut self.resumed) { Setup::Quiet } else { Setup::Done };
         self.look(started.elapsed(), new)
     }
 
@@ -526,7 +560,7 @@ impl Simulation {
         let reason = error.to_string();
         let kind = if reason.contains("Lost atoms") {
             CrashKind::LostAtoms
-        } else if reason.contains("Non-numeric") || reason.to_lowercase().contains("nan") {
+        } else if reason.contains("Non-numeric") || says_nan(&reason) {
             CrashKind::NotFinite
         } else {
             CrashKind::Refused

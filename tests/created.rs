@@ -71,6 +71,23 @@ fn plain_lmp_runs_what_was_created() {
 }
 
 #[test]
+fn a_loop_that_would_not_begin_at_step_0_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let potential = common::root().join("potentials/al/Al.yaml");
+    let text = format!(
+        "create = [{LATTICE}, \"reset_timestep 5\"]\nelements = [\"Al\"]\ntemperature = 300\nsteps = 20\n\
+         sampling_interval = 10\n[potential]\nfile = {potential:?}\n[loop]\n\
+         oracle = {{ type = \"command\", command = [\"dft\", \"{{input}}\", \"{{output}}\"] }}\n\
+         trainer = {{ command = [\"fit\", \"{{labelled}}\", \"{{output}}\"] }}\n"
+    );
+    write(folder.path(), "run.toml", &text);
+    let output = lammps_otf().current_dir(&folder).args(["loop", "run.toml", "-q"]).output().unwrap();
+    let message = common::text(&output);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("stands at step 5") && message.contains("reset_timestep 0"), "{message}");
+}
+
+#[test]
 fn what_is_missing_is_named() {
     for (create, more, words) in [
         (LATTICE, "temperature = 300\n", ["`elements`", "each type"]),

@@ -129,8 +129,14 @@ fn a_potential_that_is_no_better_is_not_swapped_in() {
     let broken =
         COPY.replace("cp \\\"$0\\\" \\\"$2/potential.yaml\\\"", "head -c 700 \\\"$0\\\" > \\\"$2/potential.yaml\\\"");
     assert_ne!(broken, COPY);
-    for (trainer, why) in [(COPY, "which it was trained on, above 2"), (nothing, "worse by 9"), (&broken, "cannot use")]
-    {
+    let farther = COPY.replace("cp \\\"$0\\\"", "sed 's/rcutij: 5.5/rcutij: 6.5/' \\\"$0\\\" >");
+    assert_ne!(farther, COPY);
+    for (trainer, why) in [
+        (COPY, "which it was trained on, above 2"),
+        (nothing, "worse by 9"),
+        (&broken, "cannot use"),
+        (&farther, "it reaches 6.5 Å"),
+    ] {
         let folder = tempfile::tempdir().unwrap();
         let out = run(&config(folder.path(), EAM, trainer, ""));
         assert_eq!(out.status.code(), Some(4), "{}", text(&out));

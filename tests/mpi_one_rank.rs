@@ -136,6 +136,52 @@ fn a_calm_run_tells_all_ranks_a_region_every_hundred_steps() {
     assert_eq!(json(&folder.path().join("out/result.json"))["cost"]["shares"], 5);
 }
 
+#[test]
+fn a_set_up_that_rank_0_alone_refuses() {
+    let prepare = |folder: &Path| {
+        let path = eam_config(folder, 2, "temperature = 300\nsteps = 10\nuncertainty = \"none\"\n");
+        let text = std::fs::read_to_string(path).unwrap();
+        write(folder, "run.toml", &text.replace("Al_mm.eam.fs", "nowhere.eam.fs"));
+    };
+    let nothing = |folder: &Path| assert!(!folder.join("out").exists());
+    let words = ["nowhere.eam.fs", "The job is aborted"];
+    each_time("a file that rank 0 alone looks for", prepare, command, 5, &words, nothing);
+    let doctor = |folder: &Path| {
+        let program = env!("CARGO_BIN_EXE_lammps-otf");
+        mpiexec(2).arg(program).args(["doctor", "run.toml"]).current_dir(folder).output().unwrap()
+    };
+    each_time("the same, before doctor", prepare, doctor, 2, &words[..1], nothing);
+}
+
+/// Not a test of its own: what the test below runs on two ranks.
+#[test]
+fn child_whose_work_on_rank_0_panics() {
+    if std::env::var_os(FOLDER).is_none() {
+        return;
+    }
+    let session = Session::initialize();
+    let world = session.world();
+    let work = || world.on_root(|| -> Result<(), lammps_otf::runner::Error> { panic!("rank 0 gives up") });
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    let told = outcome.map_or("its own panic".to_owned(), |told| told.unwrap_err().to_string());
+    println!("rank {} has {told}", world.rank());
+}
+
+#[test]
+fn a_panic_in_what_rank_0_does_for_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = mpiexec(2)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "child_whose_work_on_rank_0_panics", "--nocapture"])
+        .env(FOLDER, folder.path())
+        .output()
+        .unwrap();
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("rank 0 has its own panic"), "{said}");
+    assert!(said.contains("rank 1 has rank 0 failed: ") && said.contains("it panicked"), "{said}");
+}
+
 /// Not a test of its own: what the test below runs on two ranks.
 #[test]
 fn child_whose_handler_panics_on_rank_1() {

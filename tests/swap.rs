@@ -147,3 +147,21 @@ fn a_potential_that_cannot_be_used_leaves_the_run_untouched() {
     assert_eq!(poll(&mut simulation), poll(&mut undisturbed));
     assert!(state(&simulation) == state(&undisturbed));
 }
+
+#[test]
+fn after_a_swap_an_uncertainty_of_ones_own_is_asked_for_anew() {
+    let _one = common::one_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    common::write(folder.path(), "al.extxyz", &common::aluminium(4));
+    let text = "structure = \"al.extxyz\"\ntemperature = 300\nsteps = 40\nsampling_interval = 10\n\
+                setup = [\"compute pe all pe/atom\", \"variable u atom -c_pe\"]\nuncertainty = { variable = \"u\" }\n\
+                uncertainty_threshold = 1e6\n[potential]\npair_style = \"lj/cut 5.5\"\ncutoff = 5.5\n\
+                pair_coeff = [\"* * 0.392 2.62\"]\n";
+    let config = InferenceConfig::read(common::write(folder.path(), "run.toml", text)).unwrap();
+    let mut simulation = open(folder.path(), &config);
+    let (step, old) = std::iter::repeat_with(|| poll(&mut simulation)).find(|(step, _)| *step == 20).unwrap();
+    let twice = Potential { pair_coeff: vec!["* * 0.784 2.62".into()], ..config.potential };
+    simulation.swap_potential(&twice).unwrap();
+    let (again, new) = poll(&mut simulation);
+    assert!(again == step && (new / old - 2.0).abs() < 1e-9, "{old} at step {step}, {new} at step {again}");
+}

@@ -43,6 +43,11 @@ pub enum Error {
     /// How far the potential reaches is not known.
     #[error("the cutoff of the potential is not known: give `cutoff` in [potential], in Å")]
     Cutoff,
+    /// The set-up does not begin at step 0.
+    #[error(
+        "a loop counts its steps from 0, and its set-up stands at step {0}: let `create` end with `reset_timestep 0`"
+    )]
+    Begun(i64),
     /// Candidates cannot be selected with this potential.
     #[error("cannot select candidates: {0}")]
     Selection(#[from] super::ProjectionError),

@@ -7,10 +7,9 @@ use std::time::Instant;
 use super::{Error, Learning, Outcome, ResumeFrom, files, round_folder};
 use crate::candidates::{Candidate, Phase, Round, Seen, Trigger};
 use crate::frame::Frame;
-use crate::runner::{candidate_of, check, provenance};
+use crate::runner::{candidate_of, provenance, relax_and_check};
 use crate::simulation::{self, Event, Poll, Simulation};
 use crate::uncertainty::Verdict;
-use crate::verify::{Verification, relax};
 
 /// What a run has seen so far. Everything but the candidates is the same on all ranks.
 #[derive(Default)]
@@ -83,8 +82,8 @@ impl Learning<'_, '_> {
         }
         let (candidates, running) = (sight.candidates, sight.running);
         self.round = self.on_ledger(|ledger| ledger.explored(round, candidates, running))?;
-        if self.round.phase == Phase::Done && self.comm.is_root() {
-            (self.observer)(&self.round);
+        if self.round.phase == Phase::Done {
+            self.observed(&self.round.clone())?;
         }
         Ok(None)
     }
@@ -169,11 +168,7 @@ impl Learning<'_, '_> {
             if !ledger.is_new(&cut_out.cluster) {
                 return Ok(None);
             }
-            if config.relax {
-                relax(&mut cut_out, simulation.script()).map_err(simulation::Error::from)?;
-            }
-            let checked =
-                if config.verify { check(&cut_out, simulation, step, warnings) } else { Verification::default() };
+            let checked = relax_and_check(&mut cut_out, config, simulation, step, warnings);
             let source = config.structure.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
             Ok::<_, Error>(Some(candidate_of(
                 &cut_out,

@@ -345,6 +345,17 @@ impl Ledger {
             let message = format!("it left no {}", missing.file_name().unwrap_or_default().display());
             return Err(TrainerError::Failed { message, log: job.log.to_owned() }.into());
         }
+        match crate::potential::cutoff(&made) {
+            Ok(Some(reach)) if reach > self.cutoff => {
+                let why = format!(
+                    "it reaches {reach} Å, and regions are cut out for {} Å: begin another loop with it",
+                    self.cutoff
+                );
+                return Ok(Step::End(Outcome::Refused(why)));
+            }
+            Ok(_) => {}
+            Err(error) => return Ok(Step::End(Outcome::Refused(format!("its file cannot be read: {error}")))),
+        }
         let elements = &rows[0].candidate.structure.elements;
         let tried = script.with_potential(&made, elements).map_err(|e| e.to_string());
         self.tried = match tried.and_then(|script| trial(&script, elements, &rows, threshold)) {

@@ -266,7 +266,8 @@ struct Learning<'c, 'o> {
 impl Learning<'_, '_> {
     fn finish(mut self, output: PathBuf) -> Result<LearningResult, Error> {
         let before = self.comm.on_root(|| self.ledger.as_ref().map_or(Ok(Vec::new()), Ledger::rounds))?;
-        before.iter().flatten().filter(|round| round.phase == Phase::Done).for_each(|round| (self.observer)(round));
+        let before = self.comm.share(before);
+        before.iter().filter(|round| round.phase == Phase::Done).try_for_each(|round| self.observed(round))?;
         let outcome = self.learn()?;
         let result = self.comm.on_root(|| match &self.ledger {
             Some(ledger) => Ok::<_, Error>(Some((ledger.rounds()?, ledger.labels()?))),
@@ -285,6 +286,16 @@ impl Learning<'_, '_> {
             warnings: self.warnings,
             output,
         })
+    }
+
+    /// Tells the observer, on rank 0, of a round that is done.
+    fn observed(&mut self, round: &Round) -> Result<(), Error> {
+        let observer = &mut self.observer;
+        self.comm.on_root(|| {
+            observer(round);
+            Ok::<_, Error>(())
+        })?;
+        Ok(())
     }
 
     /// The experiment. Each step leaves the round in its next phase, in the store, before it returns.
@@ -344,9 +355,7 @@ impl Learning<'_, '_> {
             self.swapping += begun.elapsed();
             self.set_up();
         }
-        if self.comm.is_root() {
-            (self.observer)(&done);
-        }
+        self.observed(&done)?;
         self.round = next;
         Ok(None)
     }
@@ -397,8 +406,11 @@ impl Learning<'_, '_> {
                 Simulation::resume(&self.config, &self.outline, &data, from, Some(&log), &self.comm)
             }
             None => Simulation::new(&self.config, &self.outline, &data, Some(&log), &self.comm),
-        };
-        self.comm.agree(simulation.map_err(Error::from))
+        }?;
+        match simulation.first_step() {
+            0 => Ok(simulation),
+            step => Err(Error::Begun(step)),
+        }
     }
 }
 

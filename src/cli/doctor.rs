@@ -413,6 +413,11 @@ fn trial_run(findings: &mut Findings, config: &InferenceConfig, comm: &Comm) {
                 _ => findings.ok("trial run", message, json!({ "gamma_max": result.gamma_max, "atoms": result.atoms })),
             }
         }
+        // The others wait in LAMMPS, and nothing brings them back.
+        Err(error) if error.must_abort() => {
+            super::complain(&error);
+            comm.abort(super::Exit::BadInput as i32)
+        }
         Err(error) => findings.error("trial run", &error),
     }
 }

@@ -111,8 +111,12 @@ pub(super) fn settle(
             Status::Interrupted => Exit::Interrupted,
         },
         Err(error) if error.must_abort() => {
-            let end = format!("What was stored before is in {}. The job is aborted.", output.display());
-            complain(&format!("{error}\n{end}"));
+            let stored = if output.exists() {
+                format!("What was stored before is in {}. ", output.display())
+            } else {
+                String::new()
+            };
+            complain(&format!("{error}\n{stored}The job is aborted."));
             // mpiexec throws away what it has not passed on by the time of the abort.
             std::thread::sleep(Duration::from_millis(500));
             job.abort(if error.is_recorded_crash() { Exit::Crashed } else { Exit::Aborted } as i32)

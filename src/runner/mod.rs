@@ -29,7 +29,7 @@ use recorder::{Recorder, SharedStore};
 pub(crate) use recorder::{candidate_of, write_aside};
 pub use result::{Cost, SimulationResult, Status, Stored};
 use run::Run;
-pub(crate) use run::check;
+pub(crate) use run::relax_and_check;
 use stage::{Stage, no_atoms, share_path};
 pub(crate) use stage::{data_file, open_to_all, outline, without_links};
 
@@ -288,13 +288,12 @@ impl<'o> LammpsRunner<'o> {
         let folder = share_path(comm, staged.as_ref().map(|(stage, _)| stage.folder.path()));
         let outline = outline(comm, structure);
         let (data, log) = (folder.join(files::DATA), folder.join(files::LOG));
-        let mut simulation =
-            comm.agree(Simulation::new(config, &outline, &data, Some(&log), comm).map_err(Error::from))?;
+        let mut simulation = Simulation::new(config, &outline, &data, Some(&log), comm)?;
         let extractor = self.extractor(config)?;
         let made = comm.on_root(|| {
             let (stage, data) = staged.expect("made on the root");
-            if let Some(extractor) = extractor.as_ref().filter(|_| config.uncertainty != Uncertainty::None) {
-                extractor.check_size(structure)?;
+            if resumable {
+                check_size(config, extractor.as_ref(), structure)?;
             }
             stage.write_script(&simulation, config.checkpoint_steps())?;
             let from = Checkpoint::at_start(config, &data, comm.size())?;
@@ -336,9 +335,9 @@ impl<'o> LammpsRunner<'o> {
                 Simulation::resume(config, &outline, &data, restart, Some(&log), comm)
             }
             None => Simulation::new(config, &outline, &data, Some(&log), comm),
-        };
-        let simulation = comm.agree(simulation.map_err(Error::from))?;
+        }?;
         let extractor = self.extractor(config)?;
+        comm.on_root(|| check_size(config, extractor.as_ref(), structure))?;
         let resumed = from.restart.is_some().then_some(from.step);
         Ok(Ready { simulation, extractor, folder, from, resumed, lock })
     }
@@ -352,6 +351,16 @@ impl<'o> LammpsRunner<'o> {
             None => Ok(None),
         }
     }
+}
+
+/// Refuses a run of which no event could be stored.
+fn check_size(
+    config: &InferenceConfig,
+    extractor: Option<&EmbeddingExtractor>,
+    structure: &Structure,
+) -> Result<(), Error> {
+    let watched = extractor.filter(|_| config.uncertainty != Uncertainty::None);
+    Ok(watched.map_or(Ok(()), |extractor| extractor.check_size(structure))?)
 }
 
 /// The structure that the configuration names, on rank 0; the others get one without atoms, and all do where LAMMPS is to

@@ -418,13 +418,10 @@ impl Run<'_, '_> {
         };
         let (simulation, config, warnings) = (&self.simulation, self.config, &mut self.result.warnings);
         let checked = self.comm.on_root(|| {
-            let Some(mut cut_out) = cut_out else { return Ok(None) };
-            if config.relax {
-                relax(&mut cut_out, simulation.script()).map_err(simulation::Error::from)?;
-            }
-            let checked =
-                if config.verify { check(&cut_out, simulation, step, warnings) } else { Verification::default() };
-            Ok::<_, Error>(Some((cut_out, checked)))
+            Ok::<_, Error>(cut_out.map(|mut cut_out| {
+                let checked = relax_and_check(&mut cut_out, config, simulation, step, warnings);
+                (cut_out, checked)
+            }))
         })?;
         let room = self.room();
         let id = self.write(|recorder| match checked.flatten() {
@@ -462,8 +459,26 @@ impl Run<'_, '_> {
     }
 }
 
+/// What a configuration wants done with a cut-out before it is stored. Where the potential fails at it, which is not to be
+/// trusted there, that is a warning, and the cut-out stays as it is.
+pub(crate) fn relax_and_check(
+    cut_out: &mut CutOut,
+    config: &InferenceConfig,
+    simulation: &Simulation,
+    step: i64,
+    warnings: &mut Vec<String>,
+) -> Verification {
+    if config.relax
+        && let Err(error) = relax(cut_out, simulation.script())
+    {
+        let center = cut_out.cluster.source_ids[cut_out.cluster.center];
+        warnings.push(format!("step {step}, atom {center}: the buffer is stored as it was, not relaxed: {error}"));
+    }
+    if config.verify { check(cut_out, simulation, step, warnings) } else { Verification::default() }
+}
+
 /// γ and forces of the core in the cut-out against the parent; what should agree and does not is a warning.
-pub(crate) fn check(cut_out: &CutOut, simulation: &Simulation, step: i64, warnings: &mut Vec<String>) -> Verification {
+fn check(cut_out: &CutOut, simulation: &Simulation, step: i64, warnings: &mut Vec<String>) -> Verification {
     // Rounding: the cut-out's atoms are added up in another order than the parent's.
     const SAME: f64 = 1e-8;
     let cluster = &cut_out.cluster;

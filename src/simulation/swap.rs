@@ -3,7 +3,7 @@
 
 use super::{Error, Setup, Simulation};
 use crate::config::Potential;
-use crate::lammps::Lammps;
+use crate::lammps::{self, Lammps};
 use crate::script::{GAMMA_FIX, Script};
 use crate::{potential, verify};
 
@@ -26,17 +26,21 @@ impl Simulation {
         // The instance that has tried it lives to the end, so that its files are read once.
         let (script, _tried) = comm.agree(self.checked_for_swap(new))?;
         if let Err(error) = self.take_pair_coefficients(&script.pair_coeff) {
+            // One rank that fails alone does nothing together with the others any more.
+            self.failed(&error)?;
             // What took the file a moment ago refuses it now. The old one is loaded again, because a pair style may have
             // thrown it away by then.
             let old = self.script.pair_coeff.clone();
             self.take_pair_coefficients(&old)?;
-            return Err(error);
+            return Err(error.into());
         }
         if script.gamma {
             // The fix skips a second evaluation at the same step and would keep the old γ; given again, it begins anew.
             let fix = format!("fix {GAMMA_FIX} all pair {} {} gamma 1", self.interval, script.pair_style);
             self.lammps.command(&fix)?;
         }
+        // The same of a fix that asks for another uncertainty.
+        self.uncertainty.watch(&mut self.lammps, self.interval)?;
         self.script = script;
         self.setup = Setup::Look;
         Ok(())
@@ -63,7 +67,7 @@ impl Simulation {
     }
 
     /// `pair_coeff` alone, without `pair_style`: the pair style stays the same object, to which fixes hold pointers.
-    fn take_pair_coefficients(&mut self, lines: &[String]) -> Result<(), Error> {
+    fn take_pair_coefficients(&mut self, lines: &[String]) -> Result<(), lammps::Error> {
         self.setup = Setup::Look;
         for line in lines {
             self.lammps.command(&format!("pair_coeff {line}"))?;

@@ -50,6 +50,14 @@ pub fn cutoff(potential: &Potential) -> io::Result<Option<f64>> {
     largest_rcut(&file)
 }
 
+/// How far a potential sees, in Å: what its file says, whatever the configuration gives as `cutoff`; that where there is no file.
+///
+/// # Errors
+/// If the file cannot be read.
+pub(crate) fn reach(potential: &Potential) -> io::Result<Option<f64>> {
+    Ok(cutoff(&Potential { cutoff: None, ..potential.clone() })?.or(potential.cutoff))
+}
+
 /// Both forms that YAML allows stand in these files: `rcut: 5.5` on a line of its own and `{..., rcut: 5.5, ...}`. The
 /// pair style has read the whole file before; this looks for one number.
 fn largest_rcut(file: &Path) -> io::Result<Option<f64>> {

@@ -364,7 +364,7 @@ impl Simulation {
             unkept: false,
             worst: None,
             // A file that cannot be read has been refused by the pair style.
-            cutoff: crate::potential::cutoff(&config.potential).ok().flatten(),
+            cutoff: crate::potential::reach(&config.potential).ok().flatten(),
             script,
         })
     }

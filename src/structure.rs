@@ -97,6 +97,22 @@ impl Structure {
     pub fn element(&self, index: usize) -> Element {
         self.elements[self.types[index] as usize - 1]
     }
+
+    /// The same atoms, with types numbered by another table.
+    ///
+    /// # Errors
+    /// The symbol of an atom's element that is not in the table.
+    pub(crate) fn with_elements(&self, elements: &[Element]) -> Result<Self, String> {
+        let number = |index: usize| {
+            let element = self.element(index);
+            let place = elements.iter().position(|known| *known == element);
+            place
+                .map(|place| place as i32 + 1)
+                .ok_or_else(|| format!("{} is none of the run's elements", element.symbol()))
+        };
+        let types = (0..self.len()).map(number).collect::<Result<Array1<i32>, _>>()?;
+        Ok(Self { elements: elements.to_vec(), types, ..self.clone() })
+    }
 }
 
 impl Cell {
@@ -122,4 +138,25 @@ impl Cell {
 #[must_use]
 pub fn element_from_symbol(symbol: &str) -> Option<Element> {
     Element::iter().find(|element| element.symbol().eq_ignore_ascii_case(symbol))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_table_of_elements_keeps_the_atoms() {
+        let own = Structure {
+            cell: Cell::orthorhombic([9.0; 3], [true; 3]),
+            elements: vec![Element::Cu, Element::Al],
+            types: Array1::from_vec(vec![1, 2, 2]),
+            ids: Array1::from_vec(vec![1, 2, 3]),
+            positions: Array2::zeros((3, 3)),
+            velocities: None,
+        };
+        let other = own.with_elements(&[Element::Al, Element::Ni, Element::Cu]).unwrap();
+        assert_eq!(other.types.to_vec(), [3, 1, 1]);
+        assert!((0..3).all(|i| own.element(i) == other.element(i)));
+        assert!(own.with_elements(&[Element::Al]).unwrap_err().contains("Cu"));
+    }
 }

@@ -199,6 +199,12 @@ fn open(structure: &Structure, script: &Script) -> Result<Lammps, Error> {
         if script.gamma { Err(e) } else { Ok(()) }
     })?;
     let [a, b, c] = structure.cell.vectors;
+    if [a[1], a[2], b[2]].iter().any(|part| part.abs() > 1e-10) {
+        return Err(Error::Preflight(format!(
+            "the cell {:?} (Å) is turned: LAMMPS takes a first vector along x and a second one in the xy plane",
+            structure.cell.vectors
+        )));
+    }
     let [x, y, z] = structure.cell.origin;
     let pbc = structure.cell.pbc.map(|p| if p { "p" } else { "f" }).join(" ");
     // A prism only where the cell is tilted: LAMMPS takes a box with corners on the axes as it is.

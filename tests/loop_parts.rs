@@ -154,6 +154,43 @@ fn a_potential_that_is_no_better_is_not_swapped_in() {
     }
 }
 
+/// What people and workers do to the rows that a loop is waiting for, and what it does about it.
+#[test]
+fn rows_that_are_deleted_or_labelled_with_nonsense_do_not_end_a_loop() {
+    let delete =
+        "import sqlite3; c = sqlite3.connect('out/candidates.db'); c.execute('delete from systems'); c.commit()";
+    let nonsense = "import numpy\nfrom ase.db import connect\nfrom ase.calculators.singlepoint import SinglePointCalculator\n\
+                    db = connect('out/candidates.db')\nfor row in list(db.select(status='RUNNING_DFT')):\n    \
+                    atoms = row.toatoms()\n    atoms.calc = SinglePointCalculator(atoms, energy=1.0, \
+                    forces=numpy.full((len(atoms), 3), numpy.nan))\n    db.update(row.id, atoms=atoms, status='DONE')";
+    for (name, program, left) in [("deleted", delete, 0), ("nonsense", nonsense, 1)] {
+        let folder = tempfile::tempdir().unwrap();
+        common::write(folder.path(), "worker.py", program);
+        let python = dependency("bin/python3");
+        let oracle = format!("command = [{python:?}, \"worker.py\", \"{{input}}\", \"{{output}}\"]\nretries = 0");
+        let out = run(&config(folder.path(), &oracle, COPY, ""));
+        assert_eq!(out.status.code(), Some(4), "{name}: {}", text(&out));
+        let result = result(&out);
+        let round = &result["rounds"][0];
+        assert!(round["labelled"] == 0 && round["failed"].as_u64().unwrap() > 0, "{name}: {result}");
+        let done = rows(folder.path(), Status::Done);
+        assert!(done.len() >= left && done.iter().all(|row| !row.is_labelled()), "{name}");
+    }
+}
+
+#[test]
+fn a_loop_does_not_begin_in_the_folder_of_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = config(folder.path(), EAM, COPY, "");
+    let ran = lammps_otf().current_dir(&folder).args(["run", "loop.toml", "-o", "out", "-q"]).output().unwrap();
+    assert_eq!(ran.status.code(), Some(4), "{}", text(&ran));
+    let before = std::fs::read(folder.path().join("out/data.lammps")).unwrap();
+    let out = run(&path);
+    assert_eq!(out.status.code(), Some(2), "{}", text(&out));
+    assert!(text(&out).contains("something that is no loop"), "{}", text(&out));
+    assert!(std::fs::read(folder.path().join("out/data.lammps")).unwrap() == before);
+}
+
 #[test]
 fn another_configuration_and_a_second_process_are_refused() {
     let folder = tempfile::tempdir().unwrap();

@@ -45,7 +45,8 @@ pub enum Error {
     Cutoff,
     /// The set-up does not begin at step 0.
     #[error(
-        "a loop counts its steps from 0, and its set-up stands at step {0}: let `create` end with `reset_timestep 0`"
+        "a loop counts its steps from 0, and its set-up stands at step {0}: let `create` end with `reset_timestep 0`, and begin \
+         it in another folder"
     )]
     Begun(i64),
     /// Candidates cannot be selected with this potential.

@@ -12,7 +12,9 @@ use super::trainer::{Trainer, TrainerError, TrainingJob};
 use super::trial::trial;
 use super::{Error, LoopConfig, Outcome, Projector, Step, files, round_folder, round_folders, select};
 use crate::candidates::export::{self, Format};
-use crate::candidates::{Candidate, KeyValue, Phase, PotentialRecord, Round, Status, Store, StoredCandidate};
+use crate::candidates::{
+    Candidate, KeyValue, Phase, PotentialRecord, Round, Status, Store, StoreError, StoredCandidate,
+};
 use crate::config::{InferenceConfig, Potential};
 use crate::embedding::{Cluster, Environment, Novelty};
 use crate::lammps::Lammps;
@@ -20,7 +22,7 @@ use crate::potential::fingerprint;
 use crate::runner::{data_file, without_links};
 use crate::script::Script;
 use crate::simulation::Poll;
-use crate::structure::Structure;
+use crate::structure::{Element, Structure};
 
 /// What every name of a worker of ours begins with: a claim of that name is of a process that is gone, because the folder is
 /// locked.
@@ -48,6 +50,8 @@ pub(super) struct Ledger {
     /// Holds the new potential from its trial until the run has it.
     tried: Option<Lammps>,
     cutoff: f64,
+    /// Of the atom types, in their order.
+    elements: Vec<Element>,
     polls: Option<File>,
     worker: String,
     /// Up to when the time of the round is accounted for.
@@ -70,6 +74,10 @@ impl Ledger {
             let path = path.to_owned();
             move |source| Error::Write { path, source }
         };
+        // Of a run, which may be on its way.
+        if folder.join(crate::runner::files::CHECKPOINT).exists() {
+            return Err(Error::Occupied(output.to_owned()));
+        }
         if !database.exists()
             && folder.read_dir().is_ok_and(|entries| entries.flatten().any(|e| e.file_name() != files::LOCK))
         {
@@ -120,6 +128,7 @@ impl Ledger {
             store,
             novelty,
             cutoff,
+            elements: structure.elements.clone(),
             polls: None,
             worker,
             accounted: Instant::now(),
@@ -265,26 +274,31 @@ impl Ledger {
                     std::thread::sleep(Duration::from_millis(200));
                     continue;
                 };
-                match oracle.label(&claimed, &folder) {
+                let (put_down, interrupted) = match oracle.label(&claimed, &folder) {
                     Ok(labels) => match self.store.finish(id, &self.worker, &labels) {
-                        Err(error @ crate::candidates::StoreError::InvalidLabels { .. }) => {
-                            self.store.fail(id, &self.worker, &error.to_string())?;
+                        Err(error @ StoreError::InvalidLabels { .. }) => {
+                            (self.store.fail(id, &self.worker, &error.to_string()), false)
                         }
-                        other => other?,
+                        other => (other, false),
                     },
                     Err(OracleError::Failed { message, log }) => {
-                        self.store.fail(id, &self.worker, &format!("{message}\n{log}"))?;
+                        (self.store.fail(id, &self.worker, &format!("{message}\n{log}")), false)
                     }
-                    Err(OracleError::Interrupted) => {
-                        self.store.release(id, &self.worker)?;
-                        return Ok(Step::End(Outcome::Interrupted));
-                    }
+                    Err(OracleError::Interrupted) => (self.store.release(id, &self.worker), true),
+                };
+                match put_down {
+                    // Somebody has given the row back, or decided about it, meanwhile: it is looked at again.
+                    Err(StoreError::ClaimLost { .. } | StoreError::NoSuchCandidate { .. }) => {}
+                    other => other?,
+                }
+                if interrupted {
+                    return Ok(Step::End(Outcome::Interrupted));
                 }
             }
         }
         let mut done = 0;
         for &id in &round.selected {
-            done += usize::from(self.store.get(id)?.status == Some(Status::Done));
+            done += usize::from(self.row(id)?.is_some_and(|row| row.status == Some(Status::Done) && row.is_labelled()));
         }
         let (labelled, failed) = (done, round.failed + round.selected.len() - done);
         // With nothing new there is nothing to train: others of the pool may be luckier.
@@ -295,9 +309,19 @@ impl Ledger {
         Ok(Step::Done(self.now(round)))
     }
 
+    /// A candidate, if nobody has deleted it.
+    fn row(&self, id: i64) -> Result<Option<StoredCandidate>, Error> {
+        match self.store.get(id) {
+            Ok(row) => Ok(Some(row)),
+            Err(StoreError::NoSuchCandidate { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Whether a candidate waits no more.
     fn settled(&self, id: i64) -> Result<bool, Error> {
-        Ok(!matches!(self.store.get(id)?.status, Some(Status::PendingDft | Status::RunningDft)))
+        let status = self.row(id)?.and_then(|row| row.status);
+        Ok(!matches!(status, Some(Status::PendingDft | Status::RunningDft)))
     }
 
     /// Has a potential made of all that is labelled, and tries it. Gives it, the round that ends, and the next one.
@@ -313,7 +337,8 @@ impl Ledger {
             let path = path.to_owned();
             move |source| Error::Write { path, source }
         };
-        let rows: Vec<StoredCandidate> = self.store.iter(Some(Status::Done))?.collect::<Result<_, _>>()?;
+        let mut rows: Vec<StoredCandidate> = self.store.iter(Some(Status::Done))?.collect::<Result<_, _>>()?;
+        rows.retain(StoredCandidate::is_labelled);
         let labelled = here.join(files::LABELLED);
         export::export(Format::Extxyz, &rows, &labelled)?;
         let place = here.join(files::POTENTIAL);
@@ -345,18 +370,16 @@ impl Ledger {
             let message = format!("it left no {}", missing.file_name().unwrap_or_default().display());
             return Err(TrainerError::Failed { message, log: job.log.to_owned() }.into());
         }
-        match crate::potential::cutoff(&made) {
-            Ok(Some(reach)) if reach > self.cutoff => {
-                let why = format!(
-                    "it reaches {reach} Å, and regions are cut out for {} Å: begin another loop with it",
-                    self.cutoff
-                );
+        let reach = |potential| crate::potential::reach(potential).map_err(|e| format!("its file cannot be read: {e}"));
+        match (reach(&made), reach(&parent)) {
+            (Ok(Some(new)), Ok(Some(old))) if new > old => {
+                let why = format!("it reaches {new} Å, and its parent {old} Å, for which regions are cut out");
                 return Ok(Step::End(Outcome::Refused(why)));
             }
-            Ok(_) => {}
-            Err(error) => return Ok(Step::End(Outcome::Refused(format!("its file cannot be read: {error}")))),
+            (Err(why), _) => return Ok(Step::End(Outcome::Refused(why))),
+            _ => {}
         }
-        let elements = &rows[0].candidate.structure.elements;
+        let elements = &self.elements;
         let tried = script.with_potential(&made, elements).map_err(|e| e.to_string());
         self.tried = match tried.and_then(|script| trial(&script, elements, &rows, threshold)) {
             Ok(instance) => Some(instance),

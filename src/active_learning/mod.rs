@@ -208,7 +208,8 @@ impl<'o> ActiveLearning<'o> {
         let potential = comm.share(ledger.as_ref().map(|l| l.potential.clone()));
         let outline = outline(comm, &structure);
         let script = Script::new(config, &outline, &folder.join(files::DATA)).map_err(simulation::Error::from)?;
-        let oracle = self.oracle.unwrap_or_else(|| oracle::from_config(settings, &script, &self.interrupt));
+        let oracle =
+            self.oracle.unwrap_or_else(|| oracle::from_config(settings, &script, &outline.elements, &self.interrupt));
         let trainer = self.trainer.unwrap_or_else(|| Box::new(CommandTrainer::new(settings, &self.interrupt)));
         let learning = Learning {
             comm: comm.clone(),

@@ -15,7 +15,7 @@ use crate::candidates::export::{self, Format};
 use crate::candidates::{Labels, StoredCandidate};
 use crate::io::extxyz;
 use crate::script::Script;
-use crate::structure::Structure;
+use crate::structure::{Element, Structure};
 use crate::verify::evaluate;
 
 /// Computes energy and forces of a candidate.
@@ -54,9 +54,14 @@ impl OracleError {
     }
 }
 
-/// The oracle that the configuration names, for candidates of the run with this set-up.
+/// The oracle that the configuration names, for candidates of the run with this set-up and these elements of its types.
 #[must_use]
-pub fn from_config(config: &LoopConfig, script: &Script, interrupt: &Arc<AtomicBool>) -> Box<dyn Oracle> {
+pub fn from_config(
+    config: &LoopConfig,
+    script: &Script,
+    elements: &[Element],
+    interrupt: &Arc<AtomicBool>,
+) -> Box<dyn Oracle> {
     match &config.oracle {
         OracleConfig::Command { command, timeout, retries } => Box::new(CommandOracle {
             program: Program {
@@ -68,7 +73,7 @@ pub fn from_config(config: &LoopConfig, script: &Script, interrupt: &Arc<AtomicB
             retries: *retries,
         }),
         OracleConfig::Lammps { pair_style, pair_coeff } => {
-            Box::new(LammpsOracle { script: script.without_gamma(pair_style, pair_coeff) })
+            Box::new(LammpsOracle { script: script.without_gamma(pair_style, pair_coeff), elements: elements.to_vec() })
         }
     }
 }
@@ -154,11 +159,13 @@ fn read_labels(path: &Path, structure: &Structure) -> Result<Labels, String> {
 #[derive(Debug)]
 pub struct LammpsOracle {
     script: Script,
+    elements: Vec<Element>,
 }
 
 impl Oracle for LammpsOracle {
     fn label(&mut self, candidate: &StoredCandidate, _folder: &Path) -> Result<Labels, OracleError> {
-        let structure = &candidate.candidate.structure;
+        // Types are numbered as `pair_coeff` has them, which a candidate of another run need not be.
+        let structure = &candidate.candidate.structure.with_elements(&self.elements).map_err(OracleError::new)?;
         let found = evaluate(structure, &self.script).map_err(OracleError::new)?;
         let forces = Array2::from_shape_fn((structure.len(), 3), |(i, k)| found.forces[i][k]);
         let periodic = structure.cell.pbc == [true; 3];

@@ -92,6 +92,15 @@ pub struct StoredCandidate {
     pub candidate: Candidate,
 }
 
+impl StoredCandidate {
+    /// Whether it has energy and forces, finite and of its atoms. What a worker writes by itself may be anything.
+    #[must_use]
+    pub fn is_labelled(&self) -> bool {
+        let atoms = self.candidate.structure.len();
+        self.candidate.labels.as_ref().is_some_and(|labels| labels.check(atoms).is_ok())
+    }
+}
+
 /// One line of a list of candidates.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary {

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::run::read_config;
+use super::run::{abort, read_config};
 use super::{Exit, Verbosity, style, survey};
 use lammps_otf::comm::{Comm, Session};
 use lammps_otf::config::{Engine, InferenceConfig, Mode, Uncertainty};
@@ -416,7 +416,7 @@ fn trial_run(findings: &mut Findings, config: &InferenceConfig, comm: &Comm) {
         // The others wait in LAMMPS, and nothing brings them back.
         Err(error) if error.must_abort() => {
             super::complain(&error);
-            comm.abort(super::Exit::BadInput as i32)
+            abort(comm, Exit::BadInput)
         }
         Err(error) => findings.error("trial run", &error),
     }

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::run::{on_signals, print_line};
+use super::run::{abort, on_signals, print_line};
 use super::{Exit, Verbosity, agreed, begin, complain, say, warn};
 use lammps_otf::active_learning::{ActiveLearning, LearningResult, Outcome};
 use lammps_otf::candidates::Round;
@@ -66,7 +66,7 @@ pub(super) fn run(arguments: &LoopArguments, comm: &Comm, verbosity: Verbosity) 
         Err(error) if error.must_abort() => {
             complain(&error);
             eprintln!("What was learned before is in {}. The job is aborted.", output.display());
-            comm.abort(Exit::Aborted as i32)
+            abort(comm, Exit::Aborted)
         }
         Err(error) => {
             if comm.is_root() {

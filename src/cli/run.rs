@@ -117,12 +117,16 @@ pub(super) fn settle(
                 String::new()
             };
             complain(&format!("{error}\n{stored}The job is aborted."));
-            // mpiexec throws away what it has not passed on by the time of the abort.
-            std::thread::sleep(Duration::from_millis(500));
-            job.abort(if error.is_recorded_crash() { Exit::Crashed } else { Exit::Aborted } as i32)
+            abort(job, if error.is_recorded_crash() { Exit::Crashed } else { Exit::Aborted })
         }
         Err(error) => agreed(error.is_input(), error.is_elsewhere(), comm),
     }
+}
+
+/// Ends all processes of the job, after what has been said is through: mpiexec throws away what it has not passed on by then.
+pub(super) fn abort(job: &Comm, exit: Exit) -> ! {
+    std::thread::sleep(Duration::from_millis(500));
+    job.abort(exit as i32)
 }
 
 /// One line of JSON on standard output, at once. Whoever has stopped to read does not stop the run.

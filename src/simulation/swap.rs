@@ -54,7 +54,7 @@ impl Simulation {
             let (new, old) = (&script.pair_style, &self.script.pair_style);
             return Err(Error::Swap(format!("it is of pair_style {new}, the running one of {old}")));
         }
-        let reach = potential::cutoff(new).map_err(unreadable)?;
+        let reach = potential::reach(new).map_err(unreadable)?;
         if let (Some(new), Some(old)) = (reach, self.cutoff)
             && new > old
         {

@@ -28,7 +28,7 @@ mod pacemaker;
 mod pickle;
 mod xyz;
 
-use super::{StoreError, StoredCandidate};
+use super::{Status, StoreError, StoredCandidate};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -105,7 +105,10 @@ pub struct Report {
 /// # Errors
 /// If there is nothing to write, if the folder exists, or if it cannot be written.
 pub fn export(format: Format, rows: &[StoredCandidate], target: &Path) -> Result<Report, StoreError> {
-    let fits = |row: &&StoredCandidate| !format.needs_labels() || row.candidate.labels.is_some();
+    let fits = |row: &&StoredCandidate| {
+        let bare = row.candidate.labels.is_none() && row.status != Some(Status::Done);
+        row.is_labelled() || (bare && !format.needs_labels())
+    };
     let (rows, left): (Vec<_>, Vec<_>) = rows.iter().partition(fits);
     if rows.is_empty() {
         let reason = if left.is_empty() { "no candidate was selected" } else { "no candidate has energy and forces" };

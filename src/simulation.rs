@@ -229,12 +229,12 @@ fn settled<T>(outcome: Result<T, Error>, comm: &Comm) -> Result<T, Error> {
     }
 }
 
-/// An error of the set-up: of this rank alone, if LAMMPS says so, else one that all have seen.
-fn refused(error: lammps::Error, comm: &Comm) -> Error {
+/// An error of a set-up at this step: of this rank alone, if LAMMPS says so, else one that all have seen.
+fn refused(error: lammps::Error, step: i64, comm: &Comm) -> Error {
     if error.severity() != Some(Severity::ThisRank) || comm.size() == 1 {
         return error.into();
     }
-    let crash = Crash { step: 0, kind: CrashKind::Refused, reason: error.to_string() };
+    let crash = Crash { step, kind: CrashKind::Refused, reason: error.to_string() };
     Error::OneRank { rank: comm.rank(), crash }
 }
 
@@ -328,7 +328,7 @@ impl Simulation {
             }
         }
         if let Err(error) = lammps.command(&(append + &commands)) {
-            return Err(refused(error, comm));
+            return Err(refused(error, 0, comm));
         }
         let (types, named) = (lammps.setting("ntypes"), structure.elements.len());
         if types != named as i64 {
@@ -663,7 +663,8 @@ impl Simulation {
             return Err(lammps::Error::Preflight("there is no valid frame to go back to".into()).into());
         }
         self.lammps.command("clear")?;
-        self.lammps.command(&self.script.continued(self.frame.step()).render()?)?;
+        let set_up = self.lammps.command(&self.script.continued(self.frame.step()).render()?);
+        set_up.map_err(|error| refused(error, self.frame.step(), &self.comm))?;
         self.uncertainty.watch(&mut self.lammps, self.interval)?;
         self.frame.restore(&mut self.lammps)?;
         self.setup = Setup::Look;

@@ -9,7 +9,7 @@
 
 use std::path::PathBuf;
 
-use lammps_otf::comm::Session;
+use lammps_otf::comm::{CollectiveError as _, Session};
 use lammps_otf::config::InferenceConfig;
 use lammps_otf::runner::LammpsRunner;
 
@@ -49,7 +49,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ),
         Ok(_) => {}
         // The others wait for this rank, and it will not come.
-        Err(error) if error.must_abort() => world.abort(5),
+        Err(error) if error.is_rank_failure() => world.abort(5),
         Err(error) => return Err(error.into()),
     }
     Ok(())

@@ -4,6 +4,8 @@
 //! Nothing of MPI is visible outside. A [`Comm`] of one process works in a build without the `mpi` feature too.
 
 use std::cell::Cell;
+#[cfg(feature = "mpi")]
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
@@ -12,7 +14,9 @@ use mpi::collective::SystemOperation;
 #[cfg(feature = "mpi")]
 use mpi::topology::{Color, SimpleCommunicator};
 #[cfg(feature = "mpi")]
-use mpi::traits::{AsRaw as _, Communicator, CommunicatorCollectives, Root as _};
+use mpi::traits::{AsRaw as _, Communicator, CommunicatorCollectives, Destination as _, Root as _, Source as _};
+
+use crate::interrupt::mark_progress;
 
 /// MPI, from its initialisation to its end. Keep it until the program ends; dropping it finalises MPI.
 pub struct Session {
@@ -46,6 +50,15 @@ impl Session {
     }
 }
 
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.world.is_alone() && !std::thread::panicking() {
+            // The end of MPI is collective as well.
+            self.world.refuse();
+        }
+    }
+}
+
 /// What the MPI library says that it is, in one line; `None` in a build without MPI.
 #[must_use]
 pub fn library() -> Option<String> {
@@ -67,7 +80,15 @@ pub fn library() -> Option<String> {
 pub struct Comm {
     #[cfg(feature = "mpi")]
     inner: Rc<SimpleCommunicator>,
+    /// Of several ranks: where those that have failed meet, apart from all that the others communicate. Never freed, because
+    /// that is collective, and must come before the end of MPI.
+    #[cfg(feature = "mpi")]
+    failures: Option<Rc<ManuallyDrop<SimpleCommunicator>>>,
+    /// This rank has failed alone: the others wait for it elsewhere.
+    failed: Rc<Cell<bool>>,
     sent: Rc<Cell<u64>>,
+    /// Most elements of one message: MPI counts with 32 bits.
+    most: usize,
 }
 
 impl std::fmt::Debug for Comm {
@@ -80,13 +101,84 @@ impl std::fmt::Debug for Comm {
 #[cfg(feature = "mpi")]
 const LONGEST_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 
+/// How long ranks that have failed wait for the others to fail too, before they count as having failed alone. Those that all see
+/// an error see it within milliseconds of each other; files may be read a little later on one node than on another.
+#[cfg(feature = "mpi")]
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(4);
+
+/// The tag of the messages of [`Comm::gather`].
+#[cfg(feature = "mpi")]
+const GATHERED: i32 = 29_012;
+/// The tag of those of [`Comm::exchange`].
+#[cfg(feature = "mpi")]
+const EXCHANGED: i32 = 29_013;
+
 /// Root of every gather and broadcast: the rank that talks to people and files.
 const ROOT: i32 = 0;
+
+/// Most elements of one message.
+const MOST: usize = 1 << 30;
+
+/// The exit code of a job in which a rank that has failed alone is asked to communicate.
+const ABORTED: i32 = 5;
+
+/// Ends all processes of the job at once, from any thread, also while this process waits in a communication.
+pub(crate) fn abort_job(code: i32) -> ! {
+    #[cfg(feature = "mpi")]
+    SimpleCommunicator::world().abort(code);
+    #[cfg(not(feature = "mpi"))]
+    std::process::exit(code)
+}
+
+/// An error of work that several ranks do together.
+///
+/// Whether the other ranks can still be reached is part of it: [`Comm::agree`] and the like hand an error of one rank alone back
+/// without communicating, and whoever gets one may only write down what is known and call [`Comm::abort`].
+pub trait CollectiveError: std::error::Error + From<Elsewhere> {
+    /// Whether this rank has failed alone, while the others wait for it in a communication.
+    fn is_rank_failure(&self) -> bool;
+}
 
 #[cfg(feature = "mpi")]
 impl Comm {
     fn new(inner: SimpleCommunicator) -> Self {
-        Self { inner: Rc::new(inner), sent: Rc::default() }
+        let failures = (inner.size() > 1).then(|| Rc::new(ManuallyDrop::new(inner.duplicate())));
+        Self { inner: Rc::new(inner), failures, failed: Rc::default(), sent: Rc::default(), most: MOST }
+    }
+
+    /// Begins a communication.
+    fn enter(&self) {
+        if self.size() == 1 {
+            return;
+        }
+        mark_progress();
+        crate::fault::before_communication();
+        if self.is_alone() {
+            self.refuse();
+        }
+    }
+
+    /// Whether all ranks have failed, and not this one alone; `false` if the others have not come within some seconds, after
+    /// which this rank communicates no more.
+    ///
+    /// # MPI
+    /// Called by each rank that has failed; collective if all have.
+    pub(crate) fn all_failed(&self) -> bool {
+        let Some(failures) = &self.failures else { return true };
+        let mut request = failures.immediate_barrier();
+        let started = std::time::Instant::now();
+        loop {
+            match request.test() {
+                Ok(_) => return true,
+                Err(pending) => request = pending,
+            }
+            if started.elapsed() > PATIENCE {
+                // It never completes: the job ends before.
+                std::mem::forget(request);
+                return false;
+            }
+            std::thread::sleep(std::time::Duration::from_micros(200));
+        }
     }
 
     /// This process alone. Initialises MPI if nobody has, because LAMMPS would.
@@ -127,8 +219,11 @@ impl Comm {
     /// If `color` does not fit in an `i32`.
     #[must_use]
     pub fn split(&self, color: usize) -> Self {
+        self.enter();
         let color = Color::with_value(i32::try_from(color).expect("more groups than MPI can number"));
-        Self::new(self.inner.split_by_color(color).expect("a defined colour gives a group"))
+        let group = Self::new(self.inner.split_by_color(color).expect("a defined colour gives a group"));
+        // A rank that fails alone in its group is of no use to the others either.
+        Self { failed: Rc::clone(&self.failed), most: self.most, ..group }
     }
 
     /// Ends all processes of the job at once, also those that wait for this one, and also those of other groups: MPI
@@ -182,6 +277,7 @@ impl Comm {
 
     fn reduce<T: mpi::traits::Equivalence + Copy>(&self, values: &mut [T], operation: SystemOperation) {
         if self.size() > 1 {
+            self.enter();
             let send = values.to_vec();
             self.count(std::mem::size_of_val(values));
             self.inner.all_reduce_into(&send[..], values, operation);
@@ -197,6 +293,7 @@ impl Comm {
         if self.size() == 1 {
             return bytes;
         }
+        self.enter();
         if self.rank() == from {
             self.count(bytes.len() + size_of::<u64>());
         }
@@ -213,28 +310,69 @@ impl Comm {
     /// Collective; lengths may differ.
     #[must_use]
     pub fn gather(&self, values: &[f64]) -> Option<Vec<f64>> {
+        self.enter();
         let root = self.inner.process_at_rank(ROOT);
-        let count = values.len() as i32;
+        let count = values.len() as u64;
         if !self.is_root() {
-            self.count(std::mem::size_of_val(values) + size_of::<i32>());
+            self.count(std::mem::size_of_val(values) + size_of::<u64>());
             root.gather_into(&count);
-            root.gather_varcount_into(values);
+            // Not one gather of all: its counts and places have 32 bits.
+            values.chunks(self.most).for_each(|part| root.send_with_tag(part, GATHERED));
             return None;
         }
-        let mut counts = vec![0_i32; self.size()];
+        let mut counts = vec![0_u64; self.size()];
         root.gather_into_root(&count, &mut counts[..]);
-        let mut sum = 0;
-        let displacements: Vec<i32> = counts
-            .iter()
-            .map(|n| {
-                sum += n;
-                sum - n
-            })
-            .collect();
-        let mut all = vec![0.0; sum as usize];
-        let mut parts = mpi::datatype::PartitionMut::new(&mut all[..], counts, displacements);
-        root.gather_varcount_into_root(values, &mut parts);
+        let mut all = Vec::with_capacity(counts.iter().sum::<u64>() as usize);
+        all.extend_from_slice(values);
+        for (rank, &count) in counts.iter().enumerate().skip(1) {
+            let begin = all.len();
+            all.resize(begin + count as usize, 0.0);
+            let from = self.inner.process_at_rank(rank as i32);
+            for part in all[begin..].chunks_mut(self.most) {
+                from.receive_into_with_tag(part, GATHERED);
+            }
+        }
         Some(all)
+    }
+
+    /// Sends rows to other ranks: `rows[r]` to rank r. Gives those that the ranks have sent to this one, in the order of ranks.
+    ///
+    /// # MPI
+    /// Collective.
+    #[must_use]
+    pub(crate) fn exchange<const N: usize>(&self, rows: &[Vec<[f64; N]>]) -> Vec<[f64; N]> {
+        self.enter();
+        let to: Vec<u64> = rows.iter().map(|rows| rows.len() as u64).collect();
+        let mut from = vec![0_u64; self.size()];
+        self.count(std::mem::size_of_val(&to[..]));
+        self.inner.all_to_all_into(&to[..], &mut from[..]);
+        let mut received = Vec::with_capacity(from.iter().sum::<u64>() as usize);
+        mpi::request::scope(|scope| {
+            let mut sending = Vec::new();
+            for (rank, rows) in rows.iter().enumerate().filter(|(rank, _)| *rank != self.rank()) {
+                let process = self.inner.process_at_rank(rank as i32);
+                self.count(std::mem::size_of_val(&rows[..]));
+                for part in rows.as_flattened().chunks(self.most) {
+                    sending.push(process.immediate_send_with_tag(scope, part, EXCHANGED));
+                }
+            }
+            for (rank, &count) in from.iter().enumerate() {
+                if rank == self.rank() {
+                    received.extend_from_slice(&rows[rank]);
+                    continue;
+                }
+                let begin = received.len();
+                received.resize(begin + count as usize, [0.0; N]);
+                let process = self.inner.process_at_rank(rank as i32);
+                for part in received[begin..].as_flattened_mut().chunks_mut(self.most) {
+                    process.receive_into_with_tag(part, EXCHANGED);
+                }
+            }
+            for request in sending {
+                request.wait();
+            }
+        });
+        received
     }
 
     /// Collects the numbers of all ranks, in the order of ranks, on all of them: one broadcast from each rank that has any,
@@ -244,6 +382,7 @@ impl Comm {
     /// Collective; lengths may differ.
     #[must_use]
     pub fn all_gather(&self, values: &[f64]) -> Vec<f64> {
+        self.enter();
         let mut counts = vec![0_i64; self.size()];
         self.count(size_of::<i64>());
         self.inner.all_gather_into(&(values.len() as i64), &mut counts[..]);
@@ -262,14 +401,14 @@ impl Comm {
 
     fn broadcast_into<T: mpi::traits::Equivalence>(&self, from: usize, values: &mut [T]) {
         let root = self.inner.process_at_rank(from as i32);
-        // MPI counts with 32 bits.
-        for part in values.chunks_mut(1 << 30) {
+        for part in values.chunks_mut(self.most) {
             root.broadcast_into(part);
         }
     }
 
     /// Waits for all ranks, asleep: an ordinary barrier keeps a processor busy on every rank that waits.
     fn meet_asleep(&self) {
+        self.enter();
         let mut request = self.inner.immediate_barrier();
         let mut pause = std::time::Duration::from_micros(50);
         loop {
@@ -277,6 +416,8 @@ impl Comm {
                 Ok(_) => return,
                 Err(pending) => request = pending,
             }
+            // To wait for rank 0 here is no standstill.
+            mark_progress();
             std::thread::sleep(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
@@ -294,7 +435,7 @@ impl Comm {
     /// This process alone.
     #[must_use]
     pub fn single() -> Self {
-        Self { sent: Rc::default() }
+        Self { failed: Rc::default(), sent: Rc::default(), most: MOST }
     }
 
     /// Number of this process in the group, from 0.
@@ -356,6 +497,16 @@ impl Comm {
         values.to_vec()
     }
 
+    /// Sends rows to other ranks.
+    #[must_use]
+    pub(crate) fn exchange<const N: usize>(&self, rows: &[Vec<[f64; N]>]) -> Vec<[f64; N]> {
+        rows.concat()
+    }
+
+    pub(crate) fn all_failed(&self) -> bool {
+        true
+    }
+
     fn meet_asleep(&self) {}
 }
 
@@ -370,6 +521,29 @@ impl Comm {
     #[cfg(feature = "mpi")]
     fn count(&self, bytes: usize) {
         self.sent.set(self.sent.get() + bytes as u64);
+    }
+
+    /// Sends no more than so many elements in one message, so that a test need not send 2³¹.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_messages_of(self, most: usize) -> Self {
+        Self { most, ..self }
+    }
+
+    /// Notes that this rank has failed alone: it will not communicate any more.
+    pub(crate) fn has_failed_alone(&self) {
+        self.failed.set(true);
+    }
+
+    /// Whether this rank has failed alone.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.failed.get()
+    }
+
+    /// Ends the job in place of a communication of a rank that has failed alone: the others wait elsewhere, and it would not end.
+    fn refuse(&self) -> ! {
+        eprintln!("error: rank {} has failed alone and cannot communicate. The job is aborted.", self.rank());
+        self.abort(ABORTED)
     }
 
     /// Whether this is rank 0, which talks to people and files.
@@ -395,8 +569,11 @@ impl Comm {
     /// The rank's own error, or [`Elsewhere`] with the text of the lowest rank that failed.
     ///
     /// # MPI
-    /// Collective.
-    pub fn agree<T, E: std::error::Error + From<Elsewhere>>(&self, outcome: Result<T, E>) -> Result<T, E> {
+    /// Collective, but for a rank that has failed alone, which gets its own error back at once.
+    pub fn agree<T, E: CollectiveError>(&self, outcome: Result<T, E>) -> Result<T, E> {
+        if outcome.as_ref().is_err_and(CollectiveError::is_rank_failure) {
+            return outcome;
+        }
         let here = if outcome.is_err() { self.rank() as i64 } else { i64::MAX };
         let first = self.min_i64(here);
         if first == i64::MAX {
@@ -419,10 +596,7 @@ impl Comm {
     ///
     /// # MPI
     /// Collective.
-    pub fn on_root<T, E: std::error::Error + From<Elsewhere>>(
-        &self,
-        work: impl FnOnce() -> Result<T, E>,
-    ) -> Result<Option<T>, E> {
+    pub fn on_root<T, E: CollectiveError>(&self, work: impl FnOnce() -> Result<T, E>) -> Result<Option<T>, E> {
         self.told(self.caught(work))
     }
 
@@ -435,10 +609,7 @@ impl Comm {
     }
 
     /// Agrees on what came of it; a panic goes on once all know of it.
-    fn told<T, E: std::error::Error + From<Elsewhere>>(
-        &self,
-        done: std::thread::Result<Result<Option<T>, E>>,
-    ) -> Result<Option<T>, E> {
+    fn told<T, E: CollectiveError>(&self, done: std::thread::Result<Result<Option<T>, E>>) -> Result<Option<T>, E> {
         match done {
             Ok(outcome) => self.agree(outcome),
             Err(panic) => {
@@ -469,10 +640,7 @@ impl Comm {
     ///
     /// # MPI
     /// Collective.
-    pub fn on_root_alone<T, E: std::error::Error + From<Elsewhere>>(
-        &self,
-        work: impl FnOnce() -> Result<T, E>,
-    ) -> Result<Option<T>, E> {
+    pub fn on_root_alone<T, E: CollectiveError>(&self, work: impl FnOnce() -> Result<T, E>) -> Result<Option<T>, E> {
         let done = self.caught(work);
         self.meet_asleep();
         self.told(done)

@@ -74,8 +74,12 @@ impl Frame {
         let mut codes = [code, distance, if strangers.is_empty() { 0.0 } else { 1.0 }, max, highest, lowest];
         comm.max(&mut codes);
         if codes[2] > 0.0 {
-            let met = comm.gather(strangers.as_flattened()).map_or(0.0, |all| farthest(all.as_chunks().0, &now.cell));
-            codes[1] = codes[1].max(met);
+            // The two halves of an atom meet on the rank that its id says, so that no rank gets all of them.
+            let mut halves = vec![Vec::new(); comm.size()];
+            for stranger in strangers {
+                halves[(stranger[0] as i64).rem_euclid(comm.size() as i64) as usize].push(stranger);
+            }
+            codes[1] = codes[1].max(farthest(&comm.exchange(&halves), &now.cell));
             comm.max(&mut codes);
         }
         let flaw = match (codes[0], wanted) {

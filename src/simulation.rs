@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::comm::Comm;
+use crate::comm::{CollectiveError, Comm};
 use crate::config::{InferenceConfig, Sanity, Uncertainty};
 use crate::embedding::{Center, EmbeddingExtractor, worst_regions};
 use crate::frame::{Flaw, Frame};
-use crate::lammps::{self, Lammps, Severity};
+use crate::lammps::{self, Lammps, RankFailure};
 use crate::script::{Script, UnitFactors};
 use crate::structure::{Element, Structure, Vec3};
 use crate::uncertainty::{GammaHere, GammaSummary, Thresholds, Verdict};
@@ -115,6 +115,20 @@ pub struct Crash {
     pub reason: String,
 }
 
+impl Crash {
+    /// A crash for a reason that LAMMPS gave.
+    fn because(step: i64, reason: String) -> Self {
+        let kind = if reason.contains("Lost atoms") {
+            CrashKind::LostAtoms
+        } else if reason.contains("Non-numeric") || says_nan(&reason) {
+            CrashKind::NotFinite
+        } else {
+            CrashKind::Refused
+        };
+        Self { step, kind, reason }
+    }
+}
+
 /// The ways in which a run breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -134,22 +148,13 @@ pub enum CrashKind {
 /// An error that ends a simulation.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The set-up failed, or LAMMPS refused something that it should not.
+    /// The set-up failed, or LAMMPS refused something that it should not; [`lammps::Error::RankFailure`] if this rank failed
+    /// alone.
     #[error(transparent)]
     Lammps(#[from] lammps::Error),
     /// The template failed.
     #[error(transparent)]
     Script(#[from] crate::script::Error),
-    /// This rank failed alone, and the others wait for it: only [`Comm::abort`] is left.
-    #[error(
-        "rank {rank} failed alone at step {}, and the others cannot be reached: {}", crash.step, crash.reason
-    )]
-    OneRank {
-        /// The rank.
-        rank: usize,
-        /// What broke.
-        crash: Crash,
-    },
     /// The potential cannot take the place of the running one, which goes on.
     #[error("the new potential cannot take the place of the running one: {0}")]
     Swap(String),
@@ -162,6 +167,23 @@ pub enum Error {
     /// Another rank failed.
     #[error(transparent)]
     Elsewhere(#[from] crate::comm::Elsewhere),
+}
+
+impl CollectiveError for Error {
+    fn is_rank_failure(&self) -> bool {
+        self.rank_failure().is_some()
+    }
+}
+
+impl Error {
+    /// The failure of this rank alone, after which only [`Comm::abort`] is left.
+    #[must_use]
+    pub fn rank_failure(&self) -> Option<&RankFailure> {
+        match self {
+            Self::Lammps(lammps::Error::RankFailure(alone)) => Some(alone),
+            _ => None,
+        }
+    }
 }
 
 /// A running simulation.
@@ -220,24 +242,6 @@ pub struct Resumption<'a> {
     pub first: i64,
 }
 
-/// The same outcome on all ranks, but for a rank that has failed alone: it agrees on nothing any more, because the others wait
-/// for it within LAMMPS.
-fn settled<T>(outcome: Result<T, Error>, comm: &Comm) -> Result<T, Error> {
-    match outcome {
-        Err(alone @ Error::OneRank { .. }) => Err(alone),
-        outcome => comm.agree(outcome),
-    }
-}
-
-/// An error of a set-up at this step: of this rank alone, if LAMMPS says so, else one that all have seen.
-fn refused(error: lammps::Error, step: i64, comm: &Comm) -> Error {
-    if error.severity() != Some(Severity::ThisRank) || comm.size() == 1 {
-        return error.into();
-    }
-    let crash = Crash { step, kind: CrashKind::Refused, reason: error.to_string() };
-    Error::OneRank { rank: comm.rank(), crash }
-}
-
 /// Whether "nan" is a word of the text: it is also a part of names.
 fn says_nan(text: &str) -> bool {
     text.split(|c: char| !c.is_alphanumeric()).any(|word| word.eq_ignore_ascii_case("nan"))
@@ -266,7 +270,7 @@ impl Simulation {
         log: Option<&Path>,
         comm: &Comm,
     ) -> Result<Self, Error> {
-        settled(Self::open(config, structure, data, None, log, comm), comm)
+        comm.agree(Self::open(config, structure, data, None, log, comm))
     }
 
     /// As [`Simulation::new`], for a run that goes on from a checkpoint. `data` is still what [`Simulation::restore`]
@@ -289,7 +293,7 @@ impl Simulation {
         log: Option<&Path>,
         comm: &Comm,
     ) -> Result<Self, Error> {
-        settled(Self::open(config, structure, data, Some(from), log, comm), comm)
+        comm.agree(Self::open(config, structure, data, Some(from), log, comm))
     }
 
     fn open(
@@ -327,9 +331,7 @@ impl Simulation {
                 lammps.load_plugin(plugin)?;
             }
         }
-        if let Err(error) = lammps.command(&(append + &commands)) {
-            return Err(refused(error, 0, comm));
-        }
+        lammps.command(&(append + &commands))?;
         let (types, named) = (lammps.setting("ntypes"), structure.elements.len());
         if types != named as i64 {
             return Err(lammps::Error::Preflight(format!(
@@ -372,7 +374,8 @@ impl Simulation {
     /// Runs to the next poll and looks. The first call looks at the initial structure, before any step.
     ///
     /// # Errors
-    /// [`Error::OneRank`], after which the job must be aborted; [`Error::Lammps`] if the uncertainty cannot be read.
+    /// [`Error::Lammps`] for a failure of this rank alone, after which the job must be aborted, or if the uncertainty cannot be
+    /// read.
     ///
     /// # MPI
     /// Collective; all ranks get the same event.
@@ -383,8 +386,10 @@ impl Simulation {
             return Ok(Event::Finished);
         }
         let started = Instant::now();
-        if let Err(error) = self.chunk(step) {
-            return self.failed(&error).map(Event::Crashed);
+        match self.chunk(step) {
+            Ok(()) => {}
+            Err(error) if error.is_rank_failure() => return Err(error.into()),
+            Err(error) => return Ok(Event::Crashed(self.crash(&error))),
         }
         let new = self.setup != Setup::Done;
         // The run that wrote the checkpoint was set up anew after its look at this step, without γ, for which ML-PACE has forces
@@ -439,7 +444,7 @@ impl Simulation {
     /// more evaluation of the forces.
     ///
     /// # Errors
-    /// [`Error::Lammps`] if the file cannot be written; [`Error::OneRank`] if that is known on one rank alone.
+    /// [`Error::Lammps`] if the file cannot be written.
     ///
     /// # MPI
     /// Collective. Rank 0 writes, and gets the atoms of one other rank at a time.
@@ -450,12 +455,7 @@ impl Simulation {
         if self.setup == Setup::Done {
             self.setup = Setup::Quiet;
         }
-        let error = match self.lammps.command(&format!("write_restart {file}")) {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
-        };
-        self.failed(&error)?;
-        Err(error.into())
+        Ok(self.lammps.command(&format!("write_restart {file}"))?)
     }
 
     /// What the atoms look like now; `new` after a set-up.
@@ -493,7 +493,7 @@ impl Simulation {
             None => {}
         }
         let [temperature, pressure, potential, total] =
-            self.lammps.last_thermos(["Temp", "Press", "PotEng", "TotEng"]).map(|value| value.unwrap_or(f64::NAN));
+            self.lammps.last_thermos(["Temp", "Press", "PotEng", "TotEng"])?.map(|value| value.unwrap_or(f64::NAN));
         // Agreed without asking: thermodynamic values are the same on all ranks.
         if temperature > self.sanity.max_temperature {
             let limit = self.sanity.max_temperature;
@@ -531,7 +531,8 @@ impl Simulation {
     /// To be called on all ranks or on none, although none waits for another.
     pub fn keep(&mut self) {
         if std::mem::take(&mut self.unkept) {
-            // They have been read at the poll: what cannot be read now is no reason to lose the positions.
+            // They have been read at the poll: what cannot be read now is no reason to lose the positions. A rank that fails
+            // alone at it fails at its next call too.
             let values = self.uncertainty.values(&self.lammps).ok().flatten();
             self.frame.capture(&self.lammps.state(), values);
         }
@@ -549,27 +550,15 @@ impl Simulation {
         Ok(self.lammps.end_run()?)
     }
 
-    /// Sorts an error of a running LAMMPS: a crash that all ranks know of, or the end of this job.
-    fn failed(&self, error: &lammps::Error) -> Result<Crash, Error> {
-        let alone = match error.severity() {
-            Some(Severity::ThisRank) => true,
-            // Thrown while evaluating this rank's atoms: whether others threw too cannot be asked any more.
-            Some(Severity::Foreign) => self.comm.size() > 1,
-            _ => false,
-        };
-        let reason = error.to_string();
-        let kind = if reason.contains("Lost atoms") {
-            CrashKind::LostAtoms
-        } else if reason.contains("Non-numeric") || says_nan(&reason) {
-            CrashKind::NotFinite
-        } else {
-            CrashKind::Refused
-        };
-        let crash = Crash { step: self.lammps.step(), kind, reason };
-        if alone && self.comm.size() > 1 {
-            return Err(Error::OneRank { rank: self.comm.rank(), crash });
-        }
-        Ok(crash)
+    /// The crash that an error of a running LAMMPS is, where all ranks have seen it.
+    fn crash(&self, error: &lammps::Error) -> Crash {
+        Crash::because(self.lammps.step(), error.to_string())
+    }
+
+    /// The crash that a failure of this rank alone is.
+    #[must_use]
+    pub fn crash_of(&self, alone: &RankFailure) -> Crash {
+        Crash::because(self.lammps.step(), alone.failure.to_string())
     }
 
     /// The last frame in which everything was finite and sane, of this rank's atoms. A poll above the threshold counts from
@@ -663,8 +652,7 @@ impl Simulation {
             return Err(lammps::Error::Preflight("there is no valid frame to go back to".into()).into());
         }
         self.lammps.command("clear")?;
-        let set_up = self.lammps.command(&self.script.continued(self.frame.step()).render()?);
-        set_up.map_err(|error| refused(error, self.frame.step(), &self.comm))?;
+        self.lammps.command(&self.script.continued(self.frame.step()).render()?)?;
         self.uncertainty.watch(&mut self.lammps, self.interval)?;
         self.frame.restore(&mut self.lammps)?;
         self.setup = Setup::Look;

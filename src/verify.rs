@@ -96,7 +96,7 @@ pub fn evaluate(structure: &Structure, script: &Script) -> Result<Evaluation, Er
         sorted
     };
     let [energy, pressure @ ..] = lammps
-        .last_thermos(["PotEng", "Pxx", "Pyy", "Pzz", "Pyz", "Pxz", "Pxy"])
+        .last_thermos(["PotEng", "Pxx", "Pyy", "Pzz", "Pyz", "Pxz", "Pxy"])?
         .map(|value| value.unwrap_or(f64::NAN));
     Ok(Evaluation {
         stress: pressure.map(|p| -p * units.pressure * BAR),

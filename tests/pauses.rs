@@ -133,7 +133,7 @@ fn ready(lammps: &mut Lammps) {
 
 fn state(lammps: &Lammps) -> (i64, Vec<f64>, Vec<f64>, Option<f64>) {
     let rows = |view: ndarray::ArrayView2<'_, f64>| view.iter().copied().collect::<Vec<_>>();
-    (lammps.step(), rows(lammps.positions()), rows(lammps.velocities()), lammps.last_thermo("PotEng"))
+    (lammps.step(), rows(lammps.positions()), rows(lammps.velocities()), lammps.last_thermo("PotEng").unwrap())
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn whatever_is_done_in_a_pause_the_trajectory_is_that_of_one_run() {
     while going {
         let step = lammps.step();
         assert!(lammps.is_paused());
-        assert_eq!(lammps.last_thermo("Step"), Some(step as f64));
+        assert_eq!(lammps.last_thermo("Step").unwrap(), Some(step as f64));
         seen.push(step);
         // Commands end the run, and a new one goes on; a second instance does not mind the first.
         going = match step {

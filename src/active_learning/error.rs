@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::comm::Elsewhere;
+use crate::comm::{CollectiveError, Elsewhere};
 use crate::{runner, simulation};
 
 /// An error that ends a loop.
@@ -72,13 +72,17 @@ pub enum Error {
     Elsewhere(#[from] Elsewhere),
 }
 
-impl Error {
-    /// Whether one rank failed alone, so that only [`crate::comm::Comm::abort`] can end the job.
-    #[must_use]
-    pub fn must_abort(&self) -> bool {
-        matches!(self, Self::Simulation(simulation::Error::OneRank { .. }))
+impl CollectiveError for Error {
+    fn is_rank_failure(&self) -> bool {
+        match self {
+            Self::Simulation(error) => error.is_rank_failure(),
+            Self::Structure(error) => error.is_rank_failure(),
+            _ => false,
+        }
     }
+}
 
+impl Error {
     /// Whether this rank stopped because another one failed, and has nothing to say itself.
     #[must_use]
     pub fn is_elsewhere(&self) -> bool {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::run::{abort, read_config};
 use super::{Exit, Verbosity, style, survey};
-use lammps_otf::comm::{Comm, Session};
+use lammps_otf::comm::{CollectiveError, Comm, Session};
 use lammps_otf::config::{Engine, InferenceConfig, Mode, Uncertainty};
 use lammps_otf::embedding::EmbeddingExtractor;
 use lammps_otf::lammps::{Build, Lammps, loaded_libraries, mpi_libraries};
@@ -170,6 +170,7 @@ fn lammps(findings: &mut Findings, config: Option<&InferenceConfig>, comm: &Comm
     let mut lammps = match comm.agree(Lammps::open(&arguments, comm).map_err(super::run::SetupError::from)) {
         Ok(lammps) => lammps,
         Err(error) => {
+            end_if_alone(&error, comm);
             findings.error("liblammps", &error);
             return false;
         }
@@ -199,8 +200,10 @@ fn lammps(findings: &mut Findings, config: Option<&InferenceConfig>, comm: &Comm
     let found =
         comm.agree(lammps.require_pair_style("pace/extrapolation", plugins).map_err(super::run::SetupError::from));
     let loaded = loaded_libraries(|name| name.ends_with("plugin.so"));
+    let _ = found.as_ref().inspect_err(|error| end_if_alone(*error, comm));
     let opt =
         comm.agree(lammps.require_pair_style("pace/extrapolation/opt", &[]).map_err(super::run::SetupError::from));
+    let _ = opt.as_ref().inspect_err(|error| end_if_alone(*error, comm));
     let built_in = build.packages.iter().any(|p| p == "ML-PACE");
     match &found {
         Ok(()) if built_in => findings.ok("ml-pace", "built into liblammps", json!({ "built_in": true })),
@@ -413,12 +416,18 @@ fn trial_run(findings: &mut Findings, config: &InferenceConfig, comm: &Comm) {
                 _ => findings.ok("trial run", message, json!({ "gamma_max": result.gamma_max, "atoms": result.atoms })),
             }
         }
-        // The others wait in LAMMPS, and nothing brings them back.
-        Err(error) if error.must_abort() => {
-            super::complain(&error);
-            abort(comm, Exit::BadInput)
+        Err(error) => {
+            end_if_alone(&error, comm);
+            findings.error("trial run", &error);
         }
-        Err(error) => findings.error("trial run", &error),
+    }
+}
+
+/// Ends the job where this rank has failed alone: the others wait in LAMMPS, and nothing brings them back.
+fn end_if_alone(error: &impl CollectiveError, comm: &Comm) {
+    if error.is_rank_failure() {
+        super::complain(error);
+        abort(comm, Exit::BadInput)
     }
 }
 

@@ -3,11 +3,12 @@
 
 use std::path::PathBuf;
 
-use super::run::{abort, on_signals, print_line};
+use super::run::{abort, print_line};
 use super::{Exit, Verbosity, agreed, begin, complain, say, warn};
 use lammps_otf::active_learning::{ActiveLearning, LearningResult, Outcome};
 use lammps_otf::candidates::Round;
-use lammps_otf::comm::Comm;
+use lammps_otf::comm::{CollectiveError as _, Comm};
+use lammps_otf::interrupt::on_signals;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct LoopArguments {
@@ -31,7 +32,7 @@ pub(super) fn run(arguments: &LoopArguments, comm: &Comm, verbosity: Verbosity) 
     // Once it is under way: an error of the set-up is to stand alone.
     let mut remarks = config.remarks();
     let outcome = ActiveLearning::new(comm, &output)
-        .interrupt_by(on_signals())
+        .interrupt_by(on_signals(Exit::Interrupted as i32))
         .observe(|round| {
             remarks.drain(..).for_each(|remark| warn(&remark.to_string()));
             if arguments.json {
@@ -63,7 +64,7 @@ pub(super) fn run(arguments: &LoopArguments, comm: &Comm, verbosity: Verbosity) 
                 _ => Exit::Uncertain,
             }
         }
-        Err(error) if error.must_abort() => {
+        Err(error) if error.is_rank_failure() => {
             complain(&error);
             eprintln!("What was learned before is in {}. The job is aborted.", output.display());
             abort(comm, Exit::Aborted)

@@ -164,7 +164,10 @@ fn with_ranks(work: impl FnOnce(&Session, &Comm) -> Exit) -> ExitCode {
     let world = session.world();
     match catch_unwind(AssertUnwindSafe(|| work(&session, &world))) {
         Ok(exit) => exit.into(),
-        Err(_) if world.size() > 1 => world.abort(Exit::Aborted as i32),
+        Err(_) if world.size() > 1 => {
+            eprintln!("error: rank {} panicked. The job is aborted.", world.rank());
+            world.abort(Exit::Aborted as i32)
+        }
         Err(panic) => resume_unwind(panic),
     }
 }

@@ -7,10 +7,11 @@
 
 use std::path::Path;
 
-use super::run::{on_signals, print_line, settle, summary};
+use super::run::{print_line, settle, summary};
 use super::{Exit, Verbosity, complain, say, warn};
-use lammps_otf::comm::{Comm, Elsewhere};
+use lammps_otf::comm::{CollectiveError, Comm, Elsewhere};
 use lammps_otf::config::{self, InferenceConfig};
+use lammps_otf::interrupt::on_signals;
 use lammps_otf::runner::{LammpsRunner, files};
 
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,12 @@ enum Error {
     Config(#[from] config::Error),
     #[error(transparent)]
     Elsewhere(#[from] Elsewhere),
+}
+
+impl CollectiveError for Error {
+    fn is_rank_failure(&self) -> bool {
+        false
+    }
 }
 
 /// What a replica leaves for rank 0 of the job to print: to standard output and to standard error.
@@ -68,7 +75,10 @@ pub(super) fn run(
     let comm = world.split(index);
     let name = format!("replica-{index:02}");
     let (folder, store) = (output.join(&name), output.join(files::CANDIDATES));
-    let outcome = LammpsRunner::new(&comm, &folder).store_in(&store, &name).interrupt_by(on_signals()).run(&config);
+    let outcome = LammpsRunner::new(&comm, &folder)
+        .store_in(&store, &name)
+        .interrupt_by(on_signals(Exit::Interrupted as i32))
+        .run(&config);
     let exit = settle(&outcome, &comm, world, &folder);
 
     let report = match &outcome {

@@ -4,15 +4,14 @@
 use std::cell::RefCell;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Exit, Verbosity, agreed, begin, complain, replicas, say, warn};
-use lammps_otf::comm::{Comm, Elsewhere};
+use lammps_otf::comm::{CollectiveError, Comm, Elsewhere};
 use lammps_otf::config::{self, InferenceConfig};
+use lammps_otf::interrupt::on_signals;
 use lammps_otf::runner::{self, LammpsRunner, SimulationResult, Status, files};
 use lammps_otf::simulation::Poll;
 
@@ -50,7 +49,7 @@ pub(super) fn run(arguments: &RunArguments, comm: &Comm, verbosity: Verbosity) -
     let mut remarks = if comm.is_root() { config.remarks() } else { Vec::new() };
     let mut runner = LammpsRunner::new(comm, &output)
         .resume(arguments.resume)
-        .interrupt_by(on_signals())
+        .interrupt_by(on_signals(Exit::Interrupted as i32))
         .observe(|poll| {
             remarks.drain(..).for_each(|remark| warn(&remark.to_string()));
             if let Some(progress) = &progress {
@@ -82,7 +81,7 @@ pub(super) fn run(arguments: &RunArguments, comm: &Comm, verbosity: Verbosity) -
                 warn(&format!("and {} more", result.more_warnings));
             }
         }
-        Err(error) if comm.is_root() && !error.must_abort() => {
+        Err(error) if comm.is_root() && !error.is_rank_failure() => {
             complain(error);
             // LAMMPS says which command it refused, not which file is wrong.
             use lammps_otf::{lammps, simulation};
@@ -110,7 +109,7 @@ pub(super) fn settle(
             Status::Crashed => Exit::Crashed,
             Status::Interrupted => Exit::Interrupted,
         },
-        Err(error) if error.must_abort() => {
+        Err(error) if error.is_rank_failure() => {
             let stored = if output.exists() {
                 format!("What was stored before is in {}. ", output.display())
             } else {
@@ -156,23 +155,18 @@ pub(super) enum SetupError {
     Elsewhere(#[from] Elsewhere),
 }
 
+impl CollectiveError for SetupError {
+    fn is_rank_failure(&self) -> bool {
+        matches!(self, Self::Lammps(error) if error.is_rank_failure())
+    }
+}
+
 /// Reads on rank 0, so that a thousand ranks do not open the same file.
 pub(super) fn read_config(path: &Path, comm: &Comm) -> Result<InferenceConfig, SetupError> {
     let text = comm.on_root(|| InferenceConfig::text(path).map_err(SetupError::from))?;
     let text = comm.broadcast(0, text.unwrap_or_default().into_bytes());
     let text = String::from_utf8_lossy(&text);
     comm.agree(InferenceConfig::parse(&text, path).map_err(SetupError::from))
-}
-
-/// A flag that SIGINT and SIGTERM set; a second signal ends the process at once.
-pub(super) fn on_signals() -> Arc<AtomicBool> {
-    let flag = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // In this order: the first signal finds the flag unset and sets it, the second finds it set and ends.
-        let _ = signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&flag));
-        let _ = signal_hook::flag::register(signal, Arc::clone(&flag));
-    }
-    flag
 }
 
 /// A bar on a terminal, a line every few seconds elsewhere; or a line for each poll.

@@ -4,7 +4,7 @@
 use std::cell::OnceCell;
 use std::ffi::{CStr, c_char, c_int, c_void};
 
-use super::{Lammps, guarded, sys};
+use super::{Error, Lammps, guarded, sys};
 use crate::structure::Cell;
 
 /// What was found since the last command that may have moved it: any but a run which goes on ([`Lammps::run`] without set-up,
@@ -81,42 +81,46 @@ impl Lammps {
         })
     }
 
-    pub(super) fn columns(&self) -> &[Column] {
-        self.found.columns.get_or_init(|| {
-            // SAFETY: "num" and "type" are an int, "keyword" a C string that lives until the thermo style changes.
-            unsafe {
-                let number = |what, index| self.thermo(what, index).map(|p| *p.cast::<c_int>());
-                let column = |index| {
-                    let keyword = CStr::from_ptr(self.thermo(c"keyword", index)?.cast::<c_char>());
-                    let keyword = keyword.to_string_lossy().into_owned();
-                    Some(Column { keyword, index, kind: number(c"type", index)? })
-                };
-                (0..number(c"num", 0).unwrap_or(0)).filter_map(column).collect()
-            }
-        })
+    pub(super) fn columns(&self) -> Result<&[Column], Error> {
+        if let Some(columns) = self.found.columns.get() {
+            return Ok(columns);
+        }
+        // SAFETY: "num" is an int.
+        let number = self.thermo(c"num", 0)?.map_or(0, |p| unsafe { *p.cast::<c_int>() });
+        let mut columns = Vec::new();
+        for index in 0..number {
+            let (keyword, kind) = (self.thermo(c"keyword", index)?, self.thermo(c"type", index)?);
+            let Some((keyword, kind)) = keyword.zip(kind) else { continue };
+            // SAFETY: "keyword" is a C string that lives until the thermo style changes, and "type" an int.
+            let (keyword, kind) = unsafe { (CStr::from_ptr(keyword.cast::<c_char>()), *kind.cast::<c_int>()) };
+            columns.push(Column { keyword: keyword.to_string_lossy().into_owned(), index, kind });
+        }
+        Ok(self.found.columns.get_or_init(|| columns))
     }
 
     /// The value of a column as last printed.
-    pub(super) fn printed(&self, column: &Column) -> Option<f64> {
-        let data = self.thermo(c"data", column.index)?;
+    pub(super) fn printed(&self, column: &Column) -> Result<Option<f64>, Error> {
+        let Some(data) = self.thermo(c"data", column.index)? else { return Ok(None) };
         // SAFETY: "data" is a value of the column's type.
-        unsafe {
+        Ok(unsafe {
             match column.kind {
                 0 => Some(f64::from(*data.cast::<i32>())),
                 2 => Some(*data.cast::<f64>()),
                 4 => Some(*data.cast::<i64>() as f64),
                 _ => None,
             }
-        }
+        })
     }
 
-    fn thermo(&self, what: &CStr, index: c_int) -> Option<*const c_void> {
+    fn thermo(&self, what: &CStr, index: c_int) -> Result<Option<*const c_void>, Error> {
         let found = guarded(
             "lammps_last_thermo",
             || what.to_string_lossy().into_owned(),
+            self.comm.size(),
             // SAFETY: the handle is open and `what` a valid C string.
             |failure| unsafe { sys::otf_last_thermo(self.handle.as_ptr(), what.as_ptr(), index, failure) },
         );
-        found.ok().map(<*mut c_void>::cast_const).filter(|p| !p.is_null())
+        let found = found.map_err(|failure| self.error(failure))?;
+        Ok(Some(found.cast_const()).filter(|p| !p.is_null()))
     }
 }

@@ -52,11 +52,13 @@ use std::ptr::NonNull;
 
 use ndarray::{ArrayView1, ArrayView2};
 
-pub use error::{Error, Failure, Severity};
+pub use error::{Error, Failure, RankFailure, Severity};
 pub use preflight::{Build, loaded_libraries, mpi_libraries};
 pub use quote::{quote, quote_path};
 
 use crate::comm::Comm;
+use crate::fault;
+use crate::interrupt::mark_progress;
 use crate::structure::{AtomsView, Cell};
 use found::Found;
 
@@ -125,7 +127,7 @@ impl Lammps {
     /// # MPI
     /// Collective over `comm`.
     pub fn open<S: AsRef<str>>(arguments: &[S], comm: &Comm) -> Result<Self, Error> {
-        preflight::check_process()?;
+        agreed(preflight::check_process(), comm)?;
         let mut owned = vec![CString::from(c"lammps-otf")];
         for argument in arguments {
             owned.push(c_string("the argument", argument.as_ref())?);
@@ -135,14 +137,14 @@ impl Lammps {
         argv.push(std::ptr::null_mut());
 
         let line = || arguments.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(" ");
-        let handle = guarded("lammps_open", line, |failure| {
+        let opened = guarded("lammps_open", line, comm.size(), |failure| {
             // SAFETY: argv holds argc valid strings and a null, as main's would, and LAMMPS does not keep them; the
             // communicator lives as long as `comm`, which the instance keeps.
             unsafe { open_raw(argc, argv.as_mut_ptr(), comm, failure) }
-        })?;
-        let handle = NonNull::new(handle).ok_or_else(|| {
-            Error::Preflight(format!("LAMMPS could not be opened with the arguments `{}`, and gave no reason", line()))
-        })?;
+        });
+        let handle = opened
+            .and_then(|handle| NonNull::new(handle).ok_or_else(|| Failure::without_reason("lammps_open", line())))
+            .map_err(|failure| Error::of(failure, None, comm))?;
         let lammps = Self {
             handle,
             comm: comm.clone(),
@@ -152,15 +154,16 @@ impl Lammps {
             unclosable: false,
             _not_send: PhantomData,
         };
-        Build::of(&lammps).check(comm)?;
         let (ranks, world) = (comm.size(), lammps.setting("world_size"));
-        if world != ranks as i64 {
-            return Err(Error::Preflight(format!(
+        let checked = match Build::of(&lammps).check(comm) {
+            Ok(()) if world != ranks as i64 => Err(Error::Preflight(format!(
                 "LAMMPS sees {world} MPI ranks where this program sees {ranks}: they use different MPI libraries \
                  ({}). Build both with the same one.",
                 mpi_libraries().join(", ")
-            )));
-        }
+            ))),
+            checked => checked,
+        };
+        agreed(checked, comm)?;
         Ok(lammps)
     }
 
@@ -173,7 +176,7 @@ impl Lammps {
     /// Runs one command, or several separated by newlines, as in an input file.
     ///
     /// # Errors
-    /// LAMMPS's own text. The instance stays usable unless the severity is [`Severity::ThisRank`].
+    /// LAMMPS's own text. The instance stays usable after an [`Error::Failure`], and not after an [`Error::RankFailure`].
     ///
     /// # MPI
     /// Collective.
@@ -208,7 +211,17 @@ impl Lammps {
     /// Collective.
     pub fn run(&mut self, steps: i64, set_up: bool, ramp: std::ops::Range<i64>) -> Result<(), Error> {
         let found = std::mem::take(&mut self.found);
-        self.command(&run_command(steps, set_up, &ramp))?;
+        let command = run_command(steps, set_up, &ramp);
+        let text = c_string("the command", &command)?;
+        let handle = self.handle.as_ptr();
+        self.change_running(
+            "command",
+            || command,
+            |failure| {
+                // SAFETY: as for any command.
+                unsafe { sys::otf_command(handle, text.as_ptr(), failure) }
+            },
+        )?;
         if !set_up {
             self.found = found;
         }
@@ -224,22 +237,47 @@ impl Lammps {
     ) -> Result<T, Error> {
         self.end_run()?;
         self.found = Found::default();
-        Ok(self.noted(guarded(call, argument, body))?)
+        let outcome = guarded(call, argument, self.comm.size(), body);
+        self.noted(outcome)
     }
 
-    /// Notes what the outcome of a call that changes the instance means for later ones.
-    fn noted<T>(&mut self, outcome: Result<T, Failure>) -> Result<T, Failure> {
+    /// As [`Lammps::change`], of a call that does steps.
+    fn change_running<T>(
+        &mut self,
+        call: &'static str,
+        argument: impl FnOnce() -> String,
+        body: impl FnOnce(*mut sys::otf_failure) -> T,
+    ) -> Result<T, Error> {
+        self.end_run()?;
+        self.found = Found::default();
+        let outcome = guarded(call, argument, self.comm.size(), body);
+        self.noted(outcome.map_err(Failure::while_running))
+    }
+
+    /// Makes an error of what failed, and notes what the outcome of a call that changes the instance means for later ones.
+    fn noted<T>(&mut self, outcome: Result<T, Failure>) -> Result<T, Error> {
+        let failure = match outcome {
+            Ok(value) => return Ok(value),
+            Err(failure) => failure,
+        };
         // Closing is collective, which an error on one rank makes impossible.
-        self.unclosable |= matches!(&outcome, Err(f) if f.severity != Severity::AllRanks);
-        if matches!(&outcome, Err(f) if f.severity == Severity::Foreign) && self.comm.size() == 1 {
+        self.unclosable |= failure.severity != Severity::AllRanks;
+        if failure.severity == Severity::Foreign && self.comm.size() == 1 {
             // Thrown in a run, LAMMPS believes that it still runs, until it has refused one command for that.
             let handle = self.handle.as_ptr();
             // SAFETY: as for any command.
-            let _ = guarded("command", String::new, |failure| unsafe {
+            let _ = guarded("command", String::new, 1, |failure| unsafe {
                 sys::otf_commands_string(handle, c"".as_ptr(), failure)
             });
         }
-        outcome
+        let error = self.error(failure);
+        self.unclosable |= error.is_rank_failure();
+        Err(error)
+    }
+
+    /// Makes an error of what failed.
+    fn error(&self, failure: Failure) -> Error {
+        Error::of(failure, Some(self.step()), &self.comm)
     }
 
     /// An integer property such as `nlocal`, `triclinic`, `ntypes` (LAMMPS: `lammps_extract_setting`); -1 if unknown.
@@ -385,18 +423,34 @@ impl Lammps {
     ///
     /// The last step of every `run` is printed, and every step at which one pauses, so that then this is the value at the current
     /// step, without another evaluation.
-    #[must_use]
-    pub fn last_thermo(&self, keyword: &str) -> Option<f64> {
-        self.last_thermos([keyword])[0]
+    ///
+    /// # Errors
+    /// What LAMMPS says.
+    ///
+    /// # MPI
+    /// To be called on all ranks or on none.
+    pub fn last_thermo(&self, keyword: &str) -> Result<Option<f64>, Error> {
+        self.last_thermos([keyword]).map(|[value]| value)
     }
 
     /// [`Lammps::last_thermo`] of several.
+    ///
+    /// # Errors
+    /// As [`Lammps::last_thermo`].
+    ///
+    /// # MPI
+    /// As [`Lammps::last_thermo`].
     // A name for `ci/bench profile` to count.
     #[inline(never)]
-    #[must_use]
-    pub fn last_thermos<const N: usize>(&self, keywords: [&str; N]) -> [Option<f64>; N] {
-        let columns = self.columns();
-        keywords.map(|keyword| self.printed(columns.iter().find(|column| column.keyword == keyword)?))
+    pub fn last_thermos<const N: usize>(&self, keywords: [&str; N]) -> Result<[Option<f64>; N], Error> {
+        let columns = self.columns()?;
+        let mut values = [None; N];
+        for (value, keyword) in values.iter_mut().zip(keywords) {
+            if let Some(column) = columns.iter().find(|column| column.keyword == keyword) {
+                *value = self.printed(column)?;
+            }
+        }
+        Ok(values)
     }
 
     /// Offers atoms to all ranks: each rank takes those that lie in its part of the box. Gives the number taken here.
@@ -565,27 +619,31 @@ impl Lammps {
         let found = guarded(
             "lammps_extract_fix",
             || id.to_owned(),
+            self.comm.size(),
             // SAFETY: the handle is open and the id a valid C string.
             |failure| unsafe { sys::otf_extract_fix(handle, c_id.as_ptr(), style, kind as c_int, 0, 0, failure) },
         );
-        Ok(NonNull::new(found?))
+        found.map(NonNull::new).map_err(|failure| self.error(failure))
     }
 }
 
 impl Drop for Lammps {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
+        let alone = self.comm.is_alone();
+        if !std::thread::panicking() && !alone {
             // Of one that fails here nothing is left to be told.
             let _ = self.end_run();
         }
         // What is on the stack of a run that cannot end is left as well.
         std::mem::forget(self.paused.take());
-        if !self.unclosable && !std::thread::panicking() {
-            let handle = self.handle.as_ptr();
-            // An error while closing has nobody left to tell.
-            // SAFETY: the handle is open, and nothing can use it after this.
-            let _ = guarded("lammps_close", String::new, |failure| unsafe { sys::otf_close(handle, failure) });
+        if self.unclosable || self.comm.is_alone() || std::thread::panicking() {
+            return;
         }
+        let (handle, ranks) = (self.handle.as_ptr(), self.comm.size());
+        // SAFETY: the handle is open, and nothing can use it after this.
+        let closed = guarded("lammps_close", String::new, ranks, |failure| unsafe { sys::otf_close(handle, failure) });
+        // What fails on all ranks leaves nothing to be told. On one alone it does when that rank next communicates.
+        let _ = closed.map_err(|failure| Error::of(failure, None, &self.comm));
     }
 }
 
@@ -597,20 +655,25 @@ impl Drop for Lammps {
 #[doc(hidden)]
 pub fn throw(kind: i32) -> Result<(), Failure> {
     // SAFETY: the function takes an integer and writes to the failure alone.
-    guarded("throw", String::new, |failure| unsafe { sys::otf_throw(kind, failure) })
+    guarded("throw", String::new, 1, |failure| unsafe { sys::otf_throw(kind, failure) })
 }
 
 /// The one funnel of fallible calls: gives the guard a place to write to, and makes an error of what it wrote.
 ///
-/// `body` passes the place to one function of the guard.
+/// `body` passes the place to one function of the guard. `ranks` is the number of ranks that make the call together.
 fn guarded<T>(
     call: &'static str,
     argument: impl FnOnce() -> String,
+    ranks: usize,
     body: impl FnOnce(*mut sys::otf_failure) -> T,
 ) -> Result<T, Failure> {
+    if let Some(fault) = fault::before_call(call, ranks) {
+        return Err(Failure { argument: argument(), ..Failure::on_purpose(fault, call) });
+    }
     // Not cleared: 8 kB for each call would cost a poll more than anything else does.
     let mut failure = MaybeUninit::<sys::otf_failure>::uninit();
     let value = body(failure.as_mut_ptr());
+    mark_progress();
     // SAFETY: every function of the guard sets the severity.
     let severity = unsafe { (&raw const (*failure.as_ptr()).severity).read() };
     if severity == sys::OTF_OK as c_int {
@@ -619,6 +682,15 @@ fn guarded<T>(
     // SAFETY: with any other severity the guard has filled the message to its end.
     let failure = Failure::take(unsafe { failure.assume_init_ref() }, call);
     Err(Failure { argument: argument(), ..failure })
+}
+
+/// What this rank has found, unless another one has found something wrong: then all fail.
+///
+/// # MPI
+/// Collective.
+fn agreed(found: Result<(), Error>, comm: &Comm) -> Result<(), Error> {
+    let elsewhere = || Error::Preflight("another rank cannot use its liblammps".into());
+    if comm.any(found.is_err()) { Err(found.err().unwrap_or_else(elsewhere)) } else { Ok(()) }
 }
 
 /// The command of [`Lammps::run`].

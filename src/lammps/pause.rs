@@ -17,7 +17,8 @@ use corosensei::{Coroutine, CoroutineResult, Yielder};
 use rustix::process::{Resource, getrlimit};
 
 use super::preflight::plugin_folder;
-use super::{Error, Failure, Lammps, Severity, c_string, guarded, run_command, sys};
+use super::{Error, Failure, Lammps, c_string, guarded, run_command, sys};
+use crate::interrupt::mark_progress;
 
 /// Id of the fix.
 const FIX: &str = "otf_pause";
@@ -81,7 +82,7 @@ impl Lammps {
             return Ok(false);
         }
         match self.load_plugin(&plugin) {
-            Err(error) if error.severity().is_some_and(|reach| reach != Severity::AllRanks) => Err(error),
+            Err(error) if error.is_rank_failure() => Err(error),
             // One that does not load, or was compiled for another version and registers nothing, is as good as none.
             _ => Ok(everywhere(self)),
         }
@@ -124,11 +125,11 @@ impl Lammps {
         let Some(stack) = stack.ok().filter(|_| !short) else {
             return Err(Error::Preflight(format!("a rank has no memory for the stack of a run, {size} bytes")));
         };
-        let (handle, meeting) = (self.handle.as_ptr(), Rc::clone(&self.meeting));
+        let (handle, ranks, meeting) = (self.handle.as_ptr(), self.comm.size(), Rc::clone(&self.meeting));
         let run = Coroutine::with_stack(stack, move |yielder: &Yielder<Order, ()>, _| {
             meeting.run.set(Some(NonNull::from(yielder)));
             meeting.shared.set(sys::otf_pause { at_end_of_step: Some(at_end_of_step) });
-            let outcome = run_to_its_end(handle, &text, command);
+            let outcome = run_to_its_end(handle, &text, command, ranks);
             meeting.shared.set(sys::otf_pause { at_end_of_step: None });
             meeting.run.set(None);
             outcome
@@ -171,12 +172,14 @@ impl Lammps {
     }
 
     fn resume(&mut self, mut run: Paused, order: Order) -> Result<bool, Error> {
-        match run.resume(order) {
+        let outcome = run.resume(order);
+        mark_progress();
+        match outcome {
             CoroutineResult::Yield(()) => {
                 self.paused = Some(run);
                 Ok(true)
             }
-            CoroutineResult::Return(outcome) => self.noted(outcome).map(|()| false).map_err(Error::from),
+            CoroutineResult::Return(outcome) => self.noted(outcome).map(|()| false),
         }
     }
 }
@@ -187,12 +190,14 @@ fn stack_size() -> usize {
     limit.clamp(STACK.start, STACK.end) as usize
 }
 
-fn run_to_its_end(handle: *mut std::ffi::c_void, text: &CString, command: String) -> Result<(), Failure> {
-    guarded(
+fn run_to_its_end(handle: *mut std::ffi::c_void, text: &CString, command: String, ranks: usize) -> Result<(), Failure> {
+    let outcome = guarded(
         "command",
         || command,
+        ranks,
         // SAFETY: the handle is open and the text a valid C string. Views of the instance are gone by the time that the run
         // is resumed, which needs &mut.
         |failure| unsafe { sys::otf_command(handle, text.as_ptr(), failure) },
-    )
+    );
+    outcome.map_err(Failure::while_running)
 }

@@ -11,7 +11,7 @@ use crate::comm::Comm;
 mod throwing;
 
 fn failure<T>(body: impl FnOnce(*mut sys::otf_failure) -> T) -> (Option<Failure>, Option<T>) {
-    match guarded("call", String::new, body) {
+    match guarded("call", String::new, 1, body) {
         Ok(value) => (None, Some(value)),
         Err(failure) => (Some(failure), None),
     }
@@ -78,8 +78,8 @@ fn calls_that_throw_and_calls_that_cannot() {
         let (_, found) = failure(|failure| unsafe { sys::otf_last_thermo(handle, what.as_ptr(), index, failure) });
         assert!(found.is_none_or(|p| p.is_null()), "{what:?} {index}");
     }
-    assert_eq!(lammps.last_thermo("Step"), Some(1.0));
-    assert_eq!(lammps.last_thermo("no such quantity"), None);
+    assert_eq!(lammps.last_thermo("Step").unwrap(), Some(1.0));
+    assert_eq!(lammps.last_thermo("no such quantity").unwrap(), None);
 
     println!(
         "tried 12: `lammps_open_no_mpi`, `_extract_fix`, `_last_thermo` with what they cannot do: text, or nothing"
@@ -93,16 +93,16 @@ fn calls_that_throw_and_calls_that_cannot() {
     // An error that nobody has asked for is not taken for the next call's.
     // SAFETY: as above.
     unsafe { sys::lammps_commands_string(handle, c"no_such_command".as_ptr()) };
-    assert_eq!(lammps.last_thermo("Step"), Some(1.0));
+    assert_eq!(lammps.last_thermo("Step").unwrap(), Some(1.0));
     lammps.command("run 1 post no").unwrap();
 
     // What has been found by its name is not looked at where it was before a command that moves it.
-    assert_eq!((lammps.step(), lammps.local_atoms(), lammps.last_thermo("Step")), (2, 1, Some(2.0)));
+    assert_eq!((lammps.step(), lammps.local_atoms(), lammps.last_thermo("Step").unwrap()), (2, 1, Some(2.0)));
     lammps.run(1, false, 0..10).unwrap();
-    assert_eq!((lammps.step(), lammps.last_thermo("Step")), (3, Some(3.0)));
+    assert_eq!((lammps.step(), lammps.last_thermo("Step").unwrap()), (3, Some(3.0)));
     lammps.command("thermo_style custom temp atoms step").unwrap();
     lammps.run(2, true, 0..10).unwrap();
-    assert_eq!(lammps.last_thermos(["Step", "Atoms", "TotEng"]), [Some(5.0), Some(1.0), None]);
+    assert_eq!(lammps.last_thermos(["Step", "Atoms", "TotEng"]).unwrap(), [Some(5.0), Some(1.0), None]);
     lammps
         .command(
             "clear\nregion box prism 0 6 0 5 0 4 1 0 0\ncreate_box 1 box\nmass 1 1.0\npair_style zero 2.0\n\
@@ -112,5 +112,8 @@ fn calls_that_throw_and_calls_that_cannot() {
     assert_eq!((lammps.step(), lammps.local_atoms()), (0, 2));
     assert_eq!(lammps.cell().vectors, [[6.0, 0.0, 0.0], [1.0, 5.0, 0.0], [0.0, 0.0, 4.0]]);
     lammps.run(4, true, 0..4).unwrap();
-    assert_eq!((lammps.step(), lammps.last_thermo("Step"), lammps.last_thermo("Atoms")), (4, Some(4.0), None));
+    assert_eq!(
+        (lammps.step(), lammps.last_thermo("Step").unwrap(), lammps.last_thermo("Atoms").unwrap()),
+        (4, Some(4.0), None)
+    );
 }

@@ -3,7 +3,8 @@
 
 use std::path::PathBuf;
 
-use crate::comm::Elsewhere;
+use crate::comm::{CollectiveError, Elsewhere};
+use crate::lammps::RankFailure;
 use crate::{io, simulation};
 
 /// An error that ends a run.
@@ -88,11 +89,20 @@ pub enum Error {
     Elsewhere(#[from] Elsewhere),
 }
 
+impl CollectiveError for Error {
+    fn is_rank_failure(&self) -> bool {
+        self.rank_failure().is_some()
+    }
+}
+
 impl Error {
-    /// Whether one rank failed alone, so that only [`crate::comm::Comm::abort`] can end the job.
+    /// The failure of this rank alone, after which only [`crate::comm::Comm::abort`] can end the job.
     #[must_use]
-    pub fn must_abort(&self) -> bool {
-        matches!(self, Self::Alone(_) | Self::Simulation(simulation::Error::OneRank { .. }))
+    pub fn rank_failure(&self) -> Option<&RankFailure> {
+        match self {
+            Self::Alone(error) | Self::Simulation(error) => error.rank_failure(),
+            _ => None,
+        }
     }
 
     /// Whether the run crashed in a way that left its result behind all the same, as another crash does.
@@ -112,7 +122,7 @@ impl Error {
     pub fn is_input(&self) -> bool {
         match self {
             Self::Write { .. } | Self::Store(_) | Self::Alone(_) => false,
-            Self::Simulation(e) => !matches!(e, simulation::Error::OneRank { .. }),
+            Self::Simulation(e) => !e.is_rank_failure(),
             _ => true,
         }
     }

@@ -12,7 +12,7 @@ use super::checkpoint::{Progress, restart_name};
 use super::recorder::{Recorder, SharedStore, extxyz_of};
 use super::{Announcer, Error, Observer, SimulationResult, Status, Stored, files};
 use crate::candidates::Trigger;
-use crate::comm::{Comm, Elsewhere};
+use crate::comm::{CollectiveError as _, Comm, Elsewhere};
 use crate::config::{InferenceConfig, Mode};
 use crate::embedding::EmbeddingExtractor;
 use crate::simulation::{self, Crash, CrashKind, CutOut, Event, Neighbourhood, Poll, Simulation};
@@ -80,7 +80,7 @@ impl Run<'_, '_> {
         let status = loop {
             let (begun, sent, known) = (Instant::now(), self.comm.bytes_sent(), self.result.candidates.len());
             let event = match self.simulation.advance() {
-                Err(error @ simulation::Error::OneRank { .. }) => return Err(self.alone(error)),
+                Err(error) if error.is_rank_failure() => return Err(self.alone(error)),
                 other => other?,
             };
             match event {
@@ -105,12 +105,10 @@ impl Run<'_, '_> {
                     match outcome.and_then(|status| self.kept(status)) {
                         Ok(None) => {}
                         Ok(Some(status)) => break status,
+                        Err(Error::Simulation(error)) if error.is_rank_failure() => return Err(self.alone(error)),
                         Err(error) if self.unwritable => {
                             self.gave_way(error, poll.step)?;
                             break Status::Crashed;
-                        }
-                        Err(Error::Simulation(error @ simulation::Error::OneRank { .. })) => {
-                            return Err(self.alone(error));
                         }
                         Err(error) => return Err(error),
                     }
@@ -154,7 +152,7 @@ impl Run<'_, '_> {
             let path = self.folder.join(restart_name(step));
             match self.simulation.checkpoint(&path) {
                 Ok(()) => {}
-                Err(error @ simulation::Error::OneRank { .. }) => return Err(error.into()),
+                Err(error) if error.is_rank_failure() => return Err(error.into()),
                 Err(error) => {
                     self.unwritable = true;
                     let _ = self.comm.on_root(|| Ok::<_, Error>(std::fs::remove_file(&path).ok()));
@@ -318,7 +316,9 @@ impl Run<'_, '_> {
     ///
     /// Nothing here may be collective. Of several ranks that fail at once, the first does it.
     fn alone(mut self, error: simulation::Error) -> Error {
-        let simulation::Error::OneRank { crash, .. } = &error else { return error.into() };
+        let Some(crash) = error.rank_failure().map(|alone| self.simulation.crash_of(alone)) else {
+            return error.into();
+        };
         let folder = self.folder.clone();
         let claimed = File::options().write(true).create_new(true).open(folder.join(files::RESULT));
         if claimed.is_err() {
@@ -328,7 +328,7 @@ impl Run<'_, '_> {
         }
         self.result.status = Status::Crashed;
         self.result.trigger_step.get_or_insert(crash.step);
-        self.result.crash = Some(crash.clone());
+        self.result.crash = Some(crash);
         match self.store_alone(&folder) {
             Ok(()) => Error::Alone(error),
             Err(other) => {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Another potential for a simulation that is on its way.
 
-use super::{Error, Setup, Simulation, refused};
+use super::{Error, Setup, Simulation};
 use crate::config::Potential;
 use crate::lammps::{self, Lammps};
 use crate::script::{GAMMA_FIX, Script};
@@ -26,16 +26,15 @@ impl Simulation {
         // The instance that has tried it lives to the end, so that its files are read once.
         let (script, _tried) = comm.agree(self.checked_for_swap(new))?;
         if let Err(error) = self.take_pair_coefficients(&script.pair_coeff) {
-            let error = refused(error, self.lammps.step(), &self.comm);
             // A rank that fails alone does nothing together with the others any more.
-            if matches!(error, Error::OneRank { .. }) {
-                return Err(error);
+            if error.is_rank_failure() {
+                return Err(error.into());
             }
             // What took the file a moment ago refuses it now. The old one is loaded again, because a pair style may have
             // thrown it away by then.
             let old = self.script.pair_coeff.clone();
             self.take_pair_coefficients(&old)?;
-            return Err(error);
+            return Err(error.into());
         }
         if script.gamma {
             // The fix skips a second evaluation at the same step and would keep the old γ; given again, it begins anew.

@@ -16,6 +16,7 @@ use mpi::topology::{Color, SimpleCommunicator};
 #[cfg(feature = "mpi")]
 use mpi::traits::{AsRaw as _, Communicator, CommunicatorCollectives, Destination as _, Root as _, Source as _};
 
+#[cfg(feature = "mpi")]
 use crate::interrupt::mark_progress;
 
 /// MPI, from its initialisation to its end. Keep it until the program ends; dropping it finalises MPI.
@@ -88,6 +89,7 @@ pub struct Comm {
     failed: Rc<Cell<bool>>,
     sent: Rc<Cell<u64>>,
     /// Most elements of one message: MPI counts with 32 bits.
+    #[cfg(feature = "mpi")]
     most: usize,
 }
 
@@ -117,6 +119,7 @@ const EXCHANGED: i32 = 29_013;
 const ROOT: i32 = 0;
 
 /// Most elements of one message.
+#[cfg(feature = "mpi")]
 const MOST: usize = 1 << 30;
 
 /// The exit code of a job in which a rank that has failed alone is asked to communicate.
@@ -284,6 +287,13 @@ impl Comm {
         }
     }
 
+    /// Sends no more than so many elements in one message, so that a test need not send 2³¹.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_messages_of(self, most: usize) -> Self {
+        Self { most, ..self }
+    }
+
     /// Sends the bytes of rank `from` to all ranks.
     ///
     /// # MPI
@@ -435,7 +445,7 @@ impl Comm {
     /// This process alone.
     #[must_use]
     pub fn single() -> Self {
-        Self { failed: Rc::default(), sent: Rc::default(), most: MOST }
+        Self { failed: Rc::default(), sent: Rc::default() }
     }
 
     /// Number of this process in the group, from 0.
@@ -521,13 +531,6 @@ impl Comm {
     #[cfg(feature = "mpi")]
     fn count(&self, bytes: usize) {
         self.sent.set(self.sent.get() + bytes as u64);
-    }
-
-    /// Sends no more than so many elements in one message, so that a test need not send 2³¹.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn with_messages_of(self, most: usize) -> Self {
-        Self { most, ..self }
     }
 
     /// Notes that this rank has failed alone: it will not communicate any more.

@@ -25,11 +25,13 @@ pub(crate) fn before_call(_call: &str, _ranks: usize) -> Option<Fault> {
 }
 
 /// Before a communication.
-#[cfg(not(debug_assertions))]
+#[cfg(all(not(debug_assertions), feature = "mpi"))]
 pub(crate) fn before_communication() {}
 
 #[cfg(debug_assertions)]
-pub(crate) use debug::{before_call, before_communication};
+pub(crate) use debug::before_call;
+#[cfg(all(debug_assertions, feature = "mpi"))]
+pub(crate) use debug::before_communication;
 
 #[cfg(debug_assertions)]
 mod debug {
@@ -98,6 +100,7 @@ mod debug {
         point(call, ranks)
     }
 
+    #[cfg(feature = "mpi")]
     pub(crate) fn before_communication() {
         assert!(point("communication", 0).is_none(), "a fault on purpose before a communication");
     }

@@ -42,6 +42,7 @@ pub mod ffi;
 mod format;
 mod gamma;
 mod kernel;
+mod matrix;
 mod model;
 mod plan;
 mod potential;

@@ -4,8 +4,6 @@
 //! Memory is always laid out in groups of eight ([`Oct`]); a vector holds `N` ≤ 8 of them. Kernels are
 //! generic over [`Lanes`], always inlined into a function that enables the instruction set.
 
-use crate::kernel::Gather;
-
 /// Eight doubles on a cache line: the unit of every buffer that kernels see.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(64))]
@@ -43,8 +41,6 @@ pub(crate) unsafe trait Lanes: Copy {
     const REGISTERS: usize;
     /// A vector of four, for what is left of a row of columns.
     type Half: Lanes;
-    /// Neighbours by this instruction set, where it has its own way.
-    const GATHER: Option<Gather> = None;
 
     unsafe fn load(p: *const f64) -> Self;
     unsafe fn store(self, p: *mut f64);
@@ -172,8 +168,7 @@ unsafe impl<const N: usize> Lanes for Portable<N> {
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86 {
-    use super::{Gather, Lanes};
-    use crate::kernel::gather;
+    use super::Lanes;
     use std::arch::x86_64::*;
 
     /// Eight doubles in a 512-bit register.
@@ -185,7 +180,6 @@ pub(crate) mod x86 {
         const N: usize = 8;
         const REGISTERS: usize = 32;
         type Half = Avx2;
-        const GATHER: Option<Gather> = Some(gather::run);
 
         #[inline(always)]
         unsafe fn load(p: *const f64) -> Self {
@@ -324,7 +318,6 @@ pub(crate) mod x86 {
         const N: usize = 4;
         const REGISTERS: usize = 16;
         type Half = Self;
-        const GATHER: Option<Gather> = Some(gather::run);
 
         #[inline(always)]
         unsafe fn load(p: *const f64) -> Self {

@@ -6,13 +6,11 @@
 //! multiplies them together; where the active set is large, it computes only those components that can be the largest
 //! ([`screen`]).
 
-mod matrix;
 mod screen;
-
-pub(crate) use matrix::Matrix;
 
 use crate::format::ActiveSet;
 use crate::kernel::{GradeJob, Kernels};
+use crate::matrix::Matrix;
 use crate::plan::SpeciesPlan;
 use crate::simd::{OCT, Oct};
 use screen::Learning;

@@ -19,9 +19,8 @@
 //! with the bound from a random projection (Johnson and Lindenstrauss 1984) in place of one from the norms, which is too
 //! wide where terms cancel: here they do to one part in 10⁶.
 
-use super::matrix::{Matrix, pad};
-use crate::kernel::grade::ROWS;
 use crate::kernel::{GradeJob, Kernels, SelectJob};
+use crate::matrix::{Matrix, ROWS, pad};
 use crate::simd::{OCT, Oct};
 
 /// Active sets below this are multiplied as a whole.

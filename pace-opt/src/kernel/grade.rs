@@ -2,11 +2,9 @@
 //! Rows of a matrix times the vectors of many atoms: the products behind the extrapolation grade.
 
 use super::{GradeJob, SelectJob};
+use crate::matrix::ROWS;
 use crate::simd::{Lanes, OCT, Oct};
 use std::ops::Range;
-
-/// Rows in the smallest tile; lists of rows are as long as a multiple of it.
-pub(crate) const ROWS: usize = 4;
 
 /// Vectors of atoms that go through all rows together.
 const GROUP: usize = 6;

@@ -12,7 +12,7 @@ pub(crate) mod gather;
 pub(crate) mod grade;
 pub(crate) mod product;
 
-use crate::gamma::Matrix;
+use crate::matrix::{Matrix, ROWS};
 use crate::plan::{Legendre, SpeciesPlan};
 use crate::profile::Clock;
 use crate::simd::{Isa, Lanes, OCT, Oct, doubles, flat};
@@ -211,7 +211,7 @@ pub(crate) struct ForceJob<'a> {
 /// Rows of a matrix times the vectors of many atoms.
 pub(crate) struct GradeJob<'a> {
     pub matrix: &'a Matrix,
-    /// Which rows; a multiple of [`grade::ROWS`] of them, where need be by repetition.
+    /// Which rows; a multiple of [`ROWS`] of them, where need be by repetition.
     pub rows: &'a [u32],
     /// Vectors of batches of eight atoms, one oct for each component.
     pub vectors: &'a [Oct],
@@ -230,7 +230,7 @@ pub(crate) struct GradeJob<'a> {
 impl GradeJob<'_> {
     fn check(&self) {
         let within = |list: &[u32], end: usize| list.iter().all(|&k| (k as usize) < end);
-        assert!(self.rows.len().is_multiple_of(grade::ROWS) && within(self.rows, self.matrix.rows()));
+        assert!(self.rows.len().is_multiple_of(ROWS) && within(self.rows, self.matrix.rows()));
         let last = self.batches.iter().max().map_or(0, |&b| b as usize * self.length);
         let read = if self.batches.is_empty() { 0 } else { self.matrix.columns().saturating_sub(1) * self.step + 1 };
         assert!(last + read <= self.vectors.len());
@@ -271,7 +271,7 @@ pub(crate) struct Kernels {
 }
 
 macro_rules! entry_points {
-    ($name:ident, $lanes:ty, $($feature:literal)?) => {
+    ($name:ident, $lanes:ty, $gather:expr, $($feature:literal)?) => {
         mod $name {
             use super::*;
             $(#[target_feature(enable = $feature)])?
@@ -311,7 +311,7 @@ macro_rules! entry_points {
             }
             pub(super) const KERNELS: Kernels = Kernels {
                 lanes: <$lanes>::N,
-                gather: <$lanes>::GATHER,
+                gather: $gather,
                 base,
                 forward,
                 backward,
@@ -324,14 +324,14 @@ macro_rules! entry_points {
     };
 }
 
-entry_points!(portable, crate::simd::Portable<4>,);
+entry_points!(portable, crate::simd::Portable<4>, None,);
 // What is laid out in eight lanes, for a machine that has no such registers.
 #[cfg(test)]
-entry_points!(portable8, crate::simd::Portable<8>,);
+entry_points!(portable8, crate::simd::Portable<8>, None,);
 #[cfg(target_arch = "x86_64")]
-entry_points!(avx2, crate::simd::x86::Avx2, "avx2,fma");
+entry_points!(avx2, crate::simd::x86::Avx2, Some(gather::run), "avx2,fma");
 #[cfg(target_arch = "x86_64")]
-entry_points!(avx512, crate::simd::x86::Avx512, "avx512f,avx2,fma");
+entry_points!(avx512, crate::simd::x86::Avx512, Some(gather::run), "avx512f,avx2,fma");
 
 impl Kernels {
     /// The kernels of an instruction set, or the portable ones where this processor lacks it.

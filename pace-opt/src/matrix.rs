@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! A matrix by rows, each on cache lines of its own.
 
-use crate::kernel::grade::ROWS;
 use crate::simd::{OCT, Oct, doubles, flat};
+
+/// Rows in the smallest tile; lists of rows are as long as a multiple of it.
+pub(crate) const ROWS: usize = 4;
 
 /// Rows of doubles, padded so that neighbouring rows do not compete for the same places of a cache.
 #[derive(Clone, Debug, Default)]

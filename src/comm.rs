@@ -17,7 +17,7 @@ use mpi::topology::{Color, SimpleCommunicator};
 use mpi::traits::{AsRaw as _, Communicator, CommunicatorCollectives, Destination as _, Root as _, Source as _};
 
 #[cfg(feature = "mpi")]
-use crate::interrupt::mark_progress;
+use crate::progress;
 
 /// MPI, from its initialisation to its end. Keep it until the program ends; dropping it finalises MPI.
 pub struct Session {
@@ -154,7 +154,7 @@ impl Comm {
         if self.size() == 1 {
             return;
         }
-        mark_progress();
+        progress::mark();
         crate::fault::before_communication();
         if self.is_alone() {
             self.refuse();
@@ -427,7 +427,7 @@ impl Comm {
                 Err(pending) => request = pending,
             }
             // To wait for rank 0 here is no standstill.
-            mark_progress();
+            progress::mark();
             std::thread::sleep(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }

@@ -2,8 +2,10 @@
 //! Stopping on a signal, also where the process waits for a rank that never answers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use crate::{comm, progress};
 
 /// How long a process that was asked to stop may make no progress before it ends the job: as long as Slurm waits between
 /// SIGTERM and SIGKILL by default.
@@ -12,14 +14,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const SLOW: u32 = 2;
 /// How often the watching thread looks.
 const LOOK: Duration = Duration::from_millis(200);
-
-/// Counts what this process has done: calls into LAMMPS and communications that have returned.
-static PROGRESS: AtomicU64 = AtomicU64::new(0);
-
-/// Notes that this process is not stuck.
-pub(crate) fn mark_progress() {
-    PROGRESS.fetch_add(1, Ordering::Relaxed);
-}
 
 /// A flag that SIGINT and SIGTERM set, for [`LammpsRunner::interrupt_by`](crate::runner::LammpsRunner::interrupt_by). A second
 /// signal ends the process at once.
@@ -42,18 +36,18 @@ pub fn on_signals(code: i32) -> Arc<AtomicBool> {
             "error: asked to stop, and no progress since: this process waits for a rank that has failed, or for a step that \
              does not end. The job is aborted."
         );
-        crate::comm::abort_job(code)
+        comm::abort_job(code)
     });
     flag
 }
 
 /// Returns when the process was asked to stop and is stuck.
 fn wait_until_stuck(asked: &AtomicBool) {
-    let (mut seen, mut since, mut longest) = (PROGRESS.load(Ordering::Relaxed), Instant::now(), Duration::ZERO);
+    let (mut seen, mut since, mut longest) = (progress::marks(), Instant::now(), Duration::ZERO);
     let mut asked_at = None;
     loop {
         std::thread::sleep(LOOK);
-        let now = PROGRESS.load(Ordering::Relaxed);
+        let now = progress::marks();
         if now != seen {
             longest = longest.max(since.elapsed());
             (seen, since) = (now, Instant::now());

@@ -37,6 +37,7 @@ pub mod io;
 pub mod lammps;
 pub mod log;
 pub mod potential;
+mod progress;
 pub mod report;
 pub mod runner;
 pub mod script;

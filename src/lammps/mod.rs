@@ -58,7 +58,7 @@ pub use quote::{quote, quote_path};
 
 use crate::comm::Comm;
 use crate::fault;
-use crate::interrupt::mark_progress;
+use crate::progress;
 use crate::structure::{AtomsView, Cell};
 use found::Found;
 
@@ -673,7 +673,7 @@ fn guarded<T>(
     // Not cleared: 8 kB for each call would cost a poll more than anything else does.
     let mut failure = MaybeUninit::<sys::otf_failure>::uninit();
     let value = body(failure.as_mut_ptr());
-    mark_progress();
+    progress::mark();
     // SAFETY: every function of the guard sets the severity.
     let severity = unsafe { (&raw const (*failure.as_ptr()).severity).read() };
     if severity == sys::OTF_OK as c_int {

@@ -18,7 +18,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::preflight::plugin_folder;
 use super::{Error, Failure, Lammps, c_string, guarded, run_command, sys};
-use crate::interrupt::mark_progress;
+use crate::progress;
 
 /// Id of the fix.
 const FIX: &str = "otf_pause";
@@ -173,7 +173,7 @@ impl Lammps {
 
     fn resume(&mut self, mut run: Paused, order: Order) -> Result<bool, Error> {
         let outcome = run.resume(order);
-        mark_progress();
+        progress::mark();
         match outcome {
             CoroutineResult::Yield(()) => {
                 self.paused = Some(run);

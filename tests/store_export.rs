@@ -9,7 +9,9 @@ mod common_python;
 use common_candidate::{candidate, labels};
 use common_python::run;
 use lammps_otf::candidates::export::{Format, export};
-use lammps_otf::candidates::{Labels, Status, Store, StoredCandidate};
+use lammps_otf::candidates::{Candidate, Labels, Status, Store, StoredCandidate};
+use lammps_otf::embedding::{EmbeddingConfig, EmbeddingExtractor};
+use lammps_otf::structure::{Cell, Element, Structure};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -323,5 +325,257 @@ fn the_command_does_it_all() {
         assert_eq!(output.status.code(), Some(2), "{bad:?}: {error}");
         assert!(error.contains(says), "{bad:?}: {error}");
         assert!(output.stdout.is_empty());
+    }
+}
+
+/// A worker that writes row 1 back as DFT codes and their interfaces do. `change` gets `atoms`, `forces` and `p`, an order.
+fn written_back(path: &Path, change: &str) {
+    let program = format!(
+        r#"
+import sys, numpy as np
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.db import connect
+db = connect(sys.argv[1])
+atoms = db.get(1).toatoms()
+# Told apart by their positions, whatever becomes of the order.
+forces = np.sin(atoms.positions)
+p = np.argsort(atoms.numbers, kind="stable")
+{change}
+atoms.calc = SinglePointCalculator(atoms, energy=-1.25, forces=forces)
+db.update(1, atoms=atoms, status="DONE")
+"#
+    );
+    run(&program, &[path.to_str().unwrap()]);
+}
+
+/// All exports of a store, by name: the bytes of their files.
+fn exports(path: &Path) -> Vec<(Format, Vec<u8>)> {
+    let store = Store::open(path).unwrap();
+    let rows: Vec<StoredCandidate> = store.iter(None).unwrap().collect::<Result<_, _>>().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = |format: Format| {
+        let target = folder.path().join(format.as_str());
+        export(format, &rows, &target).unwrap();
+        let mut files = vec![target];
+        let mut all = Vec::new();
+        while let Some(file) = files.pop() {
+            if file.is_dir() {
+                files.extend(std::fs::read_dir(file).unwrap().map(|entry| entry.unwrap().path()));
+                files.sort();
+            } else {
+                all.extend(std::fs::read(file).unwrap());
+            }
+        }
+        all
+    };
+    Format::ALL.into_iter().map(|format| (format, bytes(format))).collect()
+}
+
+#[test]
+fn atoms_in_another_order_keep_their_mask_forces_and_ids() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut seen = Vec::new();
+    for (name, change) in [
+        ("in-order", ""),
+        ("by-element", "atoms, forces = atoms[p], forces[p]"),
+        ("wrapped", "atoms, forces = atoms[p[::-1]], forces[p[::-1]]; atoms.wrap()"),
+        ("rounded", "atoms.positions = np.round(atoms.positions, 6); atoms, forces = atoms[p], forces[p]"),
+    ] {
+        let path = folder.path().join(format!("{name}.db"));
+        // The worker labels the first, and the second has never been touched.
+        let mut plain = candidate(30, 1);
+        plain.structure.velocities = None;
+        Store::open(&path).unwrap().add(&[plain.clone(), candidate(6, 2)]).unwrap();
+        written_back(&path, change);
+        let store = Store::open(&path).unwrap();
+        let row = store.get(1).unwrap();
+        assert_eq!(row.mismatch, None, "{name}");
+        assert_eq!(row.row_order.is_some(), name != "in-order");
+        assert_eq!(row.candidate.structure, plain.structure, "{name}");
+        assert_eq!(row.candidate.force_mask, plain.force_mask);
+        let labels = row.candidate.labels.as_ref().unwrap();
+        for (force, position) in labels.forces.iter().zip(&plain.structure.positions) {
+            assert_eq!(*force, position.sin(), "{name}");
+        }
+        let said = succeed(&["check", path.to_str().unwrap(), "--json"]);
+        assert_eq!(said.contains("\"reordered\": [\n    1\n  ]"), name != "in-order", "{said}");
+        // Into another store: in the order that was stored.
+        let other = folder.path().join(format!("{name}-imported.db"));
+        succeed(&["import", other.to_str().unwrap(), path.to_str().unwrap()]);
+        let imported = Store::open(&other).unwrap().get(1).unwrap();
+        assert_eq!((imported.row_order, imported.candidate.labels), (None, row.candidate.labels));
+        seen.push(exports(&path));
+    }
+    for other in &seen[1..] {
+        for ((format, in_order), (_, found)) in seen[0].iter().zip(other) {
+            assert!(in_order == found, "{format:?}");
+        }
+    }
+}
+
+#[test]
+fn a_label_is_written_in_the_order_of_a_row_that_was_reordered() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("candidates.db");
+    let mut store = Store::open(&path).unwrap();
+    let plain = candidate(30, 1);
+    store.add(std::slice::from_ref(&plain)).unwrap();
+    run(
+        "import sys\nfrom ase.db import connect\ndb = connect(sys.argv[1])\ndb.update(1, atoms=db.get(1).toatoms()[::-1])",
+        &[path.to_str().unwrap()],
+    );
+    assert_eq!(store.claim("w").unwrap().unwrap().candidate.structure.positions, plain.structure.positions);
+    let own = Labels { forces: plain.structure.positions.mapv(f64::sin), ..labels(30) };
+    store.finish(1, "w", &own).unwrap();
+    assert_eq!(store.get(1).unwrap().candidate.labels.unwrap().forces, own.forces);
+    run(
+        "import sys, numpy as np\nfrom ase.db import connect\natoms = connect(sys.argv[1]).get(1).toatoms()\n\
+         assert np.allclose(atoms.get_forces(), np.sin(atoms.positions), rtol=0, atol=1e-12)",
+        &[path.to_str().unwrap()],
+    );
+}
+
+#[test]
+fn a_label_of_other_atoms_or_of_another_cell_is_not_used() {
+    for (change, word) in [
+        ("atoms.positions[3, 1] += 0.01", "within 0.0001 Å"),
+        ("atoms.set_cell(atoms.cell * 1.001)", "its cell vector a is"),
+        ("atoms.pbc = True", "periodic along T T T instead of T T F"),
+        ("atoms.numbers[1] = 29", "has no Al within"),
+        ("del atoms[3]; forces = forces[:-1]", "29 atoms instead of 30"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("candidates.db");
+        let (db, out) = (path.to_str().unwrap(), folder.path().join("out"));
+        let mut store = Store::open(&path).unwrap();
+        store.add(&[candidate(30, 1)]).unwrap();
+        written_back(&path, change);
+        let row = store.get(1).unwrap();
+        assert!(row.mismatch.as_ref().is_some_and(|why| why.contains(word)), "{change}: {:?}", row.mismatch);
+        assert!(!row.is_labelled() && row.candidate.labels.is_none(), "{change}");
+        assert_eq!(row.candidate.structure.positions, candidate(30, 1).structure.positions);
+        assert!(store.import_labels(1, &labels(30)).is_err());
+        for arguments in [
+            &["check", db][..],
+            &["export", db, "extxyz", "-o", out.to_str().unwrap()],
+            &["export", db, "mace", "-o", out.to_str().unwrap()],
+            &["export", db, "pacemaker", "--ids", "1", "-o", out.to_str().unwrap()],
+            &["import", folder.path().join("other.db").to_str().unwrap(), db],
+        ] {
+            let said = command(arguments);
+            assert_eq!(said.status.code(), Some(2), "{change}: {arguments:?}");
+            let said = String::from_utf8_lossy(&said.stderr).into_owned();
+            assert!(said.contains("candidate 1 ") && said.contains(word), "{change}: {said}");
+            assert!(!out.exists(), "{change}");
+        }
+        // Another row is exported without it.
+        let mut second = candidate(30, 2);
+        second.labels = Some(labels(30));
+        store.add(&[second]).unwrap();
+        let rows: Vec<_> = store.iter(None).unwrap().map(Result::unwrap).collect();
+        let report = export(Format::Mace, &rows, &out).unwrap();
+        assert_eq!((report.written, &report.without_labels[..]), (1, &[1][..]));
+        assert!(report.warnings.iter().any(|warning| warning.contains("candidate 1 is left out")), "{report:?}");
+        // Labelled again as it was stored.
+        store.set_status(1, Status::Rejected).unwrap();
+        store.set_status(1, Status::PendingDft).unwrap();
+        let restored = store.claim_id(1, "w").unwrap().unwrap();
+        assert_eq!((restored.mismatch, restored.row_order), (None, None), "{change}");
+        assert_eq!(restored.candidate.structure.positions, candidate(30, 1).structure.positions);
+        store.finish(1, "w", &labels(30)).unwrap();
+        assert_eq!(store.check().unwrap().rows, 2);
+        let natoms = "import sys\nfrom ase.db import connect\ndb = connect(sys.argv[1])\natoms = db.get(1).toatoms()\n\
+                      assert len(atoms) == 30 and db.count('Al=20,Cu=10,id=1') == 1 and list(atoms.pbc) == [1, 1, 0]\n\
+                      assert atoms.get_forces().shape == (30, 3)";
+        if change.starts_with("del") {
+            run(natoms, &[db]);
+        }
+    }
+}
+
+#[test]
+fn a_row_that_waits_and_was_changed_is_not_labelled() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("candidates.db");
+    let mut store = Store::open(&path).unwrap();
+    store.add(&[candidate(30, 1), candidate(30, 2)]).unwrap();
+    let change = "import sys\nfrom ase.db import connect\ndb = connect(sys.argv[1])\natoms = db.get(1).toatoms()\n\
+                  atoms.positions[0] += 1\ndb.update(1, atoms=atoms)";
+    run(change, &[path.to_str().unwrap()]);
+    assert_eq!(store.claim("w").unwrap().unwrap().id, 2);
+    let failed = store.get(1).unwrap();
+    assert_eq!(failed.status, Some(Status::Failed));
+    assert!(failed.message.unwrap().contains("has no Cu within"));
+    store.set_status(1, Status::PendingDft).unwrap();
+    assert_eq!(store.claim("w").unwrap().unwrap().id, 1);
+}
+
+/// Takes out what older versions did not write.
+fn as_older_versions_wrote_it(path: &Path) {
+    use lammps_otf::candidates::blob;
+    let conn = rusqlite::Connection::open(path).unwrap();
+    let rows: Vec<(i64, Vec<u8>)> = conn
+        .prepare("SELECT id, data FROM systems")
+        .unwrap()
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    for (id, data) in rows {
+        let mut data = blob::decode(&data).unwrap();
+        assert!(data.remove("stored_atoms").is_some());
+        conn.execute("UPDATE systems SET data = ?1 WHERE id = ?2", (blob::encode(&data), id)).unwrap();
+    }
+}
+
+#[test]
+fn rows_of_older_versions_are_read_and_checked_for_what_can_be_told() {
+    let cut_out = |elements: Vec<Element>| {
+        let positions = ndarray::Array2::from_shape_fn((216, 3), |(i, k)| {
+            3.35 * (i / 6_usize.pow(k as u32) % 6) as f64 + 0.1 * ((i * 7 + k) as f64).sin()
+        });
+        let kinds = elements.len();
+        let bulk = Structure {
+            cell: Cell::orthorhombic([20.1; 3], [true; 3]),
+            elements,
+            types: (0..216).map(|i| (i % kinds) as i32 + 1).collect(),
+            ids: (1..=216).collect(),
+            positions,
+            velocities: None,
+        };
+        let config = EmbeddingConfig { radius: 4.0, ..EmbeddingConfig::default() };
+        let cluster = EmbeddingExtractor::new(&config, 4.5).unwrap().extract_cluster(&bulk, 7).unwrap();
+        let mut candidate = Candidate::new(cluster.structure);
+        candidate.force_mask = cluster.force_mask;
+        candidate.keys.center = Some(cluster.center);
+        candidate.keys.radius = Some(cluster.radius);
+        candidate.keys.shape = Some(cluster.shape.to_string());
+        candidate
+    };
+    for (elements, change, wrong) in [
+        (vec![Element::Po], "", None),
+        (vec![Element::Po], "p = p[::-1]; atoms, forces = atoms[p], forces[p]", Some("force_mask 1 lie up to")),
+        (vec![Element::Po, Element::Al], "atoms, forces = atoms[p], forces[p]", Some("was stored as")),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("candidates.db");
+        Store::open(&path).unwrap().add(&[cut_out(elements)]).unwrap();
+        as_older_versions_wrote_it(&path);
+        written_back(&path, change);
+        let store = Store::open(&path).unwrap();
+        let row = store.get(1).unwrap();
+        let Some(wrong) = wrong else {
+            assert!(row.is_labelled(), "{:?}", row.mismatch);
+            store.check().unwrap();
+            exports(&path);
+            continue;
+        };
+        let error = store.check().unwrap_err().to_string();
+        assert!(error.contains("candidate 1 ") && error.contains(wrong), "{error}");
+        assert!(row.candidate.labels.is_none());
+        for format in Format::ALL {
+            let error = export(format, std::slice::from_ref(&row), &folder.path().join("out")).unwrap_err();
+            assert!(error.to_string().contains(wrong), "{error}");
+        }
     }
 }

@@ -114,7 +114,8 @@ impl Ledger {
         let mut novelty = Novelty::new(config.novelty);
         for row in store.iter(None)? {
             let row = row?;
-            if let Some(center) = row.candidate.keys.center.filter(|c| *c < row.candidate.structure.len()) {
+            let center = row.candidate.keys.center.filter(|_| row.mismatch.is_none());
+            if let Some(center) = center.filter(|c| *c < row.candidate.structure.len()) {
                 novelty.insert(row.id, Environment::in_structure(&row.candidate.structure, center, cutoff));
             }
         }
@@ -216,6 +217,12 @@ impl Ledger {
         Ok(self.now(round))
     }
 
+    /// The candidates that wait for a label and can get one.
+    fn waiting(&self) -> Result<impl Iterator<Item = Result<StoredCandidate, StoreError>>, Error> {
+        let rows = self.store.iter(Some(Status::PendingDft))?;
+        Ok(rows.filter(|row| !row.as_ref().is_ok_and(|row| row.mismatch.is_some())))
+    }
+
     /// Chooses of all that waits for a label.
     pub(super) fn select(&mut self, settings: &LoopConfig) -> Result<Step<Round>, Error> {
         let round = &self.round;
@@ -225,7 +232,7 @@ impl Ledger {
         }
         let mut pool = Vec::new();
         let mut of_this_round = Vec::new();
-        for row in self.store.iter(Some(Status::PendingDft))? {
+        for row in self.waiting()? {
             let StoredCandidate { id, candidate, .. } = row?;
             // Where atoms overlap there is no γ; nothing but the oracle can say more.
             if let Ok(rows) = self.projector.rows(id, &candidate.structure, &candidate.force_mask) {
@@ -418,7 +425,7 @@ impl Ledger {
 
     /// Whether γ of a candidate that waits for a label is above the threshold with this potential.
     fn left_unknown(&self, projector: &Projector, threshold: f64) -> Result<bool, Error> {
-        for row in self.store.iter(Some(Status::PendingDft))? {
+        for row in self.waiting()? {
             let StoredCandidate { id, candidate, .. } = row?;
             let rows = projector.rows(id, &candidate.structure, &candidate.force_mask);
             if rows.is_ok_and(|rows| rows.gamma() > threshold) {

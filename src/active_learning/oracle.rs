@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use ndarray::Array2;
+use ndarray::{Array2, Axis};
 
 use super::config::{LoopConfig, OracleConfig};
 use super::program::{Program, ProgramError, tail};
 use crate::candidates::export::{self, Format};
-use crate::candidates::{Labels, StoredCandidate};
+use crate::candidates::{Labels, StoredCandidate, identity};
 use crate::io::extxyz;
 use crate::script::Script;
 use crate::structure::{Element, Structure};
@@ -82,9 +82,9 @@ pub fn from_config(
 ///
 /// It is started without a shell, in the folder of the configuration. In its arguments `{input}` becomes the path of an
 /// extended XYZ file with the cut-out (`force_mask:R:1`, `source_id:I:1`, and `candidate=` its number in the store), and
-/// `{output}` the path where it writes the same atoms in the same order, with `energy=` (eV, the total) in the comment line
-/// and `forces:R:3` (eV/Å) for each atom, as ASE does; `stress=` (eV/Å³, nine numbers or six in Voigt order) if it likes.
-/// It ends with 0. What it says is kept in a file.
+/// `{output}` the path where it writes the same atoms in the same cell (`Lattice=`, `pbc=`), in any order, with `energy=` (eV,
+/// the total) in the comment line and `forces:R:3` (eV/Å) for each atom, as ASE does; `stress=` (eV/Å³, nine numbers or six
+/// in Voigt order) is optional. It ends with 0. Its output is kept in a file.
 #[derive(Debug)]
 pub struct CommandOracle {
     program: Program,
@@ -131,27 +131,15 @@ fn text(path: &Path) -> Result<String, OracleError> {
     path.to_str().map(str::to_owned).ok_or_else(|| OracleError::new(format!("{} is not UTF-8", path.display())))
 }
 
-/// The labels in the last frame of `path`, which must hold the atoms of `structure`.
+/// The labels in the last frame of `path`, which must hold the atoms of `structure` in the same cell.
 fn read_labels(path: &Path, structure: &Structure) -> Result<Labels, String> {
-    // Programs write positions with as few as eight digits.
-    const SAME: f64 = 1e-4;
     let (found, results) = extxyz::read_results(path).map_err(|e| e.to_string())?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    if found.len() != structure.len() {
-        return Err(format!("{name} has {} atoms, the candidate {}", found.len(), structure.len()));
-    }
-    for i in 0..structure.len() {
-        let (is, was) = (found.element(i).symbol(), structure.element(i).symbol());
-        if is != was {
-            return Err(format!("{name}: atom {i} (from 0) is {is}, in the candidate it is {was}"));
-        }
-        let distance = structure.cell.distance(found.position(i), structure.position(i));
-        if distance > SAME {
-            return Err(format!("{name}: atom {i} (from 0) is {distance} Å from where the candidate has it"));
-        }
-    }
+    let order = identity::order_of(structure, &found)
+        .map_err(|why| format!("{name} does not hold the atoms of the candidate: {why}"))?;
     let energy = results.energy.ok_or_else(|| format!("{name} has no energy= in its comment line"))?;
     let forces = results.forces.ok_or_else(|| format!("{name} has no column forces:R:3"))?;
+    let forces = forces.select(Axis(0), &order);
     Ok(Labels { energy, free_energy: None, forces, stress: results.stress, calculator: Some("command".into()) })
 }
 

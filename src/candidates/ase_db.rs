@@ -10,10 +10,10 @@
 
 use super::blob::{self, Data, from_bytes, parse_json};
 use super::keys::{self, KeyValue, Keys};
-use super::{Candidate, CandidateKeys, Labels, StoreError};
+use super::{Candidate, CandidateKeys, Labels, StoreError, identity};
 use crate::structure::{Cell, Structure, Vec3};
 use mendeleev::Element;
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, Axis};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -41,6 +41,9 @@ pub mod data_names {
     pub const ORIGIN: &str = "origin";
     /// What the labelling program said when it failed.
     pub const ERROR_LOG: &str = "error_log";
+    /// The atoms to which the arrays above belong, in their order, whatever the row itself holds by now: a dictionary
+    /// with `numbers`, `int32` (n); `positions`, Å, `float64` (n, 3); `cell`, Å, `float64` (3, 3); `pbc`, three flags.
+    pub const STORED_ATOMS: &str = "stored_atoms";
 }
 
 /// The columns of `systems`, in ASE's order.
@@ -200,18 +203,49 @@ fn volume(vectors: &[Vec3; 3]) -> Option<f64> {
     (volume > 0.0).then_some(volume)
 }
 
+/// Positions relative to the corner of the cell, as ASE has them, row by row.
+fn relative_positions(structure: &Structure) -> Vec<f64> {
+    let origin = structure.cell.origin;
+    structure.positions.rows().into_iter().flat_map(|r| [0, 1, 2].map(|k| r[k] - origin[k])).collect()
+}
+
+/// The periodic directions as ASE's bit mask.
+fn pbc_mask(pbc: [bool; 3]) -> u8 {
+    u8::from(pbc[0]) | u8::from(pbc[1]) << 1 | u8::from(pbc[2]) << 2
+}
+
+fn elements_of(structure: &Structure) -> Vec<Element> {
+    (0..structure.len()).map(|i| structure.element(i)).collect()
+}
+
+fn masses_of(elements: &[Element]) -> Vec<f64> {
+    elements.iter().map(|element| f64::from(element.atomic_weight())).collect()
+}
+
+fn number_bytes(elements: &[Element]) -> Vec<u8> {
+    elements.iter().flat_map(|e| e.atomic_number().to_le_bytes()).collect()
+}
+
+fn insert_species(conn: &Connection, id: i64, elements: &[Element]) -> rusqlite::Result<()> {
+    let mut counts = BTreeMap::<u32, i64>::new();
+    for element in elements {
+        *counts.entry(element.atomic_number()).or_default() += 1;
+    }
+    for (number, count) in counts {
+        conn.prepare_cached("INSERT INTO species VALUES (?1, ?2, ?3)")?.execute(params![number, count, id])?;
+    }
+    Ok(())
+}
+
 /// Inserts a candidate that was checked, with these key-value pairs; the caller holds a transaction.
 pub fn insert(conn: &Connection, candidate: &Candidate, pairs: &Keys, now: f64) -> rusqlite::Result<i64> {
     let structure = &candidate.structure;
-    let elements: Vec<Element> = (0..structure.len()).map(|i| structure.element(i)).collect();
-    let origin = structure.cell.origin;
-    let positions = structure.positions.rows().into_iter().flat_map(|r| [0, 1, 2].map(|k| r[k] - origin[k]));
-    let masses: Vec<f64> = elements.iter().map(|element| f64::from(element.atomic_weight())).collect();
+    let elements = elements_of(structure);
+    let masses = masses_of(&elements);
     let momenta = structure.velocities.as_ref().map(|velocities| {
         let rows = velocities.rows().into_iter().zip(&masses);
         floats(rows.flat_map(|(v, mass)| [0, 1, 2].map(|k| v[k] * mass / picosecond())))
     });
-    let pbc = structure.cell.pbc;
     let labels = candidate.labels.as_ref().map(LabelColumns::new);
     conn.prepare_cached(
         "INSERT INTO systems (unique_id, ctime, mtime, username, numbers, positions, cell, pbc, masses, momenta, \
@@ -223,10 +257,10 @@ pub fn insert(conn: &Connection, candidate: &Candidate, pairs: &Keys, now: f64) 
     .execute(params![
         ase_time(now),
         std::env::var("USER").ok(),
-        elements.iter().flat_map(|e| e.atomic_number().to_le_bytes()).collect::<Vec<u8>>(),
-        floats(positions),
+        number_bytes(&elements),
+        floats(relative_positions(structure)),
         floats(structure.cell.vectors.as_flattened().iter().copied()),
-        u8::from(pbc[0]) | u8::from(pbc[1]) << 1 | u8::from(pbc[2]) << 2,
+        pbc_mask(structure.cell.pbc),
         // ASE's own masses differ in the last digits; with momenta they must be the ones that were multiplied.
         momenta.is_some().then(|| floats(masses.iter().copied())),
         momenta,
@@ -245,13 +279,7 @@ pub fn insert(conn: &Connection, candidate: &Candidate, pairs: &Keys, now: f64) 
         masses.iter().sum::<f64>(),
     ])?;
     let id = conn.last_insert_rowid();
-    let mut counts = BTreeMap::<u32, i64>::new();
-    for element in &elements {
-        *counts.entry(element.atomic_number()).or_default() += 1;
-    }
-    for (number, count) in counts {
-        conn.prepare_cached("INSERT INTO species VALUES (?1, ?2, ?3)")?.execute(params![number, count, id])?;
-    }
+    insert_species(conn, id, &elements)?;
     insert_pairs(conn, id, pairs)?;
     Ok(id)
 }
@@ -271,6 +299,7 @@ fn data(candidate: &Candidate) -> BTreeMap<String, Data> {
         (data_names::ATOM_ID.to_owned(), Data::ints(structure.ids.to_vec())),
         (data_names::ATOM_TYPE.to_owned(), Data::ints(structure.types.to_vec())),
         (data_names::TYPE_SYMBOLS.to_owned(), Data::List(symbols)),
+        (data_names::STORED_ATOMS.to_owned(), stored_atoms(structure)),
     ]);
     if structure.cell.origin != [0.0; 3] {
         data.insert(data_names::ORIGIN.to_owned(), Data::floats(structure.cell.origin.to_vec()));
@@ -279,6 +308,20 @@ fn data(candidate: &Candidate) -> BTreeMap<String, Data> {
         data.insert(data_names::ATOM_GAMMA.to_owned(), Data::floats(gamma.clone()));
     }
     data
+}
+
+/// The atoms once more, where nobody who writes a label replaces them.
+fn stored_atoms(structure: &Structure) -> Data {
+    let vectors = |values: Vec<f64>| {
+        Data::Array(blob::Array { shape: vec![values.len() / 3, 3], values: blob::Values::F64(values) })
+    };
+    let numbers = elements_of(structure).iter().map(|e| i32::try_from(e.atomic_number()).unwrap_or(0)).collect();
+    Data::Map(BTreeMap::from([
+        ("numbers".to_owned(), Data::ints(numbers)),
+        ("positions".to_owned(), vectors(relative_positions(structure))),
+        ("cell".to_owned(), vectors(structure.cell.vectors.as_flattened().to_vec())),
+        ("pbc".to_owned(), Data::List(structure.cell.pbc.map(Data::Bool).into())),
+    ]))
 }
 
 /// The JSON of the pairs, as ASE reads it.
@@ -432,6 +475,30 @@ pub fn update_labels(conn: &Connection, id: i64, labels: Option<&Labels>) -> rus
     Ok(())
 }
 
+/// Puts the atoms into a row that were stored, and takes out what belonged to those that replaced them, labels too;
+/// the caller holds a transaction and ASE's lock file.
+pub fn restore_atoms(conn: &Connection, id: i64, structure: &Structure) -> rusqlite::Result<()> {
+    update_labels(conn, id, None)?;
+    let elements = elements_of(structure);
+    conn.prepare_cached(
+        "UPDATE systems SET numbers = ?1, positions = ?2, cell = ?3, pbc = ?4, natoms = ?5, volume = ?6, mass = ?7, \
+         masses = NULL, momenta = NULL, tags = NULL, initial_magmoms = NULL, initial_charges = NULL, charge = 0.0, \
+         constraints = NULL, dipole = NULL, magmoms = NULL, magmom = NULL, charges = NULL WHERE id = ?8",
+    )?
+    .execute(params![
+        number_bytes(&elements),
+        floats(relative_positions(structure)),
+        floats(structure.cell.vectors.as_flattened().iter().copied()),
+        pbc_mask(structure.cell.pbc),
+        i64::try_from(structure.len()).unwrap_or(i64::MAX),
+        volume(&structure.cell.vectors),
+        masses_of(&elements).iter().sum::<f64>(),
+        id,
+    ])?;
+    conn.prepare_cached("DELETE FROM species WHERE id = ?1")?.execute([id])?;
+    insert_species(conn, id, &elements)
+}
+
 /// A row of `systems` as it was read, not yet understood.
 pub struct RawRow {
     /// 32 hexadecimal digits. ASE makes new ones when it replaces the atoms of a row.
@@ -481,38 +548,51 @@ pub fn read_row(row: &Row) -> rusqlite::Result<RawRow> {
     })
 }
 
+/// What a row holds.
+pub struct Understood {
+    /// The candidate, as it was stored; its labels only if they are labels of it.
+    pub candidate: Candidate,
+    /// All keys.
+    pub pairs: Keys,
+    /// All of `row.data`.
+    pub data: BTreeMap<String, Data>,
+    /// Why the atoms of the row are not those of the candidate.
+    pub mismatch: Option<String>,
+    /// Place in the row of each atom of the candidate, if they are in another order there.
+    pub row_order: Option<Vec<usize>>,
+}
+
 impl RawRow {
     /// Understands the row; whatever ASE itself may have written is accepted.
     ///
     /// # Errors
     /// A text that says what is wrong with the row.
-    pub fn understand(&self) -> Result<(Candidate, Keys, BTreeMap<String, Data>), String> {
-        let numbers: Vec<i32> = from_bytes(self.numbers.as_deref().unwrap_or_default(), i32::from_le_bytes).collect();
-        let n = numbers.len();
-        let positions = vectors("positions", self.positions.as_deref(), n)?.ok_or("it has no positions")?;
+    pub fn understand(&self) -> Result<Understood, String> {
         let data = decode_data(self.data.as_deref())?;
         let pairs = parse_pairs(self.pairs.as_deref())?;
-        let entry = |name: &str| data.get(name).filter(|value| !matches!(value, Data::Null));
-
-        let mut cell = Cell { origin: [0.0; 3], vectors: [[0.0; 3]; 3], pbc: [false; 3] };
-        if let Some(bytes) = &self.cell {
-            let values = exactly("cell", bytes, 9)?;
-            cell.vectors = [0, 1, 2].map(|row| [0, 1, 2].map(|column| values[3 * row + column]));
-        }
-        cell.pbc = [1, 2, 4].map(|bit| self.pbc.unwrap_or(0) & bit != 0);
-        if let Some(origin) = entry(data_names::ORIGIN) {
-            let origin = origin.to_f64().filter(|o| o.len() == 3).ok_or("its origin is not three numbers")?;
-            cell.origin = [origin[0], origin[1], origin[2]];
-        }
-        let (elements, types) = types(&numbers, &data)?;
+        let own = self.own_atoms()?;
+        let in_row = own.numbers.len();
+        let (structure, mut mismatch, order) = match entry(&data, data_names::STORED_ATOMS) {
+            None => (own.structure(&data)?, None, (0..in_row).collect()),
+            Some(stored) => {
+                let stored = Atoms::stored(stored)
+                    .ok_or_else(|| format!("its {} is malformed", data_names::STORED_ATOMS))?
+                    .structure(&data)?;
+                match identity::order_of(&stored, &own.structure(&data)?) {
+                    Ok(order) => (stored, None, order),
+                    Err(why) => (stored, Some(why), Vec::new()),
+                }
+            }
+        };
+        let n = structure.len();
         let ints = |name: &str, width: usize| -> Result<Option<Vec<i32>>, String> {
-            let Some(value) = entry(name) else { return Ok(None) };
+            let Some(value) = entry(&data, name) else { return Ok(None) };
             let values = value.to_i32().ok_or_else(|| format!("its {name} holds something else than whole numbers"))?;
             let fits = values.len() == width * n;
             fits.then_some(Some(values)).ok_or_else(|| format!("its {name} is not of {n} atoms"))
         };
         let numbers_of = |name: &str| -> Result<Option<Vec<f64>>, String> {
-            let Some(value) = entry(name) else { return Ok(None) };
+            let Some(value) = entry(&data, name) else { return Ok(None) };
             let values = value.to_f64().filter(|values| values.len() == n);
             values.map(Some).ok_or_else(|| format!("its {name} is not {n} numbers"))
         };
@@ -520,11 +600,17 @@ impl RawRow {
         let ids = ints(data_names::ATOM_ID, 1)?.unwrap_or_else(|| (1..=count).collect());
         let source_ids = ints(data_names::SOURCE_ID, 1)?.unwrap_or_else(|| ids.clone());
         let images = ints(data_names::SOURCE_IMAGE, 3)?.unwrap_or_else(|| vec![0; 3 * n]);
-        let velocities = match vectors("momenta", self.momenta.as_deref(), n)? {
+        // What the row says of its atoms, in the order of the candidate's; nothing if they are not the same.
+        let in_order = |rows: Array2<f64>| rows.select(Axis(0), &order);
+        let momenta = vectors("momenta", self.momenta.as_deref(), in_row)?;
+        let velocities = match momenta.filter(|_| mismatch.is_none()).map(in_order) {
             Some(mut momenta) => {
                 let masses = match &self.masses {
-                    Some(bytes) => exactly("masses", bytes, n)?,
-                    None => types.iter().map(|&t| f64::from(elements[t as usize - 1].atomic_weight())).collect(),
+                    Some(bytes) => {
+                        let masses = exactly("masses", bytes, in_row)?;
+                        order.iter().map(|&at| masses[at]).collect()
+                    }
+                    None => masses_of(&elements_of(&structure)),
                 };
                 for (mut row, mass) in momenta.rows_mut().into_iter().zip(masses) {
                     row.mapv_inplace(|p| if mass > 0.0 { p / mass * picosecond() } else { 0.0 });
@@ -533,13 +619,8 @@ impl RawRow {
             }
             None => None,
         };
-        let mut positions = positions;
-        for mut row in positions.rows_mut() {
-            for k in 0..3 {
-                row[k] += cell.origin[k];
-            }
-        }
-        let labels = match (self.energy, vectors("forces", self.forces.as_deref(), n)?) {
+        let forces = vectors("forces", self.forces.as_deref(), in_row)?;
+        let labels = match (self.energy, forces.filter(|_| mismatch.is_none()).map(in_order)) {
             (Some(energy), Some(forces)) => Some(Labels {
                 energy,
                 free_energy: self.free_energy,
@@ -555,15 +636,8 @@ impl RawRow {
             }),
             _ => None,
         };
-        let candidate = Candidate {
-            structure: Structure {
-                cell,
-                elements,
-                types: Array1::from(types),
-                ids: Array1::from(ids),
-                positions,
-                velocities,
-            },
+        let mut candidate = Candidate {
+            structure: Structure { ids: Array1::from(ids), velocities, ..structure },
             force_mask: numbers_of(data_names::FORCE_MASK)?.unwrap_or_else(|| vec![1.0; n]),
             source_ids,
             source_images: images.as_chunks::<3>().0.to_vec(),
@@ -571,8 +645,91 @@ impl RawRow {
             keys: CandidateKeys::from_pairs(&pairs),
             labels,
         };
-        Ok((candidate, pairs, data))
+        if entry(&data, data_names::STORED_ATOMS).is_none() {
+            mismatch = check_unreferenced(&candidate, &data).err();
+            candidate.labels = candidate.labels.filter(|_| mismatch.is_none());
+        }
+        let row_order = order.iter().enumerate().any(|(i, &at)| i != at).then_some(order);
+        Ok(Understood { candidate, pairs, data, mismatch, row_order })
     }
+
+    /// The atoms in ASE's own columns.
+    fn own_atoms(&self) -> Result<Atoms, String> {
+        let numbers: Vec<i32> = from_bytes(self.numbers.as_deref().unwrap_or_default(), i32::from_le_bytes).collect();
+        let positions = vectors("positions", self.positions.as_deref(), numbers.len())?.ok_or("it has no positions")?;
+        let mut cell = [[0.0; 3]; 3];
+        if let Some(bytes) = &self.cell {
+            let values = exactly("cell", bytes, 9)?;
+            cell = [0, 1, 2].map(|row| [0, 1, 2].map(|column| values[3 * row + column]));
+        }
+        Ok(Atoms { numbers, positions, cell, pbc: [1, 2, 4].map(|bit| self.pbc.unwrap_or(0) & bit != 0) })
+    }
+}
+
+/// An entry of `row.data` that says something.
+fn entry<'d>(data: &'d BTreeMap<String, Data>, name: &str) -> Option<&'d Data> {
+    data.get(name).filter(|value| !matches!(value, Data::Null))
+}
+
+/// Atoms as ASE has them: relative to the corner of the cell, without types and ids.
+struct Atoms {
+    numbers: Vec<i32>,
+    positions: Array2<f64>,
+    cell: [Vec3; 3],
+    pbc: [bool; 3],
+}
+
+impl Atoms {
+    /// Those of the entry [`data_names::STORED_ATOMS`].
+    fn stored(entry: &Data) -> Option<Self> {
+        let Data::Map(entry) = entry else { return None };
+        let numbers = entry.get("numbers")?.to_i32()?;
+        let positions = Array2::from_shape_vec((numbers.len(), 3), entry.get("positions")?.to_f64()?).ok()?;
+        let cell = entry.get("cell")?.to_f64()?;
+        let (cell, []) = cell.as_chunks::<3>() else { return None };
+        // ASE may have turned the list into an array.
+        let pbc = entry.get("pbc")?.to_f64()?;
+        let &[a, b, c] = &pbc[..] else { return None };
+        Some(Self { numbers, positions, cell: cell.try_into().ok()?, pbc: [a, b, c].map(|flag| flag != 0.0) })
+    }
+
+    /// With the types and the origin in `data`.
+    fn structure(self, data: &BTreeMap<String, Data>) -> Result<Structure, String> {
+        let (elements, types) = types(&self.numbers, data)?;
+        let mut cell = Cell { origin: [0.0; 3], vectors: self.cell, pbc: self.pbc };
+        if let Some(origin) = entry(data, data_names::ORIGIN) {
+            let origin = origin.to_f64().filter(|o| o.len() == 3).ok_or("its origin is not three numbers")?;
+            cell.origin = [origin[0], origin[1], origin[2]];
+        }
+        let mut positions = self.positions;
+        for mut row in positions.rows_mut() {
+            for k in 0..3 {
+                row[k] += cell.origin[k];
+            }
+        }
+        let ids = (1..).take(types.len()).collect();
+        Ok(Structure { cell, elements, types: Array1::from(types), ids, positions, velocities: None })
+    }
+}
+
+/// What can be told of the row of a version that did not store its atoms a second time.
+fn check_unreferenced(candidate: &Candidate, data: &BTreeMap<String, Data>) -> Result<(), String> {
+    let structure = &candidate.structure;
+    if let (Some(types), Some(Data::List(symbols))) =
+        (entry(data, data_names::ATOM_TYPE).and_then(Data::to_i32), entry(data, data_names::TYPE_SYMBOLS))
+    {
+        let symbol = |index: usize| match symbols.get(usize::try_from(*types.get(index)?).ok()?.checked_sub(1)?)? {
+            Data::Text(symbol) => Some(symbol.as_str()),
+            _ => None,
+        };
+        for index in 0..structure.len() {
+            let is = structure.element(index).symbol();
+            if let Some(was) = symbol(index).filter(|was| *was != is) {
+                return Err(format!("atom {index} (from 0) is {is}, and was stored as {was}"));
+            }
+        }
+    }
+    identity::check_core(candidate)
 }
 
 /// The table of elements and the types: the ones that were stored, if they agree with the atomic numbers (ASE may

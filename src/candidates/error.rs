@@ -168,6 +168,27 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The atoms of a row are not those that were stored.
+    #[error(
+        "candidate {id} in {} does not hold the atoms that were stored, in their order: {reason}. Its force mask belongs \
+         to those atoms, so its label is not used. {}",
+        path.display(),
+        if *restorable {
+            "Set its status to rejected and then to pending_dft to restore them and label them again"
+        } else {
+            "It is of a version that kept no copy of them: delete the row, or restore it from a backup"
+        }
+    )]
+    Mismatch {
+        /// The database.
+        path: PathBuf,
+        /// The row.
+        id: i64,
+        /// In what the atoms differ.
+        reason: String,
+        /// Whether the atoms that were stored are still known.
+        restorable: bool,
+    },
     /// A candidate that must not be stored.
     #[error("the candidate cannot be stored: {0}")]
     InvalidCandidate(String),

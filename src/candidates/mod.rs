@@ -11,6 +11,14 @@
 //! | `source_image` | `int32` (n, 3) | periodic image of the parent |
 //! | `atom_gamma` | `float64` (n) | extrapolation grade in that frame, where known |
 //! | `error_log` | text | what the labelling program said when it failed |
+//! | `stored_atoms` | dictionary | the atoms to which all of this belongs: `numbers`, `positions`, `cell`, `pbc` |
+//!
+//! The arrays belong to the atoms of `stored_atoms`, in their order. Whoever writes a label may write the atoms back in
+//! another order, or wrapped into the cell: a row is read in the order that was stored, its forces too. Atoms that were
+//! moved (by more than 1e-4 Å), other elements, another cell or other periodic directions make the label that of
+//! another structure: it is not read, [`StoredCandidate::mismatch`] says why, and nothing uses it. Rows of versions
+//! that wrote no `stored_atoms` are checked for what can be told: the elements in their order, and that the core lies
+//! within its radius of the centre.
 //!
 //! The energy and the stress of a cut-out are no bulk values, so the keys `energy_weight` and `stress_weight` are 0,
 //! and the exports pass that on in the form that each trainer knows.
@@ -40,11 +48,14 @@
 //! # ... atoms = row.toatoms(); atoms.calc = ...; atoms.get_forces() ...
 //! db.update(row.id, atoms=atoms, status="DONE")      # or status="FAILED", message="..."
 //! ```
+//! `atoms` holds the same atoms in the same cell; their order does not matter. For who reads such a row with ASE it
+//! does: `row.data` is in the order of `row.data["stored_atoms"]["positions"]`.
 
 mod ase_db;
 pub mod blob;
 mod error;
 pub mod export;
+pub(crate) mod identity;
 mod keys;
 mod lock;
 mod status;
@@ -54,7 +65,9 @@ pub use ase_db::{SCHEMA_VERSION, data_names};
 pub use error::StoreError;
 pub use keys::{KeyValue, Keys};
 pub use status::{Status, UnknownStatus};
-pub use store::{Phase, PotentialRecord, Round, RoundSeconds, Seen, Store, StoreOptions, StoredCandidate, Summary};
+pub use store::{
+    Checked, Phase, PotentialRecord, Round, RoundSeconds, Seen, Store, StoreOptions, StoredCandidate, Summary,
+};
 
 use crate::structure::Structure;
 use ndarray::Array2;

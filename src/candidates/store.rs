@@ -88,8 +88,24 @@ pub struct StoredCandidate {
     pub message: Option<String>,
     /// What the labelling program said when it failed.
     pub error_log: Option<String>,
+    /// Why the atoms in the row are not those that were stored; `candidate` then has no labels. Its atoms are those that
+    /// were stored, except in rows of versions that kept no copy of them ([`StoredCandidate::is_restorable`]).
+    pub mismatch: Option<String>,
+    /// Whether the row has a copy of the atoms that were stored.
+    pub is_restorable: bool,
+    /// Place in the row of each atom of `candidate`, if somebody has written the atoms back in another order.
+    pub row_order: Option<Vec<usize>>,
     /// The candidate.
     pub candidate: Candidate,
+}
+
+/// What [`Store::check`] has read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Checked {
+    /// Number of rows.
+    pub rows: usize,
+    /// Rows whose atoms were written back in another order, which is known.
+    pub reordered: Vec<i64>,
 }
 
 impl StoredCandidate {
@@ -445,6 +461,18 @@ impl Store {
         StoreError::InvalidRow { path: self.path.clone(), id, reason }
     }
 
+    /// The error for a row whose atoms are not those that were stored.
+    #[must_use]
+    pub fn mismatch(&self, row: &StoredCandidate) -> Option<StoreError> {
+        row.mismatch.as_ref().map(|reason| StoreError::Mismatch {
+            path: self.path.clone(),
+            id: row.id,
+            reason: reason.clone(),
+            restorable: row.is_restorable,
+        })
+    }
+
+    /// Reads a row: the one way from the database to a candidate, on which it is compared with what was stored.
     fn find(&self, id: i64) -> Result<Option<StoredCandidate>, StoreError> {
         let query = format!("SELECT {} FROM systems WHERE id = ?1", ase_db::READ_COLUMNS);
         let raw = self
@@ -459,7 +487,8 @@ impl Store {
                 e => self.error("read", e),
             })?;
         let Some(raw) = raw else { return Ok(None) };
-        let (candidate, pairs, data) = raw.understand().map_err(|reason| self.invalid_row(id, reason))?;
+        let ase_db::Understood { candidate, pairs, data, mismatch, row_order } =
+            raw.understand().map_err(|reason| self.invalid_row(id, reason))?;
         let text = |key: &str| pairs.get(key).and_then(KeyValue::as_text).map(str::to_owned);
         Ok(Some(StoredCandidate {
             id,
@@ -475,6 +504,9 @@ impl Store {
                 Some(Data::Text(log)) => Some(log.clone()),
                 _ => None,
             },
+            mismatch,
+            is_restorable: data.contains_key(ase_db::data_names::STORED_ATOMS),
+            row_order,
             candidate,
         }))
     }
@@ -607,6 +639,13 @@ impl Store {
         if from == Some(Status::Rejected) {
             ase_db::update_labels(tx, id, None).map_err(err)?;
         }
+        if to == Status::PendingDft
+            && let Ok(Some(row)) = self.find(id)
+            && row.mismatch.is_some()
+            && row.is_restorable
+        {
+            ase_db::restore_atoms(tx, id, &row.candidate.structure).map_err(err)?;
+        }
         change(&mut pairs);
         ase_db::update_pairs(tx, id, &pairs).map_err(err)
     }
@@ -628,8 +667,8 @@ impl Store {
     /// Takes the oldest candidate that waits for a label; no other worker gets the same one.
     ///
     /// `worker` names the caller; it should be different for every worker that ever runs (host, process, counter),
-    /// so that one whose claim was released cannot pass for the next. A row that cannot be understood is set to
-    /// `FAILED`, and the next one is taken.
+    /// so that one whose claim was released cannot pass for the next. A row that cannot be understood, or whose atoms
+    /// are not those that were stored, is set to `FAILED`, and the next one is taken.
     ///
     /// # Errors
     /// If the database cannot be written.
@@ -665,16 +704,17 @@ impl Store {
             }
             return Ok(None);
         }
-        match self.find(id) {
-            Err(StoreError::InvalidRow { reason, .. }) => {
-                let mut pairs = pairs;
-                pairs.insert("status".into(), Status::Failed.as_str().into());
-                pairs.insert("message".into(), one_line(&reason).into());
-                ase_db::update_pairs(tx, id, &pairs).map_err(|e| self.error("claim from", e))?;
-                return Ok(None);
-            }
-            other => other?,
+        let unusable = match self.find(id) {
+            Err(StoreError::InvalidRow { reason, .. }) => Some(reason),
+            other => other?.and_then(|row| row.mismatch),
         };
+        if let Some(reason) = unusable {
+            let mut pairs = pairs;
+            pairs.insert("status".into(), Status::Failed.as_str().into());
+            pairs.insert("message".into(), one_line(&reason).into());
+            ase_db::update_pairs(tx, id, &pairs).map_err(|e| self.error("claim from", e))?;
+            return Ok(None);
+        }
         let attempts = pairs.get("attempts").and_then(KeyValue::as_i64).unwrap_or(0).saturating_add(1);
         self.transition(tx, id, Status::RunningDft, |pairs| {
             pairs.insert("worker".into(), keys::quote_number(worker).into());
@@ -739,9 +779,18 @@ impl Store {
     }
 
     fn store_labels(&self, tx: &Connection, id: i64, labels: &Labels) -> Result<(), StoreError> {
-        let natoms = self.find(id)?.ok_or_else(|| self.no_such(id))?.candidate.structure.len();
-        labels.check(natoms).map_err(|reason| StoreError::InvalidLabels { id, reason })?;
-        ase_db::update_labels(tx, id, Some(labels)).map_err(|e| self.error("label in", e))
+        let row = self.find(id)?.ok_or_else(|| self.no_such(id))?;
+        let invalid = |reason| StoreError::InvalidLabels { id, reason };
+        labels.check(row.candidate.structure.len()).map_err(invalid)?;
+        if let Some(reason) = row.mismatch {
+            return Err(invalid(format!("the atoms of its row are not those that were stored: {reason}")));
+        }
+        let mut labels = labels.clone();
+        if let Some(order) = row.row_order {
+            let forces = labels.forces.clone();
+            order.iter().enumerate().for_each(|(i, &at)| labels.forces.row_mut(at).assign(&forces.row(i)));
+        }
+        ase_db::update_labels(tx, id, Some(&labels)).map_err(|e| self.error("label in", e))
     }
 
     /// Writes down that the label of a claimed candidate could not be computed; it is then `FAILED`. The log's first
@@ -826,11 +875,13 @@ impl Store {
         transaction.commit().map_err(err)
     }
 
-    /// Reads the whole database and checks it: SQLite's structures, and that every row can be understood.
+    /// Reads the whole database and checks it: SQLite's structures, that every row can be understood, and that its atoms
+    /// are those that were stored.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] or [`StoreError::InvalidRow`] with the first thing that is wrong.
-    pub fn check(&self) -> Result<(), StoreError> {
+    /// [`StoreError::Corrupt`], [`StoreError::InvalidRow`] or [`StoreError::Mismatch`] with the first thing that is
+    /// wrong.
+    pub fn check(&self) -> Result<Checked, StoreError> {
         let problems = || -> rusqlite::Result<Vec<String>> {
             let mut statement = self.conn.prepare("PRAGMA integrity_check(5)")?;
             statement.query_map([], |row| row.get(0))?.collect()
@@ -840,7 +891,14 @@ impl Store {
             let detail = problems.join("; ").replace('\n', " ");
             return Err(StoreError::Corrupt { path: self.path.clone(), detail });
         }
-        self.iter(None)?.try_for_each(|row| row.map(|_| ()))
+        let mut checked = Checked { rows: 0, reordered: Vec::new() };
+        for row in self.iter(None)? {
+            let row = row?;
+            self.mismatch(&row).map_or(Ok(()), Err)?;
+            checked.rows += 1;
+            checked.reordered.extend(row.row_order.map(|_| row.id));
+        }
+        Ok(checked)
     }
 
     /// Copies the database to a new file, also while others work on it.

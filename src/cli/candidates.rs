@@ -188,10 +188,18 @@ pub fn run(arguments: &CandidatesArgs) -> Result<(), StoreError> {
             if *json { pretty(&json!({ "released": ids })) } else { format!("{} given back\n", ids.len()) }
         }
         CandidatesCommand::Check { db, json } => {
-            let store = Store::open_read_only(db)?;
-            store.check()?;
-            let rows = store.ids(None)?.len();
-            if *json { pretty(&json!({ "rows": rows })) } else { format!("{}: {rows} rows, all sound\n", db.display()) }
+            let checked = Store::open_read_only(db)?.check()?;
+            for id in &checked.reordered {
+                warn(&format!(
+                    "candidate {id}: its atoms were written back in another order, which is recovered; exports have the \
+                     order that was stored"
+                ));
+            }
+            if *json {
+                pretty(&json!(checked))
+            } else {
+                format!("{}: {} rows, all sound\n", db.display(), checked.rows)
+            }
         }
         CandidatesCommand::Backup { db, to, json } => {
             Store::open_read_only(db)?.backup(to)?;
@@ -207,6 +215,9 @@ pub fn run(arguments: &CandidatesArgs) -> Result<(), StoreError> {
 fn import(store: &mut Store, path: &Path) -> Result<Vec<i64>, StoreError> {
     let other = Store::open_read_only(path)?;
     let rows = other.iter(None)?.collect::<Result<Vec<_>, _>>()?;
+    if let Some(error) = rows.iter().find_map(|row| other.mismatch(row)) {
+        return Err(error);
+    }
     let rows: Vec<_> = rows
         .into_iter()
         .map(|row| {
@@ -283,7 +294,7 @@ fn describe(row: &StoredCandidate) -> String {
     for (key, value) in candidate.keys.to_pairs() {
         say(&key, value.to_string());
     }
-    for (name, value) in [("worker", &row.worker), ("message", &row.message)] {
+    for (name, value) in [("worker", &row.worker), ("message", &row.message), ("other atoms", &row.mismatch)] {
         value.iter().for_each(|value| say(name, value.clone()));
     }
     if row.attempts > 0 {
@@ -315,6 +326,7 @@ fn as_json(row: &StoredCandidate) -> serde_json::Value {
         "claimed_at": row.claimed_at,
         "attempts": row.attempts,
         "message": row.message,
+        "mismatch": row.mismatch,
         "error_log": row.error_log,
         "keys": candidate.keys.to_pairs(),
         "cell": structure.cell.vectors,

@@ -80,8 +80,9 @@ impl View {
             max_force_difference: keys.max_force_difference,
             energy: labels.map(|l| l.energy),
             largest_force: labels.map(Labels::largest_force),
-            message: row.message.clone(),
-            picture: Some(Picture::of(row)),
+            message: row.mismatch.clone().or_else(|| row.message.clone()),
+            // Core and γ would be shown on other atoms.
+            picture: row.mismatch.is_none().then(|| Picture::of(row)),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::checkpoint::{Checkpoint, Progress, is_restart_name, restart_name};
 use super::polls::Polls;
 use super::{Error, SimulationResult, files};
-use crate::candidates::{Candidate, CandidateKeys, Store, Trigger};
+use crate::candidates::{Candidate, CandidateKeys, Store, StoredCandidate, Trigger};
 use crate::config::InferenceConfig;
 use crate::embedding::{Environment, Novelty};
 use crate::io::extxyz;
@@ -121,7 +121,7 @@ impl Recorder {
         let (mut novelty, mut earlier) = (Novelty::new(config.novelty), BTreeMap::new());
         let mut known_to = 0;
         for id in store.ids(None)? {
-            let candidate = store.get(id)?.candidate;
+            let StoredCandidate { candidate, mismatch, .. } = store.get(id)?;
             known_to = id;
             let keys = &candidate.keys;
             let (Some(step), Some(center), Some(center_id), Some(trigger)) =
@@ -129,7 +129,7 @@ impl Recorder {
             else {
                 continue;
             };
-            if let Some(cutoff) = cutoff.filter(|_| center < candidate.structure.len()) {
+            if let Some(cutoff) = cutoff.filter(|_| mismatch.is_none() && center < candidate.structure.len()) {
                 novelty.insert(id, Environment::in_structure(&candidate.structure, center, cutoff));
             }
             if keys.run_id == run_id && !state.progress.candidates.contains(&id) {
@@ -248,7 +248,8 @@ impl Recorder {
                 let added = self.store.add_unless(&candidate, *known_to, |newer| {
                     for row in newer {
                         let structure = &row.candidate.structure;
-                        if let Some(center) = row.keys().center.filter(|center| *center < structure.len()) {
+                        let center = row.keys().center.filter(|center| *center < structure.len());
+                        if let Some(center) = center.filter(|_| row.mismatch.is_none()) {
                             novelty.insert(row.id, Environment::in_structure(structure, center, cluster.cutoff));
                         }
                         *known_to = row.id;

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Labels input with ASE's EMT into output, after it has failed so many times for the same candidate."""
+"""Labels input with ASE's EMT into output, after it has failed so many times for the same candidate.
+
+A fourth argument is a line of Python that changes `atoms` before they are labelled.
+"""
 import sys
 from pathlib import Path
 
@@ -16,6 +19,7 @@ if failed < failures:
     print("no convergence")
     sys.exit(7)
 assert set(atoms.arrays["force_mask"]) == {0.0, 1.0}
+exec(sys.argv[4] if len(sys.argv) > 4 else "")
 atoms.calc = EMT()
 atoms.get_forces()
 write(target, atoms)

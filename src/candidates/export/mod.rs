@@ -91,7 +91,7 @@ impl FromStr for Format {
 pub struct Report {
     /// Candidates written.
     pub written: usize,
-    /// Candidates left out because they have no energy and forces.
+    /// Candidates left out because they have no energy and forces, or none of the atoms that were stored.
     pub without_labels: Vec<i64>,
     /// The file, or the folder.
     pub path: PathBuf,
@@ -106,15 +106,26 @@ pub struct Report {
 /// If there is nothing to write, if the folder exists, or if it cannot be written.
 pub fn export(format: Format, rows: &[StoredCandidate], target: &Path) -> Result<Report, StoreError> {
     let fits = |row: &&StoredCandidate| {
-        let bare = row.candidate.labels.is_none() && row.status != Some(Status::Done);
+        let bare = row.candidate.labels.is_none() && row.status != Some(Status::Done) && row.mismatch.is_none();
         row.is_labelled() || (bare && !format.needs_labels())
     };
     let (rows, left): (Vec<_>, Vec<_>) = rows.iter().partition(fits);
+    let mismatches = left.iter().filter_map(|row| Some((row.id, row.mismatch.as_ref()?)));
+    let mut warnings: Vec<String> = mismatches
+        .map(|(id, why)| {
+            format!(
+                "candidate {id} is left out, because it does not hold the atoms that were stored, in their order: {why}"
+            )
+        })
+        .collect();
     if rows.is_empty() {
-        let reason = if left.is_empty() { "no candidate was selected" } else { "no candidate has energy and forces" };
-        return Err(StoreError::Export(reason.into()));
+        let reason = match (&left[..], warnings.into_iter().next()) {
+            ([], _) => "no candidate was selected".into(),
+            (_, Some(mismatch)) => mismatch,
+            _ => "no candidate has energy and forces".into(),
+        };
+        return Err(StoreError::Export(reason));
     }
-    let mut warnings = Vec::new();
     let cut_outs_only = rows.iter().all(|row| energy_weight(row) == 0.0);
     match format {
         Format::Extxyz => write_file(target, |out| rows.iter().try_for_each(|row| xyz::plain(out, row)))?,

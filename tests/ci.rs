@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The scripts of `ci/`: what they say where the machine lacks something, and where checks fail.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// A script of `ci/`, alone in a folder with what it reads; `programs` come first in its search path.
+fn run(folder: &Path, script: &str, programs: &[(&str, &str)]) -> (Option<i32>, String) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (ci, bin) = (folder.join("ci"), folder.join("bin"));
+    std::fs::create_dir_all(&ci).unwrap();
+    std::fs::create_dir_all(&bin).unwrap();
+    for file in ["Cargo.toml", script] {
+        std::fs::copy(root.join(file), folder.join(file)).unwrap();
+    }
+    for (name, text) in programs {
+        let path = if name.contains('/') { folder.join(name) } else { bin.join(name) };
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let search = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let Output { status, stdout, stderr } = Command::new(folder.join(script))
+        .env("PATH", search)
+        .env_remove("CXX")
+        .env_remove("CARGO_TARGET_DIR")
+        .output()
+        .unwrap();
+    (status.code(), String::from_utf8([stdout, stderr].concat()).unwrap())
+}
+
+#[test]
+fn setup_runs_what_it_needs_before_it_begins() {
+    let rustup = "echo error: no default toolchain is configured >&2; exit 1";
+    let no_linker = "case \"$*\" in *--version*) echo 1;; *) exit 1;; esac";
+    for (programs, words) in [
+        (&[("rustc", rustup)][..], "rustc, which is there but does not work:\n      error: no default toolchain"),
+        (&[("rustc", "echo rustc 1.42.0 'of long ago'")], "or newer (rustc is 1.42.0)"),
+        (&[("c++", no_linker), ("g++", no_linker), ("clang++", no_linker)], "a C++17 compiler that compiles and links"),
+        (&[("cc", no_linker)], "a C compiler named cc that compiles and links"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let (code, said) = run(folder.path(), "ci/setup", programs);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("this machine lacks:") && said.contains(words), "{said}");
+        assert!(!folder.path().join(".deps").exists(), "{said}");
+    }
+}
+
+#[test]
+fn a_check_that_fails_does_not_stop_the_others() {
+    let cargo = r#"
+case "$*" in
+  test*)
+    echo "     Running unittests src/lib.rs (target/debug/deps/a-1)"
+    echo "test good ... ok"
+    echo "     Running tests/one.rs (target/debug/deps/one-2)"
+    echo "test bad ... FAILED"
+    echo "     Running tests/two.rs (target/debug/deps/two-3)"
+    echo "  process didn't exit successfully: \`two-3\` (signal: 6, SIGABRT: process abort signal)"
+    exit 101;;
+  clippy*) exit 101;;
+esac"#;
+    let folder = tempfile::tempdir().unwrap();
+    let well = |failing: &str| {
+        let script = |name: &'static str| (name, if name == failing { "exit 3" } else { "echo ran $0" });
+        let names = ["ci/setup", "ci/instructions", "ci/valgrind", "ci/newcomer", "ci/browser", "target/debug/reader"];
+        std::fs::create_dir_all(folder.path().join("fuzz/corpus/reader")).unwrap();
+        names.map(script)
+    };
+    let (code, said) = run(folder.path(), "ci/test", &[&[("cargo", cargo)][..], &well("ci/valgrind")].concat());
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("ran ci/browser") && said.contains("== without MPI"), "{said}");
+    let (_, end) = said.split_once("\nFailed, after ").unwrap();
+    let lines: Vec<&str> = end.lines().skip(1).map(str::trim).collect();
+    let killed = "tests/two.rs: process didn't exit successfully: `two-3` (signal: 6, SIGABRT: process abort signal)";
+    let valgrind = "- the border to C++, under valgrind: exit code 3";
+    assert_eq!(lines, ["- lints: exit code 101", "- tests: exit code 101", "tests/one.rs: bad", killed, valgrind]);
+
+    let (code, said) = run(folder.path(), "ci/test", &[&[("cargo", "exit 0")][..], &well("")].concat());
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("All checks passed"), "{said}");
+    // Without what it makes, nothing can be checked.
+    let (code, said) = run(folder.path(), "ci/test", &[&[("cargo", "exit 0")][..], &well("ci/setup")].concat());
+    assert_eq!((code, said.contains("==")), (Some(3), false), "{said}");
+}

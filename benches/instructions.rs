@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The work whose instructions `ci/instructions` counts under callgrind, each once: a look at γ, the copy of a frame, the
-//! search for the atoms of a region and for their images, and a whole cut-out, in 32,000 atoms; the choice of 8 of 100
-//! candidates.
+//! search for the atoms of a region and for their images, a whole cut-out, and the closest pair of atoms, in 32,000 atoms;
+//! the choice of 8 of 100 candidates.
 //!
 //! Only what happens inside the functions `counted_…` is counted. `cargo bench --bench instructions` just runs it.
 #[path = "../tests/crystals/mod.rs"]
@@ -17,7 +17,7 @@ use lammps_otf::config::Sanity;
 use lammps_otf::embedding::{Cluster, EmbeddingConfig, EmbeddingExtractor, Selected, near, select};
 use lammps_otf::frame::{Flaw, Frame};
 use lammps_otf::lammps::Lammps;
-use lammps_otf::structure::{AtomsView, Element, Structure};
+use lammps_otf::structure::{AtomsView, Cell, ClosestPair, Element, Structure};
 use lammps_otf::uncertainty::{Extremes, GammaHere, GammaSummary, Thresholds};
 use ndarray::{Array1, ArrayView1};
 
@@ -51,6 +51,11 @@ fn counted_near(frame: &Structure, center: usize, extractor: &EmbeddingExtractor
 #[inline(never)]
 fn counted_cut_out(frame: &Structure, center: usize, extractor: &EmbeddingExtractor) -> Cluster {
     extractor.extract_cluster(frame, center).expect("a crystal makes a valid cell")
+}
+
+#[inline(never)]
+fn counted_closest(structure: &Structure) -> Option<ClosestPair> {
+    structure.closest_pair()
 }
 
 #[inline(never)]
@@ -92,4 +97,8 @@ fn main() {
     assert!(black_box(counted_near(&frame, 16_000, &extractor)).len() > 100);
     assert!(black_box(counted_cut_out(&frame, 16_000, &extractor)).structure.len() > 100);
     assert_eq!(black_box(counted_choice(pool(100))).len(), 8);
+    // In a cell a thousand times larger, in two clumps: bins of the mean density would be useless.
+    (0..frame.len() / 2).for_each(|i| frame.positions[[i, 0]] += 3000.0);
+    frame.cell = Cell::orthorhombic([6000.0; 3], [true; 3]);
+    assert!(black_box(counted_closest(&frame)).is_some_and(|pair| pair.distance > 1.0));
 }

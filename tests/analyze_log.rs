@@ -2,10 +2,12 @@
 //! `analyze-log` on logs that the real `lmp` writes here, cut at every byte, mixed with garbage, and longer than memory.
 
 mod common;
+#[path = "common/counting.rs"]
+mod counting;
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::Output;
 use std::sync::OnceLock;
 
 use common::{dependency, lammps_otf, lmp, succeed, text, write};
@@ -288,63 +290,69 @@ fn the_command() {
     assert!(run(&["cut", "--threshold", "1"], 2).1.contains("line 2"));
 }
 
-/// Feeds 200 MB through standard input, and looks at the process before its input ends.
-#[test]
-#[cfg(target_os = "linux")]
-fn a_long_log_in_little_memory() {
+/// A log of 200 MB that is made while it is read: numbers, a line of text now and then, and one line of 30 MB.
+struct Endless {
+    step: u64,
+    rest: Vec<u8>,
+    read: usize,
+    made: usize,
+}
+
+impl Endless {
     const LENGTH: usize = 200 << 20;
-    let mut child = lammps_otf()
-        .args(["analyze-log", "-", "--threshold", "5", "--json"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut input = child.stdin.take().unwrap();
-    input.write_all(b"Per MPI rank memory allocation\n   Step          Temp       v_max_gamma     Press\n").unwrap();
-    let id = child.id();
-    let peak = || -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
-        let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
-        peak.trim().trim_end_matches(" kB").parse().unwrap()
-    };
-    let (mut step, mut written, started) = (0_u64, 0, std::time::Instant::now());
-    // How much of the program itself lies in memory is up to the machine. A pipe holds far less than a block.
-    let mut before = 0;
-    while written < LENGTH {
-        let mut block = String::with_capacity(1 << 20);
-        while block.len() < 1 << 20 {
-            // One line of text among many of numbers, and a line without an end now and then.
-            for _ in 0..1000 {
-                block += &format!("{step:>10}   0.63052889     2.5752538     -5.0309253\n");
-                step += 1;
+
+    fn next_lines(&mut self) -> Option<Vec<u8>> {
+        let mut block = String::new();
+        match self.made {
+            0 => block += "Per MPI rank memory allocation\n   Step          Temp       v_max_gamma     Press\n",
+            n if n >= Self::LENGTH => return None,
+            _ => {
+                for _ in 0..1000 {
+                    block += &format!("{:>10}   0.63052889     2.5752538     -5.0309253\n", self.step);
+                    self.step += 1;
+                }
+                block += "WARNING: 10 0.1 0.2 0.3 (src/thermo.cpp:532)\n";
             }
-            block += "WARNING: 10 0.1 0.2 0.3 (src/thermo.cpp:532)\n";
         }
-        input.write_all(block.as_bytes()).unwrap();
-        written += block.len();
-        if before == 0 {
-            before = peak();
-            let long = "x".repeat(30 << 20) + "\n";
-            input.write_all(long.as_bytes()).unwrap();
-            written += long.len();
+        self.made += block.len();
+        if self.made >= Self::LENGTH {
+            block += &format!("{} 0.6 7.5 0\n", self.step);
         }
+        Some(block.into_bytes())
     }
-    input.write_all(format!("{step} 0.6 7.5 0\n").as_bytes()).unwrap();
-    input.flush().unwrap();
-    let grown = peak() - before;
-    drop(input);
-    let mut out = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(4));
-    let value: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((&value["trigger_step"], &value["steps_read"]), (&json!(step), &json!(step + 1)), "{out}");
-    println!(
-        "{} MB in {:?} with this test writing them, {grown} kB more than {before} kB",
-        written >> 20,
-        started.elapsed()
-    );
-    // A third of the long line.
-    assert!(grown < 10_000, "{grown} kB more than after the first block");
+}
+
+impl Read for Endless {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        // The long line, out of nothing.
+        if self.read == self.rest.len() && (Self::LENGTH / 2..Self::LENGTH / 2 + (30 << 20)).contains(&self.made) {
+            buffer.fill(b'x');
+            self.made += buffer.len();
+            if self.made >= Self::LENGTH / 2 + (30 << 20) {
+                (self.rest, self.read) = (b"\n".to_vec(), 0);
+            }
+            return Ok(buffer.len());
+        }
+        if self.read == self.rest.len() {
+            (self.rest, self.read) = (self.next_lines().unwrap_or_default(), 0);
+        }
+        let n = buffer.len().min(self.rest.len() - self.read);
+        buffer[..n].copy_from_slice(&self.rest[self.read..self.read + n]);
+        self.read += n;
+        Ok(n)
+    }
+}
+
+#[test]
+fn a_long_log_in_little_memory() {
+    let log = Endless { step: 0, rest: Vec::new(), read: 0, made: 0 };
+    // Far less than a block of the log above, which this thread holds too.
+    let (most, result) =
+        counting::most_during(|| UncertaintyChecker::new(5.0).analyze_reader("log", log, |_| ()).unwrap());
+    let last = result.steps_read - 1;
+    assert_eq!(result.trigger_step.map(|step| step as u64), Some(last), "{result:?}");
+    println!("{} MB with at most {most} bytes of memory", Endless::LENGTH >> 20);
+    assert!(most < 4 << 20, "{most} bytes");
 }
 
 /// Lets a reader give only some bytes at a time.

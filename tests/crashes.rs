@@ -63,10 +63,10 @@ fn every_way_to_break_leaves_a_candidate_and_exit_code_3() {
     }
 }
 
-/// Runs on two ranks; a hang is a failure after a minute, in which a run takes a second.
+/// Runs on two ranks; a hang is a failure.
 fn on_two_ranks(folder: &Path) -> Output {
     Command::new("timeout")
-        .arg("60")
+        .arg(common::HANG.to_string())
         .arg(dependency("bin/mpiexec"))
         .args(["-n", "2"])
         .arg(env!("CARGO_BIN_EXE_lammps-otf"))

@@ -143,7 +143,7 @@ fn sent(cells: usize) -> (u64, u64, usize) {
     let pushed = pushed.replace("0.35", "3.0").replace("interval = 10", "interval = 5");
     created(folder.path(), &lattice, &format!("elements = [\"Al\"]\nverify = false\n{pushed}"));
     let output = Command::new("timeout")
-        .arg("120")
+        .arg(common::HANG.to_string())
         .arg(dependency("bin/mpiexec"))
         .args(["-n", "2", env!("CARGO_BIN_EXE_lammps-otf"), "run", "run.toml", "-q", "-o", "out"])
         .current_dir(folder.path())

@@ -211,7 +211,11 @@ fn run_page(path: &Path, page: &str) -> Result<usize, String> {
                     };
                 }
                 let mut command = Command::new("timeout");
-                command.args(["300", "bash", "-c", &script]).current_dir(&work).env("PATH", &search).env("SRC", root());
+                command
+                    .args([&common::HANG.to_string(), "bash", "-c", &script])
+                    .current_dir(&work)
+                    .env("PATH", &search)
+                    .env("SRC", root());
                 let output = command.env("LAMMPS_PLUGIN_PATH", dependency("lib/lammps/plugins")).output().unwrap();
                 if !output.status.success() {
                     return Err(format!("{}: {}\n{}", path.display(), lines.join("\n"), text(&output)));

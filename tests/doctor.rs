@@ -79,7 +79,12 @@ fn on_two_ranks_it_speaks_once() {
     let folder = tempfile::tempdir().unwrap();
     al_config(folder.path(), "temperature = 300\n");
     let mut command = Command::new("timeout");
-    command.arg("120").arg(dependency("bin/mpiexec")).args(["-n", "2", env!("CARGO_BIN_EXE_lammps-otf"), "doctor"]);
+    command.arg(common::HANG.to_string()).arg(dependency("bin/mpiexec")).args([
+        "-n",
+        "2",
+        env!("CARGO_BIN_EXE_lammps-otf"),
+        "doctor",
+    ]);
     let (report, code) = examine(command.current_dir(folder.path()).arg("run.toml"));
     assert_eq!(code, Some(0), "{report:#}");
     assert_eq!(expect(&report, "mpi", "ok", &["2 ranks"])["details"]["ranks"], 2);

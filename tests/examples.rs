@@ -35,7 +35,12 @@ fn two_runs_in_one_mpi_job() {
         .collect();
     let config = common::write(folder.path(), "melt.toml", &text);
     let mut command = Command::new("timeout");
-    command.arg("200").arg(dependency("bin/mpiexec")).args(["-n", "2"]).arg(example("mpi")).arg(config);
+    command
+        .arg(common::HANG.to_string())
+        .arg(dependency("bin/mpiexec"))
+        .args(["-n", "2"])
+        .arg(example("mpi"))
+        .arg(config);
     let said = succeed(command.arg(folder.path().join("out")));
     assert!(said.contains("half 0: Uncertain") && said.contains("half 1: Uncertain"), "{said}");
     let step =

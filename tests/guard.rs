@@ -2,6 +2,8 @@
 //! The border to C++: nothing that is thrown there crosses it, and what is refused leaves a usable instance.
 
 mod common;
+#[path = "common/counting.rs"]
+mod counting;
 
 use lammps_otf::comm::Comm;
 use lammps_otf::lammps::{Build, Error, Lammps, Severity, throw};
@@ -244,6 +246,23 @@ fn a_liblammps_that_would_be_misread_or_end_the_process_is_refused() {
 }
 
 #[test]
+fn an_instance_leaves_nothing_behind() {
+    let _one = common::one_at_a_time();
+    let comm = Comm::single();
+    let cycle = || {
+        let mut lammps = Lammps::open(&QUIET, &comm).unwrap();
+        lammps.command("region box block 0 4 0 4 0 4\ncreate_box 1 box\ncreate_atoms 1 single 1 2 3").unwrap();
+    };
+    // What is kept for all instances.
+    cycle();
+    let before = counting::held();
+    (0..10).for_each(|_| cycle());
+    // LAMMPS's own memory is checked by ci/valgrind.
+    assert_eq!(counting::held(), before);
+}
+
+#[test]
+#[ignore = "measures the memory of the process: ci/stress memory"]
 fn a_thousand_instances_come_and_go() {
     let _one = common::one_at_a_time();
     let comm = Comm::single();

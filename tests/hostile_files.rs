@@ -6,15 +6,13 @@ mod common;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-use common::{root, text, write};
+use common::{HANG, root, text, write};
 
-/// Runs the command with a limit on its memory; it must end by itself, soon, with the exit code of bad input.
+/// Runs the command with a limit on its memory; it must end by itself, with the exit code of bad input.
 fn refused(folder: &Path, name: &str, arguments: &[&str], words: &str) {
-    let started = Instant::now();
     let output = Command::new("prlimit")
-        .args(["--data=1500000000", "timeout", "60"])
+        .args(["--data=1500000000", "timeout", &HANG.to_string()])
         .arg(env!("CARGO_BIN_EXE_lammps-otf"))
         .args(arguments)
         .current_dir(folder)
@@ -25,8 +23,7 @@ fn refused(folder: &Path, name: &str, arguments: &[&str], words: &str) {
     assert_eq!(output.status.code(), Some(2), "{name}: {said}");
     assert!(said.contains(words), "{name}: {said}");
     assert!(!said.contains("panicked") && !said.contains("memory allocation"), "{name}: {said}");
-    println!("tried 1: {name}, with 1.5 GB of memory: refused within 60 s");
-    assert!(started.elapsed() < Duration::from_secs(60));
+    println!("tried 1: {name}, with 1.5 GB of memory: refused");
 }
 
 /// A file of 3 GB without a single end of line; it takes no room on the disk.

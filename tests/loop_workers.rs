@@ -26,12 +26,14 @@ fn four_python_workers_label_500_rows_beside_a_loop_and_nothing_is_lost() {
             common::python().arg(common::script("ase_worker.py")).arg(&path).stdout(Stdio::piped()).spawn().unwrap()
         })
         .collect();
+    common::wait_for("the workers", || common::files_with(&path, ".ready-") == WORKERS);
     let mut added = BTreeSet::new();
     for number in 1..=ROWS as u32 / 10 {
         let ten: Vec<Candidate> = (0..10).map(|_| candidate::candidate(40, 7)).collect();
         let round = Round::begin(number, "sha256:0", None, 0);
         added.extend(store.record(&[&round], None, &ten).unwrap());
     }
+    std::fs::write(path.with_extension("db.done"), "").unwrap();
     let (mut labelled, mut shares) = (Vec::new(), Vec::new());
     for worker in workers {
         let output = worker.wait_with_output().unwrap();

@@ -143,7 +143,7 @@ fn any_number_of_ranks_gives_the_same_event_and_the_same_cut_out() {
         let out = folder.path().join(format!("out-{ranks}"));
         // MPI puts its sockets below TMPDIR and needs no more than a minute here; a hang is a failure, not a wait.
         let output = std::process::Command::new("timeout")
-            .arg("300")
+            .arg(common::HANG.to_string())
             .arg(dependency("bin/mpiexec"))
             .args(["-n", &ranks.to_string()])
             .arg(env!("CARGO_BIN_EXE_lammps-otf"))

@@ -218,7 +218,7 @@ fn geometry() {
 }
 
 #[test]
-fn closest_pair_of_a_large_uneven_structure_is_quick() {
+fn closest_pair_of_a_large_uneven_structure() {
     // A dense crystal in a cell a thousand times larger, in two clumps: bins of the mean density would be useless.
     let mut crystal = fcc(Element::Al, 4.05, 20);
     let n = crystal.len();
@@ -226,9 +226,7 @@ fn closest_pair_of_a_large_uneven_structure_is_quick() {
         crystal.positions[[i, 0]] += 3000.0;
     }
     crystal.cell = Cell::orthorhombic([6000.0; 3], [true; 3]);
-    let start = std::time::Instant::now();
+    // How much work it is, ci/instructions counts.
     let closest = crystal.closest_pair().unwrap();
     assert!((closest.distance - 4.05 / 2.0_f64.sqrt()).abs() < 1e-9);
-    // 32,000 atoms: tens of milliseconds, on a busy machine too; all pairs would take minutes.
-    assert!(start.elapsed().as_secs() < 10);
 }

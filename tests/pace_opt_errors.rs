@@ -15,7 +15,7 @@ fn broken(style: &str, files: &str, change: &str) -> String {
     );
     std::fs::write(folder.path().join("in.lammps"), input).unwrap();
     let output = Command::new("timeout")
-        .arg("60")
+        .arg(common::HANG.to_string())
         .arg(dependency("bin/lmp"))
         .args(["-in", "in.lammps", "-log", "none", "-nocite"])
         .env("LAMMPS_PLUGIN_PATH", dependency("lib/lammps/plugins"))

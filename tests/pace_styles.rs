@@ -32,7 +32,7 @@ fn squeezed(style: &str, scale: f64) -> Vec<[f64; 6]> {
     std::fs::write(folder.path().join("Cu.ace"), copper()).unwrap();
     std::fs::write(folder.path().join("in.lammps"), input).unwrap();
     let output = Command::new("timeout")
-        .arg("60")
+        .arg(common::HANG.to_string())
         .arg(dependency("bin/lmp"))
         .args(["-in", "in.lammps", "-log", "none", "-nocite"])
         .env("LAMMPS_PLUGIN_PATH", dependency("lib/lammps/plugins"))

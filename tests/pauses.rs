@@ -100,7 +100,9 @@ fn a_run_that_the_set_up_ends_is_a_crash_and_not_a_loop_without_end() {
         let setup = "setup = [\"compute u all ke/atom\", \"fix h all halt 1 tlimit > -1 error soft\"]\n";
         eam_config(folder.path(), 3, &format!("steps = 200\nsampling_interval = 10\n{setup}{RUN}"));
         let mut command = std::process::Command::new("timeout");
-        command.args(["60", env!("CARGO_BIN_EXE_lammps-otf")]).args(["run", "run.toml", "-q", "-o", "out"]);
+        command
+            .args([&common::HANG.to_string(), env!("CARGO_BIN_EXE_lammps-otf")])
+            .args(["run", "run.toml", "-q", "-o", "out"]);
         command.current_dir(&folder);
         if !pauses {
             command.env("LAMMPS_OTF_PLUGINS", folder.path()).env_remove("LAMMPS_PLUGIN_PATH");

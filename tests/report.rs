@@ -6,7 +6,6 @@ mod common;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use common::{eam_config, json, lammps_otf, lines, root, succeed, text};
 use serde_json::Value;
@@ -141,13 +140,9 @@ fn watching_misses_no_poll_and_ends_with_the_run() {
     let mut run =
         lammps_otf().current_dir(folder.path()).args(["-q", "run"]).arg(config).args(["-o", "out"]).spawn().unwrap();
     let out = folder.path().join("out");
-    let started = Instant::now();
-    while !out.join("polls.jsonl").is_file() {
-        assert!(started.elapsed() < Duration::from_secs(60), "no polls");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let watch = std::process::Command::new("timeout")
-        .args(["60", env!("CARGO_BIN_EXE_lammps-otf"), "watch"])
+    common::wait_for("polls", || out.join("polls.jsonl").is_file());
+    let watch = common::limited(env!("CARGO_BIN_EXE_lammps-otf"))
+        .arg("watch")
         .arg(&out)
         .stdout(Stdio::piped())
         .spawn()
@@ -232,8 +227,8 @@ fn numbers_beyond_all_measure_are_drawn() {
         }
         let text: String = polls.iter().map(|poll| format!("{poll}\n")).collect();
         std::fs::write(out.join("polls.jsonl"), text).unwrap();
-        let mut report = std::process::Command::new("timeout");
-        report.args(["20", env!("CARGO_BIN_EXE_lammps-otf"), "-q", "report"]).arg(&out);
+        let mut report = common::limited(env!("CARGO_BIN_EXE_lammps-otf"));
+        report.args(["-q", "report"]).arg(&out);
         let done = report.arg("--plots").arg(folder.path().join("plots")).output().unwrap();
         // A plot that cannot be drawn may be refused by name; nothing hangs, and nothing panics.
         let code = done.status.code();

@@ -7,8 +7,10 @@ mod common;
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use common::{dependency, eam_config, json, lammps_otf, lines, succeed, text, write};
 use lammps_otf::candidates::Store;
@@ -22,8 +24,7 @@ fn run(folder: &Path, ranks: usize, more: &[&str]) -> Output {
     let mut command = match ranks {
         1 => lammps_otf(),
         _ => {
-            let mut command = Command::new("timeout");
-            command.arg("60").arg(dependency("bin/mpiexec")).args(["-n", &ranks.to_string()]);
+            let mut command = common::mpiexec(ranks);
             command.arg(env!("CARGO_BIN_EXE_lammps-otf"));
             command
         }
@@ -121,12 +122,10 @@ fn past_an_event_the_run_stops_at_the_next_and_tells_that() {
 /// Kills a run of one rank as soon as `ready` says so.
 fn kill_when(folder: &Path, out: &str, ready: impl Fn(&Path) -> bool) {
     let mut child = lammps_otf().current_dir(folder).args(["run", "run.toml", "-q", "-o", out]).spawn().unwrap();
-    let started = Instant::now();
-    while !ready(&folder.join(out)) {
+    common::wait_for("the state to be killed in", || {
         assert!(child.try_wait().unwrap().is_none(), "it ended before it could be killed");
-        assert!(started.elapsed() < Duration::from_secs(30), "it is not ready to be killed");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+        ready(&folder.join(out))
+    });
     child.kill().unwrap();
     child.wait().unwrap();
 }
@@ -248,9 +247,9 @@ fn random(seed: &mut u64) -> f64 {
     (*seed >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-/// Runs until `time` is over, then `kill -9`; gives the candidates that were announced before, and whether the run was
-/// through already.
-fn killed_after(folder: &Path, time: Duration) -> (Vec<i64>, bool) {
+/// Runs until `polls` of them were printed and `pause` is over, then `kill -9`; gives the candidates that were announced
+/// before, and whether the run was through already.
+fn killed_after(folder: &Path, polls: usize, pause: Duration) -> (Vec<i64>, bool) {
     let mut child = lammps_otf()
         .current_dir(folder)
         .args(["run", "run.toml", "-q", "-o", "killed", "--resume", "--json"])
@@ -259,24 +258,35 @@ fn killed_after(folder: &Path, time: Duration) -> (Vec<i64>, bool) {
         .spawn()
         .unwrap();
     let printed = BufReader::new(child.stdout.take().unwrap());
-    let reader = std::thread::spawn(move || {
-        let whole = printed.lines().map_while(Result::ok).filter_map(|l| serde_json::from_str(&l).ok());
-        let stored = whole.filter(|line: &serde_json::Value| line["event"] == "candidate");
-        stored.map(|line| line["candidate"].as_i64().unwrap()).collect()
-    });
-    let started = Instant::now();
-    let through = loop {
-        match child.try_wait().unwrap() {
-            Some(status) => {
-                assert_eq!(status.code(), Some(0));
-                break true;
+    let seen = Arc::new(AtomicUsize::new(0));
+    let reader = std::thread::spawn({
+        let seen = Arc::clone(&seen);
+        move || {
+            let mut stored = Vec::new();
+            let whole = printed.lines().map_while(Result::ok).filter_map(|l| serde_json::from_str(&l).ok());
+            for line in whole {
+                let line: serde_json::Value = line;
+                match line["event"].as_str() {
+                    Some("poll") => drop(seen.fetch_add(1, Ordering::Relaxed)),
+                    Some("candidate") => stored.push(line["candidate"].as_i64().unwrap()),
+                    _ => {}
+                }
             }
-            None if started.elapsed() >= time => break false,
-            None => std::thread::sleep(Duration::from_millis(1)),
+            stored
         }
-    };
+    });
+    let mut through = false;
+    common::wait_for("polls", || {
+        if let Some(status) = child.try_wait().unwrap() {
+            assert_eq!(status.code(), Some(0));
+            through = true;
+        }
+        through || seen.load(Ordering::Relaxed) >= polls
+    });
+    std::thread::sleep(pause);
     let _ = child.kill();
-    child.wait().unwrap();
+    // It may have ended by itself meanwhile.
+    through |= child.wait().unwrap().success();
     (reader.join().unwrap(), through)
 }
 
@@ -299,14 +309,15 @@ fn a_database_of_a_process_killed_in_its_first_moment_is_an_empty_store() {
 fn killed_at_random_moments_it_loses_nothing_and_ends_the_same() {
     let folder = tempfile::tempdir().unwrap();
     eam_config(folder.path(), 3, &format!("steps = 3000\ncheckpoint_interval = 300\n{FLAGS}"));
-    let started = Instant::now();
     finishes(folder.path(), 1, &["-o", "whole"]);
-    let whole = started.elapsed();
     let out = folder.path().join("killed");
     let (mut seed, mut killed, mut through, mut announced) = (2026, 0, 0, BTreeSet::new());
     let (mut inside, mut torn) = (0, 0);
     while killed < kills() {
-        let (told, done) = killed_after(folder.path(), whole.mul_f64(0.6 * random(&mut seed)));
+        // Of 300 polls; a checkpoint stands behind each thirty. Before the first poll the run is set up.
+        let polls = (180.0 * random(&mut seed)) as usize;
+        let pause = Duration::from_secs_f64(random(&mut seed) * if polls < 10 { 0.2 } else { 0.01 });
+        let (told, done) = killed_after(folder.path(), polls, pause);
         announced.extend(told);
         killed += u32::from(!done);
         inside += u32::from(!done && checkpoint(&out) > 0);
@@ -439,11 +450,7 @@ fn two_processes_never_run_in_one_folder() {
     eam_config(folder.path(), 3, &format!("steps = 10000000\n{FLAGS}"));
     let polls: PathBuf = folder.path().join("out/polls.jsonl");
     let mut first = lammps_otf().current_dir(&folder).args(["run", "run.toml", "-q", "-o", "out"]).spawn().unwrap();
-    let started = Instant::now();
-    while !polls.metadata().is_ok_and(|m| m.len() > 0) {
-        assert!(started.elapsed() < Duration::from_secs(30));
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    common::wait_for("polls", || polls.metadata().is_ok_and(|m| m.len() > 0));
     let output = run(folder.path(), 1, &["-o", "out", "--resume"]);
     first.kill().unwrap();
     first.wait().unwrap();

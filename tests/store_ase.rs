@@ -28,13 +28,15 @@ fn what_is_added_is_read_back() {
     let (_folder, path) = fresh();
     let mut store = Store::open(&path).unwrap();
     let original = candidate(20, 1);
+    // ASE's years hold no more than 1e-6 s.
+    let before = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64() - 1e-3;
     let ids = store.add(&[original.clone(), candidate(5, 2)]).unwrap();
     assert_eq!(ids, [1, 2]);
     let found = store.get(1).unwrap();
     assert_eq!(found.status, Some(Status::PendingDft));
     assert_eq!(found.unique_id.as_ref().unwrap().len(), 32);
-    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
-    assert!((found.created.unwrap() - now).abs() < 60.0);
+    let after = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+    assert!((before..=after + 1e-3).contains(&found.created.unwrap()));
     let mut expected = original;
     // Momenta are stored, so velocities come back with a rounding error.
     let (before, after) = (expected.structure.velocities.take().unwrap(), found.candidate.structure.velocities.clone());
@@ -261,35 +263,45 @@ fn the_lock_of_ase_is_respected() {
     let (_folder, path) = fresh();
     let mut store = Store::open(&path).unwrap();
     store.add(&[candidate(6, 1)]).unwrap();
-    let holder = script(
-        "import sys, time\nfrom ase.db import connect\nwith connect(sys.argv[1]).lock:\n print('held', flush=True)\n \
-         time.sleep(1.5)",
+    // Holds the lock until it is told to release it, and notes that before it does.
+    let mut holder = script(
+        "import sys\nfrom ase.db import connect\nwith connect(sys.argv[1]).lock:\n print('held', flush=True)\n \
+         sys.stdin.readline()\n open(sys.argv[1] + '.released', 'w').close()",
         &[text(&path)],
     )
+    .stdin(std::process::Stdio::piped())
     .stdout(std::process::Stdio::piped())
     .spawn()
     .unwrap();
-    let mut holder = holder;
     let mut line = [0; 5];
     std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut line).unwrap();
-    let start = std::time::Instant::now();
     // Adding does not wait, changing does.
     store.add(&[candidate(6, 2)]).unwrap();
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
-    assert!(store.claim("w").unwrap().is_some());
-    assert!(start.elapsed() > Duration::from_secs(1), "{:?}", start.elapsed());
+    let released = PathBuf::from(format!("{}.released", path.display()));
+    let claim = std::thread::spawn({
+        let (path, released) = (path.clone(), released.clone());
+        move || {
+            let claimed = Store::open(&path).unwrap().claim("w").unwrap();
+            (claimed.is_some(), released.exists())
+        }
+    });
+    // The longer, the surer that a claim that does not wait is seen to have been made.
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!released.exists());
+    drop(holder.stdin.take());
+    assert_eq!(claim.join().unwrap(), (true, true), "claimed while ASE held its lock");
     assert!(holder.wait().unwrap().success());
     // ASE was killed while it held the file.
     std::fs::write(format!("{}.lock", path.display()), "").unwrap();
-    let options = |stale: u64| lammps_otf::candidates::StoreOptions {
-        lock_timeout: Duration::from_secs(1),
+    let options = |timeout: u64, stale: u64| lammps_otf::candidates::StoreOptions {
+        lock_timeout: Duration::from_secs(timeout),
         stale_lock_after: Duration::from_millis(stale),
         ..Default::default()
     };
-    let mut store = Store::open_with(&path, options(100_000)).unwrap();
+    let mut store = Store::open_with(&path, options(1, 100_000_000)).unwrap();
     let error = store.claim("w").unwrap_err();
     assert!(error.to_string().contains("candidates.db.lock"), "{error}");
-    let mut store = Store::open_with(&path, options(300)).unwrap();
+    let mut store = Store::open_with(&path, options(100_000, 300)).unwrap();
     assert_eq!(store.claim("w").unwrap().unwrap().id, 2);
 }
 
@@ -304,7 +316,7 @@ fn claims_are_checked() {
     assert!(matches!(store.finish(2, "a", &labels(5)), Err(StoreError::InvalidLabels { .. })));
     assert!(matches!(store.set_status(2, Status::Done), Err(StoreError::Transition { .. })));
     store.heartbeat(2, "a").unwrap();
-    assert_eq!(store.release_stale(Duration::from_secs(60)).unwrap(), [0; 0]);
+    assert_eq!(store.release_stale(Duration::from_secs(100_000)).unwrap(), [0; 0]);
     std::thread::sleep(Duration::from_millis(20));
     assert_eq!(store.release_stale(Duration::from_millis(10)).unwrap(), [2]);
     // The worker that was given up comes back too late.

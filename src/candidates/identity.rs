@@ -87,7 +87,8 @@ fn check_cell(stored: &Cell, found: &Cell) -> Result<(), String> {
     }
     for (name, (a, b)) in ["a", "b", "c"].iter().zip(stored.vectors.iter().zip(&found.vectors)) {
         // NaN is another vector.
-        if !(norm(sub(*a, *b)) <= SAME_POSITION) {
+        let same = norm(sub(*a, *b)) <= SAME_POSITION;
+        if !same {
             return Err(format!("its cell vector {name} is {b:?} Å instead of {a:?} Å"));
         }
     }

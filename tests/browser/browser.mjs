@@ -7,10 +7,14 @@ import { pathToFileURL } from "node:url";
 const home = process.env.BROWSER_HOME;
 const { chromium } = createRequire(join(home, "package.json"))("playwright-core");
 
+// What takes longer hangs; a busy machine does not.
+const HANG = 600_000;
+
 export function launch() {
   const unpacked = join(home, "chromium");
   return chromium.launch({
     executablePath: join(unpacked, "chromium"),
+    timeout: HANG,
     env: {
       ...process.env,
       LD_LIBRARY_PATH: [process.env.LD_LIBRARY_PATH, join(unpacked, "lib"), unpacked].filter(Boolean).join(":"),
@@ -24,6 +28,7 @@ export function launch() {
 /** Opens a file in a window of that width. `seen.problems` gets every error, `seen.requests` all that is loaded. */
 export async function open(browser, file, { width = 1200, height = 900, scheme = "light", scale = 1 } = {}) {
   const context = await browser.newContext({ viewport: { width, height }, colorScheme: scheme, deviceScaleFactor: scale });
+  context.setDefaultTimeout(HANG);
   const page = await context.newPage();
   const seen = { problems: [], requests: [] };
   page.on("console", (message) => { if (["error", "warning"].includes(message.type())) seen.problems.push(message.text()); });

@@ -8,6 +8,11 @@ pub mod throwing;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// After so many seconds something that has to end counts as hanging. It is no measure of speed: it is far more than
+/// anything takes on a slow machine that is busy with other things.
+pub const HANG: u64 = 900;
 
 pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -85,6 +90,13 @@ pub fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
     path
 }
 
+/// How many files there are whose name is that of `path` and then `more`.
+pub fn files_with(path: &Path, more: &str) -> usize {
+    let start = format!("{}{more}", path.file_name().unwrap().to_str().unwrap());
+    let entries = std::fs::read_dir(path.parent().unwrap()).unwrap().flatten();
+    entries.filter(|entry| entry.file_name().to_str().unwrap().starts_with(&start)).count()
+}
+
 /// A configuration for 500 atoms of Al with the test potential; `more` goes before its tables.
 pub fn al_config(folder: &Path, more: &str) -> PathBuf {
     write(folder, "al.extxyz", &aluminium(5));
@@ -122,11 +134,27 @@ pub fn lines(path: &Path) -> Vec<serde_json::Value> {
     std::fs::read_to_string(path).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect()
 }
 
-/// `mpiexec -n ranks`, to be followed by a program; a hang ends with code 124 after two minutes.
+/// `mpiexec -n ranks`, to be followed by a program; a hang ends with code 124.
 pub fn mpiexec(ranks: usize) -> Command {
-    let mut command = Command::new("timeout");
-    command.args(["-k", "5", "120"]).arg(dependency("bin/mpiexec")).args(["-n", &ranks.to_string()]);
+    let mut command = limited(dependency("bin/mpiexec"));
+    command.args(["-n", &ranks.to_string()]);
     command
+}
+
+/// A program that is ended with code 124 where it hangs.
+pub fn limited(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["-k", "5", &HANG.to_string()]).arg(program);
+    command
+}
+
+/// Waits until `ready`; fails if that never comes.
+pub fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !ready() {
+        assert!(started.elapsed() < Duration::from_secs(HANG), "waited {HANG} s for {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// The process of this rank of the job that runs in `folder`.

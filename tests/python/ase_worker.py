@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A worker of plain ase.db, by the recipe of the documentation: ase_worker.py DATABASE; ends when nothing has come for a while.
+"""A worker of plain ase.db, by the recipe of the documentation: ase_worker.py DATABASE.
+
+It makes the file DATABASE.ready-PID, and ends when no row waits and there is the file DATABASE.done.
 
 The energy of a label is the key `serial` of its row, or else its number, so that a label on the wrong row is found.
 """
@@ -12,16 +14,18 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
 
 db, plain = connect(sys.argv[1]), connect(sys.argv[1], use_lock_file=False)
-last = time.time()
-while time.time() - last < 2.5:
+open(f"{sys.argv[1]}.ready-{os.getpid()}", "w").close()
+while True:
+    done = os.path.exists(f"{sys.argv[1]}.done")
     with db.lock:
         row = next(plain.select(status="PENDING_DFT", limit=1, sort="id"), None)
         if row is not None:
             plain.update(row.id, status="RUNNING_DFT", worker=f"python-{os.getpid()}")
     if row is None:
+        if done:
+            break
         time.sleep(0.02)
         continue
-    last = time.time()
     print("@CLAIMED", row.id, flush=True)
     time.sleep(0.02)  # what a label takes at the very least
     energy = row.get("serial", row.id)

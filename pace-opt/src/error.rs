@@ -29,10 +29,14 @@ pub enum Error {
     /// The contents are malformed (the same as [`Error::File`] before the file's name is known).
     #[error("{0}")]
     Malformed(String),
-    /// The file asks for something that this evaluator does not implement.
-    #[error("not supported: {0}")]
+    /// The file is valid, and asks for something that this evaluator does not implement and ML-PACE's own does.
+    #[error(
+        "not supported by pace/opt: {0}. ML-PACE's own evaluator reads it: set engine = \"ml-pace\" in lammps-otf, or \
+         leave out /opt in LAMMPS"
+    )]
     Unsupported(String),
-    /// A size in the file, or the memory it would take, passes a limit.
+    /// A size in the file, or the memory it would take, passes a limit of this evaluator (the same as
+    /// [`Error::Unsupported`] before the file's name is known).
     #[error("too large: {what} is {value}, the limit is {limit}")]
     TooLarge {
         /// Which quantity.
@@ -75,6 +79,7 @@ impl Error {
         match self {
             Error::Io { .. } | Error::File { .. } => self,
             Error::Unsupported(m) => Error::Unsupported(format!("{}: {m}", path.display())),
+            Error::TooLarge { .. } => Error::Unsupported(format!("{}: {self}", path.display())),
             other => Error::File { path: path.to_path_buf(), message: other.to_string() },
         }
     }

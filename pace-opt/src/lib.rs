@@ -52,7 +52,9 @@ mod simd;
 pub use error::{Error, Result};
 pub use evaluator::{Evaluator, Output, System, Totals};
 pub use format::{ActiveSet, Format};
-pub use model::{BasisFunction, Bond, Embedding, EmbeddingKind, InnerCutoff, Model, RadialBasis};
+pub use model::{
+    BasisFunction, Bond, Embedding, EmbeddingKind, InnerCutoff, Model, PairPotential, Polynomials, RadialBasis,
+};
 pub use potential::{Potential, Size};
 pub use profile::Stage;
 pub use simd::Isa;

@@ -3,11 +3,15 @@
 
 mod util;
 
-use pace_opt::{ActiveSet, Format, Model, Potential};
+use pace_opt::{ActiveSet, Error, Format, Model, Potential};
 use util::{Random, data};
 
-const FILES: [(&str, Format); 3] =
-    [("two.yaml", Format::BBasis), ("small.yace", Format::Yace), ("small.ace", Format::Ace)];
+const FILES: [(&str, Format); 4] = [
+    ("two.yaml", Format::BBasis),
+    ("small.yace", Format::Yace),
+    ("small.ace", Format::Ace),
+    ("acejl_base.yace", Format::Yace),
+];
 
 /// Parses, and compiles what parses if that stays small.
 fn try_all(format: Format, bytes: &[u8]) {
@@ -50,17 +54,135 @@ fn random_damage() {
     }
 }
 
+fn text(name: &str) -> String {
+    std::fs::read_to_string(data(name)).unwrap()
+}
+
+/// Why a file is refused of which a part is replaced.
+fn refused(name: &str, format: Format, from: &str, to: &str) -> Error {
+    let good = text(name);
+    assert!(good.contains(from), "{from} is not in {name}");
+    match Model::parse(format, good.replacen(from, to, 1).as_bytes()) {
+        Ok(_) => panic!("{name} is read with `{to}` in place of `{from}`"),
+        Err(error) => error,
+    }
+}
+
+/// What ML-PACE reads as well is told apart from what nobody reads.
 #[test]
 fn what_is_not_supported_is_named() {
-    let text = std::fs::read_to_string(data("small.yace")).unwrap();
-    for (from, to) in [
-        ("ChebPow", "ACE.jl.Basic"),
-        ("FinnisSinclairShiftedScaled", "Tanh"),
-        ("inner_cutoff_type: density", "inner_cutoff_type: magic"),
+    let yace = |from: &str, to: &str| refused("small.yace", Format::Yace, from, to);
+    let ml_pace_reads = [
+        (yace("ChebPow", "TEST_zero"), "TEST_zero"),
+        (yace("nradmax: 1", "nradmax: 65"), "nradmax: 65"),
+        (yace("lmax: 1", "lmax: 17"), "lmax: 17"),
+        (yace("rank: 2", "rank: 9"), "rank: 9"),
+        (refused("small.ace", Format::Ace, "ChebPow", "ACE.jl.Basic"), "ACE.jl.Basic"),
+        (refused("small.ace", Format::Ace, "lmax=1", "lmax=17"), "lmax = 17"),
+        (refused("two.yaml", Format::BBasis, "lmaxi: 2", "lmaxi: 17"), "lmaxi: 17"),
+        (refused("two.yaml", Format::BBasis, "Al Al,", &format!("{},", "Al ".repeat(10).trim())), "9 neighbours"),
+    ];
+    for (error, name) in ml_pace_reads {
+        let said = error.to_string();
+        assert!(matches!(error, Error::Unsupported(_)) && said.contains(name), "{said}");
+        assert!(said.contains("not supported by pace/opt") && said.contains("engine = \"ml-pace\""), "{said}");
+    }
+    let nobody_reads = [
+        (yace("FinnisSinclairShiftedScaled", "Tanh"), "Tanh"),
+        (yace("inner_cutoff_type: density", "inner_cutoff_type: magic"), "magic"),
+        (yace("ChebPow", "ChebMagic"), "ChebMagic"),
+        (refused("small.ace", Format::Ace, "ChebPow", "SBessel"), "SBessel"),
+        (refused("two.yaml", Format::BBasis, "ChebExpCos", "ACE.jl.base"), "ACE.jl.base"),
+        (
+            refused("two.yaml", Format::BBasis, "inner_cutoff_type: distance", "inner_cutoff_type: zbl"),
+            "inner_cutoff_type",
+        ),
+        (yace("lmax: 1", "lmax: -1"), "-1"),
+    ];
+    for (error, name) in nobody_reads {
+        let said = error.to_string();
+        assert!(matches!(error, Error::Malformed(_)) && said.contains(name), "{said}");
+        assert!(!said.contains("ml-pace"), "{said}");
+    }
+    // The limits of a size that only the compiler knows, with the file's name.
+    let folder = std::env::temp_dir().join(format!("pace-opt-limits-{}.yace", std::process::id()));
+    std::fs::write(&folder, text("small.yace").replace("deltaSplineBins: 0.01", "deltaSplineBins: 1e-7")).unwrap();
+    let error = Model::read(&folder);
+    std::fs::remove_file(&folder).unwrap();
+    let said = error.unwrap_err().to_string();
+    assert!(said.contains("pace-opt-limits") && said.contains("spline bins") && said.contains("ml-pace"), "{said}");
+}
+
+/// A file that ends too early can be valid: what is missing is found all the same.
+#[test]
+fn an_element_without_functions_is_refused() {
+    let elements = |text: &str| text.replace("elements: [Cu]", "elements: [Cu, Zn]").replace("E0: [0.5]", "E0: [0, 0]");
+    let bond = |text: &str| {
+        let line = text.lines().find(|l| l.contains("nradmax")).unwrap();
+        let more = ["[0, 1]", "[1, 0]", "[1, 1]"].map(|key| line.replacen("[0, 0]", key, 1));
+        text.replace(line, &format!("{line}\n{}", more.join("\n")))
+    };
+    let embedding = |text: &str| {
+        let line = text.lines().find(|l| l.contains("FS_parameters")).unwrap();
+        text.replace(line, &format!("{line}\n{}", line.replacen("0:", "1:", 1)))
+    };
+    let both = embedding(&bond(&elements(&text("small.yace"))));
+    let second = both.split("functions:\n").nth(1).unwrap().replace("  0:", "  1:").replace("mu0: 0", "mu0: 1");
+    let whole = format!("{both}{second}");
+    assert_eq!(Model::parse(Format::Yace, whole.as_bytes()).unwrap().functions[1].len(), 2);
+    for cut in [both.clone(), format!("{both}  1: []\n")] {
+        let error = Model::parse(Format::Yace, cut.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("no basis functions for Zn") && error.contains("incomplete"), "{error}");
+    }
+    for (name, format, from, to) in [
+        ("small.yace", Format::Yace, "  0:\n    - {mu0", "  0: []\nother:\n    - {mu0"),
+        ("small.ace", Format::Ace, "total_basis_size_rank1: 1", "total_basis_size_rank1: 0\ntotal_basis_size: 0"),
+        ("small.ace", Format::Ace, "total_basis_size: 1", "total_basis_size: 0"),
+        ("small.ace", Format::Ace, "total_basis_size_rank1: 1", "total_basis_size_rank1: 2"),
+        ("small.yace", Format::Yace, "mu0: 0, rank: 2", "mu0: 1, rank: 2"),
+        ("small.yace", Format::Yace, "num_ms_combs: 2", "num_ms_combs: 3"),
+        (
+            "small.yace",
+            Format::Yace,
+            "functions:",
+            "functions:\n  0: [{rank: 1, ndensity: 2, num_ms_combs: 1, mus: [0], ns: [2], ls: [0], ms_combs: [0], ctildes: [0.3, 0.1]}]",
+        ),
     ] {
-        let name = to.rsplit(' ').next().unwrap();
-        let error = Model::parse(Format::Yace, text.replace(from, to).as_bytes()).unwrap_err().to_string();
-        assert!(error.contains(name) && error.contains("not supported"), "{error}");
+        refused(name, format, from, to);
+    }
+    // Cut before each block, and before its functions: what is left of the first element alone is a whole potential.
+    let good = text("mixedemb.yaml");
+    let cuts = good.match_indices("  - speciesblock").chain(good.match_indices("    nbody:\n"));
+    let read = cuts.filter_map(|(at, _)| Model::parse(Format::BBasis, good[..at].as_bytes()).ok());
+    assert_eq!(read.map(|model| model.elements).collect::<Vec<_>>(), [["Al"]]);
+    // All functions of an element are skipped.
+    let skipped = text("two.yaml").replace("{type: Ni", "{skip: true, type: Ni");
+    let error = Model::parse(Format::BBasis, skipped.as_bytes()).unwrap_err().to_string();
+    assert!(error.contains("no basis functions for Ni"), "{error}");
+}
+
+#[test]
+fn aliases_stand_for_what_they_name() {
+    let list = "[[[1, 0.1, 0.2], [0.3, 1, 0.1]], [[0.7, -1, 0.2], [0.1, 0.6, -0.8]]]";
+    let good = text("two.yaml");
+    assert!(good.contains(list));
+    let other = good.replace(list, &format!("&id001 {list}")).replace(
+        "  - speciesblock: Ni Al\n    inner_cutoff_type: distance\n",
+        "  - speciesblock: Ni Al\n    inner_cutoff_type: distance\n    lmaxi: 1\n    nradmaxi: 2\n    nradbaseij: 3\n    \
+         radbase: ChebPow\n    radparameters: [2]\n    rcutij: 4.8\n    dcutij: 0.1\n    radcoefficients: *id001\n",
+    );
+    let [a, b] = [good, other].map(|text| Model::parse(Format::BBasis, text.as_bytes()).unwrap());
+    for (a, b) in a.bonds.iter().zip(&b.bonds) {
+        assert_eq!(a.crad, b.crad);
+    }
+    // A small file that would be huge, deep or endless.
+    let many = |n: usize| -> String {
+        let first = format!("a0: &a0 [{}]\n", "1, ".repeat(50));
+        (1..n).fold(first, |t, k| t + &format!("a{k}: &a{k} [{}]\n", format!("*a{}, ", k - 1).repeat(20)))
+    };
+    let chain = |n: usize| (1..n).fold("a0: &a0 [1]\n".to_owned(), |t, k| t + &format!("a{k}: &a{k} [*a{}]\n", k - 1));
+    for bad in [many(20), chain(100_000), "a: &a [*a]\n".into(), "a: *b\n".into()] {
+        assert!(Model::parse(Format::Yace, bad.as_bytes()).is_err());
     }
 }
 

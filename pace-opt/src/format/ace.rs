@@ -16,7 +16,7 @@ pub(super) fn parse(text: &str) -> Result<Model> {
     let mut t = Tokens::new(&text[start..]);
     t.expect("nelements")?;
     if t.size("nelements", usize::MAX >> 1)? != 1 {
-        return Err(Error::Unsupported(".ace files with more than one element".into()));
+        return Err(Error::bad("an .ace file holds one element; more need a .yace file"));
     }
     t.expect("elements")?;
     let element = t.word("elements")?.to_owned();
@@ -43,7 +43,8 @@ pub(super) fn parse(text: &str) -> Result<Model> {
     t.expect("radbasename")?;
     let basis = match t.word("radbasename")? {
         name @ ("ChebExpCos" | "ChebPow") => RadialBasis::parse(name)?,
-        other => return Err(Error::Unsupported(format!("radbasename `{other}` in an .ace file"))),
+        other if other.starts_with("ACE.jl") => return Err(Error::Unsupported(format!("radial basis `{other}`"))),
+        other => return Err(Error::bad(format!("radial basis `{other}` is none of an .ace file"))),
     };
     t.expect("nradbase")?;
     let nradbase = t.size("nradbase", MAX_N)?;
@@ -83,15 +84,25 @@ pub(super) fn parse(text: &str) -> Result<Model> {
     let n1 = t.size("total_basis_size_rank1", MAX_FUNCTIONS)?;
     let mut functions = Vec::new();
     for _ in 0..n1 {
-        functions.push(function(&mut t, nd)?);
+        let f = function(&mut t, nd)?;
+        if f.rank() != 1 {
+            return Err(t.bad("total_basis_size_rank1 is larger than the number of functions of rank 1"));
+        }
+        functions.push(f);
     }
     t.expect("total_basis_size")?;
     let n2 = t.size("total_basis_size", MAX_FUNCTIONS)?;
     for _ in 0..n2 {
-        functions.push(function(&mut t, nd)?);
+        let f = function(&mut t, nd)?;
+        if f.rank() == 1 {
+            return Err(t.bad("a function of rank 1 is not counted by total_basis_size_rank1"));
+        }
+        functions.push(f);
     }
-    let bond =
-        Bond { nradmax, lmax, nradbase, basis, lambda, crad, prehc, lambdahc, rcut, dcut, r_in: 0.0, delta_in: 0.0 };
+    if t.accept("ctilde_basis_func") {
+        return Err(t.bad("total_basis_size is smaller than the number of functions"));
+    }
+    let bond = Bond { nradmax, lmax, nradbase, basis, lambda, crad, prehc, lambdahc, rcut, dcut, ..Bond::none() };
     // Superfluous parameters are ignored, as everywhere.
     let parameters = parameters.into_iter().take(2 * nd).collect();
     Ok(Model {
@@ -115,7 +126,11 @@ fn function(t: &mut Tokens, nd: usize) -> Result<BasisFunction> {
         return Err(t.bad("ndens differs from ndensitymax"));
     }
     t.expect("mu0")?;
-    t.size("mu0", 0)?;
+    let only = |t: &mut Tokens, what: &str| match t.size(what, usize::MAX >> 1)? {
+        0 => Ok(0),
+        v => Err(t.bad(format!("{what} = {v}, but there is one element"))),
+    };
+    only(t, "mu0")?;
     let list = |t: &mut Tokens, name: &str, most: usize, shift: usize| -> Result<Vec<u8>> {
         t.expect(name)?;
         (0..rank)
@@ -125,7 +140,8 @@ fn function(t: &mut Tokens, nd: usize) -> Result<BasisFunction> {
             })
             .collect()
     };
-    let mus = list(t, "mu", 0, 0)?;
+    t.expect("mu")?;
+    let mus = (0..rank).map(|_| only(t, "mu")).collect::<Result<_>>()?;
     let ns = list(t, "n", MAX_N, 1)?;
     let ls = list(t, "l", MAX_L, 0)?;
     t.expect("num_ms")?;
@@ -214,7 +230,7 @@ impl<'a> Tokens<'a> {
         let w = self.word(what)?;
         match w.parse::<usize>() {
             Ok(v) if v <= most => Ok(v),
-            Ok(v) => Err(self.bad(format!("{what} = {v}, at most {most} is possible"))),
+            Ok(v) => Err(Error::Unsupported(format!("{what} = {v}, at most {most} is possible"))),
             Err(_) => Err(self.bad(format!("{what}: `{w}` is not a whole number"))),
         }
     }

@@ -36,12 +36,11 @@ impl ActiveSet {
     /// If it is malformed or does not belong to the potential.
     pub fn parse(bytes: &[u8], model: &Model) -> Result<Self> {
         if !model.is_b_basis {
-            return Err(Error::Unsupported("an active set with a c-tilde basis: the .yaml file is needed".into()));
+            return Err(Error::bad("an active set belongs to a B-basis: the .yaml file of the potential is needed"));
         }
         let mut archive =
             zip::ZipArchive::new(Cursor::new(bytes)).map_err(|e| Error::bad(format!("not an .npz archive: {e}")))?;
         let ne = model.elements.len();
-        limit("number of arrays in the archive", archive.len(), 1024)?;
         if archive.len() != ne {
             return Err(Error::bad(format!(
                 "it has {} array(s), one for each element, but the potential has {ne} element(s)",
@@ -103,7 +102,7 @@ fn matrix(bytes: &[u8]) -> Result<(usize, Vec<f64>)> {
             let b: [u8; 4] = bytes.get(8..12).and_then(|b| b.try_into().ok()).ok_or_else(short)?;
             (12, u32::from_le_bytes(b) as usize)
         }
-        v => return Err(Error::Unsupported(format!("version {v} of the .npy format"))),
+        v => return Err(Error::bad(format!("version {v} of the .npy format is not known"))),
     };
     let header = bytes.get(start..start.saturating_add(len)).ok_or_else(short)?;
     let header = std::str::from_utf8(header).map_err(|_| Error::bad("the header is not text"))?;
@@ -113,7 +112,8 @@ fn matrix(bytes: &[u8]) -> Result<(usize, Vec<f64>)> {
     };
     let descr = after("'descr'")?;
     if !(descr.starts_with("'<f8'") || descr.starts_with("'=f8'")) {
-        return Err(Error::Unsupported(format!("arrays of type {}", descr.split(',').next().unwrap_or(descr))));
+        let kind = descr.split(',').next().unwrap_or(descr);
+        return Err(Error::bad(format!("it holds numbers of type {kind}, '<f8' is expected")));
     }
     let fortran = after("'fortran_order'")?.starts_with("True");
     let shape = after("'shape'")?;
@@ -129,7 +129,11 @@ fn matrix(bytes: &[u8]) -> Result<(usize, Vec<f64>)> {
         return Err(Error::bad(format!("the matrix is not square: ({shape})")));
     }
     limit("rows of an active set", n, MAX_ROWS)?;
-    let data = bytes.get(start + len..start + len + n * n * 8).ok_or_else(short)?;
+    let data = bytes.get(start + len..).ok_or_else(short)?;
+    if data.len() > n * n * 8 {
+        return Err(Error::bad(format!("the array holds more numbers than its shape ({shape}) says")));
+    }
+    let data = data.get(..n * n * 8).ok_or_else(short)?;
     let flat: Vec<f64> = data.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect();
     if flat.iter().any(|v| !v.is_finite()) {
         return Err(Error::bad("a value is not finite"));

@@ -88,6 +88,7 @@ pub(super) fn parse(text: &str) -> Result<Model> {
             dcut: r.dcut,
             r_in: b.core.r_in,
             delta_in: b.core.delta_in,
+            ..Bond::none()
         };
         if bonds[i * ne + j].replace(bond).is_some() {
             return Err(Error::bad("the block is given twice")).context(place);
@@ -107,6 +108,13 @@ pub(super) fn parse(text: &str) -> Result<Model> {
     for b in &blocks {
         let Some(list) = b.node.find("nbody") else { continue };
         let mu0 = index[b.elements[0]];
+        let (one, other) = (b.elements[0], b.elements[1]);
+        let is_dual = |d: &&Block| d.species == 2 && d.elements == [other, one] && d.node.find("nbody").is_some();
+        if b.species == 2 && b.elements.len() == 2 && blocks.iter().find(is_dual).is_none() {
+            return Err(Error::bad(format!(
+                "species block `{one} {other}` has functions, but `{other} {one}` has none; is the file incomplete?"
+            )));
+        }
         for (k, node) in list.seq()?.iter().enumerate() {
             let f = function(node, b, &index, &bonds[mu0 * ne..][..ne], embeddings[mu0].ndensity, &mut couplings)
                 .context(|| format!("species block `{}`, function {k}", b.name))?;
@@ -154,8 +162,8 @@ fn block<'a, 'b>(name: &'a str, node: &'a Node<'b>) -> Result<Block<'a, 'b>> {
     }
     let radial = if let Some(l) = node.find("lmaxi") {
         let lmax = l.usize(MAX_L).context(|| "lmaxi".into())?;
-        let nradmax = node.get("nradmaxi")?.usize(MAX_N)?;
-        let nradbase = node.get("nradbaseij")?.usize(MAX_N)?;
+        let nradmax = node.size("nradmaxi", MAX_N)?;
+        let nradbase = node.size("nradbaseij", MAX_N)?;
         let crad_node = node.get("radcoefficients")?;
         let crad = match crad_node.seq()?.first() {
             Some(Node::Scalar(_)) => flat_radcoefficients(&crad_node.floats()?, nradmax, lmax, nradbase)?,
@@ -241,7 +249,7 @@ fn embedding(node: &Node) -> Result<Embedding> {
     let optional = |key: &str, default: f64| node.find(key).map_or(Ok(default), |n| n.f64().context(|| key.into()));
     Ok(Embedding {
         kind: Embedding::parse_kind(node.get("npoti")?.str()?)?,
-        ndensity: node.get("ndensityi")?.usize(MAX_DENSITIES)?,
+        ndensity: node.size("ndensityi", MAX_DENSITIES)?,
         parameters: node.get("parameters")?.floats()?,
         rho_cut: optional("rho_core_cut", 100_000.0)?,
         drho_cut: optional("drho_core_cut", 250.0)?,
@@ -261,8 +269,14 @@ fn function(
         return Ok(None);
     }
     let kinds: Vec<&str> = node.get("type")?.str()?.split_ascii_whitespace().collect();
-    if kinds.len() < 2 || kinds.len() - 1 > MAX_RANK {
-        return Err(Error::Unsupported(format!("a function of {} neighbours", kinds.len().saturating_sub(1))));
+    if kinds.len() < 2 {
+        return Err(Error::bad(format!("type `{}` names no neighbour", kinds.join(" "))));
+    }
+    if kinds.len() - 1 > MAX_RANK {
+        return Err(Error::Unsupported(format!(
+            "a function of {} neighbours, at most {MAX_RANK} are possible",
+            kinds.len() - 1
+        )));
     }
     if kinds[0] != block.elements[0] || kinds.iter().any(|k| !block.elements.contains(k)) {
         return Err(Error::bad(format!("type `{}` does not fit the block", kinds.join(" "))));

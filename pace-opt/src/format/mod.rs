@@ -47,7 +47,7 @@ impl Format {
             Some("yaml" | "yml") => Ok(Self::BBasis),
             Some("yace") => Ok(Self::Yace),
             Some("ace") => Ok(Self::Ace),
-            _ => Err(Error::Unsupported(format!("{}: potential files are .yaml, .yace or .ace", path.display()))),
+            _ => Err(Error::bad("potential files are .yaml, .yace or .ace").at(path)),
         }
     }
 }

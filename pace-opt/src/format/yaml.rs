@@ -4,12 +4,16 @@
 use crate::error::{Error, Result};
 use saphyr_parser::{Event, Parser};
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 /// Deepest nesting that is read.
 const MAX_DEPTH: usize = 32;
 
+/// Most nodes that aliases may stand for: they can make a small file huge.
+const MAX_COPIED: usize = 10_000_000;
+
 /// A node of the document. Text borrows from the input.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Node<'a> {
     Scalar(Cow<'a, str>),
     Seq(Vec<Node<'a>>),
@@ -22,39 +26,61 @@ enum Open<'a> {
     Map(Vec<(Node<'a>, Node<'a>)>, Option<Node<'a>>),
 }
 
-/// Parses the first document of a text. Aliases are refused: they can make a small file huge.
+/// Parses the first document of a text. An alias becomes a copy of what it stands for.
 pub(crate) fn parse(text: &str) -> Result<Node<'_>> {
-    let mut stack: Vec<Open> = Vec::new();
+    let deep = || Error::bad(format!("YAML: nested deeper than {MAX_DEPTH} levels"));
+    // With the number of the anchor; 0 for none.
+    let mut stack: Vec<(Open, usize)> = Vec::new();
+    let mut anchors: HashMap<usize, Node> = HashMap::new();
+    let mut copied = 0;
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|e| Error::bad(format!("YAML: {e}")))?;
-        let done = match event {
-            Event::Scalar(s, ..) => Node::Scalar(s),
-            Event::SequenceStart(..) | Event::MappingStart(..) => {
+        let (done, anchor) = match event {
+            Event::Scalar(s, _, anchor, _) => (Node::Scalar(s), anchor),
+            Event::SequenceStart(anchor, _) | Event::MappingStart(anchor, _) => {
                 if stack.len() >= MAX_DEPTH {
-                    return Err(Error::bad(format!("YAML: nested deeper than {MAX_DEPTH} levels")));
+                    return Err(deep());
                 }
-                stack.push(if matches!(event, Event::SequenceStart(..)) {
+                let open = if matches!(event, Event::SequenceStart(..)) {
                     Open::Seq(Vec::new())
                 } else {
                     Open::Map(Vec::new(), None)
-                });
+                };
+                stack.push((open, anchor));
                 continue;
             }
             Event::SequenceEnd | Event::MappingEnd => match stack.pop() {
-                Some(Open::Seq(v)) => Node::Seq(v),
-                Some(Open::Map(v, _)) => Node::Map(v),
+                Some((Open::Seq(v), anchor)) => (Node::Seq(v), anchor),
+                Some((Open::Map(v, _), anchor)) => (Node::Map(v), anchor),
                 None => return Err(Error::bad("YAML: unbalanced end")),
             },
-            Event::Alias(_) => {
-                return Err(Error::Unsupported(format!("YAML alias in line {}", span.start.line())));
+            Event::Alias(anchor) => {
+                let line = span.start.line();
+                let node = anchors
+                    .get(&anchor)
+                    .ok_or_else(|| Error::bad(format!("YAML: the alias in line {line} stands for what contains it")))?;
+                let (nodes, depth) = node.extent();
+                copied += nodes;
+                if copied > MAX_COPIED {
+                    return Err(Error::Unsupported(format!(
+                        "YAML aliases that stand for more than {MAX_COPIED} values (line {line})"
+                    )));
+                }
+                if stack.len() + depth > MAX_DEPTH {
+                    return Err(deep());
+                }
+                (node.clone(), 0)
             }
             Event::DocumentEnd | Event::StreamEnd => break,
             _ => continue,
         };
+        if anchor != 0 {
+            anchors.insert(anchor, done.clone());
+        }
         match stack.last_mut() {
             None => return Ok(done),
-            Some(Open::Seq(v)) => v.push(done),
-            Some(Open::Map(v, key)) => match key.take() {
+            Some((Open::Seq(v), _)) => v.push(done),
+            Some((Open::Map(v, key), _)) => match key.take() {
                 None => *key = Some(done),
                 Some(k) => v.push((k, done)),
             },
@@ -64,6 +90,20 @@ pub(crate) fn parse(text: &str) -> Result<Node<'_>> {
 }
 
 impl<'a> Node<'a> {
+    /// Number of nodes, itself included, and levels of nesting.
+    fn extent(&self) -> (usize, usize) {
+        let sum = |(nodes, depth): (usize, usize), n: &Node| {
+            let inner = n.extent();
+            (nodes + inner.0, depth.max(inner.1))
+        };
+        let (nodes, depth) = match self {
+            Node::Scalar(_) => return (1, 0),
+            Node::Seq(v) => v.iter().fold((0, 0), sum),
+            Node::Map(v) => v.iter().flat_map(|(k, n)| [k, n]).fold((0, 0), sum),
+        };
+        (nodes + 1, depth + 1)
+    }
+
     /// Value of a key of a mapping, if it is there.
     pub(crate) fn find(&self, key: &str) -> Option<&Node<'a>> {
         match self {
@@ -111,12 +151,19 @@ impl<'a> Node<'a> {
         s.trim().parse().map_err(|_| Error::bad(format!("`{s}` is not a whole number")))
     }
 
+    /// A number that is not negative, and not above a limit of this evaluator.
     pub(crate) fn usize(&self, most: usize) -> Result<usize> {
         let v = self.int()?;
-        usize::try_from(v)
-            .ok()
-            .filter(|v| *v <= most)
-            .ok_or_else(|| Error::bad(format!("{v} is out of range: 0 to {most} is possible")))
+        let size = usize::try_from(v).map_err(|_| Error::bad(format!("{v} is negative")))?;
+        if size > most {
+            return Err(Error::Unsupported(format!("{v}, at most {most} is possible")));
+        }
+        Ok(size)
+    }
+
+    /// Value of a key that must be there: a number that is not negative, and not above a limit of this evaluator.
+    pub(crate) fn size(&self, key: &str, most: usize) -> Result<usize> {
+        self.get(key)?.usize(most).context(|| key.into())
     }
 
     pub(crate) fn bool(&self) -> Result<bool> {

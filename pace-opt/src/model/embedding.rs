@@ -32,7 +32,9 @@ impl Embedding {
         match name {
             "FinnisSinclair" => Ok(EmbeddingKind::FinnisSinclair),
             "FinnisSinclairShiftedScaled" => Ok(EmbeddingKind::FinnisSinclairShiftedScaled),
-            other => Err(crate::Error::Unsupported(format!("embedding `{other}`"))),
+            other => Err(crate::Error::bad(format!(
+                "embedding `{other}` is neither FinnisSinclair nor FinnisSinclairShiftedScaled"
+            ))),
         }
     }
 

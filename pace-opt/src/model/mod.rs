@@ -7,7 +7,7 @@ pub(crate) mod radial;
 
 use crate::error::{Error, Result, limit};
 pub use embedding::{Embedding, EmbeddingKind};
-pub use radial::{Bond, RadialBasis};
+pub use radial::{Bond, PairPotential, Polynomials, RadialBasis};
 
 /// Largest number of chemical elements.
 pub(crate) const MAX_ELEMENTS: usize = 32;
@@ -41,7 +41,7 @@ impl InnerCutoff {
             "density" => Ok(Self::Density),
             "distance" => Ok(Self::Distance),
             "zbl" => Ok(Self::Zbl),
-            other => Err(Error::Unsupported(format!("inner_cutoff_type `{other}`"))),
+            other => Err(Error::bad(format!("inner_cutoff_type `{other}` is none of density, distance, zbl"))),
         }
     }
 }
@@ -138,6 +138,13 @@ impl Model {
         let lmax = self.bonds.iter().map(|b| b.lmax).max().unwrap_or(0);
         for (i, list) in self.functions.iter().enumerate() {
             limit("number of basis functions", list.len(), MAX_FUNCTIONS)?;
+            // A file that ends too early can still be valid YAML.
+            if list.is_empty() {
+                return Err(Error::bad(format!(
+                    "it has no basis functions for {}; is the file incomplete?",
+                    self.elements[i]
+                )));
+            }
             let nd = self.embeddings[i].ndensity;
             let mut seen_many = false;
             for f in list {

@@ -19,6 +19,8 @@ pub enum RadialBasis {
     ChebLinear,
     /// Simplified spherical Bessel functions.
     SBessel,
+    /// Orthogonal polynomials of a transformed distance, as ACE.jl (ACE1pack) exports them: [`Bond::polynomials`].
+    AceJl,
 }
 
 impl RadialBasis {
@@ -28,8 +30,91 @@ impl RadialBasis {
             "ChebPow" => Ok(Self::ChebPow),
             "ChebLinear" => Ok(Self::ChebLinear),
             "SBessel" | "TEST_SBessel" => Ok(Self::SBessel),
-            other => Err(Error::Unsupported(format!("radial basis `{other}`"))),
+            // Zero, for tests of ML-PACE.
+            other if other.starts_with("TEST_") => Err(Error::Unsupported(format!("radial basis `{other}`"))),
+            other => Err(Error::bad(format!("radial basis `{other}` is not known"))),
         }
+    }
+}
+
+/// Polynomials in x = ((1 + r₀) / (1 + r))^p by a recursion of three terms,
+/// P₀ = A₀ (x - x_l)^pl (x - x_r)^pr, P_n = (A_n x + B_n) P_{n-1} + C_n P_{n-2} (Dusson et al., J. Comput. Phys. 454, 110946
+/// (2022)).
+#[derive(Clone, Debug)]
+pub struct Polynomials {
+    /// Exponent of the transformation.
+    pub p: i32,
+    /// Its length in Å.
+    pub r0: f64,
+    /// x at the cutoff, beyond which there is nothing if `pl` is positive.
+    pub xl: f64,
+    /// x at the inner cutoff, below which in r there is nothing if `pr` is positive.
+    pub xr: f64,
+    /// Exponent at the cutoff.
+    pub pl: i32,
+    /// Exponent at the inner cutoff.
+    pub pr: i32,
+    /// A, B and C of each polynomial.
+    pub recursion: Vec<[f64; 3]>,
+}
+
+impl Polynomials {
+    /// Values and derivatives at `r` of as many polynomials as there is room for.
+    fn evaluate(&self, r: f64, g: &mut [f64], dg: &mut [f64]) {
+        let q = (1.0 + self.r0) / (1.0 + r);
+        let x = q.powi(self.p);
+        let dx = -f64::from(self.p) * x / (1.0 + r);
+        if (x < self.xl && self.pl > 0) || (x > self.xr && self.pr > 0) {
+            return;
+        }
+        let power = |x: f64, n: i32| (x.powi(n), if n == 0 { 0.0 } else { f64::from(n) * x.powi(n - 1) });
+        let ((a, da), (b, db)) = (power(x - self.xl, self.pl), power(x - self.xr, self.pr));
+        // P and dP/dx of the two polynomials before.
+        let (mut one, mut two) = ((0.0, 0.0), (0.0, 0.0));
+        for (n, (&[ca, cb, cc], (g, dg))) in self.recursion.iter().zip(g.iter_mut().zip(dg)).enumerate() {
+            let (v, d) = if n == 0 {
+                (ca * a * b, ca * (da * b + a * db))
+            } else {
+                let t = ca * x + cb;
+                (t * one.0 + cc * two.0, ca * one.0 + t * one.1 + cc * two.1)
+            };
+            (*g, *dg) = (v, d * dx);
+            (two, one) = (one, (v, d));
+        }
+    }
+}
+
+/// A pair potential of ACE.jl, shared by the two atoms: polynomials, and within `ri` e₀ + B exp(-A (r / ri - 1)) ri / r.
+#[derive(Clone, Debug)]
+pub struct PairPotential {
+    /// The polynomials.
+    pub polynomials: Polynomials,
+    /// Their coefficients in eV.
+    pub coefficients: Vec<f64>,
+    /// Where the repulsion begins, in Å; 0 for none.
+    pub ri: f64,
+    /// Its e₀ in eV.
+    pub e0: f64,
+    /// Its A.
+    pub a: f64,
+    /// Its B in eV.
+    pub b: f64,
+}
+
+impl PairPotential {
+    /// An atom's share and its derivative at `r`.
+    fn evaluate(&self, r: f64) -> (f64, f64) {
+        let (v, d) = if r > self.ri {
+            let n = self.coefficients.len();
+            let (mut g, mut dg) = (vec![0.0; n], vec![0.0; n]);
+            self.polynomials.evaluate(r, &mut g, &mut dg);
+            let dot = |g: &[f64]| self.coefficients.iter().zip(g).map(|(c, g)| c * g).sum::<f64>();
+            (dot(&g), dot(&dg))
+        } else {
+            let v = self.b * (-self.a * (r / self.ri - 1.0)).exp() * self.ri / r;
+            (self.e0 + v, -v * (self.a / self.ri + 1.0 / r))
+        };
+        (0.5 * v, 0.5 * d)
     }
 }
 
@@ -60,6 +145,10 @@ pub struct Bond {
     pub r_in: f64,
     /// Width of its switch in Å.
     pub delta_in: f64,
+    /// The functions of [`RadialBasis::AceJl`].
+    pub polynomials: Option<Polynomials>,
+    /// What takes the place of the repulsion in potentials of ACE.jl.
+    pub pair: Option<PairPotential>,
 }
 
 impl Bond {
@@ -78,6 +167,8 @@ impl Bond {
             dcut: 1.0,
             r_in: 0.0,
             delta_in: 0.0,
+            polynomials: None,
+            pair: None,
         }
     }
 
@@ -103,6 +194,15 @@ impl Bond {
         let numbers = [self.lambda, self.prehc, self.lambdahc, self.rcut, self.dcut, self.r_in, self.delta_in];
         if numbers.iter().chain(&self.crad).any(|v| !v.is_finite()) {
             return Err(Error::bad("a radial parameter is not finite"));
+        }
+        for polynomials in self.polynomials.iter().chain(self.pair.as_ref().map(|p| &p.polynomials)) {
+            let numbers = [polynomials.r0, polynomials.xl, polynomials.xr];
+            if numbers.iter().chain(polynomials.recursion.as_flattened()).any(|v| !v.is_finite()) {
+                return Err(Error::bad("a parameter of the radial polynomials is not finite"));
+            }
+        }
+        if (self.basis == RadialBasis::AceJl) != self.polynomials.is_some() {
+            return Err(Error::bad("the radial basis ACE.jl needs polynomials, and no other does"));
         }
         if self.rcut < 0.0 || self.rcut > 1000.0 {
             return Err(Error::bad(format!("cutoff = {} Å", self.rcut)));
@@ -156,6 +256,7 @@ pub(crate) fn basis(bond: &Bond, inner: InnerCutoff, r: f64, g: &mut [f64], dg: 
         }
         RadialBasis::ChebLinear => half_one_minus_cheb(1.0 - r / bond.rcut, -1.0 / bond.rcut, g, dg),
         RadialBasis::SBessel => simplified_bessel(bond.rcut, r, g, dg),
+        RadialBasis::AceJl => bond.polynomials.iter().for_each(|p| p.evaluate(r, g, dg)),
     }
     if inner != InnerCutoff::Density {
         let (f, df) = switch_off(r, r_in, bond.delta_in);
@@ -242,6 +343,9 @@ fn simplified_bessel(rc: f64, r: f64, g: &mut [f64], dg: &mut [f64]) {
 
 /// Pair repulsion and its derivative at `r`. `z` holds the two atomic numbers, needed for ZBL.
 pub(crate) fn repulsion(bond: &Bond, inner: InnerCutoff, z: (u8, u8), r: f64) -> (f64, f64) {
+    if let Some(pair) = &bond.pair {
+        return pair.evaluate(r);
+    }
     match inner {
         InnerCutoff::Zbl => zbl(bond, z, r),
         InnerCutoff::Density => exponential_core(bond, r),
@@ -348,6 +452,42 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn slopes_of_polynomials_are_derivatives() {
+        let polynomials = Polynomials {
+            p: 2,
+            r0: 2.5,
+            xl: 0.3,
+            xr: 2.2,
+            pl: 2,
+            pr: 3,
+            recursion: (0..5).map(|n| [1.1, -0.4, -0.3 * f64::from(n)]).collect(),
+        };
+        let coefficients = vec![0.3, -0.8, 0.5, 0.1, -0.2];
+        let pair = PairPotential { polynomials: polynomials.clone(), coefficients, ri: 1.9, e0: 0.2, a: 2.0, b: 3.0 };
+        let b = Bond { polynomials: Some(polynomials), pair: Some(pair), ..bond(RadialBasis::AceJl) };
+        let at = |r: f64| {
+            let (mut g, mut dg) = ([0.0; 6], [0.0; 6]);
+            super::basis(&b, InnerCutoff::Density, r, &mut g, &mut dg);
+            let pair = repulsion(&b, InnerCutoff::Density, (13, 13), r);
+            (g, dg, pair)
+        };
+        for r in [1.5, 1.8, 2.5, 4.7] {
+            let h = 1e-6;
+            let (hi, lo, mid) = (at(r + h), at(r - h), at(r));
+            assert!(mid.0[4] != 0.0 && mid.0[5] == 0.0, "five polynomials: {:?}", mid.0);
+            for k in 0..6 {
+                let n = (hi.0[k] - lo.0[k]) / (2.0 * h);
+                assert!((n - mid.1[k]).abs() < 1e-6 * (1.0 + n.abs()), "{r} {k}: {n} {}", mid.1[k]);
+            }
+            let n = (hi.2.0 - lo.2.0) / (2.0 * h);
+            assert!((n - mid.2.1).abs() < 1e-6 * (1.0 + n.abs()), "{r}: {n} {}", mid.2.1);
+        }
+        // Beyond either cutoff there is nothing.
+        assert_eq!((at(0.5).0, at(0.5).1), ([0.0; 6], [0.0; 6]));
+        assert_eq!((at(4.99).0, at(4.99).2), ([0.0; 6], (0.0, 0.0)));
     }
 
     #[test]

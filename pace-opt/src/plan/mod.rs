@@ -299,8 +299,9 @@ impl Segment {
             });
         }
         let number = |k: usize| {
-            radial::atomic_number(&model.elements[k])
-                .ok_or_else(|| Error::Unsupported(format!("ZBL repulsion for element `{}`", model.elements[k])))
+            radial::atomic_number(&model.elements[k]).ok_or_else(|| {
+                Error::bad(format!("`{}`, which has ZBL repulsion, is no chemical element", model.elements[k]))
+            })
         };
         let z = if model.inner == InnerCutoff::Zbl { (number(i)?, number(j)?) } else { (0, 0) };
         // Coefficient of each radial basis function in each density, from the functions of one neighbour.

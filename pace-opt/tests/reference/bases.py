@@ -101,6 +101,74 @@ def make(folder, name, spec, seed):
     return n
 
 
+def ace_jl(path):
+    """A potential as ACE1pack exports it: its own radial basis, a pair potential, a repulsive core; two elements."""
+    rng = np.random.default_rng(99)
+    r0, p = 2.5, 2
+    x = lambda r: ((1 + r0) / (1 + r)) ** p
+    recursion = lambda maxn: [[0.9] + [1.3] * (maxn - 1), [0.0] + [-0.6] * (maxn - 1), [0, 0] + [-0.4] * (maxn - 2)]
+
+    def polynomials(rcut, rin, pr, maxn):
+        lists = ", ".join(f"{k}: {v}" for k, v in zip("ABC", recursion(maxn)))
+        return (f"rcut: {rcut}, xl: {x(rcut)!r}, xr: {x(rin)!r}, pl: 2, pr: {pr}, r0: {r0}, p: {p}, maxn: {maxn}, "
+                f"recursion_coefficients: {{{lists}}}")
+
+    pairs = [(i, j) for i in range(2) for j in range(2)]
+    lines = ["elements: [Al, Ni]", "E0: [-1.5, 0.25]", "lmax: 2", "embeddings:"]
+    for i in range(2):
+        lines.append(f"  {i}: {{ndensity: 1, FS_parameters: [1, 1], npoti: FinnisSinclair, rho_core_cutoff: 100000, drho_core_cutoff: 250}}")
+    lines.append("bonds:")
+    for i, j in pairs:
+        lines.append(f"  [{i}, {j}]: {{radbasename: ACE.jl.base, {polynomials(4.0 + 0.4 * (i == j), 1.2, 2, 5)}}}")
+    # The pair potential has a cutoff of its own, and no inner one; the core continues it with the same value and slope.
+    rcut, maxn = 4.8, 4
+    coefficients, core = [], []
+    for i, j in pairs:
+        c = [round(float(c), 4) for c in 0.1 * np.random.default_rng(i + j).standard_normal(maxn)]
+
+        def pair(r):
+            (a, b, d), t = recursion(maxn), x(r)
+            q = [a[0] * (t - x(rcut)) ** 2]
+            for n in range(1, maxn):
+                q.append((a[n] * t + b[n]) * q[-1] + (d[n] * q[-2] if n > 1 else 0))
+            return sum(c * q for c, q in zip(c, q))
+
+        ri, a = 1.5 + 0.1 * (i + j), 2.5
+        b = -pair(ri + 1e-30j).imag / 1e-30 * ri / (a + 1)
+        coefficients.append(f"[{i}, {j}]: {c}")
+        core.append(f"[{i}, {j}]: {{ri: {ri!r}, e0: {pair(ri) - b!r}, A: {a}, B: {b!r}}}")
+    lines.append(f"polypairpot: {{{polynomials(rcut, 0.0, 0, maxn)}, coefficients: {{{', '.join(coefficients)}}}}}")
+    lines.append(f"reppot: {{coefficients: {{{', '.join(core)}}}}}")
+    lines.append("functions:")
+    for mu in range(2):
+        lines.append(f"  {mu}:")
+
+        def add(mus, ns, ls, ms, c):
+            lines.append(f"    - {{mu0: {mu}, rank: {len(mus)}, ndensity: 1, num_ms_combs: {len(c)}, mus: {mus}, ns: {ns}, ls: {ls}, "
+                         f"ms_combs: {ms}, ctildes: {[round(float(x), 8) for x in c]}}}")
+
+        for nu in range(2):
+            for n in range(1, 5):
+                add([nu], [n], [0], [0], [0.3 * rng.standard_normal()])
+        for a, b in ((0, 0), (0, 1), (1, 1)):
+            for n1 in range(1, 4):
+                for n2 in range(n1 if a == b else 1, 4):
+                    for l in range(3):
+                        c = 0.05 * rng.standard_normal()
+                        m = list(range(-l, l + 1))
+                        add([a, b], [n1, n2], [l, l], [x for k in m for x in (k, -k)], [c * (-1) ** k for k in m])
+        add([0, 1, 1], [1, 1, 2], [0, 0, 0], [0, 0, 0], [0.02 * rng.standard_normal()])
+    Path(path).write_text("\n".join(lines) + "\n")
+
+
+def mixed_cores(path, to):
+    """A .yace whose bonds differ in their kind of core: ML-PACE takes the last one's for all."""
+    text = Path(path).read_text()
+    head, first, rest = text.partition("inner_cutoff_type: distance")
+    assert first and "inner_cutoff_type: distance" in rest
+    Path(to).write_text(head + "inner_cutoff_type: density" + rest)
+
+
 def main():
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)

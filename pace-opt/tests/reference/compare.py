@@ -7,7 +7,7 @@
 Without files, on the random potentials of bases.py and on the Cu-PBE potential of the LAMMPS package. Each
 potential is tried on a thermal crystal, a liquid, a surface, a compressed crystal, an isolated atom and dimers,
 with every instruction set of this processor. LAMMPS is left out if PACE_OPT_PLUGINS is not set to the folder with
-paceplugin.so and paceoptplugin.so; PACE_OPT_QUICK=1 takes four of the random potentials only. The exit code is 1 if anything disagrees.
+paceplugin.so and paceoptplugin.so; PACE_OPT_QUICK=1 takes six of the random potentials only. The exit code is 1 if anything disagrees.
 """
 import os
 import sys
@@ -241,6 +241,15 @@ def main():
                     continue
                 bases.make(folder, name, spec, seed)
                 jobs.append((name, f"{folder}/{name}.yaml", f"{folder}/{name}.asi"))
+            # What only .yace files hold: the radial basis of ACE.jl, and bonds with different kinds of core.
+            if not quick:
+                jobs.append(("ACE.jl", str(Path(__file__).parent.parent / "data/acejl_base.yace"), None))
+            bases.ace_jl(f"{folder}/acejl_pair.yace")
+            jobs.append(("ACE.jl, two elements", f"{folder}/acejl_pair.yace", None))
+            bases.make(folder, "alcu", bases.BASES["alcu"], 1)
+            bases.mixed_cores(f"{folder}/alcu.yace", f"{folder}/alcu_mixed.yace")
+            jobs.append(("mixed cores", f"{folder}/alcu_mixed.yace", None))
+
             import lammps
 
             import cu_pbe

@@ -145,6 +145,62 @@ fn with_a_buffer_of_the_cutoff_every_core_atom_sees_its_full_environment() {
 }
 
 #[test]
+fn with_a_buffer_of_two_cutoffs_the_neighbours_of_neighbours_are_there_too() {
+    let cutoff = 3.5;
+    // Radii with which close atoms face each other across a face, in front of an atom of the core.
+    for (seed, radius) in [(2, 3.0), (19, 3.85), (22, 4.0), (24, 4.1), (26, 4.2), (27, 4.25)] {
+        let mut parent = fcc(Element::Al, 4.05, 6);
+        rattle(&mut parent, 0.1, seed);
+        // Between one and two cutoffs it is what the buffer reaches.
+        for buffer in [1.5 * cutoff, 2.0 * cutoff, 2.3 * cutoff] {
+            let config = EmbeddingConfig { max_atoms: 4000, ..cube(radius, buffer) };
+            let extractor = EmbeddingExtractor::new(&config, cutoff).unwrap();
+            let cluster = extractor.extract_cluster(&parent, 300 + seed as usize).unwrap();
+            let reach = buffer.min(2.0 * cutoff);
+            for index in (0..cluster.structure.len()).filter(|&i| cluster.force_mask[i] == 1.0) {
+                let here = surroundings(&cluster.structure, index, reach);
+                let there = surroundings(&parent, cluster.source_ids[index] as usize - 1, reach);
+                assert_eq!(here.len(), there.len(), "radius {radius}, buffer {buffer}");
+                for (a, b) in here.iter().zip(&there) {
+                    assert!((0..3).all(|k| (a.offset[k] - b.offset[k]).abs() < 1e-12), "{a:?} {b:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn neighbours_that_differ_from_those_of_the_parent_are_counted() {
+    let cutoff = 5.5;
+    let mut parent = fcc(Element::Al, 4.05, 6);
+    rattle(&mut parent, 0.1, 5);
+    let center = parent.position(300);
+    for config in [config(3.0, cutoff), cube(3.0, cutoff)] {
+        let extractor = EmbeddingExtractor::new(&config, cutoff).unwrap();
+        let around = select(parent.atoms(), &parent.cell, center, extractor.region());
+        let whole = extractor.build(301, around.clone(), &parent.elements).unwrap();
+        let core: Vec<usize> = (0..whole.structure.len()).filter(|&i| whole.force_mask[i] == 1.0).collect();
+        assert!(core.len() > 10);
+        assert!(core.iter().all(|&i| whole.changed_neighbours(i, &around) == 0), "{config:?}");
+        let near = whole.distances.iter().filter(|d| **d < cutoff).count() - 1;
+        // A neighbour that has moved, one that is missing, one of another identity, and a cell that is too small.
+        let mut moved = whole.clone();
+        moved.structure.positions[[5, 1]] += 1e-6;
+        assert_eq!(moved.changed_neighbours(0, &around), 1);
+        let mut far = whole.clone();
+        far.structure.positions[[5, 1]] += 8.0;
+        assert_eq!(far.changed_neighbours(0, &around), 1);
+        let mut other = whole.clone();
+        other.source_ids[5] = 9999;
+        assert_eq!(other.changed_neighbours(0, &around), 2);
+        let mut small = whole.clone();
+        small.structure.cell = Cell::orthorhombic([cutoff; 3], [true; 3]);
+        assert!(small.changed_neighbours(0, &around) > near, "{near}");
+        assert_eq!(whole.changed_neighbours(0, &[]), usize::MAX);
+    }
+}
+
+#[test]
 fn a_cube_is_dense_and_loses_outer_atoms_only() {
     let mut parent = fcc(Element::Al, 4.05, 8);
     rattle(&mut parent, 0.08, 7);

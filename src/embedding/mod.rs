@@ -17,7 +17,7 @@
 //!   the cell's faces and the edge is above twice the cutoff.
 //! - [`Shape::Cube`]: everything in the cube of edge 2 (R + δ) + ε, with no vacuum. Atoms that are too close to an
 //!   image across the new faces are removed, the outermost first, but never one that the core needs (within the
-//!   smaller of buffer and cutoff of a core atom); if two such atoms face each other, the cube grows instead.
+//!   smaller of buffer and twice the cutoff of a core atom); if two such atoms face each other, the cube grows instead.
 //!
 //! What "too close" means: see [`EmbeddingConfig::min_distance`] and [`EmbeddingConfig::boundary_scale`].
 //!
@@ -58,8 +58,10 @@ pub use regions::{Center, worst_regions};
 pub use select::{Region, Selected, image_count, near, select};
 pub use validate::PairLimits;
 
+use crate::structure::cell::{dot, sub};
 use crate::structure::{Cell, DegenerateCell, Element, Structure, StructureError, Vec3};
 use ndarray::{Array1, Array2};
+use std::collections::HashMap;
 
 /// Offsets are compared with radii and box faces to this tolerance, Å: an atom within it counts as outside (on the
 /// lower face of a cube: as inside, and on the upper one as outside). A crystal
@@ -262,6 +264,54 @@ impl Cluster {
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.buffer >= self.cutoff
+    }
+
+    /// Number of neighbours within the cutoff that an atom has in the parent or in the cut-out, but not in both at the same
+    /// place. `parent` is what the cut-out was built from.
+    ///
+    /// Atoms at the cutoff itself, where they contribute nothing, are not counted: rounding puts them inside or outside.
+    ///
+    /// # Panics
+    /// If there is no atom at `index`.
+    #[must_use]
+    pub fn changed_neighbours(&self, index: usize, parent: &[Selected]) -> usize {
+        // More than rounding and less than any physical difference, Å.
+        const SAME_PLACE: f64 = 1e-9;
+        let key = (self.source_ids[index], self.source_images[index]);
+        let Some(own) = parent.iter().find(|atom| (atom.id, atom.image) == key) else { return usize::MAX };
+        let within = |offset: Vec3| {
+            let distance = dot(offset, offset).sqrt();
+            (distance < self.cutoff + EDGE).then_some(distance < self.cutoff - EDGE)
+        };
+        // By identity in the parent: the offset, and whether the neighbour counts.
+        let mut there: HashMap<(i32, [i32; 3]), (Vec3, bool)> = parent
+            .iter()
+            .filter(|atom| (atom.id, atom.image) != key)
+            .filter_map(|atom| {
+                let offset = sub(atom.offset, own.offset);
+                within(offset).map(|counts| ((atom.id, atom.image), (offset, counts)))
+            })
+            .collect();
+        let region = Region::Sphere { radius: self.cutoff + EDGE };
+        let structure = &self.structure;
+        let mut changed = 0;
+        for atom in select(structure.atoms(), &structure.cell, structure.position(index), region) {
+            let at = atom.id as usize - 1;
+            if (at, atom.image) == (index, [0; 3]) {
+                continue;
+            }
+            // An image across the new faces is no neighbour in the parent.
+            let real = (atom.image == [0; 3]).then(|| (self.source_ids[at], self.source_images[at]));
+            let counts = within(atom.offset) == Some(true);
+            match real.and_then(|key| there.remove(&key)) {
+                Some((offset, also)) => {
+                    let moved = sub(offset, atom.offset);
+                    changed += usize::from((counts || also) && dot(moved, moved).sqrt() > SAME_PLACE);
+                }
+                None => changed += usize::from(counts),
+            }
+        }
+        changed + there.values().filter(|(_, counts)| *counts).count()
     }
 }
 

@@ -65,9 +65,10 @@ impl EmbeddingExtractor {
         }
     }
 
-    /// Whether each atom belongs to the core or to what a core atom sees.
+    /// Whether each atom belongs to the core or to what the forces on a core atom depend on, as far as the buffer reaches:
+    /// its neighbours, and theirs.
     fn needed_by_core(&self, atoms: &[Selected]) -> Vec<bool> {
-        let sight = self.buffer.min(self.cutoff);
+        let sight = self.buffer.min(2.0 * self.cutoff);
         let core: Vec<&Selected> = atoms.iter().filter(|atom| atom.distance < self.radius - EDGE).collect();
         let sees = |atom: &Selected| {
             core.iter().any(|c| {

@@ -4,8 +4,9 @@
 //! The same potential is evaluated once on the cut-out, by a second LAMMPS instance on one rank, and compared with the
 //! frame that it comes from. What must agree follows from how far things reach, for a potential with cutoff r_c:
 //!
-//! - γ and the energy of an atom depend on its neighbours within r_c. A buffer of r_c keeps them in the whole core, to
-//!   rounding.
+//! - γ and the energy of an atom depend on its neighbours within r_c. A buffer of r_c keeps these in the whole core, which is
+//!   checked atom by atom, and with them γ and energy, to rounding. Rounding can be large in γ: it is multiplied by the
+//!   condition of the active set, which is up to 1e20. How large is measured on the cut-out itself, turned and renumbered.
 //! - The force on an atom is the derivative of its own energy and of those of its neighbours, which reach as far again.
 //!   Only a buffer of 2 r_c keeps the forces of a many-body potential to rounding; with r_c they differ by what the
 //!   outer half of the buffer, which sees the new boundary, adds. That difference is stored as `max_force_difference`:
@@ -15,6 +16,7 @@
 use ndarray::{Array1, Array2, ArrayView1};
 
 use crate::comm::Comm;
+use crate::embedding::Cluster;
 use crate::lammps::{Error, Lammps};
 use crate::script::{GAMMA_FIX, Script, UnitFactors};
 use crate::simulation::CutOut;
@@ -27,8 +29,36 @@ pub struct Verification {
     pub gamma_parent: Option<f64>,
     /// γ of the centre in the cut-out.
     pub gamma_cluster: Option<f64>,
+    /// What rounding alone changes in the γ of the centre. Measured where the two above differ by more than [`SAME`],
+    /// relative; `None` elsewhere.
+    pub gamma_rounding: Option<f64>,
     /// The largest difference of a force component between the two, over the atoms with mask 1, eV/Å.
     pub max_force_difference: Option<f64>,
+    /// The largest force component on an atom with mask 1 in the cut-out, eV/Å.
+    pub max_force: f64,
+}
+
+/// Relative difference of numbers that are the same but for the order of additions, where nothing multiplies rounding.
+pub const SAME: f64 = 1e-8;
+
+/// How much larger a difference may be than what a few samples of rounding show.
+const MARGIN: f64 = 30.0;
+
+impl Verification {
+    /// Whether γ of the centre is the same in the frame and in the cut-out, to rounding; also where one is not known. NaN
+    /// on either side is a difference.
+    #[must_use]
+    pub fn same_gamma(&self) -> bool {
+        let (Some(parent), Some(here)) = (self.gamma_parent, self.gamma_cluster) else { return true };
+        (parent - here).abs() <= (SAME * parent.abs()).max(MARGIN * self.gamma_rounding.unwrap_or(0.0))
+    }
+
+    /// Whether the forces of the core are the same in the frame and in the cut-out, to rounding; also where they are not
+    /// known.
+    #[must_use]
+    pub fn same_forces(&self) -> bool {
+        self.max_force_difference.is_none_or(|difference| difference <= SAME * self.max_force.max(1.0))
+    }
 }
 
 /// Energy, forces and γ of a small periodic structure.
@@ -61,11 +91,39 @@ pub fn verify(cut_out: &CutOut, script: &Script) -> Result<Verification, Error> 
         let core = cluster.force_mask.iter().zip(parent.iter().zip(&found.forces)).filter(|(mask, _)| **mask == 1.0);
         core.flat_map(|(_, (p, f))| [0, 1, 2].map(|k| (p[k] - f[k]).abs())).fold(0.0, f64::max)
     });
-    Ok(Verification {
+    let core = cluster.force_mask.iter().zip(&found.forces).filter(|(mask, _)| **mask == 1.0);
+    let mut verification = Verification {
         gamma_parent: cut_out.gamma.as_ref().map(|g| g[cluster.center]),
         gamma_cluster: found.gamma.map(|g| g[cluster.center]),
+        gamma_rounding: None,
         max_force_difference: difference,
-    })
+        max_force: core.flat_map(|(_, f)| f.map(f64::abs)).fold(0.0, f64::max),
+    };
+    // In a cut-out that does not hold all neighbours γ is another one.
+    if let (false, true, Some(gamma)) = (verification.same_gamma(), cluster.is_complete(), verification.gamma_cluster) {
+        verification.gamma_rounding = Some(gamma_rounding(cut_out, gamma, script)?);
+    }
+    Ok(verification)
+}
+
+/// How far γ of the centre, `gamma` in the cut-out as it is, moves when nothing changes but the order of the atoms, the
+/// orientation of the cubic cell, and how many digits coordinates have left where the centre is in the parent.
+fn gamma_rounding(cut_out: &CutOut, gamma: f64, script: &Script) -> Result<f64, Error> {
+    let Cluster { structure, center, .. } = &cut_out.cluster;
+    let (n, middle) = (structure.len(), structure.position(*center));
+    let (mut least, mut most) = (gamma, gamma);
+    for (turn, here) in [(1, false), (2, true), (0, true), (1, true)] {
+        // The axes in another order, which is a rotation, and the last atom first.
+        let axis = |k: usize| (k + turn) % 3;
+        let shift = |k: usize| if here { cut_out.center[axis(k)] - middle[axis(k)] } else { 0.0 };
+        let mut turned = structure.clone();
+        turned.positions = Array2::from_shape_fn((n, 3), |(i, k)| structure.positions[[n - 1 - i, axis(k)]] + shift(k));
+        turned.types = structure.types.iter().rev().copied().collect();
+        turned.cell.origin = [0, 1, 2].map(|k| structure.cell.origin[axis(k)] + shift(k));
+        let found = evaluate(&turned, script)?.gamma.map_or(f64::NAN, |g| g[n - 1 - center]);
+        (least, most) = (least.min(found), most.max(found));
+    }
+    Ok(most - least)
 }
 
 /// One evaluation of `structure`, whose types are those of the set-up that `script` describes.
@@ -242,4 +300,33 @@ fn open(structure: &Structure, script: &Script) -> Result<Lammps, Error> {
         )));
     }
     Ok(lammps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gamma_is_judged_by_the_rounding_that_was_measured() {
+        let found = |here: f64, rounding: Option<f64>| {
+            let (gamma_parent, gamma_cluster) = (Some(5.0), Some(here));
+            Verification { gamma_parent, gamma_cluster, gamma_rounding: rounding, ..Verification::default() }
+        };
+        assert!(found(5.0 + 4e-8, None).same_gamma() && !found(5.0 + 6e-8, None).same_gamma());
+        assert!(found(5.001, Some(1e-4)).same_gamma() && !found(5.001, Some(1e-5)).same_gamma());
+        assert!(!found(5.001, Some(0.0)).same_gamma() && !found(f64::NAN, Some(1.0)).same_gamma());
+        assert!(Verification { gamma_parent: Some(5.0), ..Verification::default() }.same_gamma());
+    }
+
+    #[test]
+    fn forces_are_compared_with_their_own_size() {
+        let found = |max_force, difference| Verification {
+            max_force,
+            max_force_difference: Some(difference),
+            ..Verification::default()
+        };
+        assert!(found(0.1, 1e-9).same_forces() && !found(0.1, 2e-8).same_forces());
+        assert!(found(1e4, 2e-8).same_forces() && !found(1e4, f64::NAN).same_forces());
+        assert!(Verification::default().same_forces());
+    }
 }

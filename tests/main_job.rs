@@ -5,7 +5,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{al_config, dependency, json, lammps_otf, lines, lmp, python, script, succeed, text};
+use common::{al_config, dependency, json, lammps_otf, lines, lmp, python, root, script, succeed, text};
 use lammps_otf::comm::Comm;
 use lammps_otf::config::InferenceConfig;
 use lammps_otf::io;
@@ -200,11 +200,45 @@ fn a_buffer_of_one_cutoff_keeps_gamma_and_several_regions_are_cut_out() {
 }
 
 #[test]
+fn an_active_set_that_multiplies_rounding_is_no_false_alarm() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = al_config(folder.path(), &format!("{HOT}regions_per_event = 3\nnovelty = 0.0\n"));
+    let potential = root().join("potentials/al");
+    let mut make = python();
+    make.arg(script("ill_conditioned.py")).args(["Al.yaml", "Al.asi"].map(|file| potential.join(file)));
+    succeed(make.arg(folder.path()));
+    let from = potential.join("Al.yaml").display().to_string();
+    let changed = std::fs::read_to_string(&config).unwrap().replace(&from, "Al.yaml");
+    for engine in ["opt", "ml-pace"] {
+        let changed = changed.replace("[potential]", &format!("[potential]\nengine = \"{engine}\""));
+        std::fs::write(&config, changed).unwrap();
+        let output =
+            lammps_otf().current_dir(&folder).arg("run").arg(&config).args(["-o", engine, "-q"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(4), "{}", text(&output));
+        assert_eq!(text(&output), "", "no warnings");
+        let store =
+            lammps_otf::candidates::Store::open_existing(&folder.path().join(engine).join("candidates.db")).unwrap();
+        let mut most: f64 = 0.0;
+        for id in store.ids(None).unwrap() {
+            let keys = store.get(id).unwrap().candidate.keys;
+            let (parent, cluster) = (keys.gamma_parent.unwrap(), keys.gamma_cluster.unwrap());
+            let difference = (parent / cluster - 1.0).abs();
+            println!("{engine}: γ {parent:.9} and {cluster:.9}, rounding {:.1e}", keys.gamma_rounding.unwrap_or(0.0));
+            assert!(keys.gamma_rounding.is_some() == (difference > 1e-8) && difference < 1e-2, "{parent} {cluster}");
+            most = most.max(difference);
+        }
+        assert!(most > 1e-8, "rounding is not seen in {engine}: {most}");
+    }
+}
+
+#[test]
 fn a_buffer_of_two_cutoffs_keeps_the_forces_too() {
-    let found = stored_by("", "radius = 2.0\nbuffer = 11.0\nmax_atoms = 1000");
-    let forces = found[0].max_force_difference.unwrap();
-    println!("forces within {forces:.1e} eV/Å");
-    assert!(forces < 1e-8, "{forces}");
+    for shape in ["sphere", "cube"] {
+        let found = stored_by("", &format!("shape = \"{shape}\"\nradius = 2.3\nbuffer = 11.0\nmax_atoms = 2000"));
+        let forces = found[0].max_force_difference.unwrap();
+        println!("{shape}: forces within {forces:.1e} eV/Å");
+        assert!(forces < 1e-11, "{forces}");
+    }
 }
 
 #[test]

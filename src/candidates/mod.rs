@@ -213,6 +213,8 @@ pub struct CandidateKeys {
     pub gamma_parent: Option<f64>,
     /// γ of the centre by one evaluation of the candidate itself.
     pub gamma_cluster: Option<f64>,
+    /// What rounding alone changes in that γ; known where it differs from the one of the frame.
+    pub gamma_rounding: Option<f64>,
     /// Largest difference of a force component between frame and candidate, over atoms with force mask 1, eV/Å.
     pub max_force_difference: Option<f64>,
     /// Weight of the energy in training. `None` is stored as 0, right for cut-outs.
@@ -244,6 +246,7 @@ impl CandidateKeys {
             ("run_id", text(&self.run_id)),
             ("gamma_parent", float(self.gamma_parent)),
             ("gamma_cluster", float(self.gamma_cluster)),
+            ("gamma_rounding", float(self.gamma_rounding)),
             ("max_force_difference", float(self.max_force_difference)),
             ("energy_weight", float(self.energy_weight.or(Some(0.0)))),
             ("stress_weight", float(self.stress_weight.or(Some(0.0)))),
@@ -279,6 +282,7 @@ impl CandidateKeys {
             run_id: take(&mut extra, "run_id", text),
             gamma_parent: take(&mut extra, "gamma_parent", KeyValue::as_f64),
             gamma_cluster: take(&mut extra, "gamma_cluster", KeyValue::as_f64),
+            gamma_rounding: take(&mut extra, "gamma_rounding", KeyValue::as_f64),
             max_force_difference: take(&mut extra, "max_force_difference", KeyValue::as_f64),
             energy_weight: take(&mut extra, "energy_weight", KeyValue::as_f64),
             stress_weight: take(&mut extra, "stress_weight", KeyValue::as_f64),

@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::series::short;
 use crate::candidates::{Labels, StoredCandidate};
 use crate::structure::Element;
+use crate::verify::Verification;
 
 /// Candidates with a picture: those with the largest γ.
 const PICTURES: usize = 60;
@@ -32,6 +33,8 @@ pub struct View {
     trigger: Option<String>,
     gamma_parent: Option<f64>,
     gamma_cluster: Option<f64>,
+    /// Whether the two are the same, to rounding.
+    same_gamma: bool,
     max_force_difference: Option<f64>,
     energy: Option<f64>,
     largest_force: Option<f64>,
@@ -60,6 +63,12 @@ impl View {
         let (candidate, keys) = (&row.candidate, row.keys());
         let structure = &candidate.structure;
         let labels = candidate.labels.as_ref();
+        let checked = Verification {
+            gamma_parent: keys.gamma_parent,
+            gamma_cluster: keys.gamma_cluster,
+            gamma_rounding: keys.gamma_rounding,
+            ..Verification::default()
+        };
         Self {
             id: row.id,
             status: row.status.map_or("none", crate::candidates::Status::as_str).to_owned(),
@@ -77,6 +86,7 @@ impl View {
             trigger: keys.trigger.as_ref().map(|t| t.as_str().to_owned()),
             gamma_parent: keys.gamma_parent,
             gamma_cluster: keys.gamma_cluster,
+            same_gamma: checked.same_gamma(),
             max_force_difference: keys.max_force_difference,
             energy: labels.map(|l| l.energy),
             largest_force: labels.map(Labels::largest_force),

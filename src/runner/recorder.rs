@@ -315,6 +315,7 @@ pub(crate) fn candidate_of(
             trigger: Some(trigger),
             gamma_parent: checked.gamma_parent,
             gamma_cluster: checked.gamma_cluster,
+            gamma_rounding: checked.gamma_rounding,
             max_force_difference: checked.max_force_difference,
             ..CandidateKeys::default()
         },

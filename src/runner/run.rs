@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The run itself: from event to event, until one ends it.
 
-use std::cmp::Ordering as Order;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
@@ -474,13 +473,18 @@ pub(crate) fn relax_and_check(
         let center = cut_out.cluster.source_ids[cut_out.cluster.center];
         warnings.push(format!("step {step}, atom {center}: the buffer is stored as it was, not relaxed: {error}"));
     }
-    if config.verify { check(cut_out, simulation, step, warnings) } else { Verification::default() }
+    if config.verify { check(cut_out, config.relax, simulation, step, warnings) } else { Verification::default() }
 }
 
-/// γ and forces of the core in the cut-out against the parent; what should agree and does not is a warning.
-fn check(cut_out: &CutOut, simulation: &Simulation, step: i64, warnings: &mut Vec<String>) -> Verification {
-    // Rounding: the cut-out's atoms are added up in another order than the parent's.
-    const SAME: f64 = 1e-8;
+/// Neighbours, γ and forces of the core in the cut-out against the parent; what should agree and does not is a warning.
+/// `relaxed`: the buffer has been moved, but for what the centre sees.
+fn check(
+    cut_out: &CutOut,
+    relaxed: bool,
+    simulation: &Simulation,
+    step: i64,
+    warnings: &mut Vec<String>,
+) -> Verification {
     let cluster = &cut_out.cluster;
     let center = cluster.source_ids[cluster.center];
     let mut warn = |text: String| warnings.push(format!("step {step}, atom {center}: {text}"));
@@ -491,11 +495,6 @@ fn check(cut_out: &CutOut, simulation: &Simulation, step: i64, warnings: &mut Ve
             return Verification::default();
         }
     };
-    let gamma_differs = match (found.gamma_parent, found.gamma_cluster) {
-        // NaN on either side is a difference.
-        (Some(parent), Some(here)) => (parent - here).abs().partial_cmp(&(SAME * parent.abs())) != Some(Order::Less),
-        _ => false,
-    };
     let (buffer, cutoff) = (cluster.buffer, cluster.cutoff);
     if !cluster.is_complete() {
         let forces =
@@ -504,16 +503,32 @@ fn check(cut_out: &CutOut, simulation: &Simulation, step: i64, warnings: &mut Ve
             "the buffer of {buffer} Å is thinner than the cutoff of {cutoff} Å, so that the core does not see all its \
              neighbours{forces}; give `buffer = {cutoff}` in [embedding]"
         ));
-    } else if gamma_differs {
+        return found;
+    }
+    let core = (0..cluster.structure.len()).filter(|&i| cluster.force_mask[i] == 1.0);
+    let changed = core
+        .filter(|&i| i == cluster.center || !relaxed)
+        .map(|i| (i, cluster.changed_neighbours(i, &cut_out.surroundings)))
+        .find(|(_, changed)| *changed > 0);
+    // The first difference explains those that follow from it.
+    if let Some((at, changed)) = changed {
         warn(format!(
-            "γ of the centre is {:?} in the cut-out and {:?} in the parent, although the buffer is not thinner than the \
-             cutoff: do not use this candidate, and report this, please",
-            found.gamma_cluster, found.gamma_parent
+            "{changed} neighbours of atom {} differ between the cut-out and the frame, although the buffer is not thinner \
+             than the cutoff; do not use this candidate, and report this as a fault of lammps-otf",
+            cluster.source_ids[at]
         ));
-    } else if buffer >= 2.0 * cutoff && found.max_force_difference.is_some_and(|d| d > SAME) {
+    } else if let (false, Some(parent), Some(here)) = (found.same_gamma(), found.gamma_parent, found.gamma_cluster) {
         warn(format!(
-            "forces in the core differ by {:?} eV/Å, although the buffer is twice the cutoff",
-            found.max_force_difference
+            "γ of the centre is {here:.10} in the cut-out and {parent:.10} in the frame, where it has the same neighbours; \
+             rounding accounts for {:.1e}. Do not use this candidate, and report this as a fault of lammps-otf",
+            found.gamma_rounding.unwrap_or(0.0)
+        ));
+    } else if let (true, false, false, Some(difference)) =
+        (buffer >= 2.0 * cutoff, relaxed, found.same_forces(), found.max_force_difference)
+    {
+        warn(format!(
+            "forces in the core differ by {difference:.1e} eV/Å from those in the frame, although the buffer is twice the \
+             cutoff"
         ));
     }
     found

@@ -7,7 +7,7 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 
 use super::Error;
 use crate::comm::Comm;
-use crate::embedding::{self, Cluster, EmbeddingExtractor, near, select};
+use crate::embedding::{self, Cluster, EmbeddingExtractor, Selected, near, select};
 use crate::structure::{AtomsView, Cell, Element, Vec3};
 
 /// A cluster, and what its parent frame says of the same atoms.
@@ -15,6 +15,10 @@ use crate::structure::{AtomsView, Cell, Element, Vec3};
 pub struct CutOut {
     /// The cluster.
     pub cluster: Cluster,
+    /// Where the centre is in the parent, Å.
+    pub center: Vec3,
+    /// The parent's atoms around the centre that the cluster was built from.
+    pub surroundings: Vec<Selected>,
     /// γ of each atom in the parent; length n. `None` where it is not known. Of the running simulation it is as
     /// old as the last poll.
     pub gamma: Option<Vec<f64>>,
@@ -90,7 +94,7 @@ impl Neighbourhood {
         let &center = places.get(&self.center_id).ok_or(no_center)?;
         let center = [0, 1, 2].map(|k| positions[[center, k]]);
         let selected = select(atoms, &self.cell, center, extractor.region());
-        let cluster = extractor.build(self.center_id, selected, elements)?;
+        let cluster = extractor.build(self.center_id, selected.clone(), elements)?;
         let row = |id: &i32| &self.numbers[places[id] * width..][..width];
         Ok(CutOut {
             gamma: self.gamma.then(|| cluster.source_ids.iter().map(|id| row(id)[5]).collect()),
@@ -99,6 +103,8 @@ impl Neighbourhood {
                 cluster.source_ids.iter().map(force).collect()
             }),
             cluster,
+            center,
+            surroundings: selected,
         })
     }
 }

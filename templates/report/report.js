@@ -260,8 +260,7 @@
     if (parent === null || here === null) {
       list.push(["none", "γ in the cut-out was not compared with that in the run"]);
     } else {
-      const same = Math.abs(parent - here) <= 1e-8 * Math.abs(parent);
-      list.push([same ? "on" : "off", `γ of the centre: ${number(here, 6)} in the cut-out, ${number(parent, 6)} in the run`]);
+      list.push([candidate.same_gamma ? "on" : "off", `γ of the centre: ${number(here, 6)} in the cut-out, ${number(parent, 6)} in the run`]);
     }
     if (forces === null) list.push(["none", "forces were not compared"]);
     // A number to know, no verdict: forces agree only where the buffer is twice the cutoff.

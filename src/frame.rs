@@ -16,6 +16,7 @@ use crate::uncertainty::Extremes;
 #[derive(Debug, Clone, Default)]
 pub struct Frame {
     step: i64,
+    time: f64,
     cell: Option<Cell>,
     positions: Vec<f64>,
     velocities: Vec<f64>,
@@ -178,7 +179,7 @@ impl Frame {
                 None => to.extend(from.iter()),
             }
         }
-        self.step = now.step;
+        (self.step, self.time) = (now.step, now.time);
         self.cell = Some(now.cell.clone());
         copy(&mut self.positions, now.positions);
         copy(&mut self.velocities, now.velocities);
@@ -196,6 +197,12 @@ impl Frame {
     #[must_use]
     pub fn step(&self) -> i64 {
         self.step
+    }
+
+    /// The simulated time at which it was taken, in the unit of the set-up.
+    #[must_use]
+    pub fn time(&self) -> f64 {
+        self.time
     }
 
     /// The box; `None` before the first frame was taken.
@@ -276,6 +283,8 @@ impl Frame {
         if lammps.step() != self.step {
             lammps.command(&format!("reset_timestep {}", self.step))?;
         }
+        // From the step alone LAMMPS would take a time step that was always the same.
+        lammps.set_time(self.time);
         Ok(())
     }
 

@@ -45,7 +45,7 @@ pub struct Poll {
     pub format: PollFormat,
     /// Time step.
     pub step: i64,
-    /// Simulated time in ps.
+    /// Simulated time in ps, as LAMMPS counts it (its thermo keyword `time`): with every change of the time step.
     pub time: f64,
     /// Temperature in K.
     #[serde(deserialize_with = "or_nan")]
@@ -200,7 +200,6 @@ pub struct Simulation {
     thresholds: Thresholds,
     sanity: Sanity,
     units: UnitFactors,
-    timestep: f64,
     interval: i64,
     first: i64,
     last: i64,
@@ -249,6 +248,14 @@ fn says_nan(text: &str) -> bool {
 
 /// Steps of a long run of LAMMPS, which counts them with 32 bits.
 const LONG: i64 = 1 << 29;
+
+/// A time in ps without the rounding with which LAMMPS adds it up, which differs with the number of its runs.
+fn rounded(time: f64) -> f64 {
+    (time * 1e12).round() / 1e12
+}
+
+/// Speed in Å/ps above which an atom counts as having exploded: [`Sanity::max_displacement`].
+const FASTEST: f64 = 1000.0;
 
 /// Chunks after which LAMMPS's log is closed: it writes a row for each, or a table where it cannot pause.
 const LOGGED: u64 = 100_000;
@@ -322,7 +329,6 @@ impl Simulation {
         arguments.extend(more.iter().map(String::as_str));
 
         let mut lammps = Lammps::open(&arguments, comm)?;
-        let interval = config.sampling_interval as f64;
         let wants_pace = config.potential.file.is_some();
         if wants_pace {
             lammps.require_pair_style(&script.pair_style, &config.plugins)?;
@@ -349,12 +355,8 @@ impl Simulation {
             elements: structure.elements.clone(),
             uncertainty: config.uncertainty.clone(),
             thresholds: Thresholds { low: config.uncertainty_low, high: config.uncertainty_threshold },
-            sanity: Sanity {
-                max_displacement: Some(config.sanity.max_displacement.unwrap_or(1000.0 * config.timestep * interval)),
-                ..config.sanity
-            },
+            sanity: config.sanity,
             units: UnitFactors::of(config.units),
-            timestep: config.timestep,
             interval: config.sampling_interval as i64,
             first,
             last: first + config.steps as i64,
@@ -470,7 +472,12 @@ impl Simulation {
         let values = if new { self.comm.agree(values) } else { values }?;
         let here = values.map(|values| GammaHere::of(values, now.atoms(), self.thresholds));
         let extremes = here.as_ref().map(GammaHere::extremes).unwrap_or_default();
-        let (flaw, extremes) = self.frame.flaw(&now, &self.sanity, self.units.energy, extremes, &self.comm);
+        // At the same step again, as after a swap, no time has gone by.
+        let between =
+            (now.time - self.frame.time()).max(self.lammps.timestep() * self.interval as f64) * self.units.time;
+        let sanity =
+            Sanity { max_displacement: Some(self.sanity.max_displacement.unwrap_or(FASTEST * between)), ..self.sanity };
+        let (flaw, extremes) = self.frame.flaw(&now, &sanity, self.units.energy, extremes, &self.comm);
         match flaw {
             Some(Flaw::NotFinite) => {
                 return crash(CrashKind::NotFinite, "a coordinate, velocity or force is NaN or infinite".into());
@@ -480,7 +487,7 @@ impl Simulation {
                 return crash(CrashKind::Insane, format!("a force is above {limit} eV/Å (sanity.max_force)"));
             }
             Some(Flaw::Displacement(distance)) => {
-                let limit = self.sanity.max_displacement.unwrap_or_default();
+                let limit = sanity.max_displacement.unwrap_or_default();
                 let since = since.unwrap_or(step);
                 return crash(
                     CrashKind::Insane,
@@ -506,7 +513,7 @@ impl Simulation {
         let poll = Poll {
             format: PollFormat,
             step,
-            time: (step - self.first) as f64 * self.timestep,
+            time: rounded(now.time * self.units.time),
             temperature,
             pressure: pressure * self.units.pressure,
             potential_energy: potential * self.units.energy,

@@ -196,3 +196,24 @@ fn an_atom_that_goes_too_far_between_two_polls_is_a_crash() {
         assert!(reason.contains("sanity.max_displacement"), "{reason}");
     }
 }
+
+#[test]
+fn a_simulation_that_goes_back_has_the_time_of_its_frame() {
+    let _one = common::one_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    let more = "temperature = 300\nsteps = 100\nsampling_interval = 10\nuncertainty = \"none\"\n\
+                setup = [\"fix dr all dt/reset 10 1.0e-5 0.0005 0.001 units box\"]\n";
+    eam_config(folder.path(), 3, more);
+    let config = InferenceConfig::read(folder.path().join("run.toml")).unwrap();
+    let mut simulation = LammpsRunner::new(&Comm::single(), folder.path().join("out")).simulation(&config).unwrap();
+    let polled = |simulation: &mut Simulation| match simulation.advance().unwrap() {
+        Event::Polled(poll) => (poll.step, poll.time),
+        other => panic!("{other:?}"),
+    };
+    let seen: Vec<(i64, f64)> = (0..8).map(|_| polled(&mut simulation)).collect();
+    assert!(seen[7].0 == 70 && seen[7].1 > 0.0 && seen[7].1 < 0.05, "{seen:?}");
+    simulation.restore().unwrap();
+    assert_eq!(polled(&mut simulation), seen[7]);
+    let next = polled(&mut simulation);
+    assert!(next.0 == 80 && next.1 > seen[7].1 && next.1 < seen[7].1 + 0.01, "{next:?} {seen:?}");
+}

@@ -17,6 +17,8 @@ struct Sight {
     events: u32,
     first_event: Option<i64>,
     last_event: Option<i64>,
+    /// Simulated time in ps of the first poll, and then of the last event.
+    quiet_since: Option<f64>,
     gamma_max: f64,
     /// The last frame before the first event that was reliable.
     reliable: Option<Frame>,
@@ -96,7 +98,7 @@ impl Learning<'_, '_> {
             sight.last = Some(poll);
             return Ok(None);
         };
-        let (step, verdict) = (poll.step, poll.verdict);
+        let (step, time, verdict) = (poll.step, poll.time, poll.verdict);
         sight.gamma_max = sight.gamma_max.max(gamma.max);
         sight.last = Some(poll);
         let interval = self.config.sampling_interval;
@@ -106,7 +108,7 @@ impl Learning<'_, '_> {
                 let first = sight.first_event.is_none();
                 sight.first_event.get_or_insert(step);
                 sight.events += 1;
-                sight.last_event = Some(step);
+                (sight.last_event, sight.quiet_since) = (Some(step), Some(time));
                 let limit = self.config.regions_per_event;
                 for (center, gamma) in simulation.centers(&gamma, self.extractor.radius(), limit)? {
                     self.cut_out(simulation, center, Some(gamma), Trigger::Gamma, sight)?;
@@ -125,8 +127,8 @@ impl Learning<'_, '_> {
         if sight.events >= self.settings.batch || (sight.events > 0 && far) {
             return Ok(Some(Seen::Events));
         }
-        let quiet = (step - sight.last_event.unwrap_or(self.round.from)) as f64 * self.config.timestep;
-        Ok(self.settings.quiet_time.is_some_and(|enough| quiet >= enough).then_some(Seen::Quiet))
+        let quiet = time - *sight.quiet_since.get_or_insert(time);
+        Ok(self.settings.quiet_time.is_some_and(|enough| quiet >= enough - 1e-9).then_some(Seen::Quiet))
     }
 
     /// Cuts out the region that a crash is blamed on: of the last valid frame, around its worst γ.

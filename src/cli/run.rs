@@ -43,7 +43,7 @@ pub(super) fn run(arguments: &RunArguments, comm: &Comm, verbosity: Verbosity) -
     }
     let talk = comm.is_root() && verbosity != Verbosity::Quiet;
     let each = verbosity == Verbosity::Verbose;
-    let progress = talk.then(|| RefCell::new(Progress::new(config.steps, config.timestep, each)));
+    let progress = talk.then(|| RefCell::new(Progress::new(config.steps, each)));
     let json = comm.is_root() && arguments.json;
     // Once it is under way: an error of the set-up is to stand alone.
     let mut remarks = if comm.is_root() { config.remarks() } else { Vec::new() };
@@ -174,30 +174,29 @@ struct Progress {
     bar: ProgressBar,
     on_terminal: bool,
     each: bool,
-    /// When the first look of this process was, and at which step.
-    first: Option<(Instant, i64)>,
+    /// When the first poll of this process was, and its simulated time.
+    first: Option<(Instant, f64)>,
     last_line: Instant,
-    timestep: f64,
     steps: u64,
 }
 
 impl Progress {
-    fn new(steps: u64, timestep: f64, each: bool) -> Self {
+    fn new(steps: u64, each: bool) -> Self {
         let on_terminal = std::io::stderr().is_terminal() && !each;
         let bar = if on_terminal { ProgressBar::new(steps) } else { ProgressBar::hidden() };
         let style = ProgressStyle::with_template("{bar:30} {pos}/{len} steps  {msg}  [{eta}]");
         bar.set_style(style.expect("a valid template").progress_chars("=> "));
         let now = Instant::now();
-        Self { bar, on_terminal, each, first: None, last_line: now, timestep, steps }
+        Self { bar, on_terminal, each, first: None, last_line: now, steps }
     }
 
     fn show(&mut self, poll: &Poll) {
-        let (begun, from) = *self.first.get_or_insert_with(|| (Instant::now(), poll.step));
+        let (begun, from) = *self.first.get_or_insert_with(|| (Instant::now(), poll.time));
         let days = begun.elapsed().as_secs_f64() / 86_400.0;
         let gamma = poll.gamma.as_ref().map_or("not watched".to_owned(), |g| format!("γ_max {:.2}", g.max));
         let mut message = format!("T {:.0} K  {gamma}", poll.temperature);
-        if poll.step > from {
-            let speed = (poll.step - from) as f64 * self.timestep * 1e-3 / days;
+        if poll.time > from {
+            let speed = (poll.time - from) * 1e-3 / days;
             message += &format!("  {speed:.2} ns/day");
         }
         if self.on_terminal {

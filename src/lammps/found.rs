@@ -23,6 +23,10 @@ pub(super) struct Found {
 /// they were found, which [`Lammps`] sees to.
 struct Places {
     step: *const i64,
+    /// The time at the step `time_step`, and the time step since then.
+    time: *const f64,
+    time_step: *const i64,
+    timestep: *const f64,
     atoms: *const c_int,
     low: *const [f64; 3],
     high: *const [f64; 3],
@@ -52,6 +56,37 @@ impl Lammps {
         unsafe { self.places().step.as_ref() }.copied().unwrap_or_default()
     }
 
+    /// The simulated time in the unit of the set-up (ps for metal): that of the thermo keyword `time`. It follows every change of
+    /// the time step, and a restart file holds it.
+    #[must_use]
+    pub fn time(&self) -> f64 {
+        let Places { time, time_step, .. } = self.places();
+        // SAFETY: numbers of these kinds, see `Places`.
+        let (time, at) = unsafe { (time.as_ref(), time_step.as_ref()) };
+        let since = self.step() - at.copied().unwrap_or_default();
+        time.copied().unwrap_or_default() + since as f64 * self.timestep()
+    }
+
+    /// The present time step in the unit of the set-up (ps for metal).
+    #[must_use]
+    pub fn timestep(&self) -> f64 {
+        // SAFETY: a double, see `Places`.
+        unsafe { self.places().timestep.as_ref() }.copied().unwrap_or_default()
+    }
+
+    /// Makes `time` that of the present step.
+    pub(crate) fn set_time(&mut self, time: f64) {
+        let step = self.step();
+        let Places { time: at, time_step, .. } = self.places();
+        // SAFETY: numbers of these kinds, see `Places`, which LAMMPS reads when it needs the time; &mut self says that no view of
+        // the instance is alive.
+        unsafe {
+            if let (Some(at), Some(time_step)) = (at.cast_mut().as_mut(), time_step.cast_mut().as_mut()) {
+                (*at, *time_step) = (time, step);
+            }
+        }
+    }
+
     /// The simulation box.
     #[must_use]
     pub fn cell(&self) -> Cell {
@@ -72,6 +107,9 @@ impl Lammps {
             let find = |name: &CStr| unsafe { sys::lammps_extract_global(self.handle.as_ptr(), name.as_ptr()) };
             Places {
                 step: find(c"ntimestep").cast(),
+                time: find(c"atime").cast(),
+                time_step: find(c"atimestep").cast(),
+                timestep: find(c"dt").cast(),
                 atoms: find(c"nlocal").cast(),
                 low: find(c"boxlo").cast(),
                 high: find(c"boxhi").cast(),

@@ -87,6 +87,8 @@ pub struct Lammps {
 pub struct State<'a> {
     /// The time step.
     pub step: i64,
+    /// See [`Lammps::time`].
+    pub time: f64,
     /// The box.
     pub cell: Cell,
     /// See [`Lammps::positions`].
@@ -317,7 +319,17 @@ impl Lammps {
         let n = self.local_atoms();
         let [positions, velocities, forces] = [c"x", c"v", c"f"].map(|name| self.atom_vectors(name, n));
         let [ids, types, images] = [c"id", c"type", c"image"].map(|name| self.atom_integers(name, n));
-        State { step: self.step(), cell: self.cell(), positions, velocities, forces, ids, types, images }
+        State {
+            step: self.step(),
+            time: self.time(),
+            cell: self.cell(),
+            positions,
+            velocities,
+            forces,
+            ids,
+            types,
+            images,
+        }
     }
 
     /// Coordinates of this rank's atoms, shape (n, 3), in the distance unit of the set-up (Å for metal and real).

@@ -34,6 +34,7 @@ mod fault;
 pub mod frame;
 pub mod interrupt;
 pub mod io;
+mod json;
 pub mod lammps;
 pub mod log;
 pub mod potential;

@@ -46,21 +46,23 @@ pub struct Poll {
     /// Time step.
     pub step: i64,
     /// Simulated time in ps, as LAMMPS counts it (its thermo keyword `time`): with every change of the time step.
+    #[serde(deserialize_with = "crate::json::or_nan")]
+    #[schemars(with = "Option<f64>")]
     pub time: f64,
     /// Temperature in K.
-    #[serde(deserialize_with = "or_nan")]
+    #[serde(deserialize_with = "crate::json::or_nan")]
     #[schemars(with = "Option<f64>")]
     pub temperature: f64,
     /// Pressure in bar.
-    #[serde(deserialize_with = "or_nan")]
+    #[serde(deserialize_with = "crate::json::or_nan")]
     #[schemars(with = "Option<f64>")]
     pub pressure: f64,
     /// Potential energy in eV.
-    #[serde(deserialize_with = "or_nan")]
+    #[serde(deserialize_with = "crate::json::or_nan")]
     #[schemars(with = "Option<f64>")]
     pub potential_energy: f64,
     /// Total energy in eV.
-    #[serde(deserialize_with = "or_nan")]
+    #[serde(deserialize_with = "crate::json::or_nan")]
     #[schemars(with = "Option<f64>")]
     pub total_energy: f64,
     /// γ; `null` in JSON for a run that is not watched, and at a last step that is no multiple of the interval.
@@ -68,6 +70,8 @@ pub struct Poll {
     /// What γ means.
     pub verdict: Verdict,
     /// Wall time in seconds since the look before, without what that took itself.
+    #[serde(deserialize_with = "crate::json::or_nan")]
+    #[schemars(with = "Option<f64>")]
     pub seconds: f64,
 }
 
@@ -97,11 +101,6 @@ impl TryFrom<u32> for PollFormat {
         }
         Err(format!("polls of format {number}, and this program reads format {}", Self::NUMBER))
     }
-}
-
-/// JSON has `null` where a number is not finite.
-fn or_nan<'de, D: serde::Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
-    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
 }
 
 /// A broken run.

@@ -55,6 +55,7 @@ pub(super) struct Progress {
     pub(super) warnings: Vec<String>,
     #[serde(default)]
     pub(super) more_warnings: u64,
+    #[serde(deserialize_with = "crate::json::or_nan")]
     pub(super) seconds: f64,
     pub(super) last: Option<Poll>,
 }
@@ -198,4 +199,47 @@ pub(super) fn is_restart_name(name: &str) -> bool {
 /// Whether LAMMPS can write a restart file in this folder: it takes `*` and `%` in the name for patterns.
 pub(super) fn is_possible_in(folder: &Path) -> bool {
     crate::lammps::quote_path(folder).is_ok_and(|path| !path.contains(['*', '%']))
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+
+    use super::*;
+    use crate::comm::Comm;
+    use crate::simulation::PollFormat;
+    use crate::structure::AtomsView;
+    use crate::uncertainty::{GammaHere, Thresholds, Verdict};
+
+    /// γ of three atoms.
+    fn summary(values: [f64; 3]) -> crate::uncertainty::GammaSummary {
+        let (ids, types, positions) = (ndarray::arr1(&[1, 2, 3]), ndarray::arr1(&[1, 1, 1]), Array2::zeros((3, 3)));
+        let atoms = AtomsView { positions: positions.view(), ids: ids.view(), types: types.view() };
+        let here = GammaHere::of(ndarray::arr1(&values).view(), atoms, Thresholds { low: 2.0, high: 5.0 });
+        let extremes = here.extremes();
+        here.together(extremes, &Comm::single()).0
+    }
+
+    #[test]
+    fn a_checkpoint_is_read_back_whichever_of_its_numbers_is_not_finite() {
+        let last = Poll {
+            format: PollFormat,
+            step: 40,
+            time: 0.04,
+            temperature: 300.5,
+            pressure: 1.5,
+            potential_energy: -2.5,
+            total_energy: -1.5,
+            gamma: Some(summary([0.25, 1.5, 3.75])),
+            verdict: Verdict::Flagged,
+            seconds: 0.125,
+        };
+        let progress = Progress { seconds: 1.5, last: Some(last.clone()), ..Progress::default() };
+        crate::json::reads_back(&Checkpoint { progress, ..Checkpoint::elsewhere(1) });
+        // All atoms but one: the quantiles are those of an atom whose value is not finite.
+        let gamma = Some(summary([1.0, f64::NAN, f64::INFINITY]));
+        let text = serde_json::to_string(&Poll { gamma: gamma.clone(), ..last }).unwrap();
+        assert!(text.contains("\"max\":null") && text.contains("\"q99\":null"), "{text}");
+        assert_eq!(serde_json::from_str::<Poll>(&text).unwrap().gamma, gamma);
+    }
 }

@@ -66,18 +66,25 @@ impl std::fmt::Display for Seen {
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct RoundSeconds {
     /// Until the run stood with its potential: swapped in, or set up anew.
+    #[serde(deserialize_with = "crate::json::or_nan")]
     pub setup: f64,
     /// In LAMMPS's steps.
+    #[serde(deserialize_with = "crate::json::or_nan")]
     pub run: f64,
     /// Looking at γ, cutting out, checking, and storing.
+    #[serde(deserialize_with = "crate::json::or_nan")]
     pub watch: f64,
     /// Choosing what to label.
+    #[serde(deserialize_with = "crate::json::or_nan")]
     pub select: f64,
     /// The oracle.
+    #[serde(deserialize_with = "crate::json::or_nan")]
     pub label: f64,
     /// The trainer.
+    #[serde(deserialize_with = "crate::json::or_nan")]
     pub train: f64,
     /// Trying the new potential, and asking it about what was not labelled.
+    #[serde(deserialize_with = "crate::json::or_nan")]
     pub trial: f64,
 }
 
@@ -230,5 +237,19 @@ impl Store {
             })
         };
         self.conn.query_row(query, [hash], read).optional().map_err(|e| self.error("read", e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Round, RoundSeconds};
+
+    #[test]
+    fn a_round_is_read_back_whichever_of_its_numbers_is_not_finite() {
+        let seconds =
+            RoundSeconds { setup: 0.5, run: 1.5, watch: 2.5, select: 3.5, label: 4.5, train: 5.5, trial: 6.5 };
+        let report = serde_json::json!({ "energy_rmse_mev_per_atom": 0.5 });
+        let round = Round { gamma_max: Some(1.5), seconds, report, ..Round::begin(1, "hash", None, 0) };
+        crate::json::reads_back(&round);
     }
 }

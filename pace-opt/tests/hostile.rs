@@ -153,7 +153,7 @@ fn an_element_without_functions_is_refused() {
     // Cut before each block, and before its functions: what is left of the first element alone is a whole potential.
     let good = text("mixedemb.yaml");
     let cuts = good.match_indices("  - speciesblock").chain(good.match_indices("    nbody:\n"));
-    let read = cuts.filter_map(|(at, _)| Model::parse(Format::BBasis, good[..at].as_bytes()).ok());
+    let read = cuts.filter_map(|(at, _)| Model::parse(Format::BBasis, &good.as_bytes()[..at]).ok());
     assert_eq!(read.map(|model| model.elements).collect::<Vec<_>>(), [["Al"]]);
     // All functions of an element are skipped.
     let skipped = text("two.yaml").replace("{type: Ni", "{skip: true, type: Ni");

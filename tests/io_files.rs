@@ -466,3 +466,40 @@ fn the_real_lammps_reads_our_data_files() {
         assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12));
     }
 }
+
+#[test]
+fn an_extxyz_key_or_column_that_comes_twice() {
+    let lattice = "Lattice=\"4 0 0 0 5 0 0 0 6\"";
+    let plain = format!("1\n{lattice} pbc=\"T T F\"\nAl 0 0 0\n");
+    let with = |more: &str| xyz(&plain.replace(" pbc", &format!(" {more} pbc")));
+    let whole = xyz(&plain).unwrap();
+    // The exact name goes first, wherever it stands, and what is said twice alike is no contradiction.
+    for more in ["lattice=\"9 0 0 0 9 0 0 0 9\"", "PBC=\"F F F\"", lattice, "pbc=\"T T F\""] {
+        assert_eq!(with(more).unwrap(), whole, "{more}");
+        let behind = plain.replace("T T F\"", &format!("T T F\" {more}"));
+        assert_eq!(xyz(&behind).unwrap(), whole, "{more}");
+    }
+    for (more, words) in [
+        ("pbc=\"F F F\"", ["pbc=\"F F F\"", "pbc=\"T T F\""]),
+        ("Lattice=\"9 0 0 0 9 0 0 0 9\"", ["9 0 0 0 9", "4 0 0 0 5"]),
+        ("origin=\"1 0 0\" ORIGIN=\"2 0 0\"", ["origin=\"1 0 0\"", "ORIGIN=\"2 0 0\""]),
+        ("Properties=species:S:1:pos:R:3:pos:R:3", ["pos:R:3 and pos:R:3", "mean the same"]),
+        ("Properties=species:S:1:POS:R:3:positions:R:3", ["POS:R:3", "positions:R:3"]),
+        ("Properties=species:S:1:pos:R:3:vel:R:3:velo:R:3", ["vel:R:3", "velo:R:3"]),
+        ("Properties=species:S:1:pos:R:3:FORCES:R:3:force:R:3", ["FORCES:R:3", "force:R:3"]),
+    ] {
+        let (line, message) = line_of(with(more));
+        assert!(line == 2 && words.iter().all(|word| message.contains(word)), "{more}: {message}");
+    }
+    let mass = f64::from(Element::Al.atomic_weight());
+    let momenta = format!(
+        "1\nLattice=\"4 0 0 0 4 0 0 0 4\" Properties=species:S:1:pos:R:3:velo:R:3:momenta:R:3\n\
+         Al 0 0 0 9 9 9 {mass:?} 0 0\n"
+    );
+    let v = xyz(&momenta).unwrap().velocities.unwrap()[[0, 0]];
+    assert!((v / extxyz::ASE_VELOCITY - 1.0).abs() < 1e-15, "{v}");
+    let both = "1\nLattice=\"4 0 0 0 4 0 0 0 4\" Properties=species:S:1:pos:R:3:Z:I:1\nAl 0 0 0 13\n";
+    assert_eq!(xyz(both).unwrap().element(0), Element::Al);
+    let (line, message) = line_of(xyz(&both.replace("13\n", "29\n")));
+    assert!(line == 3 && message.contains("Z = 13") && message.contains("29"), "{message}");
+}

@@ -5,6 +5,10 @@
 //! `momenta` (ASE's units, with `masses` or the standard atomic weights), `velocities` (or `vel`; Å/ps) or `velo`
 //! (libAtoms: Å/fs). The comment line's `Origin`, which OVITO knows too, is the corner of the cell. Other columns and
 //! keys are skipped.
+//!
+//! Names are read in any letters, but the exact one goes first: `Lattice` before `lattice`, `forces` before `force`,
+//! `momenta` before velocities, as in ASE. Two values of one key, or two columns of the same rank, are an error that
+//! names both; where `species` and `Z` are both there, they must agree.
 mod results;
 
 pub use results::{Results, read_results};
@@ -224,11 +228,10 @@ fn next_frame<R: BufRead>(lines: &mut Lines<'_, R>, frame: &mut FrameText) -> Re
 }
 
 /// Where each column that matters starts.
-#[derive(Default)]
 struct Columns {
     species: Option<usize>,
     number: Option<usize>,
-    position: Option<usize>,
+    position: usize,
     id: Option<usize>,
     mass: Option<usize>,
     momentum: Option<usize>,
@@ -238,9 +241,19 @@ struct Columns {
     total: usize,
 }
 
+/// One entry of Properties.
+struct Property<'p> {
+    name: &'p str,
+    kind: &'p str,
+    width: usize,
+    /// Its first column.
+    at: usize,
+}
+
 impl Columns {
     fn parse(properties: &str) -> Result<Self, String> {
-        let mut columns = Self::default();
+        let mut list: Vec<Property<'_>> = Vec::new();
+        let mut total = 0;
         let mut parts = properties.split(':');
         while let Some(name) = parts.next() {
             let (kind, width) = (parts.next(), parts.next());
@@ -248,35 +261,111 @@ impl Columns {
                 return Err(format!("Properties {properties:?} is not a list of name:kind:columns"));
             };
             let width: usize = integer(Some(width), "the number of columns in Properties")?;
-            if width == 0 || width > 10_000 || columns.total > 100_000 {
+            if width == 0 || width > 10_000 || total > 100_000 {
                 return Err(format!("Properties gives {name} an impossible number of columns, {width}"));
             }
-            let at = columns.total;
-            let expect = |wanted_kind: &str, wanted: usize| {
-                if kind == wanted_kind && width == wanted {
-                    Ok(Some(at))
-                } else {
-                    Err(format!("Properties has {name}:{kind}:{width}; it should be {name}:{wanted_kind}:{wanted}"))
-                }
-            };
-            match name.to_ascii_lowercase().as_str() {
-                "species" | "symbols" => columns.species = expect("S", 1)?,
-                "z" | "numbers" => columns.number = expect("I", 1)?,
-                "pos" | "positions" => columns.position = expect("R", 3)?,
-                "id" | "ids" => columns.id = expect("I", 1)?,
-                "masses" | "mass" => columns.mass = expect("R", 1)?,
-                "momenta" => columns.momentum = expect("R", 3)?,
-                "velocities" | "vel" => columns.velocity = expect("R", 3)?.map(|at| (at, 1.0)),
-                "velo" => columns.velocity = expect("R", 3)?.map(|at| (at, 1000.0)),
-                "forces" | "force" => columns.force = expect("R", 3)?,
-                _ => {}
-            }
-            columns.total += width;
+            list.push(Property { name, kind, width, at: total });
+            total += width;
         }
-        if columns.position.is_none() || columns.species.or(columns.number).is_none() {
+        let column = |names: &[&str], kind, width| Ok::<_, String>(find(&list, names, kind, width)?.map(|p| p.at));
+        let (species, number) = (column(&["species", "symbols"], "S", 1)?, column(&["Z", "numbers"], "I", 1)?);
+        let (Some(position), true) = (column(&["pos", "positions"], "R", 3)?, species.or(number).is_some()) else {
             return Err(format!("Properties {properties:?} lacks pos or species"));
+        };
+        let momentum = column(&["momenta"], "R", 3)?;
+        let velocity = match momentum {
+            Some(_) => None,
+            // libAtoms has Å/fs in `velo`.
+            None => one_of(list.iter().filter(|p| p.is_one_of(&["velocities", "vel", "velo"])), "R", 3)?
+                .map(|p| (p.at, if p.is_one_of(&["velo"]) { 1000.0 } else { 1.0 })),
+        };
+        Ok(Self {
+            species,
+            number,
+            position,
+            id: column(&["id", "ids"], "I", 1)?,
+            mass: column(&["masses", "mass"], "R", 1)?,
+            momentum,
+            velocity,
+            force: column(&["forces", "force"], "R", 3)?,
+            total,
+        })
+    }
+}
+
+impl Property<'_> {
+    /// Whether it has one of these names, in any letters.
+    fn is_one_of(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| self.name.eq_ignore_ascii_case(name))
+    }
+}
+
+/// The column with the first of these names, which is the standard one; else with one of them in any letters.
+fn find<'l, 'p>(
+    list: &'l [Property<'p>],
+    names: &[&str],
+    kind: &str,
+    width: usize,
+) -> Result<Option<&'l Property<'p>>, String> {
+    match one_of(list.iter().filter(|p| p.name == names[0]), kind, width)? {
+        None => one_of(list.iter().filter(|p| p.is_one_of(names)), kind, width),
+        exact => Ok(exact),
+    }
+}
+
+/// The only one of these columns, of that kind; `None` if there is none.
+fn one_of<'l, 'p>(
+    mut found: impl Iterator<Item = &'l Property<'p>>,
+    kind: &str,
+    width: usize,
+) -> Result<Option<&'l Property<'p>>, String> {
+    let text = |p: &Property<'_>| format!("{}:{}:{}", p.name, p.kind, p.width);
+    match (found.next(), found.next()) {
+        (None, _) => Ok(None),
+        (Some(one), None) if one.kind == kind && one.width == width => Ok(Some(one)),
+        (Some(one), None) => Err(format!("Properties has {}; it should be {}:{kind}:{width}", text(one), one.name)),
+        (Some(one), Some(other)) => Err(format!(
+            "Properties has both {} and {}, which mean the same: remove or rename one of them",
+            text(one),
+            text(other)
+        )),
+    }
+}
+
+/// The `key=value` pairs of a comment line.
+struct Comment(Vec<(String, String)>);
+
+impl Comment {
+    fn parse(line: &str) -> Result<Self, String> {
+        Ok(Self(comment_keys(line)?))
+    }
+
+    /// The value of a key: of the exact name if it is there, as ASE reads it, else of the same name in other letters.
+    fn value(&self, name: &str) -> Result<Option<&str>, String> {
+        let exact = self.0.iter().any(|(key, _)| key == name);
+        let mut found: Option<&(String, String)> = None;
+        for pair @ (key, value) in &self.0 {
+            if if exact { key != name } else { !key.eq_ignore_ascii_case(name) } {
+                continue;
+            }
+            if let Some((first, other)) = found
+                && other != value
+            {
+                return Err(format!(
+                    "the comment line has both {first}={other:?} and {key}={value:?}: remove one of them"
+                ));
+            }
+            found = Some(pair);
         }
-        Ok(columns)
+        Ok(found.map(|(_, value)| value.as_str()))
+    }
+
+    fn columns(&self) -> Result<Columns, String> {
+        Columns::parse(self.value("Properties")?.unwrap_or("species:S:1:pos:R:3"))
+    }
+
+    fn cell(&self) -> Result<Cell, String> {
+        parse_cell(self.value("Lattice")?, self.value("pbc")?, self.value("Origin")?).map(complete)
     }
 }
 
@@ -284,12 +373,8 @@ fn parse(frame: &FrameText, path: &Path, hint: Option<&[Element]>) -> Result<Str
     let mut lines = frame.lines();
     let (header_line, header) = lines.next().unwrap_or((frame.first, ""));
     let fail = |message: String| parse_error(path, header_line, message);
-    let keys = comment_keys(header).map_err(fail)?;
-    let key = |name: &str| keys.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str());
-    let columns = Columns::parse(key("Properties").unwrap_or("species:S:1:pos:R:3")).map_err(fail)?;
-
-    let cell = parse_cell(key("Lattice"), key("pbc"), key("Origin")).map_err(fail)?;
-    let cell = complete(cell);
+    let comment = Comment::parse(header).map_err(fail)?;
+    let (columns, cell) = (comment.columns().map_err(fail)?, comment.cell().map_err(fail)?);
     cell.check().map_err(|source| Error::Cell { path: path.to_owned(), line: header_line, source })?;
 
     let mut table = TypeTable::new(hint);
@@ -329,7 +414,18 @@ fn read_atom(
         ])
     };
     let ty = match (columns.species, columns.number) {
-        (Some(at), _) => table.type_of(tokens[at])?,
+        (Some(at), number) => {
+            let ty = table.type_of(tokens[at])?;
+            if let Some(number) = number {
+                let (number, named) =
+                    (integer::<u32>(Some(tokens[number]), "the atomic number")?, table.elements[ty as usize - 1]);
+                if named.atomic_number() != number {
+                    let right = named.atomic_number();
+                    return Err(format!("its species is {}, which is Z = {right}, but its Z is {number}", tokens[at]));
+                }
+            }
+            ty
+        }
         (None, Some(at)) => {
             let number: u32 = integer(Some(tokens[at]), "the atomic number")?;
             let element = Element::iter().find(|e| e.atomic_number() == number);
@@ -337,7 +433,7 @@ fn read_atom(
         }
         (None, None) => return Err("no species".to_owned()),
     };
-    let position = triple(columns.position.unwrap_or(0), ["x", "y", "z"])?;
+    let position = triple(columns.position, ["x", "y", "z"])?;
     if let Some(at) = columns.momentum {
         let mass = match columns.mass {
             Some(at) => real(Some(tokens[at]), "the mass")?,
@@ -384,7 +480,12 @@ fn parse_cell(lattice: Option<&str>, pbc: Option<&str>, origin: Option<&str>) ->
                     _ => Err(format!("pbc has {token:?}, which is neither T nor F")),
                 })
                 .collect();
-            flags?.try_into().map_err(|f: Vec<bool>| format!("pbc has {} flags instead of 3", f.len()))?
+            match flags?[..] {
+                // One for all, as in ASE.
+                [all] => [all; 3],
+                [a, b, c] => [a, b, c],
+                ref others => return Err(format!("pbc has {} flags instead of 3", others.len())),
+            }
         }
     };
     let origin = match origin {

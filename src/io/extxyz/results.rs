@@ -7,7 +7,7 @@ use std::path::Path;
 
 use ndarray::Array2;
 
-use super::{Columns, comment_keys, next_frame, parse};
+use super::{Comment, next_frame, parse};
 use crate::io::Error;
 use crate::io::text::{FrameText, Lines, parse_error, real};
 use crate::structure::Structure;
@@ -42,14 +42,14 @@ pub fn read_results(path: &Path) -> Result<(Structure, Results), Error> {
     let mut lines = frame.lines();
     let (header_line, header) = lines.next().unwrap_or((frame.first, ""));
     let fail = |message: String| parse_error(path, header_line, message);
-    let keys = comment_keys(header).map_err(fail)?;
-    let key = |name: &str| keys.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str());
-    let columns = Columns::parse(key("Properties").unwrap_or("species:S:1:pos:R:3")).map_err(fail)?;
+    let comment = Comment::parse(header).map_err(fail)?;
+    let columns = comment.columns().map_err(fail)?;
+    let (energy, stress) = (comment.value("energy").map_err(fail)?, comment.value("stress").map_err(fail)?);
     if columns.id.is_some() {
         return Err(fail("results must be in the order of the atoms, without a column of ids".into()));
     }
-    let energy = key("energy").map(|text| real(Some(text), "the energy")).transpose().map_err(fail)?;
-    let stress = key("stress").map(stress).transpose().map_err(fail)?;
+    let energy = energy.map(|text| real(Some(text), "the energy")).transpose().map_err(fail)?;
+    let stress = stress.map(parse_stress).transpose().map_err(fail)?;
     let forces = columns.force.map(|at| {
         let mut forces = Vec::with_capacity(3 * structure.len());
         for (number, line) in lines {
@@ -65,7 +65,7 @@ pub fn read_results(path: &Path) -> Result<(Structure, Results), Error> {
     Ok((structure, results))
 }
 
-fn stress(text: &str) -> Result<[f64; 6], String> {
+fn parse_stress(text: &str) -> Result<[f64; 6], String> {
     let tokens = text.split(|c: char| c.is_whitespace() || "[],".contains(c)).filter(|token| !token.is_empty());
     let numbers = tokens.map(|token| real(Some(token), "a number of the stress")).collect::<Result<Vec<f64>, _>>()?;
     match numbers[..] {

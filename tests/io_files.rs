@@ -503,3 +503,29 @@ fn an_extxyz_key_or_column_that_comes_twice() {
     let (line, message) = line_of(xyz(&both.replace("13\n", "29\n")));
     assert!(line == 3 && message.contains("Z = 13") && message.contains("29"), "{message}");
 }
+
+/// Lines of Atoms as molecular styles have them: id, molecule, type, x, y, z.
+#[test]
+fn data_files_that_do_not_name_their_style() {
+    let head = DATA.split("Atoms").next().unwrap();
+    let atoms = |rows: &str| data(&format!("{head}Atoms\n\n{rows}"));
+    for rows in [
+        // As charge the molecule would be the type.
+        "1 1 2 0 0 0\n2 2 1 1 1 1\n3 1 1 2 2 2\n",
+        "1 1 2 0 0 0 0 0 0\n2 2 1 1 1 1 0 0 0\n3 1 1 2 2 2 0 0 0\n",
+        // A molecule that is no type.
+        "1 1 2 0 0 0\n2 7 1 1 1 1\n3 1 1 2 2 2\n",
+        // Charges that could be types.
+        "1 1 1 0 0 0\n2 2 2 1 1 1\n3 1 1 2 2 2\n",
+    ] {
+        let (line, message) = line_of(atoms(rows));
+        let named = ["does not name its style", "charge", "molecular", "Atoms # charge", "atom_style atomic"];
+        assert!(line >= 17 && named.iter().all(|word| message.contains(word)), "{rows}: {line}: {message}");
+    }
+    // No type is 0, -0.5 or 1.0, so these are charges.
+    for charge in ["0", "-0.5", "1.0"] {
+        let read = atoms(&format!("1 1 {charge} 0 0 0\n2 2 1 1 1 1\n3 1 1 2 2 2\n")).unwrap();
+        assert_eq!((read.types.to_vec(), read.position(1)), (vec![1, 2, 1], [1.0; 3]));
+    }
+    assert_eq!(line_of(atoms("1 1 1 1.5 0 0 0\n")).0, 17);
+}

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! LAMMPS data files, as `read_data` takes and `write_data` makes them, in `units metal`.
 //!
-//! Atom styles `atomic` and `charge` are read (the charges are skipped); box bounds with tilt factors or general
+//! Atom styles `atomic` and `charge` are read (the charges are skipped); a section `Atoms` that does not name its style is
+//! refused where its lines could be of a style with molecules. Read are also box bounds with tilt factors or general
 //! vectors (`avec`, `bvec`, `cvec`, `abc origin`); type labels, masses, velocities. Positions are kept as they are in
 //! the file: image flags are checked but not applied. A data file does not say which directions repeat; all do, by
 //! default.
@@ -160,6 +161,27 @@ enum Style {
     Charge,
 }
 
+/// Lines of six or nine columns in a section Atoms that does not name its style.
+#[derive(Clone, Copy)]
+struct Unnamed {
+    count: usize,
+    /// Whether all lines so far can be of style charge: id, type, charge.
+    charge: bool,
+    /// Whether they can be of style bond, angle or molecular: id, molecule, type.
+    molecule: bool,
+}
+
+impl Unnamed {
+    fn message(self) -> String {
+        format!(
+            "the section Atoms does not name its style, and {} columns may be of style charge (id type q x y z) or \
+             molecular (id molecule type x y z). If it is charge, write the section as \"Atoms # charge\"; else, in \
+             LAMMPS, set atom_style atomic and write the data file again",
+            self.count
+        )
+    }
+}
+
 #[derive(Clone, Default)]
 struct Type {
     label: Option<String>,
@@ -220,6 +242,7 @@ pub fn read(reader: impl BufRead, path: &Path, hint: Option<&[Element]>) -> Resu
 struct DataFile {
     header: Header,
     style: Option<Style>,
+    unnamed: Option<Unnamed>,
     types: Vec<Type>,
     atoms: Collected,
     velocities: Vec<(i32, Vec3)>,
@@ -302,11 +325,14 @@ impl DataFile {
         let style = match (self.style, count) {
             (Some(style), _) => style,
             (None, 5 | 8) => Style::Atomic,
-            (None, 6 | 9) => Style::Charge,
+            (None, 6 | 9) => {
+                self.unnamed = Some(Unnamed { count, charge: true, molecule: true });
+                Style::Charge
+            }
             _ => {
                 return Err(format!(
-                    "a line of Atoms has {count} columns, which is neither atom style atomic nor \
-                                    charge: write the section as \"Atoms # atomic\""
+                    "a line of Atoms has {count} columns, which is neither atom style atomic nor charge: in LAMMPS, set \
+                     atom_style atomic and write the data file again"
                 ));
             }
         };
@@ -315,6 +341,15 @@ impl DataFile {
             Style::Atomic => ("atomic", 5),
             Style::Charge => ("charge", 6),
         };
+        if let Some(mut unnamed) = self.unnamed {
+            let [second, third] = [1, 2].map(|at| content.split_whitespace().nth(at));
+            unnamed.charge &= self.type_number(second).is_ok() && real(third, "the charge").is_ok();
+            unnamed.molecule &= self.type_number(third).is_ok();
+            self.unnamed = Some(unnamed);
+            if !unnamed.charge && unnamed.molecule {
+                return Err(unnamed.message());
+            }
+        }
         if count != expected && count != expected + 3 {
             return Err(format!(
                 "a line of Atoms has {count} columns; atom style {name} has {expected}, or {} with \
@@ -366,6 +401,11 @@ impl DataFile {
         let found = self.atoms.len();
         if found as u64 != announced {
             return Err(fail(format!("the file ends after {found} of {announced} atoms")));
+        }
+        if let (Some(unnamed), Some(&line)) =
+            (self.unnamed.filter(|unnamed| unnamed.molecule), self.atoms.lines.first())
+        {
+            return Err(parse_error(path, line, unnamed.message()));
         }
         let order = self.atoms.by_id(path)?;
         if !self.velocities.is_empty() {

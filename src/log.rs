@@ -2,7 +2,8 @@
 //! γ from the log of a run that plain `lmp` did: did it pass the threshold, and when first?
 //!
 //! All thermo styles are read (one, custom, multi, yaml), any number of runs in one file, the same file appended to by
-//! several processes, and what `lmp` prints to the screen. The log is read once, line by line, with a buffer of fixed
+//! several processes, and what `lmp` prints to the screen, also where `mpiexec` or `srun` has put the rank before each line
+//! (`[0]`, `[1,0]<stdout>:`, `0:`). It may be compressed with gzip. The log is read once, line by line, with a buffer of fixed
 //! size; a value is taken only from a line that is complete, so what a truncated log tells is a beginning of what the
 //! whole log tells.
 //!
@@ -15,6 +16,8 @@ use std::iter::FusedIterator;
 use std::path::Path;
 
 use serde::Serialize;
+
+use crate::io::plain::PlainText;
 
 /// The thermo column that is read if no other is named: `variable max_gamma equal ...`, printed as `v_max_gamma`.
 pub const GAMMA_COLUMN: &str = "v_max_gamma";
@@ -250,7 +253,7 @@ impl UncertaintyChecker {
     #[must_use]
     pub fn samples<R: Read>(&self, name: impl Into<String>, reader: R) -> Samples<R> {
         Samples {
-            lines: Lines::new(reader),
+            lines: Lines::new(PlainText::new(reader)),
             parser: Parser::new(name.into(), &self.column, &self.step_column),
             any: false,
             finished: false,
@@ -265,7 +268,7 @@ impl UncertaintyChecker {
 /// nothing more.
 #[derive(Debug)]
 pub struct Samples<R> {
-    lines: Lines<R>,
+    lines: Lines<PlainText<R>>,
     parser: Parser,
     any: bool,
     finished: bool,
@@ -437,6 +440,8 @@ struct Parser {
     column: String,
     step_column: String,
     state: State,
+    /// What stands before each line of the rank that writes the tables; empty for a log without tags.
+    tag: Vec<u8>,
     /// The header of the last one-line table: `run ... pre no` repeats it without reporting the memory.
     last_header: Vec<u8>,
     /// Columns of all tables.
@@ -461,6 +466,7 @@ impl Parser {
             column: column.into(),
             step_column: step_column.into(),
             state: State::Outside,
+            tag: Vec::new(),
             last_header: Vec::new(),
             found: Vec::new(),
             column_line: None,
@@ -476,7 +482,7 @@ impl Parser {
     }
 
     fn line(&mut self, line: &Line<'_>) -> Result<Option<Sample>, Error> {
-        let text = line.text;
+        let text = self.untagged(line.text);
         if text.is_empty() {
             return Ok(None);
         }
@@ -504,6 +510,24 @@ impl Parser {
         }
         self.other_line(text, line.number);
         Ok(None)
+    }
+
+    /// A line without the tag of the rank that LAMMPS's own lines carry. Lines of other ranks are empty.
+    fn untagged<'t>(&mut self, text: &'t [u8]) -> &'t [u8] {
+        let Some(length) = tag(text) else { return text };
+        let (tag, rest) = (&text[..length], text[length..].trim_ascii_start());
+        // A log can hold such lines without being tagged: only one of LAMMPS's own says that it is.
+        let begins = rest.starts_with(b"LAMMPS (");
+        if begins || (self.tag.is_empty() && (is_landmark(rest) || self.may_be_header(rest))) {
+            self.tag = tag.to_vec();
+        }
+        if self.tag == tag {
+            rest
+        } else if self.tag.is_empty() {
+            text
+        } else {
+            &[]
+        }
     }
 
     /// A line of the open one-line or yaml table, if it is one.
@@ -750,6 +774,41 @@ impl Parser {
         }
         Error::NoColumn { name, column: self.column.clone(), found: std::mem::take(&mut self.found), hint }
     }
+}
+
+/// Lines that LAMMPS alone writes.
+fn is_landmark(text: &[u8]) -> bool {
+    let landmarks = [
+        &b"LAMMPS ("[..],
+        b"Per MPI rank memory allocation",
+        b"Memory usage per processor",
+        b"Loop time of ",
+        b"Total wall time:",
+    ];
+    landmarks.iter().any(|landmark| text.starts_with(landmark))
+}
+
+/// Length of the tag of a rank at the beginning of a line, as MPICH (`[0] `), Intel MPI (`[0] `), Open MPI
+/// (`[1,0]<stdout>:`, `[prterun-node-7@1,0]<stdout>: `) and Slurm (`0: `) write it; `None` if there is none.
+fn tag(text: &[u8]) -> Option<usize> {
+    const LONGEST: usize = 200;
+    let digits = text.iter().take(LONGEST).take_while(|byte| byte.is_ascii_digit()).count();
+    if digits > 0 {
+        let rest = &text[digits..];
+        return (rest == b":" || rest.starts_with(b": ")).then_some(digits + 1);
+    }
+    let inside = text.strip_prefix(b"[")?;
+    let end = inside.iter().take(LONGEST).position(|&byte| byte == b']')?;
+    let named = |byte: &u8| byte.is_ascii_alphanumeric() || b"@,._-".contains(byte);
+    let rank = inside[..end].last().is_some_and(u8::is_ascii_digit) && inside[..end].iter().all(named);
+    if !rank {
+        return None;
+    }
+    let mut length = end + 2;
+    for part in [&b"<stdout>"[..], b"<stderr>", b":"] {
+        length += if text[length..].starts_with(part) { part.len() } else { 0 };
+    }
+    Some(length)
 }
 
 /// What a line within a table turned out to be.

@@ -129,6 +129,69 @@ fn carriage_returns_change_nothing() {
     assert_eq!(result(3.4, &log.replace('\n', "\r\n")), result(3.4, log));
 }
 
+/// As `mpiexec` and `srun` write them; of other ranks there are lines too.
+#[test]
+fn lines_with_the_tag_of_a_rank() {
+    let log = mixed_log();
+    for (own, other) in [
+        ("[0] ", "[1] "),
+        ("[1,0]<stdout>:", "[1,1]<stdout>:"),
+        ("[prterun-node-7@1,0]<stdout>: ", "[prterun-node-7@1,13]<stderr>: "),
+        ("0: ", "1: "),
+        (" 0: ", "13: "),
+    ] {
+        // Another rank says something that looks like a row of the table.
+        let tagged: String =
+            log.lines().map(|line| format!("{own}{line}\n{other}10 99 3\n{other}20 1 99 3\n")).collect();
+        let mut outcome = result(3.4, &tagged);
+        assert_eq!(outcome.trigger_line, result(3.4, log).trigger_line.map(|line| 3 * line - 2), "{own}");
+        outcome.trigger_line = result(3.4, log).trigger_line;
+        assert_eq!(outcome, result(3.4, log), "{own}");
+        // Within a job script's output, and from the middle of a run.
+        let (from, _) = log.match_indices("Per MPI rank").nth(3).unwrap();
+        let tagged: String = log[from..].lines().map(|line| format!("{own}{line}\n")).collect();
+        assert_eq!(steps(&format!("job 17 on node-7\n{tagged}done\n")), steps(&log[from..]), "{own}");
+    }
+    // Not a tag: nothing else in the log has it.
+    let printed =
+        "Per MPI rank memory allocation\n Step v_max_gamma\n 0 1.0\n5: 7 99\n[3] 8 99\n 10 2.0\nLoop time of 1\n";
+    assert_eq!(steps(printed), [0, 10]);
+}
+
+/// The real thing, where `mpiexec` is MPICH's.
+#[test]
+fn what_mpiexec_tags() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = write(folder.path(), "in", &format!("{SYSTEM}thermo_style custom step v_max_gamma\nrun 20\n"));
+    let help = std::process::Command::new(dependency("bin/mpiexec")).arg("-help").output().unwrap();
+    let flag = if text(&help).contains("-prepend-rank") { "-prepend-rank" } else { "--tag-output" };
+    let program = lmp();
+    let mut command = std::process::Command::new(dependency("bin/mpiexec"));
+    command.current_dir(folder.path()).args([flag, "-n", "2"]).arg(program.get_program());
+    command.args(["-log", "none", "-in"]).arg(script);
+    for (key, value) in program.get_envs() {
+        command.env(key, value.unwrap_or_default());
+    }
+    let screen = succeed(&mut command);
+    assert!(screen.lines().all(|line| line.starts_with('[')), "{screen}");
+    assert_eq!(steps(&screen), [0, 10, 20], "{screen}");
+}
+
+#[test]
+fn compressed_logs() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(mixed_log().as_bytes()).unwrap();
+    let packed = encoder.finish().unwrap();
+    let whole = folder.path().join("log.lammps.gz");
+    std::fs::write(&whole, &packed).unwrap();
+    assert_eq!(checker(3.4).analyze_log(&whole).unwrap(), result(3.4, mixed_log()));
+    std::fs::write(folder.path().join("cut.gz"), &packed[..packed.len() - 20]).unwrap();
+    let output = analyze(folder.path(), &["cut.gz", "--threshold", "50"]);
+    assert!(output.status.code() == Some(2) && text(&output).contains("damaged or cut off"), "{}", text(&output));
+    assert_eq!(result(3.4, &format!("\u{feff}{}", mixed_log())), result(3.4, mixed_log()));
+}
+
 #[test]
 fn cut_at_every_byte() {
     let log = mixed_log().as_bytes();

@@ -31,6 +31,17 @@ fn endless(folder: &Path, name: &str) {
     std::fs::File::create(folder.join(name)).unwrap().set_len(3 << 30).unwrap();
 }
 
+/// A compressed file of a few megabytes that unpacks to 3 GB: `piece` over and over.
+fn bomb(folder: &Path, name: &str, head: &[u8], piece: &[u8]) {
+    let packed = |text: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        std::io::Write::write_all(&mut encoder, text).unwrap();
+        encoder.finish().unwrap()
+    };
+    let times = (3 << 30) / piece.len();
+    std::fs::write(folder.join(name), [packed(head), packed(piece).repeat(times)].concat()).unwrap();
+}
+
 #[test]
 fn structures() {
     let folder = tempfile::tempdir().unwrap();
@@ -43,6 +54,14 @@ fn structures() {
         endless(folder, name);
         extract(name, "longer than a million characters");
     }
+    for name in ["endless.extxyz.gz", "endless.data.gz", "endless.dump.gz"] {
+        bomb(folder, name, b"", &[0; 1 << 20]);
+        extract(name, "longer than a million characters");
+    }
+    let atoms = "Al 0.000000 0.000000 0.000000\n".repeat(1 << 15);
+    let head = "1000000000000\nLattice=\"10 0 0 0 10 0 0 0 10\"\n";
+    bomb(folder, "bomb.extxyz.gz", head.as_bytes(), atoms.as_bytes());
+    extract("bomb.extxyz.gz", "unpack to more than 100 times as many");
     let (many, atom) = (1_000_000_000_000_u64, "1 1 0 0 0\n");
     let lattice = "Lattice=\"10 0 0 0 10 0 0 0 10\" Properties=species:S:1:pos:R:3";
     write(folder, "many.extxyz", &format!("{many}\n{lattice}\nAl 0 0 0\n"));
@@ -66,6 +85,8 @@ fn configurations_logs_and_stores() {
     // Constant memory: the whole of it is read.
     std::fs::File::create(folder.join("endless.log")).unwrap().set_len(1 << 31).unwrap();
     refused(folder, "a log of one line", &["analyze-log", "endless.log", "--threshold", "5"], "no thermo output");
+    bomb(folder, "bomb.log.gz", b"LAMMPS (22 Jul 2025)\n", &[b'x'; 1 << 20]);
+    refused(folder, "a compressed log", &["analyze-log", "bomb.log.gz", "--threshold", "5"], "no thermo output");
     endless(folder, "endless.db");
     refused(folder, "a store of nothing", &["candidates", "list", "endless.db"], "not an SQLite database");
 }

@@ -529,3 +529,62 @@ fn data_files_that_do_not_name_their_style() {
     }
     assert_eq!(line_of(atoms("1 1 1 1.5 0 0 0\n")).0, 17);
 }
+
+#[test]
+fn files_that_are_compressed_or_marked_or_not_utf8() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    let packed = |text: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        std::io::Write::write_all(&mut encoder, text).unwrap();
+        encoder.finish().unwrap()
+    };
+    let marked = |text: &str| [b"\xef\xbb\xbf", text.as_bytes()].concat();
+    let xyz = extxyz_text(&al_cu());
+    for (name, text) in [("al.extxyz", &xyz[..]), ("al.data", DATA), ("al.dump", DUMP)] {
+        let plain = io::read(write(name, text.as_bytes()), None).unwrap();
+        for (other, bytes) in [
+            (format!("{name}.gz"), packed(text.as_bytes())),
+            (format!("packed.{name}"), packed(text.as_bytes())),
+            (format!("marked.{name}"), marked(text)),
+            (format!("both.{name}.gz"), packed(&marked(text))),
+            // Without a name that says it: by content.
+            (format!("{}-unnamed", name.replace('.', "-")), packed(&marked(text))),
+        ] {
+            assert_eq!(io::read(write(&other, &bytes), None).unwrap(), plain, "{other}");
+        }
+        let whole = packed(text.as_bytes());
+        let cut = io::read(write("cut.gz", &whole[..whole.len() / 2]), None).unwrap_err().to_string();
+        assert!(cut.contains("cut.gz") && cut.contains("damaged or cut off"), "{cut}");
+    }
+    // The real gzip, and ASE on the same file.
+    write("real.extxyz", xyz.as_bytes());
+    assert!(std::process::Command::new("gzip").arg(folder.path().join("real.extxyz")).status().unwrap().success());
+    let real = folder.path().join("real.extxyz.gz");
+    assert_same(&al_cu(), &io::read(&real, None).unwrap());
+    assert_eq!(run_python("import sys; from ase.io import read; print(len(read(sys.argv[1])))", &[&real]).trim(), "20");
+    for (start, word) in [
+        (&b"\x28\xb5\x2f\xfd"[..], "zstd"),
+        (b"\xfd7zXZ\0", "xz -d"),
+        (b"BZh91AY", "bzip2"),
+        (b"\xff\xfe1\0", "UTF-16"),
+    ] {
+        let error = io::read(write("al.data", start), None).unwrap_err().to_string();
+        assert!(error.contains("al.data") && error.contains(word), "{error}");
+    }
+    // é in Latin-1, in the title, in comments, and in keys that are not read; where it matters it is an error.
+    let latin = |text: &str| text.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect::<Vec<u8>>();
+    let title = DATA.replace("title", "Modèle").replace("# Al", "# Al côté");
+    assert_eq!(io::read(write("latin.data", &latin(&title)), None).unwrap(), data(DATA).unwrap());
+    let author = xyz.replacen("Properties", "author=\"Müller\" Properties", 1);
+    assert_same(&al_cu(), &io::read(write("latin.extxyz", &latin(&author)), None).unwrap());
+    let symbol =
+        io::read(write("symbol.extxyz", &latin(&xyz.replacen("Al ", "Ål ", 1))), None).unwrap_err().to_string();
+    assert!(symbol.contains("line 3") && symbol.contains("Ål"), "{symbol}");
+    let binary = io::read(write("binary.data", b"\x7fELF\x02\xff\xfe\n"), None).unwrap_err().to_string();
+    assert!(binary.contains("binary.data, line 1") && binary.contains("not text"), "{binary}");
+}

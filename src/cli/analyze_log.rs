@@ -15,7 +15,7 @@ use super::{Exit, Verbosity, say, warn};
 /// Ends with exit code 0 if γ stayed at or below the threshold, 4 if it passed it, 2 if the log does not tell.
 #[derive(Debug, Clone, Args)]
 pub struct AnalyzeLogArgs {
-    /// The log, of any thermo style; - for standard input
+    /// The log, of any thermo style, also compressed with gzip; - for standard input
     pub file: PathBuf,
     /// Column of γ, as in the header of the table
     #[arg(long, value_name = "NAME", default_value = GAMMA_COLUMN)]

@@ -3,15 +3,21 @@
 //!
 //! A file that is truncated, or holds numbers that are not finite, or disagrees with its own header, is an error that
 //! names the line. No input makes these readers panic, and a header alone never makes them reserve memory.
+//!
+//! A file may be compressed with gzip, under any name (`al.extxyz.gz`, `dump.al.gz`), and may begin with a byte order mark.
+//! A line that is not UTF-8 is read as Latin-1.
 pub mod extxyz;
 pub mod lammps_data;
 pub mod lammps_dump;
+pub(crate) mod plain;
 mod text;
 
 use crate::structure::{DegenerateCell, Element, FrameError, Structure};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
+
+use plain::PlainText;
 
 /// What went wrong with a structure file.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +92,9 @@ pub enum Error {
     },
 }
 
+/// So many bytes tell the format of a file.
+const LOOKED_AT: u64 = 4096;
+
 /// Which frame of a file with several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Frame {
@@ -124,9 +133,12 @@ pub fn read(path: impl AsRef<Path>, hint: Option<&[Element]>) -> Result<Structur
 /// [`Error`], with file and line.
 pub fn read_frame(path: impl AsRef<Path>, hint: Option<&[Element]>, frame: Frame) -> Result<Structure, Error> {
     let path = path.as_ref();
-    let wrap = |source| Error::Read { path: path.to_owned(), source };
-    let mut reader = BufReader::with_capacity(1 << 16, File::open(path).map_err(wrap)?);
-    let format = detect(path, reader.fill_buf().map_err(wrap)?);
+    let mut reader = open(path)?;
+    let mut start = Vec::new();
+    let read = reader.by_ref().take(LOOKED_AT).read_to_end(&mut start);
+    read.map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let format = detect(path, &start);
+    let reader = Cursor::new(start).chain(reader);
     match format.ok_or_else(|| Error::UnknownFormat { path: path.to_owned() })? {
         Format::ExtXyz => extxyz::read(reader, path, hint, frame),
         Format::LammpsDump => lammps_dump::read(reader, path, hint, frame),
@@ -137,15 +149,23 @@ pub fn read_frame(path: impl AsRef<Path>, hint: Option<&[Element]>, frame: Frame
     }
 }
 
-/// Tells the format of a file: by its first line where that leaves no doubt (a dump), by its name, by its first lines.
+/// The text of a file.
+fn open(path: &Path) -> Result<BufReader<PlainText<File>>, Error> {
+    let file = File::open(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    Ok(BufReader::with_capacity(1 << 16, PlainText::limited(file)))
+}
+
+/// Tells the format of a file: by its first line where that leaves no doubt (a dump), by its name (also with `.gz` behind
+/// it), by its first lines. `start` is the beginning of its text, unpacked.
 #[must_use]
 pub fn detect(path: &Path, start: &[u8]) -> Option<Format> {
-    let text = String::from_utf8_lossy(start.take(4096).into_inner());
+    let text = String::from_utf8_lossy(&start[..start.len().min(LOOKED_AT as usize)]);
     let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("");
     if first.starts_with("ITEM:") {
         return Some(Format::LammpsDump);
     }
     let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let name = name.strip_suffix(".gz").unwrap_or(&name);
     match name.rsplit_once('.').map(|(_, extension)| extension) {
         Some("extxyz" | "xyz") => return Some(Format::ExtXyz),
         Some("data" | "lmp" | "lammps") => return Some(Format::LammpsData),

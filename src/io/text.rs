@@ -35,10 +35,15 @@ impl<'p, R: BufRead> Lines<'p, R> {
         if read as u64 == LONGEST_LINE {
             return Err(self.error("the line is longer than a million characters: this is no structure file"));
         }
-        match std::str::from_utf8(&self.buffer) {
-            Ok(text) => Ok(Some(text.trim_end())),
-            Err(_) => Err(parse_error(self.path, self.number, "the line is not text (UTF-8)")),
+        if std::str::from_utf8(&self.buffer).is_err() {
+            if self.buffer.iter().any(|byte| byte.is_ascii_control() && !byte.is_ascii_whitespace()) {
+                return Err(self.error("the line is not text"));
+            }
+            // Latin-1, of which each byte is the number of its character.
+            self.buffer = self.buffer.iter().map(|&byte| char::from(byte)).collect::<String>().into_bytes();
         }
+        // Text by now.
+        Ok(Some(std::str::from_utf8(&self.buffer).unwrap_or_default().trim_end()))
     }
 
     pub fn error(&self, message: impl Into<String>) -> Error {

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What a calculator has written beside the atoms.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::path::Path;
 
 use ndarray::Array2;
 
 use super::{Comment, next_frame, parse};
-use crate::io::Error;
 use crate::io::text::{FrameText, Lines, parse_error, real};
+use crate::io::{Error, open};
 use crate::structure::Structure;
 
 /// Energy, forces and stress of one frame, in the units and under the names of ASE.
@@ -28,8 +26,7 @@ pub struct Results {
 /// # Errors
 /// As [`super::read`]; also if the frame has ids, which would put its atoms in another order.
 pub fn read_results(path: &Path) -> Result<(Structure, Results), Error> {
-    let file = File::open(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-    let mut lines = Lines::new(BufReader::new(file), path);
+    let mut lines = Lines::new(open(path)?, path);
     let mut frame = FrameText::default();
     let mut found = false;
     while next_frame(&mut lines, &mut frame)? {

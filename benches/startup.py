@@ -54,8 +54,8 @@ def main():
                 event.append((most - least) / atoms)
         print(f"| {atoms:,} | {spread(start, '{:.0f}')} | {spread(alone, '{:.0f}')} | {spread(ratio, '{:.2f}')} | "
               f"{spread(memory, '{:.0f}')} | {spread(event, '{:.0f}')} |", flush=True)
-    print(f"\nBelow some 100,000 atoms the program itself weighs more than its atoms. A frame is 68 bytes for each: positions and velocities 48, γ 8, "
-          f"ids, types and image flags 12. `ci/bench startup`, {args.pairs} pairs. {where()}")
+    print(f"\nBelow some 100,000 atoms the program itself weighs more than its atoms. A frame is 72 bytes for each: positions and velocities 48, γ 8, "
+          f"ids, types, image flags and groups 16. `ci/bench startup`, {args.pairs} pairs. {where()}")
 
 
 main()

@@ -61,7 +61,9 @@ pub enum Error {
 #[serde(deny_unknown_fields)]
 pub struct InferenceConfig {
     /// The initial structure: extended XYZ, or a LAMMPS data or dump file. Relative to the configuration file. Read on
-    /// rank 0, which holds all its atoms; for more than one rank can hold, see `create`.
+    /// rank 0, which holds all its atoms; for more than one rank can hold, see `create`. Atoms that its column `move_mask`
+    /// (extended XYZ; ASE's `FixAtoms` and `FixCartesian`) fixes stay where they are; under a barostat they stay where they are in the
+    /// cell.
     #[serde(default)]
     pub structure: PathBuf,
     /// In place of `structure`: LAMMPS commands that make the box and the atoms, e.g. `["read_data /path/big.data"]`,
@@ -165,9 +167,10 @@ pub struct InferenceConfig {
     pub min_distance: f64,
     /// A template to use instead of the built-in one, `templates/md.in.j2`; trusted like `setup`.
     pub template: Option<PathBuf>,
-    /// LAMMPS commands to run after the set-up, before the first step: computes, fixes, variables. They are trusted and
-    /// run as they stand, also `shell` and `include`: take a configuration of somebody else's as you take a program. A run
-    /// that is resumed leaves those out that change the atoms (`velocity`, `displace_atoms` and their like).
+    /// LAMMPS commands to run after the set-up, before the first step: computes, fixes, variables, `thermo_modify`. They are
+    /// trusted and run as they stand, also `shell` and `include`: take a configuration of somebody else's as you take a
+    /// program. A `thermo_style` has to be `custom` with temp, press, pe and etotal, which each poll reads. A run that is resumed
+    /// leaves those out that change the atoms (`velocity`, `displace_atoms` and their like) or make groups.
     #[serde(default)]
     pub setup: Vec<String>,
     /// Plugin files to load before the set-up.
@@ -304,12 +307,13 @@ pub enum Barostat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Velocities {
-    /// From the structure if it has them, else drawn.
+    /// From the structure, or from what `create` reads, if any atom moves there, else drawn. Those of a structure are
+    /// refused where their temperature is more than 1000 times above or below `temperature`.
     #[default]
     Auto,
     /// Drawn from a Gaussian at the starting temperature.
     Create,
-    /// From the structure.
+    /// From the structure, whatever they are.
     Keep,
 }
 
@@ -423,6 +427,16 @@ impl Default for Ramp {
     }
 }
 
+impl Units {
+    /// As LAMMPS calls them.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Metal => "metal",
+            Self::Real => "real",
+        }
+    }
+}
+
 impl Ramp {
     /// The value at the start.
     #[must_use]
@@ -526,6 +540,12 @@ impl InferenceConfig {
             );
         }
         remarks
+    }
+
+    /// What is to be said of a run whose atoms begin with velocities of this temperature (K).
+    #[must_use]
+    pub fn doubt_velocities(&self, measured: f64) -> Option<VelocityDoubt> {
+        VelocityDoubt::of(measured, self.temperature.start(), self.velocities)
     }
 
     fn resolve(&mut self, folder: &Path) {
@@ -703,6 +723,51 @@ pub struct Remark {
     pub remedy: &'static str,
 }
 
+/// Velocities whose temperature is far from the one that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VelocityDoubt {
+    /// What is said of them.
+    pub remark: Remark,
+    /// Whether a run does not begin with them: they are off by more than a factor of 1000 in temperature, and the
+    /// configuration does not say that they are meant.
+    pub refused: bool,
+}
+
+impl VelocityDoubt {
+    /// What is to be said of velocities with the temperature `measured` where `wanted` is asked for, both in K; `None` if
+    /// they are within a factor of 10. Mostly such velocities are in other units than Å/ps.
+    #[must_use]
+    pub fn of(measured: f64, wanted: f64, velocities: Velocities) -> Option<Self> {
+        let within = |factor: f64| (wanted / factor..=wanted * factor).contains(&measured);
+        if wanted == 0.0 || within(10.0) || measured.is_nan() {
+            return None;
+        }
+        if measured == 0.0 {
+            let message = format!("all atoms are at rest at the start, and `temperature` is {wanted} K.");
+            let remedy = "If that is not meant, have velocities drawn by `velocities = \"create\"`.";
+            return Some(Self { remark: Remark { message, remedy }, refused: false });
+        }
+        // A number in such a unit, taken for one in Å/ps, is too small by this factor.
+        let units = [
+            ("Å/fs (LAMMPS's `units real`, GPUMD)", 1000.0),
+            ("ASE's unit, √(eV/u)", crate::io::extxyz::ASE_VELOCITY),
+            ("nm/ps", 10.0),
+            ("m/s", 0.01),
+            ("atomic units", 21_876.912_6),
+        ];
+        let factor = (wanted / measured).sqrt();
+        let unit = units.iter().find(|(_, unit)| (0.5..=2.0).contains(&(factor / unit)));
+        let why =
+            unit.map_or(String::new(), |(name, _)| format!(": they look like numbers in {name}, and Å/ps is expected"));
+        let shown = if (0.1..1e5).contains(&measured) { format!("{measured:.1}") } else { format!("{measured:.1e}") };
+        let message = format!("the velocities are those of {shown} K, and `temperature` is {wanted} K{why}.");
+        let remedy = "Convert them, have new ones drawn by `velocities = \"create\"`, or take them as they are by \
+                      `velocities = \"keep\"`.";
+        let refused = velocities == Velocities::Auto && !within(1000.0);
+        Some(Self { remark: Remark { message, remedy }, refused })
+    }
+}
+
 impl std::fmt::Display for Remark {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", self.message, self.remedy)
@@ -825,4 +890,30 @@ fn suggestion(message: &str) -> String {
         .filter(|(distance, name)| *distance <= 2.max(name.len() / 3))
         .map(|(_, name)| format!("\nDid you mean `{name}`?"))
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn velocities_in_other_units_are_named() {
+        let of = |measured: f64| VelocityDoubt::of(measured, 300.0, Velocities::Auto);
+        // Within what a start from another temperature may be.
+        assert!([30.0, 300.0, 3000.0, f64::NAN].iter().all(|kelvin| of(*kelvin).is_none()));
+        assert_eq!(VelocityDoubt::of(5.0, 0.0, Velocities::Auto), None);
+        for (factor, unit) in
+            [(1000.0, "Å/fs"), (98.2, "ASE's unit"), (10.5, "nm/ps"), (0.01, "m/s"), (21_900.0, "atomic units")]
+        {
+            let doubt = of(300.0 / (factor * factor)).unwrap();
+            assert!(doubt.remark.message.contains(unit), "{doubt:?}");
+            assert_eq!(doubt.refused, factor != 10.5, "{doubt:?}");
+        }
+        let cold = of(25.0).unwrap();
+        assert!(cold.remark.message.ends_with("25.0 K, and `temperature` is 300 K.") && !cold.refused, "{cold:?}");
+        for velocities in [Velocities::Keep, Velocities::Create] {
+            assert!(!VelocityDoubt::of(3e-4, 300.0, velocities).unwrap().refused);
+        }
+        assert!(of(0.0).unwrap().remark.message.contains("at rest"));
+    }
 }

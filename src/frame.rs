@@ -9,9 +9,9 @@ use crate::lammps::{Error, Lammps, State};
 use crate::structure::{AtomsView, Cell};
 use crate::uncertainty::Extremes;
 
-/// Positions, velocities, image flags, types, ids and γ of this rank's atoms, with the box, at one step.
+/// Positions, velocities, image flags, types, ids, groups and γ of this rank's atoms, with the box, at one step.
 ///
-/// 68 bytes for each atom (positions and velocities 48, γ 8, the rest 12), in LAMMPS's own units. The arrays are reused
+/// 72 bytes for each atom (positions and velocities 48, γ 8, the rest 16), in LAMMPS's own units. The arrays are reused
 /// from frame to frame, and hold little more than what is in them.
 #[derive(Debug, Clone, Default)]
 pub struct Frame {
@@ -23,6 +23,7 @@ pub struct Frame {
     images: Vec<i32>,
     types: Vec<i32>,
     ids: Vec<i32>,
+    groups: Vec<i32>,
     gamma: Vec<f64>,
     watched: bool,
 }
@@ -186,6 +187,7 @@ impl Frame {
         copy(&mut self.images, now.images);
         copy(&mut self.types, now.types);
         copy(&mut self.ids, now.ids);
+        copy(&mut self.groups, now.groups);
         self.watched = gamma.is_some();
         match gamma {
             Some(values) => copy(&mut self.gamma, values),
@@ -246,7 +248,8 @@ impl Frame {
         comm.min_i64(if fastest == global[0] { i64::from(id) } else { i64::MAX }) as i32
     }
 
-    /// Puts the atoms into `lammps`, which has a set-up and any atoms: those are deleted.
+    /// Puts the atoms into `lammps`, which has a set-up and any atoms: those are deleted. The groups of the set-up are to be
+    /// those of the one that the frame was taken from, in the same order.
     ///
     /// Each rank's part goes round by itself, so that no rank ever holds all atoms, and the decomposition may differ from
     /// the one that the frame was taken with.
@@ -267,8 +270,9 @@ impl Frame {
         for rank in 0..comm.size() {
             let part = Part::unpack(&comm.broadcast(rank, if comm.rank() == rank { self.pack() } else { Vec::new() }));
             wanted += part.ids.len() as i64;
-            taken +=
-                lammps.create_atoms(&part.ids, &part.types, &part.positions, &part.velocities, &part.images)? as i64;
+            let here = lammps.create_atoms(&part.ids, &part.types, &part.positions, &part.velocities, &part.images)?;
+            lammps.set_groups(here, &part.ids, &part.groups);
+            taken += here as i64;
         }
         let mut total = [taken];
         comm.sum_i64(&mut total);
@@ -289,7 +293,7 @@ impl Frame {
     }
 
     fn pack(&self) -> Vec<u8> {
-        let integers = self.ids.iter().chain(&self.types).chain(&self.images);
+        let integers = self.ids.iter().chain(&self.types).chain(&self.images).chain(&self.groups);
         let floats = self.positions.iter().chain(&self.velocities);
         integers.flat_map(|i| i.to_le_bytes()).chain(floats.flat_map(|f| f.to_le_bytes())).collect()
     }
@@ -373,21 +377,22 @@ struct Part {
     ids: Vec<i32>,
     types: Vec<i32>,
     images: Vec<i32>,
+    groups: Vec<i32>,
     positions: Vec<f64>,
     velocities: Vec<f64>,
 }
 
 impl Part {
     fn unpack(bytes: &[u8]) -> Self {
-        let n = bytes.len() / (3 * 4 + 6 * 8);
-        let (integers, floats) = bytes.split_at(n * 3 * 4);
+        let n = bytes.len() / (4 * 4 + 6 * 8);
+        let (integers, floats) = bytes.split_at(n * 4 * 4);
         let mut integers = integers.chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]]));
         let mut floats =
             floats.chunks_exact(8).map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]));
         let mut take = || integers.by_ref().take(n).collect();
-        let (ids, types, images) = (take(), take(), take());
+        let (ids, types, images, groups) = (take(), take(), take(), take());
         let mut take = || floats.by_ref().take(3 * n).collect();
-        Self { ids, types, images, positions: take(), velocities: take() }
+        Self { ids, types, images, groups, positions: take(), velocities: take() }
     }
 }
 

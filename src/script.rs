@@ -15,7 +15,8 @@ use crate::config::{
     Barostat, Engine, Ensemble, InferenceConfig, Potential, Ramp, Thermostat, Uncertainty, Units, Velocities,
 };
 use crate::lammps::{self, PACE_EXTRAPOLATION, quote_path};
-use crate::structure::{Element, Structure};
+use crate::structure::cell::THIN;
+use crate::structure::{Element, FixedAtoms, Structure};
 
 /// Id of the fix that holds γ.
 pub const GAMMA_FIX: &str = "otf_gamma";
@@ -72,6 +73,35 @@ pub enum Error {
         /// The file.
         name: String,
     },
+    /// A barostat along a direction that does not repeat.
+    #[error(
+        "`ensemble = \"npt\"` changes the cell along all three vectors, and the structure does not repeat along the {which}: \
+         choose \"nvt\", or say pbc=\"T T T\" in the structure if it does repeat. A barostat for the other vectors alone \
+         takes a `template` with a `fix npt` of its own"
+    )]
+    Barostat {
+        /// `third`, or `first and second`.
+        which: String,
+    },
+    /// The template lets atoms move that the structure fixes.
+    #[error(
+        "the structure fixes {atoms} atoms (`move_mask`), and the template {name} has no `fix setforce` that holds them: take \
+         over the lines with `fixed` from templates/md.in.j2, or leave the column out of the structure"
+    )]
+    NotFixed {
+        /// The file.
+        name: String,
+        /// How many.
+        atoms: usize,
+    },
+    /// Commands that take away what is read at each poll.
+    #[error("`{line}` takes away what each poll reads from LAMMPS's table: {remedy}")]
+    Thermo {
+        /// The command.
+        line: String,
+        /// What it should have.
+        remedy: String,
+    },
     /// Text that LAMMPS cannot be given.
     #[error(transparent)]
     Quote(#[from] lammps::Error),
@@ -102,6 +132,12 @@ pub struct Script {
     pub minimize: bool,
     /// Whether to draw velocities.
     pub create_velocities: bool,
+    /// Whether to draw them only if all atoms are at rest: what `create` reads may have velocities.
+    pub unless_moving: bool,
+    /// The atoms that do not move along some axes.
+    pub fixed: Vec<Fixed>,
+    /// Degrees of freedom that a temperature does not count, if atoms are fixed.
+    pub lost_degrees_of_freedom: usize,
     /// `nve`, `nvt` or `npt`.
     pub ensemble: Ensemble,
     /// `nose-hoover` or `langevin`.
@@ -140,6 +176,31 @@ pub struct Target {
     pub damping: f64,
 }
 
+/// A group of atoms that do not move along some axes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fixed {
+    /// Name of the group, and of the fix that takes their forces away: `otf_fixed_xyz`.
+    pub group: String,
+    /// The ids, as arguments of `group … id`, in pieces of a bearable length.
+    pub ids: Vec<String>,
+    /// Force and velocity: 0 along the axes along which they are fixed, `NULL` along the others.
+    pub held: String,
+    #[serde(skip)]
+    atoms: usize,
+}
+
+impl Fixed {
+    fn new(fixed: &FixedAtoms) -> Self {
+        let ranges = fixed.ranges();
+        Self {
+            group: format!("otf_fixed_{}", fixed.axes()),
+            ids: ranges.chunks(20).map(|some| some.join(" ")).collect(),
+            held: fixed.axes.map(|fixed| if fixed { "0.0" } else { "NULL" }).join(" "),
+            atoms: fixed.ids.len(),
+        }
+    }
+}
+
 /// LAMMPS commands that change atoms, box or step, and define nothing for later.
 const ONCE: [&str; 12] = [
     "velocity",
@@ -156,17 +217,23 @@ const ONCE: [&str; 12] = [
     "rerun",
 ];
 
-/// Whether a line is a whole command of that kind.
+/// Whether a line is a whole command of that kind, or makes a group, which a restart file holds: made again, it would get the
+/// atoms that are in its region now.
 fn acts_once(line: &str) -> bool {
-    let first = line.split_whitespace().next().unwrap_or("");
-    ONCE.contains(&first) && !line.trim_end().ends_with('&') && !line.contains('\n')
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let once = match words[..] {
+        ["group", ..] => words.get(2) != Some(&"dynamic"),
+        [first, ..] => ONCE.contains(&first),
+        [] => false,
+    };
+    once && !line.trim_end().ends_with('&') && !line.contains('\n')
 }
 
 impl Script {
     /// The commands for `structure` (already in LAMMPS's frame, to be read from `data`) under `config`.
     ///
     /// # Errors
-    /// [`Error::Quote`] for a path that no LAMMPS command can hold.
+    /// [`Error::Quote`] for a path that no LAMMPS command can hold; [`Error::Barostat`].
     pub fn new(config: &InferenceConfig, structure: &Structure, data: &Path) -> Result<Self, Error> {
         let factor = UnitFactors::of(config.units);
         let target = |ramp: Ramp, unit: f64, damping: f64| Target {
@@ -174,6 +241,13 @@ impl Script {
             end: ramp.end() / unit,
             damping: damping / factor.time,
         };
+        // Of a full structure; an outline is that of the cell around the atoms.
+        let cell = structure.cell.around(structure.positions.view());
+        if config.ensemble == Ensemble::Npt && config.template.is_none() && cell.pbc != [true; 3] {
+            let open = ["first", "second", "third"].into_iter().zip(cell.pbc).filter(|(_, periodic)| !periodic);
+            return Err(Error::Barostat { which: open.map(|(name, _)| name).collect::<Vec<_>>().join(" and ") });
+        }
+        let at_rest = !structure.is_empty() && structure.velocity_temperature().is_none();
         let gamma = config.uncertainty == Uncertainty::Pace;
         let (pair_style, pair_coeff) = pair_commands(&config.potential, &structure.elements, gamma)?;
         Ok(Self {
@@ -185,8 +259,14 @@ impl Script {
                 .unwrap_or_else(|| "atoms that LAMMPS creates".into()),
             version: env!("CARGO_PKG_VERSION"),
             units: config.units,
-            // Shrink-wrapped where open: an atom that leaves a fixed box would count as lost.
-            boundary: structure.cell.pbc.map(|periodic| if periodic { "p" } else { "s" }).join(" "),
+            // Shrink-wrapped where open: an atom that leaves a fixed box would count as lost. Not below the height in the file
+            // (`m`) where there is next to none.
+            boundary: std::array::from_fn::<_, 3, _>(|k| match (cell.pbc[k], cell.heights()[k] < THIN) {
+                (true, _) => "p",
+                (false, false) => "s",
+                (false, true) => "m",
+            })
+            .join(" "),
             create: config.create.clone(),
             data: quote_path(data)?,
             pair_style,
@@ -196,8 +276,11 @@ impl Script {
             create_velocities: match config.velocities {
                 Velocities::Create => true,
                 Velocities::Keep => false,
-                Velocities::Auto => structure.velocities.is_none(),
+                Velocities::Auto => structure.velocities.is_none() || at_rest,
             },
+            unless_moving: config.velocities == Velocities::Auto && !config.create.is_empty(),
+            fixed: structure.fixed.iter().map(Fixed::new).collect(),
+            lost_degrees_of_freedom: structure.lost_degrees_of_freedom(),
             ensemble: config.ensemble,
             thermostat: config.thermostat,
             barostat: config.barostat,
@@ -293,10 +376,42 @@ impl Script {
         if self.gamma {
             self.check_gamma(&name, &rendered)?;
         }
+        self.check_thermo()?;
+        let holds = |line: &str| line.trim_start().starts_with("fix") && line.contains(" setforce ");
+        if !self.fixed.is_empty() && !rendered.lines().any(holds) {
+            return Err(Error::NotFixed { name, atoms: self.fixed.iter().map(|fixed| fixed.atoms).sum() });
+        }
         if self.restart.is_some() && !rendered.lines().any(|l| l.trim_start().starts_with("read_restart")) {
             return Err(Error::NoRestart { name });
         }
         Ok(rendered)
+    }
+
+    /// Whether the lines of the user's own leave in LAMMPS's table what is read at each poll, as totals.
+    fn check_thermo(&self) -> Result<(), Error> {
+        let refuse = |line: &str, remedy: String| Err(Error::Thermo { line: line.to_owned(), remedy });
+        for line in &self.setup {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words[..] {
+                ["thermo_modify", ..]
+                    if words.windows(2).any(|pair| matches!(pair, ["norm", "yes" | "on" | "true"])) =>
+                {
+                    return refuse(line, "leave `norm yes` out, which divides energies by the number of atoms".into());
+                }
+                ["thermo_style", "custom", ..] => {
+                    let missing = ["temp", "press", "pe", "etotal"].into_iter().filter(|name| !words.contains(name));
+                    let missing = missing.collect::<Vec<_>>().join(" ");
+                    if !missing.is_empty() {
+                        return refuse(line, format!("add `{missing}` to it"));
+                    }
+                }
+                ["thermo_style", ..] => {
+                    return refuse(line, "use `thermo_style custom`, with temp press pe etotal".into());
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Whether the commands of the template `name` define the fix with γ, and it asks the pair style of this set-up.

@@ -9,6 +9,7 @@
 mod cut_out;
 mod swap;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,7 @@ use crate::embedding::{Center, EmbeddingExtractor, worst_regions};
 use crate::frame::{Flaw, Frame};
 use crate::lammps::{self, Lammps, RankFailure};
 use crate::script::{Script, UnitFactors};
-use crate::structure::{Element, Structure, Vec3};
+use crate::structure::{Element, FixedAtoms, Structure, Vec3};
 use crate::uncertainty::{GammaHere, GammaSummary, Thresholds, Verdict};
 use cut_out::Known;
 pub use cut_out::{CutOut, Neighbourhood};
@@ -45,6 +46,9 @@ pub struct Poll {
     pub format: PollFormat,
     /// Time step.
     pub step: i64,
+    /// Steps since the run began: less than `step` where it began at another one than 0.
+    #[serde(default)]
+    pub steps: i64,
     /// Simulated time in ps, as LAMMPS counts it (its thermo keyword `time`): with every change of the time step.
     #[serde(deserialize_with = "crate::json::or_nan")]
     #[schemars(with = "Option<f64>")]
@@ -195,6 +199,7 @@ pub struct Simulation {
     lammps: Lammps,
     script: Script,
     elements: Vec<Element>,
+    fixed: Vec<FixedAtoms>,
     uncertainty: Uncertainty,
     thresholds: Thresholds,
     sanity: Sanity,
@@ -352,6 +357,7 @@ impl Simulation {
             comm: comm.clone(),
             lammps,
             elements: structure.elements.clone(),
+            fixed: structure.fixed.clone(),
             uncertainty: config.uncertainty.clone(),
             thresholds: Thresholds { low: config.uncertainty_low, high: config.uncertainty_threshold },
             sanity: config.sanity,
@@ -512,6 +518,7 @@ impl Simulation {
         let poll = Poll {
             format: PollFormat,
             step,
+            steps: step - self.first,
             time: rounded(now.time * self.units.time),
             temperature,
             pressure: pressure * self.units.pressure,
@@ -721,6 +728,7 @@ impl Simulation {
             // A Langevin thermostat adds its friction and noise to the forces of the potential.
             forces: (!self.lammps.has_id("fix", "otf_bath")).then(|| self.lammps.forces()),
             force_unit: self.units.energy,
+            fixed: self.fixed.iter().flat_map(|fixed| fixed.ids.iter().copied()).collect(),
         };
         self.cut_out_of(center_id, &known, extractor)
     }
@@ -756,7 +764,7 @@ impl Simulation {
     /// `None` before the first frame was taken.
     fn known_of_last_valid(&self) -> Option<Known<'_>> {
         let (atoms, cell, gamma) = (self.frame.atoms(), self.frame.cell()?, self.frame.gamma());
-        Some(Known { atoms, cell, gamma, forces: None, force_unit: self.units.energy })
+        Some(Known { atoms, cell, gamma, forces: None, force_unit: self.units.energy, fixed: HashSet::new() })
     }
 
     /// Gives all ranks the neighbourhood of an atom in the last valid frame, so that a rank that later fails alone, and

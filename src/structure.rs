@@ -14,9 +14,15 @@ pub use distance::{ClosestPair, StructureError};
 pub use frame::{FrameError, Rotation};
 pub use mendeleev::Element;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
+use serde::{Deserialize, Serialize};
 
 /// A vector in Å (or in Å/ps for velocities).
 pub type Vec3 = [f64; 3];
+
+/// Boltzmann's constant in eV/K (exact in the SI).
+const BOLTZMANN: f64 = 1.380_649e-23 / 1.602_176_634e-19;
+/// u Å²/ps² in eV.
+const U_A2_PER_PS2: f64 = 1.660_539_066_6e-27 * 1e4 / 1.602_176_634e-19;
 
 /// A simulation cell: a parallelepiped, periodic or not along each of its three vectors.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,10 +46,21 @@ pub struct Structure {
     pub types: Array1<i32>,
     /// Identity of each atom, unique and positive; shape (n).
     pub ids: Array1<i32>,
+    /// Atoms that do not move along some axes; each axis of an atom at most once.
+    pub fixed: Vec<FixedAtoms>,
     /// Cartesian coordinates, Å; shape (n, 3). Atoms may lie outside the cell.
     pub positions: Array2<f64>,
     /// Velocities, Å/ps; shape (n, 3).
     pub velocities: Option<Array2<f64>>,
+}
+
+/// Atoms that stay where they are along some axes, as ASE's `FixAtoms` and `FixCartesian` have it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FixedAtoms {
+    /// Whether they stay along x, y and z.
+    pub axes: [bool; 3],
+    /// Their ids.
+    pub ids: Vec<i32>,
 }
 
 /// The atoms of a [`Structure`], or the local atoms of one rank of a running simulation, borrowed.
@@ -55,6 +72,25 @@ pub struct AtomsView<'a> {
     pub ids: ArrayView1<'a, i32>,
     /// Type of each atom, from 1; shape (n).
     pub types: ArrayView1<'a, i32>,
+}
+
+impl FixedAtoms {
+    /// The axes by name: `xyz`.
+    pub(crate) fn axes(&self) -> String {
+        "xyz".chars().zip(self.axes).filter(|(_, fixed)| *fixed).map(|(axis, _)| axis).collect()
+    }
+
+    /// The ids as LAMMPS takes them: `1:18` for a row of them.
+    pub(crate) fn ranges(&self) -> Vec<String> {
+        let mut ids = self.ids.clone();
+        ids.sort_unstable();
+        let row = |ids: &[i32]| match *ids {
+            [id] => id.to_string(),
+            [first, .., last] => format!("{first}:{last}"),
+            [] => String::new(),
+        };
+        ids.chunk_by(|a, b| a + 1 == *b).map(row).collect()
+    }
 }
 
 impl Structure {
@@ -96,6 +132,27 @@ impl Structure {
     #[must_use]
     pub fn element(&self, index: usize) -> Element {
         self.elements[self.types[index] as usize - 1]
+    }
+
+    /// Degrees of freedom that a temperature does not count: one for each axis of each fixed atom, and one for each axis
+    /// along which no atom is fixed, for the centre of mass.
+    #[must_use]
+    pub fn lost_degrees_of_freedom(&self) -> usize {
+        let along = |axis: usize| -> usize { self.fixed.iter().filter(|f| f.axes[axis]).map(|f| f.ids.len()).sum() };
+        (0..3).map(|axis| along(axis).max(1)).sum()
+    }
+
+    /// Temperature of the velocities in K, `2 E_kin / (k_B (3 n - lost degrees of freedom))`; `None` where there are none,
+    /// or all are 0.
+    #[must_use]
+    pub fn velocity_temperature(&self) -> Option<f64> {
+        let velocities = self.velocities.as_ref().filter(|v| v.iter().any(|v| *v != 0.0))?;
+        let twice = (0..self.len()).map(|i| {
+            let mass = f64::from(self.element(i).atomic_weight());
+            mass * U_A2_PER_PS2 * velocities.row(i).iter().map(|v| v * v).sum::<f64>()
+        });
+        let freedom = (3 * self.len()).saturating_sub(self.lost_degrees_of_freedom()).max(1);
+        Some(twice.sum::<f64>() / (freedom as f64 * BOLTZMANN))
     }
 
     /// The same atoms, with types numbered by another table.
@@ -145,12 +202,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn ids_in_a_row_are_one_range() {
+        let fixed = FixedAtoms { axes: [true, false, true], ids: vec![9, 2, 1, 3, 12, 11] };
+        assert_eq!((fixed.axes().as_str(), fixed.ranges()), ("xz", vec!["1:3".into(), "9".into(), "11:12".into()]));
+    }
+
+    #[test]
     fn another_table_of_elements_keeps_the_atoms() {
         let own = Structure {
             cell: Cell::orthorhombic([9.0; 3], [true; 3]),
             elements: vec![Element::Cu, Element::Al],
             types: Array1::from_vec(vec![1, 2, 2]),
             ids: Array1::from_vec(vec![1, 2, 3]),
+            fixed: Vec::new(),
             positions: Array2::zeros((3, 3)),
             velocities: None,
         };

@@ -178,6 +178,7 @@ pub fn load(script: &Script, elements: &[Element]) -> Result<Lammps, Error> {
         elements: elements.to_vec(),
         types: Array1::zeros(0),
         ids: Array1::zeros(0),
+        fixed: Vec::new(),
         positions: Array2::zeros((0, 3)),
         velocities: None,
     };
@@ -274,7 +275,7 @@ fn open(structure: &Structure, script: &Script) -> Result<Lammps, Error> {
     let mut commands = format!(
         "units {}\natom_style atomic\nnewton on\nboundary {pbc}\nbox tilt large\nregion cell {region} units box\n\
          create_box {} cell\n",
-        if script.units == crate::config::Units::Metal { "metal" } else { "real" },
+        script.units.name(),
         structure.elements.len()
     );
     for (index, element) in structure.elements.iter().enumerate() {

@@ -181,7 +181,7 @@ fn what_mpiexec_tags() {
 fn compressed_logs() {
     let folder = tempfile::tempdir().unwrap();
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    encoder.write_all(mixed_log().as_bytes()).unwrap();
+    std::io::Write::write_all(&mut encoder, mixed_log().as_bytes()).unwrap();
     let packed = encoder.finish().unwrap();
     let whole = folder.path().join("log.lammps.gz");
     std::fs::write(&whole, &packed).unwrap();

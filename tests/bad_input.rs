@@ -134,6 +134,33 @@ fn cases() -> Vec<Case> {
             change(f, "run.toml", "al.extxyz", "al.cif");
             write(f, "al.cif", "data_Al\n_cell_length_a 4.045\n");
         }),
+        case("a structure without atoms", "run run.toml", |f| {
+            write(f, "al.extxyz", "0\nLattice=\"4 0 0 0 4 0 0 0 4\" Properties=species:S:1:pos:R:3 pbc=\"T T T\"\n");
+        }),
+        case("a single atom", "run run.toml", |f| {
+            write(f, "al.extxyz", "1\nLattice=\"0 2 2 2 0 2 2 2 0\" Properties=species:S:1:pos:R:3 pbc=\"T T T\"\nAl 0 0 0\n");
+        }),
+        case("no atom that can move", "run run.toml", |f| {
+            let all = aluminium(3).replace("pos:R:3", "pos:R:3:move_mask:L:1").lines().enumerate()
+                .map(|(i, line)| if i < 2 { format!("{line}\n") } else { format!("{line} F\n") }).collect::<String>();
+            write(f, "al.extxyz", &all);
+        }),
+        case("an atom fixed along one axis in a cell that must be turned", "run run.toml", |f| {
+            write(f, "al.extxyz", "2\nLattice=\"0 9 0 0 0 9 9 0 0\" Properties=species:S:1:pos:R:3:move_mask:L:3 pbc=\"T T T\"\n\
+                                   Al 0 0 0 T T F\nAl 3 3 3 T T T\n");
+        }),
+        case("velocities in Å/fs", "run run.toml", |f| {
+            let rows: String = aluminium(3).lines().skip(2).enumerate()
+                .map(|(i, line)| format!("{line} 0.003 0.00{} -0.002\n", i % 7)).collect();
+            let head = "108\nLattice=\"12.135 0 0 0 12.135 0 0 0 12.135\" Properties=species:S:1:pos:R:3:vel:R:3 pbc=\"T T T\"\n";
+            write(f, "al.extxyz", &format!("{head}{rows}"));
+        }),
+        case("constant pressure along an open direction", "run run.toml", |f| {
+            change(f, "al.extxyz", "T T T", "T T F");
+            change(f, "run.toml", "steps", "ensemble = \"npt\"\nsteps");
+        }),
+        top("a thermo table without what is read from it", "setup = [\"thermo_style custom step temp v_mine\"]"),
+        top("energies per atom", "setup = [\"thermo_modify norm yes\"]"),
         // What LAMMPS is given.
         top("a plugin that does not exist", "plugins = [\"noplugin.so\"]"),
         top("a plugin that is none", "plugins = [\"al.extxyz\"]"),

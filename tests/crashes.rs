@@ -217,3 +217,57 @@ fn a_simulation_that_goes_back_has_the_time_of_its_frame() {
     let next = polled(&mut simulation);
     assert!(next.0 == 80 && next.1 > seen[7].1 && next.1 < seen[7].1 + 0.01, "{next:?} {seen:?}");
 }
+
+#[test]
+fn fixed_atoms_and_groups_stay_what_they_are_through_a_restore() {
+    let _one = common::one_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    // Groups by place: those of the first frame, not of the one that is put back.
+    let own = "\"region low block INF INF INF INF -1 7\", \"group low region low\", \"compute u all ke/atom\", \
+               \"fix push low addforce 0.5 0 0.5\"";
+    let more =
+        format!("temperature = 300\nsteps = 200\nsampling_interval = 20\nuncertainty = \"none\"\nsetup = [{own}]\n");
+    eam_config(folder.path(), 3, &more);
+    let crystal = common::aluminium(3).replace("pos:R:3", "pos:R:3:move_mask:L:1").replace("T T T", "T T F");
+    let rows = crystal.lines().enumerate().map(|(i, line)| match i {
+        0 | 1 => format!("{line}\n"),
+        _ => format!("{line} {}\n", if i % 4 == 3 { 'F' } else { 'T' }),
+    });
+    common::write(folder.path(), "al.extxyz", &rows.collect::<String>());
+    let config = InferenceConfig::read(folder.path().join("run.toml")).unwrap();
+    let mut simulation = LammpsRunner::new(&Comm::single(), folder.path().join("out")).simulation(&config).unwrap();
+    let groups = |simulation: &Simulation| {
+        let lammps = simulation.lammps();
+        let mut all: Vec<(i32, i32)> = lammps.ids().iter().copied().zip(lammps.groups().iter().copied()).collect();
+        all.sort_unstable();
+        all
+    };
+    let fixed = |simulation: &Simulation| {
+        let lammps = simulation.lammps();
+        let mut places = by_id(lammps.ids().iter().copied(), lammps.positions());
+        places.retain(|(id, _)| id % 4 == 2);
+        places
+    };
+    let next = |simulation: &mut Simulation| match simulation.advance().unwrap() {
+        Event::Polled(poll) => poll,
+        other => panic!("{other:?}"),
+    };
+    let first = next(&mut simulation);
+    let (start, in_groups) = (fixed(&simulation), groups(&simulation));
+    assert_eq!(start.len(), 27);
+    (0..5).for_each(|_| drop(next(&mut simulation)));
+    let before = next(&mut simulation);
+    simulation.restore().unwrap();
+    assert_eq!(groups(&simulation), in_groups);
+    let again = next(&mut simulation);
+    assert_eq!((again.step, before.step), (120, 120));
+    assert!(
+        (again.temperature / before.temperature - 1.0).abs() < 1e-9,
+        "{} {}",
+        again.temperature,
+        before.temperature
+    );
+    (0..2).for_each(|_| drop(next(&mut simulation)));
+    assert!(fixed(&simulation) == start, "a fixed atom has moved");
+    assert!(first.temperature > 299.0);
+}

@@ -116,6 +116,7 @@ fn a_created_simulation_goes_back_to_its_last_valid_frame() {
         elements: vec![Element::Al],
         types: ndarray::Array1::zeros(0),
         ids: ndarray::Array1::zeros(0),
+        fixed: Vec::new(),
         positions: ndarray::Array2::zeros((0, 3)),
         velocities: None,
     };
@@ -169,4 +170,105 @@ fn what_an_event_sends_does_not_grow_with_the_number_of_atoms() {
         // Twice the region (once to rank 0, once to the others), and a histogram of γ from each rank.
         assert!(poll < 2 * 104 * atoms as u64 + 8000, "{cells}: {poll} bytes");
     }
+}
+
+/// A restart file that plain `lmp` leaves at step 500, with velocities of 450 K at first, and one atom fewer where `gap` says so;
+/// the temperature at its end.
+fn restart(folder: &Path, gap: bool, velocities: bool) -> f64 {
+    let lattice = LATTICE.replace("\", \"", "\n").replace('"', "");
+    let gap = if gap { "group gone id 7\ndelete_atoms group gone compress no\n" } else { "" };
+    let velocities = if velocities { "velocity all create 450 3 loop geom\n" } else { "" };
+    let input = format!(
+        "units metal\n{lattice}\n{gap}pair_style eam/fs\npair_coeff * * {} Al\n{velocities}fix md all nve\nthermo 100\n\
+         thermo_style custom step temp\nrun {}\nreset_timestep 500\nwrite_restart eq.restart\n",
+        eam_file().display(),
+        if velocities.is_empty() { 0 } else { 100 },
+    );
+    write(folder, "eq.in", &input);
+    let log = succeed(lmp().current_dir(folder).args(["-in", "eq.in", "-log", "none"]));
+    let last = log.lines().take_while(|line| !line.starts_with("Loop time")).last().unwrap().to_owned();
+    last.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+const CALM: &str =
+    "elements = [\"Al\"]\nuncertainty = \"none\"\ntemperature = 300\nsteps = 40\nsampling_interval = 20\n";
+
+fn polls(folder: &Path) -> Vec<(i64, i64, f64)> {
+    let number = |poll: &serde_json::Value, key: &str| poll[key].as_f64().unwrap();
+    common::lines(&folder.join("polls.jsonl"))
+        .iter()
+        .map(|poll| (number(poll, "step") as i64, number(poll, "steps") as i64, number(poll, "temperature")))
+        .collect()
+}
+
+#[test]
+fn a_restart_file_keeps_its_velocities_and_steps_count_from_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let temperature = restart(folder.path(), false, true);
+    created(folder.path(), "\"read_restart eq.restart\"", &format!("{CALM}checkpoint_interval = 20\n"));
+    let output = lammps_otf().current_dir(&folder).args(["run", "run.toml", "-v", "-o", "out"]).output().unwrap();
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(
+        said.contains("step 20/40") && said.contains("Completed: 40 steps") && said.contains(", 40 steps in"),
+        "{said}"
+    );
+    let seen = polls(&folder.path().join("out"));
+    assert_eq!(seen.iter().map(|poll| (poll.0, poll.1)).collect::<Vec<_>>(), [(500, 0), (520, 20), (540, 40)]);
+    assert!((seen[0].2 - temperature).abs() < 0.01, "{seen:?}: {temperature}");
+    assert_eq!(json(&folder.path().join("out/result.json"))["steps"], 40);
+
+    // Resumed, they are counted from the same step; the run is longer now.
+    let config = std::fs::read_to_string(folder.path().join("run.toml")).unwrap();
+    write(folder.path(), "run.toml", &config.replace("steps = 40", "steps = 60"));
+    let output =
+        lammps_otf().current_dir(&folder).args(["run", "run.toml", "-v", "--resume", "-o", "out"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(text(&output).contains("step 60/60"), "{}", text(&output));
+    assert_eq!(polls(&folder.path().join("out")).last().map(|poll| (poll.0, poll.1)), Some((560, 60)));
+    assert_eq!(json(&folder.path().join("out/result.json"))["steps"], 60);
+
+    // Nor does minimising take them, or the step.
+    created(folder.path(), "\"read_restart eq.restart\"", &format!("{CALM}minimize = true\n"));
+    assert_eq!(run(folder.path(), "minimised").status.code(), Some(0));
+    let seen = polls(&folder.path().join("minimised"));
+    assert!((seen[0].0, seen[0].1) == (500, 0) && (seen[0].2 - temperature).abs() < 0.01, "{seen:?}");
+
+    // Drawn where that is asked for, and where there are none.
+    created(folder.path(), "\"read_restart eq.restart\"", &format!("{CALM}velocities = \"create\"\n"));
+    assert_eq!(run(folder.path(), "drawn").status.code(), Some(0));
+    restart(folder.path(), false, false);
+    created(folder.path(), "\"read_restart eq.restart\"", CALM);
+    assert_eq!(run(folder.path(), "none").status.code(), Some(0));
+    let starts = ["drawn", "none"].map(|out| polls(&folder.path().join(out))[0].2);
+    assert!(starts.iter().all(|t| (t - 300.0).abs() < 1e-6), "{starts:?}");
+    let looked = lammps_otf().current_dir(&folder).args(["doctor", "run.toml"]).output().unwrap();
+    assert_eq!(looked.status.code(), Some(0), "{}", text(&looked));
+}
+
+#[test]
+fn gaps_in_the_ids_do_not_keep_velocities_from_being_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let drawn = |out: &str, ranks: usize| {
+        let mut command = if ranks == 1 { lammps_otf() } else { common::mpiexec(ranks) };
+        if ranks > 1 {
+            command.arg(env!("CARGO_BIN_EXE_lammps-otf"));
+        }
+        let output = command.current_dir(&folder).args(["run", "run.toml", "-q", "-o", out]).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{out}: {}", text(&output));
+        assert_eq!(json(&folder.path().join(out).join("result.json"))["atoms"], 255);
+        polls(&folder.path().join(out))
+    };
+    restart(folder.path(), true, false);
+    created(folder.path(), "\"read_restart eq.restart\"", CALM);
+    let one = drawn("restart", 1);
+    assert!((one[0].2 - 300.0).abs() < 1e-6, "{one:?}");
+    // The same from a file whose ids have the gap, on any number of ranks.
+    let (lattice, atoms) = ("Lattice=\"16.18 0 0 0 16.18 0 0 0 16.18\"", common::aluminium(4));
+    let ids = atoms.lines().skip(2).enumerate().map(|(i, line)| format!("{line} {}\n", i + 1));
+    let rows: String = ids.enumerate().filter(|(i, _)| *i != 6).map(|(_, line)| line).collect();
+    eam_config(folder.path(), 4, &CALM.replace("elements = [\"Al\"]\n", ""));
+    write(folder.path(), "al.extxyz", &format!("255\n{lattice} Properties=species:S:1:pos:R:3:id:I:1\n{rows}"));
+    let (one, two) = (drawn("one", 1), drawn("two", 2));
+    assert!((one[0].2 - 300.0).abs() < 1e-6 && (one[2].2 - two[2].2).abs() < 1e-6, "{one:?} {two:?}");
 }

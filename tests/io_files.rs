@@ -5,7 +5,7 @@ mod crystals;
 use crystals::{Random, fcc, rattle, run_python, structure};
 use lammps_otf::io::extxyz::{self, Column, ColumnData, Value};
 use lammps_otf::io::{self, Error, Frame, lammps_data, lammps_dump};
-use lammps_otf::structure::{Cell, Element, Structure, StructureError};
+use lammps_otf::structure::{Cell, Element, FixedAtoms, Structure, StructureError};
 use ndarray::Array2;
 use std::path::Path;
 
@@ -587,4 +587,115 @@ fn files_that_are_compressed_or_marked_or_not_utf8() {
     assert!(symbol.contains("line 3") && symbol.contains("Ål"), "{symbol}");
     let binary = io::read(write("binary.data", b"\x7fELF\x02\xff\xfe\n"), None).unwrap_err().to_string();
     assert!(binary.contains("binary.data, line 1") && binary.contains("not text"), "{binary}");
+}
+
+#[test]
+fn constraints_are_those_of_ase_both_ways() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let crystal = {
+        let mut crystal = fcc(Element::Al, 4.05, 2);
+        crystal.ids.mapv_inplace(|id| 2 * id);
+        crystal
+    };
+    let whole = [FixedAtoms { axes: [true; 3], ids: vec![2, 4, 20] }];
+    let axes = [
+        FixedAtoms { axes: [false, false, true], ids: vec![6] },
+        FixedAtoms { axes: [true, true, false], ids: vec![8, 10] },
+    ];
+    for (name, fixed) in [("whole", &whole[..]), ("axes", &axes)] {
+        let structure = Structure { fixed: fixed.to_vec(), ..crystal.clone() };
+        extxyz::write(&mut std::fs::File::create(path(name)).unwrap(), &structure, &[], &[]).unwrap();
+    }
+    // ASE writes only what it read itself, and ids are a column that it does not know.
+    let said = run_python(
+        r#"
+import sys
+from ase.io import read, write
+from ase.constraints import FixAtoms, FixCartesian
+for name in "whole", "axes":
+    a = read(sys.argv[1] + "/" + name, format="extxyz")
+    print(name, sorted((int(i), c.todict()["kwargs"].get("mask", [1, 1, 1])) for c in a.constraints for i in c.index
+                       if not isinstance(c, FixCartesian) or any(c.mask)))
+a.set_constraint(FixAtoms([3, 5]))
+write(sys.argv[1] + "/atoms.extxyz", a)
+# ASE 3.26 writes atoms that no FixCartesian names as fixed altogether.
+a.set_constraint([FixCartesian(i, [i in (3, 5), False, False]) for i in range(len(a))])
+write(sys.argv[1] + "/cartesian.extxyz", a)
+"#,
+        &[folder.path()],
+    );
+    let said = said.replace("True", "1").replace("False", "0");
+    assert!(said.contains("whole [(0, [1, 1, 1]), (1, [1, 1, 1]), (9, [1, 1, 1])]"), "{said}");
+    assert!(said.contains("axes [(2, [0, 0, 1]), (3, [1, 1, 0]), (4, [1, 1, 0])]"), "{said}");
+    for (name, axes) in [("atoms.extxyz", [true; 3]), ("cartesian.extxyz", [true, false, false])] {
+        let fixed = io::read(path(name), None).unwrap().fixed;
+        assert_eq!(fixed.len(), 1, "{name}: {fixed:?}");
+        assert_eq!((fixed[0].axes, fixed[0].ids.len()), (axes, 2), "{name}");
+    }
+    for (name, fixed) in [("whole", &whole[..]), ("axes", &axes)] {
+        assert_eq!(
+            extxyz::read(&*std::fs::read(path(name)).unwrap(), &path(name), None, Frame::Last).unwrap().fixed,
+            fixed
+        );
+    }
+    let text = |flags: &str, kind: &str| {
+        format!(
+            "1\nLattice=\"4 0 0 0 4 0 0 0 4\" Properties=pos:R:3:species:S:1:move_mask:{kind} pbc=\"T T T\"\n0 0 0 Al {flags}\n"
+        )
+    };
+    // libAtoms has whole numbers.
+    assert_eq!(xyz(&text("0", "I:1")).unwrap().fixed[0].axes, [true; 3]);
+    assert!(xyz(&text("1", "I:1")).unwrap().fixed.is_empty());
+    assert!(line_of(xyz(&text("x", "L:1"))).1.contains("neither T nor F"));
+    assert!(line_of(xyz(&text("T T", "L:2"))).1.contains("move_mask:L:1 or move_mask:L:3"));
+}
+
+#[test]
+fn a_cell_is_not_needed_where_nothing_repeats() {
+    for header in ["pbc=\"F F F\"", "Lattice=\"0 0 0 0 0 0 0 0 0\" pbc=\"F F F\""] {
+        let cluster = xyz(&format!("1\nProperties=species:S:1:pos:R:3 {header}\nAl -3 0 0\n")).unwrap();
+        assert_eq!(cluster.cell.pbc, [false; 3]);
+        assert!(cluster.cell.volume() > 0.0);
+    }
+    for header in ["pbc=\"T T F\"", "", "pbc=\"T T T\""] {
+        let message = line_of(xyz(&format!("1\nProperties=species:S:1:pos:R:3 {header}\nAl -3 0 0\n"))).1;
+        assert!(message.contains("no Lattice") && message.contains("or pbc=\"F F F\""), "{header}: {message}");
+    }
+}
+
+#[test]
+fn velocities_are_in_the_units_that_the_title_tells() {
+    let folder = tempfile::tempdir().unwrap();
+    let lmp = std::env::var_os("LAMMPS_OTF_LMP")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".deps/bin/lmp"), std::path::PathBuf::from);
+    // Velocities of 300 K, written by LAMMPS in both units.
+    let temperature = |units: &str| {
+        let input = format!(
+            "units {units}\nlattice fcc 4.05\nregion box block 0 3 0 3 0 3\ncreate_box 1 box\ncreate_atoms 1 box\n\
+             mass 1 26.9815384\nvelocity all create 300 5\nwrite_data {units}.data nocoeff\n"
+        );
+        std::fs::write(folder.path().join("in"), input).unwrap();
+        let mut command = std::process::Command::new(&lmp);
+        let output = command.current_dir(folder.path()).args(["-log", "none", "-in", "in"]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        io::read(folder.path().join(format!("{units}.data")), None).unwrap().velocity_temperature().unwrap()
+    };
+    // LAMMPS's conversion factors have six digits or more.
+    for units in ["metal", "real"] {
+        let kelvin = temperature(units);
+        assert!((kelvin - 300.0).abs() < 0.01, "{units}: {kelvin} K");
+    }
+    // One that knows other units only.
+    let text = std::fs::read_to_string(folder.path().join("real.data")).unwrap();
+    let (line, message) = line_of(data(&text.replacen("units = real", "units = si", 1)));
+    assert!(line == 1 && message.contains("units si") && message.contains("metal and real"), "{message}");
+    // A title that is a user's own says nothing.
+    let own = text.replacen("LAMMPS data file via write_data", "made with other units, units = si", 1);
+    assert!((data(&own).unwrap().velocity_temperature().unwrap() - 300e-6).abs() < 1e-6);
+    // At rest there is no temperature.
+    let mut still = fcc(Element::Al, 4.05, 2);
+    assert_eq!(still.velocity_temperature(), None);
+    still.velocities = Some(Array2::zeros((32, 3)));
+    assert_eq!(still.velocity_temperature(), None);
 }

@@ -475,3 +475,34 @@ fn a_template_that_always_begins_anew_is_told_what_it_lacks() {
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
     assert!(text(&output).contains("read_restart {{ restart }}"), "{}", text(&output));
 }
+
+#[test]
+fn fixed_atoms_and_groups_are_those_of_the_start() {
+    // What the structure fixes; and a group by place, which the atoms leave and others enter.
+    let folder = tempfile::tempdir().unwrap();
+    let config = |steps: u64| {
+        let own = "\"region low block INF INF INF INF -1 5\", \"group low region low\", \"fix push low addforce 0.05 0 0.05\", \
+                   \"compute u all ke/atom\"";
+        let more = FLAGS.replace("\"compute u all ke/atom\"", own).replace("0.55", "9.9");
+        eam_config(folder.path(), 3, &format!("steps = {steps}\ncheckpoint_interval = 300\n{more}"));
+        let crystal = common::aluminium(3).replace("pos:R:3", "pos:R:3:move_mask:L:1");
+        let rows = crystal.lines().enumerate().map(|(i, line)| match i {
+            0 | 1 => format!("{line}\n"),
+            _ => format!("{line} {}\n", if i % 4 == 3 { 'F' } else { 'T' }),
+        });
+        write(folder.path(), "al.extxyz", &rows.collect::<String>());
+    };
+    config(900);
+    finishes(folder.path(), 1, &["-o", "whole"]);
+    config(600);
+    finishes(folder.path(), 1, &["-o", "parts"]);
+    config(900);
+    finishes(folder.path(), 1, &["-o", "parts", "--resume"]);
+    the_same(folder.path(), "whole", "parts", 900);
+    // Another set of fixed atoms is another run.
+    let moved = std::fs::read_to_string(folder.path().join("al.extxyz")).unwrap().replacen(" F\n", " T\n", 1);
+    write(folder.path(), "al.extxyz", &moved);
+    let output = run(folder.path(), 1, &["-o", "parts", "--resume"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("`structure` is not the same"), "{}", text(&output));
+}

@@ -55,6 +55,7 @@ fn frame(simulation: &Simulation) -> Structure {
         elements: simulation.elements().to_vec(),
         types: lammps.types().to_owned(),
         ids: (1..=lammps.local_atoms() as i32).collect(),
+        fixed: Vec::new(),
         positions: Array2::from_shape_vec((lammps.local_atoms(), 3), lammps.positions().iter().copied().collect())
             .unwrap(),
         velocities: None,

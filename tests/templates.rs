@@ -262,3 +262,69 @@ fn names_of_uncertainty_sources_are_names() {
         assert!(!folder.path().join("PWNED").exists());
     }
 }
+
+/// A slab of 108 atoms, and one that leaves it and the box.
+fn evaporating() -> String {
+    let slab = aluminium(3);
+    let rows: String = slab.lines().skip(2).map(|line| format!("{line} 0 0 0\n")).collect();
+    format!(
+        "109\nLattice=\"12.135 0 0 0 12.135 0 0 0 20\" Properties=species:S:1:pos:R:3:velocities:R:3 pbc=\"T T F\"\n{rows}\
+         Al 6 6 17 0 0 100\n"
+    )
+}
+
+#[test]
+fn what_setup_says_of_the_thermo_table_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let lost = "\"change_box all z final -1 20 boundary p p f\", \"thermo_modify lost ignore format float %.3f\"";
+    let more = |setup: &str| {
+        format!(
+            "temperature = 300\nvelocities = \"keep\"\nensemble = \"nve\"\nsteps = 100\nsampling_interval = 10\n\
+             uncertainty = \"none\"\nsetup = [{setup}]\n"
+        )
+    };
+    eam_config(folder.path(), 3, &more(lost));
+    write(folder.path(), "al.extxyz", &evaporating());
+    let output = run(folder.path());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let last = json(&folder.path().join("out/result.json"))["last"].clone();
+    assert_eq!(last["step"], 100, "{last}");
+    // The table is of the user's form, and the numbers are there all the same.
+    let custom = "\"thermo_style custom time step etotal pe press temp\", \"thermo 7\"";
+    eam_config(folder.path(), 3, &more(&format!("{custom}, {lost}")));
+    write(folder.path(), "al.extxyz", &evaporating());
+    let output = lammps_otf().current_dir(&folder).args(["run", "run.toml", "-o", "own"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let own = json(&folder.path().join("own/result.json"))["last"].clone();
+    for key in ["step", "temperature", "pressure", "potential_energy", "total_energy"] {
+        assert!(last[key].is_number() && own[key] == last[key], "{key}: {own} {last}");
+    }
+    let log = std::fs::read_to_string(folder.path().join("own/log.lammps")).unwrap();
+    assert!(log.lines().any(|line| line.split_whitespace().take(2).eq(["0.007", "7"])), "{log}");
+}
+
+#[test]
+fn a_template_that_sets_fixed_atoms_free_is_refused() {
+    let crystal = aluminium(3).replace("pos:R:3", "pos:R:3:move_mask:L:1");
+    let rows: Vec<String> = crystal
+        .lines()
+        .skip(2)
+        .enumerate()
+        .map(|(i, line)| format!("{line} {}\n", if i < 9 { 'F' } else { 'T' }))
+        .collect();
+    let fixed = crystal.lines().take(2).map(|line| format!("{line}\n")).chain(rows).collect::<String>();
+    let folder = with_template(OWN);
+    write(folder.path(), "al.extxyz", &fixed);
+    refused(folder.path(), &["my.j2", "9 atoms", "`move_mask`", "setforce", "`fixed`"]);
+    let taken_over = "{% for part in fixed %}
+{% for ids in part.ids %}group {{ part.group }} id {{ ids }}
+{% endfor %}
+velocity {{ part.group }} set {{ part.held }}
+fix {{ part.group }} {{ part.group }} setforce {{ part.held }}
+{% endfor %}
+";
+    let folder = with_template(&format!("{OWN}{taken_over}"));
+    write(folder.path(), "al.extxyz", &fixed);
+    let output = run(folder.path());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+}

@@ -258,3 +258,136 @@ fn ml_pace_in_real_units_is_refused() {
     assert!(text(&output).contains("metal"), "{}", text(&output));
     assert!(!folder.path().join("out").exists());
 }
+
+/// An Al slab of three cells along each edge whose lowest two layers may not move, and of which one atom of the top layer moves
+/// along x and y alone: a `move_mask` of three columns, as ASE writes it.
+fn slab() -> String {
+    let crystal = aluminium(3);
+    let mut lines = crystal.lines();
+    let mut text = format!("{}\n", lines.next().unwrap());
+    text += "Lattice=\"12.135 0 0 0 12.135 0 0 0 40\" Properties=species:S:1:pos:R:3:move_mask:L:3 pbc=\"T T F\"\n";
+    let z = |line: &str| line.split(' ').nth(3).unwrap().parse::<f64>().unwrap();
+    let top = lines.clone().skip(1).position(|line| z(line) > 10.0).unwrap();
+    for (index, line) in lines.skip(1).enumerate() {
+        text += line;
+        text += match (z(line) < 3.0, index == top) {
+            (true, _) => " F F F\n",
+            (_, true) => " T T F\n",
+            _ => " T T T\n",
+        };
+    }
+    text
+}
+
+/// The numbers of each atom in each frame of a dump that is sorted by id.
+fn frames(dump: &str, atoms: usize) -> Vec<Vec<Vec<f64>>> {
+    let lines: Vec<&str> = dump.lines().collect();
+    let numbers = |line: &&str| line.split_whitespace().map(|word| word.parse().unwrap()).collect();
+    lines.chunks(atoms + 9).map(|frame| frame[9..].iter().map(numbers).collect()).collect()
+}
+
+#[test]
+fn atoms_that_the_structure_fixes_stay_and_have_no_temperature() {
+    let (low, all) = (36, 108);
+    for (more, ranks) in [
+        ("", 1),
+        ("", 2),
+        ("thermostat = \"langevin\"\n", 1),
+        ("ensemble = \"nve\"\n", 1),
+        ("minimize = true\n", 1),
+        // Later commands of the user's own do not set them free.
+        ("extra", 1),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let extra = "\"velocity all create 600 9\", \"fix push all addforce 0.1 0 0.1\", ";
+        let (more, extra) = if more == "extra" { ("", extra) } else { (more, "") };
+        let setup = setup_with_dump(50, true).replace("[\"compute", &format!("[{extra}\"compute"));
+        let config = format!("steps = 100\ntemperature = 600\nsampling_interval = 10\n{more}{WATCHED}{setup}");
+        eam_config(folder.path(), 3, &config);
+        write(folder.path(), "al.extxyz", &slab());
+        let mut command = if ranks == 1 { lammps_otf() } else { common::mpiexec(ranks) };
+        if ranks > 1 {
+            command.arg(env!("CARGO_BIN_EXE_lammps-otf"));
+        }
+        let output = command.current_dir(&folder).args(["run", "run.toml", "-o", "out"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{more}: {}", text(&output));
+
+        let frames = frames(&std::fs::read_to_string(folder.path().join("dump")).unwrap(), all);
+        assert_eq!(frames.len(), 3);
+        let start: Vec<Vec<f64>> = slab()
+            .lines()
+            .skip(2)
+            .map(|line| line.split(' ').skip(1).take(3).map(|word| word.parse().unwrap()).collect())
+            .collect();
+        let fixed: Vec<usize> = (0..all).filter(|id| start[*id][2] < 3.0).collect();
+        let half = (0..all).find(|id| start[*id][2] > 10.0).unwrap();
+        assert_eq!(fixed.len(), low);
+        for (frame, atoms) in frames.iter().enumerate() {
+            for (id, atom) in atoms.iter().enumerate() {
+                let moved: Vec<bool> = (0..3).map(|k| atom[1 + k] != start[id][k]).collect();
+                if fixed.contains(&id) {
+                    assert_eq!((moved, &atom[4..7]), (vec![false; 3], &[0.0; 3][..]), "{more}: atom {id}");
+                } else if frame > 0 {
+                    assert_eq!(moved, [true, true, id != half], "{more}: atom {id}");
+                }
+            }
+        }
+        // 2 E_kin = k_B T times the number of coordinates that can change: no atom is fixed along x or y alone, so that the
+        // centre of mass takes none of them.
+        let polls = lines(&folder.path().join("out/polls.jsonl"));
+        let (ev, boltzmann) = (26.981_538_4 * 1.036_426_9e-4, 8.617_343e-5);
+        let freedom = (3 * all - 3 * low - 1) as f64;
+        for (frame, poll) in [(0, 0), (1, 5), (2, 10)] {
+            let squares: f64 = frames[frame].iter().flat_map(|atom| &atom[4..7]).map(|v| v * v).sum();
+            let (measured, told) = (ev * squares / (boltzmann * freedom), polls[poll]["temperature"].as_f64().unwrap());
+            assert!((measured / told - 1.0).abs() < 1e-4, "{more}: {measured} K, not {told} K");
+        }
+        let first = polls[0]["temperature"].as_f64().unwrap();
+        assert!(!extra.is_empty() || (first - 600.0).abs() < 1e-6, "{more}: {first} K");
+
+        if ranks == 1 {
+            // The script that is left behind does the same.
+            succeed(lmp().current_dir(folder.path().join("out")).args(["-in", "md.in", "-log", "none"]));
+            let [ours, theirs] =
+                ["dump", "out/dump"].map(|name| std::fs::read_to_string(folder.path().join(name)).unwrap());
+            assert!(ours == theirs, "{more}");
+        }
+    }
+}
+
+#[test]
+fn atoms_outside_of_an_open_box_and_in_a_plane_are_simulated() {
+    // A ring in a plane, around the origin, in no cell at all; the same in a box from there on, along two vectors, and tilted.
+    let ring: String = (0..8)
+        .map(|k| f64::from(k) * std::f64::consts::TAU / 8.0)
+        .map(|angle| format!("Al {} {} 0\n", 3.7 * angle.cos(), 3.7 * angle.sin()))
+        .collect();
+    let slab: String = aluminium(3).lines().skip(2).map(|line| format!("{line}\n")).collect();
+    for (name, header, atoms) in [
+        ("no cell", "pbc=\"F F F\"", &ring),
+        ("a cell of zeros", "Lattice=\"0 0 0 0 0 0 0 0 0\" pbc=\"F F F\"", &ring),
+        ("a box beside it", "Lattice=\"20 0 0 0 20 0 0 0 20\" pbc=\"F F F\"", &ring),
+        ("a monolayer", "Lattice=\"20 0 0 0 20 0 0 0 20\" pbc=\"T T F\"", &ring),
+        ("a slab of two vectors", "Lattice=\"12.135 0 0 0 12.135 0 0 0 0\" pbc=\"T T F\"", &slab),
+        ("a slab with a low third", "Lattice=\"12.135 0 0 0 12.135 0 0 0 5\" pbc=\"T T F\"", &slab),
+        ("a slab with a tilted third", "Lattice=\"12.135 0 0 0 12.135 0 3 2 5\" pbc=\"T T F\"", &slab),
+        ("a turned slab", "Lattice=\"0 12.135 0 0 0 12.135 5 2 1\" pbc=\"T T F\"", &slab),
+        ("a rod", "Lattice=\"12.135 0 0 0 0 0 0 0 0\" pbc=\"T F F\"", &slab),
+    ] {
+        for ranks in [1, 2] {
+            let folder = tempfile::tempdir().unwrap();
+            let config = "steps = 20\ntemperature = 50\nsampling_interval = 10\nuncertainty = \"none\"\n";
+            eam_config(folder.path(), 3, config);
+            let count = atoms.lines().count();
+            write(folder.path(), "al.extxyz", &format!("{count}\n{header} Properties=species:S:1:pos:R:3\n{atoms}"));
+            let mut command = if ranks == 1 { lammps_otf() } else { common::mpiexec(ranks) };
+            if ranks > 1 {
+                command.arg(env!("CARGO_BIN_EXE_lammps-otf"));
+            }
+            let output = command.current_dir(&folder).args(["run", "run.toml", "-o", "out"]).output().unwrap();
+            assert_eq!(output.status.code(), Some(0), "{name}, {ranks} ranks: {}", text(&output));
+            let result = common::json(&folder.path().join("out/result.json"));
+            assert_eq!((&result["steps"], &result["atoms"]), (&20.into(), &count.into()), "{name}");
+        }
+    }
+}

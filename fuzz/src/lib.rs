@@ -134,6 +134,7 @@ fn script(name: &str) -> Result<String, lammps_otf::script::Error> {
         elements: vec![element_from_symbol("Al").expect("aluminium")],
         types: Default::default(),
         ids: Default::default(),
+        fixed: Vec::new(),
         positions: Default::default(),
         velocities: None,
     };

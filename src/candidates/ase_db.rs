@@ -708,7 +708,15 @@ impl Atoms {
             }
         }
         let ids = (1..).take(types.len()).collect();
-        Ok(Structure { cell, elements, types: Array1::from(types), ids, positions, velocities: None })
+        Ok(Structure {
+            cell,
+            elements,
+            types: Array1::from(types),
+            ids,
+            fixed: Vec::new(),
+            positions,
+            velocities: None,
+        })
     }
 }
 

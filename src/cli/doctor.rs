@@ -302,6 +302,9 @@ fn potential_files(findings: &mut Findings, config: &InferenceConfig) -> Option<
 }
 
 fn structure(findings: &mut Findings, config: &InferenceConfig, model: Option<&Model>) {
+    if !config.create.is_empty() {
+        return findings.ok("structure", "made by the commands of `create`, in the trial run below", Value::Null);
+    }
     let hint: Option<Vec<_>> = config.elements.iter().map(|s| element_from_symbol(s)).collect();
     let hint = hint.filter(|list| !list.is_empty());
     let structure = match io::read(&config.structure, hint.as_deref()) {
@@ -309,6 +312,10 @@ fn structure(findings: &mut Findings, config: &InferenceConfig, model: Option<&M
         Err(error) => return findings.error("structure", &error),
     };
     let name = config.structure.display();
+    if let Some(doubt) = structure.velocity_temperature().and_then(|kelvin| config.doubt_velocities(kelvin)) {
+        let say = if doubt.refused { Findings::fail } else { Findings::warn };
+        say(findings, "velocities", format!("{name}: {}", doubt.remark.message), doubt.remark.remedy);
+    }
     if let Err(error) = structure.validate(config.min_distance) {
         return findings.fail("structure", format!("{name}: {error}"), "Relax it, or correct the file.");
     }
@@ -326,17 +333,19 @@ fn structure(findings: &mut Findings, config: &InferenceConfig, model: Option<&M
         }
     }
     let heights = structure.cell.heights();
+    let fixed: usize = structure.fixed.iter().map(|fixed| fixed.ids.len()).sum();
     let distance = structure.closest_pair().map_or(f64::INFINITY, |pair| pair.distance);
     findings.ok(
         "structure",
         format!(
-            "{name}: {} atoms ({}), cell {} Å thick, smallest distance {distance:.2} Å",
+            "{name}: {} atoms ({}){}, cell {} Å thick, smallest distance {distance:.2} Å",
             structure.len(),
             survey::composition(&structure),
+            if fixed > 0 { format!(", {fixed} of them fixed by `move_mask`") } else { String::new() },
             heights.map(|h| format!("{h:.2}")).join(" × ")
         ),
         json!({ "atoms": structure.len(), "elements": survey::symbols(&structure), "heights": heights,
-                "pbc": structure.cell.pbc, "smallest_distance": distance }),
+                "fixed": fixed, "pbc": structure.cell.pbc, "smallest_distance": distance }),
     );
     let cutoff = model.map(Model::cutoff).or_else(|| potential::cutoff(&config.potential).ok().flatten());
     match cutoff {

@@ -6,15 +6,11 @@ use std::path::{Path, PathBuf};
 
 use super::files::{WriteError, write_atomically};
 use super::{Verbosity, say, survey, warn};
-use lammps_otf::config::{self, InferenceConfig, Ramp};
+use lammps_otf::config::{self, InferenceConfig, Ramp, Velocities, VelocityDoubt};
 use lammps_otf::embedding::{self, EmbeddingConfig, EmbeddingExtractor};
 use lammps_otf::io;
 use lammps_otf::structure::{Element, Structure, StructureError, element_from_symbol};
 use pace_opt::{ActiveSet, Model};
-
-/// Boltzmann's constant in eV/K (exact in the SI), and eV in u Å²/ps².
-const BOLTZMANN: f64 = 1.380_649e-23 / 1.602_176_634e-19;
-const U_A2_PER_PS2: f64 = 1.660_539_066_6e-27 * 1e4 / 1.602_176_634e-19;
 
 /// The smallest core that still holds the nearest neighbours, Å.
 const SMALLEST_RADIUS: f64 = 3.0;
@@ -197,6 +193,10 @@ fn look(arguments: &InitArguments) -> Result<Plan, InitError> {
     let measured = velocity_temperature(&structure);
     let from_velocities = arguments.temperature.is_none() && measured.is_some();
     let temperature = arguments.temperature.unwrap_or(Ramp::Constant(measured.unwrap_or(300.0)));
+    let doubt = structure.velocity_temperature();
+    let doubt = doubt.and_then(|kelvin| VelocityDoubt::of(kelvin, temperature.start(), Velocities::Auto));
+    // Without the full stop, which is added to a comment.
+    warnings.extend(doubt.map(|doubt| doubt.remark.to_string().trim_end_matches('.').to_owned()));
     let timestep = timestep(&survey::symbols(&structure));
     Ok(Plan { structure, model, temperature, from_velocities, timestep, radius, max_atoms, trial, warnings })
 }
@@ -239,17 +239,9 @@ fn choose_radius(
     }
 }
 
-/// The temperature of the velocities in the structure, rounded to 1 K: T = 2 E_kin / (3 (N - 1) k_B).
+/// The temperature of the velocities in the structure, rounded to 1 K, if it is one that a run may have.
 fn velocity_temperature(structure: &Structure) -> Option<f64> {
-    let velocities = structure.velocities.as_ref()?;
-    let twice: f64 = (0..structure.len())
-        .map(|i| {
-            let mass = f64::from(structure.element(i).atomic_weight());
-            mass * U_A2_PER_PS2 * velocities.row(i).iter().map(|v| v * v).sum::<f64>()
-        })
-        .sum();
-    let temperature = (twice / (3.0 * structure.len().saturating_sub(1).max(1) as f64 * BOLTZMANN)).round();
-    (1.0..=1e6).contains(&temperature).then_some(temperature)
+    structure.velocity_temperature().map(f64::round).filter(|temperature| (1.0..=1e6).contains(temperature))
 }
 
 /// A path as it is to stand in the configuration: from its folder where it lies below it, else absolute.

@@ -200,11 +200,11 @@ impl Progress {
             message += &format!("  {speed:.2} ns/day");
         }
         if self.on_terminal {
-            self.bar.set_position(poll.step.max(0) as u64);
+            self.bar.set_position(poll.steps.max(0) as u64);
             self.bar.set_message(message);
         } else if self.each || self.last_line.elapsed() > Duration::from_secs(5) {
             self.last_line = Instant::now();
-            eprintln!("step {}/{}  {message}", poll.step, self.steps);
+            eprintln!("step {}/{}  {message}", poll.steps, self.steps);
         }
     }
 }

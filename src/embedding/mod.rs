@@ -33,6 +33,7 @@
 //!     elements: vec![Element::Po],
 //!     types: Array1::ones(216),
 //!     ids: (1..=216).collect(),
+//!     fixed: Vec::new(),
 //!     positions,
 //!     velocities: None,
 //! };
@@ -486,6 +487,7 @@ impl EmbeddingExtractor {
                 elements: elements.to_vec(),
                 types: kept.iter().map(|atom| atom.ty).collect(),
                 ids: Array1::from_iter(1..=kept.len() as i32),
+                fixed: Vec::new(),
                 positions,
                 velocities: None,
             },

@@ -3,7 +3,8 @@
 //!
 //! Per-atom columns that mean something here: `species` (or `Z`), `pos`, `id` (or `ids`), and velocities as
 //! `momenta` (ASE's units, with `masses` or the standard atomic weights), `velocities` (or `vel`; Å/ps) or `velo`
-//! (libAtoms: Å/fs). The comment line's `Origin`, which OVITO knows too, is the corner of the cell. Other columns and
+//! (libAtoms: Å/fs), and `move_mask`, one flag for each atom or one for each of its axes: atoms that may not move are fixed.
+//! The comment line's `Origin`, which OVITO knows too, is the corner of the cell. Other columns and
 //! keys are skipped.
 //!
 //! Names are read in any letters, but the exact one goes first: `Lattice` before `lattice`, `forces` before `force`,
@@ -131,6 +132,15 @@ pub fn write(
     if structure.velocities.is_some() {
         write!(out, ":momenta:R:3")?;
     }
+    let mut fixed = std::collections::HashMap::new();
+    for atoms in &structure.fixed {
+        fixed.extend(atoms.ids.iter().map(|id| (*id, atoms.axes)));
+    }
+    // ASE has one flag for `FixAtoms`, three for `FixCartesian`.
+    let flags = if fixed.values().all(|axes| *axes == [true; 3]) { 1 } else { 3 };
+    if !fixed.is_empty() {
+        write!(out, ":move_mask:L:{flags}")?;
+    }
     for column in columns {
         let kind = match column.data {
             ColumnData::Real(_) | ColumnData::RealRows(_) => 'R',
@@ -167,6 +177,10 @@ pub fn write(
             for k in 0..3 {
                 write!(out, " {:?}", velocities[[i, k]] / ASE_VELOCITY * mass)?;
             }
+        }
+        if !fixed.is_empty() {
+            let axes = fixed.get(&structure.ids[i]).copied().unwrap_or_default();
+            axes[..flags].iter().try_for_each(|fixed| write!(out, " {}", flag(!fixed)))?;
         }
         for column in columns {
             match &column.data {
@@ -238,6 +252,8 @@ struct Columns {
     /// Start, and the factor to Å/ps.
     velocity: Option<(usize, f64)>,
     force: Option<usize>,
+    /// Start, and number of flags.
+    mobile: Option<(usize, usize)>,
     total: usize,
 }
 
@@ -279,6 +295,18 @@ impl Columns {
             None => one_of(list.iter().filter(|p| p.is_one_of(&["velocities", "vel", "velo"])), "R", 3)?
                 .map(|p| (p.at, if p.is_one_of(&["velo"]) { 1000.0 } else { 1.0 })),
         };
+        let mobile = match list.iter().find(|p| p.is_one_of(&["move_mask"])).map(|p| (p.kind, p.width)) {
+            // ASE's and libAtoms'.
+            Some((kind @ ("L" | "I"), width @ (1 | 3))) => {
+                one_of(list.iter().filter(|p| p.is_one_of(&["move_mask"])), kind, width)?.map(|p| (p.at, width))
+            }
+            Some((kind, width)) => {
+                return Err(format!(
+                    "Properties has move_mask:{kind}:{width}; it should be move_mask:L:1 or move_mask:L:3"
+                ));
+            }
+            None => None,
+        };
         Ok(Self {
             species,
             number,
@@ -288,6 +316,7 @@ impl Columns {
             momentum,
             velocity,
             force: column(&["forces", "force"], "R", 3)?,
+            mobile,
             total,
         })
     }
@@ -447,6 +476,11 @@ fn read_atom(
     } else if let Some((at, factor)) = columns.velocity {
         atoms.velocities.extend(scaled(triple(at, ["vx", "vy", "vz"])?, factor, "the velocity")?);
     }
+    if let Some((at, width)) = columns.mobile {
+        let mobile =
+            tokens[at..at + width].iter().map(|token| flag(token, "move_mask")).collect::<Result<Vec<_>, _>>()?;
+        atoms.fixed.push(std::array::from_fn(|axis| !mobile[axis.min(width - 1)]));
+    }
     if let Some(at) = columns.id {
         atoms.ids.push(integer(Some(tokens[at]), "the id")?);
     }
@@ -455,37 +489,45 @@ fn read_atom(
     Ok(())
 }
 
+fn flag(token: &str, what: &str) -> Result<bool, String> {
+    match token.to_ascii_lowercase().as_str() {
+        "t" | "true" | "1" => Ok(true),
+        "f" | "false" | "0" => Ok(false),
+        _ => Err(format!("{what} has {token:?}, which is neither T nor F")),
+    }
+}
+
 fn parse_cell(lattice: Option<&str>, pbc: Option<&str>, origin: Option<&str>) -> Result<Cell, String> {
     let numbers = |text: &str, what: &str| -> Result<Vec<f64>, String> {
         let tokens = text.split(|c: char| c.is_whitespace() || "[],".contains(c)).filter(|token| !token.is_empty());
         tokens.map(|token| real(Some(token), what)).collect()
     };
-    let Some(lattice) = lattice else {
-        return Err(
-            "the comment line has no Lattice: a structure needs a cell. Add Lattice=\"ax ay az bx by bz cx cy \
-                    cz\", and pbc=\"F F F\" if it does not repeat"
-                .to_owned(),
-        );
-    };
-    let m = numbers(lattice, "a number of Lattice")?;
-    let m: [f64; 9] = m.try_into().map_err(|m: Vec<f64>| format!("Lattice has {} numbers instead of 9", m.len()))?;
+    let pbc_is_given = pbc.is_some();
     let pbc = match pbc {
         None => [true; 3],
         Some(text) => {
             let tokens = text.split(|c: char| c.is_whitespace() || "[],".contains(c)).filter(|t| !t.is_empty());
-            let flags: Result<Vec<bool>, String> = tokens
-                .map(|token| match token.to_ascii_lowercase().as_str() {
-                    "t" | "true" | "1" => Ok(true),
-                    "f" | "false" | "0" => Ok(false),
-                    _ => Err(format!("pbc has {token:?}, which is neither T nor F")),
-                })
-                .collect();
+            let flags: Result<Vec<bool>, String> = tokens.map(|token| flag(token, "pbc")).collect();
             match flags?[..] {
                 // One for all, as in ASE.
                 [all] => [all; 3],
                 [a, b, c] => [a, b, c],
                 ref others => return Err(format!("pbc has {} flags instead of 3", others.len())),
             }
+        }
+    };
+    let m: [f64; 9] = match lattice {
+        Some(lattice) => numbers(lattice, "a number of Lattice")?
+            .try_into()
+            .map_err(|m: Vec<f64>| format!("Lattice has {} numbers instead of 9", m.len()))?,
+        // As ASE has it.
+        None if pbc_is_given && pbc == [false; 3] => [0.0; 9],
+        None => {
+            return Err(
+                "the comment line has no Lattice: a structure needs a cell. Add Lattice=\"ax ay az bx by bz cx cy \
+                    cz\", or pbc=\"F F F\" if it does not repeat"
+                    .to_owned(),
+            );
         }
     };
     let origin = match origin {

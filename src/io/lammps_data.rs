@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! LAMMPS data files, as `read_data` takes and `write_data` makes them, in `units metal`.
+//! LAMMPS data files, as `read_data` takes and `write_data` makes them, in `units metal`, or in `units real` where the title
+//! says so, as that of `write_data` does.
 //!
 //! Atom styles `atomic` and `charge` are read (the charges are skipped); a section `Atoms` that does not name its style is
 //! refused where its lines could be of a style with molecules. Read are also box bounds with tilt factors or general
@@ -7,7 +8,7 @@
 //! the file: image flags are checked but not applied. A data file does not say which directions repeat; all do, by
 //! default.
 use super::Error;
-use super::text::{Collected, Lines, integer, parse_error, real, triple};
+use super::text::{Collected, Lines, integer, parse_error, real, scaled, triple};
 use crate::structure::{Cell, Element, Structure, Vec3, element_from_symbol};
 use std::io::{BufRead, Write};
 use std::path::Path;
@@ -20,16 +21,27 @@ const MOST_TYPES: usize = 100_000;
 
 /// Writes a file that `read_data` takes: `units metal`, `atom_style atomic`, every bit of every number, element
 /// symbols in the comments of `Masses`, velocities if there are any. A cell that is not in LAMMPS's frame is rotated
-/// ([`Structure::to_lammps_frame`]).
+/// ([`Structure::to_lammps_frame`]). Which atoms are fixed, for which the format has nothing, is a comment.
 ///
 /// # Errors
 /// [`Error::Frame`] if the cell is flat or left-handed; [`Error::Write`].
-pub fn write(structure: &Structure, mut out: impl Write) -> Result<(), Error> {
+pub fn write(structure: &Structure, out: impl Write) -> Result<(), Error> {
+    write_in("metal", 1.0, structure, out)
+}
+
+/// As [`write`], in the units of this name, in which a velocity of 1 is one of `speed` Å/ps.
+pub(crate) fn write_in(units: &str, speed: f64, structure: &Structure, mut out: impl Write) -> Result<(), Error> {
     let (structure, _) = structure.to_lammps_frame()?;
     let Cell { origin, vectors: [a, b, c], pbc } = structure.cell;
     let flag = |periodic| if periodic { 'p' } else { 'f' };
     let flags = pbc.map(flag);
-    writeln!(out, "LAMMPS data file, units metal, boundary {} {} {}", flags[0], flags[1], flags[2])?;
+    writeln!(out, "LAMMPS data file, units {units}, boundary {} {} {}", flags[0], flags[1], flags[2])?;
+    for fixed in &structure.fixed {
+        // LAMMPS takes lines of up to 254 characters.
+        for ids in fixed.ranges().chunks(8) {
+            writeln!(out, "# fixed along {}: {}", fixed.axes(), ids.join(" "))?;
+        }
+    }
     writeln!(out, "\n{} atoms\n{} atom types\n", structure.len(), structure.elements.len())?;
     for (k, (axis, edge)) in [("x", a[0]), ("y", b[1]), ("z", c[2])].into_iter().enumerate() {
         writeln!(out, "{:?} {:?} {axis}lo {axis}hi", origin[k], origin[k] + edge)?;
@@ -50,7 +62,7 @@ pub fn write(structure: &Structure, mut out: impl Write) -> Result<(), Error> {
     if let Some(velocities) = &structure.velocities {
         writeln!(out, "\nVelocities\n")?;
         for (id, v) in structure.ids.iter().zip(velocities.rows()) {
-            writeln!(out, "{id} {:?} {:?} {:?}", v[0], v[1], v[2])?;
+            writeln!(out, "{id} {:?} {:?} {:?}", v[0] / speed, v[1] / speed, v[2] / speed)?;
         }
     }
     Ok(())
@@ -200,9 +212,11 @@ pub fn read(reader: impl BufRead, path: &Path, hint: Option<&[Element]>) -> Resu
     let mut lines = Lines::new(reader, path);
     let mut file = DataFile::default();
     // The first line is a title.
-    if lines.next()?.is_none() {
-        return Err(lines.error("the file is empty"));
-    }
+    let speed = match lines.next()? {
+        None => return Err(lines.error("the file is empty")),
+        Some(title) => speed_in(title),
+    };
+    file.speed = speed.map_err(|message| lines.error(message))?;
     let mut section = Section::Header;
     let mut seen: Vec<String> = Vec::new();
     while let Some(line) = lines.next()? {
@@ -238,8 +252,23 @@ pub fn read(reader: impl BufRead, path: &Path, hint: Option<&[Element]>) -> Resu
     file.finish(path, lines.number, hint)
 }
 
+/// Å/ps in one unit of velocity of a file with this title: of `write_data`, which ends with `units = metal`, or of this
+/// program.
+fn speed_in(title: &str) -> Result<f64, String> {
+    let mut words = title.split([' ', '=', ',']).filter(|word| !word.is_empty());
+    let units = words.find(|word| *word == "units").and_then(|_| words.next());
+    match units.filter(|_| title.starts_with("LAMMPS data file")) {
+        None | Some("metal") => Ok(1.0),
+        // Å/fs
+        Some("real") => Ok(1000.0),
+        Some(other) => Err(format!("units {other} cannot be read, only metal and real")),
+    }
+}
+
 #[derive(Default)]
 struct DataFile {
+    /// Å/ps in one unit of velocity.
+    speed: f64,
     header: Header,
     style: Option<Style>,
     unnamed: Option<Unnamed>,
@@ -414,7 +443,8 @@ impl DataFile {
                 let place = order
                     .binary_search_by_key(id, |&i| self.atoms.ids[i])
                     .map_err(|_| parse_error(path, line, format!("a velocity for atom {id}, which does not exist")))?;
-                rows[3 * order[place]..][..3].copy_from_slice(v);
+                let v = scaled(*v, self.speed, "the velocity").map_err(|message| parse_error(path, line, message))?;
+                rows[3 * order[place]..][..3].copy_from_slice(&v);
             }
             if let Some(place) = rows.iter().position(|v| v.is_nan()) {
                 let id = self.atoms.ids[place / 3];

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What the readers share: numbered lines, checked numbers, atoms as they are collected.
 use super::Error;
-use crate::structure::{Cell, Element, Structure, Vec3, element_from_symbol};
+use crate::structure::{Cell, Element, FixedAtoms, Structure, Vec3, element_from_symbol};
 use ndarray::{Array1, Array2};
 use std::io::{BufRead, Read};
 use std::path::Path;
@@ -109,6 +109,8 @@ pub(super) struct Collected {
     pub types: Vec<i32>,
     pub positions: Vec<f64>,
     pub velocities: Vec<f64>,
+    /// Axes along which each atom is fixed; empty where the file does not say.
+    pub fixed: Vec<[bool; 3]>,
     /// Line of each atom.
     pub lines: Vec<u64>,
 }
@@ -144,11 +146,24 @@ impl Collected {
             cell,
             elements,
             types: Array1::from_vec(self.types),
+            fixed: fixed_atoms(&self.ids, &self.fixed),
             ids: Array1::from_vec(self.ids),
             positions: table(self.positions).unwrap_or_else(|| Array2::zeros((n, 3))),
             velocities: if self.velocities.is_empty() { None } else { table(self.velocities) },
         }
     }
+}
+
+/// The atoms that are fixed, by the axes along which they are.
+fn fixed_atoms(ids: &[i32], fixed: &[[bool; 3]]) -> Vec<FixedAtoms> {
+    let mut found: Vec<FixedAtoms> = Vec::new();
+    for (&id, &axes) in ids.iter().zip(fixed).filter(|(_, axes)| **axes != [false; 3]) {
+        match found.iter_mut().find(|fixed| fixed.axes == axes) {
+            Some(fixed) => fixed.ids.push(id),
+            None => found.push(FixedAtoms { axes, ids: vec![id] }),
+        }
+    }
+    found
 }
 
 /// Numbers elements as types: in the order of the hint, or as they appear.

@@ -103,6 +103,8 @@ pub struct State<'a> {
     pub types: ArrayView1<'a, i32>,
     /// See [`Lammps::images`].
     pub images: ArrayView1<'a, i32>,
+    /// See [`Lammps::groups`].
+    pub groups: ArrayView1<'a, i32>,
 }
 
 impl State<'_> {
@@ -318,7 +320,7 @@ impl Lammps {
     pub fn state(&self) -> State<'_> {
         let n = self.local_atoms();
         let [positions, velocities, forces] = [c"x", c"v", c"f"].map(|name| self.atom_vectors(name, n));
-        let [ids, types, images] = [c"id", c"type", c"image"].map(|name| self.atom_integers(name, n));
+        let [ids, types, images, groups] = [c"id", c"type", c"image", c"mask"].map(|name| self.atom_integers(name, n));
         State {
             step: self.step(),
             time: self.time(),
@@ -329,6 +331,7 @@ impl Lammps {
             ids,
             types,
             images,
+            groups,
         }
     }
 
@@ -366,6 +369,12 @@ impl Lammps {
     #[must_use]
     pub fn images(&self) -> ArrayView1<'_, i32> {
         self.atom_integers(c"image", self.local_atoms())
+    }
+
+    /// The groups that this rank's atoms are in, one bit for each group in the order of their definition; shape (n).
+    #[must_use]
+    pub fn groups(&self) -> ArrayView1<'_, i32> {
+        self.atom_integers(c"mask", self.local_atoms())
     }
 
     /// Coordinates, ids and types of this rank's atoms.
@@ -535,6 +544,26 @@ impl Lammps {
                 if let Some(i) = *place {
                     (*x).add(3 * row).copy_from_nonoverlapping(positions[3 * i..].as_ptr(), 3);
                     *image.add(row) = images[i];
+                }
+            }
+        }
+    }
+
+    /// Puts the last `taken` atoms of this rank, which [`Lammps::create_atoms`] took, into groups: `groups` are those of `ids`,
+    /// as [`Lammps::groups`] gives them.
+    pub(crate) fn set_groups(&mut self, taken: usize, ids: &[i32], groups: &[i32]) {
+        let n = self.local_atoms();
+        let of: std::collections::HashMap<i32, i32> = ids.iter().copied().zip(groups.iter().copied()).collect();
+        let own: Vec<Option<i32>> = self.ids().iter().map(|id| of.get(id).copied()).collect();
+        // SAFETY: the handle is open, &mut self says that no view is alive, and "mask" has nlocal rows, n of them.
+        unsafe {
+            let mask = sys::lammps_extract_atom(self.handle.as_ptr(), c"mask".as_ptr()).cast::<i32>();
+            if mask.is_null() {
+                return;
+            }
+            for (row, groups) in own.iter().enumerate().skip(n.saturating_sub(taken)) {
+                if let Some(groups) = groups {
+                    *mask.add(row) = *groups;
                 }
             }
         }

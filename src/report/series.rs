@@ -218,6 +218,7 @@ mod tests {
         Poll {
             format: PollFormat,
             step,
+            steps: step,
             time: step as f64 * 1e-3,
             temperature: step as f64,
             pressure: 0.0,

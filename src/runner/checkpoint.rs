@@ -225,6 +225,7 @@ mod tests {
         let last = Poll {
             format: PollFormat,
             step: 40,
+            steps: 40,
             time: 0.04,
             temperature: 300.5,
             pressure: 1.5,

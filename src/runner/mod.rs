@@ -229,7 +229,7 @@ impl<'o> LammpsRunner<'o> {
                 gamma_max: progress.gamma_max.and_then(|text| text.parse().ok()),
                 atom_id: progress.atom_id,
                 candidates: progress.candidates,
-                steps: from.step,
+                steps: from.step - from.first,
                 flagged: progress.flagged,
                 known: progress.known,
                 crash: None,

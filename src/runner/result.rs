@@ -88,7 +88,7 @@ pub struct SimulationResult {
     pub atom_id: Option<i32>,
     /// Numbers of the stored candidates in `candidates.db`.
     pub candidates: Vec<i64>,
-    /// Steps done.
+    /// Steps done, counted from where the run began.
     pub steps: i64,
     /// Polls between the thresholds.
     pub flagged: u64,

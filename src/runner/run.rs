@@ -193,7 +193,12 @@ impl Run<'_, '_> {
             self.insure(poll)?;
             return Ok(None);
         }
-        self.result.steps = poll.step;
+        self.result.steps = poll.steps;
+        if poll.steps == 0
+            && let Some(doubt) = self.config.doubt_velocities(poll.temperature)
+        {
+            self.result.warnings.push(doubt.remark.to_string());
+        }
         self.result.last = Some(poll.clone());
         let written = self.recorder.as_mut().map_or(Ok(()), |r| r.poll(poll));
         if let Some(gamma) = &poll.gamma {

@@ -11,7 +11,7 @@ use crate::comm::Comm;
 use crate::config::InferenceConfig;
 use crate::io;
 use crate::simulation::{self, Simulation};
-use crate::structure::{Cell, Structure};
+use crate::structure::{Cell, FixedAtoms, Structure};
 
 /// A structure as LAMMPS is to read it: the text of the data file, empty for one that LAMMPS creates.
 pub(crate) fn data_file(structure: &Structure, config: &InferenceConfig) -> Result<Vec<u8>, Error> {
@@ -20,12 +20,16 @@ pub(crate) fn data_file(structure: &Structure, config: &InferenceConfig) -> Resu
     }
     let unsound = |message: String| Error::Unsound { name: config.structure.display().to_string(), message };
     structure.validate(config.min_distance).map_err(|e| unsound(e.to_string()))?;
-    let (mut turned, _) = structure.to_lammps_frame().map_err(|e| unsound(e.to_string()))?;
-    if let Some(velocities) = &mut turned.velocities {
-        *velocities /= crate::script::UnitFactors::of(config.units).velocity();
+    if let Some(doubt) = structure.velocity_temperature().and_then(|measured| config.doubt_velocities(measured))
+        && doubt.refused
+    {
+        return Err(unsound(doubt.remark.to_string()));
     }
+    let (mut turned, _) = structure.to_lammps_frame().map_err(|e| unsound(e.to_string()))?;
+    turned.cell = turned.cell.around(turned.positions.view());
     let mut text = Vec::new();
-    io::lammps_data::write(&turned, &mut text)?;
+    let speed = crate::script::UnitFactors::of(config.units).velocity();
+    io::lammps_data::write_in(config.units.name(), speed, &turned, &mut text)?;
     Ok(text)
 }
 
@@ -115,15 +119,18 @@ pub(crate) fn open_to_all(folder: &Path) {
 /// What every rank must know of a structure whose atoms rank 0 alone has: an empty structure with the same cell and types.
 pub(crate) fn outline(comm: &Comm, structure: &Structure) -> Structure {
     let symbols: Vec<&str> = structure.elements.iter().map(|e| e.symbol()).collect();
-    let cell = &structure.cell;
-    let mine = serde_json::json!([symbols, cell.origin, cell.vectors, cell.pbc, structure.velocities.is_some()]);
+    let cell = structure.cell.around(structure.positions.view());
+    // Atoms all at rest have no velocities to keep.
+    let velocities = structure.velocity_temperature().is_some();
+    let mine = serde_json::json!([symbols, cell.origin, cell.vectors, cell.pbc, velocities, structure.fixed]);
     let bytes = comm.broadcast(0, mine.to_string().into_bytes());
-    type Outline = (Vec<String>, [f64; 3], [[f64; 3]; 3], [bool; 3], bool);
-    let (symbols, origin, vectors, pbc, velocities): Outline =
+    type Outline = (Vec<String>, [f64; 3], [[f64; 3]; 3], [bool; 3], bool, Vec<FixedAtoms>);
+    let (symbols, origin, vectors, pbc, velocities, fixed): Outline =
         serde_json::from_slice(&bytes).expect("as rank 0 wrote it");
     Structure {
         cell: Cell { origin, vectors, pbc },
         elements: symbols.iter().filter_map(|s| crate::structure::element_from_symbol(s)).collect(),
+        fixed,
         velocities: velocities.then(|| Array2::zeros((0, 3))),
         ..no_atoms()
     }
@@ -136,6 +143,7 @@ pub(super) fn no_atoms() -> Structure {
         elements: Vec::new(),
         types: Array1::zeros(0),
         ids: Array1::zeros(0),
+        fixed: Vec::new(),
         positions: Array2::zeros((0, 3)),
         velocities: None,
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! From the atoms of all ranks around a centre to a cut-out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 
@@ -23,7 +23,7 @@ pub struct CutOut {
     /// old as the last poll.
     pub gamma: Option<Vec<f64>>,
     /// Force on each atom in the parent, eV/Å; length n. `None` where it is not known by itself: in the last valid frame,
-    /// and under a Langevin thermostat, which adds to it.
+    /// and under a Langevin thermostat, which adds to it. NaN for an atom that is fixed, whose force is taken away.
     pub forces: Option<Vec<Vec3>>,
 }
 
@@ -34,6 +34,8 @@ pub(super) struct Known<'a> {
     pub(super) gamma: Option<ArrayView1<'a, f64>>,
     pub(super) forces: Option<ArrayView2<'a, f64>>,
     pub(super) force_unit: f64,
+    /// Ids of atoms whose forces are not those of the potential.
+    pub(super) fixed: HashSet<i32>,
 }
 
 /// The atoms around a centre and what is known of them, from which a process makes the cut-out by itself.
@@ -131,13 +133,14 @@ impl Known<'_> {
     }
 
     fn rows(&self, chosen: &[usize]) -> Vec<f64> {
-        let Self { atoms, gamma, forces, .. } = self;
+        let Self { atoms, gamma, forces, fixed, .. } = self;
         let mut rows = Vec::with_capacity(chosen.len() * columns(gamma.is_some(), forces.is_some()));
         for &at in chosen {
+            let unit = if fixed.contains(&atoms.ids[at]) { f64::NAN } else { self.force_unit };
             rows.extend([f64::from(atoms.ids[at]), f64::from(atoms.types[at])]);
             rows.extend(atoms.positions.row(at));
             rows.extend(gamma.map(|gamma| gamma[at]));
-            rows.extend(forces.iter().flat_map(|forces| forces.row(at).into_iter().map(|f| f * self.force_unit)));
+            rows.extend(forces.iter().flat_map(|forces| forces.row(at).into_iter().map(move |f| f * unit)));
         }
         rows
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The geometry of a cell.
 use super::{Cell, Vec3};
+use ndarray::ArrayView2;
 
 /// A cell whose vectors do not span a volume, or are not numbers.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -12,6 +13,10 @@ pub struct DegenerateCell {
     /// The three vectors as rows, Å.
     pub vectors: [Vec3; 3],
 }
+
+/// Height in Å below which a direction that does not repeat is too thin to be wrapped around its atoms: LAMMPS makes no
+/// neighbour lists in a box of no height.
+pub(crate) const THIN: f64 = 1.0;
 
 /// Dot product.
 #[must_use]
@@ -124,6 +129,33 @@ impl Cell {
         let cells: Vec3 = std::array::from_fn(|k| if self.pbc[k] { -s[k].floor() } else { 0.0 });
         let shift = self.combine(cells);
         [point[0] + shift[0], point[1] + shift[1], point[2] + shift[2]]
+    }
+
+    /// The same cell, made to hold `positions` (Å; shape (n, 3)) along the vectors that do not repeat, whose length has no
+    /// other meaning. A vector that holds them stays as it is.
+    ///
+    /// Where the atoms lie in one plane, the cell gets a height of less than [`THIN`] around them, however high it was.
+    #[must_use]
+    pub fn around(&self, positions: ArrayView2<'_, f64>) -> Self {
+        // Å. LAMMPS gives no owner to an atom on the upper face.
+        const MARGIN: f64 = THIN / 4.0;
+        const FLAT: f64 = 0.1;
+        let (rows, heights) = (self.inverse(), self.heights());
+        let mut cell = self.clone();
+        for k in (0..3).filter(|&k| !self.pbc[k]) {
+            let along = positions.rows().into_iter().map(|p| dot(rows[k], sub([p[0], p[1], p[2]], self.origin)));
+            let (low, high) = along.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), s| (l.min(s), h.max(s)));
+            let (margin, flat) = (MARGIN / heights[k], (high - low) * heights[k] < FLAT);
+            if low > high || low >= 0.0 && high < 1.0 && !flat {
+                continue;
+            }
+            let from = if flat || low < 0.0 { low - margin } else { 0.0 };
+            let to = if flat || high >= 1.0 { high + margin } else { 1.0 };
+            let vector = self.vectors[k];
+            cell.origin = std::array::from_fn(|x| cell.origin[x] + from * vector[x]);
+            cell.vectors[k] = vector.map(|x| (to - from) * x);
+        }
+        cell
     }
 
     /// Whether each vector lies along its own Cartesian axis, so that the cell is a box along x, y and z.
@@ -256,6 +288,32 @@ mod tests {
         cell.pbc = [true, false, true];
         let s = cell.fractional(cell.wrap([50.0, 60.0, 70.0]));
         assert!((0.0..1.0).contains(&s[0]) && (0.0..1.0).contains(&s[2]) && s[1] > 1.0, "{s:?}");
+    }
+
+    #[test]
+    fn a_cell_around_its_atoms_holds_them_where_it_is_open() {
+        let inside = |cell: &Cell, positions: &ndarray::Array2<f64>| {
+            positions.rows().into_iter().all(|p| {
+                let s = cell.fractional([p[0], p[1], p[2]]);
+                (0..3).all(|k| cell.pbc[k] || (0.0..1.0).contains(&s[k]))
+            })
+        };
+        let mut cell = tilted();
+        cell.pbc = [true, false, false];
+        let within = ndarray::arr2(&[[0.5, 2.0, 3.0], [90.0, 3.0, 6.0]]);
+        assert!(inside(&cell, &within));
+        assert_eq!(cell.around(within.view()), cell, "what fits is left alone");
+        assert_eq!(cell.around(ndarray::Array2::zeros((0, 3)).view()), cell);
+
+        let beyond = ndarray::arr2(&[[0.5, -30.0, 3.0], [1.0, 3.0, 50.0]]);
+        let wide = cell.around(beyond.view());
+        assert!(!inside(&cell, &beyond) && inside(&wide, &beyond), "{wide:?}");
+        assert_eq!(wide.vectors[0], cell.vectors[0], "a vector that repeats is left alone");
+
+        // In a plane of the first two vectors, in a high cell.
+        let plane = ndarray::arr2(&[[0.0, 1.0, 4.0], [1.0, 3.0, 4.0]]);
+        let flat = cell.around(plane.view());
+        assert!(inside(&flat, &plane) && flat.heights()[2] < THIN && flat.heights()[1] > THIN, "{flat:?}");
     }
 
     #[test]

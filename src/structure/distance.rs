@@ -57,6 +57,15 @@ pub enum StructureError {
         /// Its row.
         value: Vec3,
     },
+    /// There are no atoms.
+    #[error("it has no atoms: choose another file, or another frame of it")]
+    Empty,
+    /// There is a single atom.
+    #[error("it has a single atom, on which no force acts, since its periodic images move with it: repeat the cell")]
+    Single,
+    /// All atoms are fixed.
+    #[error("all its atoms are fixed (`move_mask`): at least one must be able to move")]
+    AllFixed,
     /// Two atoms overlap.
     #[error(
         "atoms {a} and {b} are {distance:.4} Å apart, closer than the limit of {limit} Å (`min_distance`; periodic \
@@ -85,12 +94,20 @@ impl Structure {
     }
 
     /// Checks everything that the rest of the program takes for granted: array shapes, types, ids, finite numbers, a
-    /// cell with a volume, and no two atoms (periodic images included) closer than `min_distance` (Å; 0.5 by custom).
+    /// cell with a volume, atoms that can move against each other, and no two atoms (periodic images included) closer than
+    /// `min_distance` (Å; 0.5 by custom).
     ///
     /// # Errors
     /// [`StructureError`], the first that is found.
     pub fn validate(&self, min_distance: f64) -> Result<(), StructureError> {
         self.check_arrays()?;
+        if 3 * self.len() <= self.lost_degrees_of_freedom() {
+            return Err(match self.len() {
+                0 => StructureError::Empty,
+                1 => StructureError::Single,
+                _ => StructureError::AllFixed,
+            });
+        }
         if let Some(pair) = self.closest_pair()
             && pair.distance < min_distance
         {

@@ -53,6 +53,16 @@ pub enum FrameError {
         /// `a · (b × c)`, Å³.
         volume: f64,
     },
+    /// Atoms that are fixed along one axis alone, in a cell that has to be turned.
+    #[error(
+        "atom {id} is fixed along some of the axes only (`move_mask` with three columns), and LAMMPS needs the cell turned, \
+             which turns the axes: give a cell whose first vector is along x and whose second is in the xy plane, or fix \
+             the atom along all axes"
+    )]
+    FixedAxis {
+        /// The first such atom.
+        id: i32,
+    },
 }
 
 impl Structure {
@@ -63,7 +73,8 @@ impl Structure {
     /// (LAMMPS manual, *Howto triclinic*). Positions, velocities and the origin turn together.
     ///
     /// # Errors
-    /// [`FrameError`] if the cell spans no volume or is left-handed.
+    /// [`FrameError`] if the cell spans no volume or is left-handed, or if it has to be turned and atoms are fixed along
+    /// some axes only.
     pub fn to_lammps_frame(&self) -> Result<(Self, Rotation), FrameError> {
         self.cell.check()?;
         let volume = self.cell.signed_volume();
@@ -73,6 +84,9 @@ impl Structure {
         let [a, b, c] = self.cell.vectors;
         if a[1] == 0.0 && a[2] == 0.0 && b[2] == 0.0 && a[0] > 0.0 && b[1] > 0.0 && c[2] > 0.0 {
             return Ok((self.clone(), Rotation::IDENTITY));
+        }
+        if let Some(fixed) = self.fixed.iter().find(|fixed| fixed.axes != [true; 3]) {
+            return Err(FrameError::FixedAxis { id: fixed.ids.first().copied().unwrap_or_default() });
         }
         let unit = |v: Vec3| v.map(|x| x / norm(v));
         let x = unit(a);
@@ -90,6 +104,7 @@ impl Structure {
             elements: self.elements.clone(),
             types: self.types.clone(),
             ids: self.ids.clone(),
+            fixed: self.fixed.clone(),
             positions: rotation.rows(&self.positions),
             velocities: self.velocities.as_ref().map(|v| rotation.rows(v)),
         };
@@ -109,6 +124,7 @@ mod tests {
             elements: vec![Element::Al],
             types: arr1(&[1, 1]),
             ids: arr1(&[1, 2]),
+            fixed: Vec::new(),
             positions: arr2(&[[0.1, 0.2, 0.3], [2.0, -1.0, 4.0]]),
             velocities: None,
         }

@@ -21,6 +21,7 @@ pub fn candidate(n: usize, seed: u32) -> Candidate {
             elements: vec![Element::Cu, Element::Al],
             types: Array1::from_iter((0..n).map(|i| if i % 3 == 0 { 1 } else { 2 })),
             ids: ids.clone(),
+            fixed: Vec::new(),
             positions: Array2::from_shape_fn((n, 3), |(i, k)| 12.0 * noise(i, k) - 1.0),
             velocities: Some(Array2::from_shape_fn((n, 3), |(i, k)| 10.0 * noise(i, k + 3) - 5.0)),
         },

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::active_learning::LoopConfig;
 use crate::embedding::EmbeddingConfig;
+use crate::script::Outputs;
 
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -169,8 +170,10 @@ pub struct InferenceConfig {
     pub template: Option<PathBuf>,
     /// LAMMPS commands to run after the set-up, before the first step: computes, fixes, variables, `thermo_modify`. They are
     /// trusted and run as they stand, also `shell` and `include`: take a configuration of somebody else's as you take a
-    /// program. A `thermo_style` has to be `custom` with temp, press, pe and etotal, which each poll reads. A run that is resumed
-    /// leaves those out that change the atoms (`velocity`, `displace_atoms` and their like) or make groups.
+    /// program. Those that end or replace the commands around them (`quit`, `clear`, `jump`, `label`, `next`, `log`, `shell cd`)
+    /// are refused. A `thermo_style` has to be `custom` with temp, press, pe and etotal, which each poll reads. A run that is
+    /// resumed leaves those out that change the atoms (`velocity`, `displace_atoms` and their like) or make groups, and appends
+    /// to the files of `dump` and of fixes. File names are relative to where the program runs.
     #[serde(default)]
     pub setup: Vec<String>,
     /// Plugin files to load before the set-up.
@@ -201,6 +204,9 @@ pub struct InferenceConfig {
     /// Who labels and trains, for `lammps-otf loop`.
     #[serde(rename = "loop")]
     pub active_learning: Option<LoopConfig>,
+    /// Where the files go that the commands of the set-up write. Not in the file: the program decides.
+    #[serde(skip)]
+    pub outputs: Outputs,
 }
 
 /// Most bytes of a configuration.
@@ -567,6 +573,12 @@ impl InferenceConfig {
         }
     }
 
+    /// The name of replica `index`: of its folder, in the store, and before the names of the files that `setup` writes.
+    #[must_use]
+    pub fn replica_name(index: usize) -> String {
+        format!("replica-{index:02}")
+    }
+
     /// The configuration of replica `index` (from 0) of `count`: with its own entries of [`Replicas`], and a seed of its
     /// own, `(seed - 1 + 618033989 index) mod 900000000 + 1`. The seeds of all replicas differ, those of neighbours are far
     /// apart, and that of replica 0 is `seed` itself.
@@ -588,6 +600,7 @@ impl InferenceConfig {
         }
         let mut config = self.clone();
         config.replicas = Replicas::default();
+        config.outputs.prefix = format!("{}-", Self::replica_name(index));
         if let Some(temperature) = entry("replicas.temperatures", &self.replicas.temperatures, index, count)? {
             config.temperature = temperature;
         }

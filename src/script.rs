@@ -7,6 +7,8 @@
 //! that comes from outside is quoted as one LAMMPS word before the template sees it; the template language has no
 //! access to files.
 
+mod commands;
+
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -17,6 +19,7 @@ use crate::config::{
 use crate::lammps::{self, PACE_EXTRAPOLATION, quote_path};
 use crate::structure::cell::THIN;
 use crate::structure::{Element, FixedAtoms, Structure};
+pub use commands::{Earlier, Outputs};
 
 /// Id of the fix that holds γ.
 pub const GAMMA_FIX: &str = "otf_gamma";
@@ -102,6 +105,32 @@ pub enum Error {
         /// What it should have.
         remedy: String,
     },
+    /// A command that ends or replaces the commands around it.
+    #[error("{place} holds the command `{command}`, which {why}")]
+    Forbidden {
+        /// The key of the configuration, or the file, that holds it.
+        place: String,
+        /// The command.
+        command: String,
+        /// What it does.
+        why: &'static str,
+    },
+    /// A command whose file would be emptied, or written by several simulations at once.
+    #[error("the file that `{command}` writes would be lost: {why}")]
+    Unprotected {
+        /// The command.
+        command: String,
+        /// Why that cannot be avoided, and what to do.
+        why: &'static str,
+    },
+    /// A file that cannot be made.
+    #[error("there is no folder {} for the file of `{command}`: make it, or give another name", folder.display())]
+    NoFolder {
+        /// The command.
+        command: String,
+        /// The folder.
+        folder: PathBuf,
+    },
     /// Text that LAMMPS cannot be given.
     #[error(transparent)]
     Quote(#[from] lammps::Error),
@@ -161,6 +190,9 @@ pub struct Script {
     pub gamma: bool,
     /// The user's own commands.
     pub setup: Vec<String>,
+    /// Where the files go that the commands write.
+    #[serde(skip)]
+    pub outputs: Outputs,
     #[serde(skip)]
     template: Option<PathBuf>,
 }
@@ -199,34 +231,6 @@ impl Fixed {
             atoms: fixed.ids.len(),
         }
     }
-}
-
-/// LAMMPS commands that change atoms, box or step, and define nothing for later.
-const ONCE: [&str; 12] = [
-    "velocity",
-    "displace_atoms",
-    "create_atoms",
-    "delete_atoms",
-    "set",
-    "change_box",
-    "replicate",
-    "reset_atoms",
-    "reset_timestep",
-    "minimize",
-    "run",
-    "rerun",
-];
-
-/// Whether a line is a whole command of that kind, or makes a group, which a restart file holds: made again, it would get the
-/// atoms that are in its region now.
-fn acts_once(line: &str) -> bool {
-    let words: Vec<&str> = line.split_whitespace().collect();
-    let once = match words[..] {
-        ["group", ..] => words.get(2) != Some(&"dynamic"),
-        [first, ..] => ONCE.contains(&first),
-        [] => false,
-    };
-    once && !line.trim_end().ends_with('&') && !line.contains('\n')
 }
 
 impl Script {
@@ -296,6 +300,7 @@ impl Script {
             restart: None,
             gamma,
             setup: config.setup.clone(),
+            outputs: config.outputs.clone(),
             template: config.template.clone(),
         })
     }
@@ -304,7 +309,8 @@ impl Script {
     /// velocities are drawn.
     #[must_use]
     pub fn continued(&self, step: i64) -> Self {
-        Self { minimize: false, create_velocities: false, step, restart: None, ..self.clone() }
+        let outputs = Outputs { earlier: Earlier::Repeated, ..self.outputs.clone() };
+        Self { minimize: false, create_velocities: false, step, restart: None, outputs, ..self.clone() }
     }
 
     /// The same set-up for a run that goes on from a restart file.
@@ -318,8 +324,15 @@ impl Script {
     /// [`Error::Quote`] for a path that no LAMMPS command can hold.
     pub fn resumed(&self, restart: &Path, step: i64) -> Result<Self, Error> {
         let seed = (i64::from(self.seed) + step).rem_euclid(900_000_000).max(1) as u32;
-        let setup = self.setup.iter().filter(|line| !acts_once(line)).cloned().collect();
-        Ok(Self { restart: Some(quote_path(restart)?), seed, setup, ..self.continued(0) })
+        let setup = commands::commands(&self.setup.join("\n"));
+        let setup =
+            setup.into_iter().filter(|command| !commands::acts_once(command)).map(|command| command.text).collect();
+        let earlier = match self.outputs.earlier {
+            Earlier::Repeated => Earlier::Repeated,
+            _ => Earlier::Resumed(step),
+        };
+        let outputs = Outputs { earlier, ..self.outputs.clone() };
+        Ok(Self { restart: Some(quote_path(restart)?), seed, setup, outputs, ..self.continued(0) })
     }
 
     /// The same set-up with another potential for the same elements.
@@ -373,6 +386,7 @@ impl Script {
         };
         let context = tera::Context::from_serialize(self).map_err(|e| fail(&e))?;
         let rendered = tera::Tera::one_off(&text, &context, false).map_err(|e| fail(&e))?;
+        self.check_commands(&name, &rendered)?;
         if self.gamma {
             self.check_gamma(&name, &rendered)?;
         }
@@ -384,7 +398,25 @@ impl Script {
         if self.restart.is_some() && !rendered.lines().any(|l| l.trim_start().starts_with("read_restart")) {
             return Err(Error::NoRestart { name });
         }
-        Ok(rendered)
+        let unprotected = |e: commands::Unprotected| Error::Unprotected { command: e.command, why: e.why };
+        self.outputs.protect(&rendered).map_err(unprotected)
+    }
+
+    /// Refuses commands that end or replace the input: LAMMPS would leave out what comes after them, or end the process.
+    fn check_commands(&self, name: &str, rendered: &str) -> Result<(), Error> {
+        let parts = [("`setup`", self.setup.join("\n")), ("`create`", self.create.join("\n"))];
+        let template = format!("the template {name}");
+        let parts = parts.iter().map(|(key, text)| (*key, text.as_str())).chain([(template.as_str(), rendered)]);
+        for (place, text) in parts {
+            if let Some(found) = commands::forbidden(text) {
+                let place = match found.file {
+                    Some(file) => format!("the file {}, which {place} includes,", file.display()),
+                    None => place.to_owned(),
+                };
+                return Err(Error::Forbidden { place, command: found.command, why: found.why });
+            }
+        }
+        Ok(())
     }
 
     /// Whether the lines of the user's own leave in LAMMPS's table what is read at each poll, as totals.
@@ -429,6 +461,17 @@ impl Script {
             _ => Ok(()),
         }
     }
+}
+
+/// Refuses commands whose files have no folder: LAMMPS finds that on one rank alone, while the others wait.
+pub(crate) fn check_folders(commands: &str) -> Result<(), Error> {
+    let missing = commands::without_folder(commands);
+    missing.map_or(Ok(()), |(command, folder)| Err(Error::NoFolder { command, folder }))
+}
+
+/// The files that grow while these commands are at work, as far as their text tells; absolute.
+pub(crate) fn growing_files(commands: &str) -> Vec<PathBuf> {
+    commands::growing(commands)
 }
 
 /// Arguments of `pair_style`, and of each `pair_coeff`.

@@ -9,8 +9,8 @@
 mod cut_out;
 mod swap;
 
-use std::collections::HashSet;
-use std::path::Path;
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
@@ -21,7 +21,7 @@ use crate::config::{InferenceConfig, Sanity, Uncertainty};
 use crate::embedding::{Center, EmbeddingExtractor, worst_regions};
 use crate::frame::{Flaw, Frame};
 use crate::lammps::{self, Lammps, RankFailure};
-use crate::script::{Script, UnitFactors};
+use crate::script::{self, Script, UnitFactors};
 use crate::structure::{Element, FixedAtoms, Structure, Vec3};
 use crate::uncertainty::{GammaHere, GammaSummary, Thresholds, Verdict};
 use cut_out::Known;
@@ -219,6 +219,8 @@ pub struct Simulation {
     unkept: bool,
     /// Id and place of the atom with the largest γ at the last poll.
     worst: Option<(i32, Vec3)>,
+    /// Files that the set-up writes and that grow.
+    growing: Vec<PathBuf>,
     /// How far the potential reaches, Å, where known.
     cutoff: Option<f64>,
 }
@@ -228,6 +230,8 @@ pub struct Simulation {
 enum Setup {
     /// No: the next event is a look at the atoms as they stand, set up anew.
     Look,
+    /// Yes, and the next event is a look at the atoms as they stand.
+    Fresh,
     /// No, but the atoms have been looked at.
     Quiet,
     /// Yes: the next chunk needs no set-up of its own.
@@ -265,7 +269,7 @@ const FASTEST: f64 = 1000.0;
 const LOGGED: u64 = 100_000;
 
 impl Simulation {
-    /// Opens LAMMPS and sets it up, up to the first step.
+    /// Opens LAMMPS and sets it up, up to the first step: forces are computed, and files that the set-up writes are open.
     ///
     /// `structure` tells elements and boundaries; LAMMPS reads the atoms from `data`. `log` is LAMMPS's log file.
     ///
@@ -323,6 +327,7 @@ impl Simulation {
             }
             None => script.render().map_err(Error::from),
         })?;
+        comm.agree(if comm.is_root() { script::check_folders(&commands).map_err(Error::from) } else { Ok(()) })?;
         let append = match log.filter(|_| from.is_some()) {
             Some(log) => format!("log {} append\n", lammps::quote_path(log)?),
             None => String::new(),
@@ -353,7 +358,7 @@ impl Simulation {
         config.uncertainty.watch(&mut lammps, config.sampling_interval as i64)?;
         let pauses = lammps.able_to_pause()?;
         let first = from.map_or_else(|| lammps.step(), |from| from.first);
-        Ok(Self {
+        let mut simulation = Self {
             comm: comm.clone(),
             lammps,
             elements: structure.elements.clone(),
@@ -372,10 +377,24 @@ impl Simulation {
             frame: Frame::default(),
             unkept: false,
             worst: None,
+            growing: script::growing_files(&commands),
             // A file that cannot be read has been refused by the pair style.
             cutoff: crate::potential::reach(&config.potential).ok().flatten(),
             script,
-        })
+        };
+        // What LAMMPS finds only when it prepares its first step is of the set-up too, e.g. a file that cannot be written.
+        simulation.prepare()?;
+        simulation.setup = Setup::Fresh;
+        Ok(simulation)
+    }
+
+    /// Computes forces, neighbour lists and what fixes need.
+    fn prepare(&mut self) -> Result<(), lammps::Error> {
+        if self.pauses {
+            // Anew, to come after all that others have defined.
+            self.lammps.pause_every(self.interval)?;
+        }
+        self.lammps.run(0, true, self.first..self.last)
     }
 
     /// Runs to the next poll and looks. The first call looks at the initial structure, before any step.
@@ -389,7 +408,7 @@ impl Simulation {
     pub fn advance(&mut self) -> Result<Event, Error> {
         self.keep();
         let step = self.lammps.step();
-        if self.setup != Setup::Look && step >= self.last {
+        if !matches!(self.setup, Setup::Look | Setup::Fresh) && step >= self.last {
             return Ok(Event::Finished);
         }
         let started = Instant::now();
@@ -413,15 +432,10 @@ impl Simulation {
                 "print \"The log ends after {LOGGED} looks at it, so that it does not grow for ever.\"\nlog none"
             ))?;
         }
-        let ramp = self.first..self.last;
-        if self.setup != Setup::Done {
-            if self.pauses {
-                // Anew, to come after all that others have defined.
-                self.lammps.pause_every(self.interval)?;
-            }
-            self.lammps.run(0, true, ramp.clone())?;
+        if matches!(self.setup, Setup::Look | Setup::Quiet) {
+            self.prepare()?;
         }
-        if self.setup == Setup::Look {
+        if matches!(self.setup, Setup::Look | Setup::Fresh) {
             return Ok(());
         }
         self.lammps.go_on()?;
@@ -432,9 +446,10 @@ impl Simulation {
         let to_poll = self.interval - step.rem_euclid(self.interval);
         let left = self.last - step;
         if self.pauses {
-            self.lammps.begin(left.min(LONG / self.interval * self.interval + to_poll), ramp)?;
+            let steps = left.min(LONG / self.interval * self.interval + to_poll);
+            self.lammps.begin(steps, self.first..self.last)?;
         } else {
-            self.lammps.run(left.min(to_poll), false, ramp)?;
+            self.lammps.run(left.min(to_poll), false, self.first..self.last)?;
         }
         if self.lammps.step() == step {
             return Err(lammps::Error::Preflight(format!(
@@ -622,6 +637,33 @@ impl Simulation {
     pub fn data_moved(&mut self, data: &Path) -> Result<(), Error> {
         self.script.data = lammps::quote_path(data)?;
         Ok(())
+    }
+
+    /// Lengths in bytes of the files that grow while the commands of the set-up are at work (those of `dump` and of fixes), with
+    /// all that LAMMPS has written up to here.
+    #[must_use]
+    pub fn file_lengths(&self) -> BTreeMap<PathBuf, u64> {
+        lammps::flush();
+        let length = |path: &PathBuf| Some((path.clone(), path.metadata().ok().filter(|m| m.is_file())?.len()));
+        self.growing.iter().filter_map(length).collect()
+    }
+
+    /// Cuts off what of such files goes beyond these lengths: the steps after a checkpoint, which come again, and what LAMMPS has
+    /// written at that step a second time. Gives the files that this set-up does not write.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn cut_files(&self, lengths: &BTreeMap<PathBuf, u64>) -> std::io::Result<Vec<PathBuf>> {
+        lammps::flush();
+        let mut others = Vec::new();
+        for (path, length) in lengths {
+            if !self.growing.contains(path) {
+                others.push(path.clone());
+            } else if path.metadata().is_ok_and(|now| now.len() > *length) {
+                std::fs::File::options().write(true).open(path)?.set_len(*length)?;
+            }
+        }
+        Ok(others)
     }
 
     /// The step at which the run began.

@@ -165,6 +165,28 @@ fn cases() -> Vec<Case> {
         top("a plugin that does not exist", "plugins = [\"noplugin.so\"]"),
         top("a plugin that is none", "plugins = [\"al.extxyz\"]"),
         top("a command that LAMMPS does not know", "setup = [\"fxi 1 all nve\"]"),
+        top("a dump without a folder", "setup = [\"dump d all custom 10 nowhere/t.dump id\"]"),
+        top("a file that cannot be written, which LAMMPS sees at its first step", "setup = [\"dump d all custom 10 . id\"]"),
+        top("a variable that LAMMPS misses at its first step",
+            "setup = [\"compute c all reduce max v_none\", \"fix a all ave/time 1 1 1 c_c\"]"),
+        top("a command that ends the program", "setup = [\"quit\"]"),
+        top("a command that ends the program under a condition", "setup = [\"if \\\"2 > 1\\\" then quit\"]"),
+        top("a command whose name is in a variable", "setup = [\"variable end string quit\", \"${end}\"]"),
+        case("a command that ends the program in a file", "run run.toml", |f| {
+            write(f, "more.in", "compute k all ke/atom\nquit 0\n");
+            change(f, "run.toml", "steps", "setup = [\"include more.in\"]\nsteps");
+        }),
+        top("a command that deletes the set-up", "setup = [\"clear\"]"),
+        top("a loop of commands", "setup = [\"label again\", \"jump SELF again\"]"),
+        top("another log", "setup = [\"log other.log\"]"),
+        top("another folder", "setup = [\"shell cd /\"]"),
+        top("a box within the set-up", "setup = [\"region r block 0 1 0 1 0 1\", \"create_box 1 r\"]"),
+        top("other atoms within the set-up", "setup = [\"read_restart run.restart\"]"),
+        instead("created atoms without an end", "structure = \"al.extxyz\"", "create = [\"clear\"]\nelements = [\"Al\"]"),
+        case("a template that jumps", "run run.toml", |f| {
+            write(f, "md.j2", "units metal\njump SELF here\n");
+            change(f, "run.toml", "steps", "template = \"md.j2\"\nsteps");
+        }),
         top("a switch among the settings of a package", "package = [\"omp 2 -in other\"]"),
         top("an argument that LAMMPS does not know", "lammps_args = [\"-sufix\", \"omp\"]"),
         top("γ from a fix that does not exist", "uncertainty = { fix = \"mine\" }"),

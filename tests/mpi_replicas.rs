@@ -206,3 +206,26 @@ fn a_signal_to_one_rank_stops_its_replica_and_no_other() {
     assert_eq!((&first["status"], &second["status"]), (&"INTERRUPTED".into(), &"COMPLETED".into()));
     assert!(first["steps"].as_i64().unwrap() < 60 && second["steps"] == 60, "{first} {second}");
 }
+
+#[test]
+fn each_replica_writes_files_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let setup = "ke/atom\", \"dump d all custom 20 atoms.dump id x\", \"fix t all print 20 '$(step)' file told.txt";
+    eam_config(folder, 3, &KINETIC.replace("temperature = 3000", "temperature = 300").replace("ke/atom", setup));
+    let output = run(folder, 2, 2);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    for name in ["atoms.dump", "told.txt"] {
+        assert!(!folder.join(name).exists());
+        let [one, other] =
+            [0, 1].map(|n| std::fs::read_to_string(folder.join(format!("replica-{n:02}-{name}"))).unwrap());
+        assert!(!one.is_empty() && one.lines().count() == other.lines().count(), "{one} {other}");
+    }
+    // A file that all of them would write is refused, before any is opened.
+    write(folder, "more.in", "dump d all custom 20 shared.dump id x\n");
+    eam_config(folder, 3, &KINETIC.replace("compute u all ke/atom", "compute u all ke/atom\", \"include more.in"));
+    std::fs::remove_dir_all(folder.join("out")).unwrap();
+    let output = run(folder, 2, 2);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("include more.in") && !folder.join("shared.dump").exists(), "{}", text(&output));
+}

@@ -506,3 +506,166 @@ fn fixed_atoms_and_groups_are_those_of_the_start() {
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
     assert!(text(&output).contains("`structure` is not the same"), "{}", text(&output));
 }
+
+/// What `setup` writes beside the run, on each of its lines: LAMMPS would begin each file anew.
+const WRITES: &str = "dump atoms all custom 20 atoms.dump id x y z vx\", \"dump_modify atoms sort id\", \"dump frames all xyz 40 frames.xyz\", \
+                      \"fix average all ave/time 10 2 20 c_thermo_temp file average.txt\", \
+                      \"fix each all ave/time 1 1 10 c_thermo_temp file each.txt\", \
+                      \"fix told all print 20 'step $(step) T $(temp)' file told.txt screen no\", \"write_data begin.data nocoeff";
+const WRITTEN: [&str; 6] = ["atoms.dump", "frames.xyz", "average.txt", "each.txt", "told.txt", "begin.data"];
+
+fn writing(folder: &Path, steps: u32, every: u32) {
+    let setup = format!("setup = [\"compute u all ke/atom\", \"{WRITES}\"]\n");
+    let more = FLAGS.replace("setup = [\"compute u all ke/atom\"]\n", &setup);
+    assert_ne!(more, FLAGS);
+    eam_config(folder, 3, &format!("steps = {steps}\ncheckpoint_interval = {every}\n{more}"));
+}
+
+#[test]
+fn what_the_setup_writes_goes_on_where_the_checkpoint_was() {
+    let files = |folder: &Path| WRITTEN.map(|name| (name, std::fs::read_to_string(folder.join(name)).unwrap()));
+    let same = |one: &Path, other: &Path| {
+        for ((name, one), (_, other)) in files(one).into_iter().zip(files(other)) {
+            let differ = one.lines().zip(other.lines()).enumerate().find(|(_, (a, b))| a != b);
+            assert!(one == other, "{name}: {} and {} lines, {differ:?}", one.lines().count(), other.lines().count());
+        }
+    };
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    writing(whole.path(), 600, 200);
+    finishes(whole.path(), 1, &["-o", "out"]);
+    assert!(files(whole.path())[0].1.contains("TIMESTEP\n600\n"), "nothing was written");
+    // One that has come to its end, and becomes longer, twice.
+    for steps in [200, 400, 600] {
+        writing(parts.path(), steps, 200);
+        finishes(parts.path(), 1, &["-o", "out", "--resume"]);
+    }
+    same(whole.path(), parts.path());
+
+    // Killed, before the first checkpoint and behind one: what came after it comes again.
+    writing(whole.path(), 3000, 1000);
+    finishes(whole.path(), 1, &["-o", "long"]);
+    let killed = tempfile::tempdir().unwrap();
+    let kill_after = |step: u32| {
+        let mut child =
+            lammps_otf().current_dir(&killed).args(["run", "run.toml", "-q", "-o", "out", "--resume"]).spawn().unwrap();
+        let frame = format!("TIMESTEP\n{step}\n");
+        let dumped =
+            || std::fs::read_to_string(killed.path().join("atoms.dump")).is_ok_and(|text| text.contains(&frame));
+        // It may come to its end first, on a machine that has much else to do.
+        common::wait_for("the frame", || dumped() || child.try_wait().unwrap().is_some());
+        let _ = child.kill();
+        child.wait().unwrap();
+    };
+    writing(killed.path(), 100_000_000, 0);
+    kill_after(300);
+    writing(killed.path(), 1000, 1000);
+    finishes(killed.path(), 1, &["-o", "out", "--resume"]);
+    writing(killed.path(), 3000, 1000);
+    kill_after(1300);
+    finishes(killed.path(), 1, &["-o", "out", "--resume"]);
+    same(whole.path(), killed.path());
+}
+
+#[test]
+fn what_the_setup_writes_elsewhere_is_not_emptied_but_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "more.in", "fix told all print 20 hello file told.txt\n");
+    let config = |steps: u32| {
+        let more = FLAGS.replace("ke/atom\"]\n", "ke/atom\", \"include more.in\"]\n");
+        eam_config(folder.path(), 3, &format!("steps = {steps}\n{more}"));
+    };
+    config(100);
+    finishes(folder.path(), 1, &["-o", "out"]);
+    let told = std::fs::read_to_string(folder.path().join("told.txt")).unwrap();
+    config(200);
+    let output = run(folder.path(), 1, &["-o", "out", "--resume"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("include more.in") && text(&output).contains("append"), "{}", text(&output));
+    assert_eq!(std::fs::read_to_string(folder.path().join("told.txt")).unwrap(), told);
+    // As the message says.
+    write(folder.path(), "more.in", "fix told all print 20 hello append told.txt\n");
+    finishes(folder.path(), 1, &["-o", "out", "--resume"]);
+    assert!(std::fs::read_to_string(folder.path().join("told.txt")).unwrap().starts_with(&told));
+}
+
+#[test]
+fn the_doctor_writes_over_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    writing(folder.path(), 100, 0);
+    WRITTEN.iter().for_each(|name| drop(write(folder.path(), name, "precious")));
+    let output = lammps_otf().current_dir(&folder).args(["doctor", "run.toml"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(text(&output).contains("LAMMPS takes the set-up and does a step"), "{}", text(&output));
+    for name in WRITTEN {
+        assert_eq!(std::fs::read_to_string(folder.path().join(name)).unwrap(), "precious", "{name}");
+    }
+}
+
+#[test]
+fn a_gamma_that_is_not_finite_is_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = |steps: u32| {
+        let setup = "setup = [\"variable g atom exp(1000*(id<=3)*(step>15))\"]\nuncertainty = { variable = \"g\" }\n";
+        let more =
+            format!("temperature = 300\nsampling_interval = 20\nmode = \"flag\"\ncheckpoint_interval = 20\n{setup}");
+        eam_config(folder.path(), 3, &format!("steps = {steps}\n{more}"));
+    };
+    config(40);
+    finishes(folder.path(), 1, &["-o", "out"]);
+    let out = folder.path().join("out");
+    let gamma = &lines(&out.join("polls.jsonl"))[2]["gamma"];
+    assert!(gamma["max"].is_null() && gamma["q99"].is_null() && gamma["not_finite"] == 3, "{gamma}");
+    // The poll that matters is shown.
+    let watched = succeed(lammps_otf().current_dir(&folder).args(["watch", "--once", "out"]));
+    assert!(watched.contains("step 40") && watched.contains("γ_max inf at atom 1"), "{watched}");
+    let reported = lammps_otf().current_dir(&folder).args(["report", "out"]).output().unwrap();
+    assert_eq!(reported.status.code(), Some(0));
+    assert!(!text(&reported).contains("could not be read"), "{}", text(&reported));
+    let page = std::fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(!page.contains("could not be read"));
+    config(80);
+    finishes(folder.path(), 1, &["-o", "out", "--resume"]);
+    assert_eq!(lines(&out.join("polls.jsonl")).len(), 5);
+}
+
+#[test]
+fn time_is_that_of_lammps_also_in_a_resumed_run() {
+    for setup in ["fix dr all dt/reset 10 1.0e-5 0.0005 0.001 units box", "timestep 0.0002"] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = |steps: u32| {
+            let more = FLAGS.replace(
+                "setup = [",
+                &format!("setup = [\"{setup}\", \"fix t all print 20 '$(step) $(time:%.17g)' append times.txt\", "),
+            );
+            eam_config(folder.path(), 3, &format!("steps = {steps}\ncheckpoint_interval = 100\n{more}"));
+        };
+        config(200);
+        finishes(folder.path(), 1, &["-o", "whole"]);
+        let polled: Vec<(i64, f64)> = lines(&folder.path().join("whole/polls.jsonl"))
+            .iter()
+            .map(|poll| (poll["step"].as_i64().unwrap(), poll["time"].as_f64().unwrap()))
+            .collect();
+        assert_eq!((polled[0], polled.len()), ((0, 0.0), 21));
+        assert!(polled[20].1 < 0.1, "{setup}: {polled:?}");
+        let printed = std::fs::read_to_string(folder.path().join("times.txt")).unwrap();
+        let printed: Vec<(i64, f64)> = printed
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| line.split_once(' ').unwrap())
+            .map(|(step, time)| (step.parse().unwrap(), time.parse().unwrap()))
+            .collect();
+        assert!(printed.len() >= 10, "{printed:?}");
+        for (step, time) in printed {
+            let poll = polled.iter().find(|(at, _)| *at == step).unwrap();
+            assert!((poll.1 - time).abs() < 1e-12, "{setup}: {poll:?} {time}");
+        }
+        config(100);
+        finishes(folder.path(), 1, &["-o", "parts"]);
+        config(200);
+        finishes(folder.path(), 1, &["-o", "parts", "--resume"]);
+        for (poll, (step, time)) in lines(&folder.path().join("parts/polls.jsonl")).iter().zip(&polled) {
+            assert_eq!(poll["step"].as_i64(), Some(*step));
+            assert!((poll["time"].as_f64().unwrap() - time).abs() < 1e-12, "{setup}: {poll} {time}");
+        }
+    }
+}

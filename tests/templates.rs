@@ -328,3 +328,20 @@ fix {{ part.group }} {{ part.group }} setforce {{ part.held }}
     let output = run(folder.path());
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
 }
+
+/// What ends the program where only LAMMPS sees it, in a file whose name is in a variable.
+#[test]
+fn a_set_up_that_ends_the_program_is_no_run_that_went_well() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "more.in", "quit\n");
+    let setup = "setup = [\"variable more string more.in\", \"include ${more}\"]\n";
+    eam_config(folder.path(), 3, &format!("temperature = 300\nsteps = 10\nuncertainty = \"none\"\n{setup}"));
+    for ranks in [1, 2] {
+        let mut command = common::mpiexec(ranks);
+        command.arg(env!("CARGO_BIN_EXE_lammps-otf")).args(["run", "run.toml", "-o", "out"]).current_dir(&folder);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+        assert_eq!(text(&output).matches("has ended the program, as `quit` does").count(), 1, "{}", text(&output));
+        assert!(!folder.path().join("out").exists());
+    }
+}

@@ -39,7 +39,7 @@ use crate::config::InferenceConfig;
 use crate::embedding::EmbeddingExtractor;
 use crate::potential;
 use crate::runner::{outline, read_structure};
-use crate::script::Script;
+use crate::script::{Earlier, Outputs, Script};
 use crate::simulation::{self, Resumption, Simulation};
 use crate::structure::Structure;
 
@@ -201,12 +201,15 @@ impl<'o> ActiveLearning<'o> {
         let cutoff =
             comm.agree(potential::cutoff(&config.potential).map_err(Error::Potential))?.ok_or(Error::Cutoff)?;
         let extractor = EmbeddingExtractor::new(&config.embedding, cutoff)?;
+        let outline = outline(comm, &structure);
+        // Each round sets the run up again: what that would lose is refused now.
+        let again = Script::new(config, &outline, &self.output.join(files::DATA)).and_then(|s| s.continued(0).render());
+        comm.agree(again.map_err(|error| Error::from(simulation::Error::from(error))))?;
         comm.on_root(|| extractor.check_size(&structure).map_err(Error::from))?;
         let ledger = comm.on_root(|| Ledger::open(&self.output, config, &structure))?;
         let folder = PathBuf::from(comm.share(ledger.as_ref().map(|l| l.folder.display().to_string())));
         let round = comm.share(ledger.as_ref().map(|l| l.round.clone()));
         let potential = comm.share(ledger.as_ref().map(|l| l.potential.clone()));
-        let outline = outline(comm, &structure);
         let script = Script::new(config, &outline, &folder.join(files::DATA)).map_err(simulation::Error::from)?;
         let oracle =
             self.oracle.unwrap_or_else(|| oracle::from_config(settings, &script, &outline.elements, &self.interrupt));
@@ -400,13 +403,17 @@ impl Learning<'_, '_> {
         }
         let (data, log) =
             (self.folder.join(files::DATA), round_folder(&self.folder, self.round.number).join(files::LOG));
+        // A round that was begun has written its log.
+        let again = self.round.number > 1 || self.comm.any(self.comm.is_root() && log.exists());
+        let earlier = if again { Earlier::Repeated } else { Earlier::None };
+        let config = InferenceConfig { outputs: Outputs { earlier, ..Outputs::default() }, ..self.config.clone() };
         let simulation = match &self.round.restart {
             Some(restart) => {
                 let restart = self.folder.join(restart);
                 let from = Resumption { restart: &restart, step: self.round.from, first: 0 };
-                Simulation::resume(&self.config, &self.outline, &data, from, Some(&log), &self.comm)
+                Simulation::resume(&config, &self.outline, &data, from, Some(&log), &self.comm)
             }
-            None => Simulation::new(&self.config, &self.outline, &data, Some(&log), &self.comm),
+            None => Simulation::new(&config, &self.outline, &data, Some(&log), &self.comm),
         }?;
         match simulation.first_step() {
             0 => Ok(simulation),

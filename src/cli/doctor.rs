@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! `lammps-otf doctor`: what was found, whether it works together, and what to do about what does not.
 
+use std::ffi::OsString;
 use std::io::Write as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -14,9 +16,10 @@ use lammps_otf::comm::{CollectiveError, Comm, Session};
 use lammps_otf::config::{Engine, InferenceConfig, Mode, Uncertainty};
 use lammps_otf::embedding::EmbeddingExtractor;
 use lammps_otf::lammps::{Build, Lammps, loaded_libraries, mpi_libraries};
-use lammps_otf::runner::LammpsRunner;
+use lammps_otf::runner::{self, LammpsRunner};
+use lammps_otf::script::{self, Outputs};
 use lammps_otf::structure::{Structure, element_from_symbol};
-use lammps_otf::{io, potential};
+use lammps_otf::{io, potential, simulation};
 use pace_opt::{ActiveSet, Model};
 
 #[derive(Debug, clap::Args)]
@@ -410,7 +413,12 @@ fn trial_run(findings: &mut Findings, config: &InferenceConfig, comm: &Comm) {
     };
     // Only rank 0 uses the path.
     let output = folder.as_ref().map_or_else(PathBuf::new, |f| f.path().join("run"));
-    let trial = InferenceConfig { steps: 1, mode: Mode::Flag, flag_interval: 0, minimize: false, ..config.clone() };
+    let place = folder.as_ref().map_or_else(Vec::new, |f| f.path().as_os_str().as_bytes().to_vec());
+    let place = PathBuf::from(OsString::from_vec(comm.broadcast(0, place)));
+    // What `setup` writes goes there too, and not over what a run has written.
+    let outputs = Outputs { folder: Some(place), ..config.outputs.clone() };
+    let trial =
+        InferenceConfig { steps: 1, mode: Mode::Flag, flag_interval: 0, minimize: false, outputs, ..config.clone() };
     match LammpsRunner::new(comm, output).run(&trial) {
         Ok(result) if result.crash.is_some() => {
             let reason = result.crash.map(|c| c.reason).unwrap_or_default();
@@ -430,6 +438,9 @@ fn trial_run(findings: &mut Findings, config: &InferenceConfig, comm: &Comm) {
                 ),
                 _ => findings.ok("trial run", message, json!({ "gamma_max": result.gamma_max, "atoms": result.atoms })),
             }
+        }
+        Err(runner::Error::Simulation(simulation::Error::Script(error @ script::Error::Unprotected { .. }))) => {
+            findings.warn("trial run", format!("not made, because {error}"), "`lammps-otf run` tells the rest.")
         }
         Err(error) => {
             end_if_alone(&error, comm);

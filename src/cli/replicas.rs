@@ -73,7 +73,7 @@ pub(super) fn run(
     let share = world.size() / count;
     let index = world.rank() / share;
     let comm = world.split(index);
-    let name = format!("replica-{index:02}");
+    let name = InferenceConfig::replica_name(index);
     let (folder, store) = (output.join(&name), output.join(files::CANDIDATES));
     let outcome = LammpsRunner::new(&comm, &folder)
         .store_in(&store, &name)

@@ -2,6 +2,8 @@
 #include "guard.h"
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <new>
@@ -52,6 +54,18 @@ template <typename Call> auto guarded(void *handle, otf_failure *failure, Call c
   return Result();
 }
 
+// Whether LAMMPS executes commands of a set-up, on the rank that speaks for all or on another.
+enum { AT_REST, SILENT, SPEAKING } executing = AT_REST;
+
+// `quit` ends the process with code 0, also where nobody saw it in the text: in a variable, or from a plugin.
+void at_exit() {
+  if (executing == AT_REST) return;
+  if (executing == SPEAKING)
+    std::fputs("error: a command of the set-up has ended the program, as `quit` does. Leave it out of `setup`, `create`, "
+               "the template and what they include\n", stderr);
+  std::_Exit(2);
+}
+
 }    // namespace
 
 void *otf_open(int argc, char **argv, int fortran_comm, otf_failure *failure) {
@@ -72,7 +86,11 @@ void otf_command(void *handle, const char *command, otf_failure *failure) {
 }
 
 void otf_commands_string(void *handle, const char *commands, otf_failure *failure) {
+  static int const registered = std::atexit(at_exit);
+  (void) registered;
+  executing = lammps_extract_setting(handle, "world_rank") == 0 ? SPEAKING : SILENT;
   guarded(handle, failure, [&] { lammps_commands_string(handle, commands); });
+  executing = AT_REST;
 }
 
 void *otf_extract_fix(void *handle, const char *id, int style, int type, int row, int column, otf_failure *failure) {
@@ -96,6 +114,8 @@ void otf_reset_box(void *handle, const double *lo, const double *hi, double xy, 
   std::copy(hi, hi + 3, high);
   guarded(handle, failure, [&] { lammps_reset_box(handle, low, high, xy, yz, xz); });
 }
+
+void otf_flush(void) { std::fflush(nullptr); }
 
 void otf_throw(int kind, otf_failure *failure) {
   guarded(nullptr, failure, [&] {

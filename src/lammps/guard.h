@@ -31,6 +31,7 @@ void *otf_open_no_mpi(int argc, char **argv, otf_failure *failure);
 void otf_close(void *handle, otf_failure *failure);
 /* One command on one line. */
 void otf_command(void *handle, const char *command, otf_failure *failure);
+/* Several. Should one of them end the process, it ends with code 2 and an error. */
 void otf_commands_string(void *handle, const char *commands, otf_failure *failure);
 void *otf_extract_fix(void *handle, const char *id, int style, int type, int row, int column, otf_failure *failure);
 void *otf_last_thermo(void *handle, const char *what, int index, otf_failure *failure);
@@ -38,6 +39,8 @@ int otf_create_atoms(void *handle, int n, const int *id, const int *type, const 
                      const int *image, otf_failure *failure);
 void otf_reset_box(void *handle, const double *lo, const double *hi, double xy, double yz, double xz,
                    otf_failure *failure);
+/* Passes on what is in the buffers of all files. */
+void otf_flush(void);
 /* Throws what the test asks for, so that the guard itself can be tested. */
 void otf_throw(int kind, otf_failure *failure);
 

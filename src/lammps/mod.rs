@@ -699,6 +699,12 @@ pub fn throw(kind: i32) -> Result<(), Failure> {
     guarded("throw", String::new, 1, |failure| unsafe { sys::otf_throw(kind, failure) })
 }
 
+/// Passes what LAMMPS has in the buffers of its files on to the system.
+pub(crate) fn flush() {
+    // SAFETY: the C standard allows it at any time.
+    unsafe { sys::otf_flush() };
+}
+
 /// The one funnel of fallible calls: gives the guard a place to write to, and makes an error of what it wrote.
 ///
 /// `body` passes the place to one function of the guard. `ranks` is the number of ranks that make the call together.

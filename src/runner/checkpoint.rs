@@ -7,7 +7,7 @@
 //! one is in the folder from its beginning on, with no restart file, and means: begin at the beginning.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -39,6 +39,9 @@ pub(super) struct Checkpoint {
     /// Where `polls.jsonl` ends.
     pub(super) polls: Position,
     pub(super) last_flag: Option<i64>,
+    /// Lengths of the files that the set-up writes.
+    #[serde(default)]
+    pub(super) files: BTreeMap<PathBuf, u64>,
     pub(super) progress: Progress,
 }
 
@@ -111,6 +114,7 @@ impl Checkpoint {
             identity,
             polls: Position::default(),
             last_flag: None,
+            files: BTreeMap::new(),
             progress,
         }
     }

@@ -18,6 +18,7 @@ use std::sync::atomic::AtomicBool;
 use crate::comm::Comm;
 use crate::config::{InferenceConfig, Potential, Uncertainty};
 use crate::embedding::EmbeddingExtractor;
+use crate::script::{Earlier, Outputs};
 use crate::simulation::{Poll, Resumption, Simulation};
 use crate::structure::{Element, Structure};
 use crate::{io, potential};
@@ -195,13 +196,14 @@ impl<'o> LammpsRunner<'o> {
     /// Runs what is set up.
     fn finish(&mut self, ready: Ready, config: &InferenceConfig) -> Result<SimulationResult, Error> {
         let comm = self.comm.clone();
-        let Ready { simulation, extractor, folder, from, resumed, lock } = ready;
+        let Ready { simulation, extractor, folder, from, resumed, lock, warnings: noticed } = ready;
         let cutoff = extractor.as_ref().map(EmbeddingExtractor::cutoff);
         let recorder =
             comm.on_root(|| Recorder::begin(&folder, config, lock, cutoff, from.clone(), self.store.as_ref()))?;
         comm.on_root(|| provenance::write(&folder, config, simulation.lammps(), &comm))?;
         let progress = from.progress;
         let mut warnings = progress.warnings;
+        warnings.extend(noticed);
         if resumed.is_some() && from.ranks != comm.size() {
             warnings.push(format!(
                 "begun on {} ranks and resumed on {}: the trajectory is the same but for rounding",
@@ -296,7 +298,8 @@ impl<'o> LammpsRunner<'o> {
                 check_size(config, extractor.as_ref(), structure)?;
             }
             stage.write_script(&simulation, config.checkpoint_steps())?;
-            let from = Checkpoint::at_start(config, &data, comm.size())?;
+            let mut from = Checkpoint::at_start(config, &data, comm.size())?;
+            from.files = simulation.file_lengths();
             if resumable {
                 stage.write_checkpoint(&from)?;
             }
@@ -310,7 +313,7 @@ impl<'o> LammpsRunner<'o> {
             Some((_, from, lock)) => (from, lock),
             None => (Checkpoint::elsewhere(comm.size()), None),
         };
-        Ok(Ready { simulation, extractor, folder, from, resumed: None, lock })
+        Ok(Ready { simulation, extractor, folder, from, resumed: None, lock, warnings: Vec::new() })
     }
 
     /// Sets a run up that was begun before.
@@ -334,12 +337,26 @@ impl<'o> LammpsRunner<'o> {
                 let restart = Resumption { restart: &folder.join(name), step: from.step, first: from.first };
                 Simulation::resume(config, &outline, &data, restart, Some(&log), comm)
             }
-            None => Simulation::new(config, &outline, &data, Some(&log), comm),
+            None => {
+                let outputs = Outputs { earlier: Earlier::Resumed(0), ..config.outputs.clone() };
+                Simulation::new(&InferenceConfig { outputs, ..config.clone() }, &outline, &data, Some(&log), comm)
+            }
         }?;
         let extractor = self.extractor(config)?;
         comm.on_root(|| check_size(config, extractor.as_ref(), structure))?;
         let resumed = from.restart.is_some().then_some(from.step);
-        Ok(Ready { simulation, extractor, folder, from, resumed, lock })
+        let mut warnings = Vec::new();
+        comm.on_root(|| {
+            let writing = |source| Error::Write { path: folder.join(files::CHECKPOINT), source };
+            for file in simulation.cut_files(&from.files).map_err(writing)? {
+                warnings.push(format!(
+                    "{} is not continued, because the run was begun in another folder, where `setup` names another file",
+                    file.display()
+                ));
+            }
+            Ok::<_, Error>(())
+        })?;
+        Ok(Ready { simulation, extractor, folder, from, resumed, lock, warnings })
     }
 
     /// Only after LAMMPS has read the potential: it says better than we could what is wrong with its files.
@@ -396,4 +413,6 @@ struct Ready {
     resumed: Option<i64>,
     /// On rank 0.
     lock: Option<File>,
+    /// What was noticed on the way, on rank 0.
+    warnings: Vec<String>,
 }

@@ -173,6 +173,7 @@ impl Recorder {
         first: i64,
         ranks: usize,
         last_flag: Option<i64>,
+        files: BTreeMap<PathBuf, u64>,
         progress: Progress,
     ) -> Result<(), Error> {
         let name = restart_name(step);
@@ -186,7 +187,7 @@ impl Recorder {
         let before = self.state.restart.replace(name);
         let state = &mut self.state;
         (state.step, state.first, state.ranks, state.polls) = (step, first, ranks, polls);
-        (state.last_flag, state.progress) = (last_flag, progress);
+        (state.last_flag, state.files, state.progress) = (last_flag, files, progress);
         let text = serde_json::to_vec_pretty(&self.state).expect("numbers and names");
         write_aside(&self.folder.join(files::CHECKPOINT), &text)?;
         if let Some(before) = before.filter(|before| Some(before) != self.state.restart.as_ref()) {

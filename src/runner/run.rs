@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The run itself: from event to event, until one ends it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
@@ -173,7 +174,8 @@ impl Run<'_, '_> {
             last: result.last.clone(),
         };
         let (first, ranks, last_flag) = (self.simulation.first_step(), self.comm.size(), self.last_flag);
-        self.write(|r| r.checkpoint(step, first, ranks, last_flag, progress))?;
+        let files = if self.comm.is_root() { self.simulation.file_lengths() } else { BTreeMap::new() };
+        self.write(|r| r.checkpoint(step, first, ranks, last_flag, files, progress))?;
         self.checkpointed = Some(step);
         Ok(())
     }

@@ -415,3 +415,27 @@ fn the_novelty_descriptor_tells_environments_apart_as_documented() {
     novelty.insert(1, bulk.clone());
     assert!(novelty.seen(&bulk).is_some() && novelty.seen(&describe(&hole)).is_none());
 }
+
+#[test]
+fn what_has_too_many_atoms_gets_a_smaller_core_or_is_oversized() {
+    let bulk = fcc(Element::Al, 4.05, 6);
+    let built = |config: &EmbeddingConfig| {
+        let extractor = EmbeddingExtractor::new(config, 5.0).unwrap();
+        let center = bulk.position(0);
+        extractor.build_fitting(bulk.ids[0], &bulk.elements, |region| select(bulk.atoms(), &bulk.cell, center, region))
+    };
+    for shape in [Shape::Sphere, Shape::Cube] {
+        let config = |max_atoms| EmbeddingConfig { shape, max_atoms, ..config(4.0, 5.0) };
+        let whole = built(&config(1000)).unwrap();
+        assert!(!whole.is_oversized() && whole.radius == 4.0);
+        let most = whole.structure.len();
+        let smaller = built(&config(most - 1)).unwrap();
+        assert!(smaller.structure.len() < most && !smaller.is_oversized(), "{shape}: {most}");
+        assert!(smaller.radius < 4.0 && smaller.buffer == whole.buffer && smaller.core_len() >= 1, "{shape}");
+        assert!(matches!(built(&config(10)), Err(Error::TooMany { .. })), "{shape}");
+    }
+    // The buffer alone has too many.
+    let oversized = built(&EmbeddingConfig { max_atoms: 50, ..config(1.0, 6.0) }).unwrap();
+    assert!(oversized.is_oversized() && oversized.radius == 1.0 && oversized.core_len() == 1);
+    assert_eq!(oversized.max_atoms, 50);
+}

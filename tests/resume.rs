@@ -559,7 +559,10 @@ fn what_the_setup_writes_goes_on_where_the_checkpoint_was() {
     writing(killed.path(), 100_000_000, 0);
     kill_after(300);
     writing(killed.path(), 1000, 1000);
-    finishes(killed.path(), 1, &["-o", "out", "--resume"]);
+    let output = run(killed.path(), 1, &["-o", "out", "--resume"]);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("out holds no checkpoint yet: the run begins at its first step again"), "{said}");
     writing(killed.path(), 3000, 1000);
     kill_after(1300);
     finishes(killed.path(), 1, &["-o", "out", "--resume"]);
@@ -668,4 +671,59 @@ fn time_is_that_of_lammps_also_in_a_resumed_run() {
             assert!((poll["time"].as_f64().unwrap() - time).abs() < 1e-12, "{setup}: {poll} {time}");
         }
     }
+}
+
+/// Stops at its first event.
+fn stopping(folder: &Path, embedding: &str) {
+    let stops = FLAGS.replace("mode = \"flag\"\nflag_interval = 100\n", "");
+    let path = eam_config(folder, 3, &format!("steps = 1000\n{stops}"));
+    let config = std::fs::read_to_string(&path).unwrap() + embedding;
+    write(folder, "run.toml", &config);
+}
+
+#[test]
+fn an_event_whose_region_could_not_be_cut_out_is_taken_up_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let go_on = |code: i32, more: &[&str]| {
+        let output = run(folder.path(), 1, more);
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output));
+        json(&folder.path().join("out/result.json"))
+    };
+    // Nearest neighbours count as overlapping.
+    stopping(folder.path(), "min_distance = 3.5\n");
+    let first = go_on(4, &["-o", "out"]);
+    let warnings = first["warnings"].to_string();
+    assert!(
+        first["candidates"].as_array().unwrap().is_empty() && warnings.contains("closer than the limit"),
+        "{first}"
+    );
+    stopping(folder.path(), "");
+    let second = go_on(0, &["-o", "out", "--resume"]);
+    assert_eq!(second["candidates"], serde_json::json!([1]), "{second}");
+    let store = Store::open_existing(&folder.path().join("out/candidates.db")).unwrap();
+    assert_eq!(store.get(1).unwrap().keys().step, first["trigger_step"].as_i64(), "{first}");
+    // Once.
+    let third = go_on(0, &["-o", "out", "--resume"]);
+    assert_eq!(third["candidates"], serde_json::json!([1]), "{third}");
+}
+
+#[test]
+fn an_event_with_too_many_atoms_leaves_a_candidate_all_the_same() {
+    let stored = |embedding: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        stopping(folder.path(), embedding);
+        let output = run(folder.path(), 1, &["-o", "out"]);
+        assert_eq!(output.status.code(), Some(4), "{}", text(&output));
+        let store = Store::open_existing(&folder.path().join("out/candidates.db")).unwrap();
+        (store.get(1).unwrap(), json(&folder.path().join("out/result.json"))["warnings"].to_string())
+    };
+    let (whole, warnings) = stored("");
+    assert_eq!((whole.keys().radius, warnings.as_str()), (Some(4.0), "[]"));
+    // Of the crystal that the run begins with, fewer atoms are within reach.
+    let atoms = whole.candidate.structure.len();
+    let (smaller, warnings) = stored(&format!("max_atoms = {}\n", atoms - 1));
+    assert!(smaller.candidate.structure.len() < atoms && smaller.keys().radius.unwrap() < 4.0, "{:?}", smaller.keys());
+    assert_eq!(smaller.keys().buffer, whole.keys().buffer);
+    assert!(warnings.contains("so that the cut-out has no more atoms than max_atoms"), "{warnings}");
+    assert!(!smaller.keys().extra.contains_key("oversized"));
 }

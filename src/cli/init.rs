@@ -12,6 +12,10 @@ use lammps_otf::io;
 use lammps_otf::structure::{Element, Structure, StructureError, element_from_symbol};
 use pace_opt::{ActiveSet, Model};
 
+/// Atoms of a cut-out that a run may meet, in those of the structure that it begins with. The perfect crystal of Al has 249 within
+/// 10.5 Å, and at 300 K there are up to 269.
+const HEADROOM: f64 = 1.2;
+
 /// The smallest core that still holds the nearest neighbours, Å.
 const SMALLEST_RADIUS: f64 = 3.0;
 
@@ -224,7 +228,9 @@ fn choose_radius(
                         trial.atoms.1
                     ));
                 }
-                return Ok((config.radius, config.max_atoms, trial));
+                // Where atoms are hot or dense more of them are within the same distance.
+                let crowded = (HEADROOM * trial.atoms.1 as f64).ceil() as usize;
+                return Ok((config.radius, config.max_atoms.max(crowded.div_ceil(50) * 50), trial));
             }
             // Rounded down to a number that looks chosen.
             Err(embedding::Error::TooMany { fits, .. }) if config.radius > SMALLEST_RADIUS => {
@@ -308,7 +314,11 @@ fn render(arguments: &InitArguments, plan: &Plan) -> String {
     line(format_args!("\n[embedding]"));
     line(format_args!("radius = {:?}                    # Å, the core whose forces are learnt", plan.radius));
     line(format_args!("# buffer = {cutoff:?}                  # Å around it; default: the potential's cutoff"));
-    line(format_args!("max_atoms = {}                 # here cut-outs have {}", plan.max_atoms, plan.trial.range()));
+    line(format_args!(
+        "max_atoms = {}                 # here cut-outs have {}; where atoms are hot or dense, more",
+        plan.max_atoms,
+        plan.trial.range()
+    ));
     line(format_args!("# shape = \"cube\"                # full of atoms, not a sphere in vacuum: raise max_atoms"));
     text
 }

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Exit, Verbosity, agreed, begin, complain, replicas, say, warn};
 use lammps_otf::comm::{CollectiveError, Comm, Elsewhere};
-use lammps_otf::config::{self, InferenceConfig};
+use lammps_otf::config::{self, InferenceConfig, Remark};
 use lammps_otf::interrupt::on_signals;
 use lammps_otf::runner::{self, LammpsRunner, SimulationResult, Status, files};
 use lammps_otf::simulation::Poll;
@@ -47,6 +47,12 @@ pub(super) fn run(arguments: &RunArguments, comm: &Comm, verbosity: Verbosity) -
     let json = comm.is_root() && arguments.json;
     // Once it is under way: an error of the set-up is to stand alone.
     let mut remarks = if comm.is_root() { config.remarks() } else { Vec::new() };
+    if comm.is_root() && arguments.resume && runner::begins_again(&output) {
+        remarks.push(Remark {
+            message: format!("{} holds no checkpoint yet: the run begins at its first step again.", output.display()),
+            remedy: "A smaller `checkpoint_interval` writes them earlier.",
+        });
+    }
     let mut runner = LammpsRunner::new(comm, &output)
         .resume(arguments.resume)
         .interrupt_by(on_signals(Exit::Interrupted as i32))

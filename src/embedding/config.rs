@@ -49,7 +49,8 @@ pub struct EmbeddingConfig {
     /// have inside the cut-out away from each other (and never nearer than the limits above). It keeps bonds across
     /// the faces about as long as real ones, so that DFT converges. 0 leaves only the limits. Default: 0.85.
     pub boundary_scale: f64,
-    /// Most atoms in a cut-out. Default: 250.
+    /// Most atoms in a cut-out. Default: 250. Where a run meets a region with more, its core is made smaller; where the buffer alone
+    /// has more, up to twice as many are stored, with the key `oversized`.
     pub max_atoms: usize,
 }
 

@@ -242,6 +242,8 @@ pub struct Cluster {
     pub buffer: f64,
     /// Cutoff of the potential that the cell was made for, Å.
     pub cutoff: f64,
+    /// Number of atoms that it should not exceed.
+    pub max_atoms: usize,
     /// Atoms of the parent that were left out because they would overlap across the new faces.
     pub removed: usize,
     /// Smallest distance between two atoms of the cut-out, images included, Å.
@@ -259,6 +261,12 @@ impl Cluster {
     #[must_use]
     pub fn core_len(&self) -> usize {
         self.force_mask.iter().filter(|&&mask| mask > 0.0).count()
+    }
+
+    /// Whether it has more atoms than it should: see [`EmbeddingExtractor::build_fitting`].
+    #[must_use]
+    pub fn is_oversized(&self) -> bool {
+        self.structure.len() > self.max_atoms
     }
 
     /// Whether every core atom sees exactly the environment that it has in the parent.
@@ -500,9 +508,45 @@ impl EmbeddingExtractor {
             radius: self.radius,
             buffer: self.buffer,
             cutoff: self.cutoff,
+            max_atoms: self.max_atoms,
             removed: shaped.removed,
             min_distance,
         })
+    }
+
+    /// [`EmbeddingExtractor::build`], with a smaller core where there are more than `max_atoms`: as many atoms of the core as fit
+    /// with the whole buffer. Where not even the centre alone does, up to twice as many atoms are taken as allowed
+    /// ([`Cluster::is_oversized`]), so that an event leaves something behind.
+    ///
+    /// `select` gives what is in a region around the centre.
+    ///
+    /// # Errors
+    /// As [`EmbeddingExtractor::build`].
+    pub fn build_fitting(
+        &self,
+        center_id: i32,
+        elements: &[Element],
+        select: impl Fn(Region) -> Vec<Selected>,
+    ) -> Result<Cluster, Error> {
+        let mut smaller = self.clone();
+        loop {
+            let built = smaller.build(center_id, select(smaller.region()), elements);
+            let Err(Error::TooMany { fits, .. }) = built else { return built };
+            match fits.and_then(|radius| smaller.with_radius(radius)) {
+                Some(next) => smaller = next,
+                None => break,
+            }
+        }
+        let larger = Self { max_atoms: 2 * self.max_atoms, ..self.clone() };
+        let built = larger.build(center_id, select(larger.region()), elements)?;
+        Ok(Cluster { max_atoms: self.max_atoms, ..built })
+    }
+
+    /// With a smaller core; `None` if the radius is not smaller, or a cube too small for the potential.
+    fn with_radius(&self, radius: f64) -> Option<Self> {
+        let smaller = Self { radius, ..self.clone() };
+        let fits = smaller.shape == Shape::Sphere || smaller.smallest_edge() > 2.0 * smaller.cutoff;
+        (radius < self.radius && fits).then_some(smaller)
     }
 
     /// The centre, then the others in an order that rounding cannot change.

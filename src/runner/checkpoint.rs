@@ -61,6 +61,9 @@ pub(super) struct Progress {
     #[serde(deserialize_with = "crate::json::or_nan")]
     pub(super) seconds: f64,
     pub(super) last: Option<Poll>,
+    /// Whether a region of the last poll could not be cut out.
+    #[serde(default)]
+    pub(super) missed: bool,
 }
 
 /// Keys of the configuration that may change: none of them touches the trajectory. Every other key counts, also one that

@@ -11,7 +11,7 @@ mod run;
 mod stage;
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -114,6 +114,8 @@ impl<'o> LammpsRunner<'o> {
     /// Nosé–Hoover NVT runs on the same number of ranks is the same bit for bit, if the run was killed; if it ended in good
     /// order, with a checkpoint of its own, it is that of a run with a checkpoint there. A barostat, and another number of
     /// ranks, keep it to rounding; the random numbers of a Langevin thermostat are others.
+    ///
+    /// Files that `setup` writes go on as well: what was written after the checkpoint is cut off.
     ///
     /// The configuration may change in what does not touch the trajectory, and in `steps` if no ramp depends on it.
     #[must_use]
@@ -251,6 +253,7 @@ impl<'o> LammpsRunner<'o> {
             checkpoints: checkpoints.filter(|_| checkpoint::is_possible_in(&folder)),
             checkpointed: resumed,
             resumed,
+            missed: progress.missed,
             unwritable: false,
             folder,
             store: self.store.as_ref(),
@@ -378,6 +381,14 @@ fn check_size(
 ) -> Result<(), Error> {
     let watched = extractor.filter(|_| config.uncertainty != Uncertainty::None);
     Ok(watched.map_or(Ok(()), |extractor| extractor.check_size(structure))?)
+}
+
+/// Whether the folder is that of a run which ended before its first checkpoint, although it had gone on for some polls: resumed, it
+/// begins at its first step again.
+#[must_use]
+pub fn begins_again(folder: &Path) -> bool {
+    let polled = folder.join(files::POLLS).metadata().is_ok_and(|polls| polls.len() > 0);
+    polled && Checkpoint::read(folder).is_ok_and(|found| found.is_some_and(|found| found.restart.is_none()))
 }
 
 /// The structure that the configuration names, on rank 0; the others get one without atoms, and all do where LAMMPS is to

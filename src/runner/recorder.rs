@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::checkpoint::{Checkpoint, Progress, is_restart_name, restart_name};
 use super::polls::Polls;
 use super::{Error, SimulationResult, files};
-use crate::candidates::{Candidate, CandidateKeys, Store, StoredCandidate, Trigger};
+use crate::candidates::{Candidate, CandidateKeys, KeyValue, Store, StoredCandidate, Trigger};
 use crate::config::InferenceConfig;
 use crate::embedding::{Environment, Novelty};
 use crate::io::extxyz;
@@ -22,6 +22,8 @@ use crate::verify::Verification;
 const RESERVE: &str = ".reserve";
 /// Its size in bytes.
 const RESERVED: usize = 1 << 20;
+/// The key of candidates with more atoms than `max_atoms`.
+const OVERSIZED: &str = "oversized";
 /// How the names of files begin that are written aside.
 const WRITING: &str = ".writing-";
 
@@ -297,6 +299,7 @@ pub(crate) fn candidate_of(
     potential_hash: &str,
 ) -> Candidate {
     let cluster = &cut_out.cluster;
+    let oversized = cluster.is_oversized().then(|| (OVERSIZED.to_owned(), KeyValue::Bool(true)));
     Candidate {
         structure: cluster.structure.clone(),
         force_mask: cluster.force_mask.clone(),
@@ -318,6 +321,7 @@ pub(crate) fn candidate_of(
             gamma_cluster: checked.gamma_cluster,
             gamma_rounding: checked.gamma_rounding,
             max_force_difference: checked.max_force_difference,
+            extra: oversized.into_iter().collect(),
             ..CandidateKeys::default()
         },
         labels: None,

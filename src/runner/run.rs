@@ -40,6 +40,8 @@ pub(super) struct Run<'r, 'o> {
     pub(super) checkpointed: Option<i64>,
     /// The step that the run goes on from, whose poll has been noted by an earlier process.
     pub(super) resumed: Option<i64>,
+    /// Whether a region of the last poll could not be cut out.
+    pub(super) missed: bool,
     /// A file could not be written, which every rank knows.
     pub(super) unwritable: bool,
     /// Where all ranks find the run's files; absolute.
@@ -172,6 +174,7 @@ impl Run<'_, '_> {
             more_warnings: result.more_warnings,
             seconds: result.seconds,
             last: result.last.clone(),
+            missed: self.missed,
         };
         let (first, ranks, last_flag) = (self.simulation.first_step(), self.comm.size(), self.last_flag);
         let files = if self.comm.is_root() { self.simulation.file_lengths() } else { BTreeMap::new() };
@@ -191,7 +194,12 @@ impl Run<'_, '_> {
 
     /// Notes a poll and acts on it; gives the status with which the run ends, if it does.
     fn polled(&mut self, poll: &Poll, started: Instant) -> Result<Option<Status>, Error> {
+        let missed = std::mem::take(&mut self.missed);
         if self.resumed.take() == Some(poll.step) {
+            if missed {
+                // The settings may be others now.
+                self.store_regions(poll)?;
+            }
             self.insure(poll)?;
             return Ok(None);
         }
@@ -216,20 +224,17 @@ impl Run<'_, '_> {
             (Verdict::Extrapolating, Some(gamma)) => {
                 self.result.trigger_step.get_or_insert(poll.step);
                 self.result.atom_id = Some(gamma.worst_id);
-                let separation = self.extractor.as_ref().map_or(0.0, EmbeddingExtractor::radius);
-                for (center, gamma) in self.simulation.centers(gamma, separation, self.config.regions_per_event)? {
-                    self.store(center, Some(gamma), poll.step, Trigger::Gamma, false)?;
-                }
+                self.store_regions(poll)?;
                 if self.config.mode == Mode::Stop {
                     return Ok(Some(Status::Uncertain));
                 }
             }
-            (Verdict::Flagged, Some(gamma)) => {
+            (Verdict::Flagged, Some(_)) => {
                 self.result.flagged += 1;
                 let every = self.config.flag_interval as i64;
                 if every > 0 && self.last_flag.is_none_or(|last| poll.step - last >= every) {
                     self.last_flag = Some(poll.step);
-                    self.store(gamma.worst_id, Some(gamma.max), poll.step, Trigger::Flag, false)?;
+                    self.store_regions(poll)?;
                 }
             }
             _ => {}
@@ -240,6 +245,19 @@ impl Run<'_, '_> {
         self.result.more_warnings += more as u64;
         self.insure(poll)?;
         Ok(stop.then_some(Status::Interrupted))
+    }
+
+    /// Stores the regions of a poll above a threshold.
+    fn store_regions(&mut self, poll: &Poll) -> Result<(), Error> {
+        let Some(gamma) = &poll.gamma else { return Ok(()) };
+        if poll.verdict == Verdict::Flagged {
+            return self.store(gamma.worst_id, Some(gamma.max), poll.step, Trigger::Flag, false);
+        }
+        let separation = self.extractor.as_ref().map_or(0.0, EmbeddingExtractor::radius);
+        for (center, gamma) in self.simulation.centers(gamma, separation, self.config.regions_per_event)? {
+            self.store(center, Some(gamma), poll.step, Trigger::Gamma, false)?;
+        }
+        Ok(())
     }
 
     /// Tells all ranks what became of a poll or an event, in one communication: whether its line was written, whether an
@@ -418,6 +436,7 @@ impl Run<'_, '_> {
             Ok(cut_out) => cut_out,
             Err(error @ (simulation::Error::Embedding(_) | simulation::Error::Elsewhere(_))) => {
                 self.result.warnings.push(format!("step {step}, atom {center}: {error}"));
+                self.missed = true;
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
@@ -474,6 +493,7 @@ pub(crate) fn relax_and_check(
     step: i64,
     warnings: &mut Vec<String>,
 ) -> Verification {
+    note_size(cut_out, config, step, warnings);
     if config.relax
         && let Err(error) = relax(cut_out, simulation.script())
     {
@@ -481,6 +501,24 @@ pub(crate) fn relax_and_check(
         warnings.push(format!("step {step}, atom {center}: the buffer is stored as it was, not relaxed: {error}"));
     }
     if config.verify { check(cut_out, config.relax, simulation, step, warnings) } else { Verification::default() }
+}
+
+/// Warns of a cut-out that is not as large as the configuration asks, or larger.
+fn note_size(cut_out: &CutOut, config: &InferenceConfig, step: i64, warnings: &mut Vec<String>) {
+    let cluster = &cut_out.cluster;
+    let (center, atoms, most) = (cluster.source_ids[cluster.center], cluster.structure.len(), cluster.max_atoms);
+    let (radius, wanted) = (cluster.radius, config.embedding.radius);
+    if cluster.is_oversized() {
+        warnings.push(format!(
+            "step {step}, atom {center}: the cut-out has {atoms} atoms, more than max_atoms = {most}, because the buffer alone \
+             has; it is stored with the key `oversized`"
+        ));
+    } else if radius < wanted {
+        warnings.push(format!(
+            "step {step}, atom {center}: the core has a radius of {radius} Å instead of {wanted} Å, so that the cut-out has no \
+             more atoms than max_atoms = {most}"
+        ));
+    }
 }
 
 /// Neighbours, γ and forces of the core in the cut-out against the parent; what should agree and does not is a warning.

@@ -95,8 +95,8 @@ impl Neighbourhood {
         let no_center = embedding::Error::NoCenter { id: self.center_id, found: rows.len() };
         let &center = places.get(&self.center_id).ok_or(no_center)?;
         let center = [0, 1, 2].map(|k| positions[[center, k]]);
-        let selected = select(atoms, &self.cell, center, extractor.region());
-        let cluster = extractor.build(self.center_id, selected.clone(), elements)?;
+        let selected = |region| select(atoms, &self.cell, center, region);
+        let cluster = extractor.build_fitting(self.center_id, elements, selected)?;
         let row = |id: &i32| &self.numbers[places[id] * width..][..width];
         Ok(CutOut {
             gamma: self.gamma.then(|| cluster.source_ids.iter().map(|id| row(id)[5]).collect()),
@@ -106,7 +106,7 @@ impl Neighbourhood {
             }),
             cluster,
             center,
-            surroundings: selected,
+            surroundings: selected(extractor.region()),
         })
     }
 }

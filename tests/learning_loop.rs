@@ -68,10 +68,25 @@ fn state(output: &Path) -> Vec<String> {
 fn a_potential_learns_what_it_did_not_know() {
     let folder = tempfile::tempdir().unwrap();
     config(folder.path(), "start", 5);
+    let toml = std::fs::read_to_string(folder.path().join("loop.toml")).unwrap();
+    let dump = "setup = [\"dump d all custom 500 ramps.dump id x\"]\n";
+    write(folder.path(), "loop.toml", &format!("{dump}{toml}"));
     let started = Instant::now();
     let out = command(folder.path(), "out").arg("--json").output().unwrap();
     assert_eq!(out.status.code(), Some(0), "{}", text(&out));
     let output = folder.path().join("out");
+    // No ramp is lost to the next.
+    let ramps = std::fs::read_to_string(folder.path().join("ramps.dump")).unwrap();
+    let begun = lammps_otf::active_learning::round_folders(&output).filter(|round| round.join("log.lammps").is_file());
+    assert_eq!(
+        (ramps.matches("TIMESTEP\n0\n").count(), ramps.matches("TIMESTEP\n1500\n").count() >= 1),
+        (begun.count(), true)
+    );
+    // The healed potential and the one that it was made of cannot be taken for each other.
+    let read = |path: &Path| std::fs::read(path).unwrap();
+    assert!(read(&output.join("start/potential.yaml")) == read(&root().join("potentials/al-soft/Al.yaml")));
+    assert!(read(&output.join("final/potential.yaml")) != read(&output.join("start/potential.yaml")));
+    assert!(!output.join("potential").exists() && text(&out).contains("out/final/potential.yaml"), "{}", text(&out));
     let store = Store::open_existing(&output.join("candidates.db")).unwrap();
     let rounds = store.rounds().unwrap();
     let (last, learning) = rounds.split_last().unwrap();
@@ -85,6 +100,7 @@ fn a_potential_learns_what_it_did_not_know() {
         assert!(store.potential(&round.potential).unwrap().unwrap().file.is_file(), "the old files stay");
     }
     let newest = store.potential(&last.potential).unwrap().unwrap();
+    assert!(read(&newest.file) == read(&output.join("final/potential.yaml")));
     assert_eq!(newest.parent.as_ref(), Some(&learning.last().unwrap().potential));
     let done = store.ids(Some(Status::Done)).unwrap();
     println!(

@@ -173,13 +173,19 @@ fn a_potential_that_is_no_better_is_not_swapped_in() {
         (&farther, "it reaches 6.5 Å"),
     ] {
         let folder = tempfile::tempdir().unwrap();
+        let path_of = |name: &str| folder.path().join("out").join(name).join("potential.yaml");
         let out = run(&config(folder.path(), EAM, trainer, ""));
         assert_eq!(out.status.code(), Some(4), "{}", text(&out));
         let result = result(&out);
         let said = result["outcome"]["refused"].as_str().unwrap_or_else(|| panic!("{result}"));
         assert!(said.contains(why), "{said}");
         let potential = result["potential"].as_str().unwrap();
-        assert!(potential.ends_with("out/potential/potential.yaml"), "the first one stays: {potential}");
+        assert!(potential.ends_with("out/final/potential.yaml"), "{potential}");
+        for folder in ["start", "final"] {
+            let basis = std::fs::read(path_of(folder)).unwrap();
+            assert!(basis == std::fs::read(root().join("potentials/al/Al.yaml")).unwrap(), "the first one stays");
+        }
+        assert!(!path_of("potential").exists());
         let original = std::fs::read(root().join("potentials/al/Al.yaml")).unwrap();
         assert!(std::fs::read(potential).unwrap() == original);
         let store = Store::open_existing(&folder.path().join("out/candidates.db")).unwrap();
@@ -360,4 +366,58 @@ fn what_the_table_says_wrong_is_named() {
     let unnamed = std::fs::read_to_string(folder.path().join("loop.toml")).unwrap();
     std::fs::write(folder.path().join("loop.toml"), unnamed.split("[loop]").next().unwrap()).unwrap();
     assert!(text(&run(&folder.path().join("loop.toml"))).contains("no table [loop]"));
+}
+
+#[test]
+fn a_quiet_time_is_time_of_lammps_and_every_run_appends_to_what_the_setup_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = config(folder.path(), EAM, COPY, "quiet_time = 0.1");
+    let text_of = std::fs::read_to_string(&path).unwrap();
+    let setup = "temperature = 300\nsetup = [\"timestep 0.0005\", \"dump d all custom 50 atoms.dump id x\"]\n";
+    write(folder.path(), "loop.toml", &text_of.replace("temperature = 1500\n", setup));
+    let out = run(&path);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out));
+    let result = result(&out);
+    assert_eq!((&result["outcome"], &result["rounds"][0]["reached"]), (&"learned".into(), &200.into()), "{result}");
+    let steps = || {
+        let dump = std::fs::read_to_string(folder.path().join("atoms.dump")).unwrap();
+        let lines: Vec<&str> = dump.lines().collect();
+        lines.windows(2).filter(|w| w[0] == "ITEM: TIMESTEP").map(|w| w[1].parse().unwrap()).collect::<Vec<u32>>()
+    };
+    assert_eq!(steps(), [0, 50, 100, 150, 200]);
+
+    // A process that is killed leaves its frames there.
+    let folder = tempfile::tempdir().unwrap();
+    let begin = |more: &str| {
+        let path = config(folder.path(), EAM, COPY, more);
+        let text_of = std::fs::read_to_string(&path).unwrap().replace("steps = 400", "steps = 100000");
+        write(folder.path(), "loop.toml", &text_of.replace("temperature = 1500\n", setup));
+        lammps_otf().current_dir(&folder).args(["loop", "loop.toml", "-q", "-o", "out"]).spawn().unwrap()
+    };
+    let dump = || std::fs::read_to_string(folder.path().join("atoms.dump")).unwrap_or_default();
+    let mut child = begin("");
+    let started = std::time::Instant::now();
+    while !dump().contains("TIMESTEP\n200\n") {
+        assert!(child.try_wait().unwrap().is_none() && started.elapsed().as_secs() < 60);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(begin("quiet_time = 0.1").wait().unwrap().code(), Some(0));
+    let whole = dump();
+    assert_eq!(whole.matches("TIMESTEP\n0\n").count(), 2);
+    assert!(
+        whole.find("TIMESTEP\n200\n") < whole.rfind("TIMESTEP\n0\n") && whole.matches("TIMESTEP\n200\n").count() == 2
+    );
+    // What cannot be appended to is refused before a file is opened.
+    write(folder.path(), "t.dcd", "precious");
+    let path = config(folder.path(), EAM, COPY, "");
+    let text_of = std::fs::read_to_string(&path).unwrap();
+    let dump = "setup = [\"dump d all dcd 10 t.dcd\"]\nuncertainty_low";
+    write(folder.path(), "loop.toml", &text_of.replace("uncertainty_low", dump));
+    let out = lammps_otf().current_dir(&folder).args(["loop", "loop.toml", "-o", "dcd"]).output().unwrap();
+    assert_eq!(out.status.code(), Some(2), "{}", text(&out));
+    assert!(text(&out).contains("t.dcd") && text(&out).contains("each round"), "{}", text(&out));
+    assert_eq!(std::fs::read_to_string(folder.path().join("t.dcd")).unwrap(), "precious");
+    assert!(!folder.path().join("dcd").exists());
 }

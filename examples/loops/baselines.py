@@ -132,7 +132,7 @@ def of_loop(folder):
     with connect(folder / "candidates.db") as store:
         sizes = [row.natoms for row in store.select(status="DONE")]
     healed = rounds[-1]["verdict"] != "extrapolating"
-    return healed, len(rounds), sizes, sorted(folder.glob("round-*/potential/potential.yaml"))[-1]
+    return healed, len(rounds), sizes, folder / "final/potential.yaml"
 
 
 def main():

@@ -85,7 +85,8 @@ impl Ledger {
         }
         std::fs::create_dir_all(&folder).map_err(writing(&folder))?;
         let rounds = round_folders(&folder).flat_map(|round| [round.join(LABELS), round]);
-        let written = rounds.chain([folder.join(files::POTENTIAL), folder.clone()]);
+        let (first, last) = (folder.join(files::START), folder.join(files::FINAL));
+        let written = rounds.chain([first.clone(), last.clone(), folder.clone()]);
         without_links(written).map_err(Error::Structure)?;
         let lock = lock(&folder)?;
         let mut store = Store::open(&database)?;
@@ -95,9 +96,13 @@ impl Ledger {
             None => store.set_meta(IDENTITY, &identity.to_string())?,
         }
         write(&folder.join(files::DATA), &data)?;
+        // It is not final any more.
+        if last.exists() {
+            std::fs::remove_dir_all(&last).map_err(writing(&last))?;
+        }
         let hash = fingerprint(&config.potential).map_err(Error::Potential)?;
         if store.rounds()?.is_empty() {
-            let own = adopt(&config.potential, &folder.join(files::POTENTIAL))?;
+            let own = adopt(&config.potential, &first)?;
             let (file, active_set) = own.pace_files().expect("ML-PACE has files");
             let first = PotentialRecord { hash: hash.clone(), parent: None, round: 0, file, active_set };
             store.record(&[&Round::begin(1, &hash, None, 0)], Some(&first), &[])?;
@@ -141,6 +146,11 @@ impl Ledger {
 
     pub(super) fn rounds(&self) -> Result<Vec<Round>, Error> {
         Ok(self.store.rounds()?)
+    }
+
+    /// Copies the present potential to where the loop's last one is; gives its B-basis there.
+    pub(super) fn write_final(&self) -> Result<PathBuf, Error> {
+        Ok(adopt(&self.potential, &self.folder.join(files::FINAL))?.file.unwrap_or_default())
     }
 
     /// Number of labelled candidates.

@@ -61,8 +61,11 @@ pub mod files {
     pub const DATA: &str = "data.lammps";
     /// The settings, the versions and the number of ranks that it was run with last, in the loop's folder.
     pub const PROVENANCE: &str = crate::runner::files::PROVENANCE;
-    /// Folder of the first potential, in the loop's folder; those that were trained are in the folder of the same name of
-    /// the round that made them.
+    /// Folder of the potential that the loop begins with, in the loop's folder.
+    pub const START: &str = "start";
+    /// Folder of the potential that the loop ends with, in the loop's folder; not there while the loop goes on.
+    pub const FINAL: &str = "final";
+    /// Folder of the potential that a round has trained, in the round's folder.
     pub const POTENTIAL: &str = "potential";
     /// The B-basis, in the folder of a potential.
     pub const BASIS: &str = "potential.yaml";
@@ -109,7 +112,7 @@ pub struct LearningResult {
     pub outcome: Outcome,
     /// Its rounds, those of earlier processes too.
     pub rounds: Vec<Round>,
-    /// The last potential, `.yaml`; its active set stands beside it.
+    /// The last potential, `.yaml`, in the folder [`files::FINAL`]; its active set stands beside it.
     pub potential: PathBuf,
     /// Candidates with a label.
     pub labels: usize,
@@ -274,11 +277,10 @@ impl Learning<'_, '_> {
         before.iter().filter(|round| round.phase == Phase::Done).try_for_each(|round| self.observed(round))?;
         let outcome = self.learn()?;
         let result = self.comm.on_root(|| match &self.ledger {
-            Some(ledger) => Ok::<_, Error>(Some((ledger.rounds()?, ledger.labels()?))),
+            Some(ledger) => Ok::<_, Error>(Some((ledger.rounds()?, ledger.labels()?, ledger.write_final()?))),
             None => Ok(None),
         })?;
-        let (rounds, labels) = result.flatten().unwrap_or_default();
-        let potential = self.config.potential.file.unwrap_or_default();
+        let (rounds, labels, potential) = result.flatten().unwrap_or_default();
         let (run_seconds, swap_seconds) = (self.running.as_secs_f64(), self.swapping.as_secs_f64());
         Ok(LearningResult {
             outcome,

@@ -143,6 +143,30 @@ fn reader(path: &Path) {
     say(format_args!("OK"));
 }
 
+#[test]
+fn a_store_that_is_moved_deleted_or_replaced_says_so() {
+    for what in ["moved", "deleted", "replaced", "in a folder that is deleted"] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out/candidates.db");
+        std::fs::create_dir(folder.path().join("out")).unwrap();
+        let mut store = Store::open(&path).unwrap();
+        store.add(&[candidate(4, 1)]).unwrap();
+        match what {
+            "moved" => std::fs::rename(&path, folder.path().join("elsewhere.db")).unwrap(),
+            "deleted" => std::fs::remove_file(&path).unwrap(),
+            "replaced" => {
+                std::fs::remove_file(&path).unwrap();
+                drop(Store::open(&path).unwrap());
+            }
+            _ => std::fs::remove_dir_all(folder.path().join("out")).unwrap(),
+        }
+        for error in [store.add(&[candidate(4, 2)]).unwrap_err(), store.claim("w").unwrap_err()] {
+            assert!(matches!(error, StoreError::Moved { .. }), "{what}: {error:?}");
+            assert!(error.to_string().contains("moved, deleted or replaced"), "{what}: {error}");
+        }
+    }
+}
+
 /// Not a test: the entry of the child processes.
 #[test]
 fn child() {

@@ -86,6 +86,17 @@ pub enum StoreError {
         /// What the system says.
         detail: String,
     },
+    /// Somebody has moved or deleted the file, or put another one in its place, since it was opened.
+    #[error(
+        "cannot {doing} the candidate store {}: the file was moved, deleted or replaced while it was open. Put it back under \
+         this name, with nothing that was there meanwhile, and go on (`--resume`, or `loop` again)", path.display()
+    )]
+    Moved {
+        /// Where the database was.
+        path: PathBuf,
+        /// What was tried.
+        doing: &'static str,
+    },
     /// No space left, or a file-size limit.
     #[error(
         "cannot {doing} the candidate store {}: the disk, a quota or a file-size limit is full ({detail}). What was \
@@ -253,6 +264,11 @@ impl StoreError {
         match error.code {
             ErrorCode::NotADatabase => Self::NotADatabase { path },
             ErrorCode::DatabaseCorrupt => Self::Corrupt { path, detail },
+            // SQLITE_READONLY_DBMOVED; and where its folder is gone, no journal can be made.
+            ErrorCode::ReadOnly if error.extended_code == 1032 => Self::Moved { path, doing },
+            ErrorCode::CannotOpen | ErrorCode::ReadOnly if doing != "open" && !path.exists() => {
+                Self::Moved { path, doing }
+            }
             ErrorCode::ReadOnly | ErrorCode::PermissionDenied => Self::ReadOnly { path, doing, detail },
             ErrorCode::CannotOpen if path.parent().is_none_or(|p| p.as_os_str().is_empty() || p.is_dir()) => {
                 Self::ReadOnly { path, doing, detail }

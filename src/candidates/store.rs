@@ -347,6 +347,7 @@ impl Store {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
                 StoreError::Full { path, doing, detail }
             }
+            _ if !path.exists() => StoreError::Moved { path, doing },
             _ => StoreError::Io { path: self.lock.path().to_owned(), doing: "lock", source },
         }
     }

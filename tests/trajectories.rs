@@ -391,3 +391,27 @@ fn atoms_outside_of_an_open_box_and_in_a_plane_are_simulated() {
         }
     }
 }
+
+#[test]
+fn atoms_all_at_rest_have_no_velocities_to_keep() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = |velocities: &str| {
+        let more = format!(
+            "temperature = 300\nsteps = 10\nsampling_interval = 10\nuncertainty = \"none\"\nvelocities = \"{velocities}\"\n"
+        );
+        eam_config(folder.path(), 3, &more);
+        let crystal = aluminium(3).replace("pos:R:3", "pos:R:3:momenta:R:3");
+        let rows =
+            crystal.lines().enumerate().map(|(i, line)| format!("{line}{}\n", if i < 2 { "" } else { " 0 0 0" }));
+        write(folder.path(), "al.extxyz", &rows.collect::<String>());
+        run(folder.path(), velocities);
+        let out = folder.path().join(velocities);
+        let polls = lines(&out.join("polls.jsonl"));
+        (polls[0]["temperature"].as_f64().unwrap(), common::json(&out.join("result.json"))["warnings"].to_string())
+    };
+    let (temperature, warnings) = start("auto");
+    assert!((temperature - 300.0).abs() < 1e-6 && warnings == "[]", "{temperature} K: {warnings}");
+    // Kept as they are on demand, and said so.
+    let (temperature, warnings) = start("keep");
+    assert!(temperature == 0.0 && warnings.contains("at rest at the start"), "{temperature} K: {warnings}");
+}

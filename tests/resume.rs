@@ -481,7 +481,7 @@ fn fixed_atoms_and_groups_are_those_of_the_start() {
     // What the structure fixes; and a group by place, which the atoms leave and others enter.
     let folder = tempfile::tempdir().unwrap();
     let config = |steps: u64| {
-        let own = "\"region low block INF INF INF INF -1 5\", \"group low region low\", \"fix push low addforce 0.05 0 0.05\", \
+        let own = "\"region low block INF INF INF INF -1 4\", \"group low region low\", \"fix push low addforce 0.05 0 0.05\", \
                    \"compute u all ke/atom\"";
         let more = FLAGS.replace("\"compute u all ke/atom\"", own).replace("0.55", "9.9");
         eam_config(folder.path(), 3, &format!("steps = {steps}\ncheckpoint_interval = 300\n{more}"));

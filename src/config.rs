@@ -61,10 +61,10 @@ pub enum Error {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InferenceConfig {
-    /// The initial structure: extended XYZ, or a LAMMPS data or dump file. Relative to the configuration file. Read on
-    /// rank 0, which holds all its atoms; for more than one rank can hold, see `create`. Atoms that its column `move_mask`
-    /// (extended XYZ; ASE's `FixAtoms` and `FixCartesian`) fixes stay where they are; under a barostat they stay where they are in the
-    /// cell.
+    /// The initial structure: extended XYZ, or a LAMMPS data or dump file, also compressed with gzip. Relative to the
+    /// configuration file. Masses in it replace the standard atomic weights. Read on rank 0, which holds all its atoms; for more
+    /// than one rank can hold, see `create`. Atoms that its column `move_mask` (extended XYZ; ASE's `FixAtoms` and
+    /// `FixCartesian`) fixes stay where they are; under a barostat they stay where they are in the cell.
     #[serde(default)]
     pub structure: PathBuf,
     /// In place of `structure`: LAMMPS commands that make the box and the atoms, e.g. `["read_data /path/big.data"]`,
@@ -75,7 +75,8 @@ pub struct InferenceConfig {
     /// to begin at step 0: let them end with `reset_timestep 0`. They are trusted, like `setup`.
     #[serde(default)]
     pub create: Vec<String>,
-    /// Chemical symbols in the order of the types of a LAMMPS file that names none, or of what `create` makes.
+    /// Chemical symbols in the order of the types of a LAMMPS file that names none, or of what `create` makes. They go before
+    /// a dump's column `element` that is C for all atoms, which LAMMPS writes by itself.
     #[serde(default)]
     pub elements: Vec<String>,
     /// The potential.

@@ -22,7 +22,7 @@ use crate::embedding::{Center, EmbeddingExtractor, worst_regions};
 use crate::frame::{Flaw, Frame};
 use crate::lammps::{self, Lammps, RankFailure};
 use crate::script::{self, Script, UnitFactors};
-use crate::structure::{Element, FixedAtoms, Structure, Vec3};
+use crate::structure::{Element, FixedAtoms, Structure, Vec3, unless_standard};
 use crate::uncertainty::{GammaHere, GammaSummary, Thresholds, Verdict};
 use cut_out::Known;
 pub use cut_out::{CutOut, Neighbourhood};
@@ -200,6 +200,8 @@ pub struct Simulation {
     script: Script,
     elements: Vec<Element>,
     fixed: Vec<FixedAtoms>,
+    /// The mass of each type, u; `None` where all are the standard ones.
+    masses: Option<Vec<f64>>,
     uncertainty: Uncertainty,
     thresholds: Thresholds,
     sanity: Sanity,
@@ -357,12 +359,15 @@ impl Simulation {
         }
         config.uncertainty.watch(&mut lammps, config.sampling_interval as i64)?;
         let pauses = lammps.able_to_pause()?;
+        // Not those of `structure`: the set-up may have changed them.
+        let masses = lammps.type_masses();
         let first = from.map_or_else(|| lammps.step(), |from| from.first);
         let mut simulation = Self {
             comm: comm.clone(),
             lammps,
             elements: structure.elements.clone(),
             fixed: structure.fixed.clone(),
+            masses: if masses.len() == named { unless_standard(masses, &structure.elements) } else { None },
             uncertainty: config.uncertainty.clone(),
             thresholds: Thresholds { low: config.uncertainty_low, high: config.uncertainty_threshold },
             sanity: config.sanity,
@@ -799,8 +804,18 @@ impl Simulation {
         self.check_cell(known, extractor)?;
         let center = known.find(center_id, &self.comm)?;
         let all = Neighbourhood::part(center_id, center, known, extractor).gathered(&self.comm);
-        let cut_out = self.comm.on_root(|| all.map(|all| all.build(extractor, &self.elements)).transpose())?;
+        let cut_out = self.comm.on_root(|| all.map(|all| self.build(&all, extractor)).transpose())?;
         Ok(cut_out.flatten())
+    }
+
+    /// The cut-out of a neighbourhood in this simulation, on this rank by itself.
+    ///
+    /// # Errors
+    /// Why the neighbourhood makes no valid cell.
+    pub fn build(&self, neighbourhood: &Neighbourhood, extractor: &EmbeddingExtractor) -> Result<CutOut, Error> {
+        let mut cut_out = neighbourhood.build(extractor, &self.elements)?;
+        cut_out.cluster.structure.masses.clone_from(&self.masses);
+        Ok(cut_out)
     }
 
     /// `None` before the first frame was taken.

@@ -42,6 +42,8 @@ pub struct Structure {
     pub cell: Cell,
     /// The element of each type: type `t` is `elements[t - 1]`.
     pub elements: Vec<Element>,
+    /// The mass of each type, u; `None` where all are the standard atomic weights.
+    pub masses: Option<Vec<f64>>,
     /// Type of each atom, from 1; shape (n).
     pub types: Array1<i32>,
     /// Identity of each atom, unique and positive; shape (n).
@@ -147,15 +149,32 @@ impl Structure {
     #[must_use]
     pub fn velocity_temperature(&self) -> Option<f64> {
         let velocities = self.velocities.as_ref().filter(|v| v.iter().any(|v| *v != 0.0))?;
-        let twice = (0..self.len()).map(|i| {
-            let mass = f64::from(self.element(i).atomic_weight());
-            mass * U_A2_PER_PS2 * velocities.row(i).iter().map(|v| v * v).sum::<f64>()
-        });
+        let twice =
+            (0..self.len()).map(|i| self.mass(i) * U_A2_PER_PS2 * velocities.row(i).iter().map(|v| v * v).sum::<f64>());
         let freedom = (3 * self.len()).saturating_sub(self.lost_degrees_of_freedom()).max(1);
         Some(twice.sum::<f64>() / (freedom as f64 * BOLTZMANN))
     }
 
-    /// The same atoms, with types numbered by another table.
+    /// The mass of each type, u.
+    #[must_use]
+    pub fn type_masses(&self) -> Vec<f64> {
+        self.masses.clone().unwrap_or_else(|| self.elements.iter().copied().map(standard_mass).collect())
+    }
+
+    /// Mass of the atom at `index` (its place in the arrays, from 0), u.
+    ///
+    /// # Panics
+    /// If `index` is out of range, or if the atom's type is not in the table.
+    #[must_use]
+    pub fn mass(&self, index: usize) -> f64 {
+        match &self.masses {
+            Some(masses) => masses[self.types[index] as usize - 1],
+            None => standard_mass(self.element(index)),
+        }
+    }
+
+    /// The same atoms, with types numbered by another table, for what does not depend on masses: they become the standard
+    /// ones.
     ///
     /// # Errors
     /// The symbol of an atom's element that is not in the table.
@@ -168,7 +187,7 @@ impl Structure {
                 .ok_or_else(|| format!("{} is none of the run's elements", element.symbol()))
         };
         let types = (0..self.len()).map(number).collect::<Result<Array1<i32>, _>>()?;
-        Ok(Self { elements: elements.to_vec(), types, ..self.clone() })
+        Ok(Self { elements: elements.to_vec(), masses: None, types, ..self.clone() })
     }
 }
 
@@ -189,6 +208,18 @@ impl Cell {
             pbc,
         }
     }
+}
+
+/// The standard atomic weight, u.
+#[must_use]
+pub fn standard_mass(element: Element) -> f64 {
+    f64::from(element.atomic_weight())
+}
+
+/// `masses` of a [`Structure`] with these elements: `None` where all are the standard ones.
+pub(crate) fn unless_standard(masses: Vec<f64>, elements: &[Element]) -> Option<Vec<f64>> {
+    let standard = masses.iter().zip(elements).all(|(mass, element)| *mass == standard_mass(*element));
+    (!standard).then_some(masses)
 }
 
 /// The element with this symbol (`Al`), whatever the case of its letters; `None` if there is none.
@@ -212,6 +243,7 @@ mod tests {
         let own = Structure {
             cell: Cell::orthorhombic([9.0; 3], [true; 3]),
             elements: vec![Element::Cu, Element::Al],
+            masses: None,
             types: Array1::from_vec(vec![1, 2, 2]),
             ids: Array1::from_vec(vec![1, 2, 3]),
             fixed: Vec::new(),

@@ -176,6 +176,7 @@ pub fn load(script: &Script, elements: &[Element]) -> Result<Lammps, Error> {
     let nothing = Structure {
         cell: Cell::orthorhombic([30.0; 3], [true; 3]),
         elements: elements.to_vec(),
+        masses: None,
         types: Array1::zeros(0),
         ids: Array1::zeros(0),
         fixed: Vec::new(),
@@ -278,8 +279,8 @@ fn open(structure: &Structure, script: &Script) -> Result<Lammps, Error> {
         script.units.name(),
         structure.elements.len()
     );
-    for (index, element) in structure.elements.iter().enumerate() {
-        commands += &format!("mass {} {}\n", index + 1, f64::from(element.atomic_weight()));
+    for (ty, mass) in (1..).zip(structure.type_masses()) {
+        commands += &format!("mass {ty} {mass}\n");
     }
     commands += &format!("pair_style {}\n", script.pair_style);
     for line in &script.pair_coeff {

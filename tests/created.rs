@@ -55,6 +55,36 @@ fn what_lammps_reads_by_itself_gives_the_same_event() {
     );
 }
 
+/// Whatever told LAMMPS the masses: the data file, or commands.
+#[test]
+fn candidates_have_the_masses_of_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = eam_config(folder.path(), 4, EARLY);
+    let config = std::fs::read_to_string(&file).unwrap();
+    let name = config.lines().find_map(|l| l.strip_prefix("structure = ")).unwrap().trim_matches('"').to_owned();
+    let mut structure = lammps_otf::io::read(folder.path().join(&name), None).unwrap();
+    structure.masses = Some(vec![30.5]);
+    let mut xyz = Vec::new();
+    lammps_otf::io::extxyz::write(&mut xyz, &structure, &[], &[]).unwrap();
+    std::fs::write(folder.path().join(&name), xyz).unwrap();
+    let masses = |out: &str| {
+        // EAM has masses of its own, which LAMMPS takes.
+        let config = std::fs::read_to_string(&file).unwrap();
+        let eam = config.lines().find(|line| line.starts_with("pair_coeff")).unwrap();
+        let config = config.replace(eam, "pair_coeff = [\"* * 0.4 2.6\"]").replace("eam/fs", "lj/cut 6.5");
+        std::fs::write(&file, config).unwrap();
+        let output = run(folder.path(), out);
+        assert_eq!(output.status.code(), Some(4), "{}", text(&output));
+        let code = "import sys, ase.db; print(set(ase.db.connect(sys.argv[1]).get_atoms(1).get_masses().tolist()))";
+        succeed(python().arg("-c").arg(code).arg(folder.path().join(out).join("candidates.db")))
+    };
+    assert_eq!(masses("file").trim(), "{30.5}");
+    let data = std::fs::read_to_string(folder.path().join("file/data.lammps")).unwrap();
+    assert!(data.contains("1 30.5 # Al"), "{data}");
+    created(folder.path(), &LATTICE.replace("26.982", "33.25"), &format!("elements = [\"Al\"]\n{EARLY}"));
+    assert_eq!(masses("commands").trim(), "{33.25}");
+}
+
 #[test]
 fn plain_lmp_runs_what_was_created() {
     let folder = tempfile::tempdir().unwrap();
@@ -114,6 +144,7 @@ fn a_created_simulation_goes_back_to_its_last_valid_frame() {
     let outline = Structure {
         cell: Cell::orthorhombic([1.0; 3], [true; 3]),
         elements: vec![Element::Al],
+        masses: None,
         types: ndarray::Array1::zeros(0),
         ids: ndarray::Array1::zeros(0),
         fixed: Vec::new(),

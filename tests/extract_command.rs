@@ -70,6 +70,23 @@ fn cuts_a_cluster_out_of_each_kind_of_file() {
 }
 
 #[test]
+fn masses_and_warnings_come_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let mut crystal = fcc(Element::Al, 4.05, 4);
+    crystal.masses = Some(vec![28.5]);
+    lammps_data::write(&crystal, File::create(at("in.data")).unwrap()).unwrap();
+    let cut = ["--center", "1", "--radius", "3", "--buffer", "2.5", "-o"];
+    let out = at("cut.extxyz");
+    let mut command = common::lammps_otf();
+    command.arg("extract").arg(at("in.data")).args(cut).arg(&out);
+    let said = common::text(&command.output().unwrap());
+    assert!(said.contains("warning:") && said.contains("28.5 u"), "{said}");
+    let masses = "import sys; from ase.io import read; print(set(read(sys.argv[1]).get_masses().tolist()))";
+    assert_eq!(run_python(masses, &[&out]).trim(), "{28.5}");
+}
+
+#[test]
 fn a_failure_says_why_and_leaves_the_old_output() {
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("in.extxyz");

@@ -272,6 +272,7 @@ fn lammps_data_dialects() {
     assert_eq!(data(&charge.replace("# charge", "")).unwrap().position(1), [1.5, 1.0, 1.0]);
 
     let labels = DATA.replace("Masses", "Atom Type Labels\n\n1 Ni\n2 Co\n\nMasses").replace("3 1 0 0", "3 Ni 0 0");
+    let labels = labels.replace("26.98", "58.69").replace("63.55", "58.93");
     assert_eq!(data(&labels).unwrap().elements, [Element::Ni, Element::Co]);
 
     let general = DATA.replace(
@@ -282,7 +283,8 @@ fn lammps_data_dialects() {
     assert_eq!(data(&general).unwrap().cell.origin, [1.0, 2.0, 3.0]);
 
     let hint = [Element::Mg, Element::Zn];
-    let hinted = lammps_data::read(DATA.as_bytes(), Path::new("t"), Some(&hint)).unwrap();
+    let light = DATA.replace("26.98", "24.305").replace("63.55", "65.38");
+    let hinted = lammps_data::read(light.as_bytes(), Path::new("t"), Some(&hint)).unwrap();
     assert_eq!(hinted.elements, hint);
     let short = lammps_data::read(DATA.as_bytes(), Path::new("t"), Some(&hint[..1])).unwrap_err();
     assert!(short.to_string().contains("2 atom types, but 1 element"), "{short}");
@@ -306,6 +308,12 @@ fn broken_lammps_data_is_refused_with_its_line() {
     expect(swap("0 4 xlo xhi", "4 0 xlo xhi"), 5, "upper bound");
     expect(swap("0 4 xlo xhi\n", ""), 24, "xlo xhi");
     expect(swap("Velocities", "Velocitees"), 21, "not a section");
+    expect(swap("2 atom types\n", "2 atom types\n4 atoms\n"), 5, "given twice: 3 before, and 4 here");
+    expect(swap("0 6 zlo zhi\n", "0 6 zlo zhi\n1 4 xlo xhi\n"), 8, "xlo xhi is given twice: (0.0, 4.0)");
+    expect(swap("0 6 zlo zhi\n", "0 6 zlo zhi\n4 0 0 avec\n"), 26, "the box twice");
+    expect(swap("2 63.55\n", "2 63.55\n1 27\n"), 14, "the mass of type 1 is given twice: 26.98 before");
+    expect(swap("3 7 8 9\n", "3 7 8 9\n2 4 5 7\n"), 26, "atom 2 has two velocities");
+    expect(swap("Masses", "Atom Type Labels\n\n1 Al\n2 Al\n\nMasses"), 13, "that of type 1 already");
     expect(line_of(data("")), 0, "empty");
     let error = data(&DATA.replace("63.55", "17.5")).unwrap_err();
     assert!(error.to_string().contains("atom type 2") && error.to_string().contains("give the elements"), "{error}");
@@ -504,6 +512,46 @@ fn an_extxyz_key_or_column_that_comes_twice() {
     assert!(line == 3 && message.contains("Z = 13") && message.contains("29"), "{message}");
 }
 
+/// What we read is what ASE reads, or an error that names both.
+#[test]
+fn the_real_ase_reads_the_same_of_files_that_repeat_themselves() {
+    let folder = tempfile::tempdir().unwrap();
+    let lattice = "Lattice=\"4 0 0 0 5 0 0 0 6\"";
+    let headers = [
+        format!("{lattice} lattice=\"9 0 0 0 9 0 0 0 9\" pbc=\"T F T\" PBC=\"F F F\" energy=1.5 Energy=9"),
+        format!("Energy=9 energy=1.5 pbc=T {lattice} Properties=species:S:1:pos:R:3:Forces:R:3:forces:R:3:force:R:3"),
+        format!("pbc=F {lattice} Properties=species:S:1:pos:R:3:force:R:3:momenta:R:3:vel:R:3:forces:R:3 energy=1.5"),
+        format!("{lattice} energy=1.5 pbc=\"T T T\" Properties=species:S:1:pos:R:3:Mass:R:1:masses:R:1:forces:R:3"),
+    ];
+    for (number, header) in headers.iter().enumerate() {
+        let columns: usize = header
+            .split_once("Properties=")
+            .map_or(3, |(_, list)| list.matches(":R:3").count() * 3 + list.matches(":R:1").count());
+        let row: String = (0..columns).map(|k| format!(" {}", 26 + k)).collect();
+        let path = folder.path().join(format!("{number}.extxyz"));
+        std::fs::write(&path, format!("1\n{header}\nAl{row}\n")).unwrap();
+        let (ours, results) = extxyz::read_results(&path).unwrap();
+        let said = run_python(
+            "import sys, json; from ase.io import read; from ase import units; a = read(sys.argv[1]); r = a.calc.results; \
+             f = r.get('forces'); v = a.get_velocities() * 1000 * units.fs; \
+             print(json.dumps([a.cell.array.ravel().tolist(), a.pbc.tolist(), r['energy'], \
+             None if f is None else f.ravel().tolist(), a.get_masses().tolist(), v.ravel().tolist()]))",
+            &[&path],
+        );
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(said[0], serde_json::json!(ours.cell.vectors.as_flattened()), "{header}");
+        assert_eq!(said[1], serde_json::json!(ours.cell.pbc), "{header}");
+        assert_eq!(said[2], serde_json::json!(results.energy), "{header}");
+        let forces = results.forces.map(|forces| forces.iter().copied().collect::<Vec<f64>>());
+        assert_eq!(said[3], serde_json::json!(forces), "{header}");
+        assert!((said[4][0].as_f64().unwrap() / ours.mass(0) - 1.0).abs() < 1e-7, "{header}: {said}");
+        for k in 0..3 {
+            let v = ours.velocities.as_ref().map_or(0.0, |v| v[[0, k]]);
+            assert!((said[5][k].as_f64().unwrap() - v).abs() <= 1e-7 * v.abs(), "{header}: {said}");
+        }
+    }
+}
+
 /// Lines of Atoms as molecular styles have them: id, molecule, type, x, y, z.
 #[test]
 fn data_files_that_do_not_name_their_style() {
@@ -528,6 +576,144 @@ fn data_files_that_do_not_name_their_style() {
         assert_eq!((read.types.to_vec(), read.position(1)), (vec![1, 2, 1], [1.0; 3]));
     }
     assert_eq!(line_of(atoms("1 1 1 1.5 0 0 0\n")).0, 17);
+}
+
+#[test]
+fn masses_of_files_are_kept_and_compared_with_the_elements() {
+    // Deuterium, and carbon as LAMMPS rounds it.
+    let file = DATA.replace("26.98 # Al", "2.014 # H").replace("63.55", "12.011");
+    let read = data(&file).unwrap();
+    assert_eq!(
+        (&read.elements[..], read.masses.as_deref()),
+        (&[Element::H, Element::C][..], Some(&[2.014, 12.011][..]))
+    );
+    assert_eq!((read.mass(0), read.mass(1)), (2.014, 12.011));
+    let mut again = Vec::new();
+    lammps_data::write(&read, &mut again).unwrap();
+    assert_eq!(data(std::str::from_utf8(&again).unwrap()).unwrap().masses, read.masses);
+    // Extended XYZ has them for each atom.
+    assert_same(
+        &read,
+        &xyz(&extxyz_text(&read))
+            .map(|mut xyz| {
+                xyz.cell.pbc = [true; 3];
+                xyz
+            })
+            .unwrap(),
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("in.data"), &file).unwrap();
+    let (_, notes) = io::read_noting(at("in.data"), None, Frame::Last).unwrap();
+    assert!(notes.len() == 1 && notes[0].contains("in.data: atom type 1: H has the mass that the file gives, 2.014"));
+    // In a dump too, where they tell the elements if nothing else does.
+    let typed = DUMP.replace(" element", " mass").replace(" Al", " 26.98").replace(" Cu", " 64.9");
+    assert!(dump(&typed, Frame::First).unwrap_err().to_string().contains("64.9 u of type 2"));
+    let read = dump(&typed.replace("64.9", "63.5"), Frame::First).unwrap();
+    assert_eq!(
+        (&read.elements[..], read.masses.as_deref()),
+        (&[Element::Al, Element::Cu][..], Some(&[26.98, 63.5][..]))
+    );
+    let hint = [Element::Al, Element::Cu];
+    let read = lammps_dump::read(typed.as_bytes(), Path::new("t"), Some(&hint), Frame::Last).unwrap();
+    assert_eq!(read.masses, Some(vec![26.98, 64.9]));
+
+    // A mass of another element than the one that is named.
+    let labelled = DATA.replace("Masses", "Atom Type Labels\n\n1 ca\n2 c3\n\nMasses").replace("26.98 # Al", "12.011");
+    let named = DATA.replace("# Al", "# Cu");
+    for (text, words) in [
+        (&labelled, ["label \"ca\", which is Ca", "12.011 u is that of C,"]),
+        (&named, ["comment \"Cu\" in Masses", "26.98 u is that of Al,"]),
+    ] {
+        let error = data(text).unwrap_err().to_string();
+        assert!(words.iter().all(|word| error.contains(word)) && error.contains("atom type 1"), "{error}");
+    }
+    let swapped = [Element::Cu, Element::Al];
+    let error = lammps_data::read(DATA.as_bytes(), Path::new("t"), Some(&swapped)).unwrap_err().to_string();
+    assert!(error.contains("given as Cu") && error.contains("26.98 u is that of Al"), "{error}");
+    let carbon = [Element::C, Element::Cu];
+    assert_eq!(lammps_data::read(labelled.as_bytes(), Path::new("t"), Some(&carbon)).unwrap().elements, carbon);
+}
+
+#[test]
+fn atoms_of_one_element_with_two_masses_are_of_two_types() {
+    let head = "3\nLattice=\"9 0 0 0 9 0 0 0 9\" Properties=species:S:1:pos:R:3:masses:R:1:momenta:R:3\n";
+    let rows = "H 0 0 0 1.008 1 0 0\nH 2 0 0 2.014 1 0 0\nH 4 0 0 1.008 1 0 0\n";
+    let read = xyz(&format!("{head}{rows}")).unwrap();
+    assert_eq!((read.types.to_vec(), read.masses.as_deref()), (vec![1, 2, 1], Some(&[1.008, 2.014][..])));
+    assert_eq!(read.elements, [Element::H, Element::H]);
+    assert_eq!(read.velocities.as_ref().unwrap()[[1, 0]], extxyz::ASE_VELOCITY / 2.014);
+    assert_same(&read, &xyz(&extxyz_text(&read)).unwrap());
+    let hint = |elements: &[Element]| {
+        extxyz::read(format!("{head}{rows}").as_bytes(), Path::new("t"), Some(elements), Frame::Last)
+    };
+    assert_eq!(hint(&[Element::O, Element::H, Element::H]).unwrap().types.to_vec(), [2, 3, 2]);
+    let (line, message) = line_of(hint(&[Element::H]));
+    assert!(line == 4 && message.contains("2.014") && message.contains("1.008"), "{message}");
+    let (line, message) = line_of(xyz(&format!("{head}{}", rows.replace("H 2 0 0 2.014", "H 2 0 0 26.98"))));
+    assert!(line == 4 && message.contains("that of Al"), "{message}");
+    assert_eq!(line_of(xyz(&format!("{head}{}", rows.replace("2.014", "0")))).0, 4);
+    let many: String = (0..100_001).map(|i| format!("H 0 0 0 {}\n", 1.5 + f64::from(i) / 1e6)).collect();
+    let head = "100001\nLattice=\"999 0 0 0 9 0 0 0 9\" Properties=species:S:1:pos:R:3:masses:R:1\n";
+    assert!(line_of(xyz(&format!("{head}{many}"))).1.contains("more than 100000 different masses"));
+    // The real ASE and the real LAMMPS have them as we do.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.extxyz");
+    std::fs::write(&path, extxyz_text(&read)).unwrap();
+    let said = run_python(
+        "import sys; from ase.io import read; from ase import units; a = read(sys.argv[1]); \
+         print(a.get_masses().tolist(), (a.get_velocities()[1, 0] * 1000 * units.fs).round(9))",
+        &[&path],
+    );
+    assert_eq!(said.trim(), format!("[1.008, 2.014, 1.008] {:.9}", extxyz::ASE_VELOCITY / 2.014));
+    let data = folder.path().join("t.data");
+    lammps_data::write(&read, std::fs::File::create(&data).unwrap()).unwrap();
+    let script = format!(
+        "units metal\nread_data {}\npair_style zero 3.0\npair_coeff * *\ngroup d id 2\n\
+         print \"masses $(mass(d):%.3f) $(mass(all):%.3f)\"\n",
+        data.display()
+    );
+    assert!(lmp_says(&script).contains("masses 2.014 4.030"));
+}
+
+/// What `lmp` prints.
+fn lmp_says(script: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("in");
+    std::fs::write(&input, script).unwrap();
+    let lmp = std::env::var_os("LAMMPS_OTF_LMP")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".deps/bin/lmp"), std::path::PathBuf::from);
+    let output = std::process::Command::new(lmp).arg("-log").arg("none").arg("-in").arg(&input).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn an_element_column_that_lammps_filled_by_itself() {
+    let file = DUMP.replace(" Al", " C").replace(" Cu", " C");
+    let read = |hint: Option<&[Element]>| {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("t.dump"), &file).unwrap();
+        io::read_noting(folder.path().join("t.dump"), hint, Frame::First)
+    };
+    let (given, notes) = read(Some(&[Element::Al, Element::Cu])).unwrap();
+    assert_eq!((given.types.to_vec(), given.formula(), notes.len()), (vec![2, 1], "AlCu".to_owned(), 0));
+    let (plain, notes) = read(None).unwrap();
+    assert_eq!(plain.formula(), "C2");
+    assert!(
+        notes.len() == 1 && notes[0].contains("dump_modify element") && notes[0].contains("types up to 2"),
+        "{notes:?}"
+    );
+    assert!(matches!(read(Some(&[Element::Al])), Err(Error::Elements { .. })));
+    // Where the column says more than the default, it goes before the order of the types.
+    let hint = [Element::Cu, Element::Al];
+    let named = lammps_dump::read(DUMP.as_bytes(), Path::new("t"), Some(&hint), Frame::First).unwrap();
+    assert_eq!((named.types.to_vec(), named.element(0)), (vec![1, 2], Element::Cu));
+    // Two types of one element stay two.
+    let pure = DUMP.replace(" Cu", " Al");
+    let hint = [Element::Al, Element::Al];
+    let named = lammps_dump::read(pure.as_bytes(), Path::new("t"), Some(&hint), Frame::First).unwrap();
+    assert_eq!(named.types.to_vec(), [2, 1]);
 }
 
 #[test]

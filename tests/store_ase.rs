@@ -50,6 +50,30 @@ fn what_is_added_is_read_back() {
 }
 
 #[test]
+fn masses_are_stored_and_read_back() {
+    let (_folder, path) = fresh();
+    let mut store = Store::open(&path).unwrap();
+    let mut still = candidate(6, 1);
+    still.structure.masses = Some(vec![64.5, 28.25]);
+    let mut moving = still.clone();
+    still.structure.velocities = None;
+    // Of another seed, or it would be the same candidate.
+    moving.structure.positions = candidate(6, 2).structure.positions;
+    store.add(&[still.clone(), moving.clone()]).unwrap();
+    assert_eq!(store.get(1).unwrap().candidate, still);
+    let found = store.get(2).unwrap().candidate.structure;
+    assert_eq!(found.masses, moving.structure.masses);
+    let (is, was) = (found.velocities.unwrap(), moving.structure.velocities.unwrap());
+    assert!(is.iter().zip(&was).all(|(x, y)| (x - y).abs() <= 1e-14 * y.abs()));
+    run(
+        "import sys, ase.db, numpy as np\nfor row in ase.db.connect(sys.argv[1]).select():\n    a = row.toatoms()\n    \
+         assert np.array_equal(a.get_masses(), np.where(a.numbers == 29, 64.5, 28.25)), a.get_masses()\n    \
+         assert abs(row.mass - a.get_masses().sum()) < 1e-9",
+        &[text(&path)],
+    );
+}
+
+#[test]
 fn ase_reads_everything() {
     let (_folder, path) = fresh();
     let mut store = Store::open(&path).unwrap();

@@ -541,6 +541,7 @@ fn rows_of_older_versions_are_read_and_checked_for_what_can_be_told() {
             types: (0..216).map(|i| (i % kinds) as i32 + 1).collect(),
             ids: (1..=216).collect(),
             fixed: Vec::new(),
+            masses: None,
             positions,
             velocities: None,
         };

@@ -53,6 +53,7 @@ fn frame(simulation: &Simulation) -> Structure {
     Structure {
         cell: lammps.cell(),
         elements: simulation.elements().to_vec(),
+        masses: None,
         types: lammps.types().to_owned(),
         ids: (1..=lammps.local_atoms() as i32).collect(),
         fixed: Vec::new(),

@@ -132,6 +132,7 @@ fn script(name: &str) -> Result<String, lammps_otf::script::Error> {
     let structure = Structure {
         cell: Cell::orthorhombic([10.0; 3], [true; 3]),
         elements: vec![element_from_symbol("Al").expect("aluminium")],
+        masses: None,
         types: Default::default(),
         ids: Default::default(),
         fixed: Vec::new(),

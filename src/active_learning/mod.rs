@@ -200,7 +200,7 @@ impl<'o> ActiveLearning<'o> {
     pub fn run(self, config: &InferenceConfig) -> Result<LearningResult, Error> {
         let settings = config.active_learning.as_ref().ok_or(Error::NoLoop)?;
         let comm = &self.comm;
-        let structure = read_structure(comm, config)?;
+        let (structure, warnings) = read_structure(comm, config)?;
         let cutoff =
             comm.agree(potential::cutoff(&config.potential).map_err(Error::Potential))?.ok_or(Error::Cutoff)?;
         let extractor = EmbeddingExtractor::new(&config.embedding, cutoff)?;
@@ -234,7 +234,7 @@ impl<'o> ActiveLearning<'o> {
             started: Instant::now(),
             running: Duration::ZERO,
             swapping: Duration::ZERO,
-            warnings: Vec::new(),
+            warnings,
         };
         learning.finish(self.output)
     }

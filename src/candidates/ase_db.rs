@@ -11,7 +11,7 @@
 use super::blob::{self, Data, from_bytes, parse_json};
 use super::keys::{self, KeyValue, Keys};
 use super::{Candidate, CandidateKeys, Labels, StoreError, identity};
-use crate::structure::{Cell, Structure, Vec3};
+use crate::structure::{Cell, Structure, Vec3, standard_mass, unless_standard};
 use mendeleev::Element;
 use ndarray::{Array1, Array2, Axis};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -218,10 +218,6 @@ fn elements_of(structure: &Structure) -> Vec<Element> {
     (0..structure.len()).map(|i| structure.element(i)).collect()
 }
 
-fn masses_of(elements: &[Element]) -> Vec<f64> {
-    elements.iter().map(|element| f64::from(element.atomic_weight())).collect()
-}
-
 fn number_bytes(elements: &[Element]) -> Vec<u8> {
     elements.iter().flat_map(|e| e.atomic_number().to_le_bytes()).collect()
 }
@@ -241,7 +237,7 @@ fn insert_species(conn: &Connection, id: i64, elements: &[Element]) -> rusqlite:
 pub fn insert(conn: &Connection, candidate: &Candidate, pairs: &Keys, now: f64) -> rusqlite::Result<i64> {
     let structure = &candidate.structure;
     let elements = elements_of(structure);
-    let masses = masses_of(&elements);
+    let masses: Vec<f64> = (0..structure.len()).map(|i| structure.mass(i)).collect();
     let momenta = structure.velocities.as_ref().map(|velocities| {
         let rows = velocities.rows().into_iter().zip(&masses);
         floats(rows.flat_map(|(v, mass)| [0, 1, 2].map(|k| v[k] * mass / picosecond())))
@@ -262,7 +258,7 @@ pub fn insert(conn: &Connection, candidate: &Candidate, pairs: &Keys, now: f64) 
         floats(structure.cell.vectors.as_flattened().iter().copied()),
         pbc_mask(structure.cell.pbc),
         // ASE's own masses differ in the last digits; with momenta they must be the ones that were multiplied.
-        momenta.is_some().then(|| floats(masses.iter().copied())),
+        (momenta.is_some() || structure.masses.is_some()).then(|| floats(masses.iter().copied())),
         momenta,
         labels.as_ref().map(|l| &l.calculator),
         labels.as_ref().map(|_| "{}"),
@@ -492,7 +488,7 @@ pub fn restore_atoms(conn: &Connection, id: i64, structure: &Structure) -> rusql
         pbc_mask(structure.cell.pbc),
         i64::try_from(structure.len()).unwrap_or(i64::MAX),
         volume(&structure.cell.vectors),
-        masses_of(&elements).iter().sum::<f64>(),
+        (0..structure.len()).map(|i| structure.mass(i)).sum::<f64>(),
         id,
     ])?;
     conn.prepare_cached("DELETE FROM species WHERE id = ?1")?.execute([id])?;
@@ -602,17 +598,16 @@ impl RawRow {
         let images = ints(data_names::SOURCE_IMAGE, 3)?.unwrap_or_else(|| vec![0; 3 * n]);
         // What the row says of its atoms, in the order of the candidate's; nothing if they are not the same.
         let in_order = |rows: Array2<f64>| rows.select(Axis(0), &order);
+        let masses = self.masses.as_deref().filter(|_| mismatch.is_none()).map(|bytes| {
+            let masses = exactly("masses", bytes, in_row)?;
+            Ok::<_, String>(order.iter().map(|&at| masses[at]).collect::<Vec<f64>>())
+        });
         let momenta = vectors("momenta", self.momenta.as_deref(), in_row)?;
         let velocities = match momenta.filter(|_| mismatch.is_none()).map(in_order) {
             Some(mut momenta) => {
-                let masses = match &self.masses {
-                    Some(bytes) => {
-                        let masses = exactly("masses", bytes, in_row)?;
-                        order.iter().map(|&at| masses[at]).collect()
-                    }
-                    None => masses_of(&elements_of(&structure)),
-                };
-                for (mut row, mass) in momenta.rows_mut().into_iter().zip(masses) {
+                let masses = masses.clone().transpose()?;
+                for (i, mut row) in momenta.rows_mut().into_iter().enumerate() {
+                    let mass = masses.as_ref().map_or_else(|| standard_mass(structure.element(i)), |masses| masses[i]);
                     row.mapv_inplace(|p| if mass > 0.0 { p / mass * picosecond() } else { 0.0 });
                 }
                 Some(momenta)
@@ -636,8 +631,12 @@ impl RawRow {
             }),
             _ => None,
         };
+        // Old rows may hold something else, which only momenta need.
+        let masses = masses
+            .and_then(Result::ok)
+            .and_then(|masses| type_masses(&masses, &structure.types.to_vec(), &structure.elements));
         let mut candidate = Candidate {
-            structure: Structure { ids: Array1::from(ids), velocities, ..structure },
+            structure: Structure { ids: Array1::from(ids), masses, velocities, ..structure },
             force_mask: numbers_of(data_names::FORCE_MASK)?.unwrap_or_else(|| vec![1.0; n]),
             source_ids,
             source_images: images.as_chunks::<3>().0.to_vec(),
@@ -710,6 +709,7 @@ impl Atoms {
         let ids = (1..).take(types.len()).collect();
         Ok(Structure {
             cell,
+            masses: None,
             elements,
             types: Array1::from(types),
             ids,
@@ -774,6 +774,18 @@ fn types(numbers: &[i32], data: &BTreeMap<String, Data>) -> Result<(Vec<Element>
         types.push(i32::try_from(index + 1).unwrap_or(i32::MAX));
     }
     Ok((elements, types))
+}
+
+/// The masses of the atoms as masses of their types; `None` where they are the standard ones, or atoms of one type differ.
+fn type_masses(masses: &[f64], types: &[i32], elements: &[Element]) -> Option<Vec<f64>> {
+    let mut found: Vec<Option<f64>> = vec![None; elements.len()];
+    for (&mass, &ty) in masses.iter().zip(types) {
+        if *found[ty as usize - 1].get_or_insert(mass) != mass || !(mass > 0.0 && mass.is_finite()) {
+            return None;
+        }
+    }
+    let of_type = |(mass, element): (Option<f64>, &Element)| mass.unwrap_or_else(|| standard_mass(*element));
+    unless_standard(found.into_iter().zip(elements).map(of_type).collect(), elements)
 }
 
 fn exactly(name: &str, bytes: &[u8], count: usize) -> Result<Vec<f64>, String> {

@@ -310,8 +310,11 @@ fn structure(findings: &mut Findings, config: &InferenceConfig, model: Option<&M
     }
     let hint: Option<Vec<_>> = config.elements.iter().map(|s| element_from_symbol(s)).collect();
     let hint = hint.filter(|list| !list.is_empty());
-    let structure = match io::read(&config.structure, hint.as_deref()) {
-        Ok(structure) => structure,
+    let structure = match io::read_noting(&config.structure, hint.as_deref(), io::Frame::Last) {
+        Ok((structure, notes)) => {
+            notes.into_iter().for_each(|note| findings.warn("structure", note, "Correct the file if that is wrong."));
+            structure
+        }
         Err(error) => return findings.error("structure", &error),
     };
     let name = config.structure.display();

@@ -118,7 +118,7 @@ fn parse_output(name: &str) -> Result<PathBuf, String> {
 /// # Errors
 /// [`ExtractError`]. The output file is then as it was before.
 pub fn run(args: &ExtractArgs, verbosity: Verbosity) -> Result<(), ExtractError> {
-    let structure = io::read_frame(&args.file, args.elements.as_deref(), args.frame)?;
+    let (structure, notes) = io::read_noting(&args.file, args.elements.as_deref(), args.frame)?;
     let index = structure.ids.iter().position(|&id| id == args.center).ok_or_else(|| ExtractError::NoSuchId {
         path: args.file.clone(),
         id: args.center,
@@ -162,6 +162,7 @@ pub fn run(args: &ExtractArgs, verbosity: Verbosity) -> Result<(), ExtractError>
             cluster.removed,
         ));
     }
+    notes.iter().for_each(|note| warn(note));
     if !cluster.is_complete() {
         warn(&format!(
             "the buffer of {} Å is smaller than the cutoff of {} Å, so core atoms near its rim do not see all their \

@@ -151,7 +151,7 @@ pub(super) fn run(arguments: &InitArguments, verbosity: Verbosity) -> Result<(),
 
 fn look(arguments: &InitArguments) -> Result<Plan, InitError> {
     let hint = (!arguments.elements.is_empty()).then_some(&arguments.elements[..]);
-    let structure = io::read(&arguments.structure, hint)?;
+    let (structure, mut warnings) = io::read_noting(&arguments.structure, hint, io::Frame::Last)?;
     let path = &arguments.structure;
     structure.validate(0.5).map_err(|source| InitError::Unsound { path: path.clone(), source })?;
 
@@ -176,7 +176,6 @@ fn look(arguments: &InitArguments) -> Result<Plan, InitError> {
     }
 
     let cutoff = model.cutoff();
-    let mut warnings = Vec::new();
     let n = survey::repeats(&structure, 2.0 * cutoff);
     if n != [1; 3] {
         warnings.push(format!(

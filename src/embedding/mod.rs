@@ -31,6 +31,7 @@
 //! let bulk = Structure {
 //!     cell: Cell::orthorhombic([20.1; 3], [true; 3]),
 //!     elements: vec![Element::Po],
+//!     masses: None,
 //!     types: Array1::ones(216),
 //!     ids: (1..=216).collect(),
 //!     fixed: Vec::new(),
@@ -451,13 +452,16 @@ impl EmbeddingExtractor {
             return Err(Error::NotFinite { id, offset: center });
         }
         let selected = select(atoms.atoms(), &atoms.cell, center, self.region());
-        self.build(id, selected, &atoms.elements)
+        let mut cluster = self.build(id, selected, &atoms.elements)?;
+        cluster.structure.masses.clone_from(&atoms.masses);
+        Ok(cluster)
     }
 
     /// Builds the cut-out from what [`select`] found for [`EmbeddingExtractor::region`], on all ranks together.
     ///
     /// The order of `selected` does not matter: atoms are put in the order of their distance, and by id and image
-    /// within a shell, so the result does not depend on the number of ranks. `elements` is the parent's table.
+    /// within a shell, so the result does not depend on the number of ranks. `elements` is the parent's table; the
+    /// masses are the standard ones.
     ///
     /// # Errors
     /// [`Error`].
@@ -493,6 +497,7 @@ impl EmbeddingExtractor {
             structure: Structure {
                 cell: Cell::orthorhombic([shaped.edge; 3], [true; 3]),
                 elements: elements.to_vec(),
+                masses: None,
                 types: kept.iter().map(|atom| atom.ty).collect(),
                 ids: Array1::from_iter(1..=kept.len() as i32),
                 fixed: Vec::new(),

@@ -4,7 +4,8 @@
 //! Per-atom columns that mean something here: `species` (or `Z`), `pos`, `id` (or `ids`), and velocities as
 //! `momenta` (ASE's units, with `masses` or the standard atomic weights), `velocities` (or `vel`; Å/ps) or `velo`
 //! (libAtoms: Å/fs), and `move_mask`, one flag for each atom or one for each of its axes: atoms that may not move are fixed.
-//! The comment line's `Origin`, which OVITO knows too, is the corner of the cell. Other columns and
+//! Atoms of one element with different `masses` become atoms of different types. The comment line's `Origin`, which OVITO
+//! knows too, is the corner of the cell. Other columns and
 //! keys are skipped.
 //!
 //! Names are read in any letters, but the exact one goes first: `Lattice` before `lattice`, `forces` before `force`,
@@ -14,9 +15,9 @@ mod results;
 
 pub use results::{Results, read_results};
 
-use super::text::{Collected, FrameText, Lines, TypeTable, integer, parse_error, real, scaled};
+use super::text::{Collected, FrameText, Lines, TypeTable, integer, mass, parse_error, real, scaled};
 use super::{Error, Frame};
-use crate::structure::{Cell, Element, Structure, Vec3};
+use crate::structure::{Cell, Element, Structure, Vec3, standard_mass};
 use ndarray::{ArrayView1, ArrayView2};
 use std::io::{BufRead, Write};
 use std::path::Path;
@@ -91,9 +92,9 @@ impl ColumnData<'_> {
 
 /// Writes one frame that ASE, OVITO and quippy read. Numbers keep every bit.
 ///
-/// Velocities become `momenta` in ASE's units (with the standard atomic weights; ASE's may differ from them in the
-/// eighth digit, and so may the velocities that it computes), ids a column `id` unless
-/// they are 1 to n in order.
+/// Velocities become `momenta` in ASE's units. Masses become a column `masses`, unless they are the standard atomic weights:
+/// ASE's may differ from those in the eighth digit, and so may the velocities that it computes. Ids become a column `id`
+/// unless they are 1 to n in order.
 ///
 /// # Errors
 /// [`Error::Write`]; [`Error::Column`] if a name has a character that the format uses (space, colon, `=`, quotes), or
@@ -128,6 +129,9 @@ pub fn write(
     let with_ids = structure.ids.iter().zip(1..).any(|(&id, place)| id != place);
     if with_ids {
         write!(out, ":id:I:1")?;
+    }
+    if structure.masses.is_some() {
+        write!(out, ":masses:R:1")?;
     }
     if structure.velocities.is_some() {
         write!(out, ":momenta:R:3")?;
@@ -172,8 +176,11 @@ pub fn write(
         if with_ids {
             write!(out, " {}", structure.ids[i])?;
         }
+        if structure.masses.is_some() {
+            write!(out, " {:?}", structure.mass(i))?;
+        }
         if let Some(velocities) = &structure.velocities {
-            let mass = f64::from(element.atomic_weight());
+            let mass = structure.mass(i);
             for k in 0..3 {
                 write!(out, " {:?}", velocities[[i, k]] / ASE_VELOCITY * mass)?;
             }
@@ -201,19 +208,30 @@ pub fn write(
 /// # Errors
 /// [`Error`], with the line.
 pub fn read(reader: impl BufRead, path: &Path, hint: Option<&[Element]>, frame: Frame) -> Result<Structure, Error> {
+    read_noting(reader, path, hint, frame, &mut Vec::new())
+}
+
+/// As [`read`], with what a user should know of the file.
+pub(super) fn read_noting(
+    reader: impl BufRead,
+    path: &Path,
+    hint: Option<&[Element]>,
+    frame: Frame,
+    notes: &mut Vec<String>,
+) -> Result<Structure, Error> {
     let mut lines = Lines::new(reader, path);
     let mut text = FrameText::default();
     let mut found = 0;
     while next_frame(&mut lines, &mut text)? {
         found += 1;
         if frame == Frame::First || frame == Frame::Nth(found - 1) {
-            return parse(&text, path, hint);
+            return parse(&text, path, hint, notes);
         }
     }
     match frame {
         Frame::Nth(wanted) if found > 0 => Err(Error::NoFrame { path: path.to_owned(), found, wanted }),
         _ if found == 0 => Err(lines.error("the file is empty: an extended XYZ file starts with the number of atoms")),
-        _ => parse(&text, path, hint),
+        _ => parse(&text, path, hint, notes),
     }
 }
 
@@ -398,7 +416,12 @@ impl Comment {
     }
 }
 
-fn parse(frame: &FrameText, path: &Path, hint: Option<&[Element]>) -> Result<Structure, Error> {
+fn parse(
+    frame: &FrameText,
+    path: &Path,
+    hint: Option<&[Element]>,
+    notes: &mut Vec<String>,
+) -> Result<Structure, Error> {
     let mut lines = frame.lines();
     let (header_line, header) = lines.next().unwrap_or((frame.first, ""));
     let fail = |message: String| parse_error(path, header_line, message);
@@ -423,7 +446,9 @@ fn parse(frame: &FrameText, path: &Path, hint: Option<&[Element]>) -> Result<Str
         let count = i32::try_from(atoms.types.len()).map_err(|_| fail("more than 2^31 atoms".to_owned()))?;
         atoms.ids = (1..=count).collect();
     }
-    Ok(atoms.structure(cell, table.elements))
+    let masses = table.masses();
+    notes.append(&mut table.notes);
+    Ok(atoms.structure(cell, table.elements, masses))
 }
 
 fn read_atom(
@@ -442,9 +467,10 @@ fn read_atom(
             real(Some(tokens[at + 2]), what[2])?,
         ])
     };
+    let mass = columns.mass.map(|at| mass(Some(tokens[at]))).transpose()?;
     let ty = match (columns.species, columns.number) {
         (Some(at), number) => {
-            let ty = table.type_of(tokens[at])?;
+            let ty = table.type_of(tokens[at], mass)?;
             if let Some(number) = number {
                 let (number, named) =
                     (integer::<u32>(Some(tokens[number]), "the atomic number")?, table.elements[ty as usize - 1]);
@@ -458,19 +484,13 @@ fn read_atom(
         (None, Some(at)) => {
             let number: u32 = integer(Some(tokens[at]), "the atomic number")?;
             let element = Element::iter().find(|e| e.atomic_number() == number);
-            table.type_of_element(element.ok_or_else(|| format!("{number} is not an atomic number"))?)?
+            table.type_of_element(element.ok_or_else(|| format!("{number} is not an atomic number"))?, mass)?
         }
         (None, None) => return Err("no species".to_owned()),
     };
     let position = triple(columns.position, ["x", "y", "z"])?;
     if let Some(at) = columns.momentum {
-        let mass = match columns.mass {
-            Some(at) => real(Some(tokens[at]), "the mass")?,
-            None => f64::from(table.elements[ty as usize - 1].atomic_weight()),
-        };
-        if mass <= 0.0 {
-            return Err(format!("mass {mass} is not positive"));
-        }
+        let mass = mass.unwrap_or_else(|| standard_mass(table.elements[ty as usize - 1]));
         let momentum = triple(at, ["px", "py", "pz"])?;
         atoms.velocities.extend(scaled(momentum, ASE_VELOCITY / mass, "the momentum")?);
     } else if let Some((at, factor)) = columns.velocity {

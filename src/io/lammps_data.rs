@@ -7,17 +7,11 @@
 //! vectors (`avec`, `bvec`, `cvec`, `abc origin`); type labels, masses, velocities. Positions are kept as they are in
 //! the file: image flags are checked but not applied. A data file does not say which directions repeat; all do, by
 //! default.
-use super::Error;
-use super::text::{Collected, Lines, integer, parse_error, real, scaled, triple};
-use crate::structure::{Cell, Element, Structure, Vec3, element_from_symbol};
+use super::text::{Collected, Lines, MOST_TYPES, integer, mass, once, parse_error, real, scaled, triple};
+use super::{Error, masses};
+use crate::structure::{Cell, Element, Structure, Vec3, element_from_symbol, standard_mass};
 use std::io::{BufRead, Write};
 use std::path::Path;
-
-/// An atom's mass may differ by this much from the standard atomic weight and still name the element, u.
-const MASS_TOLERANCE: f64 = 0.05;
-
-/// Most atom types in a file. No potential has more than the elements; the limit keeps a broken header small.
-const MOST_TYPES: usize = 100_000;
 
 /// Writes a file that `read_data` takes: `units metal`, `atom_style atomic`, every bit of every number, element
 /// symbols in the comments of `Masses`, velocities if there are any. A cell that is not in LAMMPS's frame is rotated
@@ -51,8 +45,8 @@ pub(crate) fn write_in(units: &str, speed: f64, structure: &Structure, mut out: 
         writeln!(out, "{:?} {:?} {:?} xy xz yz", tilts[0], tilts[1], tilts[2])?;
     }
     writeln!(out, "\nMasses\n")?;
-    for (ty, element) in (1..).zip(&structure.elements) {
-        writeln!(out, "{ty} {:?} # {}", f64::from(element.atomic_weight()), element.symbol())?;
+    for (ty, (element, mass)) in (1..).zip(structure.elements.iter().zip(structure.type_masses())) {
+        writeln!(out, "{ty} {mass:?} # {}", element.symbol())?;
     }
     writeln!(out, "\nAtoms # atomic\n")?;
     for i in 0..structure.len() {
@@ -91,13 +85,16 @@ impl Header {
         }
         let numbers = &mut tokens[..words].iter().copied();
         match tokens[words..] {
-            ["atoms"] => self.atoms = Some(integer(numbers.next(), "the number of atoms")?),
+            ["atoms"] => {
+                let atoms = integer(numbers.next(), "the number of atoms")?;
+                once(&mut self.atoms, atoms, "the number of atoms")?;
+            }
             ["atom", "types"] => {
                 let types = integer(numbers.next(), "the number of atom types")?;
                 if types > MOST_TYPES {
                     return Err(format!("{types} atom types are more than the {MOST_TYPES} that can be read"));
                 }
-                self.types = Some(types);
+                once(&mut self.types, types, "the number of atom types")?;
             }
             [lo @ ("xlo" | "ylo" | "zlo"), hi] if hi.as_bytes()[0] == lo.as_bytes()[0] && hi.ends_with("hi") => {
                 let axis = usize::from(lo.as_bytes()[0] - b'x');
@@ -105,13 +102,15 @@ impl Header {
                 if high <= low {
                     return Err(format!("the box has {lo} {low} and {hi} {high}: the upper bound must be larger"));
                 }
-                self.bounds[axis] = Some((low, high));
+                once(&mut self.bounds[axis], (low, high), &format!("{lo} {hi}"))?;
             }
-            ["xy", "xz", "yz"] => self.tilts = Some(triple(numbers, ["xy", "xz", "yz"])?),
+            ["xy", "xz", "yz"] => {
+                once(&mut self.tilts, triple(numbers, ["xy", "xz", "yz"])?, "xy xz yz")?;
+            }
             [name @ ("avec" | "bvec" | "cvec")] => {
-                self.vectors[usize::from(name.as_bytes()[0] - b'a')] = Some(triple(numbers, [name; 3])?);
+                once(&mut self.vectors[usize::from(name.as_bytes()[0] - b'a')], triple(numbers, [name; 3])?, name)?;
             }
-            ["abc", "origin"] => self.origin = Some(triple(numbers, ["the origin"; 3])?),
+            ["abc", "origin"] => once(&mut self.origin, triple(numbers, ["the origin"; 3])?, "abc origin")?,
             // Counts of bonds and the like: not ours.
             _ if words > 0 && tokens[..words].iter().all(|t| t.parse::<f64>().is_ok()) => {}
             _ => return Ok(false),
@@ -120,6 +119,9 @@ impl Header {
     }
 
     fn cell(&self) -> Result<Cell, String> {
+        if self.vectors.iter().any(Option::is_some) && self.bounds.iter().any(Option::is_some) {
+            return Err("the header gives the box twice, as \"xlo xhi\" and as \"avec\": remove one of them".to_owned());
+        }
         if let [Some(a), Some(b), Some(c)] = self.vectors {
             return Ok(Cell { origin: self.origin.unwrap_or([0.0; 3]), vectors: [a, b, c], pbc: [true; 3] });
         }
@@ -201,14 +203,30 @@ struct Type {
     comment: Option<String>,
 }
 
+/// The element of a label or comment that is nothing but its symbol.
+fn symbol(text: &Option<String>) -> Option<Element> {
+    text.as_deref().and_then(element_from_symbol)
+}
+
 /// Reads a data file. `path` is only for the messages; `hint` gives the element of each type.
 ///
 /// Without it the element of a type is taken from its type label, else from the comment behind its mass (`# Al`),
-/// else from a mass within 0.05 u of the standard atomic weight.
+/// else from a mass within 0.05 u of the standard atomic weight. The masses are those of the file; one that is the mass
+/// of another element than the type's is an error.
 ///
 /// # Errors
 /// [`Error`], with the line.
 pub fn read(reader: impl BufRead, path: &Path, hint: Option<&[Element]>) -> Result<Structure, Error> {
+    read_noting(reader, path, hint, &mut Vec::new())
+}
+
+/// As [`read`], with what a user should know of the file.
+pub(super) fn read_noting(
+    reader: impl BufRead,
+    path: &Path,
+    hint: Option<&[Element]>,
+    notes: &mut Vec<String>,
+) -> Result<Structure, Error> {
     let mut lines = Lines::new(reader, path);
     let mut file = DataFile::default();
     // The first line is a title.
@@ -249,7 +267,7 @@ pub fn read(reader: impl BufRead, path: &Path, hint: Option<&[Element]>) -> Resu
             file.velocity_lines.push(number);
         }
     }
-    file.finish(path, lines.number, hint)
+    file.finish(path, lines.number, hint, notes)
 }
 
 /// Å/ps in one unit of velocity of a file with this title: of `write_data`, which ends with `units = metal`, or of this
@@ -324,18 +342,17 @@ impl DataFile {
                 let mut tokens = content.split_whitespace();
                 let ty = self.type_number(tokens.next())?;
                 let label = tokens.next().ok_or("the type label is missing")?;
-                self.types[ty as usize - 1].label = Some(label.to_owned());
-                Ok(())
+                if let Some(other) = self.types.iter().position(|t| t.label.as_deref() == Some(label)) {
+                    return Err(format!("the label {label:?} is that of type {} already", other + 1));
+                }
+                once(&mut self.types[ty as usize - 1].label, label.to_owned(), &format!("the label of type {ty}"))
             }
             Section::Masses => {
                 let mut tokens = content.split_whitespace();
                 let ty = self.type_number(tokens.next())?;
-                let mass = real(tokens.next(), "the mass")?;
-                if mass <= 0.0 {
-                    return Err(format!("the mass of type {ty} is {mass}, not positive"));
-                }
+                let mass = mass(tokens.next()).map_err(|message| format!("type {ty}: {message}"))?;
                 let entry = &mut self.types[ty as usize - 1];
-                entry.mass = Some(mass);
+                once(&mut entry.mass, mass, &format!("the mass of type {ty}"))?;
                 entry.comment = comment.and_then(|c| c.split_whitespace().next()).map(str::to_owned);
                 Ok(())
             }
@@ -422,7 +439,13 @@ impl DataFile {
         }
     }
 
-    fn finish(mut self, path: &Path, last: u64, hint: Option<&[Element]>) -> Result<Structure, Error> {
+    fn finish(
+        mut self,
+        path: &Path,
+        last: u64,
+        hint: Option<&[Element]>,
+        notes: &mut Vec<String>,
+    ) -> Result<Structure, Error> {
         let fail = |message: String| parse_error(path, last, message);
         let announced = self.header.atoms.ok_or_else(|| fail("the header does not give the number of atoms".into()))?;
         let cell = self.header.cell().map_err(fail)?;
@@ -444,7 +467,12 @@ impl DataFile {
                     .binary_search_by_key(id, |&i| self.atoms.ids[i])
                     .map_err(|_| parse_error(path, line, format!("a velocity for atom {id}, which does not exist")))?;
                 let v = scaled(*v, self.speed, "the velocity").map_err(|message| parse_error(path, line, message))?;
-                rows[3 * order[place]..][..3].copy_from_slice(&v);
+                let row = &mut rows[3 * order[place]..][..3];
+                if !row[0].is_nan() && *row != v[..] {
+                    let message = format!("atom {id} has two velocities: {row:?} before, and {v:?} here");
+                    return Err(parse_error(path, line, message));
+                }
+                row.copy_from_slice(&v);
             }
             if let Some(place) = rows.iter().position(|v| v.is_nan()) {
                 let id = self.atoms.ids[place / 3];
@@ -453,7 +481,8 @@ impl DataFile {
             self.atoms.velocities = rows;
         }
         let elements = self.elements(path, hint)?;
-        Ok(self.atoms.structure(cell, elements))
+        let masses = self.masses(path, &elements, hint.is_some(), notes)?;
+        Ok(self.atoms.structure(cell, elements, masses))
     }
 
     fn elements(&self, path: &Path, hint: Option<&[Element]>) -> Result<Vec<Element>, Error> {
@@ -465,14 +494,9 @@ impl DataFile {
             }
             return Ok(hint.to_vec());
         }
-        let by_mass = |mass: f64| {
-            let off = |e: &Element| (f64::from(e.atomic_weight()) - mass).abs();
-            let nearest = Element::iter().min_by(|a, b| off(a).total_cmp(&off(b)));
-            nearest.filter(|e| off(e) <= MASS_TOLERANCE)
-        };
         let find = |(number, ty): (usize, &Type)| {
-            let symbol = |text: &Option<String>| text.as_deref().and_then(element_from_symbol);
-            symbol(&ty.label).or_else(|| symbol(&ty.comment)).or_else(|| ty.mass.and_then(by_mass)).ok_or_else(|| {
+            let named = symbol(&ty.label).or_else(|| symbol(&ty.comment));
+            named.or_else(|| ty.mass.and_then(masses::element_of)).ok_or_else(|| {
                 let what = match (&ty.label, ty.mass) {
                     (Some(label), _) => format!("its label {label:?} is not an element's symbol"),
                     (None, Some(mass)) => format!("no element has its mass of {mass} u"),
@@ -482,5 +506,45 @@ impl DataFile {
             })
         };
         self.types.iter().enumerate().map(find).collect()
+    }
+
+    /// The mass of each type of the file, compared with its element; `None` for a file without masses.
+    fn masses(
+        &self,
+        path: &Path,
+        elements: &[Element],
+        hinted: bool,
+        notes: &mut Vec<String>,
+    ) -> Result<Option<Vec<f64>>, Error> {
+        if self.types.iter().all(|ty| ty.mass.is_none()) {
+            return Ok(None);
+        }
+        let mut all: Vec<f64> = elements.iter().copied().map(standard_mass).collect();
+        for (number, ty) in self.types.iter().enumerate() {
+            let Some(mass) = ty.mass else { continue };
+            let note = masses::compare(elements[number], mass).map_err(|why| {
+                let is = elements[number].symbol();
+                let said = match (hinted, &ty.label, &ty.comment) {
+                    (true, ..) => format!("is given as {is}"),
+                    (_, Some(name), _) if symbol(&ty.label).is_some() => {
+                        format!("has the label {name:?}, which is {is}")
+                    }
+                    (_, _, comment) => {
+                        let comment = comment.as_deref().unwrap_or_default();
+                        format!("has the comment {comment:?} in Masses, which is {is}")
+                    }
+                };
+                let remedy = if hinted {
+                    "give the elements in the order of the types, or correct the section Masses"
+                } else {
+                    "give the elements in the order of the types (for example Al,Cu), or correct the file"
+                };
+                let message = format!("atom type {} {said}, but {why}; {remedy}", number + 1);
+                Error::Contradiction { path: path.to_owned(), message }
+            })?;
+            notes.extend(note.map(|note| format!("atom type {}: {note}", number + 1)));
+            all[number] = mass;
+        }
+        Ok(Some(all))
     }
 }

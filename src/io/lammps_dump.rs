@@ -1,20 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Text dumps of LAMMPS (`dump atom`, `dump custom`), in `units metal` or `real`.
 //!
-//! Columns that are read: `id`, `type`, `element`, `vx vy vz`, and the position as the first of `x y z`,
+//! Columns that are read: `id`, `type`, `element`, `mass`, `vx vy vz`, and the position as the first of `x y z`,
 //! `xu yu zu`, `xs ys zs`, `xsu ysu zsu` that is there. Boxes may be orthogonal, triclinic or general triclinic.
-use super::text::{Collected, FrameText, Lines, TypeTable, integer, parse_error, real, scaled, triple};
-use super::{Error, Frame};
-use crate::structure::{Cell, Element, Structure, Vec3};
+//!
+//! A column `element` that is C throughout is what LAMMPS writes without `dump_modify element`: given elements of the types
+//! then go before it.
+use super::text::{Collected, FrameText, Lines, TypeTable, integer, mass, once, parse_error, real, scaled, triple};
+use super::{Error, Frame, masses};
+use crate::structure::{Cell, Element, Structure, Vec3, standard_mass};
 use std::io::BufRead;
 use std::path::Path;
 
 /// Reads one frame. `path` is only for the messages; `hint` gives the element of each type, which is needed unless
-/// the dump has a column `element`.
+/// the dump has a column `element` or `mass`.
 ///
 /// # Errors
 /// [`Error`], with the line.
 pub fn read(reader: impl BufRead, path: &Path, hint: Option<&[Element]>, frame: Frame) -> Result<Structure, Error> {
+    read_noting(reader, path, hint, frame, &mut Vec::new())
+}
+
+/// As [`read`], with what a user should know of the file.
+pub(super) fn read_noting(
+    reader: impl BufRead,
+    path: &Path,
+    hint: Option<&[Element]>,
+    frame: Frame,
+    notes: &mut Vec<String>,
+) -> Result<Structure, Error> {
     let mut lines = Lines::new(reader, path);
     let mut text = FrameText::default();
     let mut found = 0_usize;
@@ -45,7 +59,7 @@ pub fn read(reader: impl BufRead, path: &Path, hint: Option<&[Element]>, frame: 
         }
         let starts = item == Some("TIMESTEP");
         if (line.is_none() || starts) && found > 0 && matches_frame(frame, found - 1) {
-            return parse(&text, path, hint, time);
+            return parse(&text, path, hint, time, notes);
         }
         let Some(line) = line else { break };
         if starts {
@@ -63,7 +77,7 @@ pub fn read(reader: impl BufRead, path: &Path, hint: Option<&[Element]>, frame: 
     match frame {
         Frame::Nth(wanted) if found > 0 => Err(Error::NoFrame { path: path.to_owned(), found, wanted }),
         _ if found == 0 => Err(lines.error("the dump holds no frame")),
-        _ => parse(&text, path, hint, time),
+        _ => parse(&text, path, hint, time, notes),
     }
 }
 
@@ -76,7 +90,13 @@ fn matches_frame(frame: Frame, index: usize) -> bool {
 }
 
 /// `time` is the factor that turns the file's velocities into Å/ps.
-fn parse(frame: &FrameText, path: &Path, hint: Option<&[Element]>, time: f64) -> Result<Structure, Error> {
+fn parse(
+    frame: &FrameText,
+    path: &Path,
+    hint: Option<&[Element]>,
+    time: f64,
+    notes: &mut Vec<String>,
+) -> Result<Structure, Error> {
     let mut lines = frame.lines();
     let mut last = frame.first;
     let mut count: Option<u64> = None;
@@ -98,17 +118,19 @@ fn parse(frame: &FrameText, path: &Path, hint: Option<&[Element]>, time: f64) ->
             value("the time step")?;
         } else if item == "NUMBER OF ATOMS" {
             let text = value("the number of atoms")?;
-            count = Some(integer(Some(text), "the number of atoms").map_err(fail)?);
+            let number = integer(Some(text), "the number of atoms").map_err(fail)?;
+            once(&mut count, number, "the number of atoms").map_err(fail)?;
         } else if let Some(kind) = item.strip_prefix("BOX BOUNDS") {
             let rows = [value("the box")?, value("the box")?, value("the box")?];
             let new = parse_box(kind, rows).map_err(fail)?;
             new.check().map_err(|source| Error::Cell { path: path.to_owned(), line: number, source })?;
-            cell = Some(new);
+            once(&mut cell, new, "the box").map_err(fail)?;
         } else if let Some(names) = item.strip_prefix("ATOMS") {
             let count = count.ok_or_else(|| fail("no \"ITEM: NUMBER OF ATOMS\" before the atoms".into()))?;
             let cell = cell.ok_or_else(|| fail("no \"ITEM: BOX BOUNDS\" before the atoms".into()))?;
             let columns = Columns::parse(names).map_err(fail)?;
-            return read_atoms(&mut lines, number, path, hint, count, cell, &columns, time);
+            let atoms = read_atoms(&mut lines, number, path, count, &cell, &columns, time)?;
+            return atoms.structure(path, hint, cell, notes);
         } else {
             return Err(fail(format!("\"ITEM: {item}\" is not known")));
         }
@@ -166,6 +188,7 @@ struct Columns {
     id: Option<usize>,
     ty: Option<usize>,
     element: Option<usize>,
+    mass: Option<usize>,
     position: [usize; 3],
     scaled: bool,
     velocity: Option<[usize; 3]>,
@@ -188,25 +211,36 @@ impl Columns {
             return Err("the dump has neither a column type nor a column element".to_owned());
         }
         let velocity = three("vx", "vy", "vz");
-        Ok(Self { id: find("id"), ty, element, position, scaled, velocity, total: names.len() })
+        Ok(Self { id: find("id"), ty, element, mass: find("mass"), position, scaled, velocity, total: names.len() })
     }
 }
 
-#[allow(clippy::too_many_arguments, reason = "the header of one frame, taken apart")]
+/// The atoms of a frame, before it is settled what their types are.
+#[derive(Default)]
+struct Atoms {
+    /// Without types.
+    collected: Collected,
+    /// The type of each atom as the file numbers it; empty without a column `type`.
+    types: Vec<i32>,
+    /// The place of each atom's element in `named`, from 1; empty without a column `element`.
+    elements: Vec<i32>,
+    /// The elements of the column `element`.
+    named: Vec<Element>,
+    /// The mass of each atom; empty without a column `mass`.
+    masses: Vec<f64>,
+}
+
 fn read_atoms<'a>(
     lines: &mut impl Iterator<Item = (u64, &'a str)>,
     first: u64,
     path: &Path,
-    hint: Option<&[Element]>,
     count: u64,
-    cell: Cell,
+    cell: &Cell,
     columns: &Columns,
     time: f64,
-) -> Result<Structure, Error> {
-    let mut table = TypeTable::new(hint);
-    let mut atoms = Collected::default();
-    // The types as the file numbers them, to keep if its elements agree with them.
-    let mut file_types: Vec<i32> = Vec::new();
+) -> Result<Atoms, Error> {
+    let mut table = TypeTable::new(None);
+    let mut atoms = Atoms::default();
     let mut last = first;
     let mut tokens: Vec<&str> = Vec::new();
     for (number, line) in lines {
@@ -216,23 +250,15 @@ fn read_atoms<'a>(
             continue;
         }
         last = number;
-        let read = |tokens: &[&str], table: &mut TypeTable<'_>, atoms: &mut Collected| -> Result<(), String> {
-            if atoms.types.len() as u64 >= count {
+        let mut read = || -> Result<(), String> {
+            let collected = &mut atoms.collected;
+            if collected.len() as u64 >= count {
                 return Err(format!("there are more atoms than the {count} that the frame announces"));
             }
             if tokens.len() != columns.total {
                 return Err(format!("{} columns instead of {}", tokens.len(), columns.total));
             }
             let pick = |at: [usize; 3], what| triple(&mut at.map(|k| tokens[k]).into_iter(), what);
-            let file_type: Option<i32> = columns.ty.map(|at| integer(Some(tokens[at]), "the type")).transpose()?;
-            let ty = match (columns.element, file_type) {
-                (Some(at), _) => table.type_of(tokens[at])?,
-                (None, Some(ty)) => ty,
-                (None, None) => return Err("no type".to_owned()),
-            };
-            if ty < 1 {
-                return Err(format!("type {ty} is not positive"));
-            }
             let mut position: Vec3 = pick(columns.position, ["x", "y", "z"])?;
             if columns.scaled {
                 position = cell.cartesian(position);
@@ -241,49 +267,160 @@ fn read_atoms<'a>(
                 }
             }
             if let Some(at) = columns.velocity {
-                atoms.velocities.extend(scaled(pick(at, ["vx", "vy", "vz"])?, time, "the velocity")?);
+                collected.velocities.extend(scaled(pick(at, ["vx", "vy", "vz"])?, time, "the velocity")?);
             }
-            let id = match columns.id {
+            if let Some(at) = columns.ty {
+                let ty = integer(Some(tokens[at]), "the type")?;
+                if ty < 1 {
+                    return Err(format!("type {ty} is not positive"));
+                }
+                atoms.types.push(ty);
+            }
+            if let Some(at) = columns.element {
+                atoms.elements.push(table.type_of(tokens[at], None)?);
+            }
+            if let Some(at) = columns.mass {
+                atoms.masses.push(mass(Some(tokens[at]))?);
+            }
+            collected.ids.push(match columns.id {
                 Some(at) => integer(Some(tokens[at]), "the id")?,
-                None => i32::try_from(atoms.types.len() + 1).map_err(|_| "more than 2^31 atoms")?,
-            };
-            file_types.extend(file_type);
-            atoms.ids.push(id);
-            atoms.types.push(ty);
-            atoms.positions.extend(position);
+                None => i32::try_from(collected.len() + 1).map_err(|_| "more than 2^31 atoms")?,
+            });
+            collected.positions.extend(position);
             Ok(())
         };
-        let mut read = read;
-        read(&tokens, &mut table, &mut atoms).map_err(|message| parse_error(path, number, message))?;
-        atoms.lines.push(number);
+        read().map_err(|message| parse_error(path, number, message))?;
+        atoms.collected.lines.push(number);
     }
-    if atoms.len() as u64 != count {
-        return Err(parse_error(path, last, format!("the frame ends after {} of {count} atoms", atoms.len())));
+    let found = atoms.collected.len();
+    if found as u64 != count {
+        return Err(parse_error(path, last, format!("the frame ends after {found} of {count} atoms")));
     }
-    atoms.by_id(path)?;
-    let elements = if columns.element.is_some() {
-        match (hint, keep_numbering(&file_types, &atoms.types, &table.elements)) {
-            (None, Some(elements)) => {
-                atoms.types = file_types;
-                elements
-            }
-            _ => table.elements,
-        }
-    } else {
-        let highest = atoms.types.iter().copied().max().unwrap_or(0);
+    atoms.collected.by_id(path)?;
+    atoms.named = table.elements;
+    Ok(atoms)
+}
+
+impl Atoms {
+    fn structure(
+        mut self,
+        path: &Path,
+        hint: Option<&[Element]>,
+        cell: Cell,
+        notes: &mut Vec<String>,
+    ) -> Result<Structure, Error> {
+        let (types, elements) = self.number(path, hint, notes)?;
+        let masses = self.type_masses(path, &types, &elements, notes)?;
+        self.collected.types = types;
+        Ok(self.collected.structure(cell, elements, masses))
+    }
+
+    /// The type of each atom, and the element of each type.
+    fn number(
+        &self,
+        path: &Path,
+        hint: Option<&[Element]>,
+        notes: &mut Vec<String>,
+    ) -> Result<(Vec<i32>, Vec<Element>), Error> {
+        let highest = self.types.iter().copied().max().unwrap_or(0);
+        // What LAMMPS writes where `dump_modify element` is missing.
+        let default = self.named == [Element::C] && !self.types.is_empty();
         match hint {
-            Some(hint) if hint.len() as i64 >= i64::from(highest) => hint.to_vec(),
-            _ => {
-                let given = hint.map_or(0, <[_]>::len);
-                let message = format!(
-                    "the dump has atom types up to {highest} and no column element, but {given} \
-                                       element(s) were given"
-                );
-                return Err(Error::Elements { path: path.to_owned(), message });
+            Some(hint) if self.named.is_empty() || default => {
+                if (hint.len() as i64) < i64::from(highest) {
+                    let message =
+                        format!("the dump has atom types up to {highest}, but {} element(s) were given", hint.len());
+                    return Err(Error::Elements { path: path.to_owned(), message });
+                }
+                Ok((self.types.clone(), hint.to_vec()))
+            }
+            Some(hint) => {
+                let element = |&named: &i32| self.named[named as usize - 1];
+                let own = |(named, &ty): (&i32, &i32)| hint.get(ty as usize - 1) == Some(&element(named));
+                if !self.types.is_empty() && self.elements.iter().zip(&self.types).all(own) {
+                    return Ok((self.types.clone(), hint.to_vec()));
+                }
+                let mut table = TypeTable::new(Some(hint));
+                let number = |(named, &line): (&i32, &u64)| {
+                    table.type_of_element(element(named), None).map_err(|message| parse_error(path, line, message))
+                };
+                let types = self.elements.iter().zip(&self.collected.lines).map(number).collect::<Result<_, _>>()?;
+                Ok((types, hint.to_vec()))
+            }
+            None if self.named.is_empty() => Ok((self.types.clone(), self.elements_by_mass(path, highest)?)),
+            None => {
+                let several = self.types.iter().any(|&ty| ty != self.types[0]);
+                if default && several {
+                    notes.push(format!(
+                        "all atoms are C in the column element, which is what LAMMPS writes without dump_modify element, \
+                         though there are types up to {highest}: give the elements of the types (for example Al,Cu) if \
+                         they are not all carbon"
+                    ));
+                }
+                Ok(match keep_numbering(&self.types, &self.elements, &self.named) {
+                    Some(elements) => (self.types.clone(), elements),
+                    None => (self.elements.clone(), self.named.clone()),
+                })
             }
         }
-    };
-    Ok(atoms.structure(cell, elements))
+    }
+
+    /// The element of each type of a dump that tells nothing but the masses.
+    fn elements_by_mass(&self, path: &Path, highest: i32) -> Result<Vec<Element>, Error> {
+        let fail = |message: String| Error::Elements { path: path.to_owned(), message };
+        if self.masses.is_empty() {
+            return Err(fail(format!("the dump has atom types up to {highest} and no column element")));
+        }
+        let mut found: Vec<Option<f64>> = vec![None; self.types.len().min(highest as usize)];
+        for (&ty, &mass) in self.types.iter().zip(&self.masses) {
+            // A type beyond the number of atoms leaves one before it without atoms.
+            if let Some(known) = found.get_mut(ty as usize - 1) {
+                *known = Some(mass);
+            }
+        }
+        let of_type = |(ty, mass): (usize, &Option<f64>)| {
+            let mass = mass.ok_or_else(|| fail(format!("no atom tells the element of type {}", ty + 1)))?;
+            masses::element_of(mass).ok_or_else(|| fail(format!("no element has the mass {mass} u of type {}", ty + 1)))
+        };
+        found.iter().enumerate().map(of_type).collect()
+    }
+
+    /// The mass of each type, compared with its element; `None` for a dump without masses.
+    fn type_masses(
+        &self,
+        path: &Path,
+        types: &[i32],
+        elements: &[Element],
+        notes: &mut Vec<String>,
+    ) -> Result<Option<Vec<f64>>, Error> {
+        if self.masses.is_empty() {
+            return Ok(None);
+        }
+        let mut found: Vec<Option<f64>> = vec![None; elements.len()];
+        for ((&ty, &mass), &line) in types.iter().zip(&self.masses).zip(&self.collected.lines) {
+            let (known, element) = (&mut found[ty as usize - 1], elements[ty as usize - 1]);
+            let message = match *known {
+                Some(other) if other == mass => continue,
+                Some(other) => {
+                    format!("atoms of type {ty} have masses of {other} and {mass} u, and LAMMPS has one for each type")
+                }
+                None => match masses::compare(element, mass) {
+                    Ok(note) => {
+                        notes.extend(note.map(|note| format!("atom type {ty}: {note}")));
+                        *known = Some(mass);
+                        continue;
+                    }
+                    Err(why) => format!(
+                        "atom type {ty} is {}, but {why}: give the elements in the order of the types",
+                        element.symbol()
+                    ),
+                },
+            };
+            return Err(parse_error(path, line, message));
+        }
+        let of_type = |(mass, element): (Option<f64>, &Element)| mass.unwrap_or_else(|| standard_mass(*element));
+        Ok(Some(found.into_iter().zip(elements).map(of_type).collect()))
+    }
 }
 
 /// The element of each of the file's own types, if every type from 1 up occurs and means one element.

@@ -9,6 +9,7 @@
 pub mod extxyz;
 pub mod lammps_data;
 pub mod lammps_dump;
+mod masses;
 pub(crate) mod plain;
 mod text;
 
@@ -52,6 +53,14 @@ pub enum Error {
         /// Which type, and what the file says about it.
         message: String,
     },
+    /// The file says of a type what does not go together.
+    #[error("{}: {message}", path.display())]
+    Contradiction {
+        /// The file.
+        path: PathBuf,
+        /// Which type, what is said of it, and what to do.
+        message: String,
+    },
     /// The cell spans no volume.
     #[error("{}, line {line}: {source}", path.display())]
     Cell {
@@ -91,6 +100,9 @@ pub enum Error {
         message: String,
     },
 }
+
+/// So many warnings of one file are enough.
+const MOST_NOTES: usize = 20;
 
 /// So many bytes tell the format of a file.
 const LOOKED_AT: u64 = 4096;
@@ -132,21 +144,36 @@ pub fn read(path: impl AsRef<Path>, hint: Option<&[Element]>) -> Result<Structur
 /// # Errors
 /// [`Error`], with file and line.
 pub fn read_frame(path: impl AsRef<Path>, hint: Option<&[Element]>, frame: Frame) -> Result<Structure, Error> {
+    read_noting(path, hint, frame).map(|(structure, _)| structure)
+}
+
+/// As [`read_frame`], with warnings: what is unusual in the file, and how it was read.
+///
+/// # Errors
+/// [`Error`], with file and line.
+pub fn read_noting(
+    path: impl AsRef<Path>,
+    hint: Option<&[Element]>,
+    frame: Frame,
+) -> Result<(Structure, Vec<String>), Error> {
     let path = path.as_ref();
+    let mut notes = Vec::new();
     let mut reader = open(path)?;
     let mut start = Vec::new();
     let read = reader.by_ref().take(LOOKED_AT).read_to_end(&mut start);
     read.map_err(|source| Error::Read { path: path.to_owned(), source })?;
     let format = detect(path, &start);
     let reader = Cursor::new(start).chain(reader);
-    match format.ok_or_else(|| Error::UnknownFormat { path: path.to_owned() })? {
-        Format::ExtXyz => extxyz::read(reader, path, hint, frame),
-        Format::LammpsDump => lammps_dump::read(reader, path, hint, frame),
+    let structure = match format.ok_or_else(|| Error::UnknownFormat { path: path.to_owned() })? {
+        Format::ExtXyz => extxyz::read_noting(reader, path, hint, frame, &mut notes),
+        Format::LammpsDump => lammps_dump::read_noting(reader, path, hint, frame, &mut notes),
         Format::LammpsData => match frame {
             Frame::Nth(wanted @ 1..) => Err(Error::NoFrame { path: path.to_owned(), found: 1, wanted }),
-            _ => lammps_data::read(reader, path, hint),
+            _ => lammps_data::read_noting(reader, path, hint, &mut notes),
         },
-    }
+    }?;
+    let named = |note: String| format!("{}: {note}", path.display());
+    Ok((structure, notes.into_iter().take(MOST_NOTES).map(named).collect()))
 }
 
 /// The text of a file.

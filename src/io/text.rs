@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What the readers share: numbered lines, checked numbers, atoms as they are collected.
-use super::Error;
-use crate::structure::{Cell, Element, FixedAtoms, Structure, Vec3, element_from_symbol};
+use super::{Error, masses};
+use crate::structure::{
+    Cell, Element, FixedAtoms, Structure, Vec3, element_from_symbol, standard_mass, unless_standard,
+};
 use ndarray::{Array1, Array2};
+use std::collections::HashMap;
 use std::io::{BufRead, Read};
 use std::path::Path;
 
@@ -139,11 +142,13 @@ impl Collected {
         Ok(order)
     }
 
-    pub fn structure(self, cell: Cell, elements: Vec<Element>) -> Structure {
+    /// `masses` are those of the types, where the file has any.
+    pub fn structure(self, cell: Cell, elements: Vec<Element>, masses: Option<Vec<f64>>) -> Structure {
         let n = self.ids.len();
         let table = |rows: Vec<f64>| Array2::from_shape_vec((n, 3), rows).ok();
         Structure {
             cell,
+            masses: masses.and_then(|masses| unless_standard(masses, &elements)),
             elements,
             types: Array1::from_vec(self.types),
             fixed: fixed_atoms(&self.ids, &self.fixed),
@@ -166,38 +171,120 @@ fn fixed_atoms(ids: &[i32], fixed: &[[bool; 3]]) -> Vec<FixedAtoms> {
     found
 }
 
-/// Numbers elements as types: in the order of the hint, or as they appear.
+/// Most atom types in a file. No potential has more than the elements; the limit keeps a broken file small.
+pub(super) const MOST_TYPES: usize = 100_000;
+
+/// Numbers elements as types: in the order of the hint, or as they appear. Atoms of one element that have different masses
+/// are of different types, since LAMMPS has one mass for each type.
 pub(super) struct TypeTable<'h> {
     hint: Option<&'h [Element]>,
     pub elements: Vec<Element>,
-    last: (String, i32),
+    /// The mass of each type, where an atom has told it.
+    masses: Vec<Option<f64>>,
+    /// The type of each element and mass that has come.
+    known: HashMap<(Element, Option<u64>), i32>,
+    /// What a user should know of the masses.
+    pub notes: Vec<String>,
+    last: (String, Option<f64>, i32),
 }
 
 impl<'h> TypeTable<'h> {
     pub fn new(hint: Option<&'h [Element]>) -> Self {
-        Self { hint, elements: hint.map(<[_]>::to_vec).unwrap_or_default(), last: (String::new(), 0) }
+        let elements = hint.map(<[_]>::to_vec).unwrap_or_default();
+        Self {
+            hint,
+            masses: vec![None; elements.len()],
+            elements,
+            known: HashMap::new(),
+            notes: Vec::new(),
+            last: (String::new(), None, 0),
+        }
     }
 
-    /// The type of this element.
-    pub fn type_of(&mut self, symbol: &str) -> Result<i32, String> {
-        if symbol == self.last.0 {
-            return Ok(self.last.1);
+    /// The type of an atom of this element and, where the file has masses, of this mass.
+    pub fn type_of(&mut self, symbol: &str, mass: Option<f64>) -> Result<i32, String> {
+        if symbol == self.last.0 && mass == self.last.1 {
+            return Ok(self.last.2);
         }
         let element = element_from_symbol(symbol).ok_or_else(|| format!("{symbol:?} is not a chemical element"))?;
-        let ty = self.type_of_element(element)?;
-        self.last = (symbol.to_owned(), ty);
+        let ty = self.type_of_element(element, mass)?;
+        self.last = (symbol.to_owned(), mass, ty);
         Ok(ty)
     }
 
-    pub fn type_of_element(&mut self, element: Element) -> Result<i32, String> {
-        if let Some(place) = self.elements.iter().position(|&known| known == element) {
-            return Ok(place as i32 + 1);
+    pub fn type_of_element(&mut self, element: Element, mass: Option<f64>) -> Result<i32, String> {
+        let key = (element, mass.map(f64::to_bits));
+        if let Some(&ty) = self.known.get(&key) {
+            return Ok(ty);
         }
-        if let Some(hint) = self.hint {
-            let known: Vec<_> = hint.iter().map(|e| e.symbol()).collect();
-            return Err(format!("element {} is not among the given elements {}", element.symbol(), known.join(", ")));
+        let place = match self.hint {
+            Some(hint) => self.given(hint, element, mass)?,
+            None if self.elements.len() == MOST_TYPES => {
+                return Err(format!(
+                    "the atoms have more than {MOST_TYPES} different masses, and LAMMPS needs one type for each: give \
+                     atoms of one element the same mass"
+                ));
+            }
+            None => {
+                self.elements.push(element);
+                self.masses.push(None);
+                self.elements.len() - 1
+            }
+        };
+        if let Some(mass) = mass {
+            let said =
+                masses::compare(element, mass).map_err(|why| format!("{why}: correct its mass or its element"))?;
+            self.notes.extend(said);
         }
-        self.elements.push(element);
-        Ok(self.elements.len() as i32)
+        self.masses[place] = mass;
+        let ty = place as i32 + 1;
+        self.known.insert(key, ty);
+        Ok(ty)
+    }
+
+    /// The first of the given types that is of this element and has no mass yet.
+    fn given(&self, hint: &[Element], element: Element, mass: Option<f64>) -> Result<usize, String> {
+        let mut of_element = (0..hint.len()).filter(|&place| hint[place] == element);
+        if let Some(place) = of_element.clone().find(|&place| self.masses[place].is_none()) {
+            return Ok(place);
+        }
+        let (symbol, known) = (element.symbol(), hint.iter().map(|e| e.symbol()).collect::<Vec<_>>().join(", "));
+        Err(match (of_element.next().and_then(|place| self.masses[place]), mass) {
+            (Some(other), Some(mass)) => format!(
+                "{symbol} has the mass {mass} u here and {other} u before, which takes one type for each: the given \
+                 elements {known} have fewer of {symbol}"
+            ),
+            _ => format!("element {symbol} is not among the given elements {known}"),
+        })
+    }
+
+    /// The mass of each type, if the file has any: the standard one where no atom has told it.
+    pub fn masses(&self) -> Option<Vec<f64>> {
+        let told = self.masses.iter().zip(&self.elements);
+        let all = told.map(|(mass, element)| mass.unwrap_or_else(|| standard_mass(*element))).collect();
+        self.masses.iter().any(Option::is_some).then_some(all)
+    }
+}
+
+/// A token as a mass.
+pub(super) fn mass(token: Option<&str>) -> Result<f64, String> {
+    let mass = real(token, "the mass")?;
+    if (1e-6..=1e6).contains(&mass) {
+        Ok(mass)
+    } else {
+        Err(format!("the mass is {mass} u, not between 1e-6 and 1e6 u"))
+    }
+}
+
+/// Notes a value that a file gives once.
+pub(super) fn once<T: PartialEq + std::fmt::Debug>(slot: &mut Option<T>, value: T, what: &str) -> Result<(), String> {
+    match slot {
+        Some(other) if *other != value => {
+            Err(format!("{what} is given twice: {other:?} before, and {value:?} here; remove one of them"))
+        }
+        _ => {
+            *slot = Some(value);
+            Ok(())
+        }
     }
 }

@@ -299,6 +299,18 @@ impl Lammps {
         unsafe { sys::lammps_get_natoms(self.handle.as_ptr()) as u64 }
     }
 
+    /// The mass of each type; empty where LAMMPS has none for types, or no atoms yet.
+    #[must_use]
+    pub fn type_masses(&self) -> Vec<f64> {
+        let types = usize::try_from(self.setting("ntypes")).unwrap_or(0);
+        // SAFETY: the handle is open; "mass" is null or ntypes + 1 doubles, the first of which is not used, and they are
+        // copied before anything is commanded.
+        unsafe {
+            let masses = sys::lammps_extract_atom(self.handle.as_ptr(), c"mass".as_ptr()).cast::<f64>();
+            if masses.is_null() { Vec::new() } else { std::slice::from_raw_parts(masses.add(1), types).to_vec() }
+        }
+    }
+
     /// Whether LAMMPS has a style, e.g. `("pair", "pace/extrapolation")`, built in or from a plugin.
     #[must_use]
     pub fn has_style(&self, category: &str, name: &str) -> bool {

@@ -147,11 +147,11 @@ impl<'o> LammpsRunner<'o> {
     /// # MPI
     /// Collective. The structure is read on rank 0.
     pub fn run(&mut self, config: &InferenceConfig) -> Result<SimulationResult, Error> {
-        let structure = read_structure(&self.comm, config)?;
+        let (structure, notes) = read_structure(&self.comm, config)?;
         let ready = self.prepare(&structure, config)?;
         // From here on LAMMPS has the atoms, each rank its own.
         drop(structure);
-        self.finish(ready, config)
+        self.finish(ready, config, notes)
     }
 
     /// Sets everything up as [`LammpsRunner::run`] does, in a new folder, and leaves the running to the caller.
@@ -164,7 +164,7 @@ impl<'o> LammpsRunner<'o> {
     /// # MPI
     /// Collective. The structure is read on rank 0.
     pub fn simulation(&self, config: &InferenceConfig) -> Result<Simulation, Error> {
-        let structure = read_structure(&self.comm, config)?;
+        let (structure, _) = read_structure(&self.comm, config)?;
         Ok(self.begin(&structure, config, false)?.simulation)
     }
 
@@ -184,7 +184,7 @@ impl<'o> LammpsRunner<'o> {
     ) -> Result<SimulationResult, Error> {
         let config = &InferenceConfig { potential: potential.clone(), ..config.clone() };
         let ready = self.prepare(structure, config)?;
-        self.finish(ready, config)
+        self.finish(ready, config, Vec::new())
     }
 
     /// Sets a run up, from its beginning or from its checkpoint.
@@ -195,8 +195,13 @@ impl<'o> LammpsRunner<'o> {
         }
     }
 
-    /// Runs what is set up.
-    fn finish(&mut self, ready: Ready, config: &InferenceConfig) -> Result<SimulationResult, Error> {
+    /// Runs what is set up; `notes` are warnings of the set-up.
+    fn finish(
+        &mut self,
+        ready: Ready,
+        config: &InferenceConfig,
+        notes: Vec<String>,
+    ) -> Result<SimulationResult, Error> {
         let comm = self.comm.clone();
         let Ready { simulation, extractor, folder, from, resumed, lock, warnings: noticed } = ready;
         let cutoff = extractor.as_ref().map(EmbeddingExtractor::cutoff);
@@ -205,7 +210,9 @@ impl<'o> LammpsRunner<'o> {
         comm.on_root(|| provenance::write(&folder, config, simulation.lammps(), &comm))?;
         let progress = from.progress;
         let mut warnings = progress.warnings;
-        warnings.extend(noticed);
+        // A resumed run has them already.
+        let new: Vec<String> = notes.into_iter().chain(noticed).filter(|note| !warnings.contains(note)).collect();
+        warnings.extend(new);
         if resumed.is_some() && from.ranks != comm.size() {
             warnings.push(format!(
                 "begun on {} ranks and resumed on {}: the trajectory is the same but for rounding",
@@ -392,11 +399,11 @@ pub fn begins_again(folder: &Path) -> bool {
 }
 
 /// The structure that the configuration names, on rank 0; the others get one without atoms, and all do where LAMMPS is to
-/// create it.
+/// create it. On rank 0 also warnings of the file.
 ///
 /// # MPI
 /// Collective.
-pub(crate) fn read_structure(comm: &Comm, config: &InferenceConfig) -> Result<Structure, Error> {
+pub(crate) fn read_structure(comm: &Comm, config: &InferenceConfig) -> Result<(Structure, Vec<String>), Error> {
     let structure = comm.on_root(|| {
         let elements: Option<Vec<Element>> =
             config.elements.iter().map(|s| crate::structure::element_from_symbol(s)).collect();
@@ -405,12 +412,12 @@ pub(crate) fn read_structure(comm: &Comm, config: &InferenceConfig) -> Result<St
             message: format!("{:?} holds a symbol that is no chemical element", config.elements),
         })?;
         if !config.create.is_empty() {
-            return Ok(Structure { elements, ..no_atoms() });
+            return Ok((Structure { elements, ..no_atoms() }, Vec::new()));
         }
         let hint = (!elements.is_empty()).then_some(&elements[..]);
-        Ok::<_, Error>(io::read(&config.structure, hint)?)
+        Ok::<_, Error>(io::read_noting(&config.structure, hint, io::Frame::Last)?)
     })?;
-    Ok(structure.unwrap_or_else(no_atoms))
+    Ok(structure.unwrap_or_else(|| (no_atoms(), Vec::new())))
 }
 
 /// All that a run begins with.

@@ -373,7 +373,7 @@ impl Run<'_, '_> {
         let room = self.room();
         if let (Some(insurance), Some(extractor), true) = (&self.insurance, &self.extractor, room(0)) {
             self.result.atom_id = Some(insurance.center);
-            match insurance.region.build(extractor, self.simulation.elements()) {
+            match self.simulation.build(&insurance.region, extractor) {
                 Ok(cut_out) => {
                     // Not asked of the potential, which has just failed.
                     let checked = Verification::default();

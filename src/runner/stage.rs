@@ -141,6 +141,7 @@ pub(super) fn no_atoms() -> Structure {
     Structure {
         cell: Cell::orthorhombic([1.0; 3], [true; 3]),
         elements: Vec::new(),
+        masses: None,
         types: Array1::zeros(0),
         ids: Array1::zeros(0),
         fixed: Vec::new(),

@@ -80,11 +80,11 @@ impl Neighbourhood {
         Self { numbers: comm.all_gather(&self.numbers), ..self }
     }
 
-    /// The cut-out.
+    /// The cut-out, with the standard masses.
     ///
     /// # Errors
     /// Why the neighbourhood makes no valid cell.
-    pub fn build(&self, extractor: &EmbeddingExtractor, elements: &[Element]) -> Result<CutOut, Error> {
+    pub(super) fn build(&self, extractor: &EmbeddingExtractor, elements: &[Element]) -> Result<CutOut, Error> {
         let width = columns(self.gamma, self.forces);
         let rows = self.numbers.chunks_exact(width);
         let integers = |column: usize| Array1::from_iter(rows.clone().map(|row| row[column] as i32));

@@ -47,6 +47,16 @@ pub enum StructureError {
         /// The id.
         id: i32,
     },
+    /// A type's mass is not a positive number, or types have none.
+    #[error("type {ty} of {types} has a mass of {mass} u: each type needs a positive mass")]
+    Mass {
+        /// The type.
+        ty: usize,
+        /// Number of types.
+        types: usize,
+        /// Its mass, NaN if there is none.
+        mass: f64,
+    },
     /// A coordinate or velocity is NaN or infinite.
     #[error("{what} {value:?} of atom {id} is not a finite number")]
     NotFinite {
@@ -135,6 +145,12 @@ impl Structure {
             }
         }
         let types = self.elements.len();
+        if let Some(masses) = &self.masses {
+            let mass = |ty: usize| masses.get(ty - 1).copied().unwrap_or(f64::NAN);
+            if let Some(ty) = (1..=types.max(masses.len())).find(|&ty| !(mass(ty) > 0.0 && mass(ty).is_finite())) {
+                return Err(StructureError::Mass { ty, types, mass: mass(ty) });
+            }
+        }
         for (&id, &ty) in self.ids.iter().zip(&self.types) {
             if ty < 1 || ty as usize > types {
                 return Err(StructureError::Type { id, ty, types });

@@ -102,6 +102,7 @@ impl Structure {
         let turned = Self {
             cell,
             elements: self.elements.clone(),
+            masses: self.masses.clone(),
             types: self.types.clone(),
             ids: self.ids.clone(),
             fixed: self.fixed.clone(),
@@ -122,6 +123,7 @@ mod tests {
         Structure {
             cell: Cell { origin: [0.5, 0.0, -1.0], vectors, pbc: [true; 3] },
             elements: vec![Element::Al],
+            masses: None,
             types: arr1(&[1, 1]),
             ids: arr1(&[1, 2]),
             fixed: Vec::new(),

@@ -19,6 +19,7 @@ pub fn candidate(n: usize, seed: u32) -> Candidate {
                 pbc: [true, true, false],
             },
             elements: vec![Element::Cu, Element::Al],
+            masses: None,
             types: Array1::from_iter((0..n).map(|i| if i % 3 == 0 { 1 } else { 2 })),
             ids: ids.clone(),
             fixed: Vec::new(),

@@ -13,6 +13,7 @@ pub fn structure(cell: Cell, elements: &[Element], atoms: &[(i32, Vec3)]) -> Str
     Structure {
         cell,
         elements: elements.to_vec(),
+        masses: None,
         types: atoms.iter().map(|atom| atom.0).collect(),
         ids: Array1::from_iter(1..=n as i32),
         fixed: Vec::new(),

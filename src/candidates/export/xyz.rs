@@ -77,7 +77,7 @@ pub fn stress_of_weight(row: &StoredCandidate, labels: &Labels) -> Option<[f64; 
     labels.stress.filter(|_| stress_weight(row) > 0.0)
 }
 
-/// The structure without velocities, ids and origin, which mean nothing to a trainer.
+/// The structure without velocities, masses, ids and origin, which mean nothing to a trainer.
 fn bare(row: &StoredCandidate) -> Structure {
     let structure = &row.candidate.structure;
     let n = i32::try_from(structure.len()).unwrap_or(i32::MAX);
@@ -85,6 +85,7 @@ fn bare(row: &StoredCandidate) -> Structure {
         cell: Cell { origin: [0.0; 3], ..structure.cell.clone() },
         positions: positions(row),
         ids: (1..=n).collect(),
+        masses: None,
         velocities: None,
         ..structure.clone()
     }

@@ -35,7 +35,7 @@ pub fn read_results(path: &Path) -> Result<(Structure, Results), Error> {
     if !found {
         return Err(lines.error("the file is empty"));
     }
-    let structure = parse(&frame, path, None)?;
+    let structure = parse(&frame, path, None, &mut Vec::new())?;
     let mut lines = frame.lines();
     let (header_line, header) = lines.next().unwrap_or((frame.first, ""));
     let fail = |message: String| parse_error(path, header_line, message);

@@ -4,14 +4,17 @@
 //! Lengths are in Å, times in ps, temperatures in K, pressures in bar, energies in eV, also for a set-up in
 //! `units real`.
 
+mod learning;
+mod outputs;
+
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::active_learning::LoopConfig;
 use crate::embedding::EmbeddingConfig;
-use crate::script::Outputs;
+pub use learning::{LoopConfig, OracleConfig, ResumeFrom, TrainerConfig};
+pub use outputs::{Earlier, Outputs};
 
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -16,10 +16,10 @@ use serde::Serialize;
 use crate::config::{
     Barostat, Engine, Ensemble, InferenceConfig, Potential, Ramp, Thermostat, Uncertainty, Units, Velocities,
 };
+pub use crate::config::{Earlier, Outputs};
 use crate::lammps::{self, PACE_EXTRAPOLATION, quote_path};
 use crate::structure::cell::THIN;
 use crate::structure::{Element, FixedAtoms, Structure};
-pub use commands::{Earlier, Outputs};
 
 /// Id of the fix that holds γ.
 pub const GAMMA_FIX: &str = "otf_gamma";

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::comm::{CollectiveError, Comm};
 use crate::config::{InferenceConfig, Sanity, Uncertainty};
+pub use crate::embedding::CutOut;
 use crate::embedding::{Center, EmbeddingExtractor, worst_regions};
 use crate::frame::{Flaw, Frame};
 use crate::lammps::{self, Lammps, RankFailure};
@@ -25,7 +26,7 @@ use crate::script::{self, Script, UnitFactors};
 use crate::structure::{Element, FixedAtoms, Structure, Vec3, unless_standard};
 use crate::uncertainty::{GammaHere, GammaSummary, Thresholds, Verdict};
 use cut_out::Known;
-pub use cut_out::{CutOut, Neighbourhood};
+pub use cut_out::Neighbourhood;
 
 /// What a simulation says each time that it has gone on.
 #[derive(Debug, Clone)]

@@ -16,10 +16,9 @@
 use ndarray::{Array1, Array2, ArrayView1};
 
 use crate::comm::Comm;
-use crate::embedding::Cluster;
+use crate::embedding::{Cluster, CutOut};
 use crate::lammps::{Error, Lammps};
 use crate::script::{GAMMA_FIX, Script, UnitFactors};
-use crate::simulation::CutOut;
 use crate::structure::{Cell, Element, Structure, Vec3};
 
 /// What the potential says of a cut-out.

@@ -16,7 +16,6 @@
 //! candidates together with the news that it is done. A process that is killed anywhere, started again in the same way,
 //! goes on with the step that it was in, and comes to the same end.
 
-mod config;
 mod error;
 mod explore;
 mod ledger;
@@ -43,7 +42,7 @@ use crate::script::{Earlier, Outputs, Script};
 use crate::simulation::{self, Resumption, Simulation};
 use crate::structure::Structure;
 
-pub use config::{LoopConfig, OracleConfig, ResumeFrom, TrainerConfig};
+pub use crate::config::{LoopConfig, OracleConfig, ResumeFrom, TrainerConfig};
 pub use error::Error;
 use ledger::Ledger;
 pub use oracle::{CommandOracle, LammpsOracle, Oracle, OracleError};

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use ndarray::{Array2, Axis};
 
-use super::config::{LoopConfig, OracleConfig};
 use super::program::{Program, ProgramError, tail};
 use crate::candidates::export::{self, Format};
 use crate::candidates::{Labels, StoredCandidate, identity};
+use crate::config::{LoopConfig, OracleConfig};
 use crate::io::extxyz;
 use crate::script::Script;
 use crate::structure::{Element, Structure};

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::config::LoopConfig;
 use super::program::{Program, ProgramError, tail};
+use crate::config::LoopConfig;
 use crate::config::Potential;
 
 /// Makes a new potential.

@@ -7,6 +7,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use crate::config::{Earlier, Outputs};
 use crate::lammps::quote;
 
 /// One command, its continued lines joined and its comment removed.
@@ -78,6 +79,7 @@ fn without_comment(text: &str) -> &str {
 impl Command {
     /// `None` for an empty line.
     fn of(text: &str) -> Option<Self> {
+        let text = text.trim_start();
         let mut words = Vec::new();
         let mut at = 0;
         loop {
@@ -98,16 +100,9 @@ impl Command {
             words.push(Word { text: inner.to_owned(), place: begin..end });
             at = end;
             if text[at..].trim().is_empty() {
-                return Some(Self { text: text.trim_start().to_owned(), words }.from_its_start(text));
+                return Some(Self { text: text.to_owned(), words });
             }
         }
-    }
-
-    /// Counts the places of words from where the command begins.
-    fn from_its_start(mut self, text: &str) -> Self {
-        let indent = text.len() - text.trim_start().len();
-        self.words.iter_mut().for_each(|word| word.place = word.place.start - indent..word.place.end - indent);
-        self
     }
 
     /// Its first word.
@@ -197,29 +192,6 @@ fn why_forbidden(command: &Command) -> Option<&'static str> {
         ("plugin", "unload" | "clear") => Some("removes styles that the run needs: leave it out"),
         _ => None,
     }
-}
-
-/// Where the files of a set-up go that its commands write, and whether they are there already.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Outputs {
-    /// Put before each file's name, for simulations that run side by side; empty for none.
-    pub prefix: String,
-    /// The folder of all of them, for a trial.
-    pub folder: Option<PathBuf>,
-    /// What of them is there.
-    pub earlier: Earlier,
-}
-
-/// Whether the files that a set-up writes are there already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Earlier {
-    /// The set-up begins them.
-    #[default]
-    None,
-    /// The run goes on from this step: what it wrote up to there stays.
-    Resumed(i64),
-    /// Another run of the same set-up has written them, and all of it stays.
-    Repeated,
 }
 
 /// A command whose file would be lost or written by several at once.

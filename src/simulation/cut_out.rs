@@ -7,25 +7,8 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 
 use super::Error;
 use crate::comm::Comm;
-use crate::embedding::{self, Cluster, EmbeddingExtractor, Selected, near, select};
+use crate::embedding::{self, CutOut, EmbeddingExtractor, near, select};
 use crate::structure::{AtomsView, Cell, Element, Vec3};
-
-/// A cluster, and what its parent frame says of the same atoms.
-#[derive(Debug, Clone)]
-pub struct CutOut {
-    /// The cluster.
-    pub cluster: Cluster,
-    /// Where the centre is in the parent, Å.
-    pub center: Vec3,
-    /// The parent's atoms around the centre that the cluster was built from.
-    pub surroundings: Vec<Selected>,
-    /// γ of each atom in the parent; length n. `None` where it is not known. Of the running simulation it is as
-    /// old as the last poll.
-    pub gamma: Option<Vec<f64>>,
-    /// Force on each atom in the parent, eV/Å; length n. `None` where it is not known by itself: in the last valid frame,
-    /// and under a Langevin thermostat, which adds to it. NaN for an atom that is fixed, whose force is taken away.
-    pub forces: Option<Vec<Vec3>>,
-}
 
 /// A frame as this rank has it: its atoms, and what is known of them, in their order.
 pub(super) struct Known<'a> {

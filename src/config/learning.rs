@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Error, Potential};
+use super::{Error, Potential};
 
 /// The table `[loop]` of a configuration. `lammps-otf run` does not look at it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -49,7 +49,7 @@ pub struct LoopConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
 pub enum OracleConfig {
-    /// A program: [`super::CommandOracle`].
+    /// A program that is run for each label.
     Command {
         /// The program and its arguments; no shell. `{input}` and `{output}` in them are replaced.
         command: Vec<String>,
@@ -59,7 +59,7 @@ pub enum OracleConfig {
         #[serde(default)]
         retries: u32,
     },
-    /// Another potential, in an instance of LAMMPS in this process: [`super::LammpsOracle`].
+    /// Another potential, in an instance of LAMMPS in this process.
     Lammps {
         /// Arguments of `pair_style`.
         pair_style: String,
@@ -68,7 +68,7 @@ pub enum OracleConfig {
     },
 }
 
-/// Who makes a new potential: [`super::CommandTrainer`].
+/// Who makes a new potential.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainerConfig {

@@ -65,7 +65,15 @@ esac"#;
     let folder = tempfile::tempdir().unwrap();
     let well = |failing: &str| {
         let script = |name: &'static str| (name, if name == failing { "exit 3" } else { "echo ran $0" });
-        let names = ["ci/setup", "ci/instructions", "ci/valgrind", "ci/newcomer", "ci/browser", "target/debug/reader"];
+        let names = [
+            "ci/setup",
+            "ci/cycles",
+            "ci/instructions",
+            "ci/valgrind",
+            "ci/newcomer",
+            "ci/browser",
+            "target/debug/reader",
+        ];
         std::fs::create_dir_all(folder.path().join("fuzz/corpus/reader")).unwrap();
         names.map(script)
     };
@@ -84,4 +92,23 @@ esac"#;
     // Without what it makes, nothing can be checked.
     let (code, said) = run(folder.path(), "ci/test", &[&[("cargo", "exit 0")][..], &well("ci/setup")].concat());
     assert_eq!((code, said.contains("==")), (Some(3), false), "{said}");
+}
+
+#[test]
+fn modules_that_import_each_other_in_a_circle_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("src");
+    std::fs::create_dir_all(source.join("c")).unwrap();
+    std::fs::write(source.join("lib.rs"), "mod a;\nmod b;\nmod c;\n").unwrap();
+    std::fs::write(source.join("a.rs"), "use crate::{b::B, c};\n").unwrap();
+    std::fs::write(source.join("b.rs"), "// use crate::a::A;\npub struct B;\n").unwrap();
+    std::fs::write(source.join("c/mod.rs"), "mod d;\n").unwrap();
+    std::fs::write(source.join("c/d.rs"), "use super::super::b;\n#[cfg(test)]\nmod tests {\n    use crate::a;\n}\n")
+        .unwrap();
+    let (code, said) = run(folder.path(), "ci/cycles", &[]);
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+    std::fs::write(source.join("b.rs"), "use crate::c::d::D;\nuse super::a;\n").unwrap();
+    let (code, said) = run(folder.path(), "ci/cycles", &[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("a, b, c import each other in a circle") && said.contains("b -> c (src/b.rs)"), "{said}");
 }

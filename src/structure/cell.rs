@@ -134,7 +134,7 @@ impl Cell {
     /// The same cell, made to hold `positions` (Å; shape (n, 3)) along the vectors that do not repeat, whose length has no
     /// other meaning. A vector that holds them stays as it is.
     ///
-    /// Where the atoms lie in one plane, the cell gets a height of less than [`THIN`] around them, however high it was.
+    /// Where the atoms lie in one plane, the cell gets a height of less than 1 Å around them, however high it was.
     #[must_use]
     pub fn around(&self, positions: ArrayView2<'_, f64>) -> Self {
         // Å. LAMMPS gives no owner to an atom on the upper face.

@@ -125,8 +125,13 @@ const MOST: usize = 1 << 30;
 /// The exit code of a job in which a rank that has failed alone is asked to communicate.
 const ABORTED: i32 = 5;
 
-/// Ends all processes of the job at once, from any thread, also while this process waits in a communication.
-pub(crate) fn abort_job(code: i32) -> ! {
+/// How long a message has to get through `mpiexec`, which throws away what it has not passed on when a job is aborted.
+const SPEAKING: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// Says why and ends all processes of the job, from any thread, also while this process waits in a communication.
+pub(crate) fn abort_job(why: &str, code: i32) -> ! {
+    eprintln!("error: {why} The job is aborted.");
+    std::thread::sleep(SPEAKING);
     #[cfg(feature = "mpi")]
     SimpleCommunicator::world().abort(code);
     #[cfg(not(feature = "mpi"))]
@@ -545,8 +550,7 @@ impl Comm {
 
     /// Ends the job in place of a communication of a rank that has failed alone: the others wait elsewhere, and it would not end.
     fn refuse(&self) -> ! {
-        eprintln!("error: rank {} has failed alone and cannot communicate. The job is aborted.", self.rank());
-        self.abort(ABORTED)
+        abort_job(&format!("rank {} has failed alone and cannot communicate.", self.rank()), ABORTED)
     }
 
     /// Whether this is rank 0, which talks to people and files.

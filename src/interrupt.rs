@@ -32,11 +32,10 @@ pub fn on_signals(code: i32) -> Arc<AtomicBool> {
     // Without the thread the flag still works.
     let _ = std::thread::Builder::new().name("stop".into()).spawn(move || {
         wait_until_stuck(&asked);
-        eprintln!(
-            "error: asked to stop, and no progress since: this process waits for a rank that has failed, or for a step that \
-             does not end. The job is aborted."
-        );
-        comm::abort_job(code)
+        comm::abort_job(
+            "asked to stop, and no progress since: this process waits for a rank that has failed, or for a step that does not end.",
+            code,
+        )
     });
     flag
 }

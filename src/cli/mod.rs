@@ -166,7 +166,7 @@ fn with_ranks(work: impl FnOnce(&Session, &Comm) -> Exit) -> ExitCode {
         Ok(exit) => exit.into(),
         Err(_) if world.size() > 1 => {
             eprintln!("error: rank {} panicked. The job is aborted.", world.rank());
-            world.abort(Exit::Aborted as i32)
+            run::abort(&world, Exit::Aborted)
         }
         Err(panic) => resume_unwind(panic),
     }

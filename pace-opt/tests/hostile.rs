@@ -68,7 +68,7 @@ fn refused(name: &str, format: Format, from: &str, to: &str) -> Error {
     }
 }
 
-/// What ML-PACE reads as well is told apart from what nobody reads.
+/// Files that ML-PACE reads are distinguished from files that no program reads.
 #[test]
 fn what_is_not_supported_is_named() {
     let yace = |from: &str, to: &str| refused("small.yace", Format::Yace, from, to);

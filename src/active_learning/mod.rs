@@ -62,7 +62,7 @@ pub mod files {
     pub const PROVENANCE: &str = crate::runner::files::PROVENANCE;
     /// Folder of the potential that the loop begins with, in the loop's folder.
     pub const START: &str = "start";
-    /// Folder of the potential that the loop ends with, in the loop's folder; not there while the loop goes on.
+    /// Folder of the potential that the loop ends with, in the loop's folder; absent while the loop runs.
     pub const FINAL: &str = "final";
     /// Folder of the potential that a round has trained, in the round's folder.
     pub const POTENTIAL: &str = "potential";
@@ -111,7 +111,7 @@ pub struct LearningResult {
     pub outcome: Outcome,
     /// Its rounds, those of earlier processes too.
     pub rounds: Vec<Round>,
-    /// The last potential, `.yaml`, in the folder [`files::FINAL`]; its active set stands beside it.
+    /// The last potential, `.yaml`, in the folder [`files::FINAL`]; its active set is beside it.
     pub potential: PathBuf,
     /// Candidates with a label.
     pub labels: usize,

@@ -101,10 +101,10 @@ pub enum Error {
     },
 }
 
-/// So many warnings of one file are enough.
+/// Most warnings about one file.
 const MOST_NOTES: usize = 20;
 
-/// So many bytes tell the format of a file.
+/// Bytes at the start of a file from which its format is detected.
 const LOOKED_AT: u64 = 4096;
 
 /// Which frame of a file with several.

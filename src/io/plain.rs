@@ -8,7 +8,7 @@ use flate2::read::MultiGzDecoder;
 /// A limited text may be so many times as large as what it was compressed to: what has atoms in different places does not
 /// compress to less.
 const LARGEST_RATIO: u64 = 100;
-/// So many bytes come before that is looked at.
+/// Unpacked bytes below which the ratio is not checked.
 const FREE: u64 = 64 << 20;
 
 /// UTF-8 text begins so in files of some editors.

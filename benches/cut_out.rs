@@ -4,10 +4,12 @@
 //!
 //! `cargo bench --bench cut_out`. A table of medians, in milliseconds. There is no benchmark library here because
 //! two of the columns are measured by Python, which `LAMMPS_OTF_PYTHON` or `.deps/bin/python3` names.
-#[path = "../tests/crystals/mod.rs"]
+#[path = "../tests/common/python.rs"]
+mod common_python;
+#[path = "../crates/otf-atoms/tests/crystals/mod.rs"]
 mod crystals;
 
-use crystals::{Random, fcc, rattle, run_python};
+use crystals::{Random, fcc, rattle};
 use kiddo::{ImmutableKdTree, SquaredEuclidean};
 use lammps_otf::embedding::{EmbeddingConfig, EmbeddingExtractor, Environment, select};
 use lammps_otf::structure::{Element, Vec3};
@@ -106,7 +108,7 @@ fn main() {
     let file = folder.path().join("positions");
     let bytes: Vec<u8> = frame.positions.iter().flat_map(|x| x.to_le_bytes()).collect();
     std::fs::write(&file, bytes).unwrap();
-    let said = run_python(PYTHON, &[&file, length.to_string().as_ref()]);
+    let said = common_python::run(PYTHON, &[file.as_os_str(), length.to_string().as_ref()]);
     let words: Vec<f64> = said.split_whitespace().map(|word| word.parse().unwrap()).collect();
     let n = cluster.structure.len() as f64;
     assert_eq!(&words[..2], &[n, n], "numpy, ASE and we cut out the same number of atoms");

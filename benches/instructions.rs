@@ -4,7 +4,7 @@
 //! the choice of 8 of 100 candidates.
 //!
 //! Only what happens inside the functions `counted_…` is counted. `cargo bench --bench instructions` just runs it.
-#[path = "../tests/crystals/mod.rs"]
+#[path = "../crates/otf-atoms/tests/crystals/mod.rs"]
 #[allow(unused, reason = "it needs only the crystals")]
 mod crystals;
 

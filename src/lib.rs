@@ -26,26 +26,24 @@
 //! Public numbers are in Å, ps, eV, K and bar.
 #![deny(unsafe_code)]
 pub mod active_learning;
-pub mod candidates;
+pub mod centers;
 pub mod comm;
 pub mod config;
-pub mod embedding;
 mod fault;
 pub mod frame;
 pub mod interrupt;
-pub mod io;
-mod json;
 pub mod lammps;
-pub mod log;
 pub mod potential;
 mod progress;
 pub mod report;
 pub mod runner;
 pub mod script;
 pub mod simulation;
-pub mod structure;
 pub mod uncertainty;
 pub mod verify;
+
+pub use otf_atoms::{embedding, io, structure, thermo_log};
+pub use otf_store as candidates;
 
 /// The examples of the README, so that they compile.
 #[cfg(doctest)]

@@ -18,8 +18,7 @@ use crate::config::{
 };
 pub use crate::config::{Earlier, Outputs};
 use crate::lammps::{self, PACE_EXTRAPOLATION, quote_path};
-use crate::structure::cell::THIN;
-use crate::structure::{Element, FixedAtoms, Structure};
+use crate::structure::{Cell, Element, FixedAtoms, Structure};
 
 /// Id of the fix that holds γ.
 pub const GAMMA_FIX: &str = "otf_gamma";
@@ -265,7 +264,7 @@ impl Script {
             units: config.units,
             // Shrink-wrapped where open: an atom that leaves a fixed box would count as lost. Not below the height in the file
             // (`m`) where there is next to none.
-            boundary: std::array::from_fn::<_, 3, _>(|k| match (cell.pbc[k], cell.heights()[k] < THIN) {
+            boundary: std::array::from_fn::<_, 3, _>(|k| match (cell.pbc[k], cell.heights()[k] < Cell::THIN) {
                 (true, _) => "p",
                 (false, false) => "s",
                 (false, true) => "m",

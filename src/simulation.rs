@@ -16,10 +16,11 @@ use std::time::{Duration, Instant};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::centers::{Center, worst_regions};
 use crate::comm::{CollectiveError, Comm};
 use crate::config::{InferenceConfig, Sanity, Uncertainty};
 pub use crate::embedding::CutOut;
-use crate::embedding::{Center, EmbeddingExtractor, worst_regions};
+use crate::embedding::EmbeddingExtractor;
 use crate::frame::{Flaw, Frame};
 use crate::lammps::{self, Lammps, RankFailure};
 use crate::script::{self, Script, UnitFactors};
@@ -51,23 +52,23 @@ pub struct Poll {
     #[serde(default)]
     pub steps: i64,
     /// Simulated time in ps, as LAMMPS counts it (its thermo keyword `time`): with every change of the time step.
-    #[serde(deserialize_with = "crate::json::or_nan")]
+    #[serde(deserialize_with = "otf_store::json::or_nan")]
     #[schemars(with = "Option<f64>")]
     pub time: f64,
     /// Temperature in K.
-    #[serde(deserialize_with = "crate::json::or_nan")]
+    #[serde(deserialize_with = "otf_store::json::or_nan")]
     #[schemars(with = "Option<f64>")]
     pub temperature: f64,
     /// Pressure in bar.
-    #[serde(deserialize_with = "crate::json::or_nan")]
+    #[serde(deserialize_with = "otf_store::json::or_nan")]
     #[schemars(with = "Option<f64>")]
     pub pressure: f64,
     /// Potential energy in eV.
-    #[serde(deserialize_with = "crate::json::or_nan")]
+    #[serde(deserialize_with = "otf_store::json::or_nan")]
     #[schemars(with = "Option<f64>")]
     pub potential_energy: f64,
     /// Total energy in eV.
-    #[serde(deserialize_with = "crate::json::or_nan")]
+    #[serde(deserialize_with = "otf_store::json::or_nan")]
     #[schemars(with = "Option<f64>")]
     pub total_energy: f64,
     /// γ; `null` in JSON for a run that is not watched, and at a last step that is no multiple of the interval.
@@ -75,7 +76,7 @@ pub struct Poll {
     /// What γ means.
     pub verdict: Verdict,
     /// Wall time in seconds since the look before, without what that took itself.
-    #[serde(deserialize_with = "crate::json::or_nan")]
+    #[serde(deserialize_with = "otf_store::json::or_nan")]
     #[schemars(with = "Option<f64>")]
     pub seconds: f64,
 }

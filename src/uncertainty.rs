@@ -43,26 +43,26 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GammaSummary {
     /// The largest; infinite if any is not a finite number (`null` in JSON).
-    #[serde(deserialize_with = "crate::json::or_infinite")]
+    #[serde(deserialize_with = "otf_store::json::or_infinite")]
     #[schemars(with = "Option<f64>")]
     pub max: f64,
     /// Id of the atom with the largest, the lowest id of several.
     pub worst_id: i32,
     /// Mean of the finite values.
-    #[serde(deserialize_with = "crate::json::or_infinite")]
+    #[serde(deserialize_with = "otf_store::json::or_infinite")]
     #[schemars(with = "Option<f64>")]
     pub mean: f64,
     /// Median. Quantiles come from a histogram with 8 bins per factor of 2, and are right within 9 %; `null` in JSON where the
     /// quantile is that of an atom with a value that is not finite.
-    #[serde(deserialize_with = "crate::json::or_infinite")]
+    #[serde(deserialize_with = "otf_store::json::or_infinite")]
     #[schemars(with = "Option<f64>")]
     pub q50: f64,
     /// 90 % of the atoms have less.
-    #[serde(deserialize_with = "crate::json::or_infinite")]
+    #[serde(deserialize_with = "otf_store::json::or_infinite")]
     #[schemars(with = "Option<f64>")]
     pub q90: f64,
     /// 99 % of the atoms have less.
-    #[serde(deserialize_with = "crate::json::or_infinite")]
+    #[serde(deserialize_with = "otf_store::json::or_infinite")]
     #[schemars(with = "Option<f64>")]
     pub q99: f64,
     /// Atoms above the lower threshold.
@@ -85,7 +85,7 @@ pub struct GammaSummary {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct GammaHistogram {
     /// Lower edge of the first bin that holds an atom.
-    #[serde(deserialize_with = "crate::json::or_infinite")]
+    #[serde(deserialize_with = "otf_store::json::or_infinite")]
     #[schemars(with = "Option<f64>")]
     pub lowest: f64,
     /// Atoms in each bin from there on, up to the last that holds one.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! `examples/oracles/ase_oracle.py` with a real calculator: as workers on one store, and for one structure.
 
-#[path = "common/candidate.rs"]
+#[path = "../crates/otf-store/tests/common/candidate.rs"]
 #[allow(dead_code)]
 mod common_candidate;
 #[path = "common/python.rs"]

@@ -2,9 +2,12 @@
 //! The selection, and the closest pair, against ASE's `neighbor_list` on random structures.
 //!
 //! All cases go to one Python process in one file, and come back in one file.
+#[path = "common/python.rs"]
+mod common_python;
+#[path = "../crates/otf-atoms/tests/crystals/mod.rs"]
 mod crystals;
 
-use crystals::{Random, run_python, structure};
+use crystals::{Random, structure};
 use lammps_otf::embedding::{Region, near, select};
 use lammps_otf::structure::{Cell, Element, Structure, Vec3};
 use std::collections::BTreeMap;
@@ -192,7 +195,7 @@ fn selection_and_closest_pair_equal_ase_on_random_structures() {
     let folder = tempfile::tempdir().unwrap();
     let (questions, answers) = (folder.path().join("questions"), folder.path().join("answers"));
     std::fs::write(&questions, input).unwrap();
-    run_python(PROGRAM, &[&questions, &answers]);
+    common_python::run(PROGRAM, &[&questions, &answers]);
     let mut answers = Bytes(std::fs::read(&answers).unwrap(), 0);
 
     let (mut neighbours, mut beyond_the_nearest, mut closest_checked) = (0, 0, 0);

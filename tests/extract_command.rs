@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! `lammps-otf extract`: its arguments, its output, and that a failure leaves nothing behind.
 mod common;
+#[path = "common/python.rs"]
+mod common_python;
+#[path = "../crates/otf-atoms/tests/crystals/mod.rs"]
 mod crystals;
 
-use crystals::{fcc, rattle, run_python};
+use crystals::{fcc, rattle};
 use lammps_otf::io::{extxyz, lammps_data};
 use lammps_otf::structure::Element;
 use std::fs::{self, File};
@@ -52,7 +55,7 @@ fn cuts_a_cluster_out_of_each_kind_of_file() {
     assert_eq!(atoms(&outputs[0]), atoms(&outputs[1]));
     assert_eq!(atoms(&outputs[0]), atoms(&outputs[2]));
 
-    let said = run_python(
+    let said = common_python::run(
         "import sys; from ase.io import read; a = read(sys.argv[1]); m = a.arrays['force_mask']; \
          print(len(a), a.arrays['source_id'][0], m.dtype.kind, a.arrays['source_id'].dtype.kind, int(m.sum()), \
          a.get_distance(0, 1) < 4, all(a.pbc), a.info['embedding_shape'], a.info['energy_weight'])",
@@ -83,7 +86,7 @@ fn masses_and_warnings_come_along() {
     let said = common::text(&command.output().unwrap());
     assert!(said.contains("warning:") && said.contains("28.5 u"), "{said}");
     let masses = "import sys; from ase.io import read; print(set(read(sys.argv[1]).get_masses().tolist()))";
-    assert_eq!(run_python(masses, &[&out]).trim(), "{28.5}");
+    assert_eq!(common_python::run(masses, &[&out]).trim(), "{28.5}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Workers of others beside a learning loop: plain `ase.db`, while the loop writes its rounds and candidates.
 
-#[path = "common/candidate.rs"]
+#[path = "../crates/otf-store/tests/common/candidate.rs"]
 #[allow(dead_code)]
 mod candidate;
 mod common;

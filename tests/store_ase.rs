@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The candidate store and the real ASE work on one database.
 
-#[path = "common/candidate.rs"]
+#[path = "../crates/otf-store/tests/common/candidate.rs"]
 mod common_candidate;
 #[path = "common/python.rs"]
 mod common_python;
@@ -21,32 +21,6 @@ fn fresh() -> (tempfile::TempDir, PathBuf) {
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
-}
-
-#[test]
-fn what_is_added_is_read_back() {
-    let (_folder, path) = fresh();
-    let mut store = Store::open(&path).unwrap();
-    let original = candidate(20, 1);
-    // ASE's years hold no more than 1e-6 s.
-    let before = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64() - 1e-3;
-    let ids = store.add(&[original.clone(), candidate(5, 2)]).unwrap();
-    assert_eq!(ids, [1, 2]);
-    let found = store.get(1).unwrap();
-    assert_eq!(found.status, Some(Status::PendingDft));
-    assert_eq!(found.unique_id.as_ref().unwrap().len(), 32);
-    let after = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
-    assert!((before..=after + 1e-3).contains(&found.created.unwrap()));
-    let mut expected = original;
-    // Momenta are stored, so velocities come back with a rounding error.
-    let (before, after) = (expected.structure.velocities.take().unwrap(), found.candidate.structure.velocities.clone());
-    for (x, y) in before.iter().zip(after.as_ref().unwrap()) {
-        assert!((x - y).abs() <= 1e-14 * x.abs(), "{x} {y}");
-    }
-    expected.structure.velocities = after;
-    assert_eq!(found.candidate, expected);
-    assert!(store.get(3).is_err());
-    store.check().unwrap();
 }
 
 #[test]
@@ -327,71 +301,4 @@ fn the_lock_of_ase_is_respected() {
     assert!(error.to_string().contains("candidates.db.lock"), "{error}");
     let mut store = Store::open_with(&path, options(100_000, 300)).unwrap();
     assert_eq!(store.claim("w").unwrap().unwrap().id, 2);
-}
-
-#[test]
-fn claims_are_checked() {
-    let (_folder, path) = fresh();
-    let mut store = Store::open(&path).unwrap();
-    store.add(&[candidate(4, 1), candidate(4, 2), candidate(4, 3)]).unwrap();
-    assert!(store.claim_id(2, "a").unwrap().is_some());
-    assert!(store.claim_id(2, "b").unwrap().is_none());
-    assert!(matches!(store.finish(2, "b", &labels(4)), Err(StoreError::ClaimLost { .. })));
-    assert!(matches!(store.finish(2, "a", &labels(5)), Err(StoreError::InvalidLabels { .. })));
-    assert!(matches!(store.set_status(2, Status::Done), Err(StoreError::Transition { .. })));
-    store.heartbeat(2, "a").unwrap();
-    assert_eq!(store.release_stale(Duration::from_secs(100_000)).unwrap(), [0; 0]);
-    std::thread::sleep(Duration::from_millis(20));
-    assert_eq!(store.release_stale(Duration::from_millis(10)).unwrap(), [2]);
-    // The worker that was given up comes back too late.
-    assert!(store.claim_id(2, "b").unwrap().is_some());
-    assert!(matches!(store.finish(2, "a", &labels(4)), Err(StoreError::ClaimLost { .. })));
-    store.finish(2, "b", &labels(4)).unwrap();
-    let done = store.get(2).unwrap();
-    assert_eq!((done.attempts, done.worker.as_deref(), done.claimed_at), (2, Some("b"), None));
-    // A rejected label is dropped when the candidate goes back to be labelled.
-    store.set_status(2, Status::Rejected).unwrap();
-    store.set_status(2, Status::PendingDft).unwrap();
-    assert_eq!(store.get(2).unwrap().candidate.labels, None);
-    store.import_labels(2, &labels(4)).unwrap();
-    assert_eq!(store.get(2).unwrap().status, Some(Status::Done));
-    assert_eq!(store.ids(Some(Status::PendingDft)).unwrap(), [1, 3]);
-    let lines = store.summaries(Some(Status::Done)).unwrap();
-    assert_eq!((lines.len(), lines[0].formula.as_str(), lines[0].natoms), (1, "Al2Cu2", 4));
-    store.set_meta("loop", "{}").unwrap();
-    assert_eq!(store.meta("loop").unwrap().as_deref(), Some("{}"));
-    assert!(store.set_meta("store_version", "7").is_err());
-    let copy = path.with_file_name("copy.db");
-    store.backup(&copy).unwrap();
-    assert!(store.backup(&copy).is_err());
-    assert_eq!(Store::open_read_only(&copy).unwrap().ids(None).unwrap(), [1, 2, 3]);
-}
-
-#[test]
-fn unsound_candidates_are_refused_and_nothing_is_stored() {
-    let (_folder, path) = fresh();
-    let mut store = Store::open(&path).unwrap();
-    let break_it: [fn(&mut Candidate); 9] = [
-        |c| c.structure.positions[[2, 1]] = f64::NAN,
-        |c| c.structure.cell.vectors[0][0] = f64::INFINITY,
-        |c| c.force_mask.truncate(3),
-        |c| c.force_mask[0] = -1.0,
-        |c| c.structure.types[0] = 3,
-        |c| c.structure.types[0] = -3,
-        |c| c.keys.center = Some(4),
-        |c| drop(c.keys.extra.insert("energy".into(), 1.0.into())),
-        |c| drop(c.keys.extra.insert("status".into(), "DONE".into())),
-    ];
-    for change in break_it {
-        let mut bad = candidate(4, 1);
-        change(&mut bad);
-        let error = store.add(&[candidate(4, 2), bad]).unwrap_err().to_string();
-        assert!(error.contains("cannot be stored"), "{error}");
-    }
-    assert_eq!(store.ids(None).unwrap(), [0; 0]);
-    // A broken frame may have no γ; that is no reason to lose it.
-    let mut crash = candidate(4, 1);
-    crash.keys.gamma = Some(f64::NAN);
-    store.add(&[crash]).unwrap();
-    assert_eq!(store.get(1).unwrap().candidate.keys.gamma, None);
 }

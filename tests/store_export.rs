@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Every export is read back by the library that reads it in practice, and the command that makes them is tried.
 
-#[path = "common/candidate.rs"]
+#[path = "../crates/otf-store/tests/common/candidate.rs"]
 mod common_candidate;
 #[path = "common/python.rs"]
 mod common_python;

@@ -6,7 +6,7 @@
 //! `OTF_STRESS_KILLS` the number of kills (default 8).
 
 mod common;
-#[path = "common/candidate.rs"]
+#[path = "../crates/otf-store/tests/common/candidate.rs"]
 mod common_candidate;
 #[path = "common/python.rs"]
 mod common_python;
@@ -141,30 +141,6 @@ fn reader(path: &Path) {
     }
     assert_eq!(store.ids(None).unwrap(), [1]);
     say(format_args!("OK"));
-}
-
-#[test]
-fn a_store_that_is_moved_deleted_or_replaced_says_so() {
-    for what in ["moved", "deleted", "replaced", "in a folder that is deleted"] {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("out/candidates.db");
-        std::fs::create_dir(folder.path().join("out")).unwrap();
-        let mut store = Store::open(&path).unwrap();
-        store.add(&[candidate(4, 1)]).unwrap();
-        match what {
-            "moved" => std::fs::rename(&path, folder.path().join("elsewhere.db")).unwrap(),
-            "deleted" => std::fs::remove_file(&path).unwrap(),
-            "replaced" => {
-                std::fs::remove_file(&path).unwrap();
-                drop(Store::open(&path).unwrap());
-            }
-            _ => std::fs::remove_dir_all(folder.path().join("out")).unwrap(),
-        }
-        for error in [store.add(&[candidate(4, 2)]).unwrap_err(), store.claim("w").unwrap_err()] {
-            assert!(matches!(error, StoreError::Moved { .. }), "{what}: {error:?}");
-            assert!(error.to_string().contains("moved, deleted or replaced"), "{what}: {error}");
-        }
-    }
 }
 
 /// Not a test: the entry of the child processes.
@@ -463,98 +439,4 @@ fn a_read_only_folder_can_be_read_and_says_so() {
     if !is_root() {
         Command::new("chmod").args(["-R", "u+w", text]).status().unwrap();
     }
-}
-
-#[test]
-fn other_versions_and_other_files_are_left_alone() {
-    let (folder, path) = fresh();
-    Store::open(&path).unwrap().add(&[candidate(4, 1)]).unwrap();
-    let change = |sql: &str| rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
-    let refused = |path: &Path| {
-        let before = std::fs::read(path).unwrap();
-        let error = Store::open(path).unwrap_err();
-        assert_eq!(Store::open_read_only(path).unwrap_err().to_string(), error.to_string());
-        assert_eq!(std::fs::read(path).unwrap(), before, "changed in spite of {error}");
-        error
-    };
-    change("UPDATE otf_meta SET value = '99' WHERE key = 'store_version'");
-    let error = refused(&path);
-    assert!(matches!(error, StoreError::StoreVersion { found: 99, .. }), "{error}");
-    change("UPDATE information SET value = '10' WHERE name = 'version'");
-    let error = refused(&path);
-    assert!(error.to_string().contains("version 10") && error.to_string().contains("update"), "{error}");
-    change("UPDATE information SET value = '8' WHERE name = 'version'");
-    assert!(refused(&path).to_string().contains("ase.db.convert"));
-
-    let other = folder.path().join("other.db");
-    rusqlite::Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
-    assert!(matches!(refused(&other), StoreError::NotAse { .. }));
-    let text = folder.path().join("text.db");
-    std::fs::write(&text, "not a database ".repeat(100)).unwrap();
-    assert!(matches!(refused(&text), StoreError::NotADatabase { .. }));
-    let missing = folder.path().join("missing.db");
-    assert!(matches!(Store::open_existing(&missing), Err(StoreError::Missing { .. })));
-    assert!(!missing.exists());
-    let error = Store::open(&folder.path().join("no/such.db")).unwrap_err().to_string();
-    assert!(error.contains("folder"), "{error}");
-    assert!(Store::open(folder.path()).is_err());
-    // A file that was created and never filled is no obstacle.
-    std::fs::write(&missing, "").unwrap();
-    Store::open(&missing).unwrap().check().unwrap();
-}
-
-#[test]
-fn a_damaged_file_is_named_as_such() {
-    let (_folder, path) = fresh();
-    let mut store = Store::open(&path).unwrap();
-    store.add(&(0..100).map(|seed| candidate(60, seed)).collect::<Vec<_>>()).unwrap();
-    store.check().unwrap();
-    drop(store);
-    let good = std::fs::read(&path).unwrap();
-    let pages = good.len() / 4096;
-    let mut found = 0;
-    for page in 1..pages {
-        let mut bad = good.clone();
-        bad[page * 4096..(page + 1) * 4096].fill(0xa5);
-        std::fs::write(&path, bad).unwrap();
-        match Store::open(&path).and_then(|store| store.check()) {
-            Err(error @ StoreError::Corrupt { .. }) => {
-                let text = error.to_string();
-                assert!(text.contains(path.to_str().unwrap()) && text.contains(".recover"), "{text}");
-                found += 1;
-            }
-            // A page inside a large blob: no structure of SQLite's is there, but the row makes no sense.
-            Err(
-                StoreError::InvalidRow { .. }
-                | StoreError::Mismatch { .. }
-                | StoreError::NotAse { .. }
-                | StoreError::AseVersion { .. },
-            ) => found += 1,
-            Err(other) => panic!("page {page}: {other:?}"),
-            Ok(_) => {}
-        }
-    }
-    // Garbage within the numbers of a mask, for instance, cannot be told from numbers.
-    assert!(found * 10 > pages * 6, "{found} of {pages} damaged pages found");
-    std::fs::write(&path, &good[..good.len() / 2]).unwrap();
-    let error = Store::open(&path).and_then(|store| store.check()).unwrap_err();
-    assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
-}
-
-#[test]
-fn a_row_that_makes_no_sense_does_not_stop_the_others() {
-    let (_folder, path) = fresh();
-    let mut store = Store::open(&path).unwrap();
-    store.add(&[candidate(4, 1), candidate(4, 2), candidate(4, 3), candidate(4, 4)]).unwrap();
-    let sql = "UPDATE systems SET positions = x'0000' WHERE id = 1; \
-               UPDATE systems SET key_value_pairs = '{' WHERE id = 2; \
-               UPDATE systems SET data = x'ffffffffffffffff' WHERE id = 3";
-    rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
-    for id in 1..4 {
-        let error = store.get(id).unwrap_err();
-        assert!(matches!(error, StoreError::InvalidRow { .. }), "{error:?}");
-    }
-    assert_eq!(store.claim("w").unwrap().unwrap().id, 4);
-    assert_eq!(store.ids(Some(Status::Failed)).unwrap(), [1, 3]);
-    assert!(store.check().is_err());
 }

@@ -11,9 +11,9 @@ use std::path::Path;
 use lammps_otf::candidates::blob;
 use lammps_otf::config::{InferenceConfig, Uncertainty};
 use lammps_otf::io::{Frame, extxyz, lammps_data, lammps_dump};
-use lammps_otf::log::UncertaintyChecker;
 use lammps_otf::script::Script;
 use lammps_otf::structure::{Cell, Structure, element_from_symbol};
+use lammps_otf::thermo_log::UncertaintyChecker;
 use pace_opt::{ActiveSet, Format, Model, Potential};
 
 /// A configuration.

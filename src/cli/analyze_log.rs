@@ -6,7 +6,7 @@ use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use lammps_otf::log::{self, GAMMA_COLUMN, STEP_COLUMN, UncertaintyChecker, UqResult};
+use lammps_otf::thermo_log::{self, GAMMA_COLUMN, STEP_COLUMN, UncertaintyChecker, UqResult};
 
 use super::{Exit, Verbosity, say, warn};
 
@@ -40,7 +40,7 @@ pub struct AnalyzeLogArgs {
 pub enum AnalyzeLogError {
     /// The log.
     #[error(transparent)]
-    Log(#[from] log::Error),
+    Log(#[from] thermo_log::Error),
     /// The table.
     #[error("cannot write {}: {source}", path.display())]
     Write {
@@ -81,7 +81,7 @@ pub fn run(args: &AnalyzeLogArgs, verbosity: Verbosity) -> Result<Exit, AnalyzeL
         let name = args.file.display().to_string();
         match File::open(&args.file) {
             Ok(file) => (name, Box::new(file)),
-            Err(source) => return Err(log::Error::Open { name, source }.into()),
+            Err(source) => return Err(thermo_log::Error::Open { name, source }.into()),
         }
     };
     let result = match &args.table {

@@ -58,7 +58,7 @@ pub(super) struct Progress {
     pub(super) warnings: Vec<String>,
     #[serde(default)]
     pub(super) more_warnings: u64,
-    #[serde(deserialize_with = "crate::json::or_nan")]
+    #[serde(deserialize_with = "otf_store::json::or_nan")]
     pub(super) seconds: f64,
     pub(super) last: Option<Poll>,
     /// Whether a region of the last poll could not be cut out.
@@ -209,6 +209,10 @@ pub(super) fn is_possible_in(folder: &Path) -> bool {
 }
 
 #[cfg(test)]
+#[path = "../../crates/otf-store/tests/common/reads_back.rs"]
+mod reads_back;
+
+#[cfg(test)]
 mod tests {
     use ndarray::Array2;
 
@@ -243,7 +247,7 @@ mod tests {
             seconds: 0.125,
         };
         let progress = Progress { seconds: 1.5, last: Some(last.clone()), ..Progress::default() };
-        crate::json::reads_back(&Checkpoint { progress, ..Checkpoint::elsewhere(1) });
+        super::reads_back::reads_back(&Checkpoint { progress, ..Checkpoint::elsewhere(1) });
         // All atoms but one: the quantiles are those of an atom whose value is not finite.
         let gamma = Some(summary([1.0, f64::NAN, f64::INFINITY]));
         let text = serde_json::to_string(&Poll { gamma: gamma.clone(), ..last }).unwrap();

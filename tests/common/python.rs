@@ -2,6 +2,7 @@
 //! Runs the real Python libraries that read what we write.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -21,7 +22,7 @@ pub fn python() -> PathBuf {
 }
 
 /// A command that runs the script with these arguments (`sys.argv[1:]`).
-pub fn script(text: &str, arguments: &[&str]) -> Command {
+pub fn script(text: &str, arguments: &[impl AsRef<OsStr>]) -> Command {
     let mut command = Command::new(python());
     command.arg("-c").arg(text).args(arguments).stdin(Stdio::null());
     command
@@ -31,7 +32,7 @@ pub fn script(text: &str, arguments: &[&str]) -> Command {
 ///
 /// # Panics
 /// If it fails.
-pub fn run(text: &str, arguments: &[&str]) -> String {
+pub fn run(text: &str, arguments: &[impl AsRef<OsStr>]) -> String {
     let output = script(text, arguments).output().expect("python starts");
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "python failed:\n{error}");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What is left of runs that break: `cargo run --release --example crash_table` writes docs/crashes.md.
+//! Results of runs that break: `cargo run --release --example crash_table` writes docs/crashes.md.
 //!
 //! Runs the command `lammps-otf`, which it builds first, on one rank and on two.
 
@@ -156,11 +156,11 @@ fn left(out: &Path) -> Result<(String, String, String), Failure> {
 
 fn document(rows: &[Row]) -> String {
     let mut text = String::from(
-        "# What is left of a run that breaks\n\n\
-         Made by `cargo run --release --example crash_table`: each run on one rank and on two. `tests/crashes.rs` holds the\n\
-         short ones to it. In every case the database was opened and checked afterwards. The candidate is the region of the\n\
-         last valid frame that is to blame, or, where one rank fails alone, of the last that all ranks were told of; where γ is\n\
-         watched, those that it had flagged before. Valid: finite coordinates, and no two atoms nearer than 1.5 Å.\n\n\
+        "# Behaviour of broken runs\n\n\
+         Made by `cargo run --release --example crash_table`: each run on one rank and on two. `tests/crashes.rs` repeats the\n\
+         short runs. In every case the database was opened and checked afterwards. The candidate is the suspect region of the\n\
+         last valid frame. If one rank fails alone, it is the region that was last sent to all ranks. If γ is monitored, regions\n\
+         that were flagged before are listed too. Valid: finite coordinates, and no two atoms nearer than 1.5 Å.\n\n\
          | what breaks | exit code on 1, 2 ranks | noticed at step | what was found | stored |\n\
          | --- | --- | --- | --- | --- |\n",
     );
@@ -169,9 +169,9 @@ fn document(rows: &[Row]) -> String {
         let reason = row.reason.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|");
         let _ = writeln!(text, "| {} | {} | {} | {reason} | {} |", row.what, codes.join(", "), row.noticed, row.stored);
     }
-    text += "\nA run keeps 1 MB of the disk in reserve. When a file cannot be written, the reserve is given up, and the last\n\
-             candidate and `result.json` are written into its room. If not even that is possible, because others fill the disk\n\
-             at the same time, the exit code is 1, the message names the file, and what was stored before is whole: the\n\
-             database makes each change completely or not at all, every other file is written beside its place first.\n";
+    text += "\nA run reserves 1 MB of disk space. When a file cannot be written, the reserve is released, and the last\n\
+             candidate and `result.json` are written in its place. If this also fails, because other programs fill the disk\n\
+             at the same time, the exit code is 1, the message names the file, and earlier results are intact: the\n\
+             database makes each change completely or not at all, and every other file is written under a temporary name first.\n";
     text
 }

@@ -32,9 +32,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=20_000)
     args = parser.parse_args()
-    print("## Conservation of energy\n\n500 atoms of aluminium at about 300 K, constant energy, steps of 2 fs, the same start. The "
-          "drift is the slope of a line through the total energy of every 100th step, with its standard error; the scatter is "
-          "about that line.\n\n| style | steps | drift, meV per atom and ns | scatter, meV per atom |\n| --- | --- | --- | --- |")
+    print("## Conservation of energy\n\n500 atoms of aluminium at about 300 K, constant energy, a time step of 2 fs, "
+          "identical start. The drift is the slope of a line fitted to the total energy of every 100th step, with its "
+          "standard error; the scatter is the standard deviation from that line.\n\n"
+          "| style | steps | drift, meV per atom and ns | scatter, meV per atom |\n| --- | --- | --- | --- |")
     for style in ("pace", "pace/opt"):
         with tempfile.TemporaryDirectory() as folder:
             folder = pathlib.Path(folder)

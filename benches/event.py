@@ -24,10 +24,11 @@ def main():
     parser.add_argument("--most", type=int, default=8_000_000, help="most atoms")
     parser.add_argument("--peers", type=int, default=1_000_000, help="most atoms with the peers, which need far more memory")
     args = parser.parse_args()
-    print("## Latency of an event\n\nFrom the end of the step on which the uncertainty passes the threshold to the candidate on the "
-          "disk, ms, one rank; Lennard-Jones, with the kinetic energy of the atom as uncertainty. Ours includes what the peers do "
-          "not do: the checks for a broken run, the last valid frame, all checks of the cell, the evaluation of the cut-out by the "
-          "potential, and the copy as extended XYZ, synchronised. The same number of atoms is cut out by all.\n\n"
+    print("## Latency of an event\n\nFrom the end of the step on which the uncertainty passes the threshold to the "
+          "candidate on disk, ms, one rank; Lennard-Jones, with the kinetic energy of the atom as uncertainty. The time of "
+          "lammps-otf includes work that the peers do not do: the checks for a broken run, the last valid frame, all "
+          "checks of the cell, the evaluation of the cut-out with the potential, and the copy as extended XYZ, "
+          "synchronised to disk. All programs extract the same number of atoms.\n\n"
           "| atoms | ours | of it the commit | file route | times ours | Python in process | times ours | numpy in process | "
           "times ours | their commit |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for atoms in [a for a in CELLS if args.least <= a <= args.most]:

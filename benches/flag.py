@@ -12,9 +12,10 @@ def main():
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--events", type=int, default=50)
     args = parser.parse_args()
-    print("## Events in flag mode\n\n`mode = \"flag\"`, every poll above the threshold, each event cut out, verified by the potential, "
-          "committed and written as extended XYZ, both synchronised to the disk; 4,000 atoms, `pace/extrapolation/opt`. Time of "
-          "the steps themselves is not counted.\n\n| verified | events | events in a second |\n| --- | --- | --- |")
+    print("## Events in flag mode\n\n`mode = \"flag\"`, with every poll above the threshold. Each event is extracted, "
+          "verified with the potential, committed and written as extended XYZ, both synchronised to disk; 4,000 atoms, "
+          "`pace/extrapolation/opt`. The time of the steps themselves is not counted.\n\n"
+          "| verified | events | events in a second |\n| --- | --- | --- |")
     for verify in ("true", "false"):
         rates = []
         for _ in range(args.pairs):

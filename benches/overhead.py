@@ -50,11 +50,13 @@ def main():
     parser.add_argument("--most", type=int, default=256_000, help="most atoms")
     parser.add_argument("--only", type=int, nargs=2, metavar=("ATOMS", "INTERVAL"), help="these runs of pace/opt with γ alone")
     args = parser.parse_args()
-    print("## Overhead of watching\n\nAgainst plain `lmp` running the `md.in` that the run itself wrote: the same trajectory, with "
-          "`fix pair` evaluating γ at the same interval where it is watched, so that only looking, checking, keeping the frame and "
-          "noting are counted; without checkpoints, which plain `lmp` does not write either. Both programs take turns at going first. The last column is what the program itself measures "
-          "while LAMMPS pauses (`cost.poll_seconds` of `result.json`), which does not mistake a slower machine for a slower program. "
-          "Before it is where the median of the ratio is with 95 % confidence (sign test; 6 pairs at least).\n\n"
+    print("## Overhead of monitoring\n\nCompared with plain `lmp` on the `md.in` that the run wrote: the same trajectory, "
+          "with `fix pair` evaluating γ at the same interval if γ is monitored. Only the additional work is measured: "
+          "polling, checking, keeping the frame and writing the polls. Checkpoints are disabled, because plain `lmp` does "
+          "not write them either. The two programs alternate in going first. The last column is the program's own "
+          "measurement during the pauses of LAMMPS (`cost.poll_seconds` of `result.json`), which does not attribute a "
+          "slower machine to the program. The column before it is the 95 % confidence interval of the median of the ratio "
+          "(sign test; at least 6 pairs).\n\n"
           "| engine | γ | atoms | ranks | interval | pairs | plain `lmp`, ms per step | ratio | its median, 95 % | by its own clock |\n"
           "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for potential, engine, gamma, atoms, interval, steps, often in CASES:

@@ -93,9 +93,11 @@ def main():
     python = jax_python(args.jax)
     with tempfile.TemporaryDirectory() as folder:
         cases = speed.cases(folder)
-        print("## `pace/opt` against ML-PACE\n\nLAMMPS's loop time, µs per atom and step, one rank; both styles take turns of about a second "
-              "in one process, on the same atoms, and the ratio is taken within a pair. Grade: `pace/extrapolation/opt` with γ on every step over the same "
-              "without γ; of Cu-PBE with its B-basis and an active set made by `pace-opt/bench/cu_pbe.py`. 2048 atoms, 500 of the largest.\n\n"
+        print("## `pace/opt` against ML-PACE\n\nLAMMPS's loop time, µs per atom and step, one rank. The two styles alternate "
+              "in turns of about a second in one process, on the same atoms, and the ratio is taken within a pair. The grade "
+              "column is the time of `pace/extrapolation/opt` with γ on every step, divided by its time without γ; for Cu-PBE, "
+              "with its B-basis and an active set made by `pace-opt/bench/cu_pbe.py`. 2048 atoms, 500 for the largest "
+              "potential.\n\n"
               f"| potential | ML-PACE | pace/opt, {best} | ratio | grade on every step | share of the FLOP limit | ace-jax |\n"
               "| --- | --- | --- | --- | --- | --- | --- |")
         for name, (plain, graded, a, n, elements, slow, fast) in cases.items():
@@ -113,13 +115,14 @@ def main():
                   f"{spread(beside, '{:.0f}') if beside else 'cannot read it' if len(elements) == 1 else 'not run'} |", flush=True)
         _, graded, _, _, elements, _, fast = cases["Cu-PBE"]
         molten = speed.graded_turns(settings(), graded, 3.75, 5, elements, 2 * fast, args.pairs, 6000)
-        print("\nγ of a large active set costs little where atoms are alike, as in the crystals of the table. Molten Cu-PBE, of which all "
-              f"components are computed: {spread(molten, '{:.2f}')} times the step without γ. The active sets of the other "
-              "potentials are random matrices.")
-    print(f"\nThe FLOP limit: {gflops:.0f} GFLOP/s, numpy's product of two matrices on one core in this run. Operations per atom are "
-          "estimated as neighbours × (10 · spline columns + 12 · atomic base) + 22 · interior products + 20 · terms, the sizes "
-          "from `cargo run --release -p pace-opt --example info`. ace-jax: its ASE calculator on one core, compiled before, with "
-          f"its neighbour list ({JAX}). `ci/bench pace`, {args.pairs} pairs. {where()}")
+        print("\nγ with a large active set is inexpensive if atoms are similar, as in the crystals of the table. In molten "
+              f"Cu-PBE, where all components are computed, a step takes {spread(molten, '{:.2f}')} times as long as without γ. "
+              "The active sets of the other potentials are random matrices.")
+    print(f"\nThe FLOP limit is {gflops:.0f} GFLOP/s, measured as numpy's product of two matrices on one core in this run. "
+          "Operations per atom are estimated as neighbours × (10 · spline columns + 12 · atomic base) + 22 · interior "
+          "products + 20 · terms, with the sizes from `cargo run --release -p pace-opt --example info`. ace-jax is timed "
+          f"through its ASE calculator on one core, compiled beforehand, with its neighbour list ({JAX}). `ci/bench pace`, "
+          f"{args.pairs} pairs. {where()}")
 
 
 if __name__ == "__main__":

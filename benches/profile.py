@@ -111,9 +111,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=5)
     args = parser.parse_args()
-    print("## Where the time goes\n\nOne rank, `pace/extrapolation/opt`, milliseconds of each step: LAMMPS's own breakdown of plain `lmp`, "
-          "which evaluates γ at the same interval; and what watching adds to it: pauses (the run's time less "
-          "the loop time of plain `lmp`, which may be below zero by chance), and polls.\n\n"
+    print("## Time by part of a run\n\nOne rank, `pace/extrapolation/opt`, milliseconds per step: LAMMPS's own breakdown "
+          "of plain `lmp`, which evaluates γ at the same interval, and the additional time of lammps-otf: pauses (the time "
+          "of the run minus the loop time of plain `lmp`, which can be negative by chance), and polls.\n\n"
           "| atoms | interval | " + " | ".join(PARTS) + " | pauses | polls |\n| --- | --- |" + " --- |" * (len(PARTS) + 2))
     for case in CASES:
         parts, pauses, polls = timed(*case, args.pairs)
@@ -122,13 +122,15 @@ def main():
     few, many = counted(tool, extra, 10), counted(tool, extra, 40)
     each = {part: (many[part] - few[part]) / 30 for part in many}
     whole = sum(each.values())
-    print("\nInstructions of one step and its poll, 500 atoms at interval 1, counted by callgrind (whose processor has no AVX-512: "
-          "here the pair style takes more of them than in the table above). Copies are counted by the byte.\n\n"
+    print("\nInstructions of one step and its poll, 500 atoms at interval 1, counted by callgrind. Its simulated processor "
+          "has no AVX-512, so the pair style needs more instructions than in the runs of the table above. Copies are "
+          "counted per byte.\n\n"
           "| part | instructions | share |\n| --- | --- | --- |")
     for part, n in each.items():
         print(f"| {part} | {n:,.0f} | {100 * n / whole:.2f} % |")
-    print("\nThe largest item was what LAMMPS did once more when a look ended its run: a command, and a second table, for which it "
-          "computed temperature, pressure and energy again. It pauses now, and writes the row that plain `lmp` writes.")
+    print("\nIn earlier versions each poll ended the run of LAMMPS. The largest item was then the work that LAMMPS "
+          "repeated: a command, and a second table, for which it computed temperature, pressure and energy again. LAMMPS "
+          "now pauses, and writes the same row as plain `lmp`.")
     print(f"\n`ci/bench profile`, {args.pairs} pairs. {where()}")
 
 

@@ -17,8 +17,8 @@ def main():
     parser.add_argument("--pairs", type=int, default=4)
     args = parser.parse_args()
     others = paths()[1:]
-    print("## `pace/opt` with other instruction sets, and on two ranks\n\nOver ML-PACE in turns in one process, as above; and the time "
-          "of one rank over that of two, in two processes one after the other.\n\n"
+    print("## `pace/opt` with other instruction sets, and on two ranks\n\nRatio to ML-PACE, alternating in one process, as "
+          "above; and the time of one rank divided by that of two ranks, in two successive processes.\n\n"
           "| potential |" + "".join(f" ratio, {isa} |" for isa in others) + " ML-PACE, two ranks | pace/opt, two ranks |\n| --- |"
           + " --- |" * (len(others) + 2))
     with tempfile.TemporaryDirectory() as folder:

@@ -97,14 +97,15 @@ def main():
     args = parser.parse_args()
     if not (DATA / "testing.extxyz").exists():
         subprocess.run([sys.executable, ROOT / "potentials/al/fit.py", "--data", DATA], check=True, stdout=sys.stderr)
-    print("## A round of learning\n\nWhat a round takes besides molecular dynamics, labelling and training, ms: from the end of the "
-          "step on which γ passes the threshold to the first forces and grades of the new potential on the same frame. One region is "
-          "cut out, labelled (`examples/oracles/ase_oracle.py`, EAM) and fitted to (`examples/trainers/pace_linear.py`); all sides "
-          "call the same two programs, whose own time, with the start of their Python, is taken off and shown apart. All run "
-          "`pace/extrapolation/opt`, one rank. The file route's Python stays alive, and only `lmp` is started anew, from a restart "
-          "file. Ours does what the peers do not: a restart file (Python in process writes none) and all else synchronised to "
-          "the disk, so that a round may be killed anywhere, the checks of the cut-out, MaxVol selection, and the trial of the new "
-          "potential in an instance of its own.\n\n"
+    print("## A round of learning\n\nTime of a round without molecular dynamics, labelling and training, ms: from the end "
+          "of the step on which γ passes the threshold to the first forces and grades of the new potential on the same "
+          "frame. One region is extracted, labelled (`examples/oracles/ase_oracle.py`, EAM) and used for a fit "
+          "(`examples/trainers/pace_linear.py`). All sides call the same two programs; their own time, including the start "
+          "of Python, is subtracted and listed separately. All use `pace/extrapolation/opt` on one rank. In the file "
+          "route, Python keeps running, and only `lmp` is restarted, from a restart file. lammps-otf does work that the "
+          "peers do not do: it writes a restart file (Python in process writes none) and synchronises all files to disk, "
+          "so that a round can be killed at any point; it checks the cut-out, selects by MaxVol, and tests the new "
+          "potential in a separate instance.\n\n"
           "| atoms | ours | file route | times ours | Python in process | times ours | oracle, s | trainer, s |\n"
           "| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     parts = {}
@@ -141,8 +142,8 @@ def main():
               f"{spread(got['python'], '{:.0f}')} | {times('python')} | {spread(got['oracle'], '{:.2f}')} | "
               f"{spread(got['trainer'], '{:.2f}')} |", flush=True)
         parts[atoms] = apart
-    print("\nWhere it goes, ms (medians): the event up to the commit of the candidate, the selection, what goes on around the two "
-          "programs, the trial, and until the new potential has given its first forces:\n\n"
+    print("\nTime by part, ms (medians): the event until the candidate is committed, the selection, the work around the "
+          "two programs, the trial, and the time until the first forces of the new potential:\n\n"
           "| atoms | | event | selection | around the oracle | around the trainer | trial | again |\n"
           "| --- | --- | --- | --- | --- | --- | --- | --- |")
     columns = ("event", "select", "label", "train", "trial", "again")
@@ -152,11 +153,11 @@ def main():
             print(f"| {atoms:,} | {title} | {' | '.join(cells)} |")
     slower = [f"{atoms:,} atoms" for atoms, apart in parts.items() if total(apart["python"]) < total(apart["ours"])]
     if slower:
-        print(f"\n**Python in process is faster** at {', '.join(slower)}: it tries no potential, selects nothing, and waits less "
-              "for the disk.")
-    print("\nOurs waits for the disk 37 times in a round, Python in process 8 times (`strace -f -e trace=fsync,fdatasync`): one "
+        print(f"\n**Python in process is faster** at {', '.join(slower)}: it does not test the potential, does not "
+              "select, and waits less for the disk.")
+    print("\nlammps-otf waits for the disk 37 times in a round, Python in process 8 times (`strace -f -e trace=fsync,fdatasync`). One "
           f"`fsync` of 4 kB took {spread(syncs(), '{:.2f}')} ms at the end of this section.")
-    print(f"\n`ci/bench round`, {args.pairs} rounds of each, in turns. {where()}")
+    print(f"\n`ci/bench round`, {args.pairs} rounds of each, alternating. {where()}")
 
 
 main()

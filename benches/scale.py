@@ -105,9 +105,9 @@ def main():
     for row in rows:
         print(json.dumps(row), file=sys.stderr)
     print("""\
-What watching costs, on two ranks: Lennard-Jones with the kinetic energy of each atom as uncertainty, created by LAMMPS
-itself (`create`), a poll every 5 steps, an event after a few. Memory is the peak of both ranks together, above plain `lmp`
-on the same input. Bytes are what this program gives to MPI. Times are of the slowest rank.
+Cost of monitoring on two ranks: Lennard-Jones with the kinetic energy of each atom as uncertainty, created by LAMMPS
+itself (`create`), a poll every 5 steps, an event after a few polls. Memory is the peak of both ranks together, above plain `lmp`
+on the same input. Bytes are those that this program passes to MPI. Times are those of the slowest rank.
 
 | atoms | memory above `lmp`, bytes/atom | one poll, ms | telling all ranks the region, ms each time | bytes for a poll | one region, ms | bytes for a region |
 | --- | --- | --- | --- | --- | --- | --- |""")
@@ -133,13 +133,13 @@ on the same input. Bytes are what this program gives to MPI. Times are of the sl
     histogram = (small["poll_bytes"] - small["shared_bytes"]) / small["polls"] / 2
     latency, bandwidth = 2e-6, 10e9
     print(f"""
-From these, a model for what was not measured. A poll of N atoms on P ranks takes N/P × {1e9 * slope:.1f} ns (checks, γ, the kept frame,
-and the region that all ranks are told, as in one of several polls of a calm run); a latency for each level of a tree for each of 3
-small reductions and for the region, which is one collection of counts and a broadcast of each rank that has a part of it, up to 8 at
-a corner, of {travelling / 1e3:.0f} kB together; and a message of each rank to rank 0, where atoms have changed ranks. A region takes the scan,
-N/P × {1e9 * share:.1f} ns, one gather of its atoms, and {1e3 * region:.0f} ms on rank 0 for checking and storing. Measured here: the times for each atom,
-the bytes, the time on rank 0. Assumed, because one machine cannot tell: {1e6 * latency:.0f} µs for a message between nodes, {bandwidth / 1e9:.0f} GB/s, and
-that a gather on rank 0 costs one message for each rank.
+The following model extrapolates to sizes that were not measured. A poll of N atoms on P ranks takes N/P × {1e9 * slope:.1f} ns (checks, γ, the kept frame,
+and the region that is sent to all ranks, as in one of several polls of a quiet run); a latency per level of a tree for each of 3
+small reductions and for the region, which is one gather of counts and a broadcast from each rank that has a part of it, up to 8 at
+a corner, of {travelling / 1e3:.0f} kB together; and a message from each rank to rank 0, where atoms have changed ranks. A region takes the scan,
+N/P × {1e9 * share:.1f} ns, one gather of its atoms, and {1e3 * region:.0f} ms on rank 0 for checking and storing. Measured here: the times per atom,
+the bytes, the time on rank 0. Assumed, because one machine cannot measure them: {1e6 * latency:.0f} µs for a message between nodes, {bandwidth / 1e9:.0f} GB/s, and
+one message per rank for a gather on rank 0.
 
 | atoms | ranks | one poll, ms | one region, ms | bytes that all ranks send for a poll |
 | --- | --- | --- | --- | --- |""")

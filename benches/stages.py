@@ -18,11 +18,12 @@ def main():
     parser.add_argument("--rounds", type=int, default=30)
     args = parser.parse_args()
     example = ["cargo", "run", "-q", "--release", "--locked", "-p", "pace-opt", "--example", "profile", "--"]
-    print("## Where the time of `pace/opt` goes\n\nµs per atom and evaluation, and the share of it, without LAMMPS: a periodic fcc "
-          "crystal with atoms displaced as by heat, lists that reach 2 Å beyond the cutoff, instruction sets in turns. Each figure "
-          f"is the least of {args.rounds} rounds (a tenth of that for the largest), since what else the machine does only adds; the "
-          "clock's own time is subtracted. Where the files hold an active set, γ is computed for every atom, as in a run that looks "
-          "at it on every step.", flush=True)
+    print("## Time per stage of `pace/opt`\n\nµs per atom and evaluation, and the share of the total, without LAMMPS: a "
+          "periodic fcc crystal with thermally displaced atoms, neighbour lists that reach 2 Å beyond the cutoff, and "
+          f"alternating instruction sets. Each figure is the minimum of {args.rounds} rounds (a tenth of that for the "
+          "largest potential), because other load on the machine only adds time; the time of the clock itself is "
+          "subtracted. If the files contain an active set, γ is computed for every atom, as in a run that polls on every "
+          "step.", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         for name, (plain, graded, a, cells, *_) in speed.cases(folder).items():
             rounds = max(3, args.rounds // 10) if "40,000" in name else args.rounds

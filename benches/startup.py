@@ -24,10 +24,11 @@ def main():
     parser.add_argument("--most", type=int, default=1_000_000, help="most atoms")
     parser.add_argument("--pace", type=int, default=32_000, help="most atoms with pace/extrapolation/opt; above Lennard-Jones")
     args = parser.parse_args()
-    print("## Start-up and memory\n\nWhole processes: a run of one step (start-up, with two evaluations of forces), and the "
-          "largest resident memory of a run of 10 steps that writes no checkpoint (LAMMPS takes some 100 bytes for each atom while it writes one) without an event (the last valid frame is kept) and with one, over plain "
-          "`lmp` on the same input, which evaluates γ too, or what stands for it. "
-          f"Up to {args.pace:,} atoms with `pace/extrapolation/opt`, above with Lennard-Jones.\n\n"
+    print("## Start-up and memory\n\nWhole processes: the time of a run of one step (start-up, with two evaluations of "
+          "forces), and the peak resident memory of a run of 10 steps, without an event (the last valid frame is kept) and "
+          "with one. Memory is the excess over plain `lmp` on the same input, which also evaluates γ or its substitute. "
+          f"The run writes no checkpoint, for which LAMMPS needs some 100 bytes per atom. Up to {args.pace:,} atoms with "
+          "`pace/extrapolation/opt`, above with Lennard-Jones.\n\n"
           "| atoms | start, ms | start of `lmp`, ms | ratio | memory over `lmp`, bytes for each atom | at an event |\n"
           "| --- | --- | --- | --- | --- | --- |")
     for atoms in [a for a in CELLS if a <= args.most and a != 4_000]:
@@ -54,8 +55,8 @@ def main():
                 event.append((most - least) / atoms)
         print(f"| {atoms:,} | {spread(start, '{:.0f}')} | {spread(alone, '{:.0f}')} | {spread(ratio, '{:.2f}')} | "
               f"{spread(memory, '{:.0f}')} | {spread(event, '{:.0f}')} |", flush=True)
-    print(f"\nBelow some 100,000 atoms the program itself weighs more than its atoms. A frame is 72 bytes for each: positions and velocities 48, γ 8, "
-          f"ids, types, image flags and groups 16. `ci/bench startup`, {args.pairs} pairs. {where()}")
+    print(f"\nBelow some 100,000 atoms, the program itself needs more memory than its data per atom. A frame has 72 bytes per "
+          f"atom: positions and velocities 48, γ 8, ids, types, image flags and groups 16. `ci/bench startup`, {args.pairs} pairs. {where()}")
 
 
 main()

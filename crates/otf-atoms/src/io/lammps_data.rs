@@ -23,7 +23,7 @@ pub fn write(structure: &Structure, out: impl Write) -> Result<(), Error> {
     write_in("metal", 1.0, structure, out)
 }
 
-/// As [`write`], in the units of this name, in which a velocity of 1 is one of `speed` Å/ps.
+/// As [`write()`], in the units of this name, in which a velocity of 1 is one of `speed` Å/ps.
 pub fn write_in(units: &str, speed: f64, structure: &Structure, mut out: impl Write) -> Result<(), Error> {
     let (structure, _) = structure.to_lammps_frame()?;
     let Cell { origin, vectors: [a, b, c], pbc } = structure.cell;

@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Molecular dynamics that knows when its potential is wrong.
+//! On-the-fly active learning: LAMMPS runs inside this process, and environments that an ACE potential was not trained on become
+//! candidates for DFT.
 //!
-//! One step of a run, from LAMMPS's memory to a row in the database, goes through these modules in this order:
+//! One step of a run, from LAMMPS's memory to a row in the database, passes these modules in this order:
 //!
 //! 1. [`config`]: what to run, read from TOML and checked once; [`script`] makes LAMMPS commands of it.
 //! 2. [`lammps`]: LAMMPS in this process, its arrays as borrowed views; on the ranks of a [`comm`].
-//! 3. [`simulation`]: runs, pauses, and yields what it sees as events; [`frame`] keeps the last valid one.
-//! 4. [`uncertainty`]: where γ comes from, and what follows from it.
-//! 5. [`embedding`]: the neighbourhood of an atom as a small periodic cell with a force mask; [`verify`] asks the
-//!    potential whether the core still sees what it saw.
+//! 3. [`simulation`]: runs, pauses, and returns events; [`frame`] keeps the last valid frame.
+//! 4. [`uncertainty`]: where γ comes from, and the verdict on it.
+//! 5. `event`: the regions of an event; each is extracted by [`embedding`] as a small periodic cell with a force mask, compared with
+//!    what is known, and checked by [`verify`].
 //! 6. [`candidates`]: the ASE database in which it waits for a label.
 //!
-//! [`report`] shows people what came of it. [`runner`] does all of it in one call:
+//! [`runner`] does all of this in one call, [`active_learning`] also labels, trains and swaps the potential; [`report`] shows the result.
+//! [`structure`], [`io`], [`embedding`] and [`thermo_log`] are the crate `otf-atoms`, [`candidates`] is the crate `otf-store`; neither
+//! needs LAMMPS.
 //!
 //! ```no_run
 //! use lammps_otf::{comm::Session, config::InferenceConfig, runner::LammpsRunner};
@@ -26,9 +29,9 @@
 //! Public numbers are in Å, ps, eV, K and bar.
 #![deny(unsafe_code)]
 pub mod active_learning;
-pub mod centers;
 pub mod comm;
 pub mod config;
+mod event;
 mod fault;
 pub mod frame;
 pub mod interrupt;

@@ -6,6 +6,7 @@
 //! computed that one uninterrupted run would not compute, and at each look the atoms stand still and all arrays
 //! can be read in place.
 
+mod centers;
 mod cut_out;
 mod swap;
 
@@ -16,7 +17,6 @@ use std::time::{Duration, Instant};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::centers::{Center, worst_regions};
 use crate::comm::{CollectiveError, Comm};
 use crate::config::{InferenceConfig, Sanity, Uncertainty};
 pub use crate::embedding::CutOut;
@@ -26,6 +26,7 @@ use crate::lammps::{self, Lammps, RankFailure};
 use crate::script::{self, Script, UnitFactors};
 use crate::structure::{Element, FixedAtoms, Structure, Vec3, unless_standard};
 use crate::uncertainty::{GammaHere, GammaSummary, Thresholds, Verdict};
+pub use centers::{Center, worst_regions};
 use cut_out::Known;
 pub use cut_out::Neighbourhood;
 

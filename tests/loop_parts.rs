@@ -250,7 +250,7 @@ fn another_configuration_and_a_second_process_are_refused() {
     let second = run(&path);
     common::write(folder.path(), "go", "");
     assert_eq!(second.status.code(), Some(2));
-    assert!(text(&second).contains("another process runs the loop"), "{}", text(&second));
+    assert!(text(&second).contains("another process is running in"), "{}", text(&second));
     let first = first.join().unwrap();
     assert_eq!(first.status.code(), Some(1), "training failed: {}", text(&first));
     assert!(text(&first).contains("exit status: 1"), "{}", text(&first));

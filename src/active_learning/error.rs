@@ -3,8 +3,9 @@
 
 use std::path::PathBuf;
 
+use crate::candidates::StoreError;
 use crate::comm::{CollectiveError, Elsewhere};
-use crate::{runner, simulation};
+use crate::{embedding, runner, simulation};
 
 /// An error that ends a loop.
 #[derive(Debug, thiserror::Error)]
@@ -15,9 +16,6 @@ pub enum Error {
     /// The folder holds something else.
     #[error("{} holds something that is no loop: choose another folder with --output", .0.display())]
     Occupied(PathBuf),
-    /// Another process works in the folder.
-    #[error("another process runs the loop in {}: wait for its end, or stop it", .0.display())]
-    Running(PathBuf),
     /// The folder's name.
     #[error("{}: LAMMPS cannot write restart files into a folder with `*`, `%` or a quote in its name", .0.display())]
     Name(PathBuf),
@@ -29,20 +27,6 @@ pub enum Error {
         /// What is different.
         what: String,
     },
-    /// A file cannot be written.
-    #[error("cannot write {}: {source}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// The potential's files cannot be read.
-    #[error("cannot read the potential: {0}")]
-    Potential(std::io::Error),
-    /// How far the potential reaches is not known.
-    #[error("the cutoff of the potential is not known: give `cutoff` in [potential], in Å")]
-    Cutoff,
     /// The set-up does not begin at step 0.
     #[error(
         "a loop counts its steps from 0, and its set-up stands at step {0}: let `create` end with `reset_timestep 0`, and begin \
@@ -55,47 +39,43 @@ pub enum Error {
     /// Training failed.
     #[error(transparent)]
     Training(#[from] super::TrainerError),
-    /// The structure cannot be used.
+    /// What ends a run ends a loop.
     #[error(transparent)]
-    Structure(#[from] runner::Error),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] crate::candidates::StoreError),
-    /// The set-up or the run failed.
-    #[error(transparent)]
-    Simulation(#[from] simulation::Error),
-    /// The embedding is configured badly.
-    #[error("[embedding]: {0}")]
-    Embedding(#[from] crate::embedding::Error),
-    /// Another rank failed.
-    #[error(transparent)]
-    Elsewhere(#[from] Elsewhere),
+    Run(#[from] runner::Error),
 }
+
+/// Errors of a run that come from below.
+macro_rules! from_run {
+    ($($source:ty),+) => {
+        $(impl From<$source> for Error {
+            fn from(source: $source) -> Self {
+                Self::Run(source.into())
+            }
+        })+
+    };
+}
+from_run!(StoreError, simulation::Error, embedding::Error, Elsewhere);
 
 impl CollectiveError for Error {
     fn is_rank_failure(&self) -> bool {
-        match self {
-            Self::Simulation(error) => error.is_rank_failure(),
-            Self::Structure(error) => error.is_rank_failure(),
-            _ => false,
-        }
+        matches!(self, Self::Run(error) if error.is_rank_failure())
     }
 }
 
 impl Error {
-    /// Whether this rank stopped because another one failed, and has nothing to say itself.
+    /// Whether this rank stopped because another one failed, and has nothing to report itself.
     #[must_use]
     pub fn is_elsewhere(&self) -> bool {
-        match self {
-            Self::Elsewhere(_) | Self::Simulation(simulation::Error::Elsewhere(_)) => true,
-            Self::Structure(e) => e.is_elsewhere(),
-            _ => false,
-        }
+        matches!(self, Self::Run(error) if error.is_elsewhere())
     }
 
-    /// Whether something else failed than what the user gave.
+    /// Whether the input is at fault.
     #[must_use]
     pub fn is_input(&self) -> bool {
-        !matches!(self, Self::Write { .. } | Self::Store(_) | Self::Training(_))
+        match self {
+            Self::Run(error) => error.is_input(),
+            Self::Training(_) => false,
+            _ => true,
+        }
     }
 }

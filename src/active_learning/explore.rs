@@ -4,11 +4,14 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::ledger::Ledger;
 use super::{Error, Learning, Outcome, ResumeFrom, files, round_folder};
-use crate::candidates::{Candidate, Phase, Round, Seen, Trigger};
+use crate::candidates::{Candidate, Phase, Round, Seen};
+use crate::embedding::Environment;
+use crate::event::{self, Pipeline, Region, Sink};
 use crate::frame::Frame;
-use crate::runner::{candidate_of, provenance, relax_and_check};
-use crate::simulation::{self, Event, Poll, Simulation};
+use crate::runner::provenance;
+use crate::simulation::{Event, Poll, Simulation};
 use crate::uncertainty::Verdict;
 
 /// What a run has seen so far. Everything but the candidates is the same on all ranks.
@@ -27,6 +30,27 @@ struct Sight {
     running: f64,
     /// On rank 0.
     candidates: Vec<Candidate>,
+}
+
+/// Candidates of a round, which the store gets at its end, in one transaction.
+struct RoundCandidates<'l> {
+    ledger: &'l mut Ledger,
+    kept: &'l mut Vec<Candidate>,
+}
+
+impl Sink for RoundCandidates<'_> {
+    type Error = Error;
+
+    fn accepts(&mut self, _: &Region, environment: &Environment) -> bool {
+        !self.ledger.known().contains(environment)
+    }
+
+    /// Their ids are given at the end of the round.
+    fn store(&mut self, candidate: Candidate, environment: Environment) -> Result<Option<i64>, Error> {
+        self.ledger.known().insert(0, environment);
+        self.kept.push(candidate);
+        Ok(Some(0))
+    }
 }
 
 impl Learning<'_, '_> {
@@ -53,7 +77,9 @@ impl Learning<'_, '_> {
             match event {
                 Event::Finished => break Seen::Quiet,
                 Event::Crashed(_) => {
-                    self.blame(&simulation, &mut sight)?;
+                    if let Some(region) = event::region_of_crash(&simulation, sight.last.as_ref()) {
+                        self.store(&simulation, &region, &mut sight)?;
+                    }
                     break Seen::Crash;
                 }
                 Event::Polled(poll) => {
@@ -100,7 +126,7 @@ impl Learning<'_, '_> {
         };
         let (step, time, verdict) = (poll.step, poll.time, poll.verdict);
         sight.gamma_max = sight.gamma_max.max(gamma.max);
-        sight.last = Some(poll);
+        sight.last = Some(poll.clone());
         let interval = self.config.sampling_interval;
         let spacing = self.settings.event_spacing.unwrap_or(10 * interval) as i64;
         match verdict {
@@ -110,8 +136,8 @@ impl Learning<'_, '_> {
                 sight.events += 1;
                 (sight.last_event, sight.quiet_since) = (Some(step), Some(time));
                 let limit = self.config.regions_per_event;
-                for (center, gamma) in simulation.centers(&gamma, self.extractor.radius(), limit)? {
-                    self.cut_out(simulation, center, Some(gamma), Trigger::Gamma, sight)?;
+                for region in event::regions(simulation, &poll, &self.extractor, limit)? {
+                    self.store(simulation, &region, sight)?;
                 }
                 // Not before: LAMMPS deals the atoms out anew for it, and leaves their forces where they were.
                 if first && self.settings.resume_from == ResumeFrom::Pause {
@@ -131,58 +157,12 @@ impl Learning<'_, '_> {
         Ok(self.settings.quiet_time.is_some_and(|enough| quiet >= enough - 1e-9).then_some(Seen::Quiet))
     }
 
-    /// Cuts out the region that a crash is blamed on: of the last valid frame, around its worst γ.
-    fn blame(&mut self, simulation: &Simulation, sight: &mut Sight) -> Result<(), Error> {
-        let gamma = sight.last.as_ref().and_then(|poll| poll.gamma.as_ref()).map(|g| (g.worst_id, g.max));
-        if simulation.last_valid().cell().is_none() {
-            return Ok(());
-        }
-        let center = gamma.map_or_else(|| simulation.last_valid().fastest_atom(&self.comm), |(id, _)| id);
-        self.cut_out(simulation, center, gamma.map(|(_, gamma)| gamma), Trigger::Crash, sight)
-    }
-
     /// Keeps a region for the end of the run. One that makes no valid cell is left out: there will be others.
-    fn cut_out(
-        &mut self,
-        simulation: &Simulation,
-        center: i32,
-        gamma: Option<f64>,
-        trigger: Trigger,
-        sight: &mut Sight,
-    ) -> Result<(), Error> {
-        let (cut, step) = match trigger {
-            Trigger::Crash => {
-                (simulation.cut_out_of_last_valid(center, &self.extractor), simulation.last_valid().step())
-            }
-            _ => (simulation.cut_out(center, &self.extractor), simulation.lammps().step()),
-        };
-        let cut_out = match cut {
-            Ok(cut_out) => cut_out,
-            Err(error @ (simulation::Error::Embedding(_) | simulation::Error::Elsewhere(_))) => {
-                self.warnings.push(format!("step {step}, atom {center}: {error}"));
-                return Ok(());
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let (config, ledger, warnings) = (&self.config, &mut self.ledger, &mut self.warnings);
-        let candidate = self.comm.on_root(|| {
-            let (Some(mut cut_out), Some(ledger)) = (cut_out, ledger.as_mut()) else { return Ok(None) };
-            if !ledger.is_new(&cut_out.cluster) {
-                return Ok(None);
-            }
-            let checked = relax_and_check(&mut cut_out, config, simulation, step, warnings);
-            let source = config.structure.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            Ok::<_, Error>(Some(candidate_of(
-                &cut_out,
-                checked,
-                gamma,
-                step,
-                trigger,
-                &source,
-                &ledger.round.potential,
-            )))
-        })?;
-        sight.candidates.extend(candidate.flatten());
+    fn store(&mut self, simulation: &Simulation, region: &Region, sight: &mut Sight) -> Result<(), Error> {
+        let (comm, config, extractor) = (&self.comm, &self.config, &self.extractor);
+        let pipeline = Pipeline { comm, config, extractor, potential_hash: &self.round.potential };
+        let mut sink = self.ledger.as_mut().map(|ledger| RoundCandidates { ledger, kept: &mut sight.candidates });
+        pipeline.process(simulation, region, sink.as_mut(), &mut self.warnings)?;
         Ok(())
     }
 

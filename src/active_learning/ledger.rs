@@ -16,10 +16,10 @@ use crate::candidates::{
     Candidate, KeyValue, Phase, PotentialRecord, Round, Status, Store, StoreError, StoredCandidate,
 };
 use crate::config::{InferenceConfig, Potential};
-use crate::embedding::{Cluster, Environment, Novelty};
+use crate::event::KnownEnvironments;
 use crate::lammps::Lammps;
 use crate::potential::fingerprint;
-use crate::runner::{data_file, without_links};
+use crate::runner::{Error as RunError, data_file, without_links};
 use crate::script::Script;
 use crate::simulation::Poll;
 use crate::structure::{Element, Structure};
@@ -44,12 +44,11 @@ pub(super) struct Ledger {
     pub(super) round: Round,
     pub(super) potential: Potential,
     store: Store,
-    novelty: Novelty,
+    known: KnownEnvironments,
     /// With the present potential.
     projector: Projector,
     /// Holds the new potential from its trial until the run has it.
     tried: Option<Lammps>,
-    cutoff: f64,
     /// Of the atom types, in their order.
     elements: Vec<Element>,
     polls: Option<File>,
@@ -63,17 +62,14 @@ pub(super) struct Ledger {
 impl Ledger {
     /// Opens the folder of a loop, or begins it.
     pub(super) fn open(output: &Path, config: &InferenceConfig, structure: &Structure) -> Result<Self, Error> {
-        let folder = std::path::absolute(output).map_err(|source| Error::Write { path: output.to_owned(), source })?;
+        let folder = std::path::absolute(output).map_err(RunError::writing(output))?;
         if !crate::lammps::quote_path(&folder).is_ok_and(|path| !path.contains(['*', '%'])) {
             return Err(Error::Name(folder));
         }
         let data = data_file(structure, config)?;
-        let cutoff = crate::potential::cutoff(&config.potential).map_err(Error::Potential)?.ok_or(Error::Cutoff)?;
+        let cutoff =
+            crate::potential::cutoff(&config.potential).map_err(RunError::Potential)?.ok_or(RunError::Cutoff)?;
         let database = folder.join(files::CANDIDATES);
-        let writing = |path: &Path| {
-            let path = path.to_owned();
-            move |source| Error::Write { path, source }
-        };
         // Of a run, which may be on its way.
         if folder.join(crate::runner::files::CHECKPOINT).exists() {
             return Err(Error::Occupied(output.to_owned()));
@@ -83,12 +79,12 @@ impl Ledger {
         {
             return Err(Error::Occupied(output.to_owned()));
         }
-        std::fs::create_dir_all(&folder).map_err(writing(&folder))?;
+        std::fs::create_dir_all(&folder).map_err(RunError::writing(&folder))?;
         let rounds = round_folders(&folder).flat_map(|round| [round.join(LABELS), round]);
         let (first, last) = (folder.join(files::START), folder.join(files::FINAL));
         let written = rounds.chain([first.clone(), last.clone(), folder.clone()]);
-        without_links(written).map_err(Error::Structure)?;
-        let lock = lock(&folder)?;
+        without_links(written)?;
+        let lock = crate::runner::lock(&folder.join(files::LOCK))?;
         let mut store = Store::open(&database)?;
         let identity = identity(config, &data)?;
         match store.meta(IDENTITY)? {
@@ -98,9 +94,9 @@ impl Ledger {
         write(&folder.join(files::DATA), &data)?;
         // It is not final any more.
         if last.exists() {
-            std::fs::remove_dir_all(&last).map_err(writing(&last))?;
+            std::fs::remove_dir_all(&last).map_err(RunError::writing(&last))?;
         }
-        let hash = fingerprint(&config.potential).map_err(Error::Potential)?;
+        let hash = fingerprint(&config.potential).map_err(RunError::Potential)?;
         if store.rounds()?.is_empty() {
             let own = adopt(&config.potential, &first)?;
             let (file, active_set) = own.pace_files().expect("ML-PACE has files");
@@ -108,21 +104,17 @@ impl Ledger {
             store.record(&[&Round::begin(1, &hash, None, 0)], Some(&first), &[])?;
         }
         let round = store.rounds()?.pop().expect("recorded above");
-        std::fs::create_dir_all(round_folder(&folder, round.number)).map_err(writing(&folder))?;
-        std::fs::create_dir_all(round_folder(&folder, round.number + 1)).map_err(writing(&folder))?;
+        std::fs::create_dir_all(round_folder(&folder, round.number)).map_err(RunError::writing(&folder))?;
+        std::fs::create_dir_all(round_folder(&folder, round.number + 1)).map_err(RunError::writing(&folder))?;
         let known = store.potential(&round.potential)?.ok_or_else(|| changed(output, "potential"))?;
         let potential =
             Potential { file: Some(known.file), active_set: Some(known.active_set), ..config.potential.clone() };
-        if fingerprint(&potential).map_err(Error::Potential)? != round.potential {
+        if fingerprint(&potential).map_err(RunError::Potential)? != round.potential {
             return Err(changed(output, "potential, whose files have changed since"));
         }
-        let mut novelty = Novelty::new(config.novelty);
+        let mut environments = KnownEnvironments::new(config.novelty, Some(cutoff));
         for row in store.iter(None)? {
-            let row = row?;
-            let center = row.candidate.keys.center.filter(|_| row.mismatch.is_none());
-            if let Some(center) = center.filter(|c| *c < row.candidate.structure.len()) {
-                novelty.insert(row.id, Environment::in_structure(&row.candidate.structure, center, cutoff));
-            }
+            environments.read(&row?);
         }
         let worker = format!("{WORKER} {}", std::process::id());
         let mut ledger = Self {
@@ -132,8 +124,7 @@ impl Ledger {
             tried: None,
             potential,
             store,
-            novelty,
-            cutoff,
+            known: environments,
             elements: structure.elements.clone(),
             polls: None,
             worker,
@@ -183,7 +174,7 @@ impl Ledger {
     /// Begins the list of polls anew.
     pub(super) fn begin_run(&mut self) -> Result<(), Error> {
         let path = self.here().join(files::POLLS);
-        self.polls = Some(File::create(&path).map_err(|source| Error::Write { path, source })?);
+        self.polls = Some(File::create(&path).map_err(RunError::writing(path))?);
         Ok(())
     }
 
@@ -191,17 +182,13 @@ impl Ledger {
         let mut line = serde_json::to_vec(poll).expect("numbers and names");
         line.push(b'\n');
         let path = self.here().join(files::POLLS);
-        self.polls.as_mut().map_or(Ok(()), |file| file.write_all(&line)).map_err(|source| Error::Write { path, source })
+        let written = self.polls.as_mut().map_or(Ok(()), |file| file.write_all(&line));
+        Ok(written.map_err(RunError::writing(path))?)
     }
 
-    /// Whether there is no candidate like this one yet; it is then known.
-    pub(super) fn is_new(&mut self, cluster: &Cluster) -> bool {
-        let environment = Environment::of(cluster, cluster.center, self.cutoff);
-        let new = self.novelty.seen(&environment).is_none();
-        if new {
-            self.novelty.insert(-1, environment);
-        }
-        new
+    /// The environments of all candidates, those of this round included.
+    pub(super) fn known(&mut self) -> &mut KnownEnvironments {
+        &mut self.known
     }
 
     /// Stores what a run has seen, of which so many seconds were LAMMPS's steps.
@@ -214,7 +201,7 @@ impl Ledger {
         if let Some(restart) = &round.next_restart {
             let path = self.folder.join(restart);
             // On the disk before the store says that it is there.
-            File::open(&path).and_then(|file| file.sync_all()).map_err(|source| Error::Write { path, source })?;
+            File::open(&path).and_then(|file| file.sync_all()).map_err(RunError::writing(path))?;
         }
         round.stored = candidates.len();
         for candidate in &mut candidates {
@@ -271,7 +258,7 @@ impl Ledger {
     pub(super) fn label(&mut self, oracle: &mut dyn Oracle, interrupt: &AtomicBool) -> Result<Step<Round>, Error> {
         let round = self.round.clone();
         let folder = self.here().join(LABELS);
-        std::fs::create_dir_all(&folder).map_err(|source| Error::Write { path: folder.clone(), source })?;
+        std::fs::create_dir_all(&folder).map_err(RunError::writing(&folder))?;
         for &id in &round.selected {
             let mut told = false;
             while !self.settled(id)? {
@@ -350,10 +337,6 @@ impl Ledger {
     ) -> Result<Step<(Potential, Round, Round)>, Error> {
         let (mut round, parent) = (self.round.clone(), self.potential.clone());
         let here = self.here();
-        let writing = |path: &Path| {
-            let path = path.to_owned();
-            move |source| Error::Write { path, source }
-        };
         let mut rows: Vec<StoredCandidate> = self.store.iter(Some(Status::Done))?.collect::<Result<_, _>>()?;
         rows.retain(StoredCandidate::is_labelled);
         let labelled = here.join(files::LABELLED);
@@ -361,9 +344,10 @@ impl Ledger {
         let place = here.join(files::POTENTIAL);
         // Of a process that was killed before it could write down that it was done.
         if place.exists() {
-            std::fs::remove_dir_all(&place).map_err(writing(&place))?;
+            std::fs::remove_dir_all(&place).map_err(RunError::writing(&place))?;
         }
-        let output = tempfile::Builder::new().prefix("training-").tempdir_in(&here).map_err(writing(&here))?;
+        let output =
+            tempfile::Builder::new().prefix("training-").tempdir_in(&here).map_err(RunError::writing(&here))?;
         let job = TrainingJob {
             labelled: &labelled,
             parent: &parent,
@@ -402,12 +386,12 @@ impl Ledger {
             Ok(instance) => Some(instance),
             Err(why) => return Ok(Step::End(Outcome::Refused(why))),
         };
-        let hash = fingerprint(&made).map_err(Error::Potential)?;
-        std::fs::rename(output.keep(), &place).map_err(writing(&place))?;
+        let hash = fingerprint(&made).map_err(RunError::Potential)?;
+        std::fs::rename(output.keep(), &place).map_err(RunError::writing(&place))?;
         crate::runner::open_to_all(&place);
         let (file, active_set) = (place.join(files::BASIS), place.join(files::ACTIVE_SET));
         for file in [&file, &active_set, &here] {
-            File::open(file).and_then(|file| file.sync_all()).map_err(writing(file))?;
+            File::open(file).and_then(|file| file.sync_all()).map_err(RunError::writing(file))?;
         }
         let potential = Potential { file: Some(file.clone()), active_set: Some(active_set.clone()), ..parent };
         let record = PotentialRecord {
@@ -425,7 +409,7 @@ impl Ledger {
             (next.phase, next.next_restart, next.next_from) = (Phase::Select, next.restart.clone(), next.from);
         }
         let after = round_folder(&self.folder, next.number + 1);
-        std::fs::create_dir_all(&after).map_err(writing(&after))?;
+        std::fs::create_dir_all(&after).map_err(RunError::writing(&after))?;
         round.seconds.trial += self.lap();
         let done = Round { phase: Phase::Done, report, ..round };
         self.store.record(&[&done, &next], Some(&record), &[])?;
@@ -456,18 +440,6 @@ impl Ledger {
     }
 }
 
-/// Takes the folder for this process.
-fn lock(folder: &Path) -> Result<File, Error> {
-    let path = folder.join(files::LOCK);
-    let writing = |source| Error::Write { path: path.clone(), source };
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(writing)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(Error::Running(folder.to_owned())),
-        Err(std::fs::TryLockError::Error(source)) => Err(writing(source)),
-    }
-}
-
 /// What determines the loop, but for its limits and who does the work.
 fn identity(config: &InferenceConfig, data: &[u8]) -> Result<serde_json::Value, Error> {
     use sha2::{Digest, Sha256};
@@ -478,7 +450,7 @@ fn identity(config: &InferenceConfig, data: &[u8]) -> Result<serde_json::Value, 
             rest.remove(free);
         }
     }
-    let potential = fingerprint(&config.potential).map_err(Error::Potential)?;
+    let potential = fingerprint(&config.potential).map_err(RunError::Potential)?;
     Ok(serde_json::json!({ "structure": digits, "potential": potential, "settings": rest }))
 }
 
@@ -503,10 +475,10 @@ fn changed(folder: &Path, what: &str) -> Error {
 /// Copies the files of a potential into a folder of the loop, so that it does not depend on what becomes of them.
 fn adopt(potential: &Potential, folder: &Path) -> Result<Potential, Error> {
     let (file, active_set) = potential.pace_files().ok_or(super::ProjectionError::Kind)?;
-    std::fs::create_dir_all(folder).map_err(|source| Error::Write { path: folder.to_owned(), source })?;
+    std::fs::create_dir_all(folder).map_err(RunError::writing(folder))?;
     let copy = |from: &Path, name: &str| {
         let to = folder.join(name);
-        write(&to, &std::fs::read(from).map_err(Error::Potential)?)?;
+        write(&to, &std::fs::read(from).map_err(RunError::Potential)?)?;
         Ok::<_, Error>(Some(to))
     };
     let (file, active_set) = (copy(&file, files::BASIS)?, copy(&active_set, files::ACTIVE_SET)?);
@@ -514,5 +486,5 @@ fn adopt(potential: &Potential, folder: &Path) -> Result<Potential, Error> {
 }
 
 fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
-    crate::runner::write_aside(path, content).map_err(Error::Structure)
+    Ok(crate::runner::write_aside(path, content)?)
 }

@@ -37,7 +37,7 @@ use crate::comm::Comm;
 use crate::config::InferenceConfig;
 use crate::embedding::EmbeddingExtractor;
 use crate::potential;
-use crate::runner::{outline, read_structure};
+use crate::runner::{Error as RunError, outline, read_structure};
 use crate::script::{Earlier, Outputs, Script};
 use crate::simulation::{self, Resumption, Simulation};
 use crate::structure::Structure;
@@ -201,7 +201,7 @@ impl<'o> ActiveLearning<'o> {
         let comm = &self.comm;
         let (structure, warnings) = read_structure(comm, config)?;
         let cutoff =
-            comm.agree(potential::cutoff(&config.potential).map_err(Error::Potential))?.ok_or(Error::Cutoff)?;
+            comm.agree(potential::cutoff(&config.potential).map_err(RunError::Potential))?.ok_or(RunError::Cutoff)?;
         let extractor = EmbeddingExtractor::new(&config.embedding, cutoff)?;
         let outline = outline(comm, &structure);
         // Each round sets the run up again: what that would lose is refused now.

@@ -96,6 +96,12 @@ impl CollectiveError for Error {
 }
 
 impl Error {
+    /// For `map_err`: an error of writing to a path.
+    pub(crate) fn writing(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Write { path, source }
+    }
+
     /// The failure of this rank alone, after which only [`crate::comm::Comm::abort`] can end the job.
     #[must_use]
     pub fn rank_failure(&self) -> Option<&RankFailure> {

@@ -27,10 +27,9 @@ use checkpoint::Checkpoint;
 pub use error::Error;
 pub use polls::poll_files;
 use recorder::{Recorder, SharedStore};
-pub(crate) use recorder::{candidate_of, write_aside};
+pub(crate) use recorder::{lock, write_aside};
 pub use result::{Cost, SimulationResult, Status, Stored};
 use run::Run;
-pub(crate) use run::relax_and_check;
 use stage::{Stage, no_atoms, share_path};
 pub(crate) use stage::{data_file, open_to_all, outline, without_links};
 
@@ -208,6 +207,8 @@ impl<'o> LammpsRunner<'o> {
         let recorder =
             comm.on_root(|| Recorder::begin(&folder, config, lock, cutoff, from.clone(), self.store.as_ref()))?;
         comm.on_root(|| provenance::write(&folder, config, simulation.lammps(), &comm))?;
+        let hash = comm.on_root(|| potential::fingerprint(&config.potential).map_err(Error::Potential))?;
+        let potential_hash: String = comm.share(hash);
         let progress = from.progress;
         let mut warnings = progress.warnings;
         // A resumed run has them already.
@@ -256,7 +257,8 @@ impl<'o> LammpsRunner<'o> {
                 output: self.output.clone(),
             },
             last_flag: from.last_flag,
-            insurance: None,
+            fallback: None,
+            potential_hash,
             checkpoints: checkpoints.filter(|_| checkpoint::is_possible_in(&folder)),
             checkpointed: resumed,
             resumed,
@@ -281,7 +283,7 @@ impl<'o> LammpsRunner<'o> {
             without_links([&self.output, &self.output.join(files::EXTXYZ)])?;
             let Some(found) = Checkpoint::read(&self.output)? else { return Ok(None) };
             found.check(config, &data_file(structure, config)?, &self.output)?;
-            Ok::<_, Error>(Some((found, recorder::lock(&self.output)?)))
+            Ok::<_, Error>(Some((found, lock(&self.output.join(files::LOCK))?)))
         })?;
         let (found, lock) = found.flatten().unzip();
         let bytes = self.comm.broadcast(0, serde_json::to_vec(&found).expect("numbers and names"));
@@ -314,7 +316,7 @@ impl<'o> LammpsRunner<'o> {
                 stage.write_checkpoint(&from)?;
             }
             let folder = stage.keep(&self.output)?;
-            let lock = if resumable { Some(recorder::lock(&folder)?) } else { None };
+            let lock = if resumable { Some(lock(&folder.join(files::LOCK))?) } else { None };
             Ok::<_, Error>((folder, from, lock))
         })?;
         let folder = share_path(comm, made.as_ref().map(|(folder, ..)| folder.as_path()));

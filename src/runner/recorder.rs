@@ -10,20 +10,17 @@ use std::time::Instant;
 use super::checkpoint::{Checkpoint, Progress, is_restart_name, restart_name};
 use super::polls::Polls;
 use super::{Error, SimulationResult, files};
-use crate::candidates::{Candidate, CandidateKeys, KeyValue, Store, StoredCandidate, Trigger};
+use crate::candidates::{Candidate, Store};
 use crate::config::InferenceConfig;
-use crate::embedding::{Environment, Novelty};
+use crate::embedding::Environment;
+use crate::event::{KnownEnvironments, Region, Sink};
 use crate::io::extxyz;
-use crate::potential;
-use crate::simulation::{CutOut, Poll};
-use crate::verify::Verification;
+use crate::simulation::Poll;
 
 /// A file that stands for the room that the last candidate and the result need when the disk is full.
 const RESERVE: &str = ".reserve";
 /// Its size in bytes.
 const RESERVED: usize = 1 << 20;
-/// The key of candidates with more atoms than `max_atoms`.
-const OVERSIZED: &str = "oversized";
 /// How the names of files begin that are written aside.
 const WRITING: &str = ".writing-";
 
@@ -42,12 +39,12 @@ pub(super) struct Recorder {
     _lock: Option<File>,
     store: Store,
     commit_seconds: f64,
-    potential_hash: String,
-    source: String,
     run_id: Option<String>,
-    novelty: Novelty,
-    /// The last row of the store that `novelty` knows.
-    known_to: i64,
+    known: KnownEnvironments,
+    /// Candidates of this run.
+    stored: usize,
+    /// At most as many.
+    most: usize,
     /// Candidates of an earlier process, by step, centre and trigger: what comes again is not stored again.
     earlier: BTreeMap<(i64, i32, String), i64>,
     state: Checkpoint,
@@ -60,13 +57,11 @@ pub(super) struct SharedStore {
     pub(super) run_id: String,
 }
 
-/// Takes the folder for this process. The lock ends with the file that is given back.
-pub(super) fn lock(folder: &Path) -> Result<File, Error> {
-    let path = folder.join(files::LOCK);
-    let lock = File::options().create(true).append(true).open(&path);
-    let lock = lock.map_err(|source| Error::Write { path, source })?;
+/// Locks a folder for this process, by this file in it, until the returned file is closed.
+pub(crate) fn lock(path: &Path) -> Result<File, Error> {
+    let lock = File::options().create(true).append(true).open(path).map_err(Error::writing(path))?;
     match lock.try_lock() {
-        Err(TryLockError::WouldBlock) => Err(Error::Running(folder.to_owned())),
+        Err(TryLockError::WouldBlock) => Err(Error::Running(path.parent().unwrap_or(path).to_owned())),
         // Some file systems know no locks.
         _ => Ok(lock),
     }
@@ -83,10 +78,10 @@ impl Recorder {
         shared: Option<&SharedStore>,
     ) -> Result<Self, Error> {
         let extxyz = folder.join(files::EXTXYZ);
-        std::fs::create_dir_all(&extxyz).map_err(|source| Error::Write { path: extxyz, source })?;
+        std::fs::create_dir_all(&extxyz).map_err(Error::writing(extxyz))?;
         let lock = match lock {
             Some(lock) => lock,
-            None => self::lock(folder)?,
+            None => self::lock(&folder.join(files::LOCK))?,
         };
         // What comes after the checkpoint comes again.
         let polls = Polls::at(folder, state.polls, config)?;
@@ -95,19 +90,20 @@ impl Recorder {
         let recorder = Self { _lock: Some(lock), ..Self::open(folder, config, polls, cutoff, state, shared)? };
         recorder.tidy();
         let reserve = folder.join(RESERVE);
-        std::fs::write(&reserve, vec![0_u8; RESERVED]).map_err(|source| Error::Write { path: reserve, source })?;
+        std::fs::write(&reserve, vec![0_u8; RESERVED]).map_err(Error::writing(reserve))?;
         Ok(recorder)
     }
 
     /// On another rank, which goes on writing where rank 0 cannot any more.
-    pub(super) fn again(
+    pub(super) fn reopen(
         folder: &Path,
         config: &InferenceConfig,
         cutoff: Option<f64>,
         shared: Option<&SharedStore>,
+        stored: usize,
     ) -> Result<Self, Error> {
         let polls = Polls::at_end(folder, config)?;
-        Self::open(folder, config, polls, cutoff, Checkpoint::elsewhere(1), shared)
+        Ok(Self { stored, ..Self::open(folder, config, polls, cutoff, Checkpoint::elsewhere(1), shared)? })
     }
 
     fn open(
@@ -120,22 +116,16 @@ impl Recorder {
     ) -> Result<Self, Error> {
         let store = Store::open(&shared.map_or_else(|| folder.join(files::CANDIDATES), |s| s.path.clone()))?;
         let run_id = shared.map(|s| s.run_id.clone());
-        let (mut novelty, mut earlier) = (Novelty::new(config.novelty), BTreeMap::new());
-        let mut known_to = 0;
-        for id in store.ids(None)? {
-            let StoredCandidate { candidate, mismatch, .. } = store.get(id)?;
-            known_to = id;
-            let keys = &candidate.keys;
-            let (Some(step), Some(center), Some(center_id), Some(trigger)) =
-                (keys.step, keys.center, keys.center_id, &keys.trigger)
-            else {
-                continue;
-            };
-            if let Some(cutoff) = cutoff.filter(|_| mismatch.is_none() && center < candidate.structure.len()) {
-                novelty.insert(id, Environment::in_structure(&candidate.structure, center, cutoff));
-            }
-            if keys.run_id == run_id && !state.progress.candidates.contains(&id) {
-                earlier.insert((step, center_id, trigger.as_str().to_owned()), id);
+        let (mut known, mut earlier) = (KnownEnvironments::new(config.novelty, cutoff), BTreeMap::new());
+        for row in store.iter(None)? {
+            let row = row?;
+            known.read(&row);
+            let keys = row.keys();
+            if let (Some(step), Some(center), Some(trigger)) = (keys.step, keys.center_id, &keys.trigger)
+                && keys.run_id == run_id
+                && !state.progress.candidates.contains(&row.id)
+            {
+                earlier.insert((step, center, trigger.as_str().to_owned()), row.id);
             }
         }
         Ok(Self {
@@ -144,11 +134,10 @@ impl Recorder {
             _lock: None,
             store,
             commit_seconds: 0.0,
-            potential_hash: potential::fingerprint(&config.potential).map_err(Error::Potential)?,
-            source: config.structure.file_name().map_or("created".into(), |n| n.to_string_lossy().into_owned()),
             run_id,
-            novelty,
-            known_to,
+            known,
+            stored: state.progress.candidates.len(),
+            most: config.max_candidates,
             earlier,
             state,
             folder: folder.to_owned(),
@@ -184,7 +173,7 @@ impl Recorder {
         on_disk(&path)
             .and_then(|()| self.polls.sync())
             .and_then(|()| on_disk(&self.folder))
-            .map_err(|source| Error::Write { path, source })?;
+            .map_err(Error::writing(path))?;
         let polls = self.polls.position();
         let before = self.state.restart.replace(name);
         let state = &mut self.state;
@@ -222,62 +211,19 @@ impl Recorder {
         self.polls.write(&self.line)
     }
 
-    /// Stores a cut-out; `None` if its like is stored already. `room` tells whether there may be more candidates, so many
-    /// of an earlier process apart.
-    pub(super) fn candidate(
-        &mut self,
-        cut_out: &CutOut,
-        checked: Verification,
-        gamma: Option<f64>,
-        step: i64,
-        trigger: Trigger,
-        room: impl Fn(usize) -> bool,
-    ) -> Result<Option<i64>, Error> {
-        let cluster = &cut_out.cluster;
-        let center_id = cluster.source_ids[cluster.center];
-        let earlier = self.earlier.remove(&(step, center_id, trigger.as_str().to_owned()));
-        let environment = Environment::of(cluster, cluster.center, cluster.cutoff);
-        if earlier.is_none() && !room(self.earlier.len()) {
-            return Ok(None);
-        }
-        let mut candidate = candidate_of(cut_out, checked, gamma, step, trigger, &self.source, &self.potential_hash);
-        let id = match earlier {
-            Some(id) => id,
-            None => {
-                let started = Instant::now();
-                candidate.keys.run_id.clone_from(&self.run_id);
-                let (novelty, known_to) = (&mut self.novelty, &mut self.known_to);
-                // With what other runs have put into the same store meanwhile.
-                let added = self.store.add_unless(&candidate, *known_to, |newer| {
-                    for row in newer {
-                        let structure = &row.candidate.structure;
-                        let center = row.keys().center.filter(|center| *center < structure.len());
-                        if let Some(center) = center.filter(|_| row.mismatch.is_none()) {
-                            novelty.insert(row.id, Environment::in_structure(structure, center, cluster.cutoff));
-                        }
-                        *known_to = row.id;
-                    }
-                    novelty.seen(&environment).is_some()
-                })?;
-                let Some(id) = added else { return Ok(None) };
-                novelty.insert(id, environment);
-                *known_to = id;
-                self.commit_seconds += started.elapsed().as_secs_f64();
-                id
-            }
-        };
-        let path = self.folder.join(extxyz_of(id));
-        let mut text = Vec::new();
+    /// Writes a candidate as extended XYZ into the folder of the run.
+    fn write_extxyz(&self, id: i64, candidate: &Candidate) -> Result<(), Error> {
+        let (mut text, keys) = (Vec::new(), &candidate.keys);
         let columns = [
             extxyz::Column::real("force_mask", &candidate.force_mask),
             extxyz::Column::integer("source_id", &candidate.source_ids),
         ];
-        let mut info = vec![("candidate", extxyz::Value::Integer(id)), ("step", extxyz::Value::Integer(step))];
-        info.extend(gamma.map(|g| ("gamma", extxyz::Value::Real(g))));
-        info.push(("center", extxyz::Value::Integer(cluster.center as i64)));
+        let mut info = vec![("candidate", extxyz::Value::Integer(id))];
+        info.extend(keys.step.map(|step| ("step", extxyz::Value::Integer(step))));
+        info.extend(keys.gamma.map(|gamma| ("gamma", extxyz::Value::Real(gamma))));
+        info.extend(keys.center.map(|center| ("center", extxyz::Value::Integer(center as i64))));
         extxyz::write(&mut text, &candidate.structure, &columns, &info)?;
-        write_aside(&path, &text)?;
-        Ok(Some(id))
+        write_aside(&self.folder.join(extxyz_of(id)), &text)
     }
 
     pub(super) fn result(&self, result: &SimulationResult) -> Result<(), Error> {
@@ -288,43 +234,40 @@ impl Recorder {
     }
 }
 
-/// A cut-out as it is stored: what is known of it besides its atoms.
-pub(crate) fn candidate_of(
-    cut_out: &CutOut,
-    checked: Verification,
-    gamma: Option<f64>,
-    step: i64,
-    trigger: Trigger,
-    source: &str,
-    potential_hash: &str,
-) -> Candidate {
-    let cluster = &cut_out.cluster;
-    let oversized = cluster.is_oversized().then(|| (OVERSIZED.to_owned(), KeyValue::Bool(true)));
-    Candidate {
-        structure: cluster.structure.clone(),
-        force_mask: cluster.force_mask.clone(),
-        source_ids: cluster.source_ids.clone(),
-        source_images: cluster.source_images.clone(),
-        atom_gamma: cut_out.gamma.clone(),
-        keys: CandidateKeys {
-            gamma,
-            step: Some(step),
-            center: Some(cluster.center),
-            center_id: Some(cluster.source_ids[cluster.center]),
-            radius: Some(cluster.radius),
-            buffer: Some(cluster.buffer),
-            shape: Some(cluster.shape.to_string()),
-            source: Some(source.to_owned()),
-            potential_hash: Some(potential_hash.to_owned()),
-            trigger: Some(trigger),
-            gamma_parent: checked.gamma_parent,
-            gamma_cluster: checked.gamma_cluster,
-            gamma_rounding: checked.gamma_rounding,
-            max_force_difference: checked.max_force_difference,
-            extra: oversized.into_iter().collect(),
-            ..CandidateKeys::default()
-        },
-        labels: None,
+impl Sink for Recorder {
+    type Error = Error;
+
+    fn accepts(&mut self, region: &Region, environment: &Environment) -> bool {
+        let key = (region.step, region.center, region.trigger.as_str().to_owned());
+        let room = self.stored + self.earlier.len() < self.most;
+        self.earlier.contains_key(&key) || (room && !self.known.contains(environment))
+    }
+
+    fn store(&mut self, mut candidate: Candidate, environment: Environment) -> Result<Option<i64>, Error> {
+        let keys = &candidate.keys;
+        let key = keys.step.zip(keys.center_id).zip(keys.trigger.as_ref());
+        let earlier =
+            key.and_then(|((step, center), trigger)| self.earlier.remove(&(step, center, trigger.as_str().to_owned())));
+        let id = match earlier {
+            Some(id) => id,
+            None => {
+                let started = Instant::now();
+                candidate.keys.run_id.clone_from(&self.run_id);
+                let known = &mut self.known;
+                // With what other runs have put into the same store meanwhile.
+                let added = self.store.add_unless(&candidate, known.last(), |newer| {
+                    newer.iter().for_each(|row| known.read(row));
+                    known.contains(&environment)
+                })?;
+                let Some(id) = added else { return Ok(None) };
+                self.known.insert(id, environment);
+                self.commit_seconds += started.elapsed().as_secs_f64();
+                id
+            }
+        };
+        self.stored += 1;
+        self.write_extxyz(id, &candidate)?;
+        Ok(Some(id))
     }
 }
 

@@ -11,13 +11,13 @@ use std::time::Instant;
 use super::checkpoint::{Progress, restart_name};
 use super::recorder::{Recorder, SharedStore, extxyz_of};
 use super::{Announcer, Error, Observer, SimulationResult, Status, Stored, files};
-use crate::candidates::Trigger;
 use crate::comm::{CollectiveError as _, Comm, Elsewhere};
 use crate::config::{InferenceConfig, Mode};
 use crate::embedding::EmbeddingExtractor;
-use crate::simulation::{self, Crash, CrashKind, CutOut, Event, Neighbourhood, Poll, Simulation};
+use crate::event::{self, Outcome, Pipeline, Region, Sink as _, environment_of};
+use crate::simulation::{self, Crash, CrashKind, Event, Neighbourhood, Poll, Simulation};
 use crate::uncertainty::Verdict;
-use crate::verify::{Verification, relax, verify};
+use crate::verify::Verification;
 
 /// One run on its way.
 pub(super) struct Run<'r, 'o> {
@@ -33,7 +33,9 @@ pub(super) struct Run<'r, 'o> {
     pub(super) result: SimulationResult,
     pub(super) last_flag: Option<i64>,
     /// On several ranks: what a rank stores that fails alone.
-    pub(super) insurance: Option<Insurance>,
+    pub(super) fallback: Option<FallbackRegion>,
+    /// SHA-256 of the potential's files.
+    pub(super) potential_hash: String,
     /// Steps between two checkpoints.
     pub(super) checkpoints: Option<u64>,
     /// The step of the last one.
@@ -50,25 +52,22 @@ pub(super) struct Run<'r, 'o> {
     pub(super) store: Option<&'r SharedStore>,
 }
 
-/// A region that every rank knows, for a rank that fails alone to store: around the atom that a crash right after its poll would
-/// be blamed on.
-pub(super) struct Insurance {
-    region: Neighbourhood,
-    step: i64,
-    center: i32,
-    gamma: Option<f64>,
+/// A region that every rank knows, and stores if it fails alone: the one that a crash right after its poll would be ascribed to.
+pub(super) struct FallbackRegion {
+    region: Region,
+    atoms: Neighbourhood,
 }
 
-/// So many steps an [`Insurance`] is good for while nothing is wrong, so that most polls share nothing: a tenth of a picosecond
-/// at a femtosecond each, about one vibration.
-const CALM: i64 = 100;
-/// So many times the γ of its centre the largest γ may become meanwhile.
-const RISE: f64 = 1.25;
+/// Number of steps for which a [`FallbackRegion`] stays valid while γ is low, so that most polls share nothing: a tenth of a
+/// picosecond at a femtosecond each, about one vibration.
+const MAX_AGE: i64 = 100;
+/// Ratio by which the largest γ may exceed the γ of its centre before it is renewed.
+const REFRESH_RATIO: f64 = 1.25;
 
-impl Insurance {
-    /// Whether this region does for a calm poll at a step, with that largest γ.
-    fn still_does(&self, step: i64, gamma: f64) -> bool {
-        step - self.step < CALM && self.gamma.is_some_and(|then| gamma <= RISE * then)
+impl FallbackRegion {
+    /// Whether it is still valid at a step with this largest γ, below both thresholds.
+    fn is_valid(&self, step: i64, gamma: f64) -> bool {
+        step - self.region.step < MAX_AGE && self.region.gamma.is_some_and(|then| gamma <= REFRESH_RATIO * then)
     }
 }
 
@@ -200,7 +199,7 @@ impl Run<'_, '_> {
                 // The settings may be others now.
                 self.store_regions(poll)?;
             }
-            self.insure(poll)?;
+            self.share_fallback(poll)?;
             return Ok(None);
         }
         self.result.steps = poll.steps;
@@ -243,21 +242,15 @@ impl Run<'_, '_> {
         let more = self.result.warnings.len().saturating_sub(WARNINGS);
         self.result.warnings.truncate(WARNINGS);
         self.result.more_warnings += more as u64;
-        self.insure(poll)?;
+        self.share_fallback(poll)?;
         Ok(stop.then_some(Status::Interrupted))
     }
 
     /// Stores the regions of a poll above a threshold.
     fn store_regions(&mut self, poll: &Poll) -> Result<(), Error> {
-        let Some(gamma) = &poll.gamma else { return Ok(()) };
-        if poll.verdict == Verdict::Flagged {
-            return self.store(gamma.worst_id, Some(gamma.max), poll.step, Trigger::Flag, false);
-        }
-        let separation = self.extractor.as_ref().map_or(0.0, EmbeddingExtractor::radius);
-        for (center, gamma) in self.simulation.centers(gamma, separation, self.config.regions_per_event)? {
-            self.store(center, Some(gamma), poll.step, Trigger::Gamma, false)?;
-        }
-        Ok(())
+        let Some(extractor) = &self.extractor else { return Ok(()) };
+        let regions = event::regions(&self.simulation, poll, extractor, self.config.regions_per_event)?;
+        regions.iter().try_for_each(|region| self.store(region))
     }
 
     /// Tells all ranks what became of a poll or an event, in one communication: whether its line was written, whether an
@@ -283,56 +276,48 @@ impl Run<'_, '_> {
         written.map(|()| stop.is_some())
     }
 
-    /// Stores the region of the last valid frame that is to blame: around its worst γ, else around its fastest atom.
+    /// Stores the region of the last valid frame that the crash is ascribed to.
     fn crashed(&mut self, crash: Crash) -> Result<(), Error> {
         self.result.trigger_step.get_or_insert(crash.step);
         self.result.crash = Some(crash);
         self.simulation.keep();
-        let frame = self.simulation.last_valid();
-        if frame.cell().is_none() {
-            self.result
-                .warnings
-                .push("the run broke before its first poll: there is no valid frame to cut from".into());
-            return Ok(());
-        }
-        let step = frame.step();
-        let (id, gamma) = self.to_blame(self.result.last.as_ref());
-        self.result.atom_id = Some(id);
-        self.store(id, gamma, step, Trigger::Crash, true)
-    }
-
-    /// The atom of the last valid frame that a crash is blamed on, and its γ; `last` is its poll.
-    fn to_blame(&self, last: Option<&Poll>) -> (i32, Option<f64>) {
-        match last.and_then(|poll| poll.gamma.as_ref()) {
-            Some(g) => (g.worst_id, Some(g.max)),
-            None => (self.simulation.last_valid().fastest_atom(&self.comm), None),
+        match event::region_of_crash(&self.simulation, self.result.last.as_ref()) {
+            Some(region) => {
+                self.result.atom_id = Some(region.center);
+                self.store(&region)
+            }
+            None => {
+                self.result
+                    .warnings
+                    .push("the run broke before its first poll: there is no valid frame to cut from".into());
+                Ok(())
+            }
         }
     }
 
-    /// Tells all ranks what to store if one of them fails alone from here on, where what they know is too old.
+    /// Renews the region that each rank stores if it fails alone, where the present one is too old.
     ///
-    /// As long as γ is below both limits and not much above what it was, no atom is suspected more than another, and a region
-    /// that is some steps old does.
-    fn insure(&mut self, poll: &Poll) -> Result<(), Error> {
+    /// While γ is below both thresholds and has not risen much, no atom is more suspect than another, and a region that is some
+    /// steps old will do.
+    fn share_fallback(&mut self, poll: &Poll) -> Result<(), Error> {
         let Some(extractor) = self.extractor.as_ref().filter(|_| self.comm.size() > 1) else { return Ok(()) };
         let calm = poll.gamma.as_ref().filter(|_| poll.verdict == Verdict::Reliable);
-        if calm.zip(self.insurance.as_ref()).is_some_and(|(gamma, known)| known.still_does(poll.step, gamma.max)) {
+        if calm.zip(self.fallback.as_ref()).is_some_and(|(gamma, fallback)| fallback.is_valid(poll.step, gamma.max)) {
             return Ok(());
         }
         let (begun, sent) = (Instant::now(), self.comm.bytes_sent());
         self.simulation.keep();
-        let (center, gamma) = self.to_blame(Some(poll));
-        let region = match self.simulation.share_last_valid(center, extractor) {
-            Ok(region) => region,
+        let Some(region) = event::region_of_crash(&self.simulation, Some(poll)) else { return Ok(()) };
+        let atoms = match self.simulation.share_last_valid(region.center, extractor) {
+            Ok(atoms) => atoms,
             // As at an event, no reason to end the run.
             Err(simulation::Error::Embedding(_)) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        let step = self.simulation.last_valid().step();
         self.result.cost.shares += 1;
         self.result.cost.shared_seconds += begun.elapsed().as_secs_f64();
         self.result.cost.shared_bytes += self.comm.bytes_sent() - sent;
-        self.insurance = Some(Insurance { region, step, center, gamma });
+        self.fallback = Some(FallbackRegion { region, atoms });
         Ok(())
     }
 
@@ -367,38 +352,31 @@ impl Run<'_, '_> {
             Some(recorder) => recorder,
             None => {
                 let cutoff = self.extractor.as_ref().map(EmbeddingExtractor::cutoff);
-                Recorder::again(folder, self.config, cutoff, self.store)?
+                Recorder::reopen(folder, self.config, cutoff, self.store, self.result.candidates.len())?
             }
         };
-        let room = self.room();
-        if let (Some(insurance), Some(extractor), true) = (&self.insurance, &self.extractor, room(0)) {
-            self.result.atom_id = Some(insurance.center);
-            match self.simulation.build(&insurance.region, extractor) {
+        if let (Some(FallbackRegion { region, atoms }), Some(extractor)) = (&self.fallback, &self.extractor) {
+            self.result.atom_id = Some(region.center);
+            match self.simulation.build(atoms, extractor) {
                 Ok(cut_out) => {
-                    // Not asked of the potential, which has just failed.
-                    let checked = Verification::default();
-                    let id =
-                        recorder.candidate(&cut_out, checked, insurance.gamma, insurance.step, Trigger::Crash, room)?;
-                    self.result.candidates.extend(id);
+                    let environment = environment_of(&cut_out);
+                    if recorder.accepts(region, &environment) {
+                        let (comm, config, potential_hash) = (&self.comm, self.config, self.potential_hash.as_str());
+                        let pipeline = Pipeline { comm, config, extractor, potential_hash };
+                        // Not verified with the potential, which has just failed.
+                        let candidate = pipeline.candidate(&cut_out, Verification::default(), region);
+                        self.result.candidates.extend(recorder.store(candidate, environment)?);
+                    }
                 }
-                Err(error) => self.result.warnings.push(format!("step {}: {error}", insurance.step)),
+                Err(error) => self.result.warnings.push(format!("step {}: {error}", region.step)),
             }
         }
         recorder.result(&self.result)
     }
 
-    /// Cuts a region out and stores it, if there is room for one more, and notes what that cost.
-    fn store(
-        &mut self,
-        center: i32,
-        gamma: Option<f64>,
-        step: i64,
-        trigger: Trigger,
-        from_last_valid: bool,
-    ) -> Result<(), Error> {
-        if self.extractor.is_none() {
-            return Ok(());
-        }
+    /// Stores a region, if there may be one more candidate, and adds up what that costs.
+    fn store(&mut self, region: &Region) -> Result<(), Error> {
+        let Some(extractor) = &self.extractor else { return Ok(()) };
         let most = self.config.max_candidates;
         if self.result.candidates.len() >= most {
             let full = format!("no more is stored than max_candidates = {most}");
@@ -409,7 +387,16 @@ impl Run<'_, '_> {
             return Ok(());
         }
         let (begun, sent) = (Instant::now(), self.comm.bytes_sent());
-        self.cut_and_store(center, gamma, step, trigger, from_last_valid)?;
+        let (comm, config, potential_hash) = (&self.comm, self.config, self.potential_hash.as_str());
+        let pipeline = Pipeline { comm, config, extractor, potential_hash };
+        let outcome = pipeline.process(&self.simulation, region, self.recorder.as_mut(), &mut self.result.warnings);
+        // What is not of the simulation is of the files.
+        self.unwritable |= matches!(&outcome, Err(error) if !matches!(error, Error::Simulation(_)));
+        match outcome? {
+            Outcome::Stored(id) => self.announce(id, region)?,
+            Outcome::Known => self.result.known += 1,
+            Outcome::Invalid => self.missed = true,
+        }
         let cost = &mut self.result.cost;
         cost.regions += 1;
         cost.region_seconds += begun.elapsed().as_secs_f64();
@@ -417,164 +404,20 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// Cuts a region out and stores it. A region that makes no valid cell is a warning: the run's end says why it ended.
-    fn cut_and_store(
-        &mut self,
-        center: i32,
-        gamma: Option<f64>,
-        step: i64,
-        trigger: Trigger,
-        from_last_valid: bool,
-    ) -> Result<(), Error> {
-        let Some(extractor) = &self.extractor else { return Ok(()) };
-        let cut = if from_last_valid {
-            self.simulation.cut_out_of_last_valid(center, extractor)
-        } else {
-            self.simulation.cut_out(center, extractor)
-        };
-        let cut_out = match cut {
-            Ok(cut_out) => cut_out,
-            Err(error @ (simulation::Error::Embedding(_) | simulation::Error::Elsewhere(_))) => {
-                self.result.warnings.push(format!("step {step}, atom {center}: {error}"));
-                self.missed = true;
-                return Ok(());
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let (simulation, config, warnings) = (&self.simulation, self.config, &mut self.result.warnings);
-        let checked = self.comm.on_root(|| {
-            Ok::<_, Error>(cut_out.map(|mut cut_out| {
-                let checked = relax_and_check(&mut cut_out, config, simulation, step, warnings);
-                (cut_out, checked)
-            }))
-        })?;
-        let room = self.room();
-        let id = self.write(|recorder| match checked.flatten() {
-            Some((cut_out, checked)) => recorder.candidate(&cut_out, checked, gamma, step, trigger.clone(), room),
-            None => Ok(None),
-        })?;
-        // -1 for a region whose like is stored already.
-        let id = id.flatten().unwrap_or(-1);
-        let id = self.comm.broadcast(0, id.to_le_bytes().to_vec());
-        let id = i64::from_le_bytes(id.try_into().expect("eight bytes"));
-        if id < 0 {
-            self.result.known += 1;
-            return Ok(());
-        }
+    fn announce(&mut self, id: i64, region: &Region) -> Result<(), Error> {
         self.result.candidates.push(id);
         let stored = Stored {
             candidate: id,
-            step,
-            center_id: center,
-            gamma: gamma.filter(|g| g.is_finite()),
-            trigger: trigger.as_str().to_owned(),
+            step: region.step,
+            center_id: region.center,
+            gamma: region.gamma.filter(|gamma| gamma.is_finite()),
+            trigger: region.trigger.as_str().to_owned(),
             file: self.result.output.join(extxyz_of(id)),
         };
-        let told = match &mut self.announcer {
+        let announced = match &mut self.announcer {
             Some(announcer) => catch_unwind(AssertUnwindSafe(|| announcer(&stored))),
             None => Ok(()),
         };
-        self.told(Ok(()), told, false).map(|_| ())
+        self.told(Ok(()), announced, false).map(|_| ())
     }
-
-    /// Whether there may be one more candidate, those of an earlier process apart.
-    fn room(&self) -> impl Fn(usize) -> bool + use<> {
-        let (stored, most) = (self.result.candidates.len(), self.config.max_candidates);
-        move |earlier| stored + earlier < most
-    }
-}
-
-/// What a configuration wants done with a cut-out before it is stored. Where the potential fails at it, which is not to be
-/// trusted there, that is a warning, and the cut-out stays as it is.
-pub(crate) fn relax_and_check(
-    cut_out: &mut CutOut,
-    config: &InferenceConfig,
-    simulation: &Simulation,
-    step: i64,
-    warnings: &mut Vec<String>,
-) -> Verification {
-    note_size(cut_out, config, step, warnings);
-    if config.relax
-        && let Err(error) = relax(cut_out, simulation.script())
-    {
-        let center = cut_out.cluster.source_ids[cut_out.cluster.center];
-        warnings.push(format!("step {step}, atom {center}: the buffer is stored as it was, not relaxed: {error}"));
-    }
-    if config.verify { check(cut_out, config.relax, simulation, step, warnings) } else { Verification::default() }
-}
-
-/// Warns of a cut-out that is not as large as the configuration asks, or larger.
-fn note_size(cut_out: &CutOut, config: &InferenceConfig, step: i64, warnings: &mut Vec<String>) {
-    let cluster = &cut_out.cluster;
-    let (center, atoms, most) = (cluster.source_ids[cluster.center], cluster.structure.len(), cluster.max_atoms);
-    let (radius, wanted) = (cluster.radius, config.embedding.radius);
-    if cluster.is_oversized() {
-        warnings.push(format!(
-            "step {step}, atom {center}: the cut-out has {atoms} atoms, more than max_atoms = {most}, because the buffer alone \
-             has; it is stored with the key `oversized`"
-        ));
-    } else if radius < wanted {
-        warnings.push(format!(
-            "step {step}, atom {center}: the core has a radius of {radius} Å instead of {wanted} Å, so that the cut-out has no \
-             more atoms than max_atoms = {most}"
-        ));
-    }
-}
-
-/// Neighbours, γ and forces of the core in the cut-out against the parent; what should agree and does not is a warning.
-/// `relaxed`: the buffer has been moved, but for what the centre sees.
-fn check(
-    cut_out: &CutOut,
-    relaxed: bool,
-    simulation: &Simulation,
-    step: i64,
-    warnings: &mut Vec<String>,
-) -> Verification {
-    let cluster = &cut_out.cluster;
-    let center = cluster.source_ids[cluster.center];
-    let mut warn = |text: String| warnings.push(format!("step {step}, atom {center}: {text}"));
-    let found = match verify(cut_out, simulation.script()) {
-        Ok(found) => found,
-        Err(error) => {
-            warn(format!("the cut-out could not be checked by the potential: {error}"));
-            return Verification::default();
-        }
-    };
-    let (buffer, cutoff) = (cluster.buffer, cluster.cutoff);
-    if !cluster.is_complete() {
-        let forces =
-            found.max_force_difference.map_or(String::new(), |d| format!(" and forces differ by up to {d:.1e} eV/Å"));
-        warn(format!(
-            "the buffer of {buffer} Å is thinner than the cutoff of {cutoff} Å, so that the core does not see all its \
-             neighbours{forces}; give `buffer = {cutoff}` in [embedding]"
-        ));
-        return found;
-    }
-    let core = (0..cluster.structure.len()).filter(|&i| cluster.force_mask[i] == 1.0);
-    let changed = core
-        .filter(|&i| i == cluster.center || !relaxed)
-        .map(|i| (i, cluster.changed_neighbours(i, &cut_out.surroundings)))
-        .find(|(_, changed)| *changed > 0);
-    // The first difference explains those that follow from it.
-    if let Some((at, changed)) = changed {
-        warn(format!(
-            "{changed} neighbours of atom {} differ between the cut-out and the frame, although the buffer is not thinner \
-             than the cutoff; do not use this candidate, and report this as a fault of lammps-otf",
-            cluster.source_ids[at]
-        ));
-    } else if let (false, Some(parent), Some(here)) = (found.same_gamma(), found.gamma_parent, found.gamma_cluster) {
-        warn(format!(
-            "γ of the centre is {here:.10} in the cut-out and {parent:.10} in the frame, where it has the same neighbours; \
-             rounding accounts for {:.1e}. Do not use this candidate, and report this as a fault of lammps-otf",
-            found.gamma_rounding.unwrap_or(0.0)
-        ));
-    } else if let (true, false, false, Some(difference)) =
-        (buffer >= 2.0 * cutoff, relaxed, found.same_forces(), found.max_force_difference)
-    {
-        warn(format!(
-            "forces in the core differ by {difference:.1e} eV/Å from those in the frame, although the buffer is twice the \
-             cutoff"
-        ));
-    }
-    found
 }

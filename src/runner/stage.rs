@@ -60,7 +60,7 @@ impl Stage {
         let folder = tempfile::Builder::new().prefix(".lammps-otf-").tempdir_in(absolute).map_err(writing)?;
         let path = folder.path().join(files::DATA);
         if !data.is_empty() {
-            std::fs::write(&path, data).map_err(|source| Error::Write { path, source })?;
+            std::fs::write(&path, data).map_err(Error::writing(path))?;
         }
         Ok(Self { folder, place })
     }
@@ -77,13 +77,13 @@ impl Stage {
         };
         let run = format!("{commands}\nrun             {steps}{every}\n");
         let path = self.folder.path().join(files::SCRIPT);
-        std::fs::write(&path, run).map_err(|source| Error::Write { path, source })
+        std::fs::write(&path, run).map_err(Error::writing(path))
     }
 
     pub(super) fn write_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
         let text = serde_json::to_vec_pretty(checkpoint).expect("numbers and names");
         let path = self.folder.path().join(files::CHECKPOINT);
-        std::fs::write(&path, text).map_err(|source| Error::Write { path, source })
+        std::fs::write(&path, text).map_err(Error::writing(path))
     }
 
     /// Moves it to its final place.

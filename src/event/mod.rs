@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! From an event to a candidate: centres, cut-out, novelty, relaxation, verification, storage.
+//!
+//! One pipeline for runs, replicas and the loop, which differ in where candidates go ([`Sink`]) and in what ends a run.
+
+mod check;
+mod known;
+
+use std::path::Path;
+
+use crate::candidates::{Candidate, CandidateKeys, KeyValue, Trigger};
+use crate::comm::{CollectiveError, Comm, Elsewhere};
+use crate::config::InferenceConfig;
+use crate::embedding::{CutOut, EmbeddingExtractor, Environment};
+use crate::simulation::{self, Poll, Simulation};
+use crate::uncertainty::Verdict;
+use crate::verify::Verification;
+
+use check::relax_and_verify;
+pub(crate) use known::KnownEnvironments;
+
+/// The key of candidates with more atoms than `max_atoms`.
+const OVERSIZED: &str = "oversized";
+
+/// A region of a frame that is to become a candidate.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Region {
+    /// Id of the atom in its centre.
+    pub(crate) center: i32,
+    /// Extrapolation grade of the centre, if known.
+    pub(crate) gamma: Option<f64>,
+    /// Step of the frame.
+    pub(crate) step: i64,
+    /// Why it is stored. A crash refers to the last valid frame, all others to the present one.
+    pub(crate) trigger: Trigger,
+}
+
+/// Where candidates go. All methods are called on rank 0 alone.
+pub(crate) trait Sink {
+    /// Why a candidate cannot be stored.
+    type Error;
+
+    /// Whether a region is to be stored. `false` if there is no room for it, or its like is known.
+    fn accepts(&mut self, region: &Region, environment: &Environment) -> bool;
+
+    /// Stores a candidate; its id. `None` if another process has stored its like since [`Sink::accepts`].
+    fn store(&mut self, candidate: Candidate, environment: Environment) -> Result<Option<i64>, Self::Error>;
+}
+
+/// What became of a region; the same on all ranks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is a candidate with this id.
+    Stored(i64),
+    /// It was not accepted: there is no room, or its like is known.
+    Known,
+    /// It makes no valid cell, which is a warning.
+    Invalid,
+}
+
+/// The regions to store at a poll whose γ is above a threshold, the worst first. Below the threshold of an event, only the worst.
+///
+/// # Errors
+/// If γ cannot be read.
+///
+/// # MPI
+/// Collective; the same answer on all ranks.
+pub(crate) fn regions(
+    simulation: &Simulation,
+    poll: &Poll,
+    extractor: &EmbeddingExtractor,
+    limit: usize,
+) -> Result<Vec<Region>, simulation::Error> {
+    let Some(gamma) = &poll.gamma else { return Ok(Vec::new()) };
+    let (limit, trigger) = match poll.verdict {
+        Verdict::Reliable | Verdict::Unwatched => return Ok(Vec::new()),
+        Verdict::Flagged => (1, Trigger::Flag),
+        Verdict::Extrapolating => (limit, Trigger::Gamma),
+    };
+    let centers = simulation.centers(gamma, extractor.radius(), limit)?;
+    let region = |(center, gamma)| Region { center, gamma: Some(gamma), step: poll.step, trigger: trigger.clone() };
+    Ok(centers.into_iter().map(region).collect())
+}
+
+/// The region of the last valid frame that a crash is ascribed to: around the atom with the largest γ at the last poll, or around
+/// the fastest atom if γ is not known. `None` if there is no valid frame.
+///
+/// # MPI
+/// Collective; the same answer on all ranks.
+pub(crate) fn region_of_crash(simulation: &Simulation, last: Option<&Poll>) -> Option<Region> {
+    let frame = simulation.last_valid();
+    frame.cell()?;
+    let (center, gamma) = match last.and_then(|poll| poll.gamma.as_ref()) {
+        Some(gamma) => (gamma.worst_id, Some(gamma.max)),
+        None => (frame.fastest_atom(simulation.comm()), None),
+    };
+    Some(Region { center, gamma, step: frame.step(), trigger: Trigger::Crash })
+}
+
+/// What the pipeline needs to know besides the simulation.
+#[derive(Clone, Copy)]
+pub(crate) struct Pipeline<'a> {
+    pub(crate) comm: &'a Comm,
+    pub(crate) config: &'a InferenceConfig,
+    pub(crate) extractor: &'a EmbeddingExtractor,
+    /// SHA-256 of the potential's files; used on rank 0.
+    pub(crate) potential_hash: &'a str,
+}
+
+impl Pipeline<'_> {
+    /// Extracts a region, relaxes and verifies it as configured, and stores it. `sink` is that of rank 0.
+    ///
+    /// # Errors
+    /// An error of the simulation, or of the sink. A region that makes no valid cell, or that the potential cannot evaluate, is a
+    /// warning (on rank 0, in `warnings`).
+    ///
+    /// # MPI
+    /// Collective; the same outcome on all ranks.
+    pub(crate) fn process<S: Sink>(
+        &self,
+        simulation: &Simulation,
+        region: &Region,
+        sink: Option<&mut S>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Outcome, S::Error>
+    where
+        S::Error: CollectiveError + From<simulation::Error> + From<Elsewhere>,
+    {
+        let extracted = match region.trigger {
+            Trigger::Crash => simulation.cut_out_of_last_valid(region.center, self.extractor),
+            _ => simulation.cut_out(region.center, self.extractor),
+        };
+        let cut_out = match extracted {
+            Ok(cut_out) => cut_out,
+            Err(error @ (simulation::Error::Embedding(_) | simulation::Error::Elsewhere(_))) => {
+                warnings.push(format!("step {}, atom {}: {error}", region.step, region.center));
+                return Ok(Outcome::Invalid);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let stored = self.comm.on_root(|| {
+            let (Some(mut cut_out), Some(sink)) = (cut_out, sink) else { return Ok(None) };
+            let environment = environment_of(&cut_out);
+            if !sink.accepts(region, &environment) {
+                return Ok(None);
+            }
+            let verification = relax_and_verify(&mut cut_out, self.config, simulation.script(), region.step, warnings);
+            let candidate = self.candidate(&cut_out, verification, region);
+            sink.store(candidate, environment)
+        })?;
+        let id: Option<i64> = self.comm.share(stored);
+        Ok(id.map_or(Outcome::Known, Outcome::Stored))
+    }
+
+    /// A cut-out as it is stored.
+    pub(crate) fn candidate(&self, cut_out: &CutOut, verification: Verification, region: &Region) -> Candidate {
+        let cluster = &cut_out.cluster;
+        let oversized = cluster.is_oversized().then(|| (OVERSIZED.to_owned(), KeyValue::Bool(true)));
+        Candidate {
+            structure: cluster.structure.clone(),
+            force_mask: cluster.force_mask.clone(),
+            source_ids: cluster.source_ids.clone(),
+            source_images: cluster.source_images.clone(),
+            atom_gamma: cut_out.gamma.clone(),
+            keys: CandidateKeys {
+                gamma: region.gamma,
+                step: Some(region.step),
+                center: Some(cluster.center),
+                center_id: Some(region.center),
+                radius: Some(cluster.radius),
+                buffer: Some(cluster.buffer),
+                shape: Some(cluster.shape.to_string()),
+                source: Some(name_of(&self.config.structure)),
+                potential_hash: Some(self.potential_hash.to_owned()),
+                trigger: Some(region.trigger.clone()),
+                gamma_parent: verification.gamma_parent,
+                gamma_cluster: verification.gamma_cluster,
+                gamma_rounding: verification.gamma_rounding,
+                max_force_difference: verification.max_force_difference,
+                extra: oversized.into_iter().collect(),
+                ..CandidateKeys::default()
+            },
+            labels: None,
+        }
+    }
+}
+
+/// The environment of the centre, by which cut-outs are compared.
+pub(crate) fn environment_of(cut_out: &CutOut) -> Environment {
+    let cluster = &cut_out.cluster;
+    Environment::of(cluster, cluster.center, cluster.cutoff)
+}
+
+/// Name of the structure file; `created` if LAMMPS creates the atoms.
+fn name_of(structure: &Path) -> String {
+    structure.file_name().map_or("created".into(), |name| name.to_string_lossy().into_owned())
+}

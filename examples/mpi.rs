@@ -26,8 +26,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let comm = world.split(half);
 
     let mut config = InferenceConfig::read(config)?;
-    config.seed += half as u32;
-    let output = PathBuf::from(output).join(format!("seed-{}", config.seed));
+    config.md.seed += half as u32;
+    let output = PathBuf::from(output).join(format!("seed-{}", config.md.seed));
     let root = comm.is_root();
     let result = LammpsRunner::new(&comm, &output)
         .observe(|poll| {

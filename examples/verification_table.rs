@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
              sampling_interval = 10\nseed = 3\nuncertainty_threshold = 1e9\n[potential]\nfile = \"potentials/al/Al.yaml\"\n"
         );
         let config = InferenceConfig::parse(&text, &root.join("table.toml"))?;
-        let structure = io::read(&config.structure, None)?;
+        let structure = io::read(&config.system.structure, None)?;
         let folder = tempfile::tempdir()?;
         let data = folder.path().join("data.lammps");
         io::lammps_data::write(&structure, std::fs::File::create(&data)?)?;

@@ -238,7 +238,7 @@ impl Script {
     /// # Errors
     /// [`Error::Quote`] for a path that no LAMMPS command can hold; [`Error::Barostat`].
     pub fn new(config: &InferenceConfig, structure: &Structure, data: &Path) -> Result<Self, Error> {
-        let factor = UnitFactors::of(config.units);
+        let factor = UnitFactors::of(config.system.units);
         let target = |ramp: Ramp, unit: f64, damping: f64| Target {
             start: ramp.start() / unit,
             end: ramp.end() / unit,
@@ -246,22 +246,23 @@ impl Script {
         };
         // Of a full structure; an outline is that of the cell around the atoms.
         let cell = structure.cell.around(structure.positions.view());
-        if config.ensemble == Ensemble::Npt && config.template.is_none() && cell.pbc != [true; 3] {
+        if config.md.ensemble == Ensemble::Npt && config.system.template.is_none() && cell.pbc != [true; 3] {
             let open = ["first", "second", "third"].into_iter().zip(cell.pbc).filter(|(_, periodic)| !periodic);
             return Err(Error::Barostat { which: open.map(|(name, _)| name).collect::<Vec<_>>().join(" and ") });
         }
         let at_rest = !structure.is_empty() && structure.velocity_temperature().is_none();
-        let gamma = config.uncertainty == Uncertainty::Pace;
-        let (pair_style, pair_coeff) = pair_commands(&config.potential, &structure.elements, gamma)?;
+        let gamma = config.watch.uncertainty == Uncertainty::Pace;
+        let (pair_style, pair_coeff) = pair_commands(&config.system.potential, &structure.elements, gamma)?;
         Ok(Self {
             name: config
+                .system
                 .structure
                 .file_name()
                 // For a comment: a newline would end it, and three quotes would swallow the lines after it.
                 .map(|n| n.to_string_lossy().replace(|c: char| c.is_control() || c == '"' || !c.is_ascii(), "_"))
                 .unwrap_or_else(|| "atoms that LAMMPS creates".into()),
             version: env!("CARGO_PKG_VERSION"),
-            units: config.units,
+            units: config.system.units,
             // Shrink-wrapped where open: an atom that leaves a fixed box would count as lost. Not below the height in the file
             // (`m`) where there is next to none.
             boundary: std::array::from_fn::<_, 3, _>(|k| match (cell.pbc[k], cell.heights()[k] < Cell::THIN) {
@@ -270,37 +271,41 @@ impl Script {
                 (false, true) => "m",
             })
             .join(" "),
-            create: config.create.clone(),
+            create: config.system.create.clone(),
             data: quote_path(data)?,
             pair_style,
             pair_coeff,
-            timestep: config.timestep / factor.time,
-            minimize: config.minimize,
-            create_velocities: match config.velocities {
+            timestep: config.md.timestep / factor.time,
+            minimize: config.md.minimize,
+            create_velocities: match config.md.velocities {
                 Velocities::Create => true,
                 Velocities::Keep => false,
                 Velocities::Auto => structure.velocities.is_none() || at_rest,
             },
-            unless_moving: config.velocities == Velocities::Auto && !config.create.is_empty(),
+            unless_moving: config.md.velocities == Velocities::Auto && !config.system.create.is_empty(),
             fixed: structure.fixed.iter().map(Fixed::new).collect(),
             lost_degrees_of_freedom: structure.lost_degrees_of_freedom(),
-            ensemble: config.ensemble,
-            thermostat: config.thermostat,
-            barostat: config.barostat,
-            temperature: target(config.temperature, 1.0, config.temperature_damping.unwrap_or(100.0 * config.timestep)),
-            pressure: target(
-                config.pressure,
-                factor.pressure,
-                config.pressure_damping.unwrap_or(1000.0 * config.timestep),
+            ensemble: config.md.ensemble,
+            thermostat: config.md.thermostat,
+            barostat: config.md.barostat,
+            temperature: target(
+                config.md.temperature,
+                1.0,
+                config.md.temperature_damping.unwrap_or(100.0 * config.md.timestep),
             ),
-            seed: config.seed,
-            interval: config.sampling_interval,
+            pressure: target(
+                config.md.pressure,
+                factor.pressure,
+                config.md.pressure_damping.unwrap_or(1000.0 * config.md.timestep),
+            ),
+            seed: config.md.seed,
+            interval: config.watch.sampling_interval,
             step: 0,
             restart: None,
             gamma,
-            setup: config.setup.clone(),
+            setup: config.system.setup.clone(),
             outputs: config.outputs.clone(),
-            template: config.template.clone(),
+            template: config.system.template.clone(),
         })
     }
 

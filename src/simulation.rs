@@ -343,11 +343,11 @@ impl Simulation {
         arguments.extend(more.iter().map(String::as_str));
 
         let mut lammps = Lammps::open(&arguments, comm)?;
-        let wants_pace = config.potential.file.is_some();
+        let wants_pace = config.system.potential.file.is_some();
         if wants_pace {
-            lammps.require_pair_style(&script.pair_style, &config.plugins)?;
+            lammps.require_pair_style(&script.pair_style, &config.lammps.plugins)?;
         } else {
-            for plugin in &config.plugins {
+            for plugin in &config.lammps.plugins {
                 lammps.load_plugin(plugin)?;
             }
         }
@@ -360,7 +360,7 @@ impl Simulation {
             ))
             .into());
         }
-        config.uncertainty.watch(&mut lammps, config.sampling_interval as i64)?;
+        config.watch.uncertainty.watch(&mut lammps, config.watch.sampling_interval as i64)?;
         let pauses = lammps.able_to_pause()?;
         // Not those of `structure`: the set-up may have changed them.
         let masses = lammps.type_masses();
@@ -371,13 +371,13 @@ impl Simulation {
             elements: structure.elements.clone(),
             fixed: structure.fixed.clone(),
             masses: if masses.len() == named { unless_standard(masses, &structure.elements) } else { None },
-            uncertainty: config.uncertainty.clone(),
-            thresholds: Thresholds { low: config.uncertainty_low, high: config.uncertainty_threshold },
-            sanity: config.sanity,
-            units: UnitFactors::of(config.units),
-            interval: config.sampling_interval as i64,
+            uncertainty: config.watch.uncertainty.clone(),
+            thresholds: Thresholds { low: config.watch.uncertainty_low, high: config.watch.uncertainty_threshold },
+            sanity: config.limits.sanity,
+            units: UnitFactors::of(config.system.units),
+            interval: config.watch.sampling_interval as i64,
             first,
-            last: first + config.steps as i64,
+            last: first + config.md.steps as i64,
             setup: Setup::Look,
             resumed: from.is_some(),
             pauses,
@@ -387,7 +387,7 @@ impl Simulation {
             worst: None,
             growing: script::growing_files(&commands),
             // A file that cannot be read has been refused by the pair style.
-            cutoff: crate::potential::reach(&config.potential).ok().flatten(),
+            cutoff: crate::potential::reach(&config.system.potential).ok().flatten(),
             script,
         };
         // What LAMMPS finds only when it prepares its first step is of the set-up too, e.g. a file that cannot be written.

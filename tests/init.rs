@@ -72,7 +72,7 @@ fn two_elements_from_a_lammps_file_elsewhere() {
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["potential_elements"], serde_json::json!(["Al", "Cu"]));
     let config = InferenceConfig::read(folder.path().join("runs/alcu.toml")).unwrap();
-    assert_eq!((config.temperature, config.steps), (Ramp::Linear([100.0, 200.0]), 20));
+    assert_eq!((config.md.temperature, config.md.steps), (Ramp::Linear([100.0, 200.0]), 20));
     let output = lammps_otf().current_dir(folder.path()).args(["run", "runs/alcu.toml"]).output().unwrap();
     // The potential has seen little of this alloy; what counts is that it ran.
     assert!(matches!(output.status.code(), Some(0 | 4)), "{}", text(&output));
@@ -90,7 +90,7 @@ fn the_temperature_is_that_of_the_velocities() {
     let config = InferenceConfig::read(folder.path().join("config.toml")).unwrap();
     // LAMMPS gives the whole box this temperature, with the momentum taken out, to the digits of the data file; the
     // masses of a data file are rounded.
-    let Ramp::Constant(t) = config.temperature else { panic!("{:?}", config.temperature) };
+    let Ramp::Constant(t) = config.md.temperature else { panic!("{:?}", config.md.temperature) };
     assert!((t - 457.0).abs() <= 1.0, "{t}");
 }
 
@@ -124,7 +124,7 @@ fn a_small_cell_is_a_warning_and_a_dense_one_a_smaller_radius() {
     assert!(most > 250 && room >= 1.2 && limit < most * 6 / 5 + 51, "{report:#}");
     assert!(text(&output).contains("much for DFT"));
     let config = InferenceConfig::read(folder.path().join("dense.toml")).unwrap();
-    assert_eq!((config.embedding.radius, config.embedding.max_atoms as u64), (3.0, limit));
+    assert_eq!((config.candidates.embedding.radius, config.candidates.embedding.max_atoms as u64), (3.0, limit));
 }
 
 #[test]

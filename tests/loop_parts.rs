@@ -70,14 +70,14 @@ fn rows_of_projections_are_those_of_gamma() {
     let _one = common::one_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     let mut config = InferenceConfig::read(config(folder.path(), EAM, COPY, "")).unwrap();
-    let mut structure = io::read(&config.structure, None).unwrap();
+    let mut structure = io::read(&config.system.structure, None).unwrap();
     // Neither symmetric nor wrapped.
     for (at, x) in structure.positions.iter_mut().enumerate() {
         *x += 0.25 * ((at * 7919 % 101) as f64 / 101.0 - 0.5) - 3.0;
     }
     let mask: Vec<f64> = (0..structure.len()).map(|i| f64::from(u8::from(i % 3 == 0))).collect();
-    let found = Projector::new(&config.potential).unwrap().rows(1, &structure, &mask).unwrap();
-    config.potential.engine = lammps_otf::config::Engine::MlPace;
+    let found = Projector::new(&config.system.potential).unwrap().rows(1, &structure, &mask).unwrap();
+    config.system.potential.engine = lammps_otf::config::Engine::MlPace;
     let script = Script::new(&config, &structure, Path::new("data")).unwrap();
     let gamma = verify::evaluate(&structure, &script).unwrap().gamma.unwrap();
     let masked: Vec<f64> = gamma.iter().zip(&mask).filter(|(_, m)| **m > 0.0).map(|(g, _)| *g).collect();

@@ -70,7 +70,7 @@ fn gamma_energy_and_forces_are_those_of_python_ace() {
     let _one = common::one_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     let config = InferenceConfig::read(al_config(folder.path(), RAMP)).unwrap();
-    let structure = io::read(&config.structure, None).unwrap();
+    let structure = io::read(&config.system.structure, None).unwrap();
     let data = folder.path().join("data.lammps");
     io::lammps_data::write(&structure, std::fs::File::create(&data).unwrap()).unwrap();
     let mut simulation = Simulation::new(&config, &structure, &data, None, &Comm::single()).unwrap();
@@ -82,7 +82,7 @@ fn gamma_energy_and_forces_are_those_of_python_ace() {
         }
     };
     let lammps = simulation.lammps();
-    let gamma = config.uncertainty.values(lammps).unwrap().unwrap();
+    let gamma = config.watch.uncertainty.values(lammps).unwrap().unwrap();
     let rows = |view: ndarray::ArrayView2<'_, f64>| view.outer_iter().map(|r| r.to_vec()).collect::<Vec<_>>();
     let frame = serde_json::json!({
         "cell": lammps.cell().vectors,
@@ -90,7 +90,7 @@ fn gamma_energy_and_forces_are_those_of_python_ace() {
         "forces": rows(lammps.forces()),
         "gamma": gamma.to_vec(),
         "energy": poll.potential_energy,
-        "potential": config.potential.file,
+        "potential": config.system.potential.file,
     });
     let path = folder.path().join("frame.json");
     std::fs::write(&path, frame.to_string()).unwrap();

@@ -20,9 +20,9 @@ const MORE: &str = "temperature = 300\nsteps = 40\nsampling_interval = 10\nuncer
 /// Runs to the end and gives the last total energy.
 fn run(folder: &Path, seed: u32, comm: &Comm) -> f64 {
     let mut config = InferenceConfig::read(folder.join("run.toml")).unwrap();
-    config.seed = seed;
-    config.steps = 20 * u64::from(seed);
-    let structure = io::read(&config.structure, None).unwrap();
+    config.md.seed = seed;
+    config.md.steps = 20 * u64::from(seed);
+    let structure = io::read(&config.system.structure, None).unwrap();
     let data = folder.join("data.lammps");
     let mut simulation = Simulation::new(&config, &structure, &data, None, comm).unwrap();
     let mut energy = f64::NAN;
@@ -65,7 +65,7 @@ fn several_simulations_share_a_job() {
     let folder = tempfile::tempdir().unwrap();
     eam_config(folder.path(), 3, MORE);
     let config = InferenceConfig::read(folder.path().join("run.toml")).unwrap();
-    let structure = io::read(&config.structure, None).unwrap();
+    let structure = io::read(&config.system.structure, None).unwrap();
     let file = std::fs::File::create(folder.path().join("data.lammps")).unwrap();
     io::lammps_data::write(&structure, file).unwrap();
     let output = mpiexec(4)

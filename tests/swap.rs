@@ -17,12 +17,12 @@ use ndarray::Array2;
 fn config(folder: &Path, engine: Engine) -> InferenceConfig {
     let more = "temperature = [600, 900]\nsteps = 400\nsampling_interval = 20\nuncertainty_threshold = 1e6\n";
     let mut config = InferenceConfig::read(al_config(folder, more)).unwrap();
-    config.potential.engine = engine;
+    config.system.potential.engine = engine;
     config
 }
 
 fn open(folder: &Path, config: &InferenceConfig) -> Simulation {
-    let structure = io::read(&config.structure, None).unwrap();
+    let structure = io::read(&config.system.structure, None).unwrap();
     let data = folder.join("data.lammps");
     io::lammps_data::write(&structure, std::fs::File::create(&data).unwrap()).unwrap();
     Simulation::new(config, &structure, &data, None, &Comm::single()).unwrap()
@@ -162,7 +162,7 @@ fn after_a_swap_an_uncertainty_of_ones_own_is_asked_for_anew() {
     let config = InferenceConfig::read(common::write(folder.path(), "run.toml", text)).unwrap();
     let mut simulation = open(folder.path(), &config);
     let (step, old) = std::iter::repeat_with(|| poll(&mut simulation)).find(|(step, _)| *step == 20).unwrap();
-    let twice = Potential { pair_coeff: vec!["* * 0.784 2.62".into()], ..config.potential };
+    let twice = Potential { pair_coeff: vec!["* * 0.784 2.62".into()], ..config.system.potential };
     simulation.swap_potential(&twice).unwrap();
     let (again, new) = poll(&mut simulation);
     assert!(again == step && (new / old - 2.0).abs() < 1e-9, "{old} at step {step}, {new} at step {again}");

@@ -122,13 +122,13 @@ pub fn commands(bytes: &[u8]) {
 fn script(name: &str) -> Result<String, lammps_otf::script::Error> {
     let text = "structure = 'x'\ntemperature = 300\nsteps = 1\nuncertainty_threshold = 5\nuncertainty = 'none'\n[potential]\npair_style = 'zero 6'\npair_coeff = ['* *']";
     let mut config = InferenceConfig::parse(text, Path::new("run.toml")).expect("a good configuration");
-    config.structure = name.into();
+    config.system.structure = name.into();
     // After the check, which wants the files to be there.
-    config.potential.pair_style = None;
-    config.potential.pair_coeff.clear();
-    config.uncertainty = Uncertainty::Pace;
-    config.potential.file = Some(format!("{name}.yaml").into());
-    config.potential.active_set = Some(format!("{name}.asi").into());
+    config.system.potential.pair_style = None;
+    config.system.potential.pair_coeff.clear();
+    config.watch.uncertainty = Uncertainty::Pace;
+    config.system.potential.file = Some(format!("{name}.yaml").into());
+    config.system.potential.active_set = Some(format!("{name}.asi").into());
     let structure = Structure {
         cell: Cell::orthorhombic([10.0; 3], [true; 3]),
         elements: vec![element_from_symbol("Al").expect("aluminium")],

@@ -127,7 +127,7 @@ impl Learning<'_, '_> {
         let (step, time, verdict) = (poll.step, poll.time, poll.verdict);
         sight.gamma_max = sight.gamma_max.max(gamma.max);
         sight.last = Some(poll.clone());
-        let interval = self.config.sampling_interval;
+        let interval = self.config.watch.sampling_interval;
         let spacing = self.settings.event_spacing.unwrap_or(10 * interval) as i64;
         match verdict {
             Verdict::Extrapolating if sight.last_event.is_none_or(|last| step - last >= spacing) => {
@@ -135,7 +135,7 @@ impl Learning<'_, '_> {
                 sight.first_event.get_or_insert(step);
                 sight.events += 1;
                 (sight.last_event, sight.quiet_since) = (Some(step), Some(time));
-                let limit = self.config.regions_per_event;
+                let limit = self.config.candidates.regions_per_event;
                 for region in event::regions(simulation, &poll, &self.extractor, limit)? {
                     self.store(simulation, &region, sight)?;
                 }

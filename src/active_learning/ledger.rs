@@ -15,7 +15,7 @@ use crate::candidates::export::{self, Format};
 use crate::candidates::{
     Candidate, KeyValue, Phase, PotentialRecord, Round, Status, Store, StoreError, StoredCandidate,
 };
-use crate::config::{InferenceConfig, Potential};
+use crate::config::{Determines, InferenceConfig, Potential};
 use crate::event::KnownEnvironments;
 use crate::lammps::Lammps;
 use crate::potential::fingerprint;
@@ -68,7 +68,7 @@ impl Ledger {
         }
         let data = data_file(structure, config)?;
         let cutoff =
-            crate::potential::cutoff(&config.potential).map_err(RunError::Potential)?.ok_or(RunError::Cutoff)?;
+            crate::potential::cutoff(&config.system.potential).map_err(RunError::Potential)?.ok_or(RunError::Cutoff)?;
         let database = folder.join(files::CANDIDATES);
         // Of a run, which may be on its way.
         if folder.join(crate::runner::files::CHECKPOINT).exists() {
@@ -96,9 +96,9 @@ impl Ledger {
         if last.exists() {
             std::fs::remove_dir_all(&last).map_err(RunError::writing(&last))?;
         }
-        let hash = fingerprint(&config.potential).map_err(RunError::Potential)?;
+        let hash = fingerprint(&config.system.potential).map_err(RunError::Potential)?;
         if store.rounds()?.is_empty() {
-            let own = adopt(&config.potential, &first)?;
+            let own = adopt(&config.system.potential, &first)?;
             let (file, active_set) = own.pace_files().expect("ML-PACE has files");
             let first = PotentialRecord { hash: hash.clone(), parent: None, round: 0, file, active_set };
             store.record(&[&Round::begin(1, &hash, None, 0)], Some(&first), &[])?;
@@ -108,11 +108,11 @@ impl Ledger {
         std::fs::create_dir_all(round_folder(&folder, round.number + 1)).map_err(RunError::writing(&folder))?;
         let known = store.potential(&round.potential)?.ok_or_else(|| changed(output, "potential"))?;
         let potential =
-            Potential { file: Some(known.file), active_set: Some(known.active_set), ..config.potential.clone() };
+            Potential { file: Some(known.file), active_set: Some(known.active_set), ..config.system.potential.clone() };
         if fingerprint(&potential).map_err(RunError::Potential)? != round.potential {
             return Err(changed(output, "potential, whose files have changed since"));
         }
-        let mut environments = KnownEnvironments::new(config.novelty, Some(cutoff));
+        let mut environments = KnownEnvironments::new(config.candidates.novelty, Some(cutoff));
         for row in store.iter(None)? {
             environments.read(&row?);
         }
@@ -444,14 +444,11 @@ impl Ledger {
 fn identity(config: &InferenceConfig, data: &[u8]) -> Result<serde_json::Value, Error> {
     use sha2::{Digest, Sha256};
     let digits: String = Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect();
-    let mut rest = serde_json::to_value(config).expect("numbers and names");
-    if let Some(rest) = rest.as_object_mut() {
-        for free in ["structure", "potential", "loop", "wall_time", "plugins", "lammps_args", "suffix", "package"] {
-            rest.remove(free);
-        }
-    }
-    let potential = fingerprint(&config.potential).map_err(RunError::Potential)?;
-    Ok(serde_json::json!({ "structure": digits, "potential": potential, "settings": rest }))
+    let mut settings = config.settings_that_determine(Determines::Candidates);
+    // By their content.
+    settings.retain(|key, _| !["structure", "potential"].contains(&key.as_str()));
+    let potential = fingerprint(&config.system.potential).map_err(RunError::Potential)?;
+    Ok(serde_json::json!({ "structure": digits, "potential": potential, "settings": settings }))
 }
 
 fn same(begun: &str, now: &serde_json::Value, output: &Path) -> Result<(), Error> {

@@ -200,9 +200,10 @@ impl<'o> ActiveLearning<'o> {
         let settings = config.active_learning.as_ref().ok_or(Error::NoLoop)?;
         let comm = &self.comm;
         let (structure, warnings) = read_structure(comm, config)?;
-        let cutoff =
-            comm.agree(potential::cutoff(&config.potential).map_err(RunError::Potential))?.ok_or(RunError::Cutoff)?;
-        let extractor = EmbeddingExtractor::new(&config.embedding, cutoff)?;
+        let cutoff = comm
+            .agree(potential::cutoff(&config.system.potential).map_err(RunError::Potential))?
+            .ok_or(RunError::Cutoff)?;
+        let extractor = EmbeddingExtractor::new(&config.candidates.embedding, cutoff)?;
         let outline = outline(comm, &structure);
         // Each round sets the run up again: what that would lose is refused now.
         let again = Script::new(config, &outline, &self.output.join(files::DATA)).and_then(|s| s.continued(0).render());
@@ -218,7 +219,7 @@ impl<'o> ActiveLearning<'o> {
         let trainer = self.trainer.unwrap_or_else(|| Box::new(CommandTrainer::new(settings, &self.interrupt)));
         let learning = Learning {
             comm: comm.clone(),
-            config: InferenceConfig { potential, ..config.clone() },
+            config: config.with_potential(potential),
             settings,
             extractor,
             outline,
@@ -345,7 +346,8 @@ impl Learning<'_, '_> {
     /// Asks the trainer, tries what it has made, and lets the simulation go on with it.
     fn train(&mut self) -> Result<Option<Outcome>, Error> {
         let script = self.script()?;
-        let (trainer, threshold, ledger) = (&mut self.trainer, self.config.uncertainty_threshold, &mut self.ledger);
+        let (trainer, threshold, ledger) =
+            (&mut self.trainer, self.config.watch.uncertainty_threshold, &mut self.ledger);
         let trained = self
             .comm
             .on_root_alone(|| ledger.as_mut().map(|l| l.train(trainer.as_mut(), &script, threshold)).transpose())?;
@@ -353,10 +355,10 @@ impl Learning<'_, '_> {
             Step::Done((potential, done, next)) => (potential, done, next),
             Step::End(outcome) => return Ok(Some(outcome)),
         };
-        self.config.potential = potential;
+        self.config.system.potential = potential;
         if let Some(simulation) = &mut self.simulation {
             let begun = Instant::now();
-            simulation.swap_potential(&self.config.potential)?;
+            simulation.swap_potential(&self.config.system.potential)?;
             self.swapping += begun.elapsed();
             self.set_up();
         }

@@ -132,13 +132,16 @@ pub(super) fn run(arguments: &DoctorArguments, session: &Session, verbosity: Ver
 }
 
 fn summary(path: &Path, config: &InferenceConfig) -> String {
-    let watched = match config.uncertainty {
+    let watched = match config.watch.uncertainty {
         Uncertainty::None => "not watched".to_owned(),
-        _ => format!("γ every {} steps, threshold {}", config.sampling_interval, config.uncertainty_threshold),
+        _ => format!(
+            "γ every {} steps, threshold {}",
+            config.watch.sampling_interval, config.watch.uncertainty_threshold
+        ),
     };
-    let (start, end) = (config.temperature.start(), config.temperature.end());
+    let (start, end) = (config.md.temperature.start(), config.md.temperature.end());
     let ramp = if start == end { format!("{start} K") } else { format!("{start} to {end} K") };
-    format!("{}: {} steps of {} ps, {ramp}, {watched}", path.display(), config.steps, config.timestep)
+    format!("{}: {} steps of {} ps, {ramp}, {watched}", path.display(), config.md.steps, config.md.timestep)
 }
 
 fn mpi(findings: &mut Findings, session: &Session) {
@@ -196,9 +199,10 @@ fn lammps(findings: &mut Findings, config: Option<&InferenceConfig>, comm: &Comm
         json!({ "files": files, "build": build }),
     );
 
-    let wants_pace = config.is_none_or(|c| c.potential.file.is_some());
-    let wants = |engine| config.is_some_and(|c| c.potential.file.is_some() && c.potential.engine == engine);
-    let plugins = config.map_or(&[][..], |c| &c.plugins);
+    let wants_pace = config.is_none_or(|c| c.system.potential.file.is_some());
+    let wants =
+        |engine| config.is_some_and(|c| c.system.potential.file.is_some() && c.system.potential.engine == engine);
+    let plugins = config.map_or(&[][..], |c| &c.lammps.plugins);
     // The plain style is in whatever has the one with γ.
     let found =
         comm.agree(lammps.require_pair_style("pace/extrapolation", plugins).map_err(super::run::SetupError::from));
@@ -249,14 +253,14 @@ fn lammps(findings: &mut Findings, config: Option<&InferenceConfig>, comm: &Comm
 
 /// Reads the files of an ML-PACE potential; gives the model, if it is one that this program can read.
 fn potential_files(findings: &mut Findings, config: &InferenceConfig) -> Option<Model> {
-    let Some((file, active_set)) = config.potential.pace_files() else {
-        let style = config.potential.pair_style.as_deref().unwrap_or("none");
+    let Some((file, active_set)) = config.system.potential.pace_files() else {
+        let style = config.system.potential.pair_style.as_deref().unwrap_or("none");
         findings.ok("potential", format!("pair_style {style}, which LAMMPS alone knows"), Value::Null);
         return None;
     };
     let model = match Model::read(&file) {
         Ok(model) => model,
-        Err(pace_opt::Error::Unsupported(what)) if config.potential.engine == Engine::Opt => {
+        Err(pace_opt::Error::Unsupported(what)) if config.system.potential.engine == Engine::Opt => {
             let remedy = "ML-PACE's own evaluator reads it: set `engine = \"ml-pace\"` in [potential].";
             findings.fail("potential", format!("not supported by the default engine: {what}"), remedy);
             return None;
@@ -271,7 +275,7 @@ fn potential_files(findings: &mut Findings, config: &InferenceConfig) -> Option<
             return None;
         }
     };
-    if config.potential.engine == Engine::MlPace
+    if config.system.potential.engine == Engine::MlPace
         && let Some(fault) = potential::ml_pace_fault(&model)
     {
         findings.fail("potential", format!("{}: {fault}", file.display()), potential::ML_PACE_REMEDY);
@@ -284,7 +288,7 @@ fn potential_files(findings: &mut Findings, config: &InferenceConfig) -> Option<
         json!({ "file": file, "elements": model.elements, "cutoff": cutoff,
                 "functions": model.functions.iter().map(Vec::len).collect::<Vec<_>>() }),
     );
-    if config.uncertainty == Uncertainty::Pace {
+    if config.watch.uncertainty == Uncertainty::Pace {
         match ActiveSet::read(&active_set, &model) {
             Ok(set) => findings.ok(
                 "active set",
@@ -305,24 +309,24 @@ fn potential_files(findings: &mut Findings, config: &InferenceConfig) -> Option<
 }
 
 fn structure(findings: &mut Findings, config: &InferenceConfig, model: Option<&Model>) {
-    if !config.create.is_empty() {
+    if !config.system.create.is_empty() {
         return findings.ok("structure", "made by the commands of `create`, in the trial run below", Value::Null);
     }
-    let hint: Option<Vec<_>> = config.elements.iter().map(|s| element_from_symbol(s)).collect();
+    let hint: Option<Vec<_>> = config.system.elements.iter().map(|s| element_from_symbol(s)).collect();
     let hint = hint.filter(|list| !list.is_empty());
-    let structure = match io::read_noting(&config.structure, hint.as_deref(), io::Frame::Last) {
+    let structure = match io::read_noting(&config.system.structure, hint.as_deref(), io::Frame::Last) {
         Ok((structure, notes)) => {
             notes.into_iter().for_each(|note| findings.warn("structure", note, "Correct the file if that is wrong."));
             structure
         }
         Err(error) => return findings.error("structure", &error),
     };
-    let name = config.structure.display();
+    let name = config.system.structure.display();
     if let Some(doubt) = structure.velocity_temperature().and_then(|kelvin| config.doubt_velocities(kelvin)) {
         let say = if doubt.refused { Findings::fail } else { Findings::warn };
         say(findings, "velocities", format!("{name}: {}", doubt.remark.message), doubt.remark.remedy);
     }
-    if let Err(error) = structure.validate(config.min_distance) {
+    if let Err(error) = structure.validate(config.limits.min_distance) {
         return findings.fail("structure", format!("{name}: {error}"), "Relax it, or correct the file.");
     }
     if let Some(model) = model {
@@ -353,10 +357,10 @@ fn structure(findings: &mut Findings, config: &InferenceConfig, model: Option<&M
         json!({ "atoms": structure.len(), "elements": survey::symbols(&structure), "heights": heights,
                 "fixed": fixed, "pbc": structure.cell.pbc, "smallest_distance": distance }),
     );
-    let cutoff = model.map(Model::cutoff).or_else(|| potential::cutoff(&config.potential).ok().flatten());
+    let cutoff = model.map(Model::cutoff).or_else(|| potential::cutoff(&config.system.potential).ok().flatten());
     match cutoff {
         Some(cutoff) => cut_outs(findings, config, &structure, cutoff),
-        None if config.uncertainty != Uncertainty::None => findings.warn(
+        None if config.watch.uncertainty != Uncertainty::None => findings.warn(
             "cut-out",
             "the cutoff of the potential is not known before LAMMPS has read it",
             "Give `cutoff` under [potential], in Å.",
@@ -374,17 +378,18 @@ fn cut_outs(findings: &mut Findings, config: &InferenceConfig, structure: &Struc
             format!("Repeat the structure {} times: motion is then less correlated.", survey::times(n)),
         );
     }
-    if config.uncertainty == Uncertainty::None {
+    if config.watch.uncertainty == Uncertainty::None {
         return;
     }
-    if config.embedding.buffer.is_some_and(|buffer| buffer < cutoff) {
+    if config.candidates.embedding.buffer.is_some_and(|buffer| buffer < cutoff) {
         findings.warn(
             "buffer",
             format!("`buffer` is less than the cutoff ({cutoff} Å): atoms of the core see the cut"),
             "Leave `buffer` out, or see docs/verification.md for what a thin one costs.",
         );
     }
-    let trial = EmbeddingExtractor::new(&config.embedding, cutoff).and_then(|e| survey::try_cuts(structure, &e));
+    let trial =
+        EmbeddingExtractor::new(&config.candidates.embedding, cutoff).and_then(|e| survey::try_cuts(structure, &e));
     match trial {
         Ok(trial) if trial.repeated => findings.warn(
             "cut-out",
@@ -420,8 +425,9 @@ fn trial_run(findings: &mut Findings, config: &InferenceConfig, comm: &Comm) {
     let place = PathBuf::from(OsString::from_vec(comm.broadcast(0, place)));
     // What `setup` writes goes there too, and not over what a run has written.
     let outputs = Outputs { folder: Some(place), ..config.outputs.clone() };
-    let trial =
-        InferenceConfig { steps: 1, mode: Mode::Flag, flag_interval: 0, minimize: false, outputs, ..config.clone() };
+    let mut trial = InferenceConfig { outputs, ..config.clone() };
+    (trial.md.steps, trial.md.minimize) = (1, false);
+    (trial.watch.mode, trial.watch.flag_interval) = (Mode::Flag, 0);
     match LammpsRunner::new(comm, output).run(&trial) {
         Ok(result) if result.crash.is_some() => {
             let reason = result.crash.map(|c| c.reason).unwrap_or_default();
@@ -429,14 +435,14 @@ fn trial_run(findings: &mut Findings, config: &InferenceConfig, comm: &Comm) {
         }
         Ok(result) => {
             // The result has no infinite number in it, because JSON has none.
-            let watched = config.uncertainty != Uncertainty::None;
+            let watched = config.watch.uncertainty != Uncertainty::None;
             let gamma = watched.then(|| result.gamma_max.unwrap_or(f64::INFINITY));
             let said = gamma.map_or("γ is not watched".to_owned(), |g| format!("γ is {g:.3} at most"));
             let message = format!("LAMMPS takes the set-up and does a step; {said}");
             match gamma {
-                Some(g) if g > config.uncertainty_threshold => findings.warn(
+                Some(g) if g > config.watch.uncertainty_threshold => findings.warn(
                     "trial run",
-                    format!("{message}, above the threshold of {}", config.uncertainty_threshold),
+                    format!("{message}, above the threshold of {}", config.watch.uncertainty_threshold),
                     "The run would stop at once: the potential does not know this structure. Was it fitted to such?",
                 ),
                 _ => findings.ok("trial run", message, json!({ "gamma_max": result.gamma_max, "atoms": result.atoms })),

@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory as _, Subcommand};
 use clap_complete::Shell;
-use lammps_otf::config::InferenceConfig;
+use lammps_otf::config::{
+    CandidatesConfig, Determines, InferenceConfig, JobConfig, LammpsConfig, LimitsConfig, MdConfig, Section,
+    SystemConfig, WatchConfig,
+};
 use lammps_otf::simulation::{Poll, PollFormat};
 use serde_json::Value;
 
@@ -98,7 +101,7 @@ fn docs(folder: &Path) -> Result<(), GenerateError> {
         (folder.join("polls.schema.json"), format!("{polls:#}\n")),
         (reference.join("polls.md"), polls_page(&polls)),
         (folder.join("config.schema.json"), format!("{schema:#}\n")),
-        (reference.join("config.md"), config_page(&schema)),
+        (reference.join("config.md"), config_page(&schema, &Heading::all())),
         (reference.join("cli.md"), commands_page()),
     ];
     for (path, text) in pages {
@@ -158,21 +161,57 @@ fn rows(root: &Value, table: &Value, prefix: &str, text: &mut String) {
     }
 }
 
+/// The keys of a section: as a table of its own under a heading, although the file has them at its top level.
+struct Heading {
+    title: &'static str,
+    may_change: &'static str,
+    schema: Value,
+}
+
+impl Heading {
+    fn of<S: Section + schemars::JsonSchema>(title: &'static str) -> Self {
+        let may_change = match S::DETERMINES {
+            Determines::Trajectory => "Fixed when a run or a loop is continued.",
+            Determines::Candidates => "May change when a run is continued (`--resume`), but not a loop.",
+            Determines::Nothing => "May change when a run or a loop is continued.",
+        };
+        Self { title, may_change, schema: schemars::schema_for!(S).to_value() }
+    }
+
+    fn all() -> [Self; 7] {
+        [
+            Self::of::<SystemConfig>("System"),
+            Self::of::<MdConfig>("Molecular dynamics"),
+            Self::of::<WatchConfig>("Monitoring"),
+            Self::of::<CandidatesConfig>("Candidates"),
+            Self::of::<LimitsConfig>("Limits"),
+            Self::of::<LammpsConfig>("LAMMPS"),
+            Self::of::<JobConfig>("Job"),
+        ]
+    }
+}
+
 /// The settings as tables, in the order in which they are defined.
-fn config_page(schema: &Value) -> String {
+fn config_page(schema: &Value, headings: &[Heading]) -> String {
     let mut text = "# Configuration\n\nWritten by `lammps-otf generate docs` from the types of the program. Paths are relative to \
                     the folder of the configuration. Lengths in Å, times in ps, energies in eV, temperatures in K, pressures in bar. \
                     [config.schema.json](../config.schema.json) says the same to editors.\n"
         .to_owned();
-    // The path of each table, and the variant if there are several kinds of it.
-    let mut tables: Vec<(String, String, &Value)> = vec![(String::new(), String::new(), schema)];
+    // The path of each table, its heading, and what is said of all its keys.
+    let mut tables: Vec<(String, String, &str, &Value)> = Vec::new();
+    tables.extend(headings.iter().map(|of| (String::new(), of.title.to_owned(), of.may_change, &of.schema)));
+    // What is in no section are tables.
+    let mut others = schema.clone();
+    if let Some(properties) = others["properties"].as_object_mut() {
+        properties.retain(|key, _| headings.iter().all(|of| of.schema["properties"].get(key).is_none()));
+    }
+    tables.push((String::new(), "Tables".to_owned(), "", &others));
     while !tables.is_empty() {
-        let (path, variant, table) = tables.remove(0);
-        let title = if path.is_empty() { "Top level".to_owned() } else { format!("`[{path}]`{variant}") };
+        let (path, title, note, table) = tables.remove(0);
         let _ = write!(
             text,
             "\n## {title}\n\n{}\n\n| key | value | default | |\n| --- | --- | --- | --- |\n",
-            prose(table)
+            format!("{} {note}", prose(table)).trim_end()
         );
         let required = table["required"].as_array().map_or(&[][..], Vec::as_slice);
         for (key, property) in table["properties"].as_object().into_iter().flatten() {
@@ -188,14 +227,16 @@ fn config_page(schema: &Value) -> String {
             if definition["properties"].is_object() {
                 let anchor = name.replace('.', "");
                 let _ = writeln!(text, "| `{key}` | [table](#{anchor}) | {default} | {} |", prose(property));
-                tables.push((name, String::new(), definition));
+                let title = format!("`[{name}]`");
+                tables.push((name, title, "", definition));
                 continue;
             }
             let kinds = definition["oneOf"].as_array().into_iter().flatten();
             let kinds: Vec<_> = kinds.filter_map(|k| Some((k.pointer("/properties/type/const")?, k))).collect();
             if !kinds.is_empty() {
                 let _ = writeln!(text, "| `{key}` | table, one of those below | {default} | {} |", prose(property));
-                tables.extend(kinds.into_iter().map(|(tag, kind)| (name.clone(), format!(", `type = {tag}`"), kind)));
+                let table = |(tag, kind)| (name.clone(), format!("`[{name}]`, `type = {tag}`"), "", kind);
+                tables.extend(kinds.into_iter().map(table));
                 continue;
             }
             let mut description = prose(property);
@@ -311,7 +352,7 @@ mod tests {
 
     #[test]
     fn a_table_of_several_kinds_has_a_section_for_each() {
-        let page = config_page(&schemars::schema_for!(Outer).to_value());
+        let page = config_page(&schemars::schema_for!(Outer).to_value(), &[]);
         let lines = [
             "| `inner` | [table](#inner) |  | A table. |",
             "| `who` | table, one of those below | required | Who does it. |",

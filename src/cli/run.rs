@@ -43,7 +43,7 @@ pub(super) fn run(arguments: &RunArguments, comm: &Comm, verbosity: Verbosity) -
     }
     let talk = comm.is_root() && verbosity != Verbosity::Quiet;
     let each = verbosity == Verbosity::Verbose;
-    let progress = talk.then(|| RefCell::new(Progress::new(config.steps, each)));
+    let progress = talk.then(|| RefCell::new(Progress::new(config.md.steps, each)));
     let json = comm.is_root() && arguments.json;
     // Once it is under way: an error of the set-up is to stand alone.
     let mut remarks = if comm.is_root() { config.remarks() } else { Vec::new() };
@@ -217,7 +217,7 @@ impl Progress {
 
 /// What a run gave, for people.
 pub(super) fn summary(result: &SimulationResult, config: &InferenceConfig, store: &Path) -> String {
-    let threshold = config.uncertainty_threshold;
+    let threshold = config.watch.uncertainty_threshold;
     let gamma = result.gamma_max.map_or("not watched".to_owned(), |g| format!("{g:.2}"));
     let rate = result.seconds * 1e6 / (result.steps.max(1) as f64 * result.atoms.max(1) as f64);
     let mut text = match result.status {

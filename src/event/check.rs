@@ -16,20 +16,24 @@ pub(super) fn relax_and_verify(
     warnings: &mut Vec<String>,
 ) -> Verification {
     note_size(cut_out, config, step, warnings);
-    if config.relax
+    if config.candidates.relax
         && let Err(error) = relax(cut_out, script)
     {
         let center = cut_out.cluster.source_ids[cut_out.cluster.center];
         warnings.push(format!("step {step}, atom {center}: the buffer is stored as it was, not relaxed: {error}"));
     }
-    if config.verify { check(cut_out, config.relax, script, step, warnings) } else { Verification::default() }
+    if config.candidates.verify {
+        check(cut_out, config.candidates.relax, script, step, warnings)
+    } else {
+        Verification::default()
+    }
 }
 
 /// Warns of a cut-out that is not as large as the configuration asks, or larger.
 fn note_size(cut_out: &CutOut, config: &InferenceConfig, step: i64, warnings: &mut Vec<String>) {
     let cluster = &cut_out.cluster;
     let (center, atoms, most) = (cluster.source_ids[cluster.center], cluster.structure.len(), cluster.max_atoms);
-    let (radius, wanted) = (cluster.radius, config.embedding.radius);
+    let (radius, wanted) = (cluster.radius, config.candidates.embedding.radius);
     if cluster.is_oversized() {
         warnings.push(format!(
             "step {step}, atom {center}: the cut-out has {atoms} atoms, more than max_atoms = {most}, because the buffer alone \

@@ -170,7 +170,7 @@ impl Pipeline<'_> {
                 radius: Some(cluster.radius),
                 buffer: Some(cluster.buffer),
                 shape: Some(cluster.shape.to_string()),
-                source: Some(name_of(&self.config.structure)),
+                source: Some(name_of(&self.config.system.structure)),
                 potential_hash: Some(self.potential_hash.to_owned()),
                 trigger: Some(region.trigger.clone()),
                 gamma_parent: verification.gamma_parent,

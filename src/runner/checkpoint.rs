@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::polls::Position;
 use super::{Error, files};
-use crate::config::{InferenceConfig, Ramp};
+use crate::config::{Determines, InferenceConfig, Ramp};
 use crate::potential;
 use crate::simulation::Poll;
 
@@ -65,36 +65,6 @@ pub(super) struct Progress {
     #[serde(default)]
     pub(super) missed: bool,
 }
-
-/// Keys of the configuration that may change: none of them touches the trajectory. Every other key counts, also one that
-/// is not known here.
-const FREE: [&str; 24] = [
-    "checkpoint_interval",
-    "embedding",
-    "flag_interval",
-    "lammps_args",
-    "max_candidates",
-    "min_distance",
-    "mode",
-    "novelty",
-    "package",
-    "plugins",
-    "polls_file_size",
-    "polls_files",
-    "regions_per_event",
-    "relax",
-    "sampling_interval",
-    "sanity",
-    "suffix",
-    "uncertainty",
-    "uncertainty_low",
-    "uncertainty_threshold",
-    "verify",
-    "wall_time",
-    // By their content, below.
-    "potential",
-    "structure",
-];
 
 impl Checkpoint {
     /// Of a run that has not made a step.
@@ -154,7 +124,9 @@ impl Checkpoint {
     /// Refuses to go on with another run than the one that was begun.
     pub(super) fn check(&self, config: &InferenceConfig, data: &[u8], folder: &Path) -> Result<(), Error> {
         let now = identity(config, data)?;
-        let keys: std::collections::BTreeSet<&String> = self.identity.keys().chain(now.keys()).collect();
+        // The table of a loop was part of it in earlier versions.
+        let begun = self.identity.keys().filter(|key| *key != "loop");
+        let keys: std::collections::BTreeSet<&String> = begun.chain(now.keys()).collect();
         let show = |value: Option<&Value>| value.map_or("absent".to_owned(), ToString::to_string);
         let what: Vec<String> = keys
             .into_iter()
@@ -171,17 +143,17 @@ impl Checkpoint {
 
 /// What determines the trajectory. `data` is the structure as LAMMPS reads it.
 fn identity(config: &InferenceConfig, data: &[u8]) -> Result<BTreeMap<String, Value>, Error> {
-    let Ok(Value::Object(all)) = serde_json::to_value(config) else { unreachable!("a configuration is a table") };
     let mut identity: BTreeMap<String, Value> =
-        all.into_iter().filter(|(key, value)| !FREE.contains(&key.as_str()) && !value.is_null()).collect();
+        config.settings_that_determine(Determines::Trajectory).into_iter().collect();
     let constant = |ramp: Ramp| ramp.start() == ramp.end();
-    if constant(config.temperature) && constant(config.pressure) {
+    if constant(config.md.temperature) && constant(config.md.pressure) {
         // Only a ramp knows where the end is.
         identity.remove("steps");
     }
     identity.insert("structure".into(), digest(data).into());
-    identity.insert("potential".into(), potential::fingerprint(&config.potential).map_err(Error::Potential)?.into());
-    if let Some(template) = &config.template {
+    identity
+        .insert("potential".into(), potential::fingerprint(&config.system.potential).map_err(Error::Potential)?.into());
+    if let Some(template) = &config.system.template {
         // One that cannot be read has been complained of when it was rendered.
         identity.insert("template".into(), digest(&std::fs::read(template).unwrap_or_default()).into());
     }

@@ -181,7 +181,7 @@ impl<'o> LammpsRunner<'o> {
         potential: &Potential,
         config: &InferenceConfig,
     ) -> Result<SimulationResult, Error> {
-        let config = &InferenceConfig { potential: potential.clone(), ..config.clone() };
+        let config = &config.with_potential(potential.clone());
         let ready = self.prepare(structure, config)?;
         self.finish(ready, config, Vec::new())
     }
@@ -207,7 +207,7 @@ impl<'o> LammpsRunner<'o> {
         let recorder =
             comm.on_root(|| Recorder::begin(&folder, config, lock, cutoff, from.clone(), self.store.as_ref()))?;
         comm.on_root(|| provenance::write(&folder, config, simulation.lammps(), &comm))?;
-        let hash = comm.on_root(|| potential::fingerprint(&config.potential).map_err(Error::Potential))?;
+        let hash = comm.on_root(|| potential::fingerprint(&config.system.potential).map_err(Error::Potential))?;
         let potential_hash: String = comm.share(hash);
         let progress = from.progress;
         let mut warnings = progress.warnings;
@@ -373,10 +373,10 @@ impl<'o> LammpsRunner<'o> {
 
     /// Only after LAMMPS has read the potential: it says better than we could what is wrong with its files.
     fn extractor(&self, config: &InferenceConfig) -> Result<Option<EmbeddingExtractor>, Error> {
-        let cutoff = self.comm.agree(potential::cutoff(&config.potential).map_err(Error::Potential))?;
+        let cutoff = self.comm.agree(potential::cutoff(&config.system.potential).map_err(Error::Potential))?;
         match cutoff {
-            Some(cutoff) => Ok(Some(EmbeddingExtractor::new(&config.embedding, cutoff)?)),
-            None if config.uncertainty != Uncertainty::None => Err(Error::Cutoff),
+            Some(cutoff) => Ok(Some(EmbeddingExtractor::new(&config.candidates.embedding, cutoff)?)),
+            None if config.watch.uncertainty != Uncertainty::None => Err(Error::Cutoff),
             None => Ok(None),
         }
     }
@@ -388,7 +388,7 @@ fn check_size(
     extractor: Option<&EmbeddingExtractor>,
     structure: &Structure,
 ) -> Result<(), Error> {
-    let watched = extractor.filter(|_| config.uncertainty != Uncertainty::None);
+    let watched = extractor.filter(|_| config.watch.uncertainty != Uncertainty::None);
     Ok(watched.map_or(Ok(()), |extractor| extractor.check_size(structure))?)
 }
 
@@ -408,16 +408,16 @@ pub fn begins_again(folder: &Path) -> bool {
 pub(crate) fn read_structure(comm: &Comm, config: &InferenceConfig) -> Result<(Structure, Vec<String>), Error> {
     let structure = comm.on_root(|| {
         let elements: Option<Vec<Element>> =
-            config.elements.iter().map(|s| crate::structure::element_from_symbol(s)).collect();
+            config.system.elements.iter().map(|s| crate::structure::element_from_symbol(s)).collect();
         let elements = elements.ok_or_else(|| Error::Unsound {
             name: "elements".into(),
-            message: format!("{:?} holds a symbol that is no chemical element", config.elements),
+            message: format!("{:?} holds a symbol that is no chemical element", config.system.elements),
         })?;
-        if !config.create.is_empty() {
+        if !config.system.create.is_empty() {
             return Ok((Structure { elements, ..no_atoms() }, Vec::new()));
         }
         let hint = (!elements.is_empty()).then_some(&elements[..]);
-        Ok::<_, Error>(io::read_noting(&config.structure, hint, io::Frame::Last)?)
+        Ok::<_, Error>(io::read_noting(&config.system.structure, hint, io::Frame::Last)?)
     })?;
     Ok(structure.unwrap_or_else(|| (no_atoms(), Vec::new())))
 }

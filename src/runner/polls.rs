@@ -101,7 +101,7 @@ impl Polls {
         let file = File::options().create(true).append(true).open(&path);
         let sized = file.and_then(|file| Ok((file.metadata()?.len(), file)));
         let (bytes, file) = sized.map_err(Error::writing(path))?;
-        let (limit, most) = ((config.polls_file_size * 1e6) as u64, u64::from(config.polls_files));
+        let (limit, most) = ((config.job.polls_file_size * 1e6) as u64, u64::from(config.job.polls_files));
         Ok(Self { folder: folder.to_owned(), file, at: Position { full, bytes }, limit, most })
     }
 

@@ -42,7 +42,7 @@ pub(crate) fn write(folder: &Path, config: &InferenceConfig, lammps: &Lammps, co
         lammps: Build::of(lammps).version,
         mpi: comm::library(),
         ranks: comm.size(),
-        potential_hash: potential::fingerprint(&config.potential).map_err(Error::Potential)?,
+        potential_hash: potential::fingerprint(&config.system.potential).map_err(Error::Potential)?,
         started: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         config,
     };

@@ -116,7 +116,7 @@ impl Recorder {
     ) -> Result<Self, Error> {
         let store = Store::open(&shared.map_or_else(|| folder.join(files::CANDIDATES), |s| s.path.clone()))?;
         let run_id = shared.map(|s| s.run_id.clone());
-        let (mut known, mut earlier) = (KnownEnvironments::new(config.novelty, cutoff), BTreeMap::new());
+        let (mut known, mut earlier) = (KnownEnvironments::new(config.candidates.novelty, cutoff), BTreeMap::new());
         for row in store.iter(None)? {
             let row = row?;
             known.read(&row);
@@ -137,7 +137,7 @@ impl Recorder {
             run_id,
             known,
             stored: state.progress.candidates.len(),
-            most: config.max_candidates,
+            most: config.candidates.max_candidates,
             earlier,
             state,
             folder: folder.to_owned(),

@@ -217,20 +217,20 @@ impl Run<'_, '_> {
             Some(observer) => catch_unwind(AssertUnwindSafe(|| observer(poll))),
             None => Ok(()),
         };
-        let over = self.config.wall_time.is_some_and(|limit| started.elapsed().as_secs_f64() > limit);
+        let over = self.config.job.wall_time.is_some_and(|limit| started.elapsed().as_secs_f64() > limit);
         let stop = self.told(written, seen, over || self.interrupt.load(Ordering::Relaxed))?;
         match (poll.verdict, &poll.gamma) {
             (Verdict::Extrapolating, Some(gamma)) => {
                 self.result.trigger_step.get_or_insert(poll.step);
                 self.result.atom_id = Some(gamma.worst_id);
                 self.store_regions(poll)?;
-                if self.config.mode == Mode::Stop {
+                if self.config.watch.mode == Mode::Stop {
                     return Ok(Some(Status::Uncertain));
                 }
             }
             (Verdict::Flagged, Some(_)) => {
                 self.result.flagged += 1;
-                let every = self.config.flag_interval as i64;
+                let every = self.config.watch.flag_interval as i64;
                 if every > 0 && self.last_flag.is_none_or(|last| poll.step - last >= every) {
                     self.last_flag = Some(poll.step);
                     self.store_regions(poll)?;
@@ -249,7 +249,7 @@ impl Run<'_, '_> {
     /// Stores the regions of a poll above a threshold.
     fn store_regions(&mut self, poll: &Poll) -> Result<(), Error> {
         let Some(extractor) = &self.extractor else { return Ok(()) };
-        let regions = event::regions(&self.simulation, poll, extractor, self.config.regions_per_event)?;
+        let regions = event::regions(&self.simulation, poll, extractor, self.config.candidates.regions_per_event)?;
         regions.iter().try_for_each(|region| self.store(region))
     }
 
@@ -377,7 +377,7 @@ impl Run<'_, '_> {
     /// Stores a region, if there may be one more candidate, and adds up what that costs.
     fn store(&mut self, region: &Region) -> Result<(), Error> {
         let Some(extractor) = &self.extractor else { return Ok(()) };
-        let most = self.config.max_candidates;
+        let most = self.config.candidates.max_candidates;
         if self.result.candidates.len() >= most {
             let full = format!("no more is stored than max_candidates = {most}");
             if !self.result.warnings.contains(&full) {

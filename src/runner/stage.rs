@@ -15,11 +15,11 @@ use crate::structure::{Cell, FixedAtoms, Structure};
 
 /// A structure as LAMMPS is to read it: the text of the data file, empty for one that LAMMPS creates.
 pub(crate) fn data_file(structure: &Structure, config: &InferenceConfig) -> Result<Vec<u8>, Error> {
-    if !config.create.is_empty() {
+    if !config.system.create.is_empty() {
         return Ok(Vec::new());
     }
-    let unsound = |message: String| Error::Unsound { name: config.structure.display().to_string(), message };
-    structure.validate(config.min_distance).map_err(|e| unsound(e.to_string()))?;
+    let unsound = |message: String| Error::Unsound { name: config.system.structure.display().to_string(), message };
+    structure.validate(config.limits.min_distance).map_err(|e| unsound(e.to_string()))?;
     if let Some(doubt) = structure.velocity_temperature().and_then(|measured| config.doubt_velocities(measured))
         && doubt.refused
     {
@@ -28,8 +28,8 @@ pub(crate) fn data_file(structure: &Structure, config: &InferenceConfig) -> Resu
     let (mut turned, _) = structure.to_lammps_frame().map_err(|e| unsound(e.to_string()))?;
     turned.cell = turned.cell.around(turned.positions.view());
     let mut text = Vec::new();
-    let speed = crate::script::UnitFactors::of(config.units).velocity();
-    io::lammps_data::write_in(config.units.name(), speed, &turned, &mut text)?;
+    let speed = crate::script::UnitFactors::of(config.system.units).velocity();
+    io::lammps_data::write_in(config.system.units.name(), speed, &turned, &mut text)?;
     Ok(text)
 }
 

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What counts as broken.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::section::{check, positive};
+use super::{Determines, Error, Section};
+
+/// What counts as a broken structure or run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Smallest distance between two atoms of the initial structure, Å.
+    #[serde(default = "defaults::min_distance")]
+    pub min_distance: f64,
+    /// What a frame must satisfy to be kept as valid.
+    #[serde(default)]
+    pub sanity: Sanity,
+}
+
+impl Section for LimitsConfig {
+    const DETERMINES: Determines = Determines::Candidates;
+}
+
+impl LimitsConfig {
+    pub(super) fn validate(&self) -> Result<(), Error> {
+        let Sanity { max_temperature, max_force, max_displacement: far } = self.sanity;
+        check(positive(max_temperature), "sanity.max_temperature", &max_temperature, "above 0 K")?;
+        check(positive(max_force), "sanity.max_force", &max_force, "above 0 eV/Å")?;
+        check(far.is_none_or(positive), "sanity.max_displacement", &far, "a length in Å above 0")?;
+        let d = self.min_distance;
+        check((0.0..=10.0).contains(&d), "min_distance", &d, "between 0 and 10 Å")
+    }
+}
+
+mod defaults {
+    pub(super) fn min_distance() -> f64 {
+        0.5
+    }
+}
+
+/// What a frame must satisfy to be kept as the last valid one; beyond this the run counts as crashed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sanity {
+    /// Highest temperature in K.
+    pub max_temperature: f64,
+    /// Largest force on an atom in eV/Å.
+    pub max_force: f64,
+    /// Largest distance in Å that an atom may go between two polls. If absent, 1000 Å/ps (1 Å in 1 fs) times the time
+    /// between two polls: the speed of a hydrogen atom of 50 eV.
+    pub max_displacement: Option<f64>,
+}
+
+impl Default for Sanity {
+    fn default() -> Self {
+        // Far beyond condensed matter: what exceeds them has exploded.
+        Self { max_temperature: 1e5, max_force: 1e4, max_displacement: None }
+    }
+}

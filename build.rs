@@ -18,7 +18,7 @@ struct Installation {
 }
 
 fn main() {
-    for file in ["wrapper.h", "src/lammps/guard.h", "src/lammps/guard.cpp", "plugin/pause/pause.h"] {
+    for file in ["wrapper.h", "src/lammps/guard.h", "src/lammps/guard.cpp", "plugins/pause/pause.h"] {
         println!("cargo:rerun-if-changed={file}");
     }
     for variable in ["LAMMPS_DIR", "LIBCLANG_PATH", "PKG_CONFIG_PATH"] {

@@ -3,4 +3,4 @@
 #include <lammps/library.h>
 
 #include "src/lammps/guard.h"
-#include "plugin/pause/pause.h"
+#include "plugins/pause/pause.h"

@@ -244,7 +244,7 @@ fn every_command_that_is_shown_works() {
 
 /// All that the program can say, on one line, without the breaks that the source has in its texts.
 fn sources() -> String {
-    let listed = succeed(Command::new("git").current_dir(root()).args(["ls-files", "src", "plugin", "build.rs"]));
+    let listed = succeed(Command::new("git").current_dir(root()).args(["ls-files", "src", "plugins", "build.rs"]));
     let all: String = listed.lines().map(|name| std::fs::read_to_string(root().join(name)).unwrap()).collect();
     all.replace("\\\n", " ").split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -2,7 +2,7 @@
 //! Atomic cluster expansion (PACE) potentials on CPUs, with SIMD: the numbers of ML-PACE at a tenth of its time.
 //!
 //! Reads pacemaker's files (`.yaml`, `.yace`, `.ace`, and `.asi` active sets) and evaluates energies, forces,
-//! virials and extrapolation grades of atoms with neighbour lists. No LAMMPS in it; `plugin/` makes LAMMPS pair
+//! virials and extrapolation grades of atoms with neighbour lists. No LAMMPS in it; `plugins/pace-opt` makes LAMMPS pair
 //! styles of it over the C interface in [`ffi`].
 //!
 //! ```no_run

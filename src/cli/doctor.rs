@@ -234,7 +234,7 @@ fn lammps(findings: &mut Findings, config: Option<&InferenceConfig>, comm: &Comm
         Err(_) if wants_pace && found.is_ok() => findings.warn(
             "pair styles",
             format!("with γ: {}; the faster `pace/extrapolation/opt` is not there", with_gamma.join(", ")),
-            "`engine = \"opt\"`, the default, needs it: `pace-opt/build-plugin PREFIX` builds it, and `ci/setup` does so.",
+            "`engine = \"opt\"`, the default, needs it: `plugins/pace-opt/build PREFIX` builds it, and `ci/setup` does so.",
         ),
         _ => findings.ok("pair styles", format!("with γ: {}", with_gamma.join(", ")), json!(styles)),
     }
@@ -244,7 +244,7 @@ fn lammps(findings: &mut Findings, config: Option<&InferenceConfig>, comm: &Comm
             "pauses",
             "each look at γ ends LAMMPS's run and begins another: the plugin with `fix otf/pause` is not there, or \
              of another version of LAMMPS",
-            "It saves time where there are few atoms: `plugin/pause/build PREFIX` builds it, and `ci/setup` does so.",
+            "It saves time where there are few atoms: `plugins/pause/build PREFIX` builds it, and `ci/setup` does so.",
         ),
         Err(error) => findings.error("pauses", &error),
     }

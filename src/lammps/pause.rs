@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Runs that pause at the end of a step, with all of LAMMPS at rest in the middle of its loop.
 //!
-//! `fix otf/pause` (`plugin/pause`) calls back on such a step. The run is a coroutine, with a stack of its own, which the
+//! `fix otf/pause` (`plugins/pause`) calls back on such a step. The run is a coroutine, with a stack of its own, which the
 //! callback suspends: so the caller sees a function that returns at each pause, and LAMMPS one run. At a pause a
 //! row is printed; nothing is parsed or set up.
 

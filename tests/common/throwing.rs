@@ -11,7 +11,7 @@ pub fn plugin(folder: &Path) -> PathBuf {
     let file = folder.join("throwingplugin.so");
     let mut compiler = Command::new(root.join(".deps/bin/mpicxx"));
     compiler.args(["-shared", "-fPIC", "-std=c++17", "-DLAMMPS_SMALLBIG"]);
-    for include in [".deps/include", ".deps/include/lammps", "plugin"] {
+    for include in [".deps/include", ".deps/include/lammps", "plugins/common"] {
         compiler.arg("-I").arg(root.join(include));
     }
     compiler.arg(root.join("tests/throwing/throwing.cpp")).arg("-o").arg(&file);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Entry point of otfpauseplugin.so: registers the fix style `otf/pause`.
 
-#include "../plugin_abi.h"
+#include "plugin_abi.h"
 #include "fix_pause.h"
 
 #include <cstdio>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Entry point of paceoptplugin.so: registers the pair styles `pace/opt` and `pace/extrapolation/opt`.
 
-#include "../../plugin/plugin_abi.h"
+#include "plugin_abi.h"
 #include "pair_pace_opt.h"
 
 // The version of the LAMMPS whose headers were used, so that LAMMPS can warn when another one loads the

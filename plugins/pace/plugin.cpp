@@ -14,12 +14,12 @@ namespace {
 
 void *make_pace(void *lmp)
 {
-  return new lammps_otf::PairPace(static_cast<LAMMPS_NS::LAMMPS *>(lmp));
+  return new lammps_otf::PairPace(static_cast<LAMMPS_NS::LAMMPS *>(lmp), false);
 }
 
 void *make_pace_extrapolation(void *lmp)
 {
-  return new lammps_otf::PairPaceExtrapolation(static_cast<LAMMPS_NS::LAMMPS *>(lmp));
+  return new lammps_otf::PairPace(static_cast<LAMMPS_NS::LAMMPS *>(lmp), true);
 }
 
 }    // namespace

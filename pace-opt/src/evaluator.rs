@@ -93,12 +93,12 @@ impl Evaluator {
     }
 
     fn with_kernels(potential: Arc<Potential>, isa: Isa, kernels: Kernels) -> Self {
-        let nodes = potential.plan.species.iter().map(|plan| Nodes::new(plan, kernels.lanes)).collect();
+        let nodes = potential.plan.species.iter().map(|plan| Nodes::new(plan, kernels.lanes())).collect();
         let ne = potential.plan.species.len();
         Evaluator {
             kernels,
             isa,
-            atoms: (0..kernels.lanes).map(|_| Atom::default()).collect(),
+            atoms: (0..kernels.lanes()).map(|_| Atom::default()).collect(),
             scratch: Scratch::default(),
             nodes,
             packed: Vec::new(),
@@ -188,8 +188,8 @@ impl Evaluator {
                     let atoms = std::array::from_fn(|l| eight.get(l).map(|&k| system.atoms[k as usize] as usize));
                     self.grader.push(self.vector_length(element), atoms);
                 }
-                for (part, batch) in eight.chunks(self.kernels.lanes).enumerate() {
-                    result = self.batch(system, element, batch, part * self.kernels.lanes, output, &mut totals);
+                for (part, batch) in eight.chunks(self.kernels.lanes()).enumerate() {
+                    result = self.batch(system, element, batch, part * self.kernels.lanes(), output, &mut totals);
                     if result.is_err() {
                         break 'all;
                     }
@@ -239,7 +239,7 @@ impl Evaluator {
             let atom = &mut self.atoms[lane];
             atom.index = system.atoms[k as usize] as usize;
             let list = (system.neighbours)(k as usize);
-            let (all, mask, cutoffs) = (&self.packed[..], system.mask, &plan.cutoffs[..]);
+            let (all, mask, cutoffs) = (&self.packed[..], system.mask, plan.cutoffs());
             if self.foreign || !self.kernels.gather(GatherJob { all, list, mask, atom, cutoffs }) {
                 gather(all, plan, list, mask, atom, &mut self.near)?;
             }
@@ -247,13 +247,13 @@ impl Evaluator {
             let scratch = &mut self.scratch;
             self.kernels.base(BaseJob { plan, legendre, atom, scratch, nodes, lane, projections: want_grade });
             let atom = &self.atoms[lane];
-            if atom.broken {
-                return Err(why_broken(system, atom, plan));
+            if atom.invalid {
+                return Err(invalid_pair(system, atom, plan));
             }
         }
         self.kernels.forward(ProductJob { plan, nodes, projections: &mut [], lane: 0 });
         self.scratch.clock.lap(Stage::Forward);
-        for lane in 0..self.kernels.lanes {
+        for lane in 0..self.kernels.lanes() {
             if lane < batch.len() {
                 let atom = &mut self.atoms[lane];
                 let scale = system.scales.get(system.types[atom.index] as usize).copied().unwrap_or(1.0);
@@ -266,7 +266,7 @@ impl Evaluator {
                     s[atom.index] = 1.0 - on;
                 }
             } else {
-                (0..plan.embedding.ndensity).for_each(|p| nodes.set_slope(p, lane, 0.0));
+                (0..plan.embedding().ndensity).for_each(|p| nodes.set_slope(p, lane, 0.0));
             }
         }
         self.scratch.clock.lap(Stage::Embedding);
@@ -274,14 +274,14 @@ impl Evaluator {
             let projections = self.grader.last(grade.length(element, plan));
             self.kernels.project(ProductJob { plan, nodes, projections, lane: first });
             for (lane, atom) in (first..).zip(&self.atoms[..batch.len()]) {
-                for (p, &(mu, n)) in projections.iter_mut().zip(&plan.single) {
+                for (p, &(mu, n)) in projections.iter_mut().zip(plan.single()) {
                     p.0[lane] = atom.base_sums[mu as usize].get(n as usize).copied().unwrap_or(0.0);
                 }
                 if !grade.linear {
                     // Densities one after the other, the first last, as it is where the projections are.
                     for (d, slope) in atom.grade_slope.iter().enumerate().rev() {
-                        for f in 0..plan.functions {
-                            projections[d * plan.functions + f].0[lane] = slope * projections[f].0[lane];
+                        for f in 0..plan.functions() {
+                            projections[d * plan.functions() + f].0[lane] = slope * projections[f].0[lane];
                         }
                     }
                 }
@@ -322,11 +322,11 @@ fn gather(
     atom: &mut Atom,
     near: &mut Vec<Packed>,
 ) -> Result<()> {
-    let ne = plan.segments.len();
+    let ne = plan.segments().len();
     let [xi, yi, zi] = all[atom.index].x;
     // Pairs without a table have no cutoff either.
     let mut cut2 = [0.0; MAX_ELEMENTS];
-    for (c, s) in cut2.iter_mut().zip(&plan.segments) {
+    for (c, s) in cut2.iter_mut().zip(plan.segments()) {
         *c = if s.table.is_some() { s.rcut * s.rcut } else { -1.0 };
     }
     // One more than can be found, so that the store below is always in bounds.
@@ -361,13 +361,8 @@ fn gather(
         next[e] = block * OCT;
         block += blocks;
     }
-    if atom.x.len() < block {
-        for v in [&mut atom.x, &mut atom.y, &mut atom.z, &mut atom.r, &mut atom.inv_r] {
-            v.resize(block, Oct::default());
-        }
-        atom.neighbour.resize(block * OCT, 0);
-    }
-    for (range, segment) in atom.ranges.iter().zip(&plan.segments).filter(|(r, _)| r.blocks > 0) {
+    atom.reserve(block);
+    for (range, segment) in atom.ranges.iter().zip(plan.segments()).filter(|(r, _)| r.blocks > 0) {
         // Padding lies beyond the cutoff.
         let last = range.block + range.blocks - 1;
         (atom.x[last], atom.y[last]) = (Oct::default(), Oct::default());
@@ -384,12 +379,12 @@ fn gather(
     Ok(())
 }
 
-/// Finds the pair that the first stage stumbled over.
-fn why_broken<F>(system: &System<F>, atom: &Atom, plan: &SpeciesPlan) -> Error {
+/// The error for an atom that the first stage found invalid: names the pair.
+fn invalid_pair<F>(system: &System<F>, atom: &Atom, plan: &SpeciesPlan) -> Error {
     let i = atom.index;
     let [xi, yi, zi] = system.positions[i];
-    for (range, segment) in atom.ranges.iter().zip(&plan.segments) {
-        let least = segment.table.as_ref().map_or(0.0, |t| 1.0 / t.scale);
+    for (range, segment) in atom.ranges.iter().zip(plan.segments()) {
+        let least = segment.table.as_ref().map_or(0.0, |t| 1.0 / t.scale());
         for k in range.block * OCT..range.block * OCT + range.count {
             let j = atom.neighbour[k] as usize;
             let p = system.positions[j];
@@ -415,14 +410,14 @@ fn embed(
     lane: usize,
     scale: f64,
 ) -> (f64, f64) {
-    let nd = plan.embedding.ndensity;
+    let nd = plan.embedding().ndensity;
     let mut rho = [0.0; crate::model::MAX_DENSITIES];
     for p in 0..nd {
         rho[p] = nodes.rho(p, lane) + atom.rho[p];
     }
     atom.slope.clear();
     atom.slope.resize(nd, 0.0);
-    let many = plan.embedding.evaluate(&rho[..nd], &mut atom.slope);
+    let many = plan.embedding().evaluate(&rho[..nd], &mut atom.slope);
     atom.grade_slope.clone_from(&atom.slope);
     let core = atom.core;
     let (energy, on);
@@ -439,7 +434,7 @@ fn embed(
         atom.core_slope = 1.0 - f;
         on = f;
     } else {
-        let (cut, width) = (plan.embedding.rho_cut, plan.embedding.drho_cut);
+        let (cut, width) = (plan.embedding().rho_cut, plan.embedding().drho_cut);
         let (f, df) = if core >= cut { (0.0, 0.0) } else { switch_off(core, cut, width) };
         energy = many * f + core;
         atom.core_slope = many * df + 1.0;
@@ -450,7 +445,7 @@ fn embed(
         *s *= scale * on;
         nodes.set_slope(p, lane, *s);
     }
-    (scale * (energy + plan.e0), on)
+    (scale * (energy + plan.e0()), on)
 }
 
 /// The neighbour that reaches deepest into its inner cutoff: its place, how far it is from the bottom of the
@@ -458,7 +453,7 @@ fn embed(
 fn nearest(atom: &Atom, plan: &SpeciesPlan, cutoff: f64) -> Option<(usize, f64, f64)> {
     let mut best = None;
     let mut least = cutoff;
-    for (range, segment) in atom.ranges.iter().zip(&plan.segments) {
+    for (range, segment) in atom.ranges.iter().zip(plan.segments()) {
         for k in range.block * OCT..range.block * OCT + range.count {
             let r = atom.r[k / OCT].0[k % OCT];
             let gap = r - (segment.r_in - segment.delta_in);
@@ -531,8 +526,8 @@ mod tests {
     fn the_number_of_lanes_does_not_matter() {
         let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/two.yaml");
         let potential = Potential::read(&data, None).unwrap();
-        let tables = potential.plan.species.iter().flat_map(|s| &s.segments).filter_map(|s| s.table.as_ref());
-        assert!(tables.map(|t| t.ncol % OCT).any(|left| left != 0));
+        let tables = potential.plan.species.iter().flat_map(|s| s.segments()).filter_map(|s| s.table.as_ref());
+        assert!(tables.map(|t| t.ncol() % OCT).any(|left| left != 0));
         // A crooked grid of 27 atoms that all see each other.
         let positions: Vec<[f64; 3]> = (0..27)
             .map(|i| [i % 3, i / 3 % 3, i / 9].map(|c| f64::from(c) * 2.3).map(|c| c + 0.1 * (c + f64::from(i)).sin()))

@@ -96,7 +96,7 @@ impl Potential {
 
     /// Cutoff of neighbours of element `j` around an atom of element `i` in Å; zero for unknown elements.
     pub fn pair_cutoff(&self, i: usize, j: usize) -> f64 {
-        self.plan.species.get(i).and_then(|s| s.segments.get(j)).map_or(0.0, |s| s.rcut)
+        self.plan.species.get(i).and_then(|s| s.segments().get(j)).map_or(0.0, |s| s.rcut)
     }
 
     /// Whether the extrapolation grade can be computed.
@@ -109,9 +109,9 @@ impl Potential {
         let mut s =
             Size { functions: self.functions.iter().sum(), table_bytes: self.plan.table_bytes, ..Size::default() };
         for p in &self.plan.species {
-            s.base += p.graph.base;
-            s.interior += p.graph.interior.len();
-            s.terms += p.graph.by_x.partner.len();
+            s.base += p.graph().base();
+            s.interior += p.graph().interior().len();
+            s.terms += p.graph().by_x().partner.len();
         }
         s
     }

@@ -4,24 +4,24 @@
 //! Memory is always laid out in groups of eight ([`Oct`]); a vector holds `N` ≤ 8 of them. Kernels are
 //! generic over [`Lanes`], always inlined into a function that enables the instruction set.
 
-/// Eight doubles on a cache line: the unit of every buffer that kernels see.
+/// Eight doubles in one cache line: the unit of all buffers that kernels access.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(64))]
 pub(crate) struct Oct(pub [f64; 8]);
 
-/// The doubles of a slice of octs, one after the other.
+/// The doubles of a slice of octs, in order.
 pub(crate) fn flat(v: &mut [Oct]) -> &mut [f64] {
     // SAFETY: an oct is exactly eight doubles, without padding.
     unsafe { std::slice::from_raw_parts_mut(v.as_mut_ptr().cast(), v.len() * OCT) }
 }
 
-/// The same, to read.
+/// As [`flat`], shared.
 pub(crate) fn doubles(v: &[Oct]) -> &[f64] {
     // SAFETY: as above.
     unsafe { std::slice::from_raw_parts(v.as_ptr().cast(), v.len() * OCT) }
 }
 
-/// Columns of a table come in multiples of this.
+/// The number of columns of a table is a multiple of this.
 pub(crate) const QUAD: usize = 4;
 
 /// Number of neighbours in a block, and of atoms in a batch of grades.
@@ -35,11 +35,11 @@ pub(crate) const OCT: usize = 8;
 pub(crate) unsafe trait Lanes: Copy {
     /// Doubles per vector; divides eight.
     const N: usize;
-    /// Doubles of a node of the product graph: the real and the imaginary part of as many atoms.
+    /// Doubles per node of the product graph: real and imaginary part of `N` atoms.
     const NODE: usize = 2 * Self::N;
-    /// Vectors that the processor's registers hold.
+    /// Number of vectors that fit into the processor's registers.
     const REGISTERS: usize;
-    /// A vector of four, for what is left of a row of columns.
+    /// A vector of four, for the remainder of a row of columns.
     type Half: Lanes;
 
     unsafe fn load(p: *const f64) -> Self;
@@ -55,11 +55,11 @@ pub(crate) unsafe trait Lanes: Copy {
     unsafe fn div(self, b: Self) -> Self;
     unsafe fn sqrt(self) -> Self;
     unsafe fn floor(self) -> Self;
-    /// The smaller of both, `b` where self is not a number.
+    /// The smaller of both; `b` where `self` is NaN.
     unsafe fn min(self, b: Self) -> Self;
-    /// The larger of both, `b` where self is not a number.
+    /// The larger of both; `b` where `self` is NaN.
     unsafe fn max(self, b: Self) -> Self;
-    /// Whether any lane is at least that of `b`, or one of both is not a number.
+    /// Whether any lane is not below that of `b`, which includes NaN in either.
     unsafe fn any_not_below(self, b: Self) -> bool;
     /// Sum over the lanes.
     unsafe fn sum(self) -> f64;
@@ -71,11 +71,11 @@ pub(crate) unsafe trait Lanes: Copy {
     }
     /// `rows[k]` holds N functions of neighbour k; writes N rows of eight neighbours, `ld` doubles apart.
     unsafe fn store_transposed(rows: &[Self; 8], dst: *mut f64, ld: usize);
-    /// Hints that the cache line will be read.
+    /// Prefetches the cache line.
     unsafe fn prefetch(_p: *const f64) {}
 }
 
-/// Any processor: arrays that the compiler may turn into whatever it has.
+/// Vectors for any processor: arrays that the compiler may vectorise.
 #[derive(Clone, Copy)]
 pub(crate) struct Portable<const N: usize>([f64; N]);
 
@@ -89,7 +89,7 @@ impl<const N: usize> Portable<N> {
 // SAFETY: uses no instruction beyond the target's baseline.
 unsafe impl<const N: usize> Lanes for Portable<N> {
     const N: usize = N;
-    // As the baseline of x86-64 and of aarch64 have, two to a vector of four.
+    // The baselines of x86-64 and aarch64 have at least 16 registers, two per vector of four.
     const REGISTERS: usize = 8;
     type Half = Portable<4>;
 
@@ -250,7 +250,7 @@ pub(crate) mod x86 {
         unsafe fn sum8(v: &[Self; 8]) -> [f64; 8] {
             // SAFETY: see the trait.
             unsafe {
-                // Neighbouring lanes, then 128-bit quarters, then halves.
+                // Adjacent lanes, then 128-bit quarters, then halves.
                 let pair = |a: usize, b: usize| {
                     _mm512_add_pd(_mm512_unpacklo_pd(v[a].0, v[b].0), _mm512_unpackhi_pd(v[a].0, v[b].0))
                 };
@@ -425,7 +425,7 @@ pub(crate) mod x86 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Isa {
-    /// Whatever the compiler's target has.
+    /// The baseline of the compiler's target.
     Portable,
     /// AVX2 with FMA.
     Avx2,
@@ -434,12 +434,12 @@ pub enum Isa {
 }
 
 impl Isa {
-    /// The best that this processor has.
+    /// The fastest set that this processor supports.
     pub fn detect() -> Self {
         Self::available().last().copied().unwrap_or(Isa::Portable)
     }
 
-    /// All that this processor has, the slowest first.
+    /// All sets that this processor supports, slowest first.
     pub fn available() -> Vec<Isa> {
         #[allow(unused_mut)]
         let mut v = vec![Isa::Portable];
@@ -456,7 +456,7 @@ impl Isa {
         v
     }
 
-    /// The set named by a word, if this processor has it.
+    /// The set with this [`name`](Self::name); `None` if the name is unknown or the processor lacks the set.
     pub fn named(name: &str) -> Option<Self> {
         let isa = match name {
             "portable" => Isa::Portable,
@@ -467,7 +467,7 @@ impl Isa {
         Self::available().contains(&isa).then_some(isa)
     }
 
-    /// Its name.
+    /// The name that the environment variable `PACE_OPT_ISA` takes: `portable`, `avx2` or `avx512`.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Portable => "portable",

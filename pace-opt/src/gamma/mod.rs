@@ -35,7 +35,7 @@ impl Grade {
 
     /// Room for the vector of an atom: its projections, and what the rows of the active set are made of.
     pub(crate) fn length(&self, element: usize, plan: &SpeciesPlan) -> usize {
-        self.size[element].max(plan.functions)
+        self.size[element].max(plan.functions())
     }
 
     /// `p · A⁻¹`, one number for each row of the active set, where `projection(k)` is the k-th component of `p`.

@@ -1,61 +1,63 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! First stage: distances, radial functions, spherical harmonics, and their sum over neighbours.
+//! First stage: distances, radial functions, spherical harmonics, and the sums of their products over neighbours.
 
 use super::{BaseJob, Range};
-use crate::plan::{BaseSums, Legendre, Segment};
+use crate::plan::{BaseSums, Segment};
 use crate::profile::Stage;
 use crate::simd::{Lanes, OCT, Oct, flat};
 
-/// Radial or angular functions in the largest tile of the atomic base.
-const MOST: usize = 5;
+/// Largest number of radial or angular functions in a tile of the atomic base.
+const MAX_TILE: usize = 5;
 
-/// Neighbours that the table is read ahead.
-const AHEAD: usize = OCT;
+/// Number of neighbours by which table rows are prefetched.
+const PREFETCH_DISTANCE: usize = OCT;
 
 /// Runs the stage for one atom.
 ///
 /// # Safety
-/// The processor has the instruction set of `V`; `BaseJob::check` ran.
+/// The processor has the instruction set of `V`, `BaseJob::check` ran, and the nodes have `V::N` lanes. Columns and
+/// components of the plan are in range since `SpeciesPlan::check`.
 #[inline(always)]
 pub(super) unsafe fn run<V: Lanes>(job: &mut BaseJob) {
-    let nd = job.plan.embedding.ndensity;
+    let nd = job.plan.embedding().ndensity;
     job.atom.rho.clear();
     job.atom.rho.resize(nd, 0.0);
     job.atom.core = 0.0;
-    job.atom.broken = false;
+    job.atom.invalid = false;
     if job.projections {
-        job.atom.base_sums.resize(job.plan.segments.len(), Vec::new());
+        job.atom.base_sums.resize(job.plan.segments().len(), Vec::new());
     }
-    for (j, segment) in job.plan.segments.iter().enumerate() {
+    for (j, segment) in job.plan.segments().iter().enumerate() {
         let range = job.atom.ranges[j];
         let Some(table) = &segment.table else { continue };
         if job.projections {
             let n = match &segment.base_sums {
                 BaseSums::None => 0,
                 BaseSums::Columns(inverse) => inverse.len() / segment.rho_column.max(1),
-                BaseSums::Table(table) => table.ncol,
+                BaseSums::Table(table) => table.ncol(),
             };
             job.atom.base_sums[j].clear();
             job.atom.base_sums[j].resize(n, 0.0);
         }
         if range.blocks == 0 {
-            // Nothing of this element: the base is zero, which other atoms of the batch may have overwritten.
+            // No neighbours of this element: the base is zero. A previous atom may have left other values.
             for &d in &segment.dest {
                 flat(&mut job.nodes.value)[d as usize * V::N + job.lane] = 0.0;
             }
             continue;
         }
-        // SAFETY: `check` made all buffers large enough for the blocks of this range.
+        // SAFETY: `BaseJob::check` sized all buffers for the blocks of this range; by `SpeciesPlan::check` a separate table
+        // of the basis functions has the bins of this one.
         unsafe {
-            distances::<V>(job, range, table.scale, table.bins);
-            if job.atom.broken {
+            distances::<V>(job, range, table.scale(), table.bins());
+            if job.atom.invalid {
                 return;
             }
             job.scratch.clock.lap(Stage::Distances);
             let radial: *mut f64 = job.atom.radial.as_mut_ptr().add(range.radial).cast();
-            // All sums are needed for projections, else those that are densities and repulsion by themselves.
+            // Projections require all sums; otherwise only those of the densities and the repulsion are.
             let first = if job.projections { 0 } else { segment.rho_column };
-            interpolate::<V>(table.as_ptr(), table.ncol, job, range, radial, first);
+            interpolate::<V>(table.as_ptr(), table.ncol(), job, range, radial, first);
             job.scratch.clock.lap(Stage::Splines);
             if job.projections {
                 match &segment.base_sums {
@@ -69,12 +71,12 @@ pub(super) unsafe fn run<V: Lanes>(job: &mut BaseJob) {
                     }
                     BaseSums::Table(base) => {
                         let sums = job.atom.base_sums[j].as_mut_ptr();
-                        sum_base::<V>(base.as_ptr(), base.ncol, job, range, sums);
+                        sum_base::<V>(base.as_ptr(), base.ncol(), job, range, sums);
                     }
                 }
                 job.scratch.clock.lap(Stage::Projections);
             }
-            let sums = &flat(&mut job.scratch.sums)[..table.ncol];
+            let sums = &flat(&mut job.scratch.sums)[..table.ncol()];
             for (rho, sum) in job.atom.rho.iter_mut().zip(&sums[segment.rho_column..]) {
                 *rho += sum;
             }
@@ -83,7 +85,7 @@ pub(super) unsafe fn run<V: Lanes>(job: &mut BaseJob) {
             if !segment.shells.is_empty() {
                 harmonics::<V>(job, range, segment.shells.len());
                 job.scratch.clock.lap(Stage::Harmonics);
-                accumulate::<V>(job, segment, range, radial, table.ncol);
+                accumulate::<V>(job, segment, range, radial, table.ncol());
                 job.scratch.clock.lap(Stage::Base);
             }
         }
@@ -99,7 +101,7 @@ unsafe fn distances<V: Lanes>(job: &mut BaseJob, range: Range, scale: f64, bins:
     let a = &mut *job.atom;
     let s = &mut *job.scratch;
     let mut bad = 0;
-    // SAFETY: `check` made room for the blocks of the range.
+    // SAFETY: `BaseJob::check` sized these buffers for the blocks of the range.
     unsafe {
         let (one, two, three, six) = (V::splat(1.0), V::splat(2.0), V::splat(3.0), V::splat(6.0));
         let grid = V::splat(scale);
@@ -140,20 +142,20 @@ unsafe fn distances<V: Lanes>(job: &mut BaseJob, range: Range, scale: f64, bins:
             for k in 0..OCT {
                 // True for NaN as well.
                 bad |= u32::from(!(place.0[k] >= 1.0));
-                // Between zero and the number of bins, as `min` made it. Beyond the cutoff, and in the padding,
-                // the bin after the last, whose edges are zero.
+                // `min` limits the bin to 0..=bins, also for NaN. Beyond the cutoff and in the padding it is the bin
+                // after the last, whose edges are zero.
                 let i = bin.0[k].to_int_unchecked::<i32>() as u32;
                 s.bins[b][k] = i + u32::from(i as usize == bins);
             }
         }
     }
-    a.broken = bad != 0;
+    a.invalid = bad != 0;
 }
 
-/// Values and slopes of all columns, eight neighbours to a block; sums of the values from column `first` on.
+/// Values and slopes of all columns, in blocks of eight neighbours; sums of the values from column `first` on.
 ///
 /// # Safety
-/// See [`run`]; `out` has room for the blocks of the range.
+/// See [`run`]; `rows` are those of a table with `ncol` columns, `out` has room for the blocks of the range.
 #[inline(always)]
 unsafe fn interpolate<V: Lanes>(
     rows: *const f64,
@@ -169,7 +171,7 @@ unsafe fn interpolate<V: Lanes>(
     let sums = &mut flat(&mut job.scratch.sums)[..ncol];
     sums.fill(0.0);
     let sums = sums.as_mut_ptr();
-    // SAFETY: bins are at most the empty one, whose two rows exist; the rest see above.
+    // SAFETY: bins are at most `bins + 1`, and the table has `bins + 3` rows; `BaseJob::check` sized the other buffers.
     unsafe {
         let row = |i: usize| rows.add(*bins.add(i) as usize * 2 * ncol);
         for b in 0..range.blocks {
@@ -182,7 +184,7 @@ unsafe fn interpolate<V: Lanes>(
                 }
                 let job = Cubics {
                     row: row(i),
-                    ahead: row((i + AHEAD).min(range.count - 1)),
+                    ahead: row((i + PREFETCH_DISTANCE).min(range.count - 1)),
                     ncol,
                     weights: weights.add(b * 6 * OCT + k),
                     to,
@@ -191,39 +193,39 @@ unsafe fn interpolate<V: Lanes>(
                 cubics::<V::Half>(job, c);
             }
             let out = out.add(b * 2 * ncol * OCT);
-            let c = turn::<V>(block, ncol, out, (sums, first), 0);
-            turn::<V::Half>(block, ncol, out, (sums, first), c);
+            let c = transpose::<V>(block, ncol, out, (sums, first), 0);
+            transpose::<V::Half>(block, ncol, out, (sums, first), c);
         }
     }
 }
 
-/// What the values and slopes of a neighbour are made of.
+/// Input and output of the interpolation for one neighbour.
 #[derive(Clone, Copy)]
 struct Cubics {
     row: *const f64,
-    /// The row that will be read some neighbours later.
+    /// The row to prefetch.
     ahead: *const f64,
     ncol: usize,
     weights: *const f64,
-    /// Where they go: values, then slopes.
+    /// Output: values, then slopes.
     to: *mut f64,
 }
 
-/// Values and slopes of one neighbour, from column `c` on in whole vectors; the first column that is left.
+/// Values and slopes of one neighbour, in whole vectors from column `c` on. Returns the first column that is left.
 ///
 /// # Safety
 /// See [`run`].
 #[inline(always)]
 unsafe fn cubics<V: Lanes>(job: Cubics, mut c: usize) -> usize {
     let Cubics { row, ahead, ncol, weights, to } = job;
-    // SAFETY: a row and the next, six weights, and room for as many values and slopes.
+    // SAFETY: the job's pointers are to two rows of `2 * ncol`, six weights, and an output of `2 * ncol` doubles.
     unsafe {
         let mut w = [V::splat(0.0); 6];
         for (j, w) in w.iter_mut().enumerate() {
             *w = V::splat(*weights.add(j * OCT));
         }
         while c + V::N <= ncol {
-            // As many cache lines as these columns are in two rows, though not theirs.
+            // The number of cache lines that these columns take in two rows; together the calls cover both rows.
             for line in 0..V::N * 4 / OCT {
                 V::prefetch(ahead.add(c * 4 + line * OCT));
             }
@@ -239,20 +241,20 @@ unsafe fn cubics<V: Lanes>(job: Cubics, mut c: usize) -> usize {
     c
 }
 
-/// Turns eight neighbours' rows into columns of lanes, from column `c` on in whole vectors; the first column that is left.
-/// Values from column `first` on are added up.
+/// Transposes the rows of eight neighbours, in whole vectors from column `c` on. Returns the first column that is left.
+/// Values from column `first` on are added to `sums`.
 ///
 /// # Safety
 /// See [`run`].
 #[inline(always)]
-unsafe fn turn<V: Lanes>(
+unsafe fn transpose<V: Lanes>(
     block: *const f64,
     ncol: usize,
     out: *mut f64,
     (sums, first): (*mut f64, usize),
     mut c: usize,
 ) -> usize {
-    // SAFETY: `block` has eight rows of values and slopes, `out` as many columns, `sums` one number for each value.
+    // SAFETY: `block` has eight rows of `2 * ncol` doubles, `out` has as many columns of eight, `sums` has `ncol` doubles.
     unsafe {
         let rows = |c: usize| {
             let mut v = [V::splat(0.0); OCT];
@@ -278,12 +280,12 @@ unsafe fn turn<V: Lanes>(
 /// Sums of the radial basis functions over the neighbours.
 ///
 /// # Safety
-/// See [`run`]; `sums` has room for `ncol` doubles.
+/// See [`run`]; `rows` are those of a table with `ncol` columns and the bins of the segment's table, `sums` has `ncol` doubles.
 #[inline(always)]
 unsafe fn sum_base<V: Lanes>(rows: *const f64, ncol: usize, job: &BaseJob, range: Range, sums: *mut f64) {
     let mut c = 0;
     while c < ncol {
-        // SAFETY: see above; columns are a multiple of eight.
+        // SAFETY: the caller's promise is passed on; by `SpeciesPlan::check` the columns are a multiple of eight.
         unsafe {
             let wide = 16 / V::N;
             if ncol - c >= wide * V::N {
@@ -319,13 +321,13 @@ unsafe fn sum_columns<V: Lanes, const W: usize>(
     let bins: *const u32 = job.scratch.bins.as_ptr().cast();
     let weights: *const f64 = job.scratch.weights.as_ptr().cast();
     let count = range.blocks * OCT;
-    // SAFETY: see above.
+    // SAFETY: as for `sum_base`; `W` vectors from column `c` on are within `ncol`.
     unsafe {
         let mut total = [V::splat(0.0); W];
         for i in 0..count {
             let row = |i: usize| rows.add(*bins.add(i) as usize * 2 * ncol + c);
-            if i + 2 * AHEAD < count {
-                let next = row(i + 2 * AHEAD);
+            if i + 2 * PREFETCH_DISTANCE < count {
+                let next = row(i + 2 * PREFETCH_DISTANCE);
                 for part in 0..4 {
                     for w in 0..(W * V::N).div_ceil(OCT) {
                         V::prefetch(next.add(part * ncol + w * OCT));
@@ -355,9 +357,9 @@ unsafe fn sum_columns<V: Lanes, const W: usize>(
 /// See [`run`].
 #[inline(always)]
 unsafe fn harmonics<V: Lanes>(job: &mut BaseJob, range: Range, shells: usize) {
-    let Legendre { b, ld } = job.legendre;
+    let (b, ld) = (job.legendre.b(), job.legendre.ld());
     let components = shells * shells;
-    // SAFETY: `check` made room for `components` octs per block, and shells ≤ ld.
+    // SAFETY: `BaseJob::check` sized `harmonics` for `components` octs per block and asserted shells ≤ ld; `b` has ld² elements.
     unsafe {
         let b = |l: usize, m: usize| V::splat(*b.get_unchecked(l * ld + m));
         let one = V::splat(1.0);
@@ -390,7 +392,7 @@ unsafe fn harmonics<V: Lanes>(job: &mut BaseJob, range: Range, shells: usize) {
     }
 }
 
-/// Where a tile reads and how far its rows are apart.
+/// Input and output of a tile, with the strides of its rows.
 #[derive(Clone, Copy)]
 struct Tile {
     radial: *const f64,
@@ -404,13 +406,13 @@ struct Tile {
     dest_step: usize,
 }
 
-/// Adds the products of one vector of neighbours.
+/// Adds the products of one vector of neighbours to the sums.
 ///
 /// # Safety
 /// See [`run`].
 #[inline(always)]
 unsafe fn add<V: Lanes, const NB: usize, const MB: usize>(acc: &mut [[V; MB]; NB], r: *const f64, y: *const f64) {
-    // SAFETY: see above.
+    // SAFETY: the caller gives pointers to `NB` radial and `MB` angular functions of a block.
     unsafe {
         let mut ys = [V::splat(0.0); MB];
         for (m, v) in ys.iter_mut().enumerate() {
@@ -431,7 +433,7 @@ unsafe fn add<V: Lanes, const NB: usize, const MB: usize>(acc: &mut [[V; MB]; NB
 /// See [`run`].
 #[inline(always)]
 unsafe fn tile<V: Lanes, const NB: usize, const MB: usize>(t: Tile) {
-    // SAFETY: see above.
+    // SAFETY: `accumulate` gives a tile whose functions, vectors and components are in range.
     unsafe {
         let mut acc = [[V::splat(0.0); MB]; NB];
         let (mut r, mut y) = (t.radial, t.angular);
@@ -445,7 +447,7 @@ unsafe fn tile<V: Lanes, const NB: usize, const MB: usize>(t: Tile) {
         for h in 0..t.vectors % whole {
             add::<V, NB, MB>(&mut acc, r.add(h * V::N), y.add(h * V::N));
         }
-        // Eight sums at a time; what is beyond the tile is not stored.
+        // Eight sums at a time; those beyond the tile are not stored.
         let mut k = 0;
         while k < NB * MB {
             let mut eight = [V::splat(0.0); 8];
@@ -483,7 +485,8 @@ macro_rules! tile_sizes {
 #[inline(always)]
 unsafe fn accumulate<V: Lanes>(job: &mut BaseJob, segment: &Segment, range: Range, radial: *const f64, ncol: usize) {
     let shells = segment.shells.len();
-    // SAFETY: columns and components of the shells lie within a block's radial and angular values.
+    // SAFETY: by `SpeciesPlan::check` the shells' columns and components are within the table and `dest`, and all of `dest` within
+    // the base nodes; `BaseJob::check` sized the buffers.
     unsafe {
         let out: *mut f64 = job.nodes.value.as_mut_ptr().cast::<f64>().add(job.lane);
         let angular: *const f64 = job.scratch.harmonics.as_ptr().cast();
@@ -491,10 +494,10 @@ unsafe fn accumulate<V: Lanes>(job: &mut BaseJob, segment: &Segment, range: Rang
             let (nn, nm) = (shell.ns.len(), 2 * l + 1);
             let mut n = 0;
             while n < nn {
-                // Even parts: 6 is 3 + 3, not 5 + 1.
-                let nb = (nn - n).div_ceil((nn - n).div_ceil(MOST));
-                // As many sums as registers hold beside the angular functions and a radial one.
-                let wide = ((V::REGISTERS - 1) / (nb + 1)).min(MOST);
+                // Equal parts: 6 is split into 3 + 3, not 5 + 1.
+                let nb = (nn - n).div_ceil((nn - n).div_ceil(MAX_TILE));
+                // As many sums as fit into registers beside the angular functions and one radial function.
+                let wide = ((V::REGISTERS - 1) / (nb + 1)).min(MAX_TILE);
                 let mut m = 0;
                 while m < nm {
                     let mb = (nm - m).div_ceil((nm - m).div_ceil(wide));

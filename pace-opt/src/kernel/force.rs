@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Third stage: the adjoint of the atomic base, contracted to a gradient per neighbour.
+//! Third stage: contracts the adjoint of the atomic base to a gradient per neighbour.
 //!
-//! Over n first, with radial values and slopes; then over l and m, with Legendre functions and their
-//! derivatives recomputed on the fly.
+//! First over n, with radial values and slopes; then over l and m, with recomputed Legendre functions and derivatives.
 
 use super::{ForceJob, Range};
 use crate::plan::{Legendre, Segment};
 use crate::simd::{Lanes, OCT, Oct, doubles, flat};
 
-/// Radial functions of one shell that are contracted at a time: their values and slopes stay in registers.
+/// Largest number of radial functions of a shell that are contracted together: their values and slopes stay in registers.
 const CHUNK: usize = 5;
 
-/// Vectors of neighbours that go through the shells together, so that each loop has one length for some time.
+/// Number of vectors of neighbours that are processed together per shell, so that loop lengths are predictable.
 pub(super) const GROUP: usize = 4;
 
 /// Runs the stage for one atom.
 ///
 /// # Safety
-/// The processor has the instruction set of `V`; `ForceJob::check` ran.
+/// The processor has the instruction set of `V`, `ForceJob::check` ran, and the nodes have `V::N` lanes. Columns and
+/// components of the plan are in range since `SpeciesPlan::check`.
 #[inline(always)]
 pub(super) unsafe fn run<V: Lanes>(job: &mut ForceJob) {
-    // SAFETY: the processor has it.
+    // SAFETY: the processor has the instruction set.
     let mut sums = unsafe { [V::splat(0.0); 9] };
-    for (j, segment) in job.plan.segments.iter().enumerate() {
+    for (j, segment) in job.plan.segments().iter().enumerate() {
         let range = job.atom.ranges[j];
         let Some(table) = &segment.table else { continue };
         if range.blocks == 0 {
@@ -34,22 +34,22 @@ pub(super) unsafe fn run<V: Lanes>(job: &mut ForceJob) {
         }
         let vectors = range.vectors(V::N);
         for v in (0..vectors).step_by(GROUP) {
-            // SAFETY: see above.
-            unsafe { neighbours::<V>(job, segment, range, table.ncol, v, GROUP.min(vectors - v), &mut sums) }
+            // SAFETY: the caller's promise; the vectors are within the range.
+            unsafe { neighbours::<V>(job, segment, range, table.ncol(), v, GROUP.min(vectors - v), &mut sums) }
         }
         let atom = &mut *job.atom;
         for f in [&mut atom.fx, &mut atom.fy, &mut atom.fz] {
-            // No neighbours are there.
+            // Vectors of padding alone.
             flat(f)[range.block * OCT + vectors * V::N..(range.block + range.blocks) * OCT].fill(0.0);
         }
     }
-    // SAFETY: as above.
+    // SAFETY: the processor has the instruction set.
     let sums = sums.map(|v| unsafe { v.sum() });
     job.atom.gradient.copy_from_slice(&sums[..3]);
     job.atom.virial.copy_from_slice(&sums[3..]);
 }
 
-/// Gradients of `count` vectors of neighbours, from vector `first` of the range on; adds to their sum and to the virial.
+/// Gradients of `count` vectors of neighbours, from vector `first` of the range on. Adds them to their sum and to the virial.
 ///
 /// # Safety
 /// See [`run`].
@@ -63,13 +63,14 @@ unsafe fn neighbours<V: Lanes>(
     count: usize,
     totals: &mut [V; 9],
 ) {
-    let nd = job.plan.embedding.ndensity;
+    let nd = job.plan.embedding().ndensity;
     let shells = segment.shells.len();
-    // SAFETY: see above.
+    // SAFETY: `ForceJob::check` sized the buffers for the blocks of the range and `GROUP` vectors; by `SpeciesPlan::check` the
+    // columns are within the table.
     unsafe {
         let radial: *const f64 = job.atom.radial.as_ptr().add(range.radial).cast();
         let contracted: *mut f64 = job.scratch.contracted.as_mut_ptr().cast();
-        // Each vector: its block and place in the block, its radial functions, and what comes of the contraction.
+        // For each vector: its block and lane, its radial functions, and the output of the contraction.
         let mut places = [(0, 0); GROUP];
         let mut values = [radial; GROUP];
         let mut sums = [contracted; GROUP];
@@ -116,7 +117,7 @@ unsafe fn neighbours<V: Lanes>(
         }
         for w in 0..count {
             let (g, lane) = places[w];
-            // Slopes of what depends on the distance alone.
+            // Repulsion and densities of one neighbour depend on the distance only.
             let slopes = values[w].add(ncol * OCT);
             let mut fr = V::splat(job.atom.core_slope).mul(V::load(slopes.add(segment.core_column * OCT)));
             for p in 0..nd {
@@ -130,7 +131,7 @@ unsafe fn neighbours<V: Lanes>(
             if shells > 0 {
                 (fr, gx, gy, gz) = angular::<V>(job.legendre, shells, sums[w], (x, y, z), fr);
             }
-            // The gradient in the unit vector has no part along it.
+            // Project out the component of the gradient along the unit vector.
             let along = gx.mul(x).add(gy.mul(y)).add(gz.mul(z));
             let radial = along.fnma(inv, fr);
             let (fx, fy, fz) = (radial.fma(x, inv.mul(gx)), radial.fma(y, inv.mul(gy)), radial.fma(z, inv.mul(gz)));
@@ -151,7 +152,7 @@ unsafe fn neighbours<V: Lanes>(
     }
 }
 
-/// Some radial functions of a shell.
+/// A contraction over some radial functions of a shell.
 #[derive(Clone, Copy)]
 struct Contraction {
     /// Columns of the table.
@@ -160,10 +161,11 @@ struct Contraction {
     adjoint: *const f64,
     nn: usize,
     components: usize,
-    /// Where the first radial function and the first component are.
+    /// Column of the first radial function.
     column: usize,
+    /// Index of the first component.
     component: usize,
-    /// Whether other functions were contracted before.
+    /// Whether to add to the output of previous functions.
     add: bool,
 }
 
@@ -173,7 +175,7 @@ struct Contraction {
 /// See [`run`].
 #[inline(always)]
 unsafe fn contract<V: Lanes, const NB: usize>(t: Contraction, values: *const f64, out: *mut f64) {
-    // SAFETY: see above.
+    // SAFETY: the caller's functions and components are within the shell, which is within the table and the adjoint.
     unsafe {
         let mut r = [V::splat(0.0); NB];
         let mut d = [V::splat(0.0); NB];
@@ -199,7 +201,7 @@ unsafe fn contract<V: Lanes, const NB: usize>(t: Contraction, values: *const f64
     }
 }
 
-/// Radial slope and gradient in the (unconstrained) unit vector of one vector of neighbours.
+/// Derivatives with respect to the distance and to the (unconstrained) unit vector, for one vector of neighbours.
 ///
 /// # Safety
 /// See [`run`]; there is a shell.
@@ -211,17 +213,17 @@ unsafe fn angular<V: Lanes>(
     (x, y, z): (V, V, V),
     mut fr: V,
 ) -> (V, V, V, V) {
-    let Legendre { b, ld } = legendre;
-    // SAFETY: see above.
+    let (b, ld) = (legendre.b(), legendre.ld());
+    // SAFETY: `contracted` has `shells²` components; `ForceJob::check` asserted shells ≤ ld, and `b` has ld² elements.
     unsafe {
         let (zero, one) = (V::splat(0.0), V::splat(1.0));
-        // Adjoint and slope's adjoint of a component; P and P' of the next l.
+        // `at`: adjoint of a component and of its radial derivative; `next`: P and P' of the next l.
         let at = |c: usize| (V::load(contracted.add(c * V::NODE)), V::load(contracted.add(c * V::NODE + V::N)));
         let next = |l: usize, m: usize, (p0, p1, d0, d1): (V, V, V, V)| {
             let b = V::splat(*b.get_unchecked(l * ld + m));
             (p1, p1.fma(z, b.mul(p0)), d1, d1.fma(z, b.fma(d0, p1)))
         };
-        // Sums over l of adjoint times P and P', and of the slope's adjoint times P; at m = 0.
+        // For m = 0: sums over l of the adjoint times P and P', and of the radial derivative's adjoint times P.
         let mut gz = zero;
         fr = fr.add(at(0).1);
         let mut p = (zero, one, zero, zero);
@@ -232,7 +234,7 @@ unsafe fn angular<V: Lanes>(
             fr = s.fma(p.1, fr);
         }
         let (mut gx, mut gy) = (zero, zero);
-        // (x + iy)^m and the power before.
+        // (x + iy)^m and (x + iy)^(m-1).
         let (mut re, mut im) = (x, y);
         let (mut re0, mut im0) = (one, zero);
         for m in 1..shells {

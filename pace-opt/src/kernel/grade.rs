@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Rows of a matrix times the vectors of many atoms: the products behind the extrapolation grade.
+//! Multiplies rows of a matrix by the vectors of many atoms, for the extrapolation grade.
 
 use super::{GradeJob, SelectJob};
 use crate::matrix::ROWS;
 use crate::simd::{Lanes, OCT, Oct};
 use std::ops::Range;
 
-/// Vectors of atoms that go through all rows together.
+/// Number of vectors that are multiplied by all rows together.
 const GROUP: usize = 6;
 
-/// Products of the listed rows with all vectors; the largest in size, and all of them where they are wanted.
+/// Products of the listed rows with all vectors: the largest absolute values and, if requested, all products.
 ///
-/// Each product is summed over the components in their order, whatever the tile, so that it is the same to the last bit
-/// in whatever company a row is multiplied.
+/// Each product is summed over the components in order, whatever the tile, so that it is bitwise the same whichever other
+/// rows and vectors are multiplied with it.
 ///
 /// # Safety
 /// The processor has the instruction set of `V`; `GradeJob::check` ran.
@@ -20,12 +20,12 @@ const GROUP: usize = 6;
 pub(super) unsafe fn run<V: Lanes>(job: &mut GradeJob) {
     let rows = job.rows.len();
     let vectors = job.batches.len() * OCT / V::N;
-    // Some vectors at a time: for all rows they are read again and again, and must stay in the cache.
+    // A few vectors at a time, because they are read once per strip of rows and must stay in the cache.
     for from in (0..vectors).step_by(GROUP) {
         let to = vectors.min(from + GROUP);
         let mut first = 0;
         while first < rows {
-            // SAFETY: see above.
+            // SAFETY: the caller's promise; `GradeJob::check` asserted that the number of rows is a multiple of `ROWS`.
             unsafe {
                 if V::REGISTERS > 16 && rows - first >= 2 * ROWS {
                     strip::<V, { 2 * ROWS }>(job, first, from..to);
@@ -39,17 +39,17 @@ pub(super) unsafe fn run<V: Lanes>(job: &mut GradeJob) {
     }
 }
 
-/// `R` rows against some vectors.
+/// `R` rows against a range of vectors.
 ///
 /// # Safety
-/// See [`run`].
+/// See [`run`]; rows `first..first + R` and the vectors exist.
 #[inline(always)]
 unsafe fn strip<V: Lanes, const R: usize>(job: &mut GradeJob, first: usize, vectors: Range<usize>) {
-    // Twenty-four registers of sums on AVX-512, eight on AVX2: the sums of four rows and three vectors, with what they are
-    // made of, are one more than AVX2 has.
+    // 24 registers of sums on AVX-512, 8 on AVX2: the 12 sums of four rows and three vectors and their operands would need one
+    // register more than AVX2 has.
     let width = if V::REGISTERS > 16 { 3 } else { 2 };
     for v in vectors.clone().step_by(width) {
-        // SAFETY: see above.
+        // SAFETY: the caller's promise; the vectors are within the range.
         unsafe {
             match width.min(vectors.end - v) {
                 1 => tile::<V, R, 1>(job, first, v),
@@ -60,11 +60,14 @@ unsafe fn strip<V: Lanes, const R: usize>(job: &mut GradeJob, first: usize, vect
     }
 }
 
+/// `R` rows against `W` vectors.
+///
 /// # Safety
-/// See [`run`].
+/// See [`run`]; rows `first..first + R` and vectors `v..v + W` exist.
 #[inline(always)]
 unsafe fn tile<V: Lanes, const R: usize, const W: usize>(job: &mut GradeJob, first: usize, v: usize) {
-    // SAFETY: see above; `check` compared rows and batches with the lengths of what they are taken from.
+    // SAFETY: `GradeJob::check` compared the rows with the matrix, the batches with `vectors`, and asserted the lengths of
+    // `most` and `values`.
     unsafe {
         let at = |w: usize| ((v + w) * V::N / OCT, (v + w) * V::N % OCT);
         let mut from = [job.vectors.as_ptr().cast::<f64>(); W];
@@ -108,7 +111,7 @@ unsafe fn tile<V: Lanes, const R: usize, const W: usize>(job: &mut GradeJob, fir
     }
 }
 
-/// Lists the values that are not below the limit in size, for any of eight atoms, until there are too many.
+/// Lists the values whose absolute value is not below the limit for any of eight atoms, up to `SelectJob::most` of them.
 ///
 /// # Safety
 /// The processor has the instruction set of `V`.
@@ -120,7 +123,7 @@ pub(super) unsafe fn select<V: Lanes>(job: &mut SelectJob) {
         let value: *const f64 = std::ptr::from_ref::<Oct>(value).cast();
         let mut hit = false;
         for h in 0..OCT / V::N {
-            // SAFETY: both are eight doubles.
+            // SAFETY: both pointers are to eight doubles, and `V::N` divides eight.
             unsafe {
                 let v = V::load(value.add(h * V::N));
                 let size = v.max(V::splat(0.0).sub(v));

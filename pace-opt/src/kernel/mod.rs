@@ -1,9 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The three hot stages, generic over the instruction set and chosen at run time.
+//! The three stages that take most of the time, generic over the instruction set, which is chosen at run time.
 //!
-//! A batch is as many atoms of one element as a vector has lanes, so that what lives from the first stage to the last
-//! stays in the cache. Stages [`base`] and [`force`] go atom by atom with *neighbours* in the lanes; [`product`] evaluates
-//! the graph with the *atoms* in the lanes.
+//! A batch is as many atoms of one element as a vector has lanes, so that all data of a batch stays in the cache from the
+//! first stage to the last. Stages [`base`] and [`force`] process one atom at a time with *neighbours* in the lanes;
+//! [`product`] evaluates the graph with *atoms* in the lanes.
+//!
+//! # Safety
+//! The kernels read and write through unchecked pointers. They rely on the following:
+//!
+//! - *Instruction set:* [`Kernels::new`] returns kernels that the processor can execute, and `Kernels` has private fields.
+//! - *Compiled potential:* `SpeciesPlan::check` and `Graph::new` checked, when the potential was compiled, that all columns,
+//!   components, nodes, ranges and function numbers are in range. Later there is shared access only. A `Table` has the rows
+//!   and columns that it states, a `Legendre` has `ld()²` coefficients, a `Matrix` has `rows() * stride()` octs.
+//! - *Buffers:* before each call, the `check` method of the job enlarges the buffers or asserts their lengths.
+//! - *Lanes:* `Lanes::N` divides [`OCT`], and `Nodes::lanes` is `N`, which `Kernels` asserts.
 
 pub(crate) mod base;
 pub(crate) mod force;
@@ -13,12 +23,13 @@ pub(crate) mod grade;
 pub(crate) mod product;
 
 use crate::matrix::{Matrix, ROWS};
+use crate::plan::table::Table;
 use crate::plan::{Legendre, SpeciesPlan};
 use crate::profile::Clock;
 use crate::simd::{Isa, Lanes, OCT, Oct, doubles, flat};
 
-/// Elements that are told apart four candidates at a time; with more, each would go through them again.
-const MOST_ELEMENTS: usize = 4;
+/// Largest number of elements for which neighbours are gathered with SIMD. Each element takes a pass over the candidates.
+const MAX_GATHER_ELEMENTS: usize = 4;
 
 /// Neighbours of one element around one atom, in blocks of eight.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,61 +40,62 @@ pub(crate) struct Range {
     pub blocks: usize,
     /// Number of neighbours.
     pub count: usize,
-    /// Where the radial values start in [`Atom::radial`]: per block all values, then all slopes.
+    /// Index of the first radial value in [`Atom::radial`]: per block all values, then all slopes.
     pub radial: usize,
 }
 
 impl Range {
-    /// Vectors of `lanes` neighbours that have any.
+    /// Number of vectors of `lanes` neighbours, without those of padding alone.
     pub(crate) fn vectors(&self, lanes: usize) -> usize {
         self.count.div_ceil(lanes)
     }
 }
 
-/// One atom of a batch, with all that lives from the first stage to the last.
+/// One atom of a batch: its neighbours and all values that are kept from the first stage to the last.
 #[derive(Debug, Default)]
 pub(crate) struct Atom {
-    /// Index in the caller's arrays.
+    /// Index of the atom in the caller's arrays.
     pub index: usize,
     /// One range per element.
     pub ranges: Vec<Range>,
-    /// Unit vectors to the neighbours; before the first stage, plain vectors.
+    /// Unit vectors to the neighbours; before the first stage, displacements in Å.
     pub x: Vec<Oct>,
     pub y: Vec<Oct>,
     pub z: Vec<Oct>,
-    /// Distances and their inverses.
+    /// Distances in Å and their inverses.
     pub r: Vec<Oct>,
     pub inv_r: Vec<Oct>,
-    /// Caller's index of each neighbour.
+    /// Index of each neighbour in the caller's arrays.
     pub neighbour: Vec<u32>,
     /// Radial functions and slopes.
     pub radial: Vec<Oct>,
-    /// Contribution to the densities of functions of one neighbour.
+    /// Contribution of the functions of one neighbour to the densities.
     pub rho: Vec<f64>,
     /// Sum of the repulsion.
     pub core: f64,
-    /// Whether a neighbour was in the first bin of the table, or not a number.
-    pub broken: bool,
+    /// Whether the distance of a neighbour was in the first bin of the table or NaN.
+    pub invalid: bool,
     /// Sums of the radial basis functions, per element, for projections.
     pub base_sums: Vec<Vec<f64>>,
-    /// Slope of the energy in each one-neighbour density.
+    /// Derivative of the energy with respect to each density.
     pub slope: Vec<f64>,
-    /// Slope of the embedding alone, before close neighbours switch it off.
+    /// Derivative of the embedding energy alone, without the core repulsion's switching function.
     pub grade_slope: Vec<f64>,
-    /// Slope of the energy in the repulsion.
+    /// Derivative of the energy with respect to the repulsion.
     pub core_slope: f64,
-    /// The neighbour that drives the ZBL switch, and the energy's slope in its distance.
+    /// The neighbour whose distance determines the ZBL switching function, and the energy's derivative with respect to it.
     pub nearest: Option<(usize, f64)>,
-    /// Sum of the gradients of all neighbours, and their virial: xx, yy, zz, xy, xz, yz.
+    /// Sum of the gradients of all neighbours in eV/Å.
     pub gradient: [f64; 3],
+    /// Their virial in eV: xx, yy, zz, xy, xz, yz.
     pub virial: [f64; 6],
-    /// dE/dr of each neighbour.
+    /// Gradient of the energy with respect to the position of each neighbour, in eV/Å.
     pub fx: Vec<Oct>,
     pub fy: Vec<Oct>,
     pub fz: Vec<Oct>,
 }
 
-/// Scratch that is not kept between stages.
+/// Buffers that are not kept between stages.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     /// Spherical harmonics, `[block][component]`.
@@ -92,7 +104,7 @@ pub(crate) struct Scratch {
     pub weights: Vec<[Oct; 6]>,
     /// Bins.
     pub bins: Vec<[u32; OCT]>,
-    /// Radial functions and slopes of a block, one neighbour after the other.
+    /// Radial functions and slopes of a block, `[neighbour][column]`.
     pub block: Vec<Oct>,
     /// Sums of the radial functions over the neighbours of one element.
     pub sums: Vec<Oct>,
@@ -100,14 +112,14 @@ pub(crate) struct Scratch {
     pub adjoint: Vec<f64>,
     /// Contracted adjoint, `[vector][component][value or slope]`.
     pub contracted: Vec<Oct>,
-    /// Times of the stages, where they are wanted.
+    /// Measures the times of the stages if enabled.
     pub clock: Clock,
 }
 
-/// Node values and adjoints of a batch: two vectors per node, real and imaginary, each of one number per atom.
+/// Node values and adjoints of a batch: two vectors per node, real and imaginary part, with one atom per lane.
 #[derive(Debug, Default)]
 pub(crate) struct Nodes {
-    /// Atoms of a batch; numbers per vector.
+    /// Atoms per batch, and doubles per vector.
     lanes: usize,
     pub value: Vec<Oct>,
     pub adjoint: Vec<Oct>,
@@ -115,23 +127,23 @@ pub(crate) struct Nodes {
     pub sums: Vec<Oct>,
     /// Densities of the batch.
     pub rho: Vec<Oct>,
-    /// Slopes of the energy in the densities.
+    /// Derivatives of the energy with respect to the densities.
     pub slope: Vec<Oct>,
 }
 
 impl Nodes {
-    /// Room for the graph of a plan and a batch of so many atoms. Imaginary parts of m = 0 are never written and stay
+    /// Buffers for the graph of a plan and batches of `lanes` atoms. Imaginary parts for m = 0 are never written and stay
     /// zero.
     pub(crate) fn new(plan: &SpeciesPlan, lanes: usize) -> Self {
-        let g = &plan.graph;
-        let n = 2 * (g.base + g.interior.len());
-        let nd = plan.embedding.ndensity;
+        let g = plan.graph();
+        let n = 2 * g.nodes();
+        let nd = plan.embedding().ndensity;
         let zeros = |vectors: usize| vec![Oct::default(); (vectors * lanes).div_ceil(OCT)];
         Nodes {
             lanes,
             value: zeros(n),
             adjoint: zeros(n),
-            sums: zeros(2 * nd * g.by_x.groups.len()),
+            sums: zeros(2 * nd * g.by_x().groups.len()),
             rho: zeros(nd),
             slope: zeros(nd),
         }
@@ -142,12 +154,12 @@ impl Nodes {
         doubles(&self.rho)[p * self.lanes + lane]
     }
 
-    /// Sets the slope of an atom's energy in density `p`.
+    /// Sets the derivative of an atom's energy with respect to density `p`.
     pub(crate) fn set_slope(&mut self, p: usize, lane: usize, slope: f64) {
         flat(&mut self.slope)[p * self.lanes + lane] = slope;
     }
 
-    /// Whether there is room for so many vectors of each kind.
+    /// Whether each kind of buffer has at least this number of vectors.
     fn holds(&self, values: usize, sums: usize, densities: usize) -> bool {
         let fits = |v: &[Oct], vectors: usize| v.len() * OCT >= vectors * self.lanes;
         fits(&self.value, values)
@@ -158,7 +170,7 @@ impl Nodes {
     }
 }
 
-/// Position and element of an atom on half a cache line; also a neighbour's distance, its index, its element.
+/// Position, index and element of an atom in half a cache line. Also used for the displacement of a neighbour.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(32))]
 pub(crate) struct Packed {
@@ -167,17 +179,17 @@ pub(crate) struct Packed {
     pub element: u32,
 }
 
-/// Where neighbours are looked for.
+/// Input and output of the neighbour search.
 pub(crate) struct GatherJob<'a> {
     pub all: &'a [Packed],
     pub list: &'a [i32],
     pub mask: i32,
     pub atom: &'a mut Atom,
-    /// Per element; none if the pair does not interact.
+    /// Cutoff in Å by element; `None` if the pair does not interact.
     pub cutoffs: &'a [Option<f64>],
 }
 
-/// What the first stage works on.
+/// Input and output of the first stage.
 pub(crate) struct BaseJob<'a> {
     pub plan: &'a SpeciesPlan,
     pub legendre: &'a Legendre,
@@ -188,17 +200,17 @@ pub(crate) struct BaseJob<'a> {
     pub projections: bool,
 }
 
-/// What the second stage works on.
+/// Input and output of the second stage.
 pub(crate) struct ProductJob<'a> {
     pub plan: &'a SpeciesPlan,
     pub nodes: &'a mut Nodes,
-    /// Where projections go, one oct per function; empty if they are not wanted.
+    /// Output for projections, one oct per function; empty if not requested.
     pub projections: &'a mut [Oct],
-    /// Where the batch's are in each oct.
+    /// Index of the batch's first atom in each oct.
     pub lane: usize,
 }
 
-/// What the third stage works on.
+/// Input and output of the third stage.
 pub(crate) struct ForceJob<'a> {
     pub plan: &'a SpeciesPlan,
     pub legendre: &'a Legendre,
@@ -211,7 +223,7 @@ pub(crate) struct ForceJob<'a> {
 /// Rows of a matrix times the vectors of many atoms.
 pub(crate) struct GradeJob<'a> {
     pub matrix: &'a Matrix,
-    /// Which rows; a multiple of [`ROWS`] of them, where need be by repetition.
+    /// Row indices; their number is a multiple of [`ROWS`], padded by repetition.
     pub rows: &'a [u32],
     /// Vectors of batches of eight atoms, one oct for each component.
     pub vectors: &'a [Oct],
@@ -219,15 +231,17 @@ pub(crate) struct GradeJob<'a> {
     pub length: usize,
     /// Octs from one component to the next.
     pub step: usize,
-    /// Which batches.
+    /// Batch indices.
     pub batches: &'a [u32],
-    /// The largest product in size, one oct for each of `batches`; raised.
+    /// Running maximum of the absolute values, one oct per entry of `batches`.
     pub most: &'a mut [Oct],
-    /// All products, `[batch][row]` as listed, one oct each; empty if they are not wanted.
+    /// All products, `[batch][row]` as listed, one oct each; empty if not requested.
     pub values: &'a mut [Oct],
 }
 
 impl GradeJob<'_> {
+    /// # Panics
+    /// If an index or a buffer length is out of range.
     fn check(&self) {
         let within = |list: &[u32], end: usize| list.iter().all(|&k| (k as usize) < end);
         assert!(self.rows.len().is_multiple_of(ROWS) && within(self.rows, self.matrix.rows()));
@@ -239,27 +253,27 @@ impl GradeJob<'_> {
     }
 }
 
-/// A search for what is large.
+/// Input and output of a search for large values.
 pub(crate) struct SelectJob<'a> {
     /// One oct for each row.
     pub values: &'a [Oct],
-    /// A row is found if the size of its value is not below this, for any of the eight.
+    /// A row is found if the absolute value is not below this for any of the eight atoms.
     pub limit: Oct,
     pub found: &'a mut Vec<u32>,
-    /// Most rows in `found`.
+    /// Largest number of rows in `found`.
     pub most: usize,
-    /// Whether there are more; those are not listed.
+    /// Set if there are more rows; those are not listed.
     pub overflow: bool,
 }
 
-/// Fills an atom's ranges, or says that it cannot.
+/// Fills an atom's ranges; returns whether it could.
 pub(crate) type Gather = unsafe fn(&mut GatherJob) -> bool;
 
 /// Entry points of the stages for one instruction set.
 #[derive(Clone, Copy)]
 pub(crate) struct Kernels {
-    /// Atoms of a batch.
-    pub lanes: usize,
+    /// Atoms per batch.
+    lanes: usize,
     gather: Option<Gather>,
     base: unsafe fn(&mut BaseJob),
     forward: unsafe fn(&mut ProductJob),
@@ -276,37 +290,37 @@ macro_rules! entry_points {
             use super::*;
             $(#[target_feature(enable = $feature)])?
             pub(super) unsafe fn base(job: &mut BaseJob) {
-                // SAFETY: this function has the instruction set of the lanes.
+                // SAFETY: this function enables the instruction set of the lanes; the caller checked the job.
                 unsafe { super::base::run::<$lanes>(job) }
             }
             $(#[target_feature(enable = $feature)])?
             pub(super) unsafe fn forward(job: &mut ProductJob) {
-                // SAFETY: as above.
+                // SAFETY: as for `base`.
                 unsafe { super::product::forward::<$lanes>(job) }
             }
             $(#[target_feature(enable = $feature)])?
             pub(super) unsafe fn backward(job: &mut ProductJob) {
-                // SAFETY: as above.
+                // SAFETY: as for `base`.
                 unsafe { super::product::backward::<$lanes>(job) }
             }
             $(#[target_feature(enable = $feature)])?
             pub(super) unsafe fn project(job: &mut ProductJob) {
-                // SAFETY: as above.
+                // SAFETY: as for `base`.
                 unsafe { super::product::project::<$lanes>(job) }
             }
             $(#[target_feature(enable = $feature)])?
             pub(super) unsafe fn force(job: &mut ForceJob) {
-                // SAFETY: as above.
+                // SAFETY: as for `base`.
                 unsafe { super::force::run::<$lanes>(job) }
             }
             $(#[target_feature(enable = $feature)])?
             pub(super) unsafe fn grade(job: &mut GradeJob) {
-                // SAFETY: as above.
+                // SAFETY: as for `base`.
                 unsafe { super::grade::run::<$lanes>(job) }
             }
             $(#[target_feature(enable = $feature)])?
             pub(super) unsafe fn select(job: &mut SelectJob) {
-                // SAFETY: as above.
+                // SAFETY: as for `base`.
                 unsafe { super::grade::select::<$lanes>(job) }
             }
             pub(super) const KERNELS: Kernels = Kernels {
@@ -325,7 +339,7 @@ macro_rules! entry_points {
 }
 
 entry_points!(portable, crate::simd::Portable<4>, None,);
-// What is laid out in eight lanes, for a machine that has no such registers.
+// Tests the layout of eight lanes on processors without such registers.
 #[cfg(test)]
 entry_points!(portable8, crate::simd::Portable<8>, None,);
 #[cfg(target_arch = "x86_64")]
@@ -334,7 +348,7 @@ entry_points!(avx2, crate::simd::x86::Avx2, Some(gather::run), "avx2,fma");
 entry_points!(avx512, crate::simd::x86::Avx512, Some(gather::run), "avx512f,avx2,fma");
 
 impl Kernels {
-    /// The kernels of an instruction set, or the portable ones where this processor lacks it.
+    /// The kernels of an instruction set, or the portable ones if the processor lacks it.
     pub(crate) fn new(isa: Isa) -> Self {
         if !Isa::available().contains(&isa) {
             return portable::KERNELS;
@@ -354,42 +368,47 @@ impl Kernels {
         portable8::KERNELS
     }
 
-    /// Whether the neighbours of an atom were gathered. All atoms must have an element of the potential.
+    /// Number of atoms per batch.
+    pub(crate) fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    /// Gathers the neighbours of an atom; returns whether it could. All atoms must have an element of the potential.
     pub(crate) fn gather(&self, mut job: GatherJob) -> bool {
-        // SAFETY: `new` checked the instruction set; it checks its own sizes.
-        job.cutoffs.len() <= MOST_ELEMENTS && self.gather.is_some_and(|gather| unsafe { gather(&mut job) })
+        // SAFETY: `new` checked the instruction set, the number of elements is within the limit.
+        job.cutoffs.len() <= MAX_GATHER_ELEMENTS && self.gather.is_some_and(|gather| unsafe { gather(&mut job) })
     }
 
     pub(crate) fn base(&self, mut job: BaseJob) {
         job.check();
         assert!(job.nodes.lanes == self.lanes);
-        // SAFETY: `new` checked the instruction set, `check` the sizes.
+        // SAFETY: `new` checked the instruction set, `job.check` the buffers; the plan was checked when it was compiled.
         unsafe { (self.base)(&mut job) }
     }
 
     pub(crate) fn forward(&self, mut job: ProductJob) {
         job.check(self.lanes);
-        // SAFETY: as above.
+        // SAFETY: as for `base`.
         unsafe { (self.forward)(&mut job) }
     }
 
     pub(crate) fn backward(&self, mut job: ProductJob) {
         job.check(self.lanes);
-        // SAFETY: as above.
+        // SAFETY: as for `base`.
         unsafe { (self.backward)(&mut job) }
     }
 
     pub(crate) fn project(&self, mut job: ProductJob) {
         job.check(self.lanes);
-        assert!(job.projections.len() >= job.plan.functions && job.plan.graph.functions.len() <= job.plan.functions);
-        // SAFETY: as above.
+        assert!(job.projections.len() >= job.plan.graph().functions().len());
+        // SAFETY: as for `base`.
         unsafe { (self.project)(&mut job) }
     }
 
     pub(crate) fn force(&self, mut job: ForceJob) {
         job.check();
         assert!(job.nodes.lanes == self.lanes);
-        // SAFETY: as above.
+        // SAFETY: as for `base`.
         unsafe { (self.force)(&mut job) }
     }
 }
@@ -397,106 +416,112 @@ impl Kernels {
 impl Kernels {
     pub(crate) fn grade(&self, mut job: GradeJob) {
         job.check();
-        // SAFETY: as above.
+        // SAFETY: as for `base`.
         unsafe { (self.grade)(&mut job) }
     }
 
-    /// Whether everything was found.
+    /// Searches for large values; returns whether all were listed.
     pub(crate) fn select(&self, mut job: SelectJob) -> bool {
-        // SAFETY: as above; a search needs no sizes.
+        // SAFETY: `new` checked the instruction set; a search reads whole octs of one slice.
         unsafe { (self.select)(&mut job) }
         !job.overflow
     }
 }
 
 impl Atom {
-    /// Number of blocks of all ranges.
+    /// Number of blocks of all ranges, including gaps between them.
     pub(crate) fn blocks(&self) -> usize {
-        self.ranges.last().map_or(0, |r| r.block + r.blocks)
+        self.ranges.iter().map(|r| r.block + r.blocks).max().unwrap_or(0)
+    }
+
+    /// Enlarges the arrays of neighbours to at least this number of blocks.
+    pub(crate) fn reserve(&mut self, blocks: usize) {
+        for v in [&mut self.x, &mut self.y, &mut self.z, &mut self.r, &mut self.inv_r] {
+            grow(v, blocks);
+        }
+        grow(&mut self.neighbour, blocks * OCT);
     }
 }
 
 impl BaseJob<'_> {
-    /// Makes the buffers large enough for every access of the stage.
+    /// Enlarges the buffers for every access of the stage.
+    ///
+    /// # Panics
+    /// If the atom's neighbours do not fit the plan, or the nodes are those of another plan.
     fn check(&mut self) {
-        assert!(self.lane < self.nodes.lanes && self.atom.ranges.len() == self.plan.segments.len());
+        assert!(self.lane < self.nodes.lanes && self.atom.ranges.len() == self.plan.segments().len());
         let a = &mut *self.atom;
         let blocks = a.blocks();
-        for v in [&mut a.x, &mut a.y, &mut a.z, &mut a.r, &mut a.inv_r] {
+        for v in [&a.x, &a.y, &a.z, &a.r, &a.inv_r] {
             assert!(v.len() >= blocks);
         }
         let (mut radial, mut most, mut harmonics, mut widest) = (0, 0, 0, 0);
-        for (range, segment) in a.ranges.iter_mut().zip(&self.plan.segments) {
+        for (range, segment) in a.ranges.iter_mut().zip(self.plan.segments()) {
             assert!(segment.table.is_some() || range.blocks == 0);
             assert!(range.count <= range.blocks * OCT);
             range.radial = radial;
-            let ncol = segment.table.as_ref().map_or(0, |t| t.ncol);
+            let ncol = segment.table.as_ref().map_or(0, Table::ncol);
             radial += range.blocks * 2 * ncol;
             widest = widest.max(2 * ncol);
             most = most.max(range.blocks);
             harmonics = harmonics.max(range.blocks * segment.shells.len() * segment.shells.len());
-            assert!(segment.shells.len() <= self.legendre.ld && segment.norm.len() == segment.dest.len());
+            assert!(segment.shells.len() <= self.legendre.ld());
         }
-        if a.radial.len() < radial {
-            a.radial.resize(radial, Oct::default());
-        }
+        grow(&mut a.radial, radial);
         let s = &mut *self.scratch;
-        if s.harmonics.len() < harmonics {
-            s.harmonics.resize(harmonics, Oct::default());
-        }
-        if s.bins.len() < most {
-            s.bins.resize(most, [0; OCT]);
-            s.weights.resize(most, [Oct::default(); 6]);
-        }
-        if s.block.len() < widest {
-            s.block.resize(widest, Oct::default());
-        }
-        // Wide enough for the values alone.
-        if s.sums.len() < widest {
-            s.sums.resize(widest, Oct::default());
-        }
-        assert!(self.nodes.holds(2 * self.plan.graph.base, 0, 0));
+        grow(&mut s.harmonics, harmonics);
+        grow(&mut s.bins, most);
+        grow(&mut s.weights, most);
+        // Eight neighbours of `widest` doubles.
+        grow(&mut s.block, widest);
+        grow(&mut s.sums, widest.div_ceil(OCT));
+        assert!(self.nodes.holds(2 * self.plan.graph().base(), 0, 0));
     }
 }
 
 impl ProductJob<'_> {
+    /// # Panics
+    /// If the nodes are those of another plan or number of lanes.
     fn check(&self, lanes: usize) {
-        let g = &self.plan.graph;
-        let nd = self.plan.embedding.ndensity;
+        let g = self.plan.graph();
+        let nd = self.plan.embedding().ndensity;
         assert!(self.nodes.lanes == lanes && self.lane + lanes <= OCT);
-        assert!(self.nodes.holds(2 * (g.base + g.interior.len()), 2 * nd * g.by_x.groups.len(), nd));
+        assert!(self.nodes.holds(2 * g.nodes(), 2 * nd * g.by_x().groups.len(), nd));
     }
 }
 
 impl ForceJob<'_> {
+    /// Enlarges the buffers for every access of the stage.
+    ///
+    /// # Panics
+    /// If the first stage did not run for this atom and plan.
     fn check(&mut self) {
-        assert!(self.lane < self.nodes.lanes && self.atom.ranges.len() == self.plan.segments.len());
+        assert!(self.lane < self.nodes.lanes && self.atom.ranges.len() == self.plan.segments().len());
         let a = &mut *self.atom;
         let blocks = a.blocks();
         for v in [&mut a.fx, &mut a.fy, &mut a.fz] {
-            if v.len() < blocks {
-                v.resize(blocks, Oct::default());
-            }
+            grow(v, blocks);
         }
         for v in [&a.x, &a.y, &a.z, &a.r, &a.inv_r] {
             assert!(v.len() >= blocks);
         }
-        assert!(a.slope.len() >= self.plan.embedding.ndensity);
-        for (range, segment) in a.ranges.iter().zip(&self.plan.segments) {
-            let ncol = segment.table.as_ref().map_or(0, |t| t.ncol);
+        assert!(a.slope.len() >= self.plan.embedding().ndensity);
+        for (range, segment) in a.ranges.iter().zip(self.plan.segments()) {
+            let ncol = segment.table.as_ref().map_or(0, Table::ncol);
             assert!(range.blocks == 0 || a.radial.len() >= range.radial + range.blocks * 2 * ncol);
-            assert!(range.count <= range.blocks * OCT);
-            let n = segment.dest.len();
-            if self.scratch.adjoint.len() < n {
-                self.scratch.adjoint.resize(n, 0.0);
-            }
+            assert!(range.count <= range.blocks * OCT && segment.shells.len() <= self.legendre.ld());
+            grow(&mut self.scratch.adjoint, segment.dest.len());
             let components = segment.shells.len() * segment.shells.len();
             // Value and slope of each component, of each vector of a group.
-            let room = force::GROUP * 2 * components;
-            if self.scratch.contracted.len() < room {
-                self.scratch.contracted.resize(room, Oct::default());
-            }
+            grow(&mut self.scratch.contracted, force::GROUP * 2 * components);
         }
-        assert!(self.nodes.holds(2 * self.plan.graph.base, 0, 0));
+        assert!(self.nodes.holds(2 * self.plan.graph().base(), 0, 0));
+    }
+}
+
+/// Enlarges a buffer to at least `len` elements.
+fn grow<T: Clone + Default>(buffer: &mut Vec<T>, len: usize) {
+    if buffer.len() < len {
+        buffer.resize(len, T::default());
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Second stage: the product graph of a batch of atoms at once, forwards and backwards.
+//! Second stage: evaluates the product graph for a batch of atoms, forwards and backwards.
 //!
-//! One vector holds the same number of all atoms of the batch; a node is two, its real and its imaginary part.
+//! A vector has one lane per atom of the batch; a node takes two vectors, its real and its imaginary part.
 
 use super::ProductJob;
 use crate::plan::graph::{Part, Terms};
@@ -11,11 +11,12 @@ use std::ops::Range;
 /// Computes the interior nodes and the densities.
 ///
 /// # Safety
-/// The processor has the instruction set of `V`; `ProductJob::check` ran.
+/// The processor has the instruction set of `V`, and `ProductJob::check` ran with `V::N` lanes. Nodes, terms and ranges of
+/// the graph are in range since `Graph::new`.
 #[inline(always)]
 pub(super) unsafe fn forward<V: Lanes>(job: &mut ProductJob) {
-    let nd = job.plan.embedding.ndensity;
-    // SAFETY: see above; the graph's indices are below its number of nodes.
+    let nd = job.plan.embedding().ndensity;
+    // SAFETY: the caller's promise is passed on.
     unsafe {
         interior::<V>(job);
         match nd {
@@ -27,14 +28,14 @@ pub(super) unsafe fn forward<V: Lanes>(job: &mut ProductJob) {
     }
 }
 
-/// Adjoints of all nodes from the slopes of the densities.
+/// Adjoints of all nodes from the derivatives of the energy with respect to the densities.
 ///
 /// # Safety
 /// See [`forward`].
 #[inline(always)]
 pub(super) unsafe fn backward<V: Lanes>(job: &mut ProductJob) {
-    let nd = job.plan.embedding.ndensity;
-    // SAFETY: see above.
+    let nd = job.plan.embedding().ndensity;
+    // SAFETY: the caller's promise is passed on.
     unsafe {
         match nd {
             1 => terms_back::<V, 1>(job),
@@ -50,12 +51,12 @@ pub(super) unsafe fn backward<V: Lanes>(job: &mut ProductJob) {
 /// See [`forward`].
 #[inline(always)]
 unsafe fn interior<V: Lanes>(job: &mut ProductJob) {
-    let g = &job.plan.graph;
-    // SAFETY: an interior node's factors come before it.
+    let g = job.plan.graph();
+    // SAFETY: `ProductJob::check` gave every node two vectors; by `Graph::new` the factors precede the node.
     unsafe {
         let values: *mut f64 = job.nodes.value.as_mut_ptr().cast();
-        let mut out = values.add(g.base * V::NODE);
-        for i in &g.interior {
+        let mut out = values.add(g.base() * V::NODE);
+        for i in g.interior() {
             let (a, b) = (values.add(i.a as usize * V::NODE), values.add(i.b as usize * V::NODE));
             let (ar, ai) = (V::load(a), V::load(a.add(V::N)));
             let (br, bi) = (V::load(b), V::load(b.add(V::N)));
@@ -75,8 +76,8 @@ unsafe fn interior<V: Lanes>(job: &mut ProductJob) {
 /// See [`forward`].
 #[inline(always)]
 unsafe fn densities<V: Lanes, const ND: usize>(job: &mut ProductJob) {
-    let g = &job.plan.graph.by_x;
-    // SAFETY: see above.
+    let g = job.plan.graph().by_x();
+    // SAFETY: `ProductJob::check` checked the buffers, `Graph::new` all nodes and ranges.
     unsafe {
         let values: *const f64 = job.nodes.value.as_ptr().cast();
         let mut sums: *mut f64 = job.nodes.sums.as_mut_ptr().cast();
@@ -100,8 +101,8 @@ unsafe fn densities<V: Lanes, const ND: usize>(job: &mut ProductJob) {
     }
 }
 
-/// Adds some terms' other factors, times the terms' coefficients for each density, to sums of their real and their negated
-/// imaginary parts; of conjugate factors the parts themselves.
+/// Adds the partners of a range of terms, times their coefficients in each density, to the sums of real parts and of negated
+/// imaginary parts; with `CONJ`, of imaginary parts.
 ///
 /// # Safety
 /// See [`forward`].
@@ -113,7 +114,7 @@ unsafe fn partners<V: Lanes, const ND: usize, const CONJ: bool>(
     mut re: [V; ND],
     mut im: [V; ND],
 ) -> ([V; ND], [V; ND]) {
-    // SAFETY: see above.
+    // SAFETY: `ProductJob::check` checked the buffers, `Graph::new` all nodes and ranges.
     unsafe {
         for t in range {
             let y = values.add(*terms.partner.get_unchecked(t) as usize * V::NODE);
@@ -128,15 +129,15 @@ unsafe fn partners<V: Lanes, const ND: usize, const CONJ: bool>(
     }
 }
 
-/// As [`densities`], for any number of them.
+/// As [`densities`], for any number of densities.
 ///
 /// # Safety
 /// See [`forward`].
 #[inline(always)]
 unsafe fn densities_any<V: Lanes>(job: &mut ProductJob) {
-    let g = &job.plan.graph.by_x;
-    let nd = job.plan.embedding.ndensity;
-    // SAFETY: see above.
+    let g = job.plan.graph().by_x();
+    let nd = job.plan.embedding().ndensity;
+    // SAFETY: `ProductJob::check` checked the buffers, `Graph::new` all nodes and ranges.
     unsafe {
         let values: *const f64 = job.nodes.value.as_ptr().cast();
         let sums: *mut f64 = job.nodes.sums.as_mut_ptr().cast();
@@ -162,14 +163,14 @@ unsafe fn densities_any<V: Lanes>(job: &mut ProductJob) {
     }
 }
 
-/// Slopes of the first factors of all terms from the sums that the densities left, then those of the second factors.
+/// Adjoints of the first factors of all terms, from the sums that [`densities`] stored, then of the second factors.
 ///
 /// # Safety
 /// See [`forward`].
 #[inline(always)]
 unsafe fn terms_back<V: Lanes, const ND: usize>(job: &mut ProductJob) {
-    let (by_x, by_y) = (&job.plan.graph.by_x, &job.plan.graph.by_y);
-    // SAFETY: see above.
+    let (by_x, by_y) = (job.plan.graph().by_x(), job.plan.graph().by_y());
+    // SAFETY: `ProductJob::check` checked the buffers, `Graph::new` all nodes and ranges.
     unsafe {
         let values: *const f64 = job.nodes.value.as_ptr().cast();
         let adjoints: *mut f64 = job.nodes.adjoint.as_mut_ptr().cast();
@@ -200,7 +201,7 @@ unsafe fn terms_back<V: Lanes, const ND: usize>(job: &mut ProductJob) {
     }
 }
 
-/// Sum of some terms' other factors times the terms' slopes.
+/// Sum over a range of terms of the partner times the term's derivative.
 ///
 /// # Safety
 /// See [`forward`].
@@ -211,9 +212,9 @@ unsafe fn factors<V: Lanes, const ND: usize>(
     values: *const f64,
     slope: &[V; ND],
 ) -> (V, V) {
-    // SAFETY: see above.
+    // SAFETY: `ProductJob::check` checked the buffers, `Graph::new` all nodes and ranges.
     unsafe {
-        // Two sums that do not wait for each other.
+        // Two independent sums, to hide latency.
         let mut sums = [(V::splat(0.0), V::splat(0.0)); 2];
         let mut t = range.start;
         while t < range.end {
@@ -241,9 +242,9 @@ unsafe fn factors<V: Lanes, const ND: usize>(
 /// See [`forward`].
 #[inline(always)]
 unsafe fn terms_back_any<V: Lanes>(job: &mut ProductJob) {
-    let (by_x, by_y) = (&job.plan.graph.by_x, &job.plan.graph.by_y);
-    let nd = job.plan.embedding.ndensity;
-    // SAFETY: see above.
+    let (by_x, by_y) = (job.plan.graph().by_x(), job.plan.graph().by_y());
+    let nd = job.plan.embedding().ndensity;
+    // SAFETY: `ProductJob::check` checked the buffers, `Graph::new` all nodes and ranges.
     unsafe {
         let values: *const f64 = job.nodes.value.as_ptr().cast();
         let adjoints: *mut f64 = job.nodes.adjoint.as_mut_ptr().cast();
@@ -277,19 +278,19 @@ unsafe fn terms_back_any<V: Lanes>(job: &mut ProductJob) {
 /// See [`forward`].
 #[inline(always)]
 unsafe fn interior_back<V: Lanes>(job: &mut ProductJob) {
-    let g = &job.plan.graph;
-    // SAFETY: see above.
+    let g = job.plan.graph();
+    // SAFETY: `ProductJob::check` checked the buffers, `Graph::new` all nodes and ranges.
     unsafe {
         let values: *const f64 = job.nodes.value.as_ptr().cast();
         let adjoints: *mut f64 = job.nodes.adjoint.as_mut_ptr().cast();
-        for (k, i) in g.interior.iter().enumerate().rev() {
-            let d = adjoints.add((g.base + k) * V::NODE);
+        for (k, i) in g.interior().iter().enumerate().rev() {
+            let d = adjoints.add((g.base() + k) * V::NODE);
             let (a, b) = (i.a as usize * V::NODE, i.b as usize * V::NODE);
             let (dr, di) = (V::load(d), V::load(d.add(V::N)));
             let (ar, ai) = (V::load(values.add(a)), V::load(values.add(a + V::N)));
             let (br, bi) = (V::load(values.add(b)), V::load(values.add(b + V::N)));
             let (pa, pb) = (adjoints.add(a), adjoints.add(b));
-            // a and b can be the same node: finish one before the other.
+            // a and b can be the same node: store the first before loading the second.
             let (mut xr, mut xi) = (V::load(pa), V::load(pa.add(V::N)));
             if i.conj {
                 xr = di.fnma(bi, dr.fma(br, xr));
@@ -312,16 +313,16 @@ unsafe fn interior_back<V: Lanes>(job: &mut ProductJob) {
 /// Projections on the functions of more than one neighbour.
 ///
 /// # Safety
-/// See [`forward`]; the projections have room for all functions, whose numbers are below their number.
+/// See [`forward`]; `projections` has an oct for each function of the graph.
 #[inline(always)]
 pub(super) unsafe fn project<V: Lanes>(job: &mut ProductJob) {
-    let g = &job.plan.graph;
-    // SAFETY: see above.
+    let g = job.plan.graph();
+    // SAFETY: as for `forward`; function numbers are below the number of functions by `Graph::new`.
     unsafe {
         let values: *const f64 = job.nodes.value.as_ptr().cast();
         let out = job.projections.as_mut_ptr().cast::<f64>().add(job.lane);
-        for f in &g.functions {
-            let parts = |range: Range<u32>| g.parts.get_unchecked(range.start as usize..range.end as usize);
+        for f in g.functions() {
+            let parts = |range: Range<u32>| g.parts().get_unchecked(range.start as usize..range.end as usize);
             let factors = |p: &Part| {
                 let (x, y) = (values.add(p.x as usize * V::NODE), values.add(p.y as usize * V::NODE));
                 (V::load(x).mul(V::load(y)), V::load(x.add(V::N)), V::load(y.add(V::N)))

@@ -7,12 +7,12 @@
 
 use std::collections::{BinaryHeap, HashMap};
 
-/// A factor of the atomic base or its conjugate: twice the node, plus one for the conjugate.
+/// A factor: a node of the atomic base or its conjugate. Twice the node, plus one for the conjugate.
 pub(crate) type Factor = u32;
 
-/// A product node, or a node of the atomic base, possibly conjugated.
+/// A node, possibly conjugated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Ref {
+struct NodeRef {
     node: u32,
     conj: bool,
 }
@@ -25,7 +25,8 @@ pub(crate) struct Interior {
     pub conj: bool,
 }
 
-/// All terms that share the factor `node`. Terms `start..mid` multiply plainly, `mid..end` with the conjugate.
+/// All terms that share the factor `node`. Terms `start..mid` are plain products, in terms `mid..end` the other factor is
+/// conjugated.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Group {
     pub node: u32,
@@ -34,17 +35,17 @@ pub(crate) struct Group {
     pub end: u32,
 }
 
-/// The terms of the densities by one of their two factors.
-#[derive(Debug, Default)]
+/// The terms of the densities, grouped by one of their two factors.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Terms {
     pub groups: Vec<Group>,
     /// The other factor of each term.
     pub partner: Vec<u32>,
-    /// Coefficients of each term, one per density.
+    /// Coefficients, `[term][density]`.
     pub coef: Vec<f64>,
 }
 
-/// A term: its factors, whether one of them is conjugated, and its number.
+/// A term: its two factors, whether one of them is conjugated, and its number.
 #[derive(Clone, Copy)]
 struct Leaf {
     x: u32,
@@ -54,11 +55,11 @@ struct Leaf {
 }
 
 impl Terms {
-    /// Terms by the first factor of each leaf.
+    /// Groups the terms by factor `x`.
     fn new(mut leaves: Vec<Leaf>, coef: &[f64], nd: usize) -> Self {
         leaves.sort_unstable_by_key(|l| (l.x, l.conj, l.y, l.term));
         let plain = |group: &[Leaf]| group.iter().filter(|l| !l.conj).count();
-        // Groups of one shape together: processors foresee the length of a loop that they have just seen.
+        // Groups with equal numbers of terms follow each other, so that the loop lengths are predictable.
         let mut groups: Vec<&[Leaf]> = leaves.chunk_by(|a, b| a.x == b.x).collect();
         groups.sort_by_key(|group| (plain(group), group.len()));
         let mut terms = Terms::default();
@@ -75,24 +76,128 @@ impl Terms {
     }
 }
 
-/// The compiled products of one element.
-#[derive(Debug, Default)]
+/// The compiled products of one element, of which every index is in range.
+///
+/// The kernels read nodes and terms through unchecked pointers. [`Graph::new`], the only constructor, checks all indices
+/// once; afterwards there is shared access only.
+#[derive(Debug)]
 pub(crate) struct Graph {
-    /// Nodes of the atomic base; they come first.
+    parts: GraphParts,
+}
+
+/// What a [`Graph`] is made of.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct GraphParts {
+    /// Number of nodes of the atomic base; they come first.
     pub base: usize,
-    /// Products that are factors of others, in an order in which they can be computed.
+    /// Number of densities.
+    pub densities: usize,
+    /// Products that are factors of others; each comes after its own factors.
     pub interior: Vec<Interior>,
-    /// Terms by their first factor, for the densities.
+    /// Terms grouped by their first factor, for the densities.
     pub by_x: Terms,
-    /// The same terms by their second factor, for its slope.
+    /// The same terms grouped by their second factor, for its adjoint.
     pub by_y: Terms,
-    /// All functions, and which of `parts` each is made of.
+    /// All basis functions, each with its range of `parts`.
     pub functions: Vec<Function>,
-    /// The terms of all functions, in their order.
+    /// The terms of all functions, in the order of `functions`.
     pub parts: Vec<Part>,
 }
 
-/// Parts of a function: `start..mid` multiply plainly, `mid..end` with the conjugate.
+impl Graph {
+    /// Checks every index that the kernels trust.
+    ///
+    /// # Errors
+    /// A description of the first index that is out of range.
+    pub(crate) fn new(parts: GraphParts) -> Result<Self, String> {
+        let nodes = parts.base + parts.interior.len();
+        for (k, i) in parts.interior.iter().enumerate() {
+            if i.a.max(i.b) as usize >= parts.base + k {
+                return Err(format!("interior node {k} is computed before its factors {} and {}", i.a, i.b));
+            }
+        }
+        parts.by_x.check("first", nodes, parts.densities)?;
+        parts.by_y.check("second", nodes, parts.densities)?;
+        if let Some(part) = parts.parts.iter().find(|p| p.x.max(p.y) as usize >= nodes) {
+            return Err(format!("a function uses nodes {} and {} of {nodes}", part.x, part.y));
+        }
+        for f in &parts.functions {
+            if f.number as usize >= parts.functions.len() {
+                return Err(format!("function number {} of {}", f.number, parts.functions.len()));
+            }
+            check_range("function", (f.start, f.mid, f.end), parts.parts.len())?;
+        }
+        Ok(Graph { parts })
+    }
+
+    /// Number of nodes of the atomic base.
+    pub(crate) fn base(&self) -> usize {
+        self.parts.base
+    }
+
+    /// Number of nodes: those of the atomic base, then the interior ones.
+    pub(crate) fn nodes(&self) -> usize {
+        self.parts.base + self.parts.interior.len()
+    }
+
+    /// Number of densities.
+    pub(crate) fn densities(&self) -> usize {
+        self.parts.densities
+    }
+
+    /// Interior nodes, in an order in which they can be computed: the factors of the k-th are below `base() + k`.
+    pub(crate) fn interior(&self) -> &[Interior] {
+        &self.parts.interior
+    }
+
+    /// Terms grouped by their first factor. All nodes are below `nodes()`, all ranges within the terms.
+    pub(crate) fn by_x(&self) -> &Terms {
+        &self.parts.by_x
+    }
+
+    /// The same terms grouped by their second factor.
+    pub(crate) fn by_y(&self) -> &Terms {
+        &self.parts.by_y
+    }
+
+    /// All basis functions. Their numbers are below the number of functions, their ranges within `parts()`.
+    pub(crate) fn functions(&self) -> &[Function] {
+        &self.parts.functions
+    }
+
+    /// The terms of all functions. All nodes are below `nodes()`.
+    pub(crate) fn parts(&self) -> &[Part] {
+        &self.parts.parts
+    }
+}
+
+impl Terms {
+    /// Checks the indices; `which` factor the terms are grouped by is for the message.
+    fn check(&self, which: &str, nodes: usize, densities: usize) -> Result<(), String> {
+        if self.coef.len() != self.partner.len() * densities {
+            return Err(format!("{} coefficients for {} terms", self.coef.len(), self.partner.len()));
+        }
+        if let Some(node) = self.partner.iter().find(|&&n| n as usize >= nodes) {
+            return Err(format!("a term grouped by its {which} factor uses node {node} of {nodes}"));
+        }
+        for g in &self.groups {
+            if g.node as usize >= nodes {
+                return Err(format!("a group by the {which} factor uses node {} of {nodes}", g.node));
+            }
+            check_range("group", (g.start, g.mid, g.end), self.partner.len())?;
+        }
+        Ok(())
+    }
+}
+
+fn check_range(what: &str, (start, mid, end): (u32, u32, u32), length: usize) -> Result<(), String> {
+    if start <= mid && mid <= end && end as usize <= length {
+        return Ok(());
+    }
+    Err(format!("a {what} has the range {start}..{mid}..{end} of {length}"))
+}
+
+/// Terms of a function: `start..mid` are plain products, in `mid..end` the second factor is conjugated.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Function {
     pub number: u32,
@@ -114,31 +219,32 @@ type Key = Vec<Factor>;
 
 /// Collects terms and compiles them.
 pub(crate) struct Builder {
-    /// Whether a base node is real (m = 0), so that it is its own conjugate.
+    /// Whether a base node is real (m = 0) and thus its own conjugate.
     real: Vec<bool>,
-    ndensity: usize,
+    densities: usize,
     terms: HashMap<Key, usize>,
     keys: Vec<Key>,
     coef: Vec<f64>,
     proj: Vec<Vec<(u32, f64)>>,
-    nodes: HashMap<Key, Ref>,
+    nodes: HashMap<Key, NodeRef>,
     interior: Vec<Interior>,
-    /// How many terms contain a pair.
-    popular: HashMap<Key, u32>,
+    /// Number of terms that contain a pair.
+    pair_counts: HashMap<Key, u32>,
 }
 
 impl Builder {
-    pub(crate) fn new(real: Vec<bool>, ndensity: usize) -> Self {
+    /// `real`: whether each node of the atomic base is real; `densities`: their number.
+    pub(crate) fn new(real: Vec<bool>, densities: usize) -> Self {
         Builder {
             real,
-            ndensity,
+            densities,
             terms: HashMap::new(),
             keys: Vec::new(),
             coef: Vec::new(),
             proj: Vec::new(),
             nodes: HashMap::new(),
             interior: Vec::new(),
-            popular: HashMap::new(),
+            pair_counts: HashMap::new(),
         }
     }
 
@@ -151,7 +257,8 @@ impl Builder {
         if conj < plain { (conj, true) } else { (plain, false) }
     }
 
-    /// Adds a term with its coefficients, and its share in a basis function where one is given.
+    /// Adds a term with its coefficients, one per density, and optionally its coefficient in a basis function of the given
+    /// number.
     pub(crate) fn add(&mut self, factors: &[Factor], coef: impl Iterator<Item = f64>, function: Option<(u32, f64)>) {
         let (key, _) = self.canonical(factors);
         let next = self.keys.len();
@@ -160,10 +267,10 @@ impl Builder {
             next
         });
         if term == next {
-            self.coef.resize(self.coef.len() + self.ndensity, 0.0);
+            self.coef.resize(self.coef.len() + self.densities, 0.0);
             self.proj.push(Vec::new());
         }
-        for (sum, c) in self.coef[term * self.ndensity..].iter_mut().zip(coef) {
+        for (sum, c) in self.coef[term * self.densities..].iter_mut().zip(coef) {
             *sum += c;
         }
         if let Some(f) = function {
@@ -174,10 +281,13 @@ impl Builder {
         }
     }
 
-    /// The graph, for so many functions; those without terms are zero.
+    /// Compiles the graph. `functions` is the number of basis functions; those without terms are zero.
+    ///
+    /// # Panics
+    /// If an index is out of range, which would be an error of this builder.
     pub(crate) fn build(mut self, functions: usize) -> Graph {
-        // Cancelled terms are dropped.
-        let nd = self.ndensity;
+        // Terms that cancelled are dropped.
+        let nd = self.densities;
         let live: Vec<usize> = (0..self.keys.len())
             .filter(|&t| self.coef[t * nd..(t + 1) * nd].iter().any(|&c| c != 0.0) || !self.proj[t].is_empty())
             .collect();
@@ -186,35 +296,35 @@ impl Builder {
             if keys[t].len() > 2 {
                 for pair in subsets(&keys[t], 2) {
                     let (k, _) = self.canonical(&pair.0);
-                    *self.popular.entry(k).or_default() += 1;
+                    *self.pair_counts.entry(k).or_default() += 1;
                 }
             }
         }
         self.cover_triples(&live, &keys);
-        // Larger terms after smaller ones, so that they find nodes already there; those that need none first.
+        // Smaller terms first, so that larger ones can use their nodes; among equals, those that need the fewest new nodes.
         let mut order = live;
         order.sort_by_cached_key(|&t| (keys[t].len(), self.best_split(&keys[t]).0, t));
         let mut leaves: Vec<Leaf> = Vec::with_capacity(order.len());
         for term in order {
             let (_, left, right) = self.best_split(&keys[term]);
             let (a, b) = (self.ensure(&left), self.ensure(&right));
-            // The rarer factor in front: the other, of which many are read for each, stays in cache.
+            // Grouped by the larger factor: the smaller ones, which are read once per term, stay in the cache.
             let (x, y) = if (left.len(), a.node) >= (right.len(), b.node) { (a, b) } else { (b, a) };
             leaves.push(Leaf { x: x.node, y: y.node, conj: x.conj != y.conj, term });
         }
         let base = self.real.len();
-        let (interior, place) = in_ranks(self.interior, base);
+        let (interior, new_index) = sort_by_depth(self.interior, base);
         let mut parts: Vec<(u32, bool, Part)> = Vec::new();
         for l in &mut leaves {
-            (l.x, l.y) = (place(l.x), place(l.y));
+            (l.x, l.y) = (new_index(l.x), new_index(l.y));
             let part = |&(function, coef)| (function, l.conj, Part { x: l.x, y: l.y, coef });
             parts.extend(self.proj[l.term].iter().map(part));
         }
-        let turned = leaves.iter().map(|&l| Leaf { x: l.y, y: l.x, ..l }).collect();
-        let (by_x, by_y) = (Terms::new(leaves, &self.coef, nd), Terms::new(turned, &self.coef, nd));
-        let mut g = Graph { base, interior, by_x, by_y, ..Graph::default() };
+        let swapped = leaves.iter().map(|&l| Leaf { x: l.y, y: l.x, ..l }).collect();
+        let (by_x, by_y) = (Terms::new(leaves, &self.coef, nd), Terms::new(swapped, &self.coef, nd));
+        let mut g = GraphParts { base, densities: nd, interior, by_x, by_y, ..GraphParts::default() };
         parts.sort_by_key(|(function, conj, part)| (*function, *conj, part.x, part.y));
-        // As the groups: those of one shape together.
+        // Ordered as the groups: functions with equal numbers of terms follow each other.
         let of = |k: u32| &parts[parts.partition_point(|p| p.0 < k)..parts.partition_point(|p| p.0 <= k)];
         let plain = |k: u32| of(k).partition_point(|p| !p.1) as u32;
         let mut order: Vec<u32> = (0..functions as u32).collect();
@@ -224,10 +334,10 @@ impl Builder {
             g.parts.extend(of(number).iter().map(|(.., part)| part));
             g.functions.push(Function { number, start, mid: start + plain(number), end: g.parts.len() as u32 });
         }
-        g
+        Graph::new(g).unwrap_or_else(|e| panic!("the product graph is inconsistent: {e}"))
     }
 
-    /// Chooses pairs for the terms of three factors: always the pair that serves most terms not yet served.
+    /// Chooses one pair per term of three factors: greedily, the pair that is in most terms not yet covered.
     fn cover_triples(&mut self, live: &[usize], keys: &[Key]) {
         let triples: Vec<usize> = live.iter().copied().filter(|&t| keys[t].len() == 3).collect();
         let mut members: HashMap<Key, Vec<usize>> = HashMap::new();
@@ -240,12 +350,12 @@ impl Builder {
                 }
             }
         }
-        // Ties are broken by the key, so that a file always gives the same graph.
+        // Ties are broken by the key, so that the graph of a file is always the same.
         let mut heap: BinaryHeap<(usize, std::cmp::Reverse<Key>)> =
             members.iter().map(|(k, v)| (v.len(), std::cmp::Reverse(k.clone()))).collect();
-        let mut served = std::collections::HashSet::new();
+        let mut covered = std::collections::HashSet::new();
         while let Some((count, std::cmp::Reverse(key))) = heap.pop() {
-            let open = members[&key].iter().filter(|t| !served.contains(*t)).count();
+            let open = members[&key].iter().filter(|t| !covered.contains(*t)).count();
             if open == 0 {
                 continue;
             }
@@ -253,12 +363,12 @@ impl Builder {
                 heap.push((open, std::cmp::Reverse(key)));
                 continue;
             }
-            served.extend(members[&key].iter().copied());
+            covered.extend(members[&key].iter().copied());
             self.ensure(&key);
         }
     }
 
-    /// New nodes that a factor would need.
+    /// Number of new nodes that a factor requires.
     fn missing(&self, factors: &[Factor]) -> usize {
         if factors.len() == 1 || self.nodes.contains_key(&self.canonical(factors).0) {
             return 0;
@@ -266,7 +376,7 @@ impl Builder {
         1 + if factors.len() > 2 { self.best_split(factors).0 } else { 0 }
     }
 
-    /// The cheapest split into two factors: new nodes needed, and the two.
+    /// The split into two factors that requires the fewest new nodes: their number, and the two factors.
     fn best_split(&self, key: &[Factor]) -> (usize, Key, Key) {
         let half = key.len().div_ceil(2);
         let mut best: Option<(usize, std::cmp::Reverse<u32>, Key, Key)> = None;
@@ -275,7 +385,7 @@ impl Builder {
             let pop = [&left, &right]
                 .into_iter()
                 .filter(|f| f.len() == 2)
-                .map(|f| self.popular.get(&self.canonical(f).0).copied().unwrap_or(0))
+                .map(|f| self.pair_counts.get(&self.canonical(f).0).copied().unwrap_or(0))
                 .sum();
             let candidate = (cost, std::cmp::Reverse(pop), left, right);
             if best.as_ref().is_none_or(|b| candidate < *b) {
@@ -285,44 +395,44 @@ impl Builder {
         best.map_or_else(|| (0, key.to_vec(), Vec::new()), |b| (b.0, b.2, b.3))
     }
 
-    /// The node of a factor, made with all it needs if it is not there.
-    fn ensure(&mut self, factors: &[Factor]) -> Ref {
+    /// The node of a factor; missing nodes are added.
+    fn ensure(&mut self, factors: &[Factor]) -> NodeRef {
         if let [f] = factors {
-            return Ref { node: f / 2, conj: f % 2 == 1 };
+            return NodeRef { node: f / 2, conj: f % 2 == 1 };
         }
         let (key, conj) = self.canonical(factors);
         if let Some(r) = self.nodes.get(&key) {
-            return Ref { node: r.node, conj: r.conj != conj };
+            return NodeRef { node: r.node, conj: r.conj != conj };
         }
         let (_, left, right) = self.best_split(&key);
         let (a, b) = (self.ensure(&left), self.ensure(&right));
         let node = (self.real.len() + self.interior.len()) as u32;
         self.interior.push(Interior { a: a.node, b: b.node, conj: a.conj != b.conj });
-        // a* b is stored as its conjugate a b*.
-        self.nodes.insert(key, Ref { node, conj: a.conj });
-        Ref { node, conj: a.conj != conj }
+        // a* b is stored as its conjugate, a b*.
+        self.nodes.insert(key, NodeRef { node, conj: a.conj });
+        NodeRef { node, conj: a.conj != conj }
     }
 }
 
-/// The interior nodes such that those that can be computed together, and in the same way, follow each other; and where
-/// each node is then.
-fn in_ranks(nodes: Vec<Interior>, base: usize) -> (Vec<Interior>, impl Fn(u32) -> u32) {
-    let mut rank = vec![0usize; base];
+/// Sorts interior nodes by depth, then by kind, so that independent nodes of one kind follow each other. Returns them with
+/// the map from old to new indices.
+fn sort_by_depth(nodes: Vec<Interior>, base: usize) -> (Vec<Interior>, impl Fn(u32) -> u32) {
+    let mut depth = vec![0usize; base];
     for i in &nodes {
-        rank.push(1 + rank[i.a as usize].max(rank[i.b as usize]));
+        depth.push(1 + depth[i.a as usize].max(depth[i.b as usize]));
     }
     let mut order: Vec<usize> = (0..nodes.len()).collect();
-    order.sort_by_key(|&k| (rank[base + k], nodes[k].conj));
-    let mut place: Vec<u32> = (0..(base + nodes.len()) as u32).collect();
+    order.sort_by_key(|&k| (depth[base + k], nodes[k].conj));
+    let mut new_index: Vec<u32> = (0..(base + nodes.len()) as u32).collect();
     for (to, &from) in order.iter().enumerate() {
-        place[base + from] = (base + to) as u32;
+        new_index[base + from] = (base + to) as u32;
     }
-    let place = move |node: u32| place[node as usize];
-    let moved = |i: &Interior| Interior { a: place(i.a), b: place(i.b), conj: i.conj };
-    (order.iter().map(|&k| moved(&nodes[k])).collect(), place)
+    let new_index = move |node: u32| new_index[node as usize];
+    let moved = |i: &Interior| Interior { a: new_index(i.a), b: new_index(i.b), conj: i.conj };
+    (order.iter().map(|&k| moved(&nodes[k])).collect(), new_index)
 }
 
-/// All ways to take `size` of the factors, and what is left; equal halves once.
+/// All choices of `size` of the factors, each with the remaining ones. Halves of equal size appear once.
 fn subsets(key: &[Factor], size: usize) -> Vec<(Key, Key)> {
     let n = key.len();
     let mut out = Vec::new();
@@ -374,12 +484,12 @@ mod tests {
             b.add(&factors, c.into_iter(), Some((0, 1.0)));
         }
         let g = b.build(3);
-        // Functions that have no terms have a place too: what stood there before would be taken for theirs.
-        assert_eq!(g.functions.len(), 3);
-        let of = |number: u32| g.functions.iter().find(|f| f.number == number).unwrap();
+        // Functions without terms are listed too, so that their projections are set to zero.
+        assert_eq!(g.functions().len(), 3);
+        let of = |number: u32| g.functions().iter().find(|f| f.number == number).unwrap();
         assert!(of(0).end > of(0).start && of(1).start == of(1).end && of(2).start == of(2).end);
         let mut node = value;
-        for i in &g.interior {
+        for i in g.interior() {
             node.push(mul(node[i.a as usize], conj(node[i.b as usize], i.conj)));
         }
         let mut projection = 0.0;
@@ -394,16 +504,59 @@ mod tests {
             }
             sum
         };
-        let got = sum(&g.by_x);
-        for (a, b) in got.iter().zip(sum(&g.by_y)) {
+        let got = sum(g.by_x());
+        for (a, b) in got.iter().zip(sum(g.by_y())) {
             assert!((a - b).abs() < 1e-9 * a.abs().max(1.0));
         }
-        for (k, p) in g.parts.iter().enumerate() {
+        for (k, p) in g.parts().iter().enumerate() {
             let y = conj(node[p.y as usize], k >= of(0).mid as usize);
             projection += p.coef * mul(node[p.x as usize], y).0;
         }
         assert!((got[0] - want[0]).abs() < 1e-9 * want[0].abs(), "{got:?} {want:?}");
         assert!((got[1] - want[1]).abs() < 1e-9);
         assert!((projection - want[1]).abs() < 1e-9);
+    }
+
+    /// A graph of two base nodes and one product, without an error.
+    fn valid() -> GraphParts {
+        let group = |node| Group { node, start: 0, mid: 1, end: 1 };
+        let terms = |node, partner| Terms { groups: vec![group(node)], partner: vec![partner], coef: vec![1.0, 2.0] };
+        GraphParts {
+            base: 2,
+            densities: 2,
+            interior: vec![Interior { a: 0, b: 1, conj: false }],
+            by_x: terms(2, 1),
+            by_y: terms(1, 2),
+            functions: vec![Function { number: 0, start: 0, mid: 0, end: 1 }],
+            parts: vec![Part { x: 2, y: 1, coef: 1.0 }],
+        }
+    }
+
+    #[test]
+    fn an_index_out_of_range_is_refused() {
+        Graph::new(valid()).unwrap();
+        type Fault = fn(&mut GraphParts);
+        let faults: [(Fault, &str); 14] = [
+            (|g| g.interior[0].a = 2, "before its factors"),
+            (|g| g.interior[0].b = u32::MAX, "before its factors"),
+            (|g| g.by_x.groups[0].node = 3, "group by the first factor uses node 3 of 3"),
+            (|g| g.by_y.groups[0].node = 3, "group by the second factor uses node 3 of 3"),
+            (|g| g.by_x.partner[0] = 3, "grouped by its first factor uses node 3 of 3"),
+            (|g| g.by_y.partner[0] = 3, "grouped by its second factor uses node 3 of 3"),
+            (|g| g.by_x.groups[0].end = 2, "a group has the range 0..1..2 of 1"),
+            (|g| g.by_x.groups[0].mid = 2, "a group has the range 0..2..1 of 1"),
+            (|g| g.by_x.groups[0].start = 2, "a group has the range 2..1..1 of 1"),
+            (|g| g.by_y.coef.truncate(1), "1 coefficients for 1 terms"),
+            (|g| g.functions[0].end = 2, "a function has the range 0..0..2 of 1"),
+            (|g| g.functions[0].number = 1, "function number 1 of 1"),
+            (|g| g.parts[0].x = 3, "a function uses nodes 3 and 1 of 3"),
+            (|g| g.parts[0].y = 3, "a function uses nodes 2 and 3 of 3"),
+        ];
+        for (fault, message) in faults {
+            let mut parts = valid();
+            fault(&mut parts);
+            let error = Graph::new(parts).unwrap_err();
+            assert!(error.contains(message), "{error:?} instead of {message:?}");
+        }
     }
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The way back from radial functions to the radial basis functions that they are combinations of.
+//! Recovers radial basis functions from the radial functions, which are linear combinations of them.
 
-/// Beyond this product of norms too many digits would be lost: the grade multiplies rounding by up to a million.
-const WORST: f64 = 1e3;
+/// Largest accepted product of the norms of the matrix and its inverse. The grade amplifies rounding errors up to 10⁶ times.
+const MAX_CONDITION: f64 = 1e3;
 
 /// A left inverse `[k][c]` of the matrix `weights[c][k]`, for which g_k = Σ_c inverse\[k\]\[c\] R_c if R_c = Σ_k weights\[c\]\[k\] g_k;
-/// `None` if there is none, or none that is accurate.
+/// `None` if there is none or it is inaccurate.
 ///
-/// By QR decomposition, with Gram and Schmidt's method done twice, so that Q is orthogonal to the last digits.
+/// By QR decomposition with the Gram–Schmidt method, applied twice so that Q is orthogonal to machine precision.
 pub(super) fn left_inverse(weights: &[Vec<f64>], columns: usize) -> Option<Vec<f64>> {
     let rows = weights.len();
     if rows < columns || columns == 0 {
@@ -27,7 +27,7 @@ pub(super) fn left_inverse(weights: &[Vec<f64>], columns: usize) -> Option<Vec<f
             }
         }
         let length = dot(v, v).sqrt();
-        // Also what is not a number.
+        // Also true for NaN.
         if !(length > 0.0) {
             return None;
         }
@@ -44,7 +44,7 @@ pub(super) fn left_inverse(weights: &[Vec<f64>], columns: usize) -> Option<Vec<f
     }
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
     let product = norm(&mut weights.iter().flatten().copied()) * norm(&mut inverse.iter().copied());
-    (product < WORST).then_some(inverse)
+    (product < MAX_CONDITION).then_some(inverse)
 }
 
 #[cfg(test)]
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_an_inverse_where_there_is_one() {
+    fn it_is_an_inverse_if_there_is_one() {
         let weights: Vec<Vec<f64>> =
             (0..7).map(|c| (0..4).map(|k| (f64::from(c * 5 + k * 3 + 1).powi(2) * 0.7).sin()).collect()).collect();
         let inverse = left_inverse(&weights, 4).unwrap();
@@ -65,7 +65,7 @@ mod tests {
         assert!(left_inverse(&weights[..3], 4).is_none(), "fewer equations than functions");
         let mut same = weights.clone();
         same.iter_mut().for_each(|w| w[3] = w[1] + 1e-4 * w[2]);
-        assert!(left_inverse(&same, 4).is_none(), "two functions that can hardly be told apart");
+        assert!(left_inverse(&same, 4).is_none(), "two functions are almost equal");
         same.iter_mut().for_each(|w| w[3] = 0.0);
         assert!(left_inverse(&same, 4).is_none());
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A potential compiled for evaluation: tables, products, and where everything lies in memory.
+//! A potential compiled for evaluation: spline tables, product graphs and memory layout.
 
 pub(crate) mod graph;
 mod inverse;
@@ -11,17 +11,17 @@ use crate::simd::OCT;
 use graph::{Builder, Graph};
 use table::Table;
 
-/// Largest memory of all tables of a potential, in bytes.
+/// Largest size of all tables of a potential, in bytes.
 const MAX_TABLES: usize = 1 << 30;
 
-/// The recursion of the Legendre functions, divided by sin(θ)^m and scaled such that z^(l-m) has the factor one:
-/// `P(l, m) = z P(l-1, m) + b(l, m) P(l-2, m)`, which begins with `P(m, m) = 1`.
+/// The recursion of the associated Legendre functions, divided by sin(θ)^m and scaled such that the coefficient of z^(l-m)
+/// is one: `P(l, m) = z P(l-1, m) + b(l, m) P(l-2, m)` with `P(m, m) = 1`.
 #[derive(Debug)]
 pub(crate) struct Legendre {
-    /// b, `[l * (lmax + 1) + m]`.
-    pub b: Vec<f64>,
-    /// Row length.
-    pub ld: usize,
+    /// b, `[l * ld + m]`; the length is `ld * ld`.
+    b: Vec<f64>,
+    /// lmax + 1.
+    ld: usize,
 }
 
 impl Legendre {
@@ -37,7 +37,17 @@ impl Legendre {
         Legendre { b, ld }
     }
 
-    /// What a function of the recursion is multiplied by to give a spherical harmonic with Y₀₀ = 1.
+    /// The coefficients, `[l * ld() + m]`, of length `ld()²`.
+    pub(crate) fn b(&self) -> &[f64] {
+        &self.b
+    }
+
+    /// Number of angular momenta, lmax + 1.
+    pub(crate) fn ld(&self) -> usize {
+        self.ld
+    }
+
+    /// Factor from a function of the recursion to the spherical harmonic, normalised such that Y₀₀ = 1.
     fn norm(l: usize, m: usize) -> f64 {
         let first: f64 = (1..=m).map(|k| -(1.0 + 0.5 / k as f64).sqrt()).product();
         let factor = |k: usize| ((4 * k * k - 1) as f64 / (k * k - m * m) as f64).sqrt();
@@ -52,23 +62,23 @@ pub(crate) struct Shell {
     pub ns: Vec<u8>,
     /// Column of the first.
     pub column: usize,
-    /// Where this shell starts in `Segment::dest`.
+    /// Index of the first component in `Segment::dest`.
     pub dest: usize,
 }
 
-/// Where the sums of the radial basis functions over neighbours come from, of which projections are made.
+/// Source of the sums of the radial basis functions over neighbours, which projections require.
 #[derive(Debug)]
 pub(crate) enum BaseSums {
-    /// They are not needed.
+    /// Not required.
     None,
-    /// From the sums of the first columns of the table, by `[column][function]`: these are enough of their combinations.
+    /// From the sums of the first columns of the table, multiplied by this matrix, `[column][function]`.
     Columns(Vec<f64>),
-    /// From a table of their own.
+    /// From a separate table.
     Table(Table),
 }
 
 impl BaseSums {
-    /// The table, where there is one.
+    /// The separate table, if any.
     fn table(&self) -> Option<&Table> {
         match self {
             BaseSums::Table(table) => Some(table),
@@ -77,7 +87,7 @@ impl BaseSums {
     }
 }
 
-/// What neighbours of one element contribute to an atom.
+/// Contribution of the neighbours of one element to an atom.
 #[derive(Debug)]
 pub(crate) struct Segment {
     /// One per angular momentum in use, from 0; empty if only densities and repulsion remain.
@@ -86,35 +96,35 @@ pub(crate) struct Segment {
     pub rho_column: usize,
     /// Column of the repulsion.
     pub core_column: usize,
-    /// Position in the node array, in vectors, of each component: per shell `[component][n]`.
+    /// Index of each component in the node array, in vectors: per shell `[component][n]`.
     pub dest: Vec<u32>,
-    /// Likewise, the norm of the spherical harmonic.
+    /// In the same order, the norm of the spherical harmonic.
     pub norm: Vec<f64>,
     /// Values and slopes of all columns; `None` if the pair does not interact.
     pub table: Option<Table>,
-    /// Where sums of the radial basis functions come from, for projections.
+    /// Source of the sums of the radial basis functions, for projections.
     pub base_sums: BaseSums,
     /// Cutoff in Å.
     pub rcut: f64,
-    /// Inner cutoff and its width.
+    /// Inner cutoff in Å.
     pub r_in: f64,
-    /// Its width.
+    /// Width of the inner cutoff in Å.
     pub delta_in: f64,
 }
 
-/// The compiled potential for atoms of one element.
+/// The compiled potential for atoms of one element, of which every index is in range.
+///
+/// The kernels use columns and node indices unchecked. [`SpeciesPlan::check`] checks them once, in the only constructor;
+/// afterwards there is shared access only.
 #[derive(Debug)]
 pub(crate) struct SpeciesPlan {
-    pub segments: Vec<Segment>,
-    /// Per element of the neighbour; none if the pair does not interact.
-    pub cutoffs: Vec<Option<f64>>,
-    pub graph: Graph,
-    pub embedding: Embedding,
-    pub e0: f64,
-    /// Number of basis functions.
-    pub functions: usize,
-    /// For each function of one neighbour: the neighbour's element and the radial index.
-    pub single: Vec<(u8, u8)>,
+    segments: Vec<Segment>,
+    cutoffs: Vec<Option<f64>>,
+    graph: Graph,
+    embedding: Embedding,
+    e0: f64,
+    functions: usize,
+    single: Vec<(u8, u8)>,
 }
 
 /// A compiled potential.
@@ -130,7 +140,10 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Compiles a model; `projections` keeps what the extrapolation grade needs.
+    /// Compiles a model; with `projections`, including what the extrapolation grade requires.
+    ///
+    /// # Errors
+    /// If the tables would be too large, or an element with ZBL repulsion has no atomic number.
     pub(crate) fn new(model: &Model, projections: bool) -> Result<Self> {
         let ne = model.elements.len();
         let species: Vec<SpeciesPlan> =
@@ -152,7 +165,7 @@ impl SpeciesPlan {
         let ne = model.elements.len();
         let nd = model.embeddings[i].ndensity;
         let functions = &model.functions[i];
-        // Which radial functions are in use, per neighbour element and angular momentum.
+        // Radial functions in use, `[neighbour element][angular momentum]`.
         let mut used: Vec<Vec<Vec<u8>>> = vec![Vec::new(); ne];
         for f in functions.iter().filter(|f| f.rank() > 1) {
             if !projections && f.coef.iter().all(|&c| c == 0.0) {
@@ -169,7 +182,7 @@ impl SpeciesPlan {
                 }
             }
         }
-        // The atomic base: node of (element, l, n, m).
+        // The atomic base: nodes by (element, l, n, m).
         let mut real = Vec::new();
         let mut node_of: Vec<Vec<Vec<(u8, u32)>>> = Vec::new();
         let mut segments = Vec::new();
@@ -237,7 +250,7 @@ impl SpeciesPlan {
         for (j, segment) in segments.iter_mut().enumerate() {
             segment.tabulate(model, i, j, projections, &mut memory)?;
         }
-        Ok(SpeciesPlan {
+        let plan = SpeciesPlan {
             cutoffs: segments.iter().map(|s| s.table.as_ref().map(|_| s.rcut)).collect(),
             segments,
             graph: builder.build(functions.len()),
@@ -245,7 +258,87 @@ impl SpeciesPlan {
             e0: model.e0[i],
             functions: functions.len(),
             single,
-        })
+        };
+        plan.check().unwrap_or_else(|e| panic!("the compiled potential is inconsistent: {e}"));
+        Ok(plan)
+    }
+
+    /// Checks every index that the kernels trust, besides those of the graph.
+    ///
+    /// # Errors
+    /// A description of the first index that is out of range.
+    fn check(&self) -> Result<(), String> {
+        let nd = self.embedding.ndensity;
+        if self.graph.densities() != nd || self.graph.functions().len() != self.functions {
+            return Err(format!(
+                "the graph has {} densities and {} functions, not {nd} and {}",
+                self.graph.densities(),
+                self.graph.functions().len(),
+                self.functions
+            ));
+        }
+        for (j, s) in self.segments.iter().enumerate() {
+            let error = |message: String| Err(format!("segment {j}: {message}"));
+            if s.norm.len() != s.dest.len() {
+                return error(format!("{} norms for {} components", s.norm.len(), s.dest.len()));
+            }
+            if let Some(d) = s.dest.iter().find(|&&d| d as usize >= 2 * self.graph.base()) {
+                return error(format!("vector {d} of {} base nodes", self.graph.base()));
+            }
+            for (l, shell) in s.shells.iter().enumerate() {
+                let end = shell.dest + (2 * l + 1) * shell.ns.len();
+                if end > s.dest.len() || shell.column + shell.ns.len() > s.rho_column {
+                    return error(format!(
+                        "shell {l} ends at component {end}, column {}",
+                        shell.column + shell.ns.len()
+                    ));
+                }
+            }
+            let ncol = s.table.as_ref().map_or(usize::MAX, Table::ncol);
+            if s.rho_column + nd > s.core_column || s.core_column >= ncol {
+                return error(format!("columns {} and {} of {ncol}", s.rho_column, s.core_column));
+            }
+            if let Some(base) = s.base_sums.table()
+                && (s.table.as_ref().map(Table::bins) != Some(base.bins()) || !base.ncol().is_multiple_of(OCT))
+            {
+                return error("the table of the radial basis functions has another shape".into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Contributions of the neighbours, by element.
+    pub(crate) fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// Cutoff in Å by element of the neighbour; `None` if the pair does not interact.
+    pub(crate) fn cutoffs(&self) -> &[Option<f64>] {
+        &self.cutoffs
+    }
+
+    /// The products. Its densities and functions are those of this plan.
+    pub(crate) fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    pub(crate) fn embedding(&self) -> &Embedding {
+        &self.embedding
+    }
+
+    /// Energy of an isolated atom in eV.
+    pub(crate) fn e0(&self) -> f64 {
+        self.e0
+    }
+
+    /// Number of basis functions.
+    pub(crate) fn functions(&self) -> usize {
+        self.functions
+    }
+
+    /// For each function of one neighbour: the neighbour's element and the radial index.
+    pub(crate) fn single(&self) -> &[(u8, u8)] {
+        &self.single
     }
 }
 
@@ -284,23 +377,23 @@ impl Segment {
         }
         let from_columns = if projections { inverse::left_inverse(&weights, nradbase) } else { None };
         *memory += Table::bytes(columns, bond.rcut, delta);
-        // Sums of the functions themselves are added up in whole octs.
+        // The sums of the basis functions are computed in whole octs.
         let whole = nradbase.next_multiple_of(OCT);
         if projections && from_columns.is_none() {
             *memory += Table::bytes(whole, bond.rcut, delta);
         }
-        // All elements as central atom together must stay below the limit.
-        let most = MAX_TABLES / model.elements.len();
-        if *memory > most {
+        // The limit holds for all central elements together.
+        let limit = MAX_TABLES / model.elements.len();
+        if *memory > limit {
             return Err(Error::TooLarge {
                 what: "memory of the spline tables of one element in bytes",
                 value: *memory as u64,
-                limit: most as u64,
+                limit: limit as u64,
             });
         }
         let number = |k: usize| {
             radial::atomic_number(&model.elements[k]).ok_or_else(|| {
-                Error::bad(format!("`{}`, which has ZBL repulsion, is no chemical element", model.elements[k]))
+                Error::bad(format!("`{}`, which has ZBL repulsion, is not a chemical element", model.elements[k]))
             })
         };
         let z = if model.inner == InnerCutoff::Zbl { (number(i)?, number(j)?) } else { (0, 0) };
@@ -327,8 +420,8 @@ impl Segment {
         self.base_sums = match from_columns {
             Some(inverse) => {
                 let columns = inverse.len() / nradbase;
-                let turned = (0..inverse.len()).map(|i| inverse[i % nradbase * columns + i / nradbase]);
-                BaseSums::Columns(turned.collect())
+                let transposed = (0..inverse.len()).map(|i| inverse[i % nradbase * columns + i / nradbase]);
+                BaseSums::Columns(transposed.collect())
             }
             None if projections => BaseSums::Table(Table::new(whole, bond.rcut, delta, |r, v, d| {
                 radial::basis(bond, model.inner, r, &mut v[..nradbase], &mut d[..nradbase]);
@@ -336,5 +429,39 @@ impl Segment {
             None => BaseSums::None,
         };
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Format;
+
+    fn compiled() -> SpeciesPlan {
+        let model = Model::parse(Format::BBasis, include_bytes!("../../tests/data/two.yaml")).unwrap();
+        SpeciesPlan::new(&model, 0, true).unwrap()
+    }
+
+    #[test]
+    fn an_index_out_of_range_is_refused() {
+        compiled().check().unwrap();
+        type Fault = fn(&mut SpeciesPlan);
+        let faults: [(Fault, &str); 9] = [
+            (|p| p.segments[1].dest[0] = 2 * p.graph.base() as u32, "base nodes"),
+            (|p| p.segments[1].norm.truncate(1), "1 norms"),
+            (|p| p.segments[0].shells[1].dest = p.segments[0].dest.len(), "shell 1 ends at"),
+            (|p| p.segments[0].shells[0].column = p.segments[0].rho_column, "shell 0 ends at"),
+            (|p| p.segments[0].rho_column += 1, "columns"),
+            (|p| p.segments[0].core_column = p.segments[0].table.as_ref().unwrap().ncol(), "columns"),
+            (|p| p.embedding.ndensity += 1, "densities"),
+            (|p| p.functions += 1, "functions"),
+            (|p| p.segments[0].base_sums = BaseSums::Table(Table::new(8, 1.0, 0.5, |_, _, _| ())), "another shape"),
+        ];
+        for (fault, message) in faults {
+            let mut plan = compiled();
+            fault(&mut plan);
+            let error = plan.check().unwrap_err();
+            assert!(error.contains(message), "{error:?} instead of {message:?}");
+        }
     }
 }

@@ -1,31 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Radial functions on a grid, as values and slopes at the bin edges.
 //!
-//! Between two edges the function is the cubic that takes both values and slopes. That is the same cubic
-//! that ML-PACE stores as four coefficients per bin; edges take half the memory.
+//! Between two edges the function is the cubic polynomial with the values and slopes of both. ML-PACE stores the same
+//! polynomial as four coefficients per bin, which takes twice the memory.
 
 use crate::simd::{OCT, Oct, QUAD, flat};
 
 /// Grid of one ordered pair of elements.
+///
+/// There are `bins() + 3` rows of `2 * ncol()` doubles, which the kernels read through [`Table::as_ptr`].
 #[derive(Debug)]
 pub(crate) struct Table {
     /// Per edge: all values, then all slopes times the bin width.
     rows: Vec<Oct>,
-    /// Columns, a multiple of four.
-    pub ncol: usize,
-    /// Number of bins; the edge `bins` is the cutoff.
-    pub bins: usize,
-    /// Bins per Å.
-    pub scale: f64,
+    ncol: usize,
+    bins: usize,
+    scale: f64,
 }
 
 impl Table {
-    /// Bytes that a table will take.
+    /// Size in bytes of a table with this number of columns; cutoff and bin width in Å.
     pub(crate) fn bytes(columns: usize, rcut: f64, delta: f64) -> usize {
         ((rcut / delta) as usize + 3) * 2 * columns.next_multiple_of(QUAD) * size_of::<f64>()
     }
 
-    /// Tabulates `fill(r, values, slopes)` from the first edge to the cutoff.
+    /// Tabulates `fill(r, values, slopes)` from the first edge to the cutoff `rcut`, in bins of about `delta` Å.
     pub(crate) fn new(
         columns: usize,
         rcut: f64,
@@ -36,7 +35,7 @@ impl Table {
         let ncol = columns.next_multiple_of(QUAD);
         let scale = bins as f64 / rcut;
         let width = 1.0 / scale;
-        // The first row and the last two stay zero: nothing below the first edge, nothing beyond the cutoff.
+        // The first row and the last two stay zero: distances below the first edge and beyond the cutoff contribute nothing.
         let mut rows = vec![Oct::default(); (bins + 3) * 2 * ncol / OCT];
         let (mut v, mut d) = (vec![0.0; columns], vec![0.0; columns]);
         if columns > 0 {
@@ -52,12 +51,27 @@ impl Table {
         Table { rows, ncol, bins, scale }
     }
 
+    /// Number of columns, padded to a multiple of four.
+    pub(crate) fn ncol(&self) -> usize {
+        self.ncol
+    }
+
+    /// Number of bins; edge `bins()` is the cutoff.
+    pub(crate) fn bins(&self) -> usize {
+        self.bins
+    }
+
+    /// Bins per Å.
+    pub(crate) fn scale(&self) -> f64 {
+        self.scale
+    }
+
     /// First double of the first row.
     pub(crate) fn as_ptr(&self) -> *const f64 {
         self.rows.as_ptr().cast()
     }
 
-    /// Bytes of the table.
+    /// Size in bytes.
     pub(crate) fn size(&self) -> usize {
         self.rows.len() * size_of::<Oct>()
     }

@@ -1,16 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""LAMMPS's Cu-PBE potential as a B-basis with an active set, which the extrapolation grade needs.
+"""Convert LAMMPS's Cu-PBE potential to a B-basis with an active set, for extrapolation grades.
 
     .deps/bin/python3 pace-opt/bench/cu_pbe.py FOLDER      writes Cu.yaml, Cu.yace, Cu.asi
 
-The .ace file holds, for each product of radial and angular functions, one coefficient for each combination of magnetic
-quantum numbers. In a B-basis these are sums, over the ways to couple the angular momenta to zero, of a coefficient times
-generalised Clebsch-Gordan coefficients. So the former, as a vector, lie in the span of the latter, and the coefficients
-of the B-basis come out of a linear system for each product: exactly, which `read` checks. The functions are those that
-the fit of the potential had, up to the choice among couplings that span the same space.
+The .ace file has, for each product of radial and angular functions, one coefficient per combination of magnetic quantum
+numbers. In a B-basis these are sums, over the couplings of the angular momenta to zero, of a coefficient times generalised
+Clebsch-Gordan coefficients. The coefficients of the B-basis therefore solve a linear system for each product, exactly;
+`read` checks this. The functions are those of the original fit, up to the choice among couplings that span the same space.
 
-The active set is that of pacemaker's own tools (MaxVol), over crystals, surfaces, clusters and random structures.
+The active set is computed with pacemaker's tools (MaxVol) from crystals, surfaces, clusters and random structures.
 """
 import itertools
 import logging
@@ -40,7 +39,7 @@ def clebsch_gordan(j1, m1, j2, m2, j, m):
 
 
 def steps(rank):
-    """Which two momenta are coupled to which: pairs from the left, then pairs of the results; an odd one is last."""
+    """Steps of the coupling: pairs from the left, then pairs of the results, then the odd momentum."""
     queue, odd, out, new = deque(range(rank - rank % 2)), rank - 1 if rank % 2 else None, [], rank
     while len(queue) > 1:
         out.append((queue.popleft(), queue.popleft(), new))
@@ -80,14 +79,14 @@ def couplings(ls):
 
 
 def canonical(ns, ls, ms):
-    """The product of functions as a set: the order of its factors and the conjugate of the whole do not count."""
+    """Canonical form of a product of functions, which is invariant to the order of factors and to conjugation."""
     one = tuple(sorted(zip(ns, ls, ms)))
     other = tuple(sorted(zip(ns, ls, (-m for m in ms))))
     return min(one, other)
 
 
 def expanded(ns, ls, terms):
-    """Coefficients by what a product is; the conjugate of a product has the same real part but for (-1)^(sum of m) = 1."""
+    """Coefficients by canonical product; a product and its conjugate have the same real part, as the sum of m is zero."""
     out = {}
     for ms, c in terms.items():
         key = canonical(ns, ls, ms)
@@ -128,7 +127,7 @@ def read(path):
                 columns = np.hstack([columns, column])
         solved = np.linalg.lstsq(columns, target, rcond=None)[0]
         worst = max(worst, np.abs(columns @ solved - target).max() / max(np.abs(target).max(), 1e-300))
-        # Not more functions than the potential has: what it does not use is left out.
+        # Couplings that the potential does not use are omitted.
         used = [k for k in range(len(chosen)) if np.abs(solved[k]).max() > 1e-9 * np.abs(solved).max()]
         functions += [(ns, ls, chosen[k], solved[k]) for k in used or [0]]
         assert rank == len(ns)
@@ -156,7 +155,7 @@ def write_yaml(path, head, crad, functions):
 
 
 def structures(rng):
-    """What a training set of copper has: crystals at many volumes and temperatures, surfaces, clusters, liquids."""
+    """Structures of a typical training set: crystals at many volumes and temperatures, surfaces, clusters, liquids."""
     from ase import Atoms
     from ase.build import bulk, fcc100, fcc111
     out = []

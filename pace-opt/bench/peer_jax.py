@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Time ace-jax's calculator on a potential and a structure: peer_jax.py POTENTIAL.yace STRUCTURE.extxyz REPEATS
 
-Prints the median of µs per atom of one call for energy and forces of positions that are a little different each time, after
-those that compile, and the energy in eV; for another Python than the others', because its ASE and numpy are newer.
+Prints the median time of a call for energy and forces in µs per atom, and the energy in eV. Positions change slightly from
+call to call; the first calls, which compile, are excluded. Runs in a separate Python environment with newer ASE and numpy.
 """
 import statistics
 import sys

@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Time pace/opt against ML-PACE in LAMMPS, in turns, on the same atoms.
+"""Time pace/opt and ML-PACE in LAMMPS alternately, on the same atoms.
 
     .deps/bin/python3 pace-opt/bench/speed.py [--pairs N] [--ranks N] [--plugins FOLDER] [--only NAME ...]
 
-Both take turns of about a second in one process: a machine that others use changes its speed within seconds, by half and
-more, and a ratio between two processes is one between two machines. Printed are the medians, and of the ratios within a
-pair also the smallest and the largest. Times are LAMMPS's own loop time, per atom and step. γ: with `fix pair ... gamma`
-on every step over the same without.
+Both styles alternate in one process, in turns of about a second, because the speed of a shared machine can change by half
+within seconds. Ratios are taken within a pair of turns; the medians, and the smallest and largest ratio are printed. Times
+are LAMMPS's loop time per atom and step. γ: the ratio of runs with `fix pair ... gamma` on every step to runs without.
 """
 import argparse
 import os
@@ -39,14 +38,14 @@ thermo 1000000
 
 @dataclass
 class Side:
-    """What is timed: a pair style, its files, whether γ is computed on every step, and the steps of a turn."""
+    """One side of a comparison: pair style, files, whether γ is computed on every step, and steps per turn."""
     style: str
     files: str
     steps: int
     gamma: bool = False
 
     def on(self, elements):
-        """Input that makes it the one that runs."""
+        """LAMMPS commands that select this side."""
         return f"pair_style {self.style}\npair_coeff * * {self.files} {' '.join(elements)}\n" + self.watch()
 
     def watch(self):
@@ -77,7 +76,7 @@ def cases(folder):
 
 
 def loops(args, text):
-    """µs per atom and step of each run of an input."""
+    """Times of each run of an input, in µs per atom and step."""
     env = {**os.environ, "LAMMPS_PLUGIN_PATH": str(args.plugins), "OMP_NUM_THREADS": "1"}
     if args.isa:
         env["PACE_OPT_ISA"] = args.isa
@@ -92,8 +91,8 @@ def loops(args, text):
 
 
 def start(files, a, n, elements, kelvin=600):
-    """A crystal at rest with velocities of so many K, of which half remain."""
-    # Random potentials know no solid that would stay together: their atoms are displaced once and held.
+    """Input for a perfect crystal with an initial temperature in K, of which about half remains after equilibration."""
+    # Random potentials have no stable solid: the atoms are displaced once and kept fixed.
     real = "Cu-PBE" in files or "/Cu.yaml" in files
     motion = f"velocity all create {kelvin} 4928 mom yes rot yes\nfix nve all nve" if real else \
         "displace_atoms all random 0.12 0.12 0.12 4928"
@@ -102,11 +101,11 @@ def start(files, a, n, elements, kelvin=600):
 
 
 def turns(args, one, other, a, n, elements, pairs, kelvin=600):
-    """Times of both sides, pair by pair."""
+    """Times of both sides, in pairs."""
     text = start(one.files, a, n, elements, kelvin)
     same = (one.style, one.files) == (other.style, other.files)
     if same:
-        # γ of the first steps, from a perfect lattice on, is not that of a run: there is nothing to learn from yet.
+        # The first steps from a perfect lattice are excluded: the screen of γ has no sample yet.
         text += one.on(elements) + f"run {300 if kelvin > 600 else 100}\n" + ("unfix gamma\n" if one.gamma else "")
     else:
         text += other.on(elements) + f"run {max(2, other.steps // 5)}\n"
@@ -119,7 +118,7 @@ def turns(args, one, other, a, n, elements, pairs, kelvin=600):
 
 
 def alone(args, side, a, n, elements):
-    """One side by itself, after a warm-up."""
+    """Times of one side alone, after a warm-up."""
     text = start(side.files, a, n, elements) + side.on(elements)
     return loops(args, text + f"run {max(2, side.steps // 5)}\nrun {side.steps} pre no\n")[-1]
 
@@ -149,7 +148,7 @@ def main():
 
 
 def graded_turns(args, graded, a, n, elements, steps, pairs, kelvin=600):
-    """Ratios of the time with γ on every step over that without."""
+    """Ratios of the time with γ on every step to the time without."""
     style = "pace/extrapolation/opt"
     both = turns(args, Side(style, graded, steps, True), Side(style, graded, steps), a, n, elements, pairs, kelvin)
     return [with_ / without for with_, without in both]

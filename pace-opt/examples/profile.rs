@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Prints where the time of an evaluation goes, per instruction set, in µs per atom and as a share:
+//! Prints the time of each stage of an evaluation per instruction set, in µs per atom and per cent:
 //!
 //! `cargo run --release --example profile -- LATTICE CELLS ROUNDS FILE [ACTIVE_SET]`
 //!
-//! The system is a periodic fcc crystal of CELLS³ cells with atoms displaced as by heat, elements at random, and
-//! lists that reach 2 Å beyond the cutoff. Instruction sets take turns; each figure is the least of ROUNDS rounds.
+//! The system is a periodic fcc crystal of CELLS³ cells with random displacements, random elements, and neighbour lists up to
+//! 2 Å beyond the cutoff. The instruction sets alternate; each time is the minimum of ROUNDS rounds.
 
 use pace_opt::{Evaluator, Isa, Output, Potential, Stage, System};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Beyond the cutoff, as in LAMMPS with metal units.
+/// Skin of the neighbour lists in Å, the default of LAMMPS with metal units.
 const SKIN: f64 = 2.0;
 
-/// Atoms of a crystal and, behind them, their images near it.
+/// Atoms of a crystal, followed by their periodic images within reach.
 struct Crystal {
     atoms: usize,
     positions: Vec<[f64; 3]>,
@@ -90,7 +90,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     let mut grades = vec![0.0; crystal.positions.len()];
     let mut sets: Vec<Evaluator> =
         Isa::available().into_iter().rev().map(|isa| Evaluator::with_isa(potential.clone(), isa)).collect();
-    // Per instruction set and stage, the least of all rounds: what else the machine does only adds.
+    // Per instruction set and stage, the minimum of all rounds, because other load can only add time.
     let mut best = vec![vec![f64::INFINITY; Stage::ALL.len()]; sets.len()];
     for _ in 0..rounds.max(1) {
         for (evaluator, best) in sets.iter_mut().zip(&mut best) {

@@ -1,7 +1,7 @@
 /* C interface of pace-opt: atomic cluster expansion potentials on CPUs.
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Lengths are in Å, energies in eV. No function throws or aborts; errors come back as text.
+ * Lengths are in Å, energies in eV. No function throws or aborts; errors are returned as text.
  * A handle may be used by one thread at a time. Handles of the same files share their tables. */
 #ifndef PACE_OPT_H
 #define PACE_OPT_H
@@ -14,10 +14,10 @@ typedef struct pace_opt pace_opt;
 
 typedef struct {
   char text[1024];
-  int atoms[2]; /* indices of the atoms that the error is about, or -1 */
+  int atoms[2]; /* indices of the atoms that the error concerns, or -1 */
 } pace_opt_error;
 
-/* Opens a .yaml, .yace or .ace potential, with a .asi active set unless that is NULL or "". NULL on error. */
+/* Opens a .yaml, .yace or .ace potential, with a .asi active set unless that is NULL or "". Returns NULL on error. */
 pace_opt *pace_opt_open(const char *potential, const char *active_set, pace_opt_error *error);
 void pace_opt_close(pace_opt *);
 
@@ -32,25 +32,25 @@ typedef struct {
   const int *types;           /* nall */
   const int *element_of_type; /* ntypes; negative for none */
   int ntypes;
-  const double *scales;     /* factor of the energies of each type, ntypes; NULL for one */
+  const double *scales;     /* factor of the energies of each type, ntypes; NULL means one */
   int inum;                 /* atoms to evaluate */
   const int *ilist;         /* their indices */
   const int *numneigh;      /* by atom */
   const int *const *firstneigh; /* by atom; full lists */
-  int mask;                 /* bits of a neighbour index that count */
+  int mask;                 /* bit mask of neighbour indices */
 } pace_opt_input;
 
 typedef struct {
   double *f;        /* nall x 3; added to */
   double *energies; /* nall or NULL; set for evaluated atoms */
   double *virials;  /* nall x 6 or NULL; added to; xx yy zz xy xz yz */
-  double *core_shares; /* nall or NULL; set for evaluated atoms: how far core repulsion has switched the rest off */
+  double *core_shares; /* nall or NULL; set for evaluated atoms: fraction of the many-body energy switched off */
   double *grades;   /* nall or NULL; set for evaluated atoms; needs an active set */
   double energy;
   double virial[6];
 } pace_opt_results;
 
-/* 0, or 1 and an error text. */
+/* Evaluates atoms. Returns 0, or 1 after an error. */
 int pace_opt_compute(pace_opt *, const pace_opt_input *, pace_opt_results *, pace_opt_error *error);
 
 #ifdef __cplusplus

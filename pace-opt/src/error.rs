@@ -1,45 +1,45 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What can go wrong, as types.
+//! Error types.
 
 use std::path::PathBuf;
 
-/// Result of this crate.
+/// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that reading or evaluating a potential can fail with.
+/// Errors of reading or evaluating a potential.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file could not be read from the disk.
+    /// A file could not be read.
     #[error("cannot read {path}: {source}", path = path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// The operating system's reason.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// A file is not what its format says.
+    /// The contents of a file are malformed.
     #[error("{path}: {message}", path = path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong, with the place where it is known.
+        /// The fault and, where known, its place in the file.
         message: String,
     },
-    /// The contents are malformed (the same as [`Error::File`] before the file's name is known).
+    /// The contents are malformed: [`Error::File`] before the file's name is known.
     #[error("{0}")]
     Malformed(String),
-    /// The file is valid, and asks for something that this evaluator does not implement and ML-PACE's own does.
+    /// The file is valid but requires a feature that this evaluator lacks and ML-PACE's own evaluator has.
     #[error(
         "not supported by pace/opt: {0}. ML-PACE's own evaluator reads it: set engine = \"ml-pace\" in lammps-otf, or \
          leave out /opt in LAMMPS"
     )]
     Unsupported(String),
-    /// A size in the file, or the memory it would take, passes a limit of this evaluator (the same as
-    /// [`Error::Unsupported`] before the file's name is known).
+    /// A size in the file, or the memory that it requires, exceeds a limit of this evaluator: [`Error::Unsupported`] before the
+    /// file's name is known.
     #[error("too large: {what} is {value}, the limit is {limit}")]
     TooLarge {
-        /// Which quantity.
+        /// The quantity.
         what: &'static str,
         /// Its value.
         value: u64,
@@ -56,7 +56,7 @@ pub enum Error {
         /// Distance in Å.
         r: f64,
     },
-    /// An atom's coordinates, or what was computed from them, are not finite.
+    /// The coordinates of an atom or of its neighbour, or the distance between them, are not finite.
     #[error("atom {i} has a coordinate, or a neighbour {j} with one, that is not finite")]
     NotFinite {
         /// Index of the central atom.
@@ -64,7 +64,7 @@ pub enum Error {
         /// Index of the neighbour.
         j: usize,
     },
-    /// An argument does not fit the potential.
+    /// An argument is invalid or does not fit the potential.
     #[error("{0}")]
     Argument(String),
 }
@@ -74,7 +74,7 @@ impl Error {
         Error::Malformed(message.into())
     }
 
-    /// Puts the file's name in front of a message about its contents.
+    /// Prepends the file's name to a message about its contents.
     pub(crate) fn at(self, path: &std::path::Path) -> Self {
         match self {
             Error::Io { .. } | Error::File { .. } => self,
@@ -85,7 +85,7 @@ impl Error {
     }
 }
 
-/// Refuses a value above a limit.
+/// Returns an error if a value is above its limit.
 pub(crate) fn limit(what: &'static str, value: usize, limit: usize) -> Result<()> {
     if value > limit {
         return Err(Error::TooLarge { what, value: value as u64, limit: limit as u64 });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Energies, forces, virial and extrapolation grade of atoms with neighbour lists.
+//! Energies, forces, virials and extrapolation grades of atoms with neighbour lists.
 
 use crate::error::{Error, Result};
 use crate::gamma::Grader;
@@ -12,42 +12,44 @@ use crate::simd::{Isa, OCT, Oct, doubles, flat};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Atoms and their neighbours. Distances are in Å; periodic images are atoms of their own.
+/// Atoms and their neighbours. Periodic images are separate atoms.
 #[derive(Clone, Copy)]
 pub struct System<'a, F> {
-    /// Positions of all atoms, images included.
+    /// Positions of all `n` atoms, images included, in Å.
     pub positions: &'a [[f64; 3]],
-    /// A small number for the kind of each atom.
+    /// Type of each atom, `n` indices into `element_of_type`.
     pub types: &'a [i32],
-    /// Element index of each type; negative for none.
+    /// Element index of each type; negative for types without an element.
     pub element_of_type: &'a [i32],
-    /// Factor of the energy of atoms of each type, with all that follows from it, as for thermodynamic integration; empty
-    /// for one. Grades do not depend on it.
+    /// Factor of the energies, and so of forces and virials, of atoms of each type, as for thermodynamic integration. Empty
+    /// means one. Grades do not depend on it.
     pub scales: &'a [f64],
-    /// Atoms to evaluate.
+    /// Indices of the atoms to evaluate.
     pub atoms: &'a [i32],
-    /// Neighbours of the k-th of `atoms`, as indices into `positions` after `mask`. May hold atoms beyond the
-    /// cutoff, must not hold the atom itself.
+    /// Neighbours of the k-th of `atoms`: indices into `positions` after the bitwise and with `mask`. May include atoms
+    /// beyond the cutoff; must not include the atom itself.
     pub neighbours: F,
-    /// Bits of a neighbour index that count.
+    /// Bit mask of neighbour indices.
     pub mask: i32,
 }
 
-/// Where results go. Forces and virials are added to what is there.
+/// Output arrays. Forces and virials are added to the present values, the others are set.
+///
+/// Arrays per atom are indexed like [`System::positions`] and at least as long.
 #[derive(Default)]
 pub struct Output<'a> {
-    /// Forces in eV/Å, as long as the positions.
+    /// Forces in eV/Å.
     pub forces: &'a mut [[f64; 3]],
-    /// Energy of each evaluated atom in eV, indexed like the positions.
+    /// Energy of each evaluated atom in eV.
     pub energies: Option<&'a mut [f64]>,
-    /// Virial of each atom in eV (xx, yy, zz, xy, xz, yz), half for each atom of a pair.
+    /// Virial of each atom in eV (xx, yy, zz, xy, xz, yz); each atom of a pair gets half.
     pub virials: Option<&'a mut [[f64; 6]]>,
-    /// How far core repulsion has switched off each evaluated atom's many-body energy, 0 to 1, indexed like the positions.
+    /// Fraction of each evaluated atom's many-body energy that the core repulsion has switched off, 0 to 1.
     pub core_shares: Option<&'a mut [f64]>,
-    /// Extrapolation grade of each evaluated atom, indexed like the positions.
+    /// Extrapolation grade γ of each evaluated atom, dimensionless.
     pub grades: Option<&'a mut [f64]>,
-    /// Each evaluated atom's projections as a combination of its element's active set: one coefficient for each row of
-    /// it, of which the grade is the largest in size. Indexed like the positions; wants grades too.
+    /// Each evaluated atom's projections as a linear combination of the rows of its element's active set: one coefficient per
+    /// row. The grade is the largest absolute value. Requires `grades`.
     pub coefficients: Option<&'a mut [Vec<f64>]>,
 }
 
@@ -60,7 +62,7 @@ pub struct Totals {
     pub virial: [f64; 6],
 }
 
-/// Evaluates a potential. Holds scratch memory; use one per thread.
+/// Evaluates a potential. Has buffers of its own; use one evaluator per thread.
 pub struct Evaluator {
     potential: Arc<Potential>,
     kernels: Kernels,
@@ -71,22 +73,22 @@ pub struct Evaluator {
     nodes: Vec<Nodes>,
     /// All atoms, images included.
     packed: Vec<Packed>,
-    /// Whether an atom has no element of the potential.
-    foreign: bool,
+    /// Whether any atom has no element of the potential.
+    unknown_element: bool,
     near: Vec<Packed>,
     by_element: Vec<Vec<u32>>,
     grader: Grader,
 }
 
 impl Evaluator {
-    /// An evaluator with the best instruction set of this processor, or the one that the environment variable
-    /// `PACE_OPT_ISA` names (`avx512`, `avx2`, `portable`).
+    /// Creates an evaluator with the fastest instruction set of this processor, or that of the environment variable
+    /// `PACE_OPT_ISA` (`avx512`, `avx2`, `portable`) if the processor supports it.
     pub fn new(potential: Arc<Potential>) -> Self {
         let named = std::env::var("PACE_OPT_ISA").ok().and_then(|n| Isa::named(&n));
         Self::with_isa(potential, named.unwrap_or_else(Isa::detect))
     }
 
-    /// An evaluator with an instruction set of choice; the portable one where the processor lacks it.
+    /// Creates an evaluator with the given instruction set, or the portable one if the processor lacks it.
     pub fn with_isa(potential: Arc<Potential>, isa: Isa) -> Self {
         let isa = if Isa::available().contains(&isa) { isa } else { Isa::Portable };
         Self::with_kernels(potential, isa, Kernels::new(isa))
@@ -102,7 +104,7 @@ impl Evaluator {
             scratch: Scratch::default(),
             nodes,
             packed: Vec::new(),
-            foreign: false,
+            unknown_element: false,
             near: Vec::new(),
             by_element: vec![Vec::new(); ne],
             grader: Grader::default(),
@@ -120,21 +122,25 @@ impl Evaluator {
         self.isa
     }
 
-    /// Takes the time of each stage from now on, beginning at zero, or no longer. That costs a few per cent.
+    /// Enables or disables the measurement of times per stage and sets them to zero. Measuring slows evaluation by a few per
+    /// cent.
     pub fn time_stages(&mut self, on: bool) {
         self.scratch.clock.set(on);
     }
 
-    /// Time that each stage took since [`time_stages`](Self::time_stages), the clock's own subtracted.
+    /// Time spent in each stage since [`time_stages`](Self::time_stages), less the overhead of the measurement.
     pub fn stages(&self) -> Vec<(Stage, Duration)> {
         self.scratch.clock.stages()
     }
 
-    /// Evaluates the atoms of a system.
+    /// Evaluates the atoms of a system. Returns the sums over all evaluated atoms.
     ///
     /// # Errors
-    /// If atoms overlap, a coordinate is not finite, an index or type is out of range, or grades are wanted
-    /// without an active set. What was added to the output by then stays there.
+    /// - [`Error::Overlap`] if two atoms are too close, [`Error::NotFinite`] if a coordinate is not finite;
+    /// - [`Error::Argument`] if an array is too short, an index or type is out of range, an atom has no element of the
+    ///   potential, or grades are requested without an active set.
+    ///
+    /// After an error the output contains the contributions of the atoms evaluated before it.
     pub fn evaluate<'a, F>(&mut self, system: &System<'a, F>, output: &mut Output) -> Result<Totals>
     where
         F: Fn(usize) -> &'a [i32],
@@ -176,7 +182,7 @@ impl Evaluator {
             let element = usize::try_from(t).ok().and_then(|t| system.element_of_type.get(t)).copied();
             Packed { x, index: i as u32, element: element.and_then(|e| u32::try_from(e).ok()).unwrap_or(u32::MAX) }
         }));
-        self.foreign = self.packed.iter().any(|p| p.element as usize >= ne);
+        self.unknown_element = self.packed.iter().any(|p| p.element as usize >= ne);
         self.scratch.clock.lap(Stage::Rest);
         let by_element = std::mem::take(&mut self.by_element);
         self.grader.begin(by_element.iter().map(Vec::len));
@@ -204,7 +210,7 @@ impl Evaluator {
         result.map(|()| totals)
     }
 
-    /// Grades of the atoms that wait for them.
+    /// Computes the grades of the collected atoms.
     fn grade(&mut self, element: usize, output: &mut Output) {
         let length = self.vector_length(element);
         let (Some(grades), Some(grade)) = (output.grades.as_deref_mut(), &self.potential.grade) else { return };
@@ -212,12 +218,12 @@ impl Evaluator {
         self.scratch.clock.lap(Stage::Grade);
     }
 
-    /// Room for the vector of an atom that the grade is made of.
+    /// Length of the vectors from which grades are computed.
     fn vector_length(&self, element: usize) -> usize {
         self.potential.grade.as_ref().map_or(0, |g| g.length(element, &self.potential.plan.species[element]))
     }
 
-    /// Evaluates a batch of atoms of one element, which are `first` and the following of eight for the grade.
+    /// Evaluates a batch of atoms of one element. `first` is the index of its first atom among the eight of a grade batch.
     fn batch<'a, F>(
         &mut self,
         system: &System<'a, F>,
@@ -233,19 +239,19 @@ impl Evaluator {
         let potential = self.potential.clone();
         let plan = &potential.plan.species[element];
         let legendre = &potential.plan.legendre;
-        let want_grade = output.grades.is_some();
+        let with_grades = output.grades.is_some();
         let nodes = &mut self.nodes[element];
         for (lane, &k) in batch.iter().enumerate() {
             let atom = &mut self.atoms[lane];
             atom.index = system.atoms[k as usize] as usize;
             let list = (system.neighbours)(k as usize);
             let (all, mask, cutoffs) = (&self.packed[..], system.mask, plan.cutoffs());
-            if self.foreign || !self.kernels.gather(GatherJob { all, list, mask, atom, cutoffs }) {
+            if self.unknown_element || !self.kernels.gather(GatherJob { all, list, mask, atom, cutoffs }) {
                 gather(all, plan, list, mask, atom, &mut self.near)?;
             }
             self.scratch.clock.lap(Stage::Gather);
             let scratch = &mut self.scratch;
-            self.kernels.base(BaseJob { plan, legendre, atom, scratch, nodes, lane, projections: want_grade });
+            self.kernels.base(BaseJob { plan, legendre, atom, scratch, nodes, lane, projections: with_grades });
             let atom = &self.atoms[lane];
             if atom.invalid {
                 return Err(invalid_pair(system, atom, plan));
@@ -270,7 +276,7 @@ impl Evaluator {
             }
         }
         self.scratch.clock.lap(Stage::Embedding);
-        if let (true, Some(grade)) = (want_grade, &potential.grade) {
+        if let (true, Some(grade)) = (with_grades, &potential.grade) {
             let projections = self.grader.last(grade.length(element, plan));
             self.kernels.project(ProductJob { plan, nodes, projections, lane: first });
             for (lane, atom) in (first..).zip(&self.atoms[..batch.len()]) {
@@ -278,7 +284,7 @@ impl Evaluator {
                     p.0[lane] = atom.base_sums[mu as usize].get(n as usize).copied().unwrap_or(0.0);
                 }
                 if !grade.linear {
-                    // Densities one after the other, the first last, as it is where the projections are.
+                    // `[density][function]`; the first density last, because it overwrites the projections.
                     for (d, slope) in atom.grade_slope.iter().enumerate().rev() {
                         for f in 0..plan.functions() {
                             projections[d * plan.functions() + f].0[lane] = slope * projections[f].0[lane];
@@ -324,12 +330,12 @@ fn gather(
 ) -> Result<()> {
     let ne = plan.segments().len();
     let [xi, yi, zi] = all[atom.index].x;
-    // Pairs without a table have no cutoff either.
+    // Pairs without a table do not interact.
     let mut cut2 = [0.0; MAX_ELEMENTS];
     for (c, s) in cut2.iter_mut().zip(plan.segments()) {
         *c = if s.table.is_some() { s.rcut * s.rcut } else { -1.0 };
     }
-    // One more than can be found, so that the store below is always in bounds.
+    // One more than there are candidates, so that the store below is always in bounds.
     if near.len() <= list.len() {
         near.resize(list.len() + 1, Packed::default());
     }
@@ -347,7 +353,7 @@ fn gather(
         let d = [x[0] - xi, x[1] - yi, x[2] - zi];
         let r2 = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
         near[n] = Packed { x: d, index, element };
-        // Not a number counts as near, so that it is found later.
+        // NaN counts as near, so that the first stage reports it.
         let hit = usize::from(!(r2 >= cut2[e % MAX_ELEMENTS]));
         n += hit;
         counts[e % MAX_ELEMENTS] += hit;
@@ -363,7 +369,7 @@ fn gather(
     }
     atom.reserve(block);
     for (range, segment) in atom.ranges.iter().zip(plan.segments()).filter(|(r, _)| r.blocks > 0) {
-        // Padding lies beyond the cutoff.
+        // Padding is beyond the cutoff.
         let last = range.block + range.blocks - 1;
         (atom.x[last], atom.y[last]) = (Oct::default(), Oct::default());
         atom.z[last] = Oct([2.0 * segment.rcut; OCT]);
@@ -400,8 +406,8 @@ fn invalid_pair<F>(system: &System<F>, atom: &Atom, plan: &SpeciesPlan) -> Error
     Error::NotFinite { i, j: i }
 }
 
-/// Energy of one atom from its densities and repulsion, and the factor with which that switches the densities' energy off;
-/// fills the slopes. `scale` multiplies the energy.
+/// Energy of one atom in eV from its densities and repulsion, times `scale`, and the factor of the core repulsion's switching
+/// function. Sets the derivatives.
 fn embed(
     potential: &Potential,
     plan: &SpeciesPlan,
@@ -425,7 +431,7 @@ fn embed(
     if potential.plan.inner == InnerCutoff::Zbl {
         let mut f = 1.0;
         if let Some((k, gap, width)) = nearest(atom, plan, potential.plan.cutoff) {
-            // The switch runs backwards in the distance of the nearest neighbour.
+            // The switching function rises with the distance of the nearest neighbour.
             let (v, d) = switch_off(width - gap, width, width);
             f = v;
             atom.nearest = Some((k, scale * (core - many) * d));
@@ -448,8 +454,8 @@ fn embed(
     (scale * (energy + plan.e0()), on)
 }
 
-/// The neighbour that reaches deepest into its inner cutoff: its place, how far it is from the bottom of the
-/// switch, and the switch's width.
+/// The neighbour that is deepest within its inner cutoff: its index, its distance from the lower end of the switching region,
+/// and the width of that region, in Å.
 fn nearest(atom: &Atom, plan: &SpeciesPlan, cutoff: f64) -> Option<(usize, f64, f64)> {
     let mut best = None;
     let mut least = cutoff;
@@ -466,7 +472,7 @@ fn nearest(atom: &Atom, plan: &SpeciesPlan, cutoff: f64) -> Option<(usize, f64, 
     best
 }
 
-/// Adds the forces and virials of one atom's energy.
+/// Adds the forces and virials of one atom's energy to the output.
 fn scatter(atom: &mut Atom, output: &mut Output, totals: &mut Totals) {
     if let Some((k, slope)) = atom.nearest {
         let (b, l) = (k / OCT, k % OCT);
@@ -521,14 +527,14 @@ mod tests {
     use super::*;
     use std::path::Path;
 
-    /// Eight lanes, and a row of columns that they do not divide, where the machine has no AVX-512.
+    /// Tests eight lanes, and tables whose number of columns is not a multiple of eight, also without AVX-512.
     #[test]
-    fn the_number_of_lanes_does_not_matter() {
+    fn four_and_eight_lanes_agree() {
         let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/two.yaml");
         let potential = Potential::read(&data, None).unwrap();
         let tables = potential.plan.species.iter().flat_map(|s| s.segments()).filter_map(|s| s.table.as_ref());
         assert!(tables.map(|t| t.ncol() % OCT).any(|left| left != 0));
-        // A crooked grid of 27 atoms that all see each other.
+        // A distorted grid of 27 atoms that are all neighbours of each other.
         let positions: Vec<[f64; 3]> = (0..27)
             .map(|i| [i % 3, i / 3 % 3, i / 9].map(|c| f64::from(c) * 2.3).map(|c| c + 0.1 * (c + f64::from(i)).sin()))
             .collect();
@@ -551,7 +557,7 @@ mod tests {
             (totals, forces)
         };
         let ((four, f), (eight, g)) = (evaluate(Kernels::new(Isa::Portable)), evaluate(Kernels::wide()));
-        // Sums over neighbours are in another order.
+        // The order of the sums over neighbours differs.
         let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-11 * (1.0 + a.abs()), "{a} and {b}");
         close(four.energy, eight.energy);
         four.virial.iter().zip(&eight.virial).for_each(|(a, b)| close(*a, *b));

@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The C interface, declared in `include/pace_opt.h`. No panic crosses it.
+//! The C interface, declared in `include/pace_opt.h`. Panics are caught and returned as errors.
 
 use crate::{Error, Evaluator, Output, Potential, System};
 use std::ffi::{CStr, c_char, c_double, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-/// An evaluator behind a pointer.
+/// An evaluator, as the opaque type of the C interface.
 pub struct Handle {
     evaluator: Evaluator,
     names: Vec<std::ffi::CString>,
 }
 
-/// Room for an error text.
+/// Buffer for an error message.
 #[repr(C)]
 pub struct ErrorText {
-    /// The text, ended by zero; cut to fit.
+    /// The message, terminated by zero; truncated to fit.
     pub text: [c_char; 1024],
-    /// Indices of the atoms that the error is about, or -1.
+    /// Indices of the atoms that the error concerns, or -1.
     pub atoms: [c_int; 2],
 }
 
@@ -27,22 +27,21 @@ impl ErrorText {
             Error::Overlap { i, j, .. } | Error::NotFinite { i, j } => [i as c_int, j as c_int],
             _ => [-1, -1],
         };
-        self.say(&error.to_string());
+        self.write(&error.to_string());
     }
 
-    fn say(&mut self, message: &str) {
+    fn write(&mut self, message: &str) {
         let mut end = message.len().min(self.text.len() - 1);
         while !message.is_char_boundary(end) {
             end -= 1;
         }
         for (c, b) in self.text.iter_mut().zip(message[..end].bytes().chain([0])) {
-            // Zero would end the text early.
             *c = b as c_char;
         }
     }
 }
 
-/// Runs `body`; writes its error, or the fact that it panicked, to `error`.
+/// Runs `body`; writes its error or the message of its panic to `error`.
 fn guarded<T>(error: Option<&mut ErrorText>, body: impl FnOnce() -> Result<T, Error>) -> Option<T> {
     match (catch_unwind(AssertUnwindSafe(body)), error) {
         (Ok(Ok(value)), _) => Some(value),
@@ -51,35 +50,35 @@ fn guarded<T>(error: Option<&mut ErrorText>, body: impl FnOnce() -> Result<T, Er
             None
         }
         (Err(panic), Some(text)) => {
-            let what = panic
+            let reason = panic
                 .downcast_ref::<String>()
                 .map(String::as_str)
                 .or_else(|| panic.downcast_ref::<&str>().copied())
                 .unwrap_or("unknown reason");
             text.atoms = [-1, -1];
-            text.say(&format!("internal error (a panic) in pace-opt: {what}"));
+            text.write(&format!("internal error (a panic) in pace-opt: {reason}"));
             None
         }
         (_, None) => None,
     }
 }
 
-/// Text of a C string; an empty one for a null pointer.
+/// Text of a C string; empty for a null pointer.
 ///
 /// # Safety
-/// `p` is null or points to a string ended by zero.
+/// `p` is null or points to a string terminated by zero.
 unsafe fn text<'a>(p: *const c_char) -> Result<&'a str, Error> {
     if p.is_null() {
         return Ok("");
     }
-    // SAFETY: not null, and ended by zero as the caller promises.
+    // SAFETY: not null, and terminated by zero as the caller promises.
     unsafe { CStr::from_ptr(p) }.to_str().map_err(|_| Error::Argument("a file name is not UTF-8".into()))
 }
 
-/// Opens a potential, with an active set unless that is null or empty. Null on error.
+/// Opens a potential, with an active set unless that is null or empty. Returns null on error.
 ///
 /// # Safety
-/// The names are null or strings ended by zero; `error` is null or points to an [`ErrorText`].
+/// The names are null or strings terminated by zero; `error` is null or points to an [`ErrorText`].
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pace_opt_open(
     potential: *const c_char,
@@ -103,14 +102,14 @@ pub unsafe extern "C" fn pace_opt_open(
     .unwrap_or(std::ptr::null_mut())
 }
 
-/// Frees what [`pace_opt_open`] returned; null does nothing.
+/// Frees a handle; null is ignored.
 ///
 /// # Safety
 /// `handle` is null or comes from [`pace_opt_open`] and is not used again.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pace_opt_close(handle: *mut Handle) {
     if !handle.is_null() {
-        // SAFETY: made by Box::into_raw, and the caller gives it up.
+        // SAFETY: the handle was made by `Box::into_raw`, and the caller does not use it again.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(unsafe { Box::from_raw(handle) })));
     }
 }
@@ -125,7 +124,7 @@ pub unsafe extern "C" fn pace_opt_elements(handle: *const Handle) -> c_int {
     unsafe { handle.as_ref() }.map_or(0, |h| h.names.len() as c_int)
 }
 
-/// Symbol of an element, or null if the index is out of range. Lives as long as the handle.
+/// Symbol of an element, or null if the index is out of range. Valid until the handle is closed.
 ///
 /// # Safety
 /// `handle` comes from [`pace_opt_open`].
@@ -164,20 +163,20 @@ pub unsafe extern "C" fn pace_opt_isa(handle: *const Handle) -> *const c_char {
     }
 }
 
-/// What [`pace_opt_compute`] reads.
+/// Input of [`pace_opt_compute`].
 #[repr(C)]
 pub struct Input {
     /// Number of atoms, images included.
     pub nall: c_int,
-    /// Positions, `nall` × 3.
+    /// Positions in Å, `nall` × 3.
     pub x: *const c_double,
     /// Types, `nall`.
     pub types: *const c_int,
-    /// Element index of each type, `ntypes`.
+    /// Element index of each type, `ntypes`; negative for none.
     pub element_of_type: *const c_int,
-    /// Length of that list.
+    /// Number of types.
     pub ntypes: c_int,
-    /// Factor of the energies of each type, `ntypes`; null for one.
+    /// Factor of the energies of atoms of each type, `ntypes`; null means one.
     pub scales: *const c_double,
     /// Number of atoms to evaluate.
     pub inum: c_int,
@@ -187,30 +186,30 @@ pub struct Input {
     pub numneigh: *const c_int,
     /// Neighbours, indexed by atom.
     pub firstneigh: *const *const c_int,
-    /// Bits of a neighbour index that count.
+    /// Bit mask of neighbour indices.
     pub mask: c_int,
 }
 
-/// What [`pace_opt_compute`] writes. Pointers may be null, but for the forces.
+/// Output of [`pace_opt_compute`]. All pointers but that of the forces may be null.
 #[repr(C)]
 pub struct Results {
-    /// Forces, `nall` × 3; added to.
+    /// Forces in eV/Å, `nall` × 3; added to.
     pub f: *mut c_double,
-    /// Energies per atom, `nall`; set for evaluated atoms.
+    /// Energies per atom in eV, `nall`; set for evaluated atoms.
     pub energies: *mut c_double,
-    /// Virials per atom, `nall` × 6; added to.
+    /// Virials per atom in eV, `nall` × 6 (xx, yy, zz, xy, xz, yz); added to.
     pub virials: *mut c_double,
-    /// How far core repulsion has switched the many-body energy off, `nall`; set for evaluated atoms.
+    /// Fraction of the many-body energy that core repulsion has switched off, `nall`; set for evaluated atoms.
     pub core_shares: *mut c_double,
     /// Extrapolation grades, `nall`; set for evaluated atoms.
     pub grades: *mut c_double,
-    /// Total energy.
+    /// Total energy in eV.
     pub energy: c_double,
-    /// Total virial.
+    /// Total virial in eV: xx, yy, zz, xy, xz, yz.
     pub virial: [c_double; 6],
 }
 
-/// Evaluates. Returns 0, or 1 and an error text.
+/// Evaluates atoms. Returns 0, or 1 after an error, which `error` describes.
 ///
 /// # Safety
 /// `handle` comes from [`pace_opt_open`]; the arrays have the stated lengths and do not overlap; `error` is
@@ -251,12 +250,12 @@ pub unsafe extern "C" fn pace_opt_compute(
                 std::slice::from_raw_parts_mut(results.f.cast::<[f64; 3]>(), nall),
             )
         };
-        // SAFETY: as above.
+        // SAFETY: the caller's promise about lengths; null was checked.
         let per_atom = |p: *mut c_double| (!p.is_null()).then(|| unsafe { std::slice::from_raw_parts_mut(p, nall) });
         let mut output = Output {
             forces,
             energies: per_atom(results.energies),
-            // SAFETY: as above.
+            // SAFETY: the caller's promise about lengths; null was checked.
             virials: (!results.virials.is_null())
                 .then(|| unsafe { std::slice::from_raw_parts_mut(results.virials.cast::<[f64; 6]>(), nall) }),
             core_shares: per_atom(results.core_shares),
@@ -265,7 +264,7 @@ pub unsafe extern "C" fn pace_opt_compute(
         };
         let neighbours = |k: usize| {
             let i = atoms[k] as usize;
-            // SAFETY: as above; `ilist` holds valid atoms.
+            // SAFETY: the caller's promise about lengths; `evaluate` asks for atoms only after checking that they are below nall.
             unsafe {
                 let n = *input.numneigh.add(i);
                 if n <= 0 { &[][..] } else { std::slice::from_raw_parts(*input.firstneigh.add(i), n as usize) }
@@ -292,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_becomes_text() {
+    fn a_panic_becomes_an_error_text() {
         type Body = fn() -> Result<(), Error>;
         let panics: [(Body, &str); 4] = [
             (|| panic!("a reason"), "in pace-opt: a reason"),
@@ -306,19 +305,19 @@ mod tests {
             let said = said(&error);
             assert!(said.starts_with("internal error (a panic) in pace-opt") && said.contains(words), "{said}");
             assert_eq!(error.atoms, [-1, -1]);
-            assert!(guarded(None, body).is_none(), "there need not be room for the text");
+            assert!(guarded(None, body).is_none(), "the buffer for the text may be missing");
         }
         let mut error = empty();
         assert!(guarded(Some(&mut error), || -> Result<(), Error> { panic!("{}", "é".repeat(1000)) }).is_none());
-        assert_eq!(error.text.iter().position(|c| *c == 0).map(|end| end > 1000), Some(true), "cut to fit");
+        assert_eq!(error.text.iter().position(|c| *c == 0).map(|end| end > 1000), Some(true), "truncated to fit");
         println!("tried {}: panics in pace-opt, called from C: text", panics.len() + 1);
     }
 
     #[test]
-    fn what_a_caller_in_c_gets_wrong_becomes_text() {
+    fn invalid_calls_from_c_become_errors() {
         let mut error = empty();
         let bad_name = [b'a', 0xff, 0];
-        // SAFETY: each name is null or ends with zero; a null handle is allowed by each function, and said to be wrong.
+        // SAFETY: each name is null or terminated by zero; every function accepts a null handle.
         unsafe {
             for (name, words) in [
                 (std::ptr::null(), "potential files are .yaml"),
@@ -352,7 +351,7 @@ mod tests {
                 energy: 0.0,
                 virial: [0.0; 6],
             };
-            // Atoms and neighbours that do not exist, and what works.
+            // Atoms and neighbours that do not exist, then a valid call.
             for (atom, neighbour, words) in
                 [(0, 1, ""), (5, 1, "atom 5"), (-1, 1, "atom -1"), (0, 7, "7"), (0, -3, "neighbour")]
             {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Atomic cluster expansion (PACE) potentials on CPUs, with SIMD: the numbers of ML-PACE at a tenth of its time.
+//! Evaluates atomic cluster expansion (PACE) potentials on CPUs with SIMD: the results of ML-PACE in about a tenth of the time.
 //!
-//! Reads pacemaker's files (`.yaml`, `.yace`, `.ace`, and `.asi` active sets) and evaluates energies, forces,
-//! virials and extrapolation grades of atoms with neighbour lists. No LAMMPS in it; `plugins/pace-opt` makes LAMMPS pair
-//! styles of it over the C interface in [`ffi`].
+//! Reads pacemaker's files (`.yaml`, `.yace`, `.ace`, and `.asi` active sets) and computes energies, forces, virials and
+//! extrapolation grades of atoms with neighbour lists. Units are Å and eV. The crate does not depend on LAMMPS; the LAMMPS
+//! pair styles in `plugins/pace-opt` use the C interface in [`ffi`].
 //!
 //! ```no_run
 //! use pace_opt::{Evaluator, Output, Potential, System};
@@ -12,7 +12,7 @@
 //! # fn main() -> pace_opt::Result<()> {
 //! let potential = Potential::read(Path::new("Al.yaml"), Some(Path::new("Al.asi")))?;
 //! let mut evaluator = Evaluator::new(potential);
-//! // A dimer: each atom is the other's neighbour.
+//! // A dimer: each atom is the neighbour of the other.
 //! let positions = [[0.0; 3], [2.8, 0.0, 0.0]];
 //! let lists: [&[i32]; 2] = [&[1], &[0]];
 //! let system = System {
@@ -32,7 +32,7 @@
 //! # }
 //! ```
 //!
-//! How it is computed, and how the data lie in memory, is in `docs/pace-opt.md`.
+//! The algorithms and the memory layout are described in `docs/pace-opt.md`.
 
 #![warn(missing_docs)]
 

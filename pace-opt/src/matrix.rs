@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A matrix by rows, each on cache lines of its own.
+//! A matrix in row-major order, with rows aligned to cache lines.
 
 use crate::simd::{OCT, Oct, doubles, flat};
 
-/// Rows in the smallest tile; lists of rows are as long as a multiple of it.
+/// Number of rows in the smallest tile; lists of rows are padded to a multiple of it.
 pub(crate) const ROWS: usize = 4;
 
-/// Rows of doubles, padded so that neighbouring rows do not compete for the same places of a cache.
+/// Rows of doubles, padded so that adjacent rows do not map to the same sets of a cache.
+///
+/// `data` has `rows * stride` octs, and `columns <= stride * 8`; the kernels rely on this.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Matrix {
     data: Vec<Oct>,
@@ -28,7 +30,7 @@ impl Matrix {
     }
 
     pub(crate) fn zeros(rows: usize, columns: usize) -> Self {
-        // Odd, so that rows fall on different sets of a cache.
+        // Odd, so that adjacent rows map to different sets of a cache.
         let stride = columns.div_ceil(OCT) | 1;
         Matrix { data: vec![Oct::default(); rows * stride], rows, columns, stride }
     }
@@ -61,7 +63,7 @@ impl Matrix {
         &mut flat(&mut self.data[r * self.stride..(r + 1) * self.stride])[..self.columns]
     }
 
-    /// All rows, as kernels take them: the last is repeated.
+    /// All row indices in the form that the kernels require: padded with the last one.
     pub(crate) fn listed<'l>(&self, list: &'l mut Vec<u32>) -> &'l [u32] {
         list.clear();
         list.extend(0..self.rows as u32);
@@ -70,7 +72,7 @@ impl Matrix {
     }
 }
 
-/// Repeats the last row of a list until kernels take it.
+/// Repeats the last row of a list until its length is a multiple of [`ROWS`].
 pub(crate) fn pad(list: &mut Vec<u32>) {
     if let Some(&last) = list.last() {
         list.resize(list.len().next_multiple_of(ROWS), last);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A potential ready for use, shared between evaluators.
+//! Compiled potentials, shared between evaluators.
 
 use crate::error::Result;
 use crate::format::{ActiveSet, Format, read_bytes};
@@ -23,29 +23,32 @@ pub struct Potential {
 /// Sizes of a compiled potential.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Size {
-    /// Basis functions of all elements.
+    /// Number of basis functions.
     pub functions: usize,
-    /// Sums over neighbours that enter products.
+    /// Number of nodes of the atomic base.
     pub base: usize,
-    /// Products that are factors of others.
+    /// Number of products that are factors of other products.
     pub interior: usize,
-    /// Terms.
+    /// Number of terms of the densities.
     pub terms: usize,
-    /// Bytes of the spline tables.
+    /// Size of the spline tables in bytes.
     pub table_bytes: usize,
 }
 
-/// Identity of the files of a potential: two hashes of their contents and the lengths.
+/// Identity of the files of a potential: two hashes of their contents, and their lengths.
 type Fingerprint = (u64, u64, usize, usize);
 
 /// Potentials in use in this process.
 static SHARED: Mutex<Option<HashMap<Fingerprint, Weak<Potential>>>> = Mutex::new(None);
 
 impl Potential {
-    /// Compiles a model, with an active set where the extrapolation grade is wanted.
+    /// Compiles a model. The extrapolation grade requires an active set.
     ///
     /// # Errors
-    /// If the tables would be too large.
+    /// If the tables would be too large, or an element with ZBL repulsion is not a chemical element.
+    ///
+    /// # Panics
+    /// If a model or active set that was not made by [`Model::parse`] or [`ActiveSet::parse`] is inconsistent.
     pub fn new(model: &Model, active_set: Option<&ActiveSet>) -> Result<Self> {
         let plan = Plan::new(model, active_set.is_some())?;
         Ok(Potential {
@@ -56,12 +59,12 @@ impl Potential {
         })
     }
 
-    /// Reads a potential, and its active set where one is given.
+    /// Reads a potential and, if given, its active set.
     ///
-    /// The same files give the same potential for as long as one is in use, whatever their names.
+    /// Returns the potential that is already in use if one was read from files of the same contents.
     ///
     /// # Errors
-    /// If a file cannot be read, is malformed, or asks for what is not supported.
+    /// If a file cannot be read, is malformed, or requires an unsupported feature.
     pub fn read(path: &Path, active_set: Option<&Path>) -> Result<Arc<Self>> {
         let format = Format::of(path)?;
         let bytes = read_bytes(path)?;
@@ -94,12 +97,12 @@ impl Potential {
         self.plan.cutoff
     }
 
-    /// Cutoff of neighbours of element `j` around an atom of element `i` in Å; zero for unknown elements.
+    /// Cutoff in Å for neighbours of element `j` around an atom of element `i`; zero for unknown elements.
     pub fn pair_cutoff(&self, i: usize, j: usize) -> f64 {
         self.plan.species.get(i).and_then(|s| s.segments().get(j)).map_or(0.0, |s| s.rcut)
     }
 
-    /// Whether the extrapolation grade can be computed.
+    /// Whether an active set was read, so that the extrapolation grade can be computed.
     pub fn has_grade(&self) -> bool {
         self.grade.is_some()
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Where the time of an evaluation goes.
+//! Measures the time of each stage of an evaluation.
 
 use std::time::{Duration, Instant};
 
@@ -19,24 +19,24 @@ pub enum Stage {
     Base,
     /// Products and densities.
     Forward,
-    /// Energies and slopes of the embedding.
+    /// Energies and derivatives of the embedding.
     Embedding,
-    /// Projections that the extrapolation grade needs.
+    /// Projections for the extrapolation grade.
     Projections,
     /// Projections times the inverted active set.
     Grade,
-    /// Slopes of the products.
+    /// Adjoints of the products.
     Backward,
     /// Gradients per neighbour.
     Force,
-    /// Forces and virials added up.
+    /// Addition of forces and virials to the output.
     Scatter,
-    /// All else: atoms sorted by element, positions packed.
+    /// Everything else, such as sorting atoms by element.
     Rest,
 }
 
 impl Stage {
-    /// All of them.
+    /// All stages, in order.
     pub const ALL: [Stage; 13] = [
         Stage::Gather,
         Stage::Distances,
@@ -53,7 +53,7 @@ impl Stage {
         Stage::Rest,
     ];
 
-    /// Its name.
+    /// The name for tables.
     pub fn name(self) -> &'static str {
         match self {
             Stage::Gather => "gather",
@@ -73,7 +73,7 @@ impl Stage {
     }
 }
 
-/// A stopwatch for the stages. Off, a lap is one test of a flag.
+/// A stopwatch for the stages. If disabled, a lap is one test of a flag.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
     on: bool,
@@ -83,27 +83,27 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// Starts from zero, or stops.
+    /// Enables or disables the clock, and resets it.
     pub(crate) fn set(&mut self, on: bool) {
         *self = Clock { on, ..Clock::default() };
     }
 
-    /// What follows counts from now.
+    /// Starts the first lap.
     pub(crate) fn start(&mut self) {
         self.last = self.on.then(Instant::now);
     }
 
-    /// The time since the last lap was spent in a stage.
+    /// Ends a lap: adds the time since the previous one to a stage.
     #[inline(always)]
     pub(crate) fn lap(&mut self, stage: Stage) {
         if self.on {
-            self.book(stage);
+            self.record(stage);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn book(&mut self, stage: Stage) {
+    fn record(&mut self, stage: Stage) {
         let now = Instant::now();
         if let Some(last) = self.last.replace(now) {
             self.spent[stage as usize] += now - last;
@@ -111,17 +111,20 @@ impl Clock {
         }
     }
 
-    /// Time of each stage, without what the clock itself took.
+    /// Time of each stage, less the overhead of the clock.
     pub(crate) fn stages(&self) -> Vec<(Stage, Duration)> {
         const LAPS: u32 = 100;
-        let own = (0..100).map(|_| {
+        let overhead = (0..100).map(|_| {
             let mut empty = Clock { on: true, ..Clock::default() };
             empty.start();
             (0..LAPS).for_each(|_| empty.lap(Stage::Rest));
             empty.spent[Stage::Rest as usize] / LAPS
         });
-        // The fastest: what else the machine does only adds.
-        let own = own.min().unwrap_or_default();
-        Stage::ALL.iter().map(|&s| (s, self.spent[s as usize].saturating_sub(own * self.laps[s as usize]))).collect()
+        // The minimum, because other load can only add time.
+        let overhead = overhead.min().unwrap_or_default();
+        Stage::ALL
+            .iter()
+            .map(|&s| (s, self.spent[s as usize].saturating_sub(overhead * self.laps[s as usize])))
+            .collect()
     }
 }

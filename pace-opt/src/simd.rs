@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Vectors of doubles: one small interface, one implementation per instruction set.
 //!
-//! Memory is always laid out in groups of eight ([`Oct`]); a vector holds `N` ≤ 8 of them. Kernels are
+//! Memory is always laid out in groups of eight ([`Oct`]); a vector has `N` ≤ 8 lanes. Kernels are
 //! generic over [`Lanes`], always inlined into a function that enables the instruction set.
 
 /// Eight doubles in one cache line: the unit of all buffers that kernels access.
@@ -17,7 +17,7 @@ pub(crate) fn flat(v: &mut [Oct]) -> &mut [f64] {
 
 /// As [`flat`], shared.
 pub(crate) fn doubles(v: &[Oct]) -> &[f64] {
-    // SAFETY: as above.
+    // SAFETY: an oct is exactly eight doubles, without padding.
     unsafe { std::slice::from_raw_parts(v.as_ptr().cast(), v.len() * OCT) }
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Readers against damaged files: an error is fine, a panic or endless memory is not.
+//! Damaged files must give an error, without a panic or unlimited memory.
 
 mod util;
 
@@ -13,7 +13,7 @@ const FILES: [(&str, Format); 4] = [
     ("acejl_base.yace", Format::Yace),
 ];
 
-/// Parses, and compiles what parses if that stays small.
+/// Parses a file, and compiles the model if it is small.
 fn try_all(format: Format, bytes: &[u8]) {
     if let Ok(model) = Model::parse(format, bytes) {
         let bins: f64 = model.bonds.iter().map(|b| b.rcut / model.delta_spline).sum();
@@ -24,7 +24,7 @@ fn try_all(format: Format, bytes: &[u8]) {
 }
 
 #[test]
-fn every_cut() {
+fn truncated_files() {
     for (name, format) in FILES {
         let good = std::fs::read(data(name)).unwrap();
         assert!(Model::parse(format, &good).is_ok(), "{name}");
@@ -58,7 +58,7 @@ fn text(name: &str) -> String {
     std::fs::read_to_string(data(name)).unwrap()
 }
 
-/// Why a file is refused of which a part is replaced.
+/// The error for a file of which a part is replaced.
 fn refused(name: &str, format: Format, from: &str, to: &str) -> Error {
     let good = text(name);
     assert!(good.contains(from), "{from} is not in {name}");
@@ -68,11 +68,11 @@ fn refused(name: &str, format: Format, from: &str, to: &str) -> Error {
     }
 }
 
-/// Files that ML-PACE reads are distinguished from files that no program reads.
+/// Unsupported features, which ML-PACE has, are distinguished from malformed files.
 #[test]
-fn what_is_not_supported_is_named() {
+fn unsupported_features_are_named() {
     let yace = |from: &str, to: &str| refused("small.yace", Format::Yace, from, to);
-    let ml_pace_reads = [
+    let unsupported = [
         (yace("ChebPow", "TEST_zero"), "TEST_zero"),
         (yace("nradmax: 1", "nradmax: 65"), "nradmax: 65"),
         (yace("lmax: 1", "lmax: 17"), "lmax: 17"),
@@ -82,12 +82,12 @@ fn what_is_not_supported_is_named() {
         (refused("two.yaml", Format::BBasis, "lmaxi: 2", "lmaxi: 17"), "lmaxi: 17"),
         (refused("two.yaml", Format::BBasis, "Al Al,", &format!("{},", "Al ".repeat(10).trim())), "9 neighbours"),
     ];
-    for (error, name) in ml_pace_reads {
+    for (error, name) in unsupported {
         let said = error.to_string();
         assert!(matches!(error, Error::Unsupported(_)) && said.contains(name), "{said}");
         assert!(said.contains("not supported by pace/opt") && said.contains("engine = \"ml-pace\""), "{said}");
     }
-    let nobody_reads = [
+    let malformed = [
         (yace("FinnisSinclairShiftedScaled", "Tanh"), "Tanh"),
         (yace("inner_cutoff_type: density", "inner_cutoff_type: magic"), "magic"),
         (yace("ChebPow", "ChebMagic"), "ChebMagic"),
@@ -99,12 +99,12 @@ fn what_is_not_supported_is_named() {
         ),
         (yace("lmax: 1", "lmax: -1"), "-1"),
     ];
-    for (error, name) in nobody_reads {
+    for (error, name) in malformed {
         let said = error.to_string();
         assert!(matches!(error, Error::Malformed(_)) && said.contains(name), "{said}");
         assert!(!said.contains("ml-pace"), "{said}");
     }
-    // The limits of a size that only the compiler knows, with the file's name.
+    // A limit of the compiled potential, with the file's name.
     let folder = std::env::temp_dir().join(format!("pace-opt-limits-{}.yace", std::process::id()));
     std::fs::write(&folder, text("small.yace").replace("deltaSplineBins: 0.01", "deltaSplineBins: 1e-7")).unwrap();
     let error = Model::read(&folder);
@@ -113,7 +113,7 @@ fn what_is_not_supported_is_named() {
     assert!(said.contains("pace-opt-limits") && said.contains("spline bins") && said.contains("ml-pace"), "{said}");
 }
 
-/// A file that ends too early can be valid: what is missing is found all the same.
+/// A truncated file can be valid YAML.
 #[test]
 fn an_element_without_functions_is_refused() {
     let elements = |text: &str| text.replace("elements: [Cu]", "elements: [Cu, Zn]").replace("E0: [0.5]", "E0: [0, 0]");
@@ -150,7 +150,7 @@ fn an_element_without_functions_is_refused() {
     ] {
         refused(name, format, from, to);
     }
-    // Cut before each block, and before its functions: what is left of the first element alone is a whole potential.
+    // Truncated before each block and before its functions. Only the first element alone is a complete potential.
     let good = text("mixedemb.yaml");
     let cuts = good.match_indices("  - speciesblock").chain(good.match_indices("    nbody:\n"));
     let read = cuts.filter_map(|(at, _)| Model::parse(Format::BBasis, &good.as_bytes()[..at]).ok());
@@ -162,7 +162,7 @@ fn an_element_without_functions_is_refused() {
 }
 
 #[test]
-fn aliases_stand_for_what_they_name() {
+fn aliases_are_expanded() {
     let list = "[[[1, 0.1, 0.2], [0.3, 1, 0.1]], [[0.7, -1, 0.2], [0.1, 0.6, -0.8]]]";
     let good = text("two.yaml");
     assert!(good.contains(list));
@@ -175,7 +175,7 @@ fn aliases_stand_for_what_they_name() {
     for (a, b) in a.bonds.iter().zip(&b.bonds) {
         assert_eq!(a.crad, b.crad);
     }
-    // A small file that would be huge, deep or endless.
+    // Small files that would expand to huge, deep or infinite ones.
     let many = |n: usize| -> String {
         let first = format!("a0: &a0 [{}]\n", "1, ".repeat(50));
         (1..n).fold(first, |t, k| t + &format!("a{k}: &a{k} [{}]\n", format!("*a{}, ", k - 1).repeat(20)))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What must hold for any potential: derivatives, symmetries, and the same numbers from every instruction set.
+//! Properties of any potential: derivatives, symmetries, and equal results of all instruction sets.
 
 mod util;
 
@@ -50,7 +50,7 @@ fn forces_and_virials_are_derivatives() {
 }
 
 #[test]
-fn scales_multiply_energies_and_nothing_else() {
+fn scales_multiply_energies_only() {
     let mut e = evaluator("two.yaml", Isa::detect());
     let plain = Cluster::new(3, 2.3, 2, 5);
     let scaled = Cluster { scales: vec![0.5, 1.7], ..plain.clone() };
@@ -94,7 +94,7 @@ fn all_instruction_sets_agree() {
 }
 
 #[test]
-fn both_text_formats_say_the_same() {
+fn both_text_formats_agree() {
     let cluster = Cluster::new(3, 2.4, 1, 4);
     let a = cluster.evaluate(&mut evaluator("small.ace", Isa::detect()), false).unwrap();
     let b = cluster.evaluate(&mut evaluator("small.yace", Isa::detect()), false).unwrap();

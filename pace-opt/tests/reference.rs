@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Runs the comparison with python-ace, and with ML-PACE in LAMMPS; needs what `ci/setup` makes.
+//! Runs the comparison with python-ace, and with ML-PACE in LAMMPS. Requires `ci/setup`.
 //!
-//! Six potentials, about a minute; `PACE_OPT_QUICK=` takes all of them, in some minutes.
+//! Compares six potentials in about a minute; with `PACE_OPT_QUICK=`, all of them in some minutes.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -11,12 +11,12 @@ use crate::model::{
 const MAX_TERMS: usize = 1_000_000;
 
 pub(super) fn parse(text: &str) -> Result<Model> {
-    // A free header may come first.
+    // A header in free format may precede the data.
     let start = text.find("nelements").ok_or_else(|| Error::bad("`nelements=` is missing"))?;
     let mut t = Tokens::new(&text[start..]);
     t.expect("nelements")?;
     if t.size("nelements", usize::MAX >> 1)? != 1 {
-        return Err(Error::bad("an .ace file holds one element; more need a .yace file"));
+        return Err(Error::bad("an .ace file has one element; for more, use a .yace file"));
     }
     t.expect("elements")?;
     let element = t.word("elements")?.to_owned();
@@ -33,7 +33,7 @@ pub(super) fn parse(text: &str) -> Result<Model> {
     t.expect("parameters")?;
     let parameters = t.floats("FS parameters", np)?;
     if !named && parameters.iter().skip(1).step_by(2).any(|&m| m != 1.0) {
-        return Err(Error::bad("a non-linear potential must name its embedding-function"));
+        return Err(Error::bad("a non-linear potential requires `embedding-function`"));
     }
     for w in ["core", "energy-cutoff", "parameters"] {
         t.expect(w)?;
@@ -44,7 +44,7 @@ pub(super) fn parse(text: &str) -> Result<Model> {
     let basis = match t.word("radbasename")? {
         name @ ("ChebExpCos" | "ChebPow") => RadialBasis::parse(name)?,
         other if other.starts_with("ACE.jl") => return Err(Error::Unsupported(format!("radial basis `{other}`"))),
-        other => return Err(Error::bad(format!("radial basis `{other}` is none of an .ace file"))),
+        other => return Err(Error::bad(format!("radial basis `{other}` does not exist in .ace files"))),
     };
     t.expect("nradbase")?;
     let nradbase = t.size("nradbase", MAX_N)?;
@@ -65,7 +65,7 @@ pub(super) fn parse(text: &str) -> Result<Model> {
     t.expect("dcut")?;
     let dcut = t.float("dcut")?;
     t.expect("crad")?;
-    // The file has k outermost.
+    // In the file k is the outermost index.
     let mut crad = vec![0.0; nradmax * (lmax + 1) * nradbase];
     for k in 0..nradbase {
         for nl in 0..nradmax * (lmax + 1) {
@@ -103,7 +103,7 @@ pub(super) fn parse(text: &str) -> Result<Model> {
         return Err(t.bad("total_basis_size is smaller than the number of functions"));
     }
     let bond = Bond { nradmax, lmax, nradbase, basis, lambda, crad, prehc, lambdahc, rcut, dcut, ..Bond::none() };
-    // Superfluous parameters are ignored, as everywhere.
+    // Excess parameters are ignored, as in ML-PACE.
     let parameters = parameters.into_iter().take(2 * nd).collect();
     Ok(Model {
         elements: vec![element],
@@ -158,7 +158,7 @@ fn function(t: &mut Tokens, nd: usize) -> Result<BasisFunction> {
     Ok(BasisFunction { mus, ns, ls, ms, cg: Vec::new(), coef })
 }
 
-/// Words of the text; the punctuation `= ( ) < > : ,` only separates.
+/// Words of the text, separated by white space and the punctuation `= ( ) < > : ,`.
 struct Tokens<'a> {
     text: &'a str,
     position: usize,

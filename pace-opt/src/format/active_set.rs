@@ -13,7 +13,7 @@ const MAX_ROWS: usize = 65_536;
 /// Inverted active sets of a B-basis.
 #[derive(Clone, Debug)]
 pub struct ActiveSet {
-    /// Whether the rows are functions alone, or functions times densities with the embedding's slope.
+    /// Whether the rows are functions alone (linear), or functions times densities, multiplied by the embedding's derivative.
     pub linear: bool,
     /// Per element the inverse, `[function][row of the active set]`.
     pub inverse: Vec<Vec<f64>>,
@@ -30,13 +30,13 @@ impl ActiveSet {
         Self::parse(&read_bytes(path)?, model).map_err(|e| e.at(path))
     }
 
-    /// Reads an archive from memory. Fortran-ordered arrays are put into the right order.
+    /// Reads an archive from memory. Fortran-ordered arrays are transposed.
     ///
     /// # Errors
     /// If it is malformed or does not belong to the potential.
     pub fn parse(bytes: &[u8], model: &Model) -> Result<Self> {
         if !model.is_b_basis {
-            return Err(Error::bad("an active set belongs to a B-basis: the .yaml file of the potential is needed"));
+            return Err(Error::bad("an active set requires a B-basis: use the .yaml file of the potential"));
         }
         let mut archive =
             zip::ZipArchive::new(Cursor::new(bytes)).map_err(|e| Error::bad(format!("not an .npz archive: {e}")))?;
@@ -58,7 +58,7 @@ impl ActiveSet {
                 .position(|e| *e == name)
                 .ok_or_else(|| Error::bad(format!("array `{name}` is not an element of the potential")))?;
             let functions = model.functions[i].len() * model.embeddings[i].ndensity;
-            // The header is small; the data cannot be larger than what the potential asks for.
+            // Limits the memory: the header is small, and the potential determines the size of the data.
             limit("rows of an active set", functions, MAX_ROWS)?;
             let most = (functions * functions * 8 + 65_536) as u64;
             let mut data = Vec::new();
@@ -92,7 +92,7 @@ impl ActiveSet {
 
 /// A square matrix of little-endian doubles from the bytes of an `.npy` file, in row-major order.
 fn matrix(bytes: &[u8]) -> Result<(usize, Vec<f64>)> {
-    let short = || Error::bad("the array is cut off");
+    let short = || Error::bad("the array is truncated");
     if bytes.get(..6) != Some(b"\x93NUMPY") {
         return Err(Error::bad("not an .npy array"));
     }
@@ -102,7 +102,7 @@ fn matrix(bytes: &[u8]) -> Result<(usize, Vec<f64>)> {
             let b: [u8; 4] = bytes.get(8..12).and_then(|b| b.try_into().ok()).ok_or_else(short)?;
             (12, u32::from_le_bytes(b) as usize)
         }
-        v => return Err(Error::bad(format!("version {v} of the .npy format is not known"))),
+        v => return Err(Error::bad(format!("version {v} of the .npy format is not supported"))),
     };
     let header = bytes.get(start..start.saturating_add(len)).ok_or_else(short)?;
     let header = std::str::from_utf8(header).map_err(|_| Error::bad("the header is not text"))?;
@@ -113,7 +113,7 @@ fn matrix(bytes: &[u8]) -> Result<(usize, Vec<f64>)> {
     let descr = after("'descr'")?;
     if !(descr.starts_with("'<f8'") || descr.starts_with("'=f8'")) {
         let kind = descr.split(',').next().unwrap_or(descr);
-        return Err(Error::bad(format!("it holds numbers of type {kind}, '<f8' is expected")));
+        return Err(Error::bad(format!("it has numbers of type {kind}, '<f8' is expected")));
     }
     let fortran = after("'fortran_order'")?.starts_with("True");
     let shape = after("'shape'")?;
@@ -131,7 +131,7 @@ fn matrix(bytes: &[u8]) -> Result<(usize, Vec<f64>)> {
     limit("rows of an active set", n, MAX_ROWS)?;
     let data = bytes.get(start + len..).ok_or_else(short)?;
     if data.len() > n * n * 8 {
-        return Err(Error::bad(format!("the array holds more numbers than its shape ({shape}) says")));
+        return Err(Error::bad(format!("the array has more numbers than its shape ({shape})")));
     }
     let data = data.get(..n * n * 8).ok_or_else(short)?;
     let flat: Vec<f64> = data.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect();
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cut_is_an_error() {
+    fn truncated_arrays_are_errors() {
         let good = npy("False", &[1., 2., 3., 4.]);
         for k in 0..good.len() {
             assert!(matrix(&good[..k]).is_err());

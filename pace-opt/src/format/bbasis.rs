@@ -39,7 +39,7 @@ struct Core {
 
 struct Block<'a, 'b> {
     name: &'a str,
-    /// Elements as written, one of them repeated for a single-element block.
+    /// Elements as written; for a single-element block, twice the same.
     elements: Vec<&'a str>,
     /// Number of different elements.
     species: usize,
@@ -154,7 +154,7 @@ impl Sortable {
 fn block<'a, 'b>(name: &'a str, node: &'a Node<'b>) -> Result<Block<'a, 'b>> {
     let mut elements: Vec<&str> = name.split_ascii_whitespace().collect();
     if elements.is_empty() {
-        return Err(Error::bad("the block names no element"));
+        return Err(Error::bad("the block has no elements"));
     }
     let species = elements.iter().collect::<BTreeSet<_>>().len();
     if elements.len() == 1 {
@@ -190,7 +190,7 @@ fn block<'a, 'b>(name: &'a str, node: &'a Node<'b>) -> Result<Block<'a, 'b>> {
     let optional = |key: &str| node.find(key).map_or(Ok(0.0), |n| n.f64().context(|| key.into()));
     let repulsion = node.find("core-repulsion").map_or(Ok(vec![0.0, 0.0]), Node::floats)?;
     if repulsion.len() < 2 {
-        return Err(Error::bad("core-repulsion needs two values"));
+        return Err(Error::bad("core-repulsion requires two values"));
     }
     let core = Core {
         prehc: repulsion[0],
@@ -202,16 +202,16 @@ fn block<'a, 'b>(name: &'a str, node: &'a Node<'b>) -> Result<Block<'a, 'b>> {
     Ok(Block { name, elements, species, radial, core, core_given: node.find("core-repulsion").is_some(), node })
 }
 
-/// The deprecated flat list, k outermost, as `[n][l][k]`.
+/// Converts the deprecated flat list, with k outermost, to `[n][l][k]`.
 fn flat_radcoefficients(flat: &[f64], nradmax: usize, lmax: usize, nradbase: usize) -> Result<Vec<f64>> {
     let nl = nradmax * (lmax + 1);
     if flat.len() < nl * nradbase {
-        return Err(Error::bad(format!("radcoefficients has {} values, {} are needed", flat.len(), nl * nradbase)));
+        return Err(Error::bad(format!("radcoefficients has {} values, {} are required", flat.len(), nl * nradbase)));
     }
     Ok((0..nl).flat_map(|i| (0..nradbase).map(move |k| flat[k * nl + i])).collect())
 }
 
-/// What only one of `A B` and `B A` states holds for both; what both state must agree.
+/// Copies what only one of the blocks `A B` and `B A` defines to the other; definitions in both must agree.
 fn share_between_duals(blocks: &mut [Block]) -> Result<()> {
     for a in 0..blocks.len() {
         if blocks[a].species != 2 || blocks[a].elements.len() != 2 {
@@ -256,7 +256,7 @@ fn embedding(node: &Node) -> Result<Embedding> {
     })
 }
 
-/// One function; `None` if the file says that it is to be skipped.
+/// Reads one function; `None` if it is marked `skip`.
 fn function(
     node: &Node,
     block: &Block,
@@ -270,7 +270,7 @@ fn function(
     }
     let kinds: Vec<&str> = node.get("type")?.str()?.split_ascii_whitespace().collect();
     if kinds.len() < 2 {
-        return Err(Error::bad(format!("type `{}` names no neighbour", kinds.join(" "))));
+        return Err(Error::bad(format!("type `{}` has no neighbours", kinds.join(" "))));
     }
     if kinds.len() - 1 > MAX_RANK {
         return Err(Error::Unsupported(format!(
@@ -303,7 +303,7 @@ fn function(
         let most = if rank == 1 { bond.nradbase } else { bond.nradmax };
         if ns[t] as usize >= most || ls[t] as usize > bond.lmax {
             return Err(Error::bad(format!(
-                "n = {}, l = {} is more than the bond {} {} defines",
+                "n = {}, l = {} is not defined by the bond {} {}",
                 ns[t] as usize + 1,
                 ls[t],
                 kinds[0],

@@ -16,7 +16,7 @@ use std::path::Path;
 /// Largest potential file that is read, in bytes.
 const MAX_FILE: u64 = 2 << 30;
 
-/// The bytes of a file, if it is not larger than the limit.
+/// Reads a file, unless it is larger than the limit.
 pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     let io = |source| Error::Io { path: path.to_path_buf(), source };
     let size = std::fs::metadata(path).map_err(io)?.len();
@@ -29,19 +29,19 @@ pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
 /// The format of a potential file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// B-basis, `.yaml`: the only one with an extrapolation grade.
+    /// B-basis, `.yaml`: the only format for which the extrapolation grade is defined.
     BBasis,
     /// C-tilde basis, `.yace`.
     Yace,
-    /// C-tilde basis as plain text, `.ace`.
+    /// C-tilde basis as plain text, `.ace`, for one element.
     Ace,
 }
 
 impl Format {
-    /// The format that a file's extension stands for.
+    /// The format of a file, from its extension.
     ///
     /// # Errors
-    /// If the extension is none of `.yaml`, `.yml`, `.yace`, `.ace`.
+    /// If the extension is not one of `.yaml`, `.yml`, `.yace`, `.ace`.
     pub fn of(path: &Path) -> Result<Self> {
         match path.extension().and_then(|e| e.to_str()) {
             Some("yaml" | "yml") => Ok(Self::BBasis),
@@ -53,10 +53,10 @@ impl Format {
 }
 
 impl Model {
-    /// Reads a potential file; the extension tells the format.
+    /// Reads a potential file, in the format given by its extension.
     ///
     /// # Errors
-    /// If it cannot be read, is malformed, or asks for what is not supported.
+    /// If it cannot be read, is malformed, or requires an unsupported feature.
     pub fn read(path: &Path) -> Result<Self> {
         Self::parse(Format::of(path)?, &read_bytes(path)?).map_err(|e| e.at(path))
     }
@@ -64,7 +64,7 @@ impl Model {
     /// Reads a potential from memory.
     ///
     /// # Errors
-    /// If it is malformed or asks for what is not supported.
+    /// If it is malformed or requires an unsupported feature.
     pub fn parse(format: Format, bytes: &[u8]) -> Result<Self> {
         let text = std::str::from_utf8(bytes).map_err(|e| Error::bad(format!("not UTF-8 text: {e}")))?;
         let model = match format {

@@ -65,7 +65,7 @@ pub(super) fn parse(text: &str) -> Result<Model> {
                 function(f, i, ne, embeddings[i].ndensity).context(|| format!("function {k} of {}", elements[i]))?;
             functions[i].push(f);
         }
-        // Those of one neighbour first; otherwise in the order of the file.
+        // Functions of one neighbour first, otherwise in the order of the file.
         functions[i].sort_by_key(|f| f.rank() > 1);
     }
     Ok(Model {
@@ -91,7 +91,7 @@ fn species(node: &Node, ne: usize) -> Result<usize> {
     Ok(i)
 }
 
-/// The two species of a key.
+/// The two species indices of a key.
 fn pair_of(key: &Node, ne: usize) -> Result<(usize, usize)> {
     match key.seq()? {
         [i, j] => Ok((species(i, ne)?, species(j, ne)?)),
@@ -99,7 +99,7 @@ fn pair_of(key: &Node, ne: usize) -> Result<(usize, usize)> {
     }
 }
 
-/// What a file of ACE.jl (ACE1pack) states for all bonds together.
+/// The parts of a file of ACE.jl (ACE1pack) that hold for all bonds.
 struct AceJl<'a, 'b> {
     lmax: usize,
     /// Largest cutoff, which ML-PACE uses for all pairs.
@@ -109,11 +109,11 @@ struct AceJl<'a, 'b> {
 }
 
 impl<'a, 'b> AceJl<'a, 'b> {
-    /// ML-PACE evaluates the polynomials as they are. Cubic splines of this width (Å) give the same to 1e-10; round cutoffs,
-    /// where the polynomials have a kink in their slope, lie on an edge.
+    /// Bin width of the splines in Å. ML-PACE evaluates the polynomials directly; cubic splines of this width agree to 1e-10.
+    /// Cutoffs that are multiples of it, where the polynomials' derivatives have a kink, are on a bin edge.
     const DELTA_SPLINE: f64 = 2.5e-4;
 
-    /// `None` for a file of pacemaker.
+    /// Returns `None` for a file of pacemaker.
     fn find(doc: &'a Node<'b>) -> Result<Option<Self>> {
         let bonds = doc.get("bonds")?.map()?;
         let mut own = 0;
@@ -139,7 +139,7 @@ impl<'a, 'b> AceJl<'a, 'b> {
         let polynomials = polynomials(node)?;
         let n = polynomials.recursion.len();
         let lmax = self.lmax;
-        // Radial functions are the polynomials themselves, the same for all l.
+        // The radial functions are the polynomials, the same for all l.
         let row = |k: usize| (0..n).map(move |c| f64::from(u8::from(c == k)));
         Ok(Bond {
             nradmax: n,
@@ -215,7 +215,7 @@ fn polynomials(node: &Node) -> Result<Polynomials> {
 
 fn embedding(node: &Node) -> Result<Embedding> {
     let ndensity = node.size("ndensity", MAX_DENSITIES)?;
-    // Superfluous parameters are ignored, as in ML-PACE.
+    // Excess parameters are ignored, as in ML-PACE.
     let mut parameters = node.get("FS_parameters")?.floats()?;
     parameters.truncate(2 * ndensity);
     Ok(Embedding {
@@ -255,7 +255,7 @@ fn bond(node: &Node) -> Result<(Bond, InnerCutoff)> {
     Ok((b, InnerCutoff::parse(inner)?))
 }
 
-/// The list `[n][l][k]`, cut to what the bond declares.
+/// The list `[n][l][k]`, truncated to the sizes that the bond declares.
 pub(super) fn radcoefficients(node: &Node, nradmax: usize, lmax: usize, nradbase: usize) -> Result<Vec<f64>> {
     let short = || Error::bad(format!("radcoefficients do not have the shape [{nradmax}][{}][{nradbase}]", lmax + 1));
     let mut out = Vec::with_capacity(nradmax * (lmax + 1) * nradbase);

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A YAML document as a tree, with only what potential files need.
+//! A YAML document as a tree, reduced to what potential files require.
 
 use crate::error::{Error, Result};
 use saphyr_parser::{Event, Parser};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// Deepest nesting that is read.
+/// Largest depth of nesting.
 const MAX_DEPTH: usize = 32;
 
-/// Most nodes that aliases may stand for: they can make a small file huge.
+/// Largest number of nodes to which aliases may expand; without a limit a small file could exhaust the memory.
 const MAX_COPIED: usize = 10_000_000;
 
 /// A node of the document. Text borrows from the input.
@@ -20,16 +20,16 @@ pub(crate) enum Node<'a> {
     Map(Vec<(Node<'a>, Node<'a>)>),
 }
 
-/// What is being built at one level of nesting.
+/// A collection under construction, one per level of nesting.
 enum Open<'a> {
     Seq(Vec<Node<'a>>),
     Map(Vec<(Node<'a>, Node<'a>)>, Option<Node<'a>>),
 }
 
-/// Parses the first document of a text. An alias becomes a copy of what it stands for.
+/// Parses the first document of a text. Aliases are replaced by copies of the anchored nodes.
 pub(crate) fn parse(text: &str) -> Result<Node<'_>> {
     let deep = || Error::bad(format!("YAML: nested deeper than {MAX_DEPTH} levels"));
-    // With the number of the anchor; 0 for none.
+    // Each with the number of its anchor; 0 for none.
     let mut stack: Vec<(Open, usize)> = Vec::new();
     let mut anchors: HashMap<usize, Node> = HashMap::new();
     let mut copied = 0;
@@ -56,14 +56,14 @@ pub(crate) fn parse(text: &str) -> Result<Node<'_>> {
             },
             Event::Alias(anchor) => {
                 let line = span.start.line();
-                let node = anchors
-                    .get(&anchor)
-                    .ok_or_else(|| Error::bad(format!("YAML: the alias in line {line} stands for what contains it")))?;
+                let node = anchors.get(&anchor).ok_or_else(|| {
+                    Error::bad(format!("YAML: the alias in line {line} refers to a value that contains it"))
+                })?;
                 let (nodes, depth) = node.extent();
                 copied += nodes;
                 if copied > MAX_COPIED {
                     return Err(Error::Unsupported(format!(
-                        "YAML aliases that stand for more than {MAX_COPIED} values (line {line})"
+                        "YAML aliases that expand to more than {MAX_COPIED} values (line {line})"
                     )));
                 }
                 if stack.len() + depth > MAX_DEPTH {
@@ -104,7 +104,7 @@ impl<'a> Node<'a> {
         (nodes + 1, depth + 1)
     }
 
-    /// Value of a key of a mapping, if it is there.
+    /// Value of a key of a mapping, if present.
     pub(crate) fn find(&self, key: &str) -> Option<&Node<'a>> {
         match self {
             Node::Map(v) => v.iter().find(|(k, _)| matches!(k, Node::Scalar(s) if s == key)).map(|(_, n)| n),
@@ -112,7 +112,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Value of a key that must be there.
+    /// Value of a required key.
     pub(crate) fn get(&self, key: &str) -> Result<&Node<'a>> {
         self.find(key).ok_or_else(|| Error::bad(format!("`{key}` is missing")))
     }
@@ -151,7 +151,7 @@ impl<'a> Node<'a> {
         s.trim().parse().map_err(|_| Error::bad(format!("`{s}` is not a whole number")))
     }
 
-    /// A number that is not negative, and not above a limit of this evaluator.
+    /// A whole number from 0 to `most`, which is a limit of this evaluator.
     pub(crate) fn usize(&self, most: usize) -> Result<usize> {
         let v = self.int()?;
         let size = usize::try_from(v).map_err(|_| Error::bad(format!("{v} is negative")))?;
@@ -161,7 +161,7 @@ impl<'a> Node<'a> {
         Ok(size)
     }
 
-    /// Value of a key that must be there: a number that is not negative, and not above a limit of this evaluator.
+    /// Value of a required key: a whole number from 0 to `most`, which is a limit of this evaluator.
     pub(crate) fn size(&self, key: &str, most: usize) -> Result<usize> {
         self.get(key)?.usize(most).context(|| key.into())
     }
@@ -196,7 +196,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// Adds the place to an error.
+/// Adds the place in the file to an error.
 pub(crate) trait Context<T> {
     fn context(self, place: impl FnOnce() -> String) -> Result<T>;
 }

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The extrapolation grade: how far an atom's projections lie outside the active set.
+//! The extrapolation grade γ, dimensionless; at most one for the atoms of the active set.
 //!
 //! γ is the largest absolute component of `g = p · A⁻¹`, with `p` the projections of the atom and `A` the active
 //! set (Lysogorskiy et al., Phys. Rev. Materials 7, 043801 (2023)). [`Grader`] collects the projections of many atoms and
-//! multiplies them together; where the active set is large, it computes only those components that can be the largest
-//! ([`screen`]).
+//! multiplies them together. For large active sets it computes only the components that can be the largest ([`screen`]).
 
 mod screen;
 
@@ -13,16 +12,16 @@ use crate::kernel::{GradeJob, Kernels};
 use crate::matrix::Matrix;
 use crate::plan::SpeciesPlan;
 use crate::simd::{OCT, Oct};
-use screen::Learning;
+use screen::ScreenFit;
 
-/// Inverted active sets, ready for use.
+/// Inverted active sets in the layout of the kernels.
 #[derive(Debug)]
 pub(crate) struct Grade {
-    /// Whether the vectors are projections alone, or times the slopes of the densities.
+    /// Whether the vectors are projections alone (linear), or projections times the derivatives of the embedding.
     pub linear: bool,
-    /// Per element, length of the vectors and number of rows.
+    /// Per element, the number of rows, which is the length of the vectors.
     pub size: Vec<usize>,
-    /// Per element, the row of the inverse that gives each component of g.
+    /// Per element, the transposed inverse: row k gives component k of g.
     inverse: Vec<Matrix>,
 }
 
@@ -33,12 +32,12 @@ impl Grade {
         Grade { linear: set.linear, size: set.size.clone(), inverse }
     }
 
-    /// Room for the vector of an atom: its projections, and what the rows of the active set are made of.
+    /// Length of the buffer for the vector of an atom: its projections, or more for a non-linear active set.
     pub(crate) fn length(&self, element: usize, plan: &SpeciesPlan) -> usize {
         self.size[element].max(plan.functions())
     }
 
-    /// `p · A⁻¹`, one number for each row of the active set, where `projection(k)` is the k-th component of `p`.
+    /// `p · A⁻¹`, one coefficient per row of the active set; `projection(k)` is component k of `p`.
     pub(crate) fn coefficients(&self, element: usize, projection: impl Fn(usize) -> f64) -> Vec<f64> {
         let inverse = &self.inverse[element];
         let p: Vec<f64> = (0..inverse.columns()).map(projection).collect();
@@ -46,49 +45,49 @@ impl Grade {
     }
 }
 
-/// Batches that are multiplied together: enough to read the active set rarely, few enough for the cache.
+/// Number of batches that are multiplied together: large to read the active set rarely, small enough for the cache.
 pub(crate) const BATCHES: usize = 6;
 
-/// Grades of atoms, many at a time. One per evaluator.
+/// Computes the grades of many atoms together. One per evaluator.
 #[derive(Debug, Default)]
 pub(crate) struct Grader {
-    /// Vectors of the atoms that wait, `[batch][component]`.
+    /// Vectors of the collected atoms, `[batch][component]`.
     vectors: Vec<Oct>,
-    /// Those atoms; missing ones where a batch is not full.
+    /// Indices of these atoms; `None` where a batch is not full.
     atoms: Vec<[Option<usize>; OCT]>,
     /// Per element.
-    elements: Vec<Learning>,
+    elements: Vec<ScreenFit>,
     rows: Vec<u32>,
     most: Vec<Oct>,
     values: Vec<Oct>,
     scratch: screen::Scratch,
-    /// Batches of which all components were computed.
+    /// Number of batches of which all components were computed.
     whole: u64,
 }
 
 impl Grader {
-    /// Forgets what waits, and expects so many atoms of each element.
+    /// Discards collected atoms; `expected` is the number of atoms of each element that follow.
     pub(crate) fn begin(&mut self, expected: impl Iterator<Item = usize>) {
         self.atoms.clear();
         for (e, atoms) in expected.enumerate() {
             if self.elements.len() <= e {
-                self.elements.push(Learning::default());
+                self.elements.push(ScreenFit::default());
             }
             self.elements[e].begin(atoms);
         }
     }
 
-    /// Makes room for the vectors of another batch of eight atoms, of `length` components.
+    /// Appends a batch of eight atoms with vectors of `length` components.
     pub(crate) fn push(&mut self, length: usize, atoms: [Option<usize>; OCT]) {
         self.atoms.push(atoms);
-        // Not cleared: what is not written belongs to no atom.
+        // Not cleared: lanes that are not written belong to no atom.
         let end = self.atoms.len() * length;
         if self.vectors.len() < end {
             self.vectors.resize(end, Oct::default());
         }
     }
 
-    /// The vectors of the last batch, one oct for each component.
+    /// The vectors of the last batch, one oct per component.
     pub(crate) fn last(&mut self, length: usize) -> &mut [Oct] {
         let end = self.atoms.len() * length;
         &mut self.vectors[end - length..end]
@@ -98,9 +97,7 @@ impl Grader {
         self.atoms.len() >= BATCHES
     }
 
-    /// Grades of the atoms that wait, all of one element.
-    ///
-    /// `length` is that of [`Grader::push`].
+    /// Computes the grades of the collected atoms, all of one element; `length` is that of [`Grader::push`].
     pub(crate) fn flush(
         &mut self,
         kernels: &Kernels,
@@ -116,14 +113,14 @@ impl Grader {
         let mut whole: Vec<u32> = (0..self.atoms.len() as u32).collect();
         self.most.clear();
         self.most.resize(whole.len(), Oct::default());
-        let learning = &mut self.elements[element];
-        if let Some(screen) = &learning.screen {
+        let fit = &mut self.elements[element];
+        if let Some(screen) = &fit.screen {
             whole = screen.grade(kernels, inverse, &self.vectors, length, &mut self.most, &mut self.scratch);
         }
-        let large = inverse.rows() >= screen::SMALLEST;
-        let collecting = large && learning.is_collecting();
+        let large = inverse.rows() >= screen::MIN_ROWS;
+        let collecting = large && fit.is_collecting();
         if collecting && whole.is_empty() {
-            // Also those that are known have to be in the sample.
+            // The sample must include atoms that the screen decides.
             whole.push(0);
         }
         self.whole += whole.len() as u64;
@@ -143,13 +140,13 @@ impl Grader {
         whole.iter().zip(&most).for_each(|(&b, most)| self.most[b as usize] = *most);
         if large {
             for (&b, g) in whole.iter().zip(self.values.chunks_exact(rows.len())) {
-                // A batch that is not full holds what an earlier one left.
+                // The lanes of a batch that is not full have values of earlier atoms.
                 if self.atoms[b as usize].iter().all(Option::is_some) {
-                    learning.offer(&g[..inverse.rows()]);
+                    fit.offer(&g[..inverse.rows()]);
                 }
             }
-            learning.note(self.atoms.len(), whole.len());
-            learning.learn(kernels, inverse);
+            fit.note(self.atoms.len(), whole.len());
+            fit.update(kernels, inverse);
         }
         for (atoms, most) in self.atoms.iter().zip(&self.most) {
             for (atom, most) in atoms.iter().zip(&most.0) {
@@ -170,19 +167,19 @@ mod tests {
 
     const N: usize = 300;
 
-    /// Projections that are alike: a mean and a few directions of their own, and some noise.
-    struct Alike {
+    /// Random projections of similar atoms: a mean, a few directions, and noise.
+    struct Similar {
         random: Normal,
         mean: Vec<f64>,
         directions: Vec<Vec<f64>>,
     }
 
-    impl Alike {
+    impl Similar {
         fn new(seed: u64) -> Self {
             let mut random = Normal(seed);
             let mut vector = |scale: f64| (0..N).map(|_| scale * random.next()).collect::<Vec<f64>>();
             let (mean, directions) = (vector(1.0), (0..6).map(|_| vector(0.1)).collect());
-            Alike { random, mean, directions }
+            Similar { random, mean, directions }
         }
 
         fn atom(&mut self, noise: f64) -> Vec<f64> {
@@ -202,7 +199,7 @@ mod tests {
         Grade::new(&ActiveSet { linear: true, inverse: vec![inverse], size: vec![N] })
     }
 
-    /// Grades of some atoms; how many batches were computed as a whole is noted by the grader.
+    /// Grades of some atoms.
     fn grades(grader: &mut Grader, kernels: &Kernels, grade: &Grade, atoms: &[Vec<f64>]) -> Vec<f64> {
         grader.begin([atoms.len()].into_iter());
         let mut out = vec![0.0; atoms.len()];
@@ -219,21 +216,21 @@ mod tests {
         out
     }
 
-    /// To the last bit, with every instruction set, whether what comes is like what was learnt from or not.
+    /// Bitwise, for all instruction sets, for atoms similar to the sample and others.
     #[test]
-    fn a_screened_grade_is_that_of_all_components() {
+    fn screening_does_not_change_grades() {
         let grade = grade();
         for isa in Isa::available() {
             let kernels = Kernels::new(isa);
-            let mut alike = Alike::new(11);
+            let mut similar = Similar::new(11);
             let mut grader = Grader::default();
-            let learnt: Vec<_> = (0..600).map(|_| alike.atom(1e-4)).collect();
-            grades(&mut grader, &kernels, &grade, &learnt);
+            let sample: Vec<_> = (0..600).map(|_| similar.atom(1e-4)).collect();
+            grades(&mut grader, &kernels, &grade, &sample);
             assert!(grader.elements[0].screen.is_some());
-            let mut atoms: Vec<_> = (0..500).map(|_| alike.atom(1e-4)).collect();
-            // One that is known but for a single large projection, some of another kind, and what is no number.
+            let mut atoms: Vec<_> = (0..500).map(|_| similar.atom(1e-4)).collect();
+            // One with a single large projection, some of another kind, and one with NaN.
             atoms[77][123] += 30.0;
-            let mut other = Alike::new(12);
+            let mut other = Similar::new(12);
             atoms.extend((0..40).map(|_| other.atom(0.3)));
             atoms[300][5] = f64::NAN;
             let screened = grades(&mut grader, &kernels, &grade, &atoms);
@@ -246,18 +243,18 @@ mod tests {
         }
     }
 
-    /// Few atoms that are known are computed as a whole; of another kind all are, until that is learnt too.
+    /// Few of the similar atoms are computed completely; of another kind all are, until the screen is renewed.
     #[test]
-    fn what_is_unlike_is_learnt_in_time() {
+    fn the_screen_adapts_to_other_atoms() {
         let (grade, kernels) = (grade(), Kernels::new(Isa::detect()));
         let mut grader = Grader::default();
-        let mut share = |kind: &mut Alike, atoms: usize| {
+        let mut share = |kind: &mut Similar, atoms: usize| {
             let atoms: Vec<_> = (0..atoms).map(|_| kind.atom(1e-4)).collect();
             let before = grader.whole;
             grades(&mut grader, &kernels, &grade, &atoms);
             (grader.whole - before) as f64 / (atoms.len() / OCT) as f64
         };
-        let (mut one, mut other) = (Alike::new(21), Alike::new(22));
+        let (mut one, mut other) = (Similar::new(21), Similar::new(22));
         assert!(share(&mut one, 600) > 0.8);
         assert!(share(&mut one, 4096) < 0.05);
         assert!(share(&mut other, 2048) > 0.9);

@@ -1,51 +1,53 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Which components of g can be the largest, for less than it takes to compute them all.
+//! Determines which components of g can be the largest, without computing them all.
 //!
-//! All of g costs n² operations for each atom, n the size of the active set. But atoms of one simulation are alike: their g
-//! lie near a mean ḡ plus a space of few dimensions, with an orthonormal basis U that is learnt from some of them. So
+//! All of g takes n² operations per atom, where n is the size of the active set. The atoms of a simulation are similar: their
+//! g are close to a mean ḡ plus a space of few dimensions d, with an orthonormal basis U fitted to a sample of atoms.
 //!
-//! 1. c = Uᵀ(g − ḡ) = (UᵀA⁻ᵀ) p − Uᵀḡ takes d·n operations, and g̃ = ḡ + U c little more, as most of its components can be
-//!    seen to be small by |ḡₖ| + ‖Uₖ‖ ‖c‖;
-//! 2. how far g̃ is off is measured, not assumed: s random combinations of r = g − g̃, with normal coefficients S, are
-//!    again s rows times p. ‖S r‖² / ‖r‖² follows the χ² distribution of s degrees of freedom, so ‖r‖ is below ‖S r‖ times
-//!    a factor, but for a chance of [`CHANCE`] (Chernoff's bound, see [`inflation`]);
-//! 3. the components in which ḡ is largest are computed exactly; with L the largest of them, whatever is below L − ‖r‖ in g̃
-//!    cannot be the largest. The others are computed exactly: in a crystal one or two of 750.
+//! 1. c = Uᵀ(g − ḡ) = (UᵀA⁻ᵀ) p − Uᵀḡ takes d·n operations. The estimate g̃ = ḡ + U c takes few more, because the bound
+//!    |ḡₖ| + ‖Uₖ‖ ‖c‖ excludes most components.
+//! 2. The error r = g − g̃ is bounded by measurement: S r, with s rows of normally distributed coefficients S, is again s rows
+//!    times p. ‖S r‖² / ‖r‖² follows the χ² distribution with s degrees of freedom, so ‖r‖ is below ‖S r‖ times a factor,
+//!    except with probability [`FAILURE_PROBABILITY`] (Chernoff bound, see [`inflation`]).
+//! 3. The components in which ḡ is largest are computed exactly. With L the largest of them, components below L − ‖r‖ in g̃
+//!    cannot be the largest. The remaining ones are computed exactly: in a crystal one or two of 750.
 //!
-//! What comes out is to the last bit the largest of all. Atoms unlike those that were learnt from have a large ‖r‖, and all
-//! of their components are computed; when they become many, U is learnt anew. So this changes the time, not the number.
+//! The result is bitwise the maximum over all components. Atoms unlike the sample have a large ‖r‖, and all their components
+//! are computed; if there are many such atoms, U is fitted again. Screening thus changes the time, not the result.
 //!
-//! The idea is that of exact search for the largest inner product (Teflioudi et al., SIGMOD 2015; Li et al., SIGMOD 2017),
-//! with the bound from a random projection (Johnson and Lindenstrauss 1984) in place of one from the norms, which is too
-//! wide where terms cancel: here they do to one part in 10⁶.
+//! The method is that of exact maximum inner product search (Teflioudi et al., SIGMOD 2015; Li et al., SIGMOD 2017), with the
+//! bound from a random projection (Johnson and Lindenstrauss 1984) instead of norms, which give too wide a bound where
+//! terms cancel: here to one part in 10⁶.
 
 use crate::kernel::{GradeJob, Kernels, SelectJob};
 use crate::matrix::{Matrix, ROWS, pad};
 use crate::simd::{OCT, Oct};
 
-/// Active sets below this are multiplied as a whole.
-pub(super) const SMALLEST: usize = 256;
+/// Smallest number of rows of an active set for which components are screened.
+pub(super) const MIN_ROWS: usize = 256;
 
-/// Chance, for one atom, that the bound on ‖r‖ does not hold.
-const CHANCE: f64 = 1e-16;
+/// Probability, for one atom, that the bound on ‖r‖ does not hold.
+const FAILURE_PROBABILITY: f64 = 1e-16;
 
-/// Batches of atoms that U is learnt from, and of those the ones that only tell how good it is.
+/// Number of batches of atoms in the sample.
 const SAMPLE: usize = 64;
+/// How many of these are held back to assess U.
 const HELD_BACK: usize = 16;
 
-/// Dimensions of U, and rows of S, that are tried.
+/// Candidates for the number of dimensions of U.
 const DIMENSIONS: [usize; 7] = [8, 16, 32, 48, 64, 96, 128];
+/// Candidates for the number of rows of S.
 const PROBES: [usize; 4] = [32, 48, 64, 96];
 
-/// Atoms after which it is looked at how many could not be decided.
+/// Number of atoms after which the fraction of undecided ones is assessed.
 const WINDOW: usize = 2048;
-/// Atoms between two times of learning, at least; doubled each time.
-const PAUSE: usize = 1 << 13;
+/// Least number of atoms between two fits; doubled each time.
+const MIN_INTERVAL: usize = 1 << 13;
 
-/// 1/√(s t), where t is the share of its mean below which a χ² variable of s degrees of freedom falls with
-/// [`CHANCE`]: P(χ² ≤ s t) ≤ (t e^(1 − t))^(s/2).
+/// 1/√(s t), where t is the fraction of the mean below which a χ² variable with s degrees of freedom is with probability
+/// [`FAILURE_PROBABILITY`]: P(χ² ≤ s t) ≤ (t e^(1 − t))^(s/2).
 fn inflation(probes: usize) -> f64 {
-    let wanted = 2.0 * CHANCE.ln() / probes as f64;
+    let wanted = 2.0 * FAILURE_PROBABILITY.ln() / probes as f64;
     let (mut low, mut high) = (1e-12_f64, 1.0);
     for _ in 0..100 {
         let t = 0.5 * (low + high);
@@ -54,23 +56,23 @@ fn inflation(probes: usize) -> f64 {
     1.0 / (probes as f64 * low).sqrt()
 }
 
-/// What was learnt of the atoms of one element.
+/// The screen for atoms of one element.
 #[derive(Debug)]
 pub(super) struct Screen {
-    /// UᵀA⁻ᵀ, and below it S(1 − UUᵀ)A⁻ᵀ.
+    /// The rows of UᵀA⁻ᵀ, then those of S(1 − UUᵀ)A⁻ᵀ.
     probes: Matrix,
-    /// The same of ḡ in place of A⁻ᵀp.
+    /// The products of the same rows with ḡ in place of A⁻ᵀp.
     offsets: Vec<f64>,
     /// U and, as its last column, ḡ.
     basis: Matrix,
-    /// Size of each component of ḡ, and length of the row of U for it.
+    /// |ḡₖ| and ‖Uₖ‖ of each component.
     sizes: Vec<(f64, f64)>,
-    /// Where ḡ is largest.
+    /// The components with the largest |ḡₖ|.
     top: [u32; ROWS],
     inflation: f64,
 }
 
-/// Memory that is used again.
+/// Buffers that are reused.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     rows: Vec<u32>,
@@ -82,12 +84,12 @@ pub(super) struct Scratch {
 }
 
 impl Screen {
-    /// Number of dimensions.
+    /// Number of dimensions of U.
     fn depth(&self) -> usize {
         self.basis.columns() - 1
     }
 
-    /// Raises `most` to the grades of the batches, but for those that it returns, which it could not decide.
+    /// Raises `most` to the grades of the batches. Returns the batches that it could not decide.
     pub(super) fn grade(
         &self,
         kernels: &Kernels,
@@ -101,13 +103,13 @@ impl Screen {
         let exact = |rows: &[u32], batches: &[u32], most: &mut [Oct]| {
             kernels.grade(GradeJob { matrix: inverse, rows, vectors, length, step: 1, batches, most, values: &mut [] });
         };
-        // Where the mean is largest, most atoms are.
+        // For most atoms one of these is the largest.
         exact(&self.top, &batches, most);
         self.probe(kernels, vectors, length, &batches, scratch);
         let Scratch { rows, found, reduced, bounds, guesses, .. } = scratch;
         let mut undecided = Vec::new();
         for (b, bound) in batches.into_iter().zip(bounds) {
-            let limit = |most: &[Oct]| least_of_interest(&most[b as usize], bound);
+            let limit = |most: &[Oct]| threshold(&most[b as usize], bound);
             self.possible(limit(most), &reduced[b as usize * self.basis.columns()..], rows);
             pad(rows);
             guesses.resize(rows.len(), Oct::default());
@@ -133,7 +135,7 @@ impl Screen {
         undecided
     }
 
-    /// Rows in which g̃ can reach `limit`, by Cauchy and Schwarz's inequality, for any of eight atoms.
+    /// Rows in which g̃ can reach `limit` for any of eight atoms, by the Cauchy–Schwarz inequality.
     fn possible(&self, limit: Oct, reduced: &[Oct], rows: &mut Vec<u32>) {
         let mut squares = [0.0; OCT];
         for c in &reduced[..self.depth()] {
@@ -142,12 +144,12 @@ impl Screen {
         let longest = squares.into_iter().fold(0.0, |a: f64, b| if a > b { a } else { b }).sqrt();
         let least = limit.0.into_iter().fold(f64::INFINITY, |a, b| if a < b { a } else { b });
         rows.clear();
-        // Not a number counts as possible.
+        // NaN counts as possible.
         let possible = |&(mean, length): &(f64, f64)| !(mean + length * longest < least);
         rows.extend(self.sizes.iter().zip(0..).filter(|(size, _)| possible(size)).map(|(_, k)| k));
     }
 
-    /// c of all batches, with a one for ḡ, and the bounds on ‖r‖.
+    /// Computes c of all batches, extended by a one for ḡ, and the bounds on ‖r‖.
     fn probe(&self, kernels: &Kernels, vectors: &[Oct], length: usize, batches: &[u32], scratch: &mut Scratch) {
         let rows = self.probes.listed(&mut scratch.rows);
         scratch.probed.resize(batches.len() * rows.len(), Oct::default());
@@ -177,18 +179,18 @@ impl Screen {
         }
     }
 
-    /// Learns from `sample`, g of [`SAMPLE`] batches, `[batch][component]`; `None` if that would not save half of the work.
-    fn learn(kernels: &Kernels, inverse: &Matrix, sample: &[Oct]) -> Option<Self> {
+    /// Fits a screen to `sample`, g of [`SAMPLE`] batches, `[batch][component]`. `None` if it would not save half of the work.
+    fn fit(kernels: &Kernels, inverse: &Matrix, sample: &[Oct]) -> Option<Self> {
         let n = inverse.rows();
-        let (trained, held_back) = sample.split_at((SAMPLE - HELD_BACK) * n);
-        let atoms = trained.len() / n * OCT;
+        let (fitted, held_back) = sample.split_at((SAMPLE - HELD_BACK) * n);
+        let atoms = fitted.len() / n * OCT;
         let mean: Vec<f64> =
-            (0..n).map(|k| trained.chunks_exact(n).flat_map(|batch| batch[k].0).sum::<f64>() / atoms as f64).collect();
+            (0..n).map(|k| fitted.chunks_exact(n).flat_map(|batch| batch[k].0).sum::<f64>() / atoms as f64).collect();
         let centred = |part: &[Oct]| -> Vec<Oct> {
             let minus = |(k, v): (usize, &Oct)| Oct(v.0.map(|v| v - mean[k % n]));
             part.iter().enumerate().map(minus).collect()
         };
-        let x = centred(trained);
+        let x = centred(fitted);
         let axes = principal(kernels, &x, n, DIMENSIONS[DIMENSIONS.len() - 1].min(n / 4).min(atoms / 2));
         let (depth, probes) = cheapest(kernels, &axes, &mean, held_back, &centred(held_back))?;
 
@@ -214,9 +216,9 @@ impl Screen {
     }
 }
 
-/// What g̃ must reach to matter, given the largest component that is known and the bound on ‖r‖. The last term is far
-/// above the rounding of g̃.
-fn least_of_interest(most: &Oct, bound: &Oct) -> Oct {
+/// The least g̃ of a component that can be the largest, from the largest known component and the bound on ‖r‖. The last term
+/// exceeds the rounding error of g̃ by far.
+fn threshold(most: &Oct, bound: &Oct) -> Oct {
     Oct(std::array::from_fn(|l| most.0[l] - bound.0[l] - 1e-6 * most.0[l]))
 }
 
@@ -224,7 +226,7 @@ fn least_of_interest(most: &Oct, bound: &Oct) -> Oct {
 fn times(kernels: &Kernels, a: &Matrix, b: &Matrix) -> Matrix {
     let mut rows = Vec::new();
     let rows = a.listed(&mut rows);
-    // Eight columns of b take the place of eight atoms.
+    // Eight columns of b are treated as a batch of eight atoms.
     let batches: Vec<u32> = (0..b.columns().div_ceil(OCT) as u32).collect();
     let mut values = vec![Oct::default(); rows.len() * batches.len()];
     kernels.grade(GradeJob {
@@ -240,7 +242,7 @@ fn times(kernels: &Kernels, a: &Matrix, b: &Matrix) -> Matrix {
     Matrix::from_fn(a.rows(), b.columns(), |r, k| values[k / OCT * rows.len() + r].0[k % OCT])
 }
 
-/// An orthonormal basis, row by row, of about the space of most variance of `x`, `[batch][component]`: orthogonal
+/// An approximate orthonormal basis, in rows, of the space of largest variance of `x`, `[batch][component]`: orthogonal
 /// iteration from random combinations (Halko et al., SIAM Rev. 53, 217 (2011)).
 fn principal(kernels: &Kernels, x: &[Oct], n: usize, depth: usize) -> Matrix {
     let atoms = x.len() / n * OCT;
@@ -256,8 +258,7 @@ fn principal(kernels: &Kernels, x: &[Oct], n: usize, depth: usize) -> Matrix {
     axes
 }
 
-/// Gram and Schmidt's method; what is no direction of its own becomes zero. That it loses digits does no harm: g̃ and r are
-/// right for any U.
+/// Gram–Schmidt method; linearly dependent rows become zero. Its loss of precision is harmless: g̃ and r are valid for any U.
 fn orthonormalise(axes: &mut Matrix) {
     for j in 0..axes.rows() {
         let mut row = axes.row(j).to_vec();
@@ -276,8 +277,8 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// Numbers of dimensions and of probes with the least work on atoms that U does not know; `None` if that is more than half
-/// of the whole.
+/// Numbers of dimensions and of probes with the least work on atoms that were held back; `None` if it exceeds half of the work
+/// without a screen.
 fn cheapest(kernels: &Kernels, axes: &Matrix, mean: &[f64], g: &[Oct], x: &[Oct]) -> Option<(usize, usize)> {
     let n = mean.len();
     let batches: Vec<u32> = (0..(x.len() / n) as u32).collect();
@@ -318,40 +319,50 @@ fn cheapest(kernels: &Kernels, axes: &Matrix, mean: &[f64], g: &[Oct], x: &[Oct]
     best.1
 }
 
-/// When to learn, and from which atoms.
+/// Decides when to fit a screen, and to which atoms.
 #[derive(Debug)]
-pub(super) struct Learning {
+pub(super) struct ScreenFit {
     pub screen: Option<Screen>,
-    /// g of batches, `[batch][component]`; empty if nothing is to be learnt now.
+    /// g of the sampled batches, `[batch][component]`; empty unless a fit is due.
     sample: Vec<Oct>,
-    /// Whether it is being filled.
+    /// Whether the sample is being filled.
     collecting: bool,
-    /// Of how many batches one is taken.
+    /// One of this number of batches is sampled.
     stride: usize,
-    /// Batches that were offered.
+    /// Number of batches offered so far.
     offered: usize,
-    /// Atoms since the last look, and those of them that could not be decided.
+    /// Number of atoms since the last assessment, and of undecided ones.
     seen: usize,
     missed: usize,
-    /// Atoms since something was learnt, and how many there must be before that is done again.
+    /// Number of atoms since the last fit, and how many must pass before the next.
     since: usize,
-    pause: usize,
+    interval: usize,
 }
 
-impl Default for Learning {
+impl Default for ScreenFit {
     fn default() -> Self {
         let (screen, sample, collecting, stride) = (None, Vec::new(), true, 1);
-        Learning { screen, sample, collecting, stride, offered: 0, seen: 0, missed: 0, since: 0, pause: PAUSE }
+        ScreenFit {
+            screen,
+            sample,
+            collecting,
+            stride,
+            offered: 0,
+            seen: 0,
+            missed: 0,
+            since: 0,
+            interval: MIN_INTERVAL,
+        }
     }
 }
 
-impl Learning {
-    /// Before so many atoms: they are all given a chance to be in the sample.
+impl ScreenFit {
+    /// Spreads the sample over the given number of atoms, which follow.
     pub(super) fn begin(&mut self, atoms: usize) {
         self.stride = (atoms / OCT / SAMPLE).max(1);
     }
 
-    /// Notes how many batches could not be decided, and concludes from that.
+    /// Counts undecided batches; starts a new sample or drops the screen if there are too many.
     pub(super) fn note(&mut self, batches: usize, undecided: usize) {
         self.seen += batches * OCT;
         self.missed += undecided * OCT;
@@ -361,7 +372,7 @@ impl Learning {
         }
         let share = self.missed as f64 / self.seen as f64;
         (self.seen, self.missed) = (0, 0);
-        self.collecting = share > 0.1 && self.since >= self.pause;
+        self.collecting = share > 0.1 && self.since >= self.interval;
         if share > 0.8 {
             self.screen = None;
         }
@@ -371,7 +382,7 @@ impl Learning {
         self.collecting
     }
 
-    /// Takes the g of a batch that was computed as a whole, or not.
+    /// Adds the g of a completely computed batch to the sample, if it is due.
     pub(super) fn offer(&mut self, g: &[Oct]) {
         if self.offered.is_multiple_of(self.stride) && self.sample.len() < SAMPLE * g.len() {
             self.sample.extend_from_slice(g);
@@ -379,20 +390,20 @@ impl Learning {
         self.offered += 1;
     }
 
-    /// Learns, if there is enough to learn from.
-    pub(super) fn learn(&mut self, kernels: &Kernels, inverse: &Matrix) {
+    /// Fits a screen if the sample is complete.
+    pub(super) fn update(&mut self, kernels: &Kernels, inverse: &Matrix) {
         if self.sample.len() < SAMPLE * inverse.rows() {
             return;
         }
-        self.screen = Screen::learn(kernels, inverse, &self.sample);
+        self.screen = Screen::fit(kernels, inverse, &self.sample);
         self.sample = Vec::new();
         self.collecting = false;
         (self.seen, self.missed, self.since) = (0, 0, 0);
-        self.pause *= 2;
+        self.interval *= 2;
     }
 }
 
-/// Normally distributed numbers, always the same: Box and Muller's method on a linear congruential generator.
+/// Reproducible normally distributed numbers: Box–Muller transform of a linear congruential generator.
 pub(super) struct Normal(pub u64);
 
 impl Normal {

@@ -6,7 +6,7 @@
 
 use crate::error::{Error, Result};
 
-/// Factorials up to 170!, the largest that an `f64` holds.
+/// Factorials up to 170!, the largest that fits into an `f64`.
 fn factorial(n: i32) -> f64 {
     (2..=n).map(f64::from).product()
 }
@@ -40,7 +40,7 @@ pub(crate) fn clebsch_gordan(j1: i32, m1: i32, j2: i32, m2: i32, j: i32, m: i32)
     }
     let up = [j + m, j - m, j1 + m1, j1 - m1, j2 + m2, j2 - m2].map(factorial);
     let down = [j1 + j2 + j + 1, j + j1 - j2, j - j1 + j2, j1 + j2 - j].map(factorial);
-    // Paired so that no partial product overflows.
+    // In this order no partial product overflows.
     let ratio = f64::from(2 * j + 1)
         * (up[0] / down[0])
         * (up[1] / down[1])
@@ -51,7 +51,7 @@ pub(crate) fn clebsch_gordan(j1: i32, m1: i32, j2: i32, m2: i32, j: i32, m: i32)
     ratio.sqrt() * sum as f64
 }
 
-/// One step of the coupling: which two momenta give which. Indices below `rank` are neighbours.
+/// One step of the coupling: `left` and `right` are coupled to `result`. Indices below `rank` are neighbours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Step {
     left: usize,
@@ -59,12 +59,12 @@ struct Step {
     result: usize,
 }
 
-/// Pairs from the left, then pairs of the results, then what is left over.
+/// Pairs from the left, then pairs of the results, then the odd neighbour.
 fn coupling_steps(rank: usize) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut level: Vec<usize> = (0..rank).collect();
     let mut next = rank;
-    // The odd neighbour waits until everything else is one momentum.
+    // The odd neighbour is coupled last.
     let odd = if rank % 2 == 1 { level.pop() } else { None };
     let mut queue: std::collections::VecDeque<usize> = level.into();
     while queue.len() > 1 {
@@ -82,7 +82,7 @@ fn coupling_steps(rank: usize) -> Vec<Step> {
 /// Terms of one invariant function.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Coupled {
-    /// Magnetic quantum numbers, `rank` per term, the first running fastest.
+    /// Magnetic quantum numbers, `rank` per term, the first varying fastest.
     pub ms: Vec<i8>,
     /// Coefficient of each term.
     pub cg: Vec<f64>,
@@ -106,7 +106,7 @@ pub(crate) fn couple(ls: &[u8], lint: &[u8]) -> Result<Coupled> {
     }
     if rank == 1 {
         if ls[0] != 0 {
-            return Err(Error::bad("a function of one neighbour needs nl = [0]"));
+            return Err(Error::bad("a function of one neighbour requires nl = [0]"));
         }
         return Ok(Coupled { ms: vec![0], cg: vec![1.0] });
     }
@@ -141,7 +141,7 @@ pub(crate) fn couple(ls: &[u8], lint: &[u8]) -> Result<Coupled> {
                 out.cg.push(if sign > 0 { 2.0 * c } else { c });
             }
         }
-        // Odometer, the first index fastest.
+        // Next combination, the first index fastest.
         let mut t = 0;
         while t < rank {
             if current[t] < i32::from(ls[t]) {

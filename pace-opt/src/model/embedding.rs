@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! How densities become an energy.
+//! Embedding functions: the energy as a function of the densities.
 
 use super::MAX_DENSITIES;
 
 /// Form of the embedding function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EmbeddingKind {
-    /// `sign(x) |x|^m`, made linear below |x| = 1e-6.
+    /// `sign(x) |x|^m`, linear below |x| = 1e-6.
     FinnisSinclair,
     /// `sign(x) ((|x| + a e^-|x|)^m - b e^-|x|)`, smooth at zero with slope one.
     FinnisSinclairShiftedScaled,
@@ -19,11 +19,11 @@ pub struct Embedding {
     pub kind: EmbeddingKind,
     /// Number of densities.
     pub ndensity: usize,
-    /// Prefactor and exponent of each density.
+    /// Prefactor and exponent of each density, alternating.
     pub parameters: Vec<f64>,
-    /// Core density at which the many-body energy is off.
+    /// Core repulsion at which the many-body energy is zero.
     pub rho_cut: f64,
-    /// Width of that switch.
+    /// Width of the switching region below it.
     pub drho_cut: f64,
 }
 
@@ -51,7 +51,7 @@ impl Embedding {
         Ok(())
     }
 
-    /// Energy of the densities; their derivatives are written into `slope`.
+    /// Energy in eV; the derivatives with respect to the densities are written to `slope`.
     pub(crate) fn evaluate(&self, rho: &[f64], slope: &mut [f64]) -> f64 {
         let mut energy = 0.0;
         for (p, (&x, d)) in rho.iter().zip(slope.iter_mut()).enumerate() {
@@ -71,7 +71,7 @@ fn finnis_sinclair(x: f64, m: f64) -> (f64, f64) {
     if m == 1.0 {
         return (x, 1.0);
     }
-    // The power is joined to a straight line over |x| ~ 1/STEEP.
+    // The power is blended into a linear function around |x| = 1/STEEP.
     const STEEP: f64 = 1e6;
     let slope0 = STEEP.recip().powf(m - 1.0);
     let a = x.abs();

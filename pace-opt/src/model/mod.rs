@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A potential as its file states it, before anything is compiled for speed.
+//! The contents of a potential file, before compilation.
 
 pub(crate) mod coupling;
 pub(crate) mod embedding;
@@ -24,14 +24,14 @@ pub(crate) const MAX_FUNCTIONS: usize = 1_000_000;
 /// Largest number of bins of a spline table.
 pub(crate) const MAX_BINS: usize = 200_000;
 
-/// How atoms that come too close are kept apart.
+/// Treatment of atoms at short distances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InnerCutoff {
-    /// The sum of the pair repulsion switches the many-body energy off.
+    /// The sum of the pair repulsion switches off the many-body energy.
     Density,
     /// Each pair is switched from repulsion to many-body between `r_in - delta_in` and `r_in`.
     Distance,
-    /// Ziegler–Biersack–Littmark repulsion, switched by the nearest neighbour.
+    /// Ziegler–Biersack–Littmark repulsion, switched by the distance of the nearest neighbour.
     Zbl,
 }
 
@@ -70,16 +70,16 @@ impl BasisFunction {
     }
 }
 
-/// A potential as its file states it.
+/// The contents of a potential file.
 #[derive(Clone, Debug)]
 pub struct Model {
-    /// Chemical symbols; the position is the element's index everywhere else.
+    /// Chemical symbols; their order defines the element indices.
     pub elements: Vec<String>,
     /// Energy of the isolated atom in eV, per element.
     pub e0: Vec<f64>,
     /// Width of a spline bin in Å.
     pub delta_spline: f64,
-    /// How close atoms are treated.
+    /// Treatment of atoms at short distances.
     pub inner: InnerCutoff,
     /// Embedding function, per element.
     pub embeddings: Vec<Embedding>,
@@ -97,19 +97,22 @@ impl Model {
         self.bonds.iter().map(|b| b.rcut).fold(0.0, f64::max)
     }
 
-    /// The bond of a neighbour of element `j` around an atom of element `i`.
+    /// The bond from an atom of element `i` to a neighbour of element `j`.
+    ///
+    /// # Panics
+    /// If an index is out of range.
     pub fn bond(&self, i: usize, j: usize) -> &Bond {
         &self.bonds[i * self.elements.len() + j]
     }
 
-    /// Largest radial indices of any bond: for one neighbour and for more.
+    /// Largest numbers of radial functions of any bond: for one neighbour and for more.
     pub(crate) fn nrad(&self) -> (usize, usize) {
         let base = self.bonds.iter().map(|b| b.nradbase).max().unwrap_or(0);
         let many = self.bonds.iter().map(|b| b.nradmax).max().unwrap_or(0);
         (base, many)
     }
 
-    /// Checks what every format must satisfy, so that the compiler can index without fear.
+    /// Checks the requirements of all formats, on which compilation relies.
     pub(crate) fn validate(&self) -> Result<()> {
         let ne = self.elements.len();
         if ne == 0 {
@@ -138,7 +141,7 @@ impl Model {
         let lmax = self.bonds.iter().map(|b| b.lmax).max().unwrap_or(0);
         for (i, list) in self.functions.iter().enumerate() {
             limit("number of basis functions", list.len(), MAX_FUNCTIONS)?;
-            // A file that ends too early can still be valid YAML.
+            // A truncated file can be valid YAML.
             if list.is_empty() {
                 return Err(Error::bad(format!(
                     "it has no basis functions for {}; is the file incomplete?",

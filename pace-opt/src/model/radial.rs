@@ -30,7 +30,7 @@ impl RadialBasis {
             "ChebPow" => Ok(Self::ChebPow),
             "ChebLinear" => Ok(Self::ChebLinear),
             "SBessel" | "TEST_SBessel" => Ok(Self::SBessel),
-            // Zero, for tests of ML-PACE.
+            // For tests of ML-PACE.
             other if other.starts_with("TEST_") => Err(Error::Unsupported(format!("radial basis `{other}`"))),
             other => Err(Error::bad(format!("radial basis `{other}` is not known"))),
         }
@@ -44,11 +44,11 @@ impl RadialBasis {
 pub struct Polynomials {
     /// Exponent of the transformation.
     pub p: i32,
-    /// Its length in Å.
+    /// Length scale of the transformation in Å.
     pub r0: f64,
-    /// x at the cutoff, beyond which there is nothing if `pl` is positive.
+    /// x at the cutoff, beyond which the polynomials are zero if `pl` is positive.
     pub xl: f64,
-    /// x at the inner cutoff, below which in r there is nothing if `pr` is positive.
+    /// x at the inner cutoff; at smaller r the polynomials are zero if `pr` is positive.
     pub xr: f64,
     /// Exponent at the cutoff.
     pub pl: i32,
@@ -59,7 +59,7 @@ pub struct Polynomials {
 }
 
 impl Polynomials {
-    /// Values and derivatives at `r` of as many polynomials as there is room for.
+    /// Values and derivatives at `r` of the first `g.len()` polynomials.
     fn evaluate(&self, r: f64, g: &mut [f64], dg: &mut [f64]) {
         let q = (1.0 + self.r0) / (1.0 + r);
         let x = q.powi(self.p);
@@ -69,7 +69,7 @@ impl Polynomials {
         }
         let power = |x: f64, n: i32| (x.powi(n), if n == 0 { 0.0 } else { f64::from(n) * x.powi(n - 1) });
         let ((a, da), (b, db)) = (power(x - self.xl, self.pl), power(x - self.xr, self.pr));
-        // P and dP/dx of the two polynomials before.
+        // P and dP/dx of the two previous polynomials.
         let (mut one, mut two) = ((0.0, 0.0), (0.0, 0.0));
         for (n, (&[ca, cb, cc], (g, dg))) in self.recursion.iter().zip(g.iter_mut().zip(dg)).enumerate() {
             let (v, d) = if n == 0 {
@@ -91,18 +91,18 @@ pub struct PairPotential {
     pub polynomials: Polynomials,
     /// Their coefficients in eV.
     pub coefficients: Vec<f64>,
-    /// Where the repulsion begins, in Å; 0 for none.
+    /// Distance below which the repulsion acts, in Å; 0 for none.
     pub ri: f64,
-    /// Its e₀ in eV.
+    /// e₀ of the repulsion in eV.
     pub e0: f64,
-    /// Its A.
+    /// A of the repulsion.
     pub a: f64,
-    /// Its B in eV.
+    /// B of the repulsion in eV.
     pub b: f64,
 }
 
 impl PairPotential {
-    /// An atom's share and its derivative at `r`.
+    /// Half of the potential, the share of one atom, and its derivative at `r`.
     fn evaluate(&self, r: f64) -> (f64, f64) {
         let (v, d) = if r > self.ri {
             let n = self.coefficients.len();
@@ -131,7 +131,7 @@ pub struct Bond {
     pub basis: RadialBasis,
     /// Scaling parameter of the distance.
     pub lambda: f64,
-    /// Radial functions from basis functions, `[n][l][k]`.
+    /// Coefficients of the radial functions in the basis functions, `[n][l][k]`.
     pub crad: Vec<f64>,
     /// Prefactor of the repulsion.
     pub prehc: f64,
@@ -139,15 +139,15 @@ pub struct Bond {
     pub lambdahc: f64,
     /// Cutoff in Å.
     pub rcut: f64,
-    /// Width of its decay in Å.
+    /// Width of the decay at the cutoff in Å.
     pub dcut: f64,
     /// Inner cutoff in Å.
     pub r_in: f64,
-    /// Width of its switch in Å.
+    /// Width of the switching region at the inner cutoff in Å.
     pub delta_in: f64,
-    /// The functions of [`RadialBasis::AceJl`].
+    /// The basis functions of [`RadialBasis::AceJl`].
     pub polynomials: Option<Polynomials>,
-    /// What takes the place of the repulsion in potentials of ACE.jl.
+    /// The pair potential that replaces the repulsion in potentials of ACE.jl.
     pub pair: Option<PairPotential>,
 }
 
@@ -202,7 +202,7 @@ impl Bond {
             }
         }
         if (self.basis == RadialBasis::AceJl) != self.polynomials.is_some() {
-            return Err(Error::bad("the radial basis ACE.jl needs polynomials, and no other does"));
+            return Err(Error::bad("polynomials are required by the radial basis ACE.jl and by no other"));
         }
         if self.rcut < 0.0 || self.rcut > 1000.0 {
             return Err(Error::bad(format!("cutoff = {} Å", self.rcut)));
@@ -219,7 +219,7 @@ impl Bond {
     }
 }
 
-/// Falls from one to zero as `x` goes from `edge - width` to `edge`, with two continuous derivatives.
+/// Switching function and its derivative: falls from one at `edge - width` to zero at `edge`, with two continuous derivatives.
 pub(crate) fn switch_off(x: f64, edge: f64, width: f64) -> (f64, f64) {
     if x <= edge - width {
         return (1.0, 0.0);
@@ -238,7 +238,7 @@ pub(crate) fn switch_off(x: f64, edge: f64, width: f64) -> (f64, f64) {
 pub(crate) fn basis(bond: &Bond, inner: InnerCutoff, r: f64, g: &mut [f64], dg: &mut [f64]) {
     g.fill(0.0);
     dg.fill(0.0);
-    // With the nearest-neighbour switch of ZBL, the functions themselves are cut only if no width is given.
+    // With ZBL, which switches by the nearest neighbour, the functions have an inner cutoff only if no width is given.
     let r_in = match inner {
         InnerCutoff::Zbl => f64::from(u8::from(bond.delta_in == 0.0)),
         _ => bond.r_in,
@@ -341,7 +341,7 @@ fn simplified_bessel(rc: f64, r: f64, g: &mut [f64], dg: &mut [f64]) {
     }
 }
 
-/// Pair repulsion and its derivative at `r`. `z` holds the two atomic numbers, needed for ZBL.
+/// Pair repulsion and its derivative at `r`. `z`: the two atomic numbers, for ZBL.
 pub(crate) fn repulsion(bond: &Bond, inner: InnerCutoff, z: (u8, u8), r: f64) -> (f64, f64) {
     if let Some(pair) = &bond.pair {
         return pair.evaluate(r);
@@ -485,7 +485,7 @@ mod tests {
             let n = (hi.2.0 - lo.2.0) / (2.0 * h);
             assert!((n - mid.2.1).abs() < 1e-6 * (1.0 + n.abs()), "{r}: {n} {}", mid.2.1);
         }
-        // Beyond either cutoff there is nothing.
+        // Beyond either cutoff everything is zero.
         assert_eq!((at(0.5).0, at(0.5).1), ([0.0; 6], [0.0; 6]));
         assert_eq!((at(4.99).0, at(4.99).2), ([0.0; 6], (0.0, 0.0)));
     }

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Random potentials that cover what the file formats can hold, made with python-ace.
+"""Random potentials that cover the features of the file formats, made with python-ace.
 
     python bases.py FOLDER            all of them
     python bases.py FOLDER big        the large one of the benchmarks
 
-Each is NAME.yaml, NAME.yace and NAME.asi. Same seed, same files.
+Each consists of NAME.yaml, NAME.yace and NAME.asi. The files are reproducible.
 """
 import logging
 import sys

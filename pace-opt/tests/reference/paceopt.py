@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""pace-opt through its C interface, with numpy arrays, for tests."""
+"""The C interface of pace-opt with numpy arrays, for tests."""
 
 import ctypes
 import os

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Clusters of atoms with all others as neighbours, and a generator of random numbers.
 
-// Each test binary uses its own part.
+// Each test binary uses a part of this module.
 #![allow(dead_code)]
 
 use pace_opt::{Evaluator, Isa, Output, Potential, Result, System};
@@ -12,7 +12,7 @@ pub fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
-/// A linear congruential generator: the same numbers everywhere.
+/// A linear congruential generator, reproducible on all platforms.
 pub struct Random(pub u64);
 
 impl Random {
@@ -21,7 +21,7 @@ impl Random {
         self.0 >> 33
     }
 
-    /// Between zero and one.
+    /// Uniform in [0, 1).
     pub fn unit(&mut self) -> f64 {
         self.next() as f64 / (1u64 << 31) as f64
     }
@@ -32,7 +32,7 @@ impl Random {
 pub struct Cluster {
     pub positions: Vec<[f64; 3]>,
     pub types: Vec<i32>,
-    /// Factor of each type's energies; empty for one.
+    /// Factor of the energies of each type; empty means one.
     pub scales: Vec<f64>,
 }
 

@@ -4,8 +4,8 @@
 #include "plugin_abi.h"
 #include "pair_pace_opt.h"
 
-// The version of the LAMMPS whose headers were used, so that LAMMPS can warn when another one loads the
-// plugin: C++ classes are laid out differently from version to version.
+// The version of the LAMMPS whose headers were used, so that LAMMPS can warn when another version loads the
+// plugin: the layout of C++ classes depends on the version.
 #ifndef PLUGIN_LAMMPS_VERSION
 #error "define PLUGIN_LAMMPS_VERSION as a string, for example \"22 Jul 2025\""
 #endif

@@ -65,10 +65,10 @@ bool ends_with(const std::string &text, const std::string &end)
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
-// The B-basis of a .yaml file. By pointer, because a copy of a basis set loses its element map.
+// Reads the B-basis of a .yaml file. Returns a pointer, because a copy of a basis set loses its element map.
 std::unique_ptr<ACEBBasisSet> read_b_basis(const std::string &path)
 {
-  // Without the reader's own validation, which builds the basis and crashes on half a file.
+  // Without the reader's own validation, which builds the basis and crashes on truncated files.
   BBasisConfiguration config(path, false);
   check_b_basis(config);
   return std::make_unique<ACEBBasisSet>(config);

@@ -5,7 +5,7 @@
 #include "plugin_abi.h"
 
 // ci/setup passes the version of the LAMMPS whose headers were used, so that LAMMPS can warn when
-// another one loads the plugin: C++ classes are laid out differently from version to version.
+// another version loads the plugin: the layout of C++ classes depends on the version.
 #ifndef PLUGIN_LAMMPS_VERSION
 #error "define PLUGIN_LAMMPS_VERSION as a string, for example \"22 Jul 2025\""
 #endif

@@ -21,10 +21,10 @@ FixPause::FixPause(LAMMPS_NS::LAMMPS *lmp, int narg, char **arg) : Fix(lmp, narg
   nevery = std::atoi(arg[3]);
   program = reinterpret_cast<otf_pause *>(static_cast<std::uintptr_t>(std::strtoull(arg[4], nullptr, 10)));
   if (nevery < 1 || !program) error->all(FLERR, "fix otf/pause is for the program lammps-otf, not for input files");
-  datamask_modify = 0;    // an accelerator need not copy back what nobody has changed
+  datamask_modify = 0;    // no atom data changes, so accelerators need not copy any back
 }
 
-// Where the `post_run` of another fix has thrown, that of this one was not called.
+// If the post_run() of an earlier fix threw, that of this one was not called.
 FixPause::~FixPause()
 {
   post_run();
@@ -40,7 +40,7 @@ bigint FixPause::next_pause() const
   return (update->ntimestep / nevery + 1) * nevery;
 }
 
-// What is tallied, such as the energy, is tallied on steps that were asked for beforehand.
+// LAMMPS tallies energy and pressure only on steps that were requested beforehand.
 void FixPause::setup(int)
 {
   modify->addstep_compute_all(next_pause());
@@ -48,11 +48,11 @@ void FixPause::setup(int)
 
 namespace {
 
-// Gives the variable of the rows back, also where writing throws.
-struct Between {
+// Restores the variable of thermodynamic output, also if writing throws.
+struct RestoreVariable {
   LAMMPS_NS::Output *output;
-  char *rows;
-  ~Between() { output->var_thermo = rows; }
+  char *variable;
+  ~RestoreVariable() { output->var_thermo = variable; }
 };
 
 }    // namespace
@@ -60,8 +60,8 @@ struct Between {
 void FixPause::write_output()
 {
   const bigint now = update->ntimestep, due = output->next_thermo;
-  // LAMMPS counts from the row before, or asks a variable, when the next is due; a row between two must change neither.
-  Between between{output, output->var_thermo};
+  // The next regular row is due a number of steps after the last one, or when the variable says; this row must not change that.
+  RestoreVariable restore{output, output->var_thermo};
   if (due != now) output->var_thermo = nullptr;
   output->next = output->next_thermo = now;
   output->write(now);
@@ -80,7 +80,7 @@ void FixPause::end_of_step()
     return;
   }
   write_output();
-  // A run that `fix halt` ends with this step needs no second word, and is not to be forgiven for it.
+  // If fix halt ends the run with this step, post_run() must not reset the timeout.
   const bool halted = timer->is_timeout();
   ended = program->at_end_of_step(program) != 0 && !halted;
   if (ended) timer->force_timeout();
@@ -88,7 +88,7 @@ void FixPause::end_of_step()
 
 void FixPause::post_run()
 {
-  // Or LAMMPS would refuse all later runs.
+  // Otherwise LAMMPS would refuse all later runs.
   if (ended) timer->reset_timeout();
   ended = false;
 }

@@ -6,8 +6,8 @@
 
 namespace lammps_otf {
 
-// `fix ID all otf/pause N ADDRESS`: calls the program that LAMMPS runs in at the end of every step that is a multiple of N. All
-// output of that step has then been written, a row of thermodynamic values among it, as at the end of a run.
+// `fix ID all otf/pause N ADDRESS`: calls the host program at the end of every step that is a multiple of N, after all output
+// of that step, including a row of thermodynamic output, as at the end of a run. ADDRESS is that of an otf_pause.
 class FixPause : public LAMMPS_NS::Fix {
  public:
   FixPause(LAMMPS_NS::LAMMPS *lmp, int narg, char **arg);
@@ -19,7 +19,7 @@ class FixPause : public LAMMPS_NS::Fix {
 
  private:
   otf_pause *program;
-  bool ended = false;    // the run, by the program
+  bool ended = false;    // whether the program ended the run
 
   LAMMPS_NS::bigint next_pause() const;
   void write_output();

@@ -7,7 +7,7 @@
 #include <cstdio>
 #include <cstring>
 
-// The version of the LAMMPS whose headers were used: C++ classes are laid out differently from version to version.
+// The version of the LAMMPS whose headers were used: the layout of C++ classes depends on the version.
 #ifndef PLUGIN_LAMMPS_VERSION
 #error "define PLUGIN_LAMMPS_VERSION as a string, for example \"22 Jul 2025\""
 #endif
@@ -19,7 +19,7 @@ void *make_pause(void *lmp, int narg, char **arg)
   return new lammps_otf::FixPause(static_cast<LAMMPS_NS::LAMMPS *>(lmp), narg, arg);
 }
 
-// A date such as "22 Jul 2025" as the number 20250722; 0 if it is none.
+// Converts a date such as "22 Jul 2025" to the number 20250722; returns 0 if it is not a date.
 int number_of(const char *date)
 {
   int day = 0, year = 0;
@@ -36,7 +36,7 @@ extern "C" int lammps_version(void *lmp);    // of LAMMPS
 
 extern "C" __attribute__((visibility("default"))) void lammpsplugin_init(void *lmp, void *handle, void *regfunc)
 {
-  // LAMMPS itself would warn, and nobody would see it. Without the style a program that wants it does without.
+  // LAMMPS would only print a warning. Without the style the program runs without pauses.
   const int version = number_of(PLUGIN_LAMMPS_VERSION);
   if (version && version != lammps_version(lmp)) return;
   lammps_plugin_info info{};

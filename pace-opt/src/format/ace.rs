@@ -131,11 +131,11 @@ fn function(t: &mut Tokens, nd: usize) -> Result<BasisFunction> {
         v => Err(t.bad(format!("{what} = {v}, but there is one element"))),
     };
     only(t, "mu0")?;
-    let list = |t: &mut Tokens, name: &str, most: usize, shift: usize| -> Result<Vec<u8>> {
+    let list = |t: &mut Tokens, name: &str, max: usize, shift: usize| -> Result<Vec<u8>> {
         t.expect(name)?;
         (0..rank)
             .map(|_| {
-                let v = t.size(name, most)?;
+                let v = t.size(name, max)?;
                 v.checked_sub(shift).map(|v| v as u8).ok_or_else(|| t.bad(format!("{name} = {v}")))
             })
             .collect()
@@ -226,11 +226,11 @@ impl<'a> Tokens<'a> {
         (0..n).map(|_| self.float(what)).collect()
     }
 
-    fn size(&mut self, what: &str, most: usize) -> Result<usize> {
+    fn size(&mut self, what: &str, max: usize) -> Result<usize> {
         let w = self.word(what)?;
         match w.parse::<usize>() {
-            Ok(v) if v <= most => Ok(v),
-            Ok(v) => Err(Error::Unsupported(format!("{what} = {v}, at most {most} is possible"))),
+            Ok(v) if v <= max => Ok(v),
+            Ok(v) => Err(Error::Unsupported(format!("{what} = {v}, at most {max} is possible"))),
             Err(_) => Err(self.bad(format!("{what}: `{w}` is not a whole number"))),
         }
     }

@@ -60,9 +60,9 @@ impl ActiveSet {
             let functions = model.functions[i].len() * model.embeddings[i].ndensity;
             // Limits the memory: the header is small, and the potential determines the size of the data.
             limit("rows of an active set", functions, MAX_ROWS)?;
-            let most = (functions * functions * 8 + 65_536) as u64;
+            let max = (functions * functions * 8 + 65_536) as u64;
             let mut data = Vec::new();
-            file.by_ref().take(most).read_to_end(&mut data).map_err(|e| Error::bad(format!("array `{name}`: {e}")))?;
+            file.by_ref().take(max).read_to_end(&mut data).map_err(|e| Error::bad(format!("array `{name}`: {e}")))?;
             found[i] = Some(matrix(&data).map_err(|e| Error::bad(format!("array `{name}`: {e}")))?);
         }
         let (mut inverse, mut size, mut linear) = (Vec::new(), Vec::new(), None);

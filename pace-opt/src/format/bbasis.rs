@@ -300,8 +300,8 @@ fn function(
         let bond = bonds[mus[t] as usize]
             .as_ref()
             .ok_or_else(|| Error::bad(format!("no block defines the pair {} {}", kinds[0], kinds[t + 1])))?;
-        let most = if rank == 1 { bond.nradbase } else { bond.nradmax };
-        if ns[t] as usize >= most || ls[t] as usize > bond.lmax {
+        let max = if rank == 1 { bond.nradbase } else { bond.nradmax };
+        if ns[t] as usize >= max || ls[t] as usize > bond.lmax {
             return Err(Error::bad(format!(
                 "n = {}, l = {} is not defined by the bond {} {}",
                 ns[t] as usize + 1,

@@ -151,19 +151,19 @@ impl<'a> Node<'a> {
         s.trim().parse().map_err(|_| Error::bad(format!("`{s}` is not a whole number")))
     }
 
-    /// A whole number from 0 to `most`, which is a limit of this evaluator.
-    pub(crate) fn usize(&self, most: usize) -> Result<usize> {
+    /// A whole number from 0 to `max`, which is a limit of this evaluator.
+    pub(crate) fn usize(&self, max: usize) -> Result<usize> {
         let v = self.int()?;
         let size = usize::try_from(v).map_err(|_| Error::bad(format!("{v} is negative")))?;
-        if size > most {
-            return Err(Error::Unsupported(format!("{v}, at most {most} is possible")));
+        if size > max {
+            return Err(Error::Unsupported(format!("{v}, at most {max} is possible")));
         }
         Ok(size)
     }
 
-    /// Value of a required key: a whole number from 0 to `most`, which is a limit of this evaluator.
-    pub(crate) fn size(&self, key: &str, most: usize) -> Result<usize> {
-        self.get(key)?.usize(most).context(|| key.into())
+    /// Value of a required key: a whole number from 0 to `max`, which is a limit of this evaluator.
+    pub(crate) fn size(&self, key: &str, max: usize) -> Result<usize> {
+        self.get(key)?.usize(max).context(|| key.into())
     }
 
     pub(crate) fn bool(&self) -> Result<bool> {
@@ -182,13 +182,13 @@ impl<'a> Node<'a> {
         self.seq()?.iter().map(Node::int).collect()
     }
 
-    /// Whole numbers between `least` and `most`, less `shift`.
-    pub(crate) fn bytes(&self, least: i64, most: i64, shift: i64) -> Result<Vec<u8>> {
+    /// Whole numbers from `min` to `max`, minus `shift`.
+    pub(crate) fn bytes(&self, min: i64, max: i64, shift: i64) -> Result<Vec<u8>> {
         self.ints()?
             .into_iter()
             .map(|v| {
-                if v < least || v > most {
-                    return Err(Error::bad(format!("{v} is out of range: {least} to {most} is possible")));
+                if v < min || v > max {
+                    return Err(Error::bad(format!("{v} is out of range: {min} to {max} is possible")));
                 }
                 Ok((v - shift) as u8)
             })

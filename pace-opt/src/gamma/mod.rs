@@ -58,7 +58,7 @@ pub(crate) struct Grader {
     /// Per element.
     elements: Vec<ScreenFit>,
     rows: Vec<u32>,
-    most: Vec<Oct>,
+    max: Vec<Oct>,
     values: Vec<Oct>,
     scratch: screen::Scratch,
     /// Number of batches of which all components were computed.
@@ -111,11 +111,11 @@ impl Grader {
         }
         let inverse = &grade.inverse[element];
         let mut whole: Vec<u32> = (0..self.atoms.len() as u32).collect();
-        self.most.clear();
-        self.most.resize(whole.len(), Oct::default());
+        self.max.clear();
+        self.max.resize(whole.len(), Oct::default());
         let fit = &mut self.elements[element];
         if let Some(screen) = &fit.screen {
-            whole = screen.grade(kernels, inverse, &self.vectors, length, &mut self.most, &mut self.scratch);
+            whole = screen.grade(kernels, inverse, &self.vectors, length, &mut self.max, &mut self.scratch);
         }
         let large = inverse.rows() >= screen::MIN_ROWS;
         let collecting = large && fit.is_collecting();
@@ -126,7 +126,7 @@ impl Grader {
         self.whole += whole.len() as u64;
         let rows = inverse.listed(&mut self.rows);
         self.values.resize(if collecting { rows.len() * whole.len() } else { 0 }, Oct::default());
-        let mut most = vec![Oct::default(); whole.len()];
+        let mut max = vec![Oct::default(); whole.len()];
         kernels.grade(GradeJob {
             matrix: inverse,
             rows,
@@ -134,10 +134,10 @@ impl Grader {
             length,
             step: 1,
             batches: &whole,
-            most: &mut most,
+            max: &mut max,
             values: &mut self.values,
         });
-        whole.iter().zip(&most).for_each(|(&b, most)| self.most[b as usize] = *most);
+        whole.iter().zip(&max).for_each(|(&b, max)| self.max[b as usize] = *max);
         if large {
             for (&b, g) in whole.iter().zip(self.values.chunks_exact(rows.len())) {
                 // The lanes of a batch that is not full have values of earlier atoms.
@@ -148,10 +148,10 @@ impl Grader {
             fit.note(self.atoms.len(), whole.len());
             fit.update(kernels, inverse);
         }
-        for (atoms, most) in self.atoms.iter().zip(&self.most) {
-            for (atom, most) in atoms.iter().zip(&most.0) {
+        for (atoms, max) in self.atoms.iter().zip(&self.max) {
+            for (atom, max) in atoms.iter().zip(&max.0) {
                 if let Some(i) = atom {
-                    grades[*i] = *most;
+                    grades[*i] = *max;
                 }
             }
         }

@@ -89,28 +89,28 @@ impl Screen {
         self.basis.columns() - 1
     }
 
-    /// Raises `most` to the grades of the batches. Returns the batches that it could not decide.
+    /// Raises `max` to the grades of the batches. Returns the batches that it could not decide.
     pub(super) fn grade(
         &self,
         kernels: &Kernels,
         inverse: &Matrix,
         vectors: &[Oct],
         length: usize,
-        most: &mut [Oct],
+        max: &mut [Oct],
         scratch: &mut Scratch,
     ) -> Vec<u32> {
-        let batches: Vec<u32> = (0..most.len() as u32).collect();
-        let exact = |rows: &[u32], batches: &[u32], most: &mut [Oct]| {
-            kernels.grade(GradeJob { matrix: inverse, rows, vectors, length, step: 1, batches, most, values: &mut [] });
+        let batches: Vec<u32> = (0..max.len() as u32).collect();
+        let exact = |rows: &[u32], batches: &[u32], max: &mut [Oct]| {
+            kernels.grade(GradeJob { matrix: inverse, rows, vectors, length, step: 1, batches, max, values: &mut [] });
         };
         // For most atoms one of these is the largest.
-        exact(&self.top, &batches, most);
+        exact(&self.top, &batches, max);
         self.probe(kernels, vectors, length, &batches, scratch);
         let Scratch { rows, found, reduced, bounds, guesses, .. } = scratch;
         let mut undecided = Vec::new();
         for (b, bound) in batches.into_iter().zip(bounds) {
-            let limit = |most: &[Oct]| threshold(&most[b as usize], bound);
-            self.possible(limit(most), &reduced[b as usize * self.basis.columns()..], rows);
+            let limit = |max: &[Oct]| threshold(&max[b as usize], bound);
+            self.possible(limit(max), &reduced[b as usize * self.basis.columns()..], rows);
             pad(rows);
             guesses.resize(rows.len(), Oct::default());
             kernels.grade(GradeJob {
@@ -120,14 +120,14 @@ impl Screen {
                 length: self.basis.columns(),
                 step: 1,
                 batches: &[b],
-                most: &mut [Oct::default()],
+                max: &mut [Oct::default()],
                 values: guesses,
             });
-            let limit = limit(most);
-            if kernels.select(SelectJob { values: guesses, limit, found, most: inverse.rows() / 4, overflow: false }) {
+            let limit = limit(max);
+            if kernels.select(SelectJob { values: guesses, limit, found, max: inverse.rows() / 4, overflow: false }) {
                 found.iter_mut().for_each(|k| *k = rows[*k as usize]);
                 pad(found);
-                exact(found, &[b], &mut most[b as usize..][..1]);
+                exact(found, &[b], &mut max[b as usize..][..1]);
             } else {
                 undecided.push(b);
             }
@@ -161,7 +161,7 @@ impl Screen {
             length,
             step: 1,
             batches,
-            most: &mut unused,
+            max: &mut unused,
             values,
         });
         scratch.reduced.clear();
@@ -218,8 +218,8 @@ impl Screen {
 
 /// The least g̃ of a component that can be the largest, from the largest known component and the bound on ‖r‖. The last term
 /// exceeds the rounding error of g̃ by far.
-fn threshold(most: &Oct, bound: &Oct) -> Oct {
-    Oct(std::array::from_fn(|l| most.0[l] - bound.0[l] - 1e-6 * most.0[l]))
+fn threshold(max: &Oct, bound: &Oct) -> Oct {
+    Oct(std::array::from_fn(|l| max.0[l] - bound.0[l] - 1e-6 * max.0[l]))
 }
 
 /// The product of two matrices.
@@ -236,7 +236,7 @@ fn times(kernels: &Kernels, a: &Matrix, b: &Matrix) -> Matrix {
         length: 1,
         step: b.stride(),
         batches: &batches,
-        most: &mut vec![Oct::default(); batches.len()],
+        max: &mut vec![Oct::default(); batches.len()],
         values: &mut values,
     });
     Matrix::from_fn(a.rows(), b.columns(), |r, k| values[k / OCT * rows.len() + r].0[k % OCT])
@@ -286,8 +286,8 @@ fn cheapest(kernels: &Kernels, axes: &Matrix, mean: &[f64], g: &[Oct], x: &[Oct]
     let rows = axes.listed(&mut rows);
     let mut c = vec![Oct::default(); rows.len() * batches.len()];
     let mut unused = vec![Oct::default(); batches.len()];
-    let (vectors, length, most, values) = (x, n, &mut unused[..], &mut c[..]);
-    kernels.grade(GradeJob { matrix: axes, rows, vectors, length, step: 1, batches: &batches, most, values });
+    let (vectors, length, max, values) = (x, n, &mut unused[..], &mut c[..]);
+    kernels.grade(GradeJob { matrix: axes, rows, vectors, length, step: 1, batches: &batches, max, values });
     let mut best = (0.5 * (n * n) as f64, None);
     for depth in DIMENSIONS.into_iter().filter(|&d| d <= axes.rows()) {
         let lengths: Vec<f64> =

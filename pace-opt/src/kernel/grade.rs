@@ -67,7 +67,7 @@ unsafe fn strip<V: Lanes, const R: usize>(job: &mut GradeJob, first: usize, vect
 #[inline(always)]
 unsafe fn tile<V: Lanes, const R: usize, const W: usize>(job: &mut GradeJob, first: usize, v: usize) {
     // SAFETY: `GradeJob::check` compared the rows with the matrix, the batches with `vectors`, and asserted the lengths of
-    // `most` and `values`.
+    // `max` and `values`.
     unsafe {
         let at = |w: usize| ((v + w) * V::N / OCT, (v + w) * V::N % OCT);
         let mut from = [job.vectors.as_ptr().cast::<f64>(); W];
@@ -94,13 +94,13 @@ unsafe fn tile<V: Lanes, const R: usize, const W: usize>(job: &mut GradeJob, fir
         }
         for w in 0..W {
             let (place, lane) = at(w);
-            let out = job.most.as_mut_ptr().add(place).cast::<f64>().add(lane);
-            let mut most = V::load(out);
+            let out = job.max.as_mut_ptr().add(place).cast::<f64>().add(lane);
+            let mut max = V::load(out);
             for sums in &sums {
                 let minus = V::splat(0.0).sub(sums[w]);
-                most = most.max(sums[w]).max(minus);
+                max = max.max(sums[w]).max(minus);
             }
-            most.store(out);
+            max.store(out);
             if !job.values.is_empty() {
                 let out = job.values.as_mut_ptr().add(place * job.rows.len() + first).cast::<f64>().add(lane);
                 for (r, sums) in sums.iter().enumerate() {
@@ -111,7 +111,7 @@ unsafe fn tile<V: Lanes, const R: usize, const W: usize>(job: &mut GradeJob, fir
     }
 }
 
-/// Lists the values whose absolute value is not below the limit for any of eight atoms, up to `SelectJob::most` of them.
+/// Lists the values whose absolute value is not below the limit for any of eight atoms, up to `SelectJob::max` of them.
 ///
 /// # Safety
 /// The processor has the instruction set of `V`.
@@ -131,7 +131,7 @@ pub(super) unsafe fn select<V: Lanes>(job: &mut SelectJob) {
             }
         }
         if hit {
-            if job.found.len() == job.most {
+            if job.found.len() == job.max {
                 job.overflow = true;
                 return;
             }

@@ -234,7 +234,7 @@ pub(crate) struct GradeJob<'a> {
     /// Batch indices.
     pub batches: &'a [u32],
     /// Running maximum of the absolute values, one oct per entry of `batches`.
-    pub most: &'a mut [Oct],
+    pub max: &'a mut [Oct],
     /// All products, `[batch][row]` as listed, one oct each; empty if not requested.
     pub values: &'a mut [Oct],
 }
@@ -248,7 +248,7 @@ impl GradeJob<'_> {
         let last = self.batches.iter().max().map_or(0, |&b| b as usize * self.length);
         let read = if self.batches.is_empty() { 0 } else { self.matrix.columns().saturating_sub(1) * self.step + 1 };
         assert!(last + read <= self.vectors.len());
-        assert!(self.most.len() >= self.batches.len());
+        assert!(self.max.len() >= self.batches.len());
         assert!(self.values.is_empty() || self.values.len() >= self.batches.len() * self.rows.len());
     }
 }
@@ -261,7 +261,7 @@ pub(crate) struct SelectJob<'a> {
     pub limit: Oct,
     pub found: &'a mut Vec<u32>,
     /// Largest number of rows in `found`.
-    pub most: usize,
+    pub max: usize,
     /// Set if there are more rows; those are not listed.
     pub overflow: bool,
 }
@@ -455,7 +455,7 @@ impl BaseJob<'_> {
         for v in [&a.x, &a.y, &a.z, &a.r, &a.inv_r] {
             assert!(v.len() >= blocks);
         }
-        let (mut radial, mut most, mut harmonics, mut widest) = (0, 0, 0, 0);
+        let (mut radial, mut longest, mut harmonics, mut widest) = (0, 0, 0, 0);
         for (range, segment) in a.ranges.iter_mut().zip(self.plan.segments()) {
             assert!(segment.table.is_some() || range.blocks == 0);
             assert!(range.count <= range.blocks * OCT);
@@ -463,15 +463,15 @@ impl BaseJob<'_> {
             let ncol = segment.table.as_ref().map_or(0, Table::ncol);
             radial += range.blocks * 2 * ncol;
             widest = widest.max(2 * ncol);
-            most = most.max(range.blocks);
+            longest = longest.max(range.blocks);
             harmonics = harmonics.max(range.blocks * segment.shells.len() * segment.shells.len());
             assert!(segment.shells.len() <= self.legendre.ld());
         }
         grow(&mut a.radial, radial);
         let s = &mut *self.scratch;
         grow(&mut s.harmonics, harmonics);
-        grow(&mut s.bins, most);
-        grow(&mut s.weights, most);
+        grow(&mut s.bins, longest);
+        grow(&mut s.weights, longest);
         // Eight neighbours of `widest` doubles.
         grow(&mut s.block, widest);
         grow(&mut s.sums, widest.div_ceil(OCT));

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from measure import DEPS, PLUGINS, ROOT, spread, where
 
-sys.path.insert(0, str(ROOT / "pace-opt/bench"))
+sys.path.insert(0, str(ROOT / "crates/pace-opt/bench"))
 import numpy as np
 import speed
 from speed import Side
@@ -71,7 +71,7 @@ def jax_time(python, potential, lattice, repeats):
             atoms = bulk("Si", "fcc", a=lattice, cubic=True).repeat(5)
         atoms.rattle(0.08, seed=1)
         atoms.write(Path(folder) / "a.extxyz")
-        command = ["taskset", "-c", "0", python, ROOT / "pace-opt/bench/peer_jax.py", potential, Path(folder) / "a.extxyz", str(repeats)]
+        command = ["taskset", "-c", "0", python, ROOT / "crates/pace-opt/bench/peer_jax.py", potential, Path(folder) / "a.extxyz", str(repeats)]
         env = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, env=env, capture_output=True, text=True)
     return float(done.stdout.split()[0]) if done.returncode == 0 else None
@@ -96,7 +96,7 @@ def main():
         print("## `pace/opt` against ML-PACE\n\nLAMMPS's loop time, µs per atom and step, one rank. The two styles alternate "
               "in turns of about a second in one process, on the same atoms, and the ratio is taken within a pair. The grade "
               "column is the time of `pace/extrapolation/opt` with γ on every step, divided by its time without γ; for Cu-PBE, "
-              "with its B-basis and an active set made by `pace-opt/bench/cu_pbe.py`. 2048 atoms, 500 for the largest "
+              "with its B-basis and an active set made by `crates/pace-opt/bench/cu_pbe.py`. 2048 atoms, 500 for the largest "
               "potential.\n\n"
               f"| potential | ML-PACE | pace/opt, {best} | ratio | grade on every step | share of the FLOP limit | ace-jax |\n"
               "| --- | --- | --- | --- | --- | --- | --- |")

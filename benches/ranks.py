@@ -7,7 +7,7 @@ import tempfile
 from measure import ROOT, spread, where
 from pace import paths, settings
 
-sys.path.insert(0, str(ROOT / "pace-opt/bench"))
+sys.path.insert(0, str(ROOT / "crates/pace-opt/bench"))
 import speed
 from speed import Side
 

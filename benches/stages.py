@@ -7,7 +7,7 @@ import tempfile
 
 from measure import ROOT, where
 
-sys.path.insert(0, str(ROOT / "pace-opt/bench"))
+sys.path.insert(0, str(ROOT / "crates/pace-opt/bench"))
 import speed
 
 ATOMS_PER_CELL = 4

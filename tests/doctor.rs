@@ -222,7 +222,7 @@ fn run_refuses(folder: &Path, words: &[&str]) {
 
 #[test]
 fn ml_pace_is_not_given_what_it_computes_wrong() {
-    let mixed = std::fs::read_to_string(root().join("pace-opt/tests/data/mixeddens.yaml")).unwrap();
+    let mixed = std::fs::read_to_string(root().join("crates/pace-opt/tests/data/mixeddens.yaml")).unwrap();
     let words = ["mixeddens.yaml", "Al 2, Cu 1", "wrong", "Set `engine ="];
     let folder = tempfile::tempdir().unwrap();
     unwatched(folder.path(), "mixeddens.yaml", &mixed, "engine = \"ml-pace\"");

@@ -96,7 +96,7 @@ fn energy(folder: &std::path::Path, style: &str, file: &str) -> f64 {
 fn elements_with_different_numbers_of_densities() {
     let folder = tempfile::tempdir().unwrap();
     for file in ["mixeddens.yaml", "mixedemb.yaml"] {
-        std::fs::copy(common::root().join("pace-opt/tests/data").join(file), folder.path().join(file)).unwrap();
+        std::fs::copy(common::root().join("crates/pace-opt/tests/data").join(file), folder.path().join(file)).unwrap();
     }
     let by_b_basis = "import sys, numpy as np, ase.build, ase.io\nfrom pyace import PyACECalculator\n\
         atoms = ase.build.bulk('Al', 'fcc', a=4.0, cubic=True).repeat(3)\n\

@@ -100,7 +100,7 @@ fn potential(format: Format, bytes: &[u8]) {
 /// The active set of a potential.
 pub fn pace_active_set(bytes: &[u8]) {
     thread_local! {
-        static MODEL: Model = Model::parse(Format::BBasis, include_bytes!("../../pace-opt/tests/data/two.yaml"))
+        static MODEL: Model = Model::parse(Format::BBasis, include_bytes!("../../crates/pace-opt/tests/data/two.yaml"))
             .expect("a good file");
     }
     MODEL.with(|model| {

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Compare pace-opt with python-ace's calculator, with ML-PACE in LAMMPS, and with its own energy.
 
-    PACE_OPT_LIB=target/release/libpace_opt.so .deps/bin/python3 pace-opt/tests/reference/compare.py [FILE.yaml ...]
+    PACE_OPT_LIB=target/release/libpace_opt.so .deps/bin/python3 crates/pace-opt/tests/reference/compare.py [FILE.yaml ...]
 
 Without files, it uses the random potentials of bases.py and the Cu-PBE potential of the LAMMPS package. Each potential is
 tested on a thermal crystal, a liquid, a surface, a compressed crystal, an isolated atom and dimers, with every instruction

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Time pace/opt and ML-PACE in LAMMPS alternately, on the same atoms.
 
-    .deps/bin/python3 pace-opt/bench/speed.py [--pairs N] [--ranks N] [--plugins FOLDER] [--only NAME ...]
+    .deps/bin/python3 crates/pace-opt/bench/speed.py [--pairs N] [--ranks N] [--plugins FOLDER] [--only NAME ...]
 
 Both styles alternate in one process, in turns of about a second, because the speed of a shared machine can change by half
 within seconds. Ratios are taken within a pair of turns; the medians, and the smallest and largest ratio are printed. Times
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
+ROOT = HERE.parents[2]
 sys.path.insert(0, str(HERE.parent / "tests/reference"))
 
 INPUT = """

@@ -16,7 +16,7 @@ fn library() -> Option<PathBuf> {
 #[test]
 fn python_ace_and_ml_pace_agree() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let deps = here.join("../.deps");
+    let deps = here.join("../../.deps");
     let python = deps.join("bin/python3");
     assert!(python.exists(), "{} is missing: run ci/setup", python.display());
     let library = library().expect("Cargo builds libpace_opt.so beside this test");

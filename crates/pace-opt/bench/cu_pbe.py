@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Convert LAMMPS's Cu-PBE potential to a B-basis with an active set, for extrapolation grades.
 
-    .deps/bin/python3 pace-opt/bench/cu_pbe.py FOLDER      writes Cu.yaml, Cu.yace, Cu.asi
+    .deps/bin/python3 crates/pace-opt/bench/cu_pbe.py FOLDER      writes Cu.yaml, Cu.yace, Cu.asi
 
 The .ace file has, for each product of radial and angular functions, one coefficient per combination of magnetic quantum
 numbers. In a B-basis these are sums, over the couplings of the angular momenta to zero, of a coefficient times generalised
@@ -199,7 +199,7 @@ def random_packing(Atoms, rng, n, edge, open_box=False, least=1.9):
 
 def make(folder, source, seed=1):
     """Writes Cu.yaml, Cu.yace and Cu.asi from LAMMPS's file; returns the number of functions."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "potentials"))
+    sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "potentials"))
     logging.disable(logging.INFO)
     import pacefit
     head, crad, functions = read(source)

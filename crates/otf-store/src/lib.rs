@@ -51,6 +51,8 @@
 //! `atoms` holds the same atoms in the same cell; their order does not matter. For who reads such a row with ASE it
 //! does: `row.data` is in the order of `row.data["stored_atoms"]["positions"]`.
 
+#![forbid(unsafe_code)]
+
 mod ase_db;
 pub mod blob;
 mod error;

@@ -146,7 +146,7 @@ fn a_checkpoint_that_names_a_file_elsewhere() {
     for name in &names {
         write(&out, "checkpoint.json", &good.replace("checkpoint-40.restart", name));
         let before = snapshot(folder);
-        ends(&run(folder, &["-o", "out", "--resume"]), 2, "is no name of a restart file of this folder");
+        ends(&run(folder, &["-o", "out", "--resume"]), 2, "is not the name of a restart file in this folder");
         assert!(before == snapshot(folder), "{name}: something was written");
     }
     write(&out, "checkpoint.json", &good);

@@ -116,7 +116,7 @@ fn past_an_event_the_run_stops_at_the_next_and_tells_that() {
     assert!(result["candidates"] == serde_json::json!([1]) && !said.contains("nothing was stored"), "{said}");
     let (second, said, result) = stop(&["--resume"]);
     assert!(second > first && result["trigger_step"] == first, "{result}");
-    assert!(said.contains("no more is stored than max_candidates = 1"), "{said}");
+    assert!(said.contains("no more candidates are stored: max_candidates = 1 is reached"), "{said}");
 }
 
 /// Kills a run of one rank as soon as `ready` says so.
@@ -418,7 +418,7 @@ fn what_has_changed_is_named_and_nothing_is_touched() {
     // On another number of ranks too; that is said.
     finishes(folder.path(), 2, &["-o", "out", "--resume"]);
     let warnings = json(&out.join("result.json"))["warnings"].to_string();
-    assert!(warnings.contains("begun on 1 ranks and resumed on 2"), "{warnings}");
+    assert!(warnings.contains("started on 1 ranks and resumed on 2"), "{warnings}");
 }
 
 #[test]
@@ -504,7 +504,7 @@ fn fixed_atoms_and_groups_are_those_of_the_start() {
     write(folder.path(), "al.extxyz", &moved);
     let output = run(folder.path(), 1, &["-o", "parts", "--resume"]);
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
-    assert!(text(&output).contains("`structure` is not the same"), "{}", text(&output));
+    assert!(text(&output).contains("`structure` is different"), "{}", text(&output));
 }
 
 /// What `setup` writes beside the run, on each of its lines: LAMMPS would begin each file anew.

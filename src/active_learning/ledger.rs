@@ -19,7 +19,7 @@ use crate::config::{Determines, InferenceConfig, Potential};
 use crate::event::KnownEnvironments;
 use crate::lammps::Lammps;
 use crate::potential::fingerprint;
-use crate::runner::{Error as RunError, data_file, without_links};
+use crate::runner::{Error as RunError, data_file, refuse_links};
 use crate::script::Script;
 use crate::simulation::Poll;
 use crate::structure::{Element, Structure};
@@ -83,7 +83,7 @@ impl Ledger {
         let rounds = round_folders(&folder).flat_map(|round| [round.join(LABELS), round]);
         let (first, last) = (folder.join(files::START), folder.join(files::FINAL));
         let written = rounds.chain([first.clone(), last.clone(), folder.clone()]);
-        without_links(written)?;
+        refuse_links(written)?;
         let lock = crate::runner::lock(&folder.join(files::LOCK))?;
         let mut store = Store::open(&database)?;
         let identity = identity(config, &data)?;
@@ -388,7 +388,7 @@ impl Ledger {
         };
         let hash = fingerprint(&made).map_err(RunError::Potential)?;
         std::fs::rename(output.keep(), &place).map_err(RunError::writing(&place))?;
-        crate::runner::open_to_all(&place);
+        crate::runner::inherit_permissions(&place);
         let (file, active_set) = (place.join(files::BASIS), place.join(files::ACTIVE_SET));
         for file in [&file, &active_set, &here] {
             File::open(file).and_then(|file| file.sync_all()).map_err(RunError::writing(file))?;
@@ -483,5 +483,5 @@ fn adopt(potential: &Potential, folder: &Path) -> Result<Potential, Error> {
 }
 
 fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
-    Ok(crate::runner::write_aside(path, content)?)
+    Ok(crate::runner::write_atomic(path, content)?)
 }

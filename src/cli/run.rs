@@ -47,7 +47,7 @@ pub(super) fn run(arguments: &RunArguments, comm: &Comm, verbosity: Verbosity) -
     let json = comm.is_root() && arguments.json;
     // Once it is under way: an error of the set-up is to stand alone.
     let mut remarks = if comm.is_root() { config.remarks() } else { Vec::new() };
-    if comm.is_root() && arguments.resume && runner::begins_again(&output) {
+    if comm.is_root() && arguments.resume && runner::restarts_from_beginning(&output) {
         remarks.push(Remark {
             message: format!("{} holds no checkpoint yet: the run begins at its first step again.", output.display()),
             remedy: "A smaller `checkpoint_interval` writes them earlier.",

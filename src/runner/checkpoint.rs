@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What a later process needs to go on with a run.
+//! Checkpoints, from which a later process continues a run.
 //!
-//! Two files: what LAMMPS knows (`checkpoint-STEP.restart`) and what the watch knows (`checkpoint.json`, which names the
-//! first). The restart file is complete on the disk before `checkpoint.json` is replaced, by renaming, and the old one
-//! goes afterwards: whenever the process is killed, there is a `checkpoint.json` whose restart file is whole. The first
-//! one is in the folder from its beginning on, with no restart file, and means: begin at the beginning.
+//! A checkpoint has two files: the LAMMPS restart file `checkpoint-STEP.restart`, and `checkpoint.json`, which names the
+//! restart file and holds the state of the runner. The restart file is complete on the disk before `checkpoint.json` is
+//! replaced atomically, and the previous restart file is removed afterwards. A process that is killed at any time therefore
+//! leaves a `checkpoint.json` with a complete restart file. The first `checkpoint.json` is written when the folder is
+//! created. It names no restart file, and a run that is resumed from it begins at its first step.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,37 +20,40 @@ use crate::config::{Determines, InferenceConfig, Ramp};
 use crate::potential;
 use crate::simulation::Poll;
 
-/// Of this form of `checkpoint.json`.
+/// Version of the format of `checkpoint.json`.
 const FORMAT: u32 = 2;
 
 /// The content of `checkpoint.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Checkpoint {
     format: u32,
-    /// What wrote it.
+    /// Version of lammps-otf that wrote the checkpoint.
     version: String,
-    /// The LAMMPS restart file, in the same folder; none before the first.
+    /// Name of the LAMMPS restart file in the same folder; `None` before the first checkpoint.
     pub(super) restart: Option<String>,
+    /// Step of the checkpoint.
     pub(super) step: i64,
     /// The step at which the run began.
     pub(super) first: i64,
+    /// Number of MPI ranks.
     pub(super) ranks: usize,
-    /// What determines the trajectory.
+    /// The settings and the hashes of files that determine the trajectory.
     identity: BTreeMap<String, Value>,
-    /// Where `polls.jsonl` ends.
+    /// End of `polls.jsonl` at the checkpoint.
     pub(super) polls: Position,
+    /// The last step at which the region of a flagged poll was stored.
     pub(super) last_flag: Option<i64>,
-    /// Lengths of the files that the set-up writes.
+    /// Lengths in bytes of the files that the commands of the set-up append to.
     #[serde(default)]
     pub(super) files: BTreeMap<PathBuf, u64>,
     pub(super) progress: Progress,
 }
 
-/// The part of the result that adds up over the run.
+/// The part of the result that accumulates over the run.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Progress {
     pub(super) trigger_step: Option<i64>,
-    /// As text, because JSON has no infinity.
+    /// As text, because JSON cannot represent infinity.
     pub(super) gamma_max: Option<String>,
     pub(super) atom_id: Option<i32>,
     pub(super) candidates: Vec<i64>,
@@ -61,20 +65,20 @@ pub(super) struct Progress {
     #[serde(deserialize_with = "otf_store::json::or_nan")]
     pub(super) seconds: f64,
     pub(super) last: Option<Poll>,
-    /// Whether a region of the last poll could not be cut out.
+    /// Whether a region of the last poll could not be extracted.
     #[serde(default)]
     pub(super) missed: bool,
 }
 
 impl Checkpoint {
-    /// Of a run that has not made a step.
+    /// The checkpoint of a run that has done no step.
     pub(super) fn at_start(config: &InferenceConfig, data: &[u8], ranks: usize) -> Result<Self, Error> {
         let (version, identity) = (env!("CARGO_PKG_VERSION").into(), identity(config, data)?);
-        Ok(Self { version, identity, ..Self::elsewhere(ranks) })
+        Ok(Self { version, identity, ..Self::empty(ranks) })
     }
 
-    /// What ranks other than 0 have, which write nothing.
-    pub(super) fn elsewhere(ranks: usize) -> Self {
+    /// A checkpoint without identity, for ranks other than 0, which write no checkpoints.
+    pub(super) fn empty(ranks: usize) -> Self {
         let progress = Progress::default();
         let (version, identity) = (String::new(), BTreeMap::new());
         Self {
@@ -92,7 +96,7 @@ impl Checkpoint {
         }
     }
 
-    /// Reads that of a folder; `None` if there is no such folder, or nothing in it.
+    /// Reads the checkpoint of a folder. Returns `None` if the folder does not exist or is empty.
     pub(super) fn read(folder: &Path) -> Result<Option<Self>, Error> {
         let path = folder.join(files::CHECKPOINT);
         let unusable = |message: String| Error::Checkpoint { path: path.clone(), message };
@@ -107,12 +111,14 @@ impl Checkpoint {
         let found: Value = serde_json::from_slice(&text).map_err(|e| unusable(e.to_string()))?;
         if found["format"] != FORMAT {
             let (format, version) = (&found["format"], &found["version"]);
-            return Err(unusable(format!("format {format} of version {version}, and this version reads {FORMAT}")));
+            return Err(unusable(format!(
+                "the checkpoint has format {format}, written by version {version}, but this version reads format {FORMAT}"
+            )));
         }
         let found: Self = serde_json::from_value(found).map_err(|e| unusable(e.to_string()))?;
         if let Some(name) = &found.restart {
             if !is_restart_name(name) {
-                return Err(unusable(format!("{name:?} is no name of a restart file of this folder")));
+                return Err(unusable(format!("{name:?} is not the name of a restart file in this folder")));
             }
             if !folder.join(name).is_file() {
                 return Err(unusable(format!("its restart file {name} is missing")));
@@ -121,10 +127,13 @@ impl Checkpoint {
         Ok(Some(found))
     }
 
-    /// Refuses to go on with another run than the one that was begun.
+    /// Compares the configuration with that of the run that wrote the checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] if a setting or a file that determines the trajectory is different.
     pub(super) fn check(&self, config: &InferenceConfig, data: &[u8], folder: &Path) -> Result<(), Error> {
         let now = identity(config, data)?;
-        // The table of a loop was part of it in earlier versions.
+        // Earlier versions included the table [loop].
         let begun = self.identity.keys().filter(|key| *key != "loop");
         let keys: std::collections::BTreeSet<&String> = begun.chain(now.keys()).collect();
         let show = |value: Option<&Value>| value.map_or("absent".to_owned(), ToString::to_string);
@@ -132,29 +141,29 @@ impl Checkpoint {
             .into_iter()
             .filter(|key| self.identity.get(*key) != now.get(*key))
             .map(|key| match key.as_str() {
-                "structure" | "potential" => format!("the content of `{key}` is not the same"),
-                "template" => "the text of `template` is not the same".into(),
-                _ => format!("`{key}` was {} and is {} now", show(self.identity.get(key)), show(now.get(key))),
+                "structure" | "potential" => format!("the content of `{key}` is different"),
+                "template" => "the text of `template` is different".into(),
+                _ => format!("`{key}` was {} and is now {}", show(self.identity.get(key)), show(now.get(key))),
             })
             .collect();
         if what.is_empty() { Ok(()) } else { Err(Error::Changed { folder: folder.to_owned(), what }) }
     }
 }
 
-/// What determines the trajectory. `data` is the structure as LAMMPS reads it.
+/// The settings and the hashes of files that determine the trajectory. `data` is the text of the data file that LAMMPS reads.
 fn identity(config: &InferenceConfig, data: &[u8]) -> Result<BTreeMap<String, Value>, Error> {
     let mut identity: BTreeMap<String, Value> =
         config.settings_that_determine(Determines::Trajectory).into_iter().collect();
     let constant = |ramp: Ramp| ramp.start() == ramp.end();
     if constant(config.md.temperature) && constant(config.md.pressure) {
-        // Only a ramp knows where the end is.
+        // The number of steps changes the trajectory only through a ramp.
         identity.remove("steps");
     }
     identity.insert("structure".into(), digest(data).into());
     identity
         .insert("potential".into(), potential::fingerprint(&config.system.potential).map_err(Error::Potential)?.into());
     if let Some(template) = &config.system.template {
-        // One that cannot be read has been complained of when it was rendered.
+        // A template that cannot be read was reported when it was rendered.
         identity.insert("template".into(), digest(&std::fs::read(template).unwrap_or_default()).into());
     }
     Ok(identity)
@@ -164,18 +173,18 @@ fn digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The name of the restart file of a step.
+/// Name of the restart file of a step.
 pub(super) fn restart_name(step: i64) -> String {
     format!("checkpoint-{step}.restart")
 }
 
-/// Whether a name is one of those.
+/// Whether a name has the form that [`restart_name`] returns.
 pub(super) fn is_restart_name(name: &str) -> bool {
     let step = name.strip_prefix("checkpoint-").and_then(|rest| rest.strip_suffix(".restart"));
     step.is_some_and(|step| step.parse::<i64>().is_ok())
 }
 
-/// Whether LAMMPS can write a restart file in this folder: it takes `*` and `%` in the name for patterns.
+/// Whether LAMMPS can write a restart file in this folder. LAMMPS expands `*` and `%` in the name.
 pub(super) fn is_possible_in(folder: &Path) -> bool {
     crate::lammps::quote_path(folder).is_ok_and(|path| !path.contains(['*', '%']))
 }
@@ -204,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_is_read_back_whichever_of_its_numbers_is_not_finite() {
+    fn a_checkpoint_with_values_that_are_not_finite_is_read_back() {
         let last = Poll {
             format: PollFormat,
             step: 40,
@@ -219,8 +228,8 @@ mod tests {
             seconds: 0.125,
         };
         let progress = Progress { seconds: 1.5, last: Some(last.clone()), ..Progress::default() };
-        super::reads_back::reads_back(&Checkpoint { progress, ..Checkpoint::elsewhere(1) });
-        // All atoms but one: the quantiles are those of an atom whose value is not finite.
+        super::reads_back::reads_back(&Checkpoint { progress, ..Checkpoint::empty(1) });
+        // Two of the three values are not finite, so the quantiles are not finite either.
         let gamma = Some(summary([1.0, f64::NAN, f64::INFINITY]));
         let text = serde_json::to_string(&Poll { gamma: gamma.clone(), ..last }).unwrap();
         assert!(text.contains("\"max\":null") && text.contains("\"q99\":null"), "{text}");

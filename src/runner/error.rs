@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What ends a run before its time.
+//! Errors of a run.
 
 use std::path::PathBuf;
 
@@ -16,27 +16,27 @@ pub enum Error {
     /// The structure cannot be simulated.
     #[error("the structure {name}: {message}")]
     Unsound {
-        /// Its file.
+        /// Path of its file.
         name: String,
         /// What is wrong.
         message: String,
     },
-    /// The folder is in use.
-    #[error("{} already holds a run: go on with it by --resume, or choose another folder with --output", .0.display())]
+    /// The folder already holds a run.
+    #[error("{} already holds a run: continue it with --resume, or choose another folder with --output", .0.display())]
     Occupied(PathBuf),
     /// Another process runs in this folder.
-    #[error("another process is running in {}: wait for its end, or stop it", .0.display())]
+    #[error("another process is running in {}: wait until it ends, or stop it", .0.display())]
     Running(PathBuf),
-    /// There is something in the folder, but nothing to go on from.
+    /// The folder has files, but no checkpoint.
     #[error(
-        "{} holds no checkpoint.json, so that there is no run to resume: choose another folder with --output, or run \
-         without --resume", .0.display()
+        "cannot resume the run in {}: there is no checkpoint.json. Choose another folder with --output, or run without \
+         --resume", .0.display()
     )]
     NoCheckpoint(PathBuf),
-    /// There is a symbolic link where the run would write.
+    /// A path that the run writes to is a symbolic link.
     #[error(
-        "{} is a symbolic link, and what is written to it would land outside the folder: remove it, or put what it \
-         points at in its place", .0.display()
+        "{} is a symbolic link, and its target may be outside the folder: remove the link, or replace it by its target",
+        .0.display()
     )]
     Link(PathBuf),
     /// The checkpoint cannot be used.
@@ -44,18 +44,18 @@ pub enum Error {
     Checkpoint {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         message: String,
     },
-    /// The run was begun with another configuration.
+    /// The run was started with another configuration.
     #[error(
-        "the run in {} was begun with something else: {}. Give it that again, or begin a new run in another folder",
+        "the run in {} was started with other settings: {}. Restore them, or start a new run in another folder",
         folder.display(), what.join("; ")
     )]
     Changed {
         /// Its folder.
         folder: PathBuf,
-        /// What is different, and how.
+        /// The differences.
         what: Vec<String>,
     },
     /// A file of the run cannot be written.
@@ -63,14 +63,14 @@ pub enum Error {
     Write {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: std::io::Error,
     },
     /// The potential's files cannot be read.
     #[error("cannot read the potential: {0}")]
     Potential(std::io::Error),
-    /// How far the potential reaches is not known.
-    #[error("the cutoff of the potential is not known: give `cutoff` in [potential], in Å")]
+    /// The cutoff of the potential is unknown.
+    #[error("the cutoff of the potential is unknown: set `cutoff` (Å) in [potential]")]
     Cutoff,
     /// The store failed.
     #[error(transparent)]
@@ -78,10 +78,10 @@ pub enum Error {
     /// The set-up or the run failed.
     #[error(transparent)]
     Simulation(#[from] simulation::Error),
-    /// This rank failed alone during the run; the result and its candidate are written.
+    /// Rank failure: this rank failed alone during the run. The result and the candidate of the fallback region are written.
     #[error(transparent)]
-    Alone(simulation::Error),
-    /// The embedding is configured badly.
+    RankFailure(simulation::Error),
+    /// The settings in [embedding] cannot be used.
     #[error("[embedding]: {0}")]
     Embedding(#[from] crate::embedding::Error),
     /// Another rank failed.
@@ -96,38 +96,39 @@ impl CollectiveError for Error {
 }
 
 impl Error {
-    /// For `map_err`: an error of writing to a path.
+    /// Converts an I/O error to [`Error::Write`] for this path; for `map_err`.
     pub(crate) fn writing(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Write { path, source }
     }
 
-    /// The failure of this rank alone, after which only [`crate::comm::Comm::abort`] can end the job.
+    /// The failure of this rank alone. After it, only [`crate::comm::Comm::abort`] can end the job.
     #[must_use]
     pub fn rank_failure(&self) -> Option<&RankFailure> {
         match self {
-            Self::Alone(error) | Self::Simulation(error) => error.rank_failure(),
+            Self::RankFailure(error) | Self::Simulation(error) => error.rank_failure(),
             _ => None,
         }
     }
 
-    /// Whether the run crashed in a way that left its result behind all the same, as another crash does.
+    /// Whether the run ended by a rank failure whose result was written, as for any other crash.
     #[must_use]
     pub fn is_recorded_crash(&self) -> bool {
-        matches!(self, Self::Alone(_))
+        matches!(self, Self::RankFailure(_))
     }
 
-    /// Whether this rank stopped because another one failed, and has nothing to say itself.
+    /// Whether this rank stopped only because another one failed. Its message then repeats that of the other rank.
     #[must_use]
     pub fn is_elsewhere(&self) -> bool {
         matches!(self, Self::Elsewhere(_) | Self::Simulation(simulation::Error::Elsewhere(_)))
     }
 
-    /// Whether it counts as an error of the input: all but files that cannot be written, the store, and one rank alone.
+    /// Whether the error is caused by the input: all errors except files that cannot be written, errors of the store, and rank
+    /// failures.
     #[must_use]
     pub fn is_input(&self) -> bool {
         match self {
-            Self::Write { .. } | Self::Store(_) | Self::Alone(_) => false,
+            Self::Write { .. } | Self::Store(_) | Self::RankFailure(_) => false,
             Self::Simulation(e) => !e.is_rank_failure(),
             _ => true,
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The one call that most users need: run, watch, stop, cut out, store.
+//! Runs a simulation, monitors γ, and extracts and stores candidates: the entry point for most users.
 
 mod checkpoint;
 mod error;
@@ -27,43 +27,43 @@ use checkpoint::Checkpoint;
 pub use error::Error;
 pub use polls::poll_files;
 use recorder::{Recorder, SharedStore};
-pub(crate) use recorder::{lock, write_aside};
+pub(crate) use recorder::{lock, write_atomic};
 pub use result::{Cost, SimulationResult, Status, Stored};
 use run::Run;
 use stage::{Stage, no_atoms, share_path};
-pub(crate) use stage::{data_file, open_to_all, outline, without_links};
+pub(crate) use stage::{data_file, inherit_permissions, outline, refuse_links};
 
-/// Files of a run, in its folder.
+/// Names of the files in the folder of a run.
 pub mod files {
-    /// The store.
+    /// The candidate store.
     pub const CANDIDATES: &str = "candidates.db";
     /// The result.
     pub const RESULT: &str = "result.json";
-    /// One line for each poll. What is full before is `polls.1.jsonl`, `polls.2.jsonl`, …: see
+    /// One line for each poll. Earlier lines may be in the full files `polls.1.jsonl`, `polls.2.jsonl`, …: see
     /// [`poll_files`](super::poll_files).
     pub const POLLS: &str = "polls.jsonl";
-    /// The file that the process which runs here has locked.
+    /// Locked by the process that runs in the folder.
     pub const LOCK: &str = "run.lock";
-    /// The settings, the versions and the number of ranks that it was run with.
+    /// The settings, versions and number of ranks of the run.
     pub const PROVENANCE: &str = super::provenance::FILE;
-    /// LAMMPS's log.
+    /// The log of LAMMPS.
     pub const LOG: &str = "log.lammps";
-    /// The initial structure as LAMMPS read it.
+    /// The initial structure as a LAMMPS data file.
     pub const DATA: &str = "data.lammps";
-    /// The set-up commands, for plain `lmp`.
+    /// The commands of the set-up, which plain `lmp` can run.
     pub const SCRIPT: &str = "md.in";
-    /// The candidates as extended XYZ.
+    /// Folder of the candidates as extended XYZ.
     pub const EXTXYZ: &str = "candidates";
-    /// What the run goes on from; names a LAMMPS restart file beside it.
+    /// The last checkpoint. It names a LAMMPS restart file in the same folder.
     pub const CHECKPOINT: &str = "checkpoint.json";
 }
 
 /// Called after each poll, on every rank.
 type Observer<'o> = Box<dyn FnMut(&Poll) + 'o>;
-/// Called after each candidate, on every rank.
+/// Called for each stored candidate, on every rank.
 type Announcer<'o> = Box<dyn FnMut(&Stored) + 'o>;
 
-/// Runs simulations under watch, and stores what their potential does not know.
+/// Runs simulations, monitors γ, and stores the candidates of events, flagged polls and crashes.
 pub struct LammpsRunner<'o> {
     comm: Comm,
     output: PathBuf,
@@ -75,7 +75,7 @@ pub struct LammpsRunner<'o> {
 }
 
 impl<'o> LammpsRunner<'o> {
-    /// A runner on the ranks of `comm`, whose run writes into the new folder `output`.
+    /// Creates a runner on the ranks of `comm`. The run writes to the new folder `output`.
     #[must_use]
     pub fn new(comm: &Comm, output: impl Into<PathBuf>) -> Self {
         Self {
@@ -96,27 +96,29 @@ impl<'o> LammpsRunner<'o> {
         self
     }
 
-    /// Calls `announcer` for each candidate once it is safe on the disk. A panic in it ends the run on all ranks.
+    /// Calls `announcer` for each candidate after it is written to the disk. A panic in it ends the run on all ranks.
     ///
-    /// A resumed run announces those again that it comes across again, with the same number.
+    /// A resumed run announces the candidates after its checkpoint again, with the same ids.
     #[must_use]
     pub fn announce(mut self, announcer: impl FnMut(&Stored) + 'o) -> Self {
         self.announcer = Some(Box::new(announcer));
         self
     }
 
-    /// Goes on with the run in the folder from its last checkpoint, if there is one, and begins it if there is none.
+    /// Continues the run in the folder from its last checkpoint. Starts a new run if the folder is empty or missing.
     ///
-    /// # What is the same
-    /// As after a run that was never interrupted: the polls (those after the checkpoint are dropped and made again), the
-    /// candidates (those after the checkpoint stay, and are not stored twice), counts and result. The trajectory of NVE and
-    /// Nosé–Hoover NVT runs on the same number of ranks is the same bit for bit, if the run was killed; if it ended in good
-    /// order, with a checkpoint of its own, it is that of a run with a checkpoint there. A barostat, and another number of
-    /// ranks, keep it to rounding; the random numbers of a Langevin thermostat are others.
+    /// # Reproducibility
+    /// Polls, candidates, counts and result are those of an uninterrupted run. Polls after the checkpoint are removed and
+    /// written again; candidates after the checkpoint are kept, and are not stored twice.
     ///
-    /// Files that `setup` writes go on as well: what was written after the checkpoint is cut off.
+    /// For NVE and Nosé–Hoover NVT on the same number of ranks, the trajectory is bitwise identical if the run was killed. If it
+    /// ended normally, which writes an additional checkpoint, the trajectory is identical to that of a run with a checkpoint at
+    /// that step. With a barostat or another number of ranks, the trajectory agrees to rounding. A Langevin thermostat
+    /// continues with other random numbers.
     ///
-    /// The configuration may change in what does not touch the trajectory, and in `steps` if no ramp depends on it.
+    /// Files that `setup` writes are continued as well, without what was written after the checkpoint.
+    ///
+    /// Settings that do not affect the trajectory may be changed, and `steps` if no ramp depends on it.
     #[must_use]
     pub fn resume(mut self, resume: bool) -> Self {
         self.resume = resume;
@@ -130,51 +132,51 @@ impl<'o> LammpsRunner<'o> {
         self
     }
 
-    /// Stores candidates in the database at `path` in place of one in the run's folder, each with the key `run_id`. Several
-    /// runs may share it, also at the same time: what one has stored, the others do not store again.
+    /// Stores candidates with the key `run_id` in the database at `path` instead of in the folder of the run. Several
+    /// concurrent runs may share a database: an environment stored by one run is not stored again by another.
     #[must_use]
     pub fn store_in(mut self, path: impl Into<PathBuf>, run_id: impl Into<String>) -> Self {
         self.store = Some(SharedStore { path: path.into(), run_id: run_id.into() });
         self
     }
 
-    /// Reads the structure that the configuration names, and runs.
+    /// Reads the structure of the configuration and runs molecular dynamics.
     ///
     /// # Errors
-    /// As [`LammpsRunner::run_md`]; also if the structure cannot be read.
+    /// As for [`LammpsRunner::run_md`], and if the structure cannot be read.
     ///
     /// # MPI
     /// Collective. The structure is read on rank 0.
     pub fn run(&mut self, config: &InferenceConfig) -> Result<SimulationResult, Error> {
         let (structure, notes) = read_structure(&self.comm, config)?;
         let ready = self.prepare(&structure, config)?;
-        // From here on LAMMPS has the atoms, each rank its own.
+        // LAMMPS now holds the atoms, distributed over the ranks.
         drop(structure);
         self.finish(ready, config, notes)
     }
 
-    /// Sets everything up as [`LammpsRunner::run`] does, in a new folder, and leaves the running to the caller.
+    /// Sets up the simulation as [`LammpsRunner::run`] does, in a new folder, without running it.
     ///
-    /// In the folder are `data.lammps`, `md.in` and `log.lammps`; nothing watches and nothing is stored.
+    /// The folder contains `data.lammps`, `md.in` and `log.lammps`. No candidates are stored.
     ///
     /// # Errors
-    /// As [`LammpsRunner::run`].
+    /// As for [`LammpsRunner::run`].
     ///
     /// # MPI
     /// Collective. The structure is read on rank 0.
     pub fn simulation(&self, config: &InferenceConfig) -> Result<Simulation, Error> {
         let (structure, _) = read_structure(&self.comm, config)?;
-        Ok(self.begin(&structure, config, false)?.simulation)
+        Ok(self.start(&structure, config, false)?.simulation)
     }
 
-    /// Runs molecular dynamics of `structure` with `potential` until the steps are done, γ passes the threshold, or the
-    /// run breaks.
+    /// Runs molecular dynamics of `structure` with `potential` until all steps are done, γ exceeds the threshold, or the run
+    /// crashes.
     ///
     /// # Errors
-    /// [`Error`]. Nothing is written if the set-up fails. Whatever was stored before a later error stays stored.
+    /// [`Error`]. Nothing is written if the set-up fails. Candidates stored before a later error are kept.
     ///
     /// # MPI
-    /// Collective. Only rank 0's structure is looked at; rank 0 writes all files.
+    /// Collective. The structure is used on rank 0 only, and rank 0 writes all files.
     pub fn run_md(
         &mut self,
         structure: &Structure,
@@ -186,15 +188,15 @@ impl<'o> LammpsRunner<'o> {
         self.finish(ready, config, Vec::new())
     }
 
-    /// Sets a run up, from its beginning or from its checkpoint.
+    /// Sets up a new run, or a run that continues from its checkpoint.
     fn prepare(&self, structure: &Structure, config: &InferenceConfig) -> Result<Ready, Error> {
-        match self.find(structure, config)? {
-            Some((from, lock)) => self.go_on(structure, config, from, lock),
-            None => self.begin(structure, config, true),
+        match self.find_checkpoint(structure, config)? {
+            Some((from, lock)) => self.resume_run(structure, config, from, lock),
+            None => self.start(structure, config, true),
         }
     }
 
-    /// Runs what is set up; `notes` are warnings of the set-up.
+    /// Runs the simulation. `notes` are warnings of the structure file.
     fn finish(
         &mut self,
         ready: Ready,
@@ -205,18 +207,18 @@ impl<'o> LammpsRunner<'o> {
         let Ready { simulation, extractor, folder, from, resumed, lock, warnings: noticed } = ready;
         let cutoff = extractor.as_ref().map(EmbeddingExtractor::cutoff);
         let recorder =
-            comm.on_root(|| Recorder::begin(&folder, config, lock, cutoff, from.clone(), self.store.as_ref()))?;
+            comm.on_root(|| Recorder::start(&folder, config, lock, cutoff, from.clone(), self.store.as_ref()))?;
         comm.on_root(|| provenance::write(&folder, config, simulation.lammps(), &comm))?;
         let hash = comm.on_root(|| potential::fingerprint(&config.system.potential).map_err(Error::Potential))?;
         let potential_hash: String = comm.share(hash);
         let progress = from.progress;
         let mut warnings = progress.warnings;
-        // A resumed run has them already.
+        // The checkpoint of a resumed run contains them already.
         let new: Vec<String> = notes.into_iter().chain(noticed).filter(|note| !warnings.contains(note)).collect();
         warnings.extend(new);
         if resumed.is_some() && from.ranks != comm.size() {
             warnings.push(format!(
-                "begun on {} ranks and resumed on {}: the trajectory is the same but for rounding",
+                "the run was started on {} ranks and resumed on {}, so the trajectory is reproduced only to rounding",
                 from.ranks,
                 comm.size()
             ));
@@ -224,7 +226,7 @@ impl<'o> LammpsRunner<'o> {
         let checkpoints = config.checkpoint_steps();
         if checkpoints.is_some() && !checkpoint::is_possible_in(&folder) {
             warnings
-                .push("no checkpoints are written: LAMMPS takes `*` and `%` in the folder's name for patterns".into());
+                .push("no checkpoints are written, because LAMMPS cannot write restart files in a folder with `*` or `%` in its path".into());
         }
         Run {
             comm,
@@ -267,11 +269,11 @@ impl<'o> LammpsRunner<'o> {
             folder,
             store: self.store.as_ref(),
         }
-        .finish()
+        .run()
     }
 
-    /// The checkpoint to go on from, if the runner is to resume and there is one; on rank 0 with the lock of its folder.
-    fn find(
+    /// The checkpoint to continue from, if resuming was requested and there is one; on rank 0 with the lock of the folder.
+    fn find_checkpoint(
         &self,
         structure: &Structure,
         config: &InferenceConfig,
@@ -280,7 +282,7 @@ impl<'o> LammpsRunner<'o> {
             return Ok(None);
         }
         let found = self.comm.on_root(|| {
-            without_links([&self.output, &self.output.join(files::EXTXYZ)])?;
+            refuse_links([&self.output, &self.output.join(files::EXTXYZ)])?;
             let Some(found) = Checkpoint::read(&self.output)? else { return Ok(None) };
             found.check(config, &data_file(structure, config)?, &self.output)?;
             Ok::<_, Error>(Some((found, lock(&self.output.join(files::LOCK))?)))
@@ -291,8 +293,8 @@ impl<'o> LammpsRunner<'o> {
         Ok(found.map(|found| (found, lock)))
     }
 
-    /// Sets a run up, in a folder that appears only when all has gone well.
-    fn begin(&self, structure: &Structure, config: &InferenceConfig, resumable: bool) -> Result<Ready, Error> {
+    /// Sets up a new run. Its folder appears only after the set-up has succeeded.
+    fn start(&self, structure: &Structure, config: &InferenceConfig, resumable: bool) -> Result<Ready, Error> {
         let comm = &self.comm;
         let staged = comm.on_root(|| {
             let data = data_file(structure, config)?;
@@ -315,7 +317,7 @@ impl<'o> LammpsRunner<'o> {
             if resumable {
                 stage.write_checkpoint(&from)?;
             }
-            let folder = stage.keep(&self.output)?;
+            let folder = stage.publish(&self.output)?;
             let lock = if resumable { Some(lock(&folder.join(files::LOCK))?) } else { None };
             Ok::<_, Error>((folder, from, lock))
         })?;
@@ -323,13 +325,13 @@ impl<'o> LammpsRunner<'o> {
         simulation.data_moved(&folder.join(files::DATA))?;
         let (from, lock) = match made {
             Some((_, from, lock)) => (from, lock),
-            None => (Checkpoint::elsewhere(comm.size()), None),
+            None => (Checkpoint::empty(comm.size()), None),
         };
         Ok(Ready { simulation, extractor, folder, from, resumed: None, lock, warnings: Vec::new() })
     }
 
-    /// Sets a run up that was begun before.
-    fn go_on(
+    /// Sets up a run that continues from a checkpoint.
+    fn resume_run(
         &self,
         structure: &Structure,
         config: &InferenceConfig,
@@ -362,7 +364,7 @@ impl<'o> LammpsRunner<'o> {
             let writing = |source| Error::Write { path: folder.join(files::CHECKPOINT), source };
             for file in simulation.cut_files(&from.files).map_err(writing)? {
                 warnings.push(format!(
-                    "{} is not continued, because the run was begun in another folder, where `setup` names another file",
+                    "{} is not continued: the run was started in another folder, where its relative path named another file",
                     file.display()
                 ));
             }
@@ -371,7 +373,7 @@ impl<'o> LammpsRunner<'o> {
         Ok(Ready { simulation, extractor, folder, from, resumed, lock, warnings })
     }
 
-    /// Only after LAMMPS has read the potential: it says better than we could what is wrong with its files.
+    /// Creates the extractor. Called after LAMMPS has read the potential, because LAMMPS reports errors in its files more precisely.
     fn extractor(&self, config: &InferenceConfig) -> Result<Option<EmbeddingExtractor>, Error> {
         let cutoff = self.comm.agree(potential::cutoff(&config.system.potential).map_err(Error::Potential))?;
         match cutoff {
@@ -382,26 +384,25 @@ impl<'o> LammpsRunner<'o> {
     }
 }
 
-/// Refuses a run of which no event could be stored.
+/// Checks that cut-outs of the initial structure are not larger than `max_atoms`, so that events can be stored.
 fn check_size(
     config: &InferenceConfig,
     extractor: Option<&EmbeddingExtractor>,
     structure: &Structure,
 ) -> Result<(), Error> {
-    let watched = extractor.filter(|_| config.watch.uncertainty != Uncertainty::None);
-    Ok(watched.map_or(Ok(()), |extractor| extractor.check_size(structure))?)
+    let monitored = extractor.filter(|_| config.watch.uncertainty != Uncertainty::None);
+    Ok(monitored.map_or(Ok(()), |extractor| extractor.check_size(structure))?)
 }
 
-/// Whether the folder is that of a run which ended before its first checkpoint, although it had gone on for some polls: resumed, it
-/// begins at its first step again.
+/// Whether a run has polls, but ended before its first checkpoint. If it is resumed, it restarts at its first step.
 #[must_use]
-pub fn begins_again(folder: &Path) -> bool {
+pub fn restarts_from_beginning(folder: &Path) -> bool {
     let polled = folder.join(files::POLLS).metadata().is_ok_and(|polls| polls.len() > 0);
     polled && Checkpoint::read(folder).is_ok_and(|found| found.is_some_and(|found| found.restart.is_none()))
 }
 
-/// The structure that the configuration names, on rank 0; the others get one without atoms, and all do where LAMMPS is to
-/// create it. On rank 0 also warnings of the file.
+/// Reads the structure of the configuration on rank 0, with warnings about the file. Other ranks get a structure without
+/// atoms, and so do all ranks if LAMMPS creates the atoms.
 ///
 /// # MPI
 /// Collective.
@@ -411,7 +412,7 @@ pub(crate) fn read_structure(comm: &Comm, config: &InferenceConfig) -> Result<(S
             config.system.elements.iter().map(|s| crate::structure::element_from_symbol(s)).collect();
         let elements = elements.ok_or_else(|| Error::Unsound {
             name: "elements".into(),
-            message: format!("{:?} holds a symbol that is no chemical element", config.system.elements),
+            message: format!("{:?} contains a symbol that is not a chemical element", config.system.elements),
         })?;
         if !config.system.create.is_empty() {
             return Ok((Structure { elements, ..no_atoms() }, Vec::new()));
@@ -422,17 +423,18 @@ pub(crate) fn read_structure(comm: &Comm, config: &InferenceConfig) -> Result<(S
     Ok(structure.unwrap_or_else(|| (no_atoms(), Vec::new())))
 }
 
-/// All that a run begins with.
+/// A run that is set up.
 struct Ready {
     simulation: Simulation,
     extractor: Option<EmbeddingExtractor>,
-    /// Where all ranks find the run's files; absolute.
+    /// Absolute path of the folder of the run, on all ranks.
     folder: PathBuf,
+    /// The checkpoint to continue from.
     from: Checkpoint,
-    /// The step of the restart file that it goes on from.
+    /// The step of the restart file that the run continues from.
     resumed: Option<i64>,
-    /// On rank 0.
+    /// The lock of the folder, on rank 0.
     lock: Option<File>,
-    /// What was noticed on the way, on rank 0.
+    /// Warnings of the set-up, on rank 0.
     warnings: Vec<String>,
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The lines of `polls.jsonl`, in files of bounded size.
+//! The polls of a run, one JSON line each, in files of limited size.
 //!
-//! `polls.jsonl` is the one that is written. When it is full it becomes `polls.N.jsonl`, N one more than that of the one
-//! before, and another is begun; of so many files the oldest are removed. A run that is continued cuts off what was written
-//! after its checkpoint, also where that goes back to an earlier file.
+//! Lines are appended to `polls.jsonl`. When this file is full, it is renamed to `polls.N.jsonl` with the next number N, and a
+//! new `polls.jsonl` is started. If there are more files than the limit, the oldest is removed. A resumed run removes all
+//! lines after its checkpoint, also across files.
 
 use std::fs::File;
 use std::io::Write;
@@ -14,28 +14,28 @@ use serde::{Deserialize, Serialize};
 use super::{Error, files};
 use crate::config::InferenceConfig;
 
-/// Where the next line goes.
+/// A position at which a line is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Position {
-    /// Number of files that are full.
+    /// Number of full files so far.
     #[serde(default)]
     pub(super) full: u64,
-    /// Bytes in `polls.jsonl`.
+    /// Length of `polls.jsonl` in bytes.
     pub(super) bytes: u64,
 }
 
-/// The lines of the polls, as they are written.
+/// Writes the lines of the polls.
 pub(super) struct Polls {
     folder: PathBuf,
     file: File,
     at: Position,
-    /// Most bytes of a file; a line is never cut.
-    limit: u64,
-    /// Most files.
-    most: u64,
+    /// Maximum length of a file in bytes. Lines are never split.
+    max_bytes: u64,
+    /// Maximum number of files.
+    max_files: u64,
 }
 
-/// The files with the lines of a run's polls, the oldest first; those that exist.
+/// The existing files with polls of a run, the oldest first.
 ///
 /// # Errors
 /// If the folder cannot be read.
@@ -51,7 +51,7 @@ fn full_file(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("polls.{number}.jsonl"))
 }
 
-/// Numbers of the files that are full.
+/// Numbers of the full files.
 fn full_files(folder: &Path) -> std::io::Result<Vec<u64>> {
     let mut numbers = Vec::new();
     for entry in folder.read_dir()? {
@@ -64,13 +64,13 @@ fn full_files(folder: &Path) -> std::io::Result<Vec<u64>> {
 }
 
 impl Polls {
-    /// Opens the files of a run at a place in them; what comes after it is removed.
-    pub(super) fn at(folder: &Path, at: Position, config: &InferenceConfig) -> Result<Self, Error> {
+    /// Opens the files of a run at a position, and removes all lines after it.
+    pub(super) fn open_at(folder: &Path, at: Position, config: &InferenceConfig) -> Result<Self, Error> {
         let path = folder.join(files::POLLS);
         let writing = |source| Error::Write { path: path.clone(), source };
         let mut later: Vec<u64> = full_files(folder).map_err(writing)?.into_iter().filter(|n| *n > at.full).collect();
         later.sort_unstable();
-        // The newest first: killed in between, this finds the rest again.
+        // Newest first, so that a process that is killed here can repeat this step.
         while let Some(number) = later.pop() {
             let full = full_file(folder, number);
             if number == at.full + 1 {
@@ -78,7 +78,7 @@ impl Polls {
             } else {
                 std::fs::remove_file(full).map_err(writing)?;
                 if later.is_empty() {
-                    // That of the checkpoint was among the oldest, and is gone.
+                    // The file of the checkpoint was removed as one of the oldest.
                     std::fs::write(&path, "").map_err(writing)?;
                 }
             }
@@ -90,7 +90,7 @@ impl Polls {
         Ok(Self { at: Position { bytes: polls.at.bytes.min(at.bytes), ..polls.at }, ..polls })
     }
 
-    /// Opens them where they end, on a rank that goes on writing for another.
+    /// Opens the files at their end, on a rank that continues writing after a rank failure of rank 0.
     pub(super) fn at_end(folder: &Path, config: &InferenceConfig) -> Result<Self, Error> {
         let full = full_files(folder).unwrap_or_default().into_iter().max().unwrap_or(0);
         Self::open(folder, full, config)
@@ -101,19 +101,19 @@ impl Polls {
         let file = File::options().create(true).append(true).open(&path);
         let sized = file.and_then(|file| Ok((file.metadata()?.len(), file)));
         let (bytes, file) = sized.map_err(Error::writing(path))?;
-        let (limit, most) = ((config.job.polls_file_size * 1e6) as u64, u64::from(config.job.polls_files));
-        Ok(Self { folder: folder.to_owned(), file, at: Position { full, bytes }, limit, most })
+        let (max_bytes, max_files) = ((config.job.polls_file_size * 1e6) as u64, u64::from(config.job.polls_files));
+        Ok(Self { folder: folder.to_owned(), file, at: Position { full, bytes }, max_bytes, max_files })
     }
 
-    /// Where the next line goes.
+    /// The position of the next line.
     pub(super) fn position(&self) -> Position {
         self.at
     }
 
-    /// Writes a line, which ends with its newline. In one piece, so that who reads along never sees half of one.
+    /// Writes a line, including its newline, in one call, so that a concurrent reader never sees a partial line.
     pub(super) fn write(&mut self, line: &[u8]) -> Result<(), Error> {
-        if self.at.bytes > 0 && self.at.bytes + line.len() as u64 > self.limit {
-            self.turn_over()?;
+        if self.at.bytes > 0 && self.at.bytes + line.len() as u64 > self.max_bytes {
+            self.rotate()?;
         }
         let path = || self.folder.join(files::POLLS);
         self.file.write_all(line).map_err(|source| Error::Write { path: path(), source })?;
@@ -121,8 +121,8 @@ impl Polls {
         Ok(())
     }
 
-    /// Puts the full file aside and begins another.
-    fn turn_over(&mut self) -> Result<(), Error> {
+    /// Renames the full file and starts a new one.
+    fn rotate(&mut self) -> Result<(), Error> {
         let path = self.folder.join(files::POLLS);
         let writing = |source| Error::Write { path: path.clone(), source };
         let full = self.at.full + 1;
@@ -130,14 +130,14 @@ impl Polls {
         std::fs::rename(&path, full_file(&self.folder, full)).map_err(writing)?;
         self.file = File::options().create(true).append(true).open(&path).map_err(writing)?;
         self.at = Position { full, bytes: 0 };
-        // With the present one there are `most`.
-        if let Some(oldest) = full.checked_sub(self.most.saturating_sub(1)).filter(|n| *n > 0) {
+        // `max_files` includes `polls.jsonl`.
+        if let Some(oldest) = full.checked_sub(self.max_files.saturating_sub(1)).filter(|n| *n > 0) {
             let _ = std::fs::remove_file(full_file(&self.folder, oldest));
         }
         Ok(())
     }
 
-    /// Waits until all is on the disk.
+    /// Waits until all lines are on the disk.
     pub(super) fn sync(&self) -> std::io::Result<()> {
         self.file.sync_all()
     }

@@ -1,40 +1,41 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What was run, and with what: `run.json`, for whoever looks at the results later.
+//! The file `run.json`: settings and versions with which a run was made.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::{Error, write_aside};
+use super::{Error, write_atomic};
 use crate::comm::{self, Comm};
 use crate::config::InferenceConfig;
 use crate::lammps::{Build, Lammps};
 use crate::potential;
 
-/// The file, in the folder of a run or a loop.
+/// Name of the file in the folder of a run or a loop.
 pub(crate) const FILE: &str = "run.json";
 
-/// What `run.json` holds.
+/// Content of `run.json`.
 #[derive(Debug, Serialize)]
 struct Provenance<'c> {
     format: u32,
-    /// Of this program.
+    /// Version of lammps-otf.
     version: &'static str,
     /// Version of LAMMPS, as a date.
     lammps: i32,
-    /// What the MPI library says of itself.
+    /// Version string of the MPI library.
     mpi: Option<String>,
+    /// Number of MPI ranks.
     ranks: usize,
     /// Fingerprint of the potential's files.
     potential_hash: String,
-    /// When the run, or its continuation, began: seconds since 1970.
+    /// Time at which the run, or its continuation, started, in seconds since 1970-01-01T00:00:00Z.
     started: u64,
-    /// All settings, also those that were left to their defaults.
+    /// All settings, including defaults.
     config: &'c InferenceConfig,
 }
 
-/// Writes it, on rank 0.
+/// Writes `run.json`. Called on rank 0 only.
 pub(crate) fn write(folder: &Path, config: &InferenceConfig, lammps: &Lammps, comm: &Comm) -> Result<(), Error> {
     let provenance = Provenance {
         format: 1,
@@ -47,5 +48,5 @@ pub(crate) fn write(folder: &Path, config: &InferenceConfig, lammps: &Lammps, co
         config,
     };
     let text = serde_json::to_vec_pretty(&provenance).expect("numbers and names");
-    write_aside(&folder.join(FILE), &text)
+    write_atomic(&folder.join(FILE), &text)
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What rank 0 writes while the run goes on.
+//! Writes the files of a run on rank 0.
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
@@ -17,59 +17,65 @@ use crate::event::{KnownEnvironments, Region, Sink};
 use crate::io::extxyz;
 use crate::simulation::Poll;
 
-/// A file that stands for the room that the last candidate and the result need when the disk is full.
+/// A file that reserves disk space. It is removed when the disk is full, to make room for the last candidate and the result.
 const RESERVE: &str = ".reserve";
-/// Its size in bytes.
+/// Size of the reserve in bytes.
 const RESERVED: usize = 1 << 20;
-/// How the names of files begin that are written aside.
-const WRITING: &str = ".writing-";
+/// Prefix of the temporary files of [`write_atomic`].
+const TEMPORARY: &str = ".writing-";
 
-/// Where a candidate stands as extended XYZ, in the run's folder.
+/// Path of a candidate as extended XYZ, relative to the folder of the run.
 pub(super) fn extxyz_of(id: i64) -> PathBuf {
     Path::new(files::EXTXYZ).join(format!("candidate-{id:06}.extxyz"))
 }
 
-/// What rank 0 writes while the run goes on.
+/// Writes polls, candidates, checkpoints and the result of a run. Exists on rank 0 only.
 pub(super) struct Recorder {
     folder: PathBuf,
     polls: Polls,
-    /// That of the last poll.
+    /// The line of the last poll; reused to avoid allocations.
     line: Vec<u8>,
-    /// Locked, on rank 0, as long as the run goes on.
+    /// The lock of the folder, held during the run.
     _lock: Option<File>,
     store: Store,
+    /// Seconds in commits since [`Recorder::take_commit_seconds`].
     commit_seconds: f64,
     run_id: Option<String>,
     known: KnownEnvironments,
-    /// Candidates of this run.
+    /// Number of candidates of this run.
     stored: usize,
-    /// At most as many.
-    most: usize,
-    /// Candidates of an earlier process, by step, centre and trigger: what comes again is not stored again.
+    /// Maximum number of candidates.
+    max_candidates: usize,
+    /// Candidates that an earlier process stored after the checkpoint, by step, centre and trigger. They are not stored twice.
     earlier: BTreeMap<(i64, i32, String), i64>,
+    /// The last checkpoint.
     state: Checkpoint,
 }
 
-/// Where a run stores its candidates, if not in its own folder.
+/// A candidate store outside the folder of the run.
 #[derive(Debug, Clone)]
 pub(super) struct SharedStore {
     pub(super) path: PathBuf,
+    /// Value of the key `run_id` of the candidates of this run.
     pub(super) run_id: String,
 }
 
-/// Locks a folder for this process, by this file in it, until the returned file is closed.
+/// Locks a folder for this process through the lock file `path` in it, until the returned file is closed.
+///
+/// # Errors
+/// [`Error::Running`] if another process holds the lock.
 pub(crate) fn lock(path: &Path) -> Result<File, Error> {
     let lock = File::options().create(true).append(true).open(path).map_err(Error::writing(path))?;
     match lock.try_lock() {
         Err(TryLockError::WouldBlock) => Err(Error::Running(path.parent().unwrap_or(path).to_owned())),
-        // Some file systems know no locks.
+        // Any other error means that the file system does not support locks.
         _ => Ok(lock),
     }
 }
 
 impl Recorder {
-    /// On rank 0, at the beginning of a run or where it goes on from `state`.
-    pub(super) fn begin(
+    /// Opens the files of a run that starts or continues at `state`. Called on rank 0 only.
+    pub(super) fn start(
         folder: &Path,
         config: &InferenceConfig,
         lock: Option<File>,
@@ -83,18 +89,18 @@ impl Recorder {
             Some(lock) => lock,
             None => self::lock(&folder.join(files::LOCK))?,
         };
-        // What comes after the checkpoint comes again.
-        let polls = Polls::at(folder, state.polls, config)?;
-        // A result says that nobody runs.
+        // Removes the polls after the checkpoint, which will be written again.
+        let polls = Polls::open_at(folder, state.polls, config)?;
+        // A result would indicate that the run has ended.
         let _ = std::fs::remove_file(folder.join(files::RESULT));
         let recorder = Self { _lock: Some(lock), ..Self::open(folder, config, polls, cutoff, state, shared)? };
-        recorder.tidy();
+        recorder.remove_stale_files();
         let reserve = folder.join(RESERVE);
         std::fs::write(&reserve, vec![0_u8; RESERVED]).map_err(Error::writing(reserve))?;
         Ok(recorder)
     }
 
-    /// On another rank, which goes on writing where rank 0 cannot any more.
+    /// Opens the files on another rank after a rank failure, when rank 0 cannot write.
     pub(super) fn reopen(
         folder: &Path,
         config: &InferenceConfig,
@@ -103,7 +109,7 @@ impl Recorder {
         stored: usize,
     ) -> Result<Self, Error> {
         let polls = Polls::at_end(folder, config)?;
-        Ok(Self { stored, ..Self::open(folder, config, polls, cutoff, Checkpoint::elsewhere(1), shared)? })
+        Ok(Self { stored, ..Self::open(folder, config, polls, cutoff, Checkpoint::empty(1), shared)? })
     }
 
     fn open(
@@ -137,27 +143,27 @@ impl Recorder {
             run_id,
             known,
             stored: state.progress.candidates.len(),
-            most: config.candidates.max_candidates,
+            max_candidates: config.candidates.max_candidates,
             earlier,
             state,
             folder: folder.to_owned(),
         })
     }
 
-    /// Removes what a process left behind which was killed: restart files, and files that were not yet in their place.
-    fn tidy(&self) {
-        let here = self.folder.read_dir().into_iter().flatten();
-        let below = self.folder.join(files::EXTXYZ).read_dir().into_iter().flatten();
-        for entry in here.chain(below).flatten() {
+    /// Removes restart files and temporary files of a process that was killed.
+    fn remove_stale_files(&self) {
+        let in_folder = self.folder.read_dir().into_iter().flatten();
+        let in_extxyz = self.folder.join(files::EXTXYZ).read_dir().into_iter().flatten();
+        for entry in in_folder.chain(in_extxyz).flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let stale = is_restart_name(&name) && self.state.restart.as_ref() != Some(&name);
-            if stale || name.starts_with(WRITING) {
+            if stale || name.starts_with(TEMPORARY) {
                 let _ = std::fs::remove_file(entry.path());
             }
         }
     }
 
-    /// Notes that the restart file of `step` is written, and removes the one before.
+    /// Writes `checkpoint.json` for the restart file of `step`, and removes the previous restart file.
     pub(super) fn checkpoint(
         &mut self,
         step: i64,
@@ -169,40 +175,38 @@ impl Recorder {
     ) -> Result<(), Error> {
         let name = restart_name(step);
         let path = self.folder.join(&name);
-        let on_disk = |path: &Path| File::open(path).and_then(|file| file.sync_all());
-        on_disk(&path)
-            .and_then(|()| self.polls.sync())
-            .and_then(|()| on_disk(&self.folder))
-            .map_err(Error::writing(path))?;
+        let sync = |path: &Path| File::open(path).and_then(|file| file.sync_all());
+        sync(&path).and_then(|()| self.polls.sync()).and_then(|()| sync(&self.folder)).map_err(Error::writing(path))?;
         let polls = self.polls.position();
-        let before = self.state.restart.replace(name);
+        let previous = self.state.restart.replace(name);
         let state = &mut self.state;
         (state.step, state.first, state.ranks, state.polls) = (step, first, ranks, polls);
         (state.last_flag, state.files, state.progress) = (last_flag, files, progress);
         let text = serde_json::to_vec_pretty(&self.state).expect("numbers and names");
-        write_aside(&self.folder.join(files::CHECKPOINT), &text)?;
-        if let Some(before) = before.filter(|before| Some(before) != self.state.restart.as_ref()) {
-            let _ = std::fs::remove_file(self.folder.join(before));
+        write_atomic(&self.folder.join(files::CHECKPOINT), &text)?;
+        if let Some(previous) = previous.filter(|previous| Some(previous) != self.state.restart.as_ref()) {
+            let _ = std::fs::remove_file(self.folder.join(previous));
         }
         Ok(())
     }
 
-    /// Candidates of an earlier process that this one has not come across.
-    pub(super) fn left_over(&self) -> Vec<i64> {
+    /// Candidates of an earlier process that this process has not found again.
+    pub(super) fn remaining_earlier(&self) -> Vec<i64> {
         self.earlier.values().copied().collect()
     }
 
-    /// Makes room on a full disk for a last candidate and the result.
+    /// Releases the reserved disk space for a last candidate and the result.
     pub(super) fn release_reserve(&self) {
         let _ = std::fs::remove_file(self.folder.join(RESERVE));
     }
 
-    /// Seconds in commits since this was asked last.
+    /// Seconds in commits since the last call.
     pub(super) fn take_commit_seconds(&mut self) -> f64 {
         std::mem::take(&mut self.commit_seconds)
     }
 
-    // A name for `ci/bench profile` to count.
+    /// Appends a poll to `polls.jsonl`.
+    // Not inlined, so that `ci/bench profile` can count its instructions.
     #[inline(never)]
     pub(super) fn poll(&mut self, poll: &Poll) -> Result<(), Error> {
         self.line.clear();
@@ -211,7 +215,7 @@ impl Recorder {
         self.polls.write(&self.line)
     }
 
-    /// Writes a candidate as extended XYZ into the folder of the run.
+    /// Writes a candidate as extended XYZ to the folder of the run.
     fn write_extxyz(&self, id: i64, candidate: &Candidate) -> Result<(), Error> {
         let (mut text, keys) = (Vec::new(), &candidate.keys);
         let columns = [
@@ -223,12 +227,13 @@ impl Recorder {
         info.extend(keys.gamma.map(|gamma| ("gamma", extxyz::Value::Real(gamma))));
         info.extend(keys.center.map(|center| ("center", extxyz::Value::Integer(center as i64))));
         extxyz::write(&mut text, &candidate.structure, &columns, &info)?;
-        write_aside(&self.folder.join(extxyz_of(id)), &text)
+        write_atomic(&self.folder.join(extxyz_of(id)), &text)
     }
 
+    /// Writes `result.json`.
     pub(super) fn result(&self, result: &SimulationResult) -> Result<(), Error> {
         let text = serde_json::to_vec_pretty(result).expect("numbers and names");
-        write_aside(&self.folder.join(files::RESULT), &text)?;
+        write_atomic(&self.folder.join(files::RESULT), &text)?;
         self.release_reserve();
         Ok(())
     }
@@ -239,7 +244,7 @@ impl Sink for Recorder {
 
     fn accepts(&mut self, region: &Region, environment: &Environment) -> bool {
         let key = (region.step, region.center, region.trigger.as_str().to_owned());
-        let room = self.stored + self.earlier.len() < self.most;
+        let room = self.stored + self.earlier.len() < self.max_candidates;
         self.earlier.contains_key(&key) || (room && !self.known.contains(environment))
     }
 
@@ -254,7 +259,7 @@ impl Sink for Recorder {
                 let started = Instant::now();
                 candidate.keys.run_id.clone_from(&self.run_id);
                 let known = &mut self.known;
-                // With what other runs have put into the same store meanwhile.
+                // Includes candidates that other runs have added to the same store in the meantime.
                 let added = self.store.add_unless(&candidate, known.last(), |newer| {
                     newer.iter().for_each(|row| known.read(row));
                     known.contains(&environment)
@@ -271,11 +276,11 @@ impl Sink for Recorder {
     }
 }
 
-/// Writes a whole file, or nothing: beside its place first, then renamed.
-pub(crate) fn write_aside(path: &Path, content: &[u8]) -> Result<(), Error> {
+/// Replaces a file atomically: writes a temporary file in the same folder, syncs it, and renames it.
+pub(crate) fn write_atomic(path: &Path, content: &[u8]) -> Result<(), Error> {
     let writing = |source| Error::Write { path: path.to_owned(), source };
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(WRITING).tempfile_in(folder).map_err(writing)?;
+    let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder).map_err(writing)?;
     file.write_all(content).and_then(|()| file.as_file().sync_all()).map_err(writing)?;
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     file.as_file().set_permissions(mode).map_err(writing)?;

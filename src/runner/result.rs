@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! How a run ended, and what it gave.
+//! The result of a run.
 
 use std::path::PathBuf;
 
@@ -14,58 +14,61 @@ use crate::simulation::{Crash, Poll};
 pub enum Status {
     /// All steps were done.
     Completed,
-    /// γ passed the threshold.
+    /// γ exceeded the threshold.
     Uncertain,
-    /// The run broke.
+    /// The run crashed.
     Crashed,
-    /// A signal or the wall-time limit.
+    /// The run was stopped by a signal or by the wall-time limit.
     Interrupted,
 }
 
-/// A candidate that is safe on the disk.
+/// A candidate that is written to the disk.
 #[derive(Debug, Clone, Serialize)]
 pub struct Stored {
-    /// Its number in `candidates.db`.
+    /// Its id in `candidates.db`.
     pub candidate: i64,
-    /// The step that it was cut from.
+    /// The step of the frame that it was extracted from.
     pub step: i64,
-    /// Id of the atom in its middle.
+    /// Id of its centre atom.
     pub center_id: i32,
     /// γ of that atom; `null` if it is infinite or unknown.
     pub gamma: Option<f64>,
     /// Why it was stored: `gamma`, `flag` or `crash`.
     pub trigger: String,
-    /// The same as extended XYZ, in the run's folder.
+    /// Path of the same candidate as extended XYZ, in the folder of the run.
     pub file: PathBuf,
 }
 
-/// What watching cost, beyond the steps themselves: seconds of the slowest rank, and bytes that all ranks together gave to
-/// MPI, without LAMMPS's own.
+/// Cost of monitoring in addition to the time steps: wall time of the slowest rank in seconds, and bytes that all ranks together
+/// passed to MPI, without the communication of LAMMPS.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Cost {
     /// Number of polls.
     pub polls: u64,
-    /// Seconds in polls: checks, γ, the frame that is kept, and what is shared; without events.
+    /// Seconds in polls: checks, γ, copying the last valid frame, and sharing the fallback region; without storing regions.
     pub poll_seconds: f64,
     /// Bytes sent in polls.
     pub poll_bytes: u64,
-    /// Number of polls, of `polls`, that told all ranks what to store if one of them fails alone.
+    /// Number of polls at which the fallback region was sent to all ranks.
     pub shares: u64,
-    /// Seconds, of `poll_seconds`, in that.
+    /// Part of `poll_seconds` spent sending the fallback region.
     pub shared_seconds: f64,
-    /// Bytes, of `poll_bytes`, for that.
+    /// Part of `poll_bytes` sent for the fallback region.
     pub shared_bytes: u64,
-    /// Number of regions that were cut out, stored or not.
+    /// Number of regions that were extracted, whether stored or not.
     pub regions: u64,
-    /// Seconds in cutting out, checking and storing them.
+    /// Seconds spent extracting, verifying and storing regions.
     pub region_seconds: f64,
-    /// Bytes sent for them.
+    /// Bytes sent for regions.
     pub region_bytes: u64,
 }
 
 impl Cost {
-    /// What each rank noted, together.
-    pub(super) fn collect(&mut self, comm: &Comm) {
+    /// Reduces the values over all ranks: the maximum of the times, the sum of the bytes.
+    ///
+    /// # MPI
+    /// Collective.
+    pub(super) fn reduce(&mut self, comm: &Comm) {
         let mut seconds = [self.poll_seconds, self.shared_seconds, self.region_seconds];
         comm.max(&mut seconds);
         [self.poll_seconds, self.shared_seconds, self.region_seconds] = seconds;
@@ -75,45 +78,45 @@ impl Cost {
     }
 }
 
-/// What a run gives.
+/// The result of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct SimulationResult {
-    /// How it ended.
+    /// How the run ended.
     pub status: Status,
-    /// The step at which γ passed the threshold first, or at which the run broke.
+    /// The step at which γ first exceeded the threshold, or at which the run crashed.
     pub trigger_step: Option<i64>,
-    /// The largest γ that was seen in the run; `null` if it is infinite, or if the run was not watched.
+    /// The largest γ of the run; `null` if it is infinite, or if γ was not monitored.
     pub gamma_max: Option<f64>,
-    /// The worst atom of the last event.
+    /// Id of the atom with the largest γ at the last event, or of the centre of the region that a crash is attributed to.
     pub atom_id: Option<i32>,
-    /// Numbers of the stored candidates in `candidates.db`.
+    /// Ids of the stored candidates in `candidates.db`.
     pub candidates: Vec<i64>,
-    /// Steps done, counted from where the run began.
+    /// Number of steps done since the start of the run.
     pub steps: i64,
-    /// Polls between the thresholds.
+    /// Number of polls at which the largest γ was between the thresholds.
     pub flagged: u64,
-    /// Regions that were not stored because their like was.
+    /// Number of regions that were not stored, because a similar environment was stored before.
     pub known: u64,
-    /// What broke, if the run crashed.
+    /// The cause, if the run crashed.
     pub crash: Option<Crash>,
-    /// What was not as it should be: regions that were not stored, or are not in their cell what they were in the run.
+    /// Warnings, such as regions that could not be stored, or cut-outs whose γ or forces differ from those of the frame.
     pub warnings: Vec<String>,
-    /// Number of warnings that are not listed, because there were too many.
+    /// Number of further warnings that are not listed.
     pub more_warnings: u64,
     /// The state at the last poll.
     pub last: Option<Poll>,
     /// Number of atoms.
     pub atoms: u64,
-    /// Wall time in seconds, of the run without its set-up.
+    /// Wall time of the run in seconds, without the set-up.
     pub seconds: f64,
-    /// Wall time in seconds of the last poll that stored a candidate: from the end of its last step until all that it stored
-    /// was on the disk and, where the run goes on, all ranks were told the region.
+    /// Wall time in seconds of the last poll that stored a candidate, from the end of the time step until all candidates of the
+    /// poll were on the disk and, if the run continues, all ranks had the fallback region.
     pub event_seconds: Option<f64>,
-    /// The part of `event_seconds` that was the commit to `candidates.db`, on rank 0.
+    /// Part of `event_seconds` spent in the commit to `candidates.db`, on rank 0.
     pub commit_seconds: Option<f64>,
     /// Number of MPI ranks.
     pub ranks: usize,
-    /// What watching cost.
+    /// Cost of monitoring.
     pub cost: Cost,
     /// The run's folder.
     pub output: PathBuf,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The run itself: from event to event, until one ends it.
+//! The main loop of a run: advances the simulation, and handles polls, events and crashes.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,96 +19,105 @@ use crate::simulation::{self, Crash, CrashKind, Event, Neighbourhood, Poll, Simu
 use crate::uncertainty::Verdict;
 use crate::verify::Verification;
 
-/// One run on its way.
+/// A run in progress.
 pub(super) struct Run<'r, 'o> {
     pub(super) comm: Comm,
     pub(super) config: &'r InferenceConfig,
     pub(super) simulation: Simulation,
     pub(super) extractor: Option<EmbeddingExtractor>,
-    /// On rank 0.
+    /// On rank 0 only.
     pub(super) recorder: Option<Recorder>,
     pub(super) observer: Option<&'r mut Observer<'o>>,
     pub(super) announcer: Option<&'r mut Announcer<'o>>,
     pub(super) interrupt: &'r AtomicBool,
     pub(super) result: SimulationResult,
+    /// The last step at which the region of a flagged poll was stored.
     pub(super) last_flag: Option<i64>,
-    /// On several ranks: what a rank stores that fails alone.
+    /// On several ranks, the region that a rank stores if it fails alone.
     pub(super) fallback: Option<FallbackRegion>,
     /// SHA-256 of the potential's files.
     pub(super) potential_hash: String,
     /// Steps between two checkpoints.
     pub(super) checkpoints: Option<u64>,
-    /// The step of the last one.
+    /// Step of the last checkpoint.
     pub(super) checkpointed: Option<i64>,
-    /// The step that the run goes on from, whose poll has been noted by an earlier process.
+    /// The step that the run continues from, whose poll an earlier process has recorded.
     pub(super) resumed: Option<i64>,
-    /// Whether a region of the last poll could not be cut out.
+    /// Whether a region of the last poll could not be extracted.
     pub(super) missed: bool,
-    /// A file could not be written, which every rank knows.
+    /// Whether a file could not be written; the same on all ranks.
     pub(super) unwritable: bool,
-    /// Where all ranks find the run's files; absolute.
+    /// Absolute path of the folder of the run, on all ranks.
     pub(super) folder: PathBuf,
-    /// Where the candidates go, if not there.
+    /// The store of the candidates, if it is not in that folder.
     pub(super) store: Option<&'r SharedStore>,
 }
 
-/// A region that every rank knows, and stores if it fails alone: the one that a crash right after its poll would be ascribed to.
+/// A region that every rank has, and stores if it fails alone. It is the region that a crash right after its poll would be
+/// attributed to.
 pub(super) struct FallbackRegion {
     region: Region,
     atoms: Neighbourhood,
 }
 
-/// Number of steps for which a [`FallbackRegion`] stays valid while γ is low, so that most polls share nothing: a tenth of a
-/// picosecond at a femtosecond each, about one vibration.
+/// Number of steps for which a [`FallbackRegion`] stays valid while γ is low, so that most polls need no communication for it.
+/// With a time step of 1 fs it is 0.1 ps, about one vibration period.
 const MAX_AGE: i64 = 100;
-/// Ratio by which the largest γ may exceed the γ of its centre before it is renewed.
+/// A [`FallbackRegion`] is replaced if the largest γ exceeds the γ of its centre by this factor.
 const REFRESH_RATIO: f64 = 1.25;
 
 impl FallbackRegion {
-    /// Whether it is still valid at a step with this largest γ, below both thresholds.
+    /// Whether the region is still valid at a step whose largest γ is below both thresholds.
     fn is_valid(&self, step: i64, gamma: f64) -> bool {
-        step - self.region.step < MAX_AGE && self.region.gamma.is_some_and(|then| gamma <= REFRESH_RATIO * then)
+        step - self.region.step < MAX_AGE
+            && self.region.gamma.is_some_and(|at_centre| gamma <= REFRESH_RATIO * at_centre)
     }
 }
 
-/// Most warnings that a result lists.
-const WARNINGS: usize = 100;
+/// Maximum number of warnings in a result.
+const MAX_WARNINGS: usize = 100;
 
 impl Run<'_, '_> {
-    pub(super) fn finish(mut self) -> Result<SimulationResult, Error> {
-        let (started, before) = (Instant::now(), self.result.seconds);
+    /// Runs to the end and writes the result.
+    ///
+    /// # MPI
+    /// Collective.
+    pub(super) fn run(mut self) -> Result<SimulationResult, Error> {
+        let (started, earlier_seconds) = (Instant::now(), self.result.seconds);
         self.result.atoms = self.simulation.lammps().total_atoms();
         let status = loop {
-            let (begun, sent, known) = (Instant::now(), self.comm.bytes_sent(), self.result.candidates.len());
+            let (poll_start, sent, stored) = (Instant::now(), self.comm.bytes_sent(), self.result.candidates.len());
             let event = match self.simulation.advance() {
-                Err(error) if error.is_rank_failure() => return Err(self.alone(error)),
+                Err(error) if error.is_rank_failure() => return Err(self.handle_rank_failure(error)),
                 other => other?,
             };
             match event {
                 Event::Finished => break Status::Completed,
                 Event::Crashed(crash) => {
-                    self.crashed(crash)?;
+                    self.store_crash(crash)?;
                     break Status::Crashed;
                 }
                 Event::Polled(poll) => {
                     let regions = self.result.cost;
-                    let outcome = self.polled(&poll, started);
+                    let outcome = self.handle_poll(&poll, started);
                     let cost = &mut self.result.cost;
                     cost.polls += 1;
                     let for_regions = cost.region_seconds - regions.region_seconds;
-                    cost.poll_seconds += begun.elapsed().as_secs_f64() - poll.seconds - for_regions;
+                    cost.poll_seconds += poll_start.elapsed().as_secs_f64() - poll.seconds - for_regions;
                     cost.poll_bytes += self.comm.bytes_sent() - sent - (cost.region_bytes - regions.region_bytes);
-                    if self.result.candidates.len() > known {
-                        self.result.event_seconds = Some(begun.elapsed().as_secs_f64() - poll.seconds);
+                    if self.result.candidates.len() > stored {
+                        self.result.event_seconds = Some(poll_start.elapsed().as_secs_f64() - poll.seconds);
                         self.result.commit_seconds = self.recorder.as_mut().map(Recorder::take_commit_seconds);
                     }
-                    self.result.seconds = before + started.elapsed().as_secs_f64();
-                    match outcome.and_then(|status| self.kept(status)) {
+                    self.result.seconds = earlier_seconds + started.elapsed().as_secs_f64();
+                    match outcome.and_then(|status| self.checkpoint_if_due(status)) {
                         Ok(None) => {}
                         Ok(Some(status)) => break status,
-                        Err(Error::Simulation(error)) if error.is_rank_failure() => return Err(self.alone(error)),
+                        Err(Error::Simulation(error)) if error.is_rank_failure() => {
+                            return Err(self.handle_rank_failure(error));
+                        }
                         Err(error) if self.unwritable => {
-                            self.gave_way(error, poll.step)?;
+                            self.abort_on_io_error(error, poll.step)?;
                             break Status::Crashed;
                         }
                         Err(error) => return Err(error),
@@ -117,17 +126,17 @@ impl Run<'_, '_> {
             }
         };
         self.result.status = status;
-        self.result.seconds = before + started.elapsed().as_secs_f64();
-        self.result.cost.collect(&self.comm);
-        let left_over = self.recorder.as_ref().map(Recorder::left_over).unwrap_or_default();
-        let left_over = self.comm.broadcast(0, left_over.iter().flat_map(|id| id.to_le_bytes()).collect());
-        self.result.candidates.extend(left_over.as_chunks().0.iter().map(|id| i64::from_le_bytes(*id)));
+        self.result.seconds = earlier_seconds + started.elapsed().as_secs_f64();
+        self.result.cost.reduce(&self.comm);
+        let remaining = self.recorder.as_ref().map(Recorder::remaining_earlier).unwrap_or_default();
+        let remaining = self.comm.broadcast(0, remaining.iter().flat_map(|id| id.to_le_bytes()).collect());
+        self.result.candidates.extend(remaining.as_chunks().0.iter().map(|id| i64::from_le_bytes(*id)));
         let (recorder, result) = (&self.recorder, &self.result);
         self.comm.on_root(|| recorder.as_ref().map_or(Ok(()), |r| r.result(result)))?;
         Ok(self.result)
     }
 
-    /// Writes on rank 0, and remembers on all ranks if that went wrong.
+    /// Writes on rank 0. Sets `unwritable` on all ranks if that fails.
     fn write<T>(&mut self, work: impl FnOnce(&mut Recorder) -> Result<T, Error>) -> Result<Option<T>, Error> {
         let recorder = &mut self.recorder;
         let outcome = self.comm.on_root(|| recorder.as_mut().map(work).transpose());
@@ -135,20 +144,20 @@ impl Run<'_, '_> {
         outcome.map(Option::flatten)
     }
 
-    /// Writes a checkpoint where one is due: every so many steps, and where a run ends in good order.
-    fn kept(&mut self, status: Option<Status>) -> Result<Option<Status>, Error> {
+    /// Writes a checkpoint if one is due: at the configured interval, and when the run ends normally.
+    fn checkpoint_if_due(&mut self, status: Option<Status>) -> Result<Option<Status>, Error> {
         let step = self.simulation.lammps().step();
         let last = step == self.simulation.last_step();
         let due = |every: u64| status.is_some() || last || step % every as i64 == 0;
-        let begun = self.checkpointed.unwrap_or(self.simulation.first_step());
-        if self.checkpoints.is_some_and(due) && (step > begun || status.is_some()) {
+        let previous = self.checkpointed.unwrap_or(self.simulation.first_step());
+        if self.checkpoints.is_some_and(due) && (step > previous || status.is_some()) {
             self.checkpoint(step)?;
         }
         Ok(status)
     }
 
     fn checkpoint(&mut self, step: i64) -> Result<(), Error> {
-        // The one that is there is not touched: the state below changes in one go.
+        // The restart file of this step exists already. It is kept, and only `checkpoint.json` is replaced.
         if self.checkpointed != Some(step) {
             let path = self.folder.join(restart_name(step));
             match self.simulation.checkpoint(&path) {
@@ -182,21 +191,21 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// Ends a run whose files cannot be written: with the room that was kept for this, its last valid frame gives a
-    /// candidate as that of any other crash.
-    fn gave_way(&mut self, error: Error, step: i64) -> Result<(), Error> {
+    /// Ends a run whose files cannot be written. Releases the reserved disk space and stores the candidate of the last valid
+    /// frame, as for any other crash.
+    fn abort_on_io_error(&mut self, error: Error, step: i64) -> Result<(), Error> {
         if let Some(recorder) = &self.recorder {
             recorder.release_reserve();
         }
-        self.crashed(Crash { step, kind: CrashKind::Unwritable, reason: error.to_string() }).map_err(|_| error)
+        self.store_crash(Crash { step, kind: CrashKind::Unwritable, reason: error.to_string() }).map_err(|_| error)
     }
 
-    /// Notes a poll and acts on it; gives the status with which the run ends, if it does.
-    fn polled(&mut self, poll: &Poll, started: Instant) -> Result<Option<Status>, Error> {
+    /// Records a poll and stores regions if γ is above a threshold. Returns the status if the run ends.
+    fn handle_poll(&mut self, poll: &Poll, started: Instant) -> Result<Option<Status>, Error> {
         let missed = std::mem::take(&mut self.missed);
         if self.resumed.take() == Some(poll.step) {
             if missed {
-                // The settings may be others now.
+                // The settings may have changed, so that extraction may succeed now.
                 self.store_regions(poll)?;
             }
             self.share_fallback(poll)?;
@@ -213,12 +222,12 @@ impl Run<'_, '_> {
         if let Some(gamma) = &poll.gamma {
             self.result.gamma_max = Some(self.result.gamma_max.map_or(gamma.max, |g| g.max(gamma.max)));
         }
-        let seen = match &mut self.observer {
+        let observed = match &mut self.observer {
             Some(observer) => catch_unwind(AssertUnwindSafe(|| observer(poll))),
             None => Ok(()),
         };
-        let over = self.config.job.wall_time.is_some_and(|limit| started.elapsed().as_secs_f64() > limit);
-        let stop = self.told(written, seen, over || self.interrupt.load(Ordering::Relaxed))?;
+        let time_is_up = self.config.job.wall_time.is_some_and(|limit| started.elapsed().as_secs_f64() > limit);
+        let stop = self.agree_or_unwind(written, observed, time_is_up || self.interrupt.load(Ordering::Relaxed))?;
         match (poll.verdict, &poll.gamma) {
             (Verdict::Extrapolating, Some(gamma)) => {
                 self.result.trigger_step.get_or_insert(poll.step);
@@ -238,9 +247,9 @@ impl Run<'_, '_> {
             }
             _ => {}
         }
-        // What is wrong with a region is often wrong with the next thousand.
-        let more = self.result.warnings.len().saturating_sub(WARNINGS);
-        self.result.warnings.truncate(WARNINGS);
+        // A warning often repeats at thousands of polls.
+        let more = self.result.warnings.len().saturating_sub(MAX_WARNINGS);
+        self.result.warnings.truncate(MAX_WARNINGS);
         self.result.more_warnings += more as u64;
         self.share_fallback(poll)?;
         Ok(stop.then_some(Status::Interrupted))
@@ -253,21 +262,27 @@ impl Run<'_, '_> {
         regions.iter().try_for_each(|region| self.store(region))
     }
 
-    /// Tells all ranks what became of a poll or an event, in one communication: whether its line was written, whether an
-    /// observer panicked, which ends the run on all of them instead of leaving the others in a communication that never comes, and
-    /// whether any wants to stop, which this returns.
-    fn told(&mut self, written: Result<(), Error>, seen: std::thread::Result<()>, stop: bool) -> Result<bool, Error> {
+    /// Combines the outcomes of a poll or an event of all ranks in one communication: whether its line was written, whether an
+    /// observer panicked, and whether any rank requests a stop, which is returned.
+    ///
+    /// A panic ends the run on all ranks, so that no rank waits for the one that unwinds.
+    fn agree_or_unwind(
+        &mut self,
+        written: Result<(), Error>,
+        observed: std::thread::Result<()>,
+        stop: bool,
+    ) -> Result<bool, Error> {
         let rank = self.comm.rank() as i64;
-        let mut first = [written.is_err(), seen.is_err(), stop].map(|here| if here { rank } else { i64::MAX });
+        let mut first = [written.is_err(), observed.is_err(), stop].map(|set| if set { rank } else { i64::MAX });
         self.comm.min_each_i64(&mut first);
         let [unwritten, panicked, stop] = first.map(|rank| (rank != i64::MAX).then_some(rank as usize));
         self.unwritable |= unwritten.is_some();
         let written = if unwritten.is_some() { self.comm.agree(written) } else { Ok(()) };
         if panicked.is_some() {
-            // While all are here to do it: the one that unwinds will not come back.
+            // Collective, so it must precede the unwinding.
             let _ = self.simulation.end_run();
         }
-        if let Err(panic) = seen {
+        if let Err(panic) = observed {
             resume_unwind(panic);
         }
         if let Some(rank) = panicked {
@@ -276,8 +291,8 @@ impl Run<'_, '_> {
         written.map(|()| stop.is_some())
     }
 
-    /// Stores the region of the last valid frame that the crash is ascribed to.
-    fn crashed(&mut self, crash: Crash) -> Result<(), Error> {
+    /// Records a crash, and stores the region of the last valid frame that it is attributed to.
+    fn store_crash(&mut self, crash: Crash) -> Result<(), Error> {
         self.result.trigger_step.get_or_insert(crash.step);
         self.result.crash = Some(crash);
         self.simulation.keep();
@@ -289,57 +304,58 @@ impl Run<'_, '_> {
             None => {
                 self.result
                     .warnings
-                    .push("the run broke before its first poll: there is no valid frame to cut from".into());
+                    .push("no candidate was stored, because the run crashed before its first poll and there is no valid frame".into());
                 Ok(())
             }
         }
     }
 
-    /// Renews the region that each rank stores if it fails alone, where the present one is too old.
+    /// Replaces the fallback region if it is no longer valid.
     ///
-    /// While γ is below both thresholds and has not risen much, no atom is more suspect than another, and a region that is some
-    /// steps old will do.
+    /// While γ is below both thresholds and has not increased much, no atom is more suspect than any other, and a region of an
+    /// earlier step is sufficient.
     fn share_fallback(&mut self, poll: &Poll) -> Result<(), Error> {
         let Some(extractor) = self.extractor.as_ref().filter(|_| self.comm.size() > 1) else { return Ok(()) };
         let calm = poll.gamma.as_ref().filter(|_| poll.verdict == Verdict::Reliable);
         if calm.zip(self.fallback.as_ref()).is_some_and(|(gamma, fallback)| fallback.is_valid(poll.step, gamma.max)) {
             return Ok(());
         }
-        let (begun, sent) = (Instant::now(), self.comm.bytes_sent());
+        let (share_start, sent) = (Instant::now(), self.comm.bytes_sent());
         self.simulation.keep();
         let Some(region) = event::region_of_crash(&self.simulation, Some(poll)) else { return Ok(()) };
         let atoms = match self.simulation.share_last_valid(region.center, extractor) {
             Ok(atoms) => atoms,
-            // As at an event, no reason to end the run.
+            // As at an event, this does not end the run.
             Err(simulation::Error::Embedding(_)) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
         self.result.cost.shares += 1;
-        self.result.cost.shared_seconds += begun.elapsed().as_secs_f64();
+        self.result.cost.shared_seconds += share_start.elapsed().as_secs_f64();
         self.result.cost.shared_bytes += self.comm.bytes_sent() - sent;
         self.fallback = Some(FallbackRegion { region, atoms });
         Ok(())
     }
 
-    /// Writes down what this rank knows, while the others wait for it in a communication that will never end.
+    /// Writes the result and the candidate of the fallback region after a rank failure, while the other ranks wait in a
+    /// communication that never completes.
     ///
-    /// Nothing here may be collective. Of several ranks that fail at once, the first does it.
-    fn alone(mut self, error: simulation::Error) -> Error {
+    /// No call in here may be collective. If several ranks fail at the same time, the first one writes.
+    fn handle_rank_failure(mut self, error: simulation::Error) -> Error {
         let Some(crash) = error.rank_failure().map(|alone| self.simulation.crash_of(alone)) else {
             return error.into();
         };
         let folder = self.folder.clone();
         let claimed = File::options().write(true).create_new(true).open(folder.join(files::RESULT));
         if claimed.is_err() {
-            // Whoever came first aborts this process too, once all is written.
+            // Another rank is writing, and will abort the job.
             std::thread::sleep(std::time::Duration::from_secs(10));
             return error.into();
         }
         self.result.status = Status::Crashed;
         self.result.trigger_step.get_or_insert(crash.step);
         self.result.crash = Some(crash);
-        match self.store_alone(&folder) {
-            Ok(()) => Error::Alone(error),
+        match self.store_fallback(&folder) {
+            Ok(()) => Error::RankFailure(error),
             Err(other) => {
                 eprintln!("error: {other}");
                 error.into()
@@ -347,7 +363,8 @@ impl Run<'_, '_> {
         }
     }
 
-    fn store_alone(&mut self, folder: &Path) -> Result<(), Error> {
+    /// Stores the fallback region, if there is one, and writes the result, without communication.
+    fn store_fallback(&mut self, folder: &Path) -> Result<(), Error> {
         let mut recorder = match self.recorder.take() {
             Some(recorder) => recorder,
             None => {
@@ -363,7 +380,7 @@ impl Run<'_, '_> {
                     if recorder.accepts(region, &environment) {
                         let (comm, config, potential_hash) = (&self.comm, self.config, self.potential_hash.as_str());
                         let pipeline = Pipeline { comm, config, extractor, potential_hash };
-                        // Not verified with the potential, which has just failed.
+                        // Not verified with the potential, because its evaluation may have caused the failure.
                         let candidate = pipeline.candidate(&cut_out, Verification::default(), region);
                         self.result.candidates.extend(recorder.store(candidate, environment)?);
                     }
@@ -374,23 +391,23 @@ impl Run<'_, '_> {
         recorder.result(&self.result)
     }
 
-    /// Stores a region, if there may be one more candidate, and adds up what that costs.
+    /// Stores a region unless `max_candidates` is reached, and accumulates the cost.
     fn store(&mut self, region: &Region) -> Result<(), Error> {
         let Some(extractor) = &self.extractor else { return Ok(()) };
-        let most = self.config.candidates.max_candidates;
-        if self.result.candidates.len() >= most {
-            let full = format!("no more is stored than max_candidates = {most}");
+        let limit = self.config.candidates.max_candidates;
+        if self.result.candidates.len() >= limit {
+            let full = format!("no more candidates are stored: max_candidates = {limit} is reached");
             if !self.result.warnings.contains(&full) {
-                // First, so that others do not crowd it out.
+                // First, so that it is not removed when the list is truncated.
                 self.result.warnings.insert(0, full);
             }
             return Ok(());
         }
-        let (begun, sent) = (Instant::now(), self.comm.bytes_sent());
+        let (start, sent) = (Instant::now(), self.comm.bytes_sent());
         let (comm, config, potential_hash) = (&self.comm, self.config, self.potential_hash.as_str());
         let pipeline = Pipeline { comm, config, extractor, potential_hash };
         let outcome = pipeline.process(&self.simulation, region, self.recorder.as_mut(), &mut self.result.warnings);
-        // What is not of the simulation is of the files.
+        // All errors other than those of the simulation are I/O errors.
         self.unwritable |= matches!(&outcome, Err(error) if !matches!(error, Error::Simulation(_)));
         match outcome? {
             Outcome::Stored(id) => self.announce(id, region)?,
@@ -399,11 +416,12 @@ impl Run<'_, '_> {
         }
         let cost = &mut self.result.cost;
         cost.regions += 1;
-        cost.region_seconds += begun.elapsed().as_secs_f64();
+        cost.region_seconds += start.elapsed().as_secs_f64();
         cost.region_bytes += self.comm.bytes_sent() - sent;
         Ok(())
     }
 
+    /// Adds a stored candidate to the result, and calls the announcer.
     fn announce(&mut self, id: i64, region: &Region) -> Result<(), Error> {
         self.result.candidates.push(id);
         let stored = Stored {
@@ -418,6 +436,6 @@ impl Run<'_, '_> {
             Some(announcer) => catch_unwind(AssertUnwindSafe(|| announcer(&stored))),
             None => Ok(()),
         };
-        self.told(Ok(()), announced, false).map(|_| ())
+        self.agree_or_unwind(Ok(()), announced, false).map(|_| ())
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The run's folder, from before the set-up until LAMMPS has taken it.
+//! The folder of a run during the set-up.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,10 @@ use crate::io;
 use crate::simulation::{self, Simulation};
 use crate::structure::{Cell, FixedAtoms, Structure};
 
-/// A structure as LAMMPS is to read it: the text of the data file, empty for one that LAMMPS creates.
+/// The text of the LAMMPS data file of a structure; empty if LAMMPS creates the atoms.
+///
+/// # Errors
+/// [`Error::Unsound`] if the structure cannot be simulated.
 pub(crate) fn data_file(structure: &Structure, config: &InferenceConfig) -> Result<Vec<u8>, Error> {
     if !config.system.create.is_empty() {
         return Ok(Vec::new());
@@ -33,11 +36,11 @@ pub(crate) fn data_file(structure: &Structure, config: &InferenceConfig) -> Resu
     Ok(text)
 }
 
-/// The run's folder while the set-up may still fail: beside its final place, gone if it is dropped.
+/// A temporary folder for the set-up, next to the final folder of the run. It is removed on drop unless it is published.
 pub(super) struct Stage {
     pub(super) folder: tempfile::TempDir,
-    /// Its final place; where the user gave a link to an empty folder, that folder.
-    place: PathBuf,
+    /// The final path. If the user gave a link to an empty folder, the path of that folder.
+    destination: PathBuf,
 }
 
 impl Stage {
@@ -46,8 +49,8 @@ impl Stage {
             return Err(Error::Occupied(output.to_owned()));
         }
         let writing = |source| Error::Write { path: output.to_owned(), source };
-        let place = if output.is_symlink() { output.canonicalize().map_err(writing)? } else { output.to_owned() };
-        let parent = match place.parent() {
+        let destination = if output.is_symlink() { output.canonicalize().map_err(writing)? } else { output.to_owned() };
+        let parent = match destination.parent() {
             Some(p) if !p.as_os_str().is_empty() => p,
             _ => Path::new("."),
         };
@@ -62,7 +65,7 @@ impl Stage {
         if !data.is_empty() {
             std::fs::write(&path, data).map_err(Error::writing(path))?;
         }
-        Ok(Self { folder, place })
+        Ok(Self { folder, destination })
     }
 
     pub(super) fn write_script(&self, simulation: &Simulation, checkpoints: Option<u64>) -> Result<(), Error> {
@@ -70,7 +73,7 @@ impl Stage {
         files::DATA.clone_into(&mut script.data);
         let commands = script.render().map_err(simulation::Error::from)?;
         let steps = simulation.last_step() - simulation.first_step();
-        // At each checkpoint the run is set up anew, and here as well: so both go the same way.
+        // Each checkpoint sets up the run again. `every` does the same in plain `lmp`, so that both trajectories are identical.
         let every = match checkpoints.map(|every| every as i64) {
             Some(every) if every < steps => format!(" every {every} NULL"),
             _ => String::new(),
@@ -86,19 +89,22 @@ impl Stage {
         std::fs::write(&path, text).map_err(Error::writing(path))
     }
 
-    /// Moves it to its final place.
-    pub(super) fn keep(self, output: &Path) -> Result<PathBuf, Error> {
+    /// Moves the folder to its final path, and returns the absolute path.
+    pub(super) fn publish(self, output: &Path) -> Result<PathBuf, Error> {
         let writing = |source| Error::Write { path: output.to_owned(), source };
         let staged = self.folder.keep();
-        open_to_all(&staged);
-        std::fs::rename(&staged, self.place).map_err(writing)?;
+        inherit_permissions(&staged);
+        std::fs::rename(&staged, self.destination).map_err(writing)?;
         std::path::absolute(output).map_err(writing)
     }
 }
 
-/// Refuses folders that hold symbolic links: LAMMPS, SQLite and we would write to what they point at. Folders that do not
-/// exist hold none.
-pub(crate) fn without_links<P: AsRef<Path>>(folders: impl IntoIterator<Item = P>) -> Result<(), Error> {
+/// Checks that folders contain no symbolic links, because LAMMPS, SQLite and this program would write to their targets. Folders
+/// that do not exist are ignored.
+///
+/// # Errors
+/// [`Error::Link`] for the first symbolic link.
+pub(crate) fn refuse_links<P: AsRef<Path>>(folders: impl IntoIterator<Item = P>) -> Result<(), Error> {
     for folder in folders {
         for entry in folder.as_ref().read_dir().into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
@@ -109,18 +115,21 @@ pub(crate) fn without_links<P: AsRef<Path>>(folders: impl IntoIterator<Item = P>
     Ok(())
 }
 
-/// tempfile makes folders for their owner alone; ours are as open as any that the user makes.
-pub(crate) fn open_to_all(folder: &Path) {
+/// Sets the permissions of a folder to those of its parent. `tempfile` creates folders with access for the owner only.
+pub(crate) fn inherit_permissions(folder: &Path) {
     if let Some(model) = folder.parent().and_then(|p| p.metadata().ok()) {
         let _ = std::fs::set_permissions(folder, model.permissions());
     }
 }
 
-/// What every rank must know of a structure whose atoms rank 0 alone has: an empty structure with the same cell and types.
+/// Sends the cell, the elements and the fixed atoms of rank 0's structure to all ranks. Returns a structure without atoms.
+///
+/// # MPI
+/// Collective.
 pub(crate) fn outline(comm: &Comm, structure: &Structure) -> Structure {
     let symbols: Vec<&str> = structure.elements.iter().map(|e| e.symbol()).collect();
     let cell = structure.cell.around(structure.positions.view());
-    // Atoms all at rest have no velocities to keep.
+    // If all velocities are zero, they are treated as missing.
     let velocities = structure.velocity_temperature().is_some();
     let mine = serde_json::json!([symbols, cell.origin, cell.vectors, cell.pbc, velocities, structure.fixed]);
     let bytes = comm.broadcast(0, mine.to_string().into_bytes());
@@ -136,7 +145,7 @@ pub(crate) fn outline(comm: &Comm, structure: &Structure) -> Structure {
     }
 }
 
-/// What ranks other than 0 have before rank 0 tells them more.
+/// A structure with a placeholder cell, without elements and atoms, for ranks other than 0.
 pub(super) fn no_atoms() -> Structure {
     Structure {
         cell: Cell::orthorhombic([1.0; 3], [true; 3]),
@@ -150,6 +159,10 @@ pub(super) fn no_atoms() -> Structure {
     }
 }
 
+/// Sends a path from rank 0 to all ranks.
+///
+/// # MPI
+/// Collective.
 pub(super) fn share_path(comm: &Comm, path: Option<&Path>) -> PathBuf {
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
     let bytes = path.map(|p| p.as_os_str().as_bytes().to_vec()).unwrap_or_default();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What must be known of a potential besides its name: which version of it, and how far it reaches.
+//! Properties of a potential: its fingerprint, its cutoff, and whether ML-PACE's evaluator can be used.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ use sha2::{Digest, Sha256};
 
 use crate::config::{Engine, Potential};
 
-/// `sha256:` and the digits, over the contents of all files of a potential; for one that is given by LAMMPS commands, over
-/// these and every file that they name by a path.
+/// The SHA-256 hash of the contents of all files of a potential, as `sha256:` and hexadecimal digits. For a potential given by
+/// LAMMPS commands, the hash covers the commands and all files that they name by a path.
 ///
 /// # Errors
 /// If a file cannot be read.
@@ -25,7 +25,7 @@ pub fn fingerprint(potential: &Potential) -> io::Result<String> {
         None => {
             for line in potential.pair_style.iter().chain(&potential.pair_coeff) {
                 hash.update(line.as_bytes());
-                // A path with spaces in it is not found; its name counts all the same.
+                // A path with spaces is not recognised as a file; only its text is hashed, as part of the line.
                 for word in line.split_whitespace().map(|w| w.trim_matches(['"', '\''])) {
                     if Path::new(word).is_file() {
                         hash.update(std::fs::read(word)?);
@@ -38,7 +38,7 @@ pub fn fingerprint(potential: &Potential) -> io::Result<String> {
     Ok(format!("sha256:{digits}"))
 }
 
-/// The longest cutoff in Å: from the configuration, else the largest one that an ML-PACE file names; `None` if unknown.
+/// The cutoff in Å from the configuration, or else the largest cutoff in the ML-PACE file; `None` if unknown.
 ///
 /// # Errors
 /// If the file cannot be read.
@@ -50,8 +50,8 @@ pub fn cutoff(potential: &Potential) -> io::Result<Option<f64>> {
     largest_rcut(&file)
 }
 
-/// Why ML-PACE's own evaluator computes wrong numbers with a potential, if it does: it mixes up the coefficients of elements
-/// that differ in their number of densities.
+/// Describes why ML-PACE's own evaluator computes wrong energies and forces with a potential: it confuses the coefficients of
+/// elements that differ in their number of densities. `None` if the potential is not affected.
 #[must_use]
 pub fn ml_pace_fault(model: &pace_opt::Model) -> Option<String> {
     let densities = || model.embeddings.iter().map(|e| e.ndensity);
@@ -60,21 +60,21 @@ pub fn ml_pace_fault(model: &pace_opt::Model) -> Option<String> {
     }
     let each: Vec<String> = model.elements.iter().zip(densities()).map(|(e, n)| format!("{e} {n}")).collect();
     Some(format!(
-        "its elements differ in their number of densities ({}), with which ML-PACE's evaluator computes wrong energies \
-         and forces",
+        "its elements differ in their number of densities ({}), for which ML-PACE's evaluator computes wrong energies and \
+         forces",
         each.join(", ")
     ))
 }
 
 /// What to do about [`ml_pace_fault`].
 pub const ML_PACE_REMEDY: &str =
-    "Set `engine = \"opt\"` in [potential], or use the pair style with /opt: it computes them right.";
+    "Set `engine = \"opt\"` in [potential], or use the pair style with the suffix /opt, which computes them correctly.";
 
-/// Refuses to give ML-PACE's own evaluator a potential that it computes wrong numbers with, whether the configuration
-/// chooses it with `engine` or with `pair_style`. A file that cannot be read is left to LAMMPS.
+/// Checks that ML-PACE's own evaluator is not used with a potential for which it computes wrong energies and forces, whether the
+/// configuration chooses it with `engine` or with `pair_style`. LAMMPS reports files that cannot be read.
 ///
 /// # Errors
-/// The file, what is wrong, and what to do.
+/// The message, with the file and the remedy.
 pub(crate) fn check_engine(potential: &Potential) -> Result<(), String> {
     let plain = potential.pair_style.as_deref().and_then(|style| style.split_whitespace().next());
     let files: Vec<PathBuf> = match potential.pace_files() {
@@ -93,7 +93,7 @@ pub(crate) fn check_engine(potential: &Potential) -> Result<(), String> {
     Ok(())
 }
 
-/// How far a potential sees, in Å: what its file says, whatever the configuration gives as `cutoff`; that where there is no file.
+/// The cutoff in Å from the ML-PACE file, regardless of `cutoff` in the configuration; that `cutoff` if there is no file.
 ///
 /// # Errors
 /// If the file cannot be read.
@@ -101,13 +101,13 @@ pub(crate) fn reach(potential: &Potential) -> io::Result<Option<f64>> {
     Ok(cutoff(&Potential { cutoff: None, ..potential.clone() })?.or(potential.cutoff))
 }
 
-/// Both forms that YAML allows stand in these files: `rcut: 5.5` on a line of its own and `{..., rcut: 5.5, ...}`. The
-/// pair style has read the whole file before; this looks for one number.
+/// The largest cutoff in an ML-PACE file. Searches the text for both forms that occur in these files, `rcut: 5.5` on a separate
+/// line and `{..., rcut: 5.5, ...}`. The pair style parses the complete file.
 fn largest_rcut(file: &Path) -> io::Result<Option<f64>> {
     let text = std::fs::read_to_string(file)?;
     let values = text.match_indices("rcut").filter_map(|(at, key)| {
         let starts = !text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
-        // `rcutij` in the B-basis, `rcut` in what is made of it.
+        // `rcutij` in the B-basis, `rcut` in the C-tilde basis.
         let after = &text[at + key.len()..];
         let after =
             after.strip_prefix("ij").unwrap_or(after).trim_start_matches(['"', '\'']).trim_start().strip_prefix(':')?;

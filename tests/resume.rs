@@ -390,9 +390,9 @@ fn what_has_changed_is_named_and_nothing_is_touched() {
         assert!(left(&out) == before, "something has changed");
     };
     config(&format!("steps = 200\ntimestep = 0.002\n{FLAGS}").replace("600", "700"));
-    refused(&["`temperature` was 600.0 and is 700.0 now", "`timestep` was 0.001 and is 0.002 now", "out"]);
+    refused(&["`temperature` was 600.0 and is now 700.0", "`timestep` was 0.001 and is now 0.002", "out"]);
     config(&format!("steps = 200\nensemble = \"nve\"\n{FLAGS}"));
-    refused(&["`ensemble` was \"nvt\" and is \"nve\" now"]);
+    refused(&["`ensemble` was \"nvt\" and is now \"nve\""]);
     let path = config(&format!("steps = 200\n{FLAGS}"));
     write(folder.path(), "al.extxyz", &common::aluminium(3).replacen("Al 0 0 0", "Al 0 0 0.1", 1));
     refused(&["the content of `structure`"]);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What ends a loop before its time.
+//! Errors of a loop.
 
 use std::path::PathBuf;
 
@@ -10,41 +10,41 @@ use crate::{embedding, runner, simulation};
 /// An error that ends a loop.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The configuration says nothing of a loop.
-    #[error("the configuration has no table [loop], which names who labels and who trains")]
+    /// The configuration does not configure a loop.
+    #[error("the configuration has no table [loop]: add it, with an oracle and a trainer")]
     NoLoop,
-    /// The folder holds something else.
-    #[error("{} holds something that is no loop: choose another folder with --output", .0.display())]
+    /// The folder has files that are not those of a loop.
+    #[error("{} contains files that do not belong to a loop: choose another folder with --output", .0.display())]
     Occupied(PathBuf),
-    /// The folder's name.
-    #[error("{}: LAMMPS cannot write restart files into a folder with `*`, `%` or a quote in its name", .0.display())]
+    /// The path of the folder has characters that LAMMPS cannot use.
+    #[error("LAMMPS cannot write restart files in {}: choose a path without `*`, `%` and quotes with --output", .0.display())]
     Name(PathBuf),
-    /// The loop was begun with something else.
-    #[error("the loop in {} was begun with another {what}: give it that again, or begin a new one in another folder", folder.display())]
+    /// The loop was started with another structure, potential or setting.
+    #[error("the loop in {} was started with another {what}: restore it, or start a new loop in another folder", folder.display())]
     Changed {
         /// Its folder.
         folder: PathBuf,
-        /// What is different.
+        /// The setting or file that is different.
         what: String,
     },
-    /// The set-up does not begin at step 0.
+    /// The set-up does not start at step 0.
     #[error(
-        "a loop counts its steps from 0, and its set-up stands at step {0}: let `create` end with `reset_timestep 0`, and begin \
-         it in another folder"
+        "the set-up of the loop starts at step {0} instead of 0: add `reset_timestep 0` at the end of `create`, and start the \
+         loop in another folder"
     )]
-    Begun(i64),
+    FirstStep(i64),
     /// Candidates cannot be selected with this potential.
     #[error("cannot select candidates: {0}")]
     Selection(#[from] super::ProjectionError),
     /// Training failed.
     #[error(transparent)]
     Training(#[from] super::TrainerError),
-    /// What ends a run ends a loop.
+    /// An error of a run.
     #[error(transparent)]
     Run(#[from] runner::Error),
 }
 
-/// Errors of a run that come from below.
+/// Converts errors through [`runner::Error`].
 macro_rules! from_run {
     ($($source:ty),+) => {
         $(impl From<$source> for Error {
@@ -63,13 +63,13 @@ impl CollectiveError for Error {
 }
 
 impl Error {
-    /// Whether this rank stopped because another one failed, and has nothing to report itself.
+    /// Whether this rank stopped only because another one failed. Its message then repeats that of the other rank.
     #[must_use]
     pub fn is_elsewhere(&self) -> bool {
         matches!(self, Self::Run(error) if error.is_elsewhere())
     }
 
-    /// Whether the input is at fault.
+    /// Whether the error is caused by the input.
     #[must_use]
     pub fn is_input(&self) -> bool {
         match self {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The run of one round: on until the potential does not know what it sees.
+//! The run of one round: molecular dynamics until enough events have occurred.
 
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -14,28 +14,33 @@ use crate::runner::provenance;
 use crate::simulation::{Event, Poll, Simulation};
 use crate::uncertainty::Verdict;
 
-/// What a run has seen so far. Everything but the candidates is the same on all ranks.
+/// State of the run of a round. All fields except `candidates` are the same on all ranks.
 #[derive(Default)]
-struct Sight {
+struct Exploration {
+    /// Number of events.
     events: u32,
+    /// Step of the first event.
     first_event: Option<i64>,
+    /// Step of the last event.
     last_event: Option<i64>,
-    /// Simulated time in ps of the first poll, and then of the last event.
+    /// Simulated time in ps of the last event, or of the first poll if there was no event.
     quiet_since: Option<f64>,
+    /// The largest γ.
     gamma_max: f64,
-    /// The last frame before the first event that was reliable.
+    /// The last frame before the first event whose γ was below both thresholds.
     reliable: Option<Frame>,
+    /// The last poll.
     last: Option<Poll>,
-    /// Seconds of LAMMPS's steps.
+    /// Seconds in time steps of LAMMPS.
     running: f64,
-    /// On rank 0.
+    /// Extracted candidates, on rank 0.
     candidates: Vec<Candidate>,
 }
 
-/// Candidates of a round, which the store gets at its end, in one transaction.
+/// Collects the candidates of a round, which are stored at its end in one transaction.
 struct RoundCandidates<'l> {
     ledger: &'l mut Ledger,
-    kept: &'l mut Vec<Candidate>,
+    candidates: &'l mut Vec<Candidate>,
 }
 
 impl Sink for RoundCandidates<'_> {
@@ -45,45 +50,45 @@ impl Sink for RoundCandidates<'_> {
         !self.ledger.known().contains(environment)
     }
 
-    /// Their ids are given at the end of the round.
+    /// Returns id 0, because ids are assigned at the end of the round.
     fn store(&mut self, candidate: Candidate, environment: Environment) -> Result<Option<i64>, Error> {
         self.ledger.known().insert(0, environment);
-        self.kept.push(candidate);
+        self.candidates.push(candidate);
         Ok(Some(0))
     }
 }
 
 impl Learning<'_, '_> {
-    /// Runs until there are enough events, and stores their regions; or until it is quiet.
+    /// Runs until enough events have occurred, and stores their regions; or until the run is quiet.
     pub(super) fn explore(&mut self) -> Result<Option<Outcome>, Error> {
-        let begun = Instant::now();
+        let setup_start = Instant::now();
         let mut simulation = self.simulation()?;
         if self.round.number > 1 {
-            self.swapping += begun.elapsed();
+            self.swapping += setup_start.elapsed();
         }
-        self.set_up();
-        let begun = Instant::now();
-        let mut sight = Sight::default();
-        self.on_ledger(|ledger| ledger.begin_run())?;
+        self.record_setup();
+        let run_start = Instant::now();
+        let mut exploration = Exploration::default();
+        self.on_ledger(|ledger| ledger.start_polls())?;
         let (folder, config, comm) = (&self.folder, &self.config, &self.comm);
         comm.on_root(|| Ok::<_, Error>(provenance::write(folder, config, simulation.lammps(), comm)?))?;
         let seen = loop {
-            let stepped = Instant::now();
+            let step_start = Instant::now();
             let event = simulation.advance()?;
-            sight.running += match &event {
+            exploration.running += match &event {
                 Event::Polled(poll) => poll.seconds,
-                _ => stepped.elapsed().as_secs_f64(),
+                _ => step_start.elapsed().as_secs_f64(),
             };
             match event {
                 Event::Finished => break Seen::Quiet,
                 Event::Crashed(_) => {
-                    if let Some(region) = event::region_of_crash(&simulation, sight.last.as_ref()) {
-                        self.store(&simulation, &region, &mut sight)?;
+                    if let Some(region) = event::region_of_crash(&simulation, exploration.last.as_ref()) {
+                        self.store(&simulation, &region, &mut exploration)?;
                     }
                     break Seen::Crash;
                 }
                 Event::Polled(poll) => {
-                    if let Some(seen) = self.polled(&mut simulation, poll, &mut sight)? {
+                    if let Some(seen) = self.handle_poll(&mut simulation, poll, &mut exploration)? {
                         break seen;
                     }
                 }
@@ -92,94 +97,107 @@ impl Learning<'_, '_> {
                 return Ok(Some(Outcome::Interrupted));
             }
         };
-        // A run that ends on its own with events behind it has seen what it does not know.
-        let seen = if seen == Seen::Quiet && sight.events > 0 { Seen::Events } else { seen };
-        self.running += begun.elapsed();
-        let reached = sight.last.as_ref().map_or(self.round.from, |poll| poll.step);
+        // A run that reached its end after events is not quiet.
+        let seen = if seen == Seen::Quiet && exploration.events > 0 { Seen::Events } else { seen };
+        self.running += run_start.elapsed();
+        let reached = exploration.last.as_ref().map_or(self.round.from, |poll| poll.step);
         let mut round = Round {
             phase: if seen == Seen::Quiet { Phase::Done } else { Phase::Select },
             seen: Some(seen),
             reached,
-            first_event: sight.first_event,
-            events: sight.events,
-            gamma_max: Some(sight.gamma_max).filter(|gamma| gamma.is_finite()),
+            first_event: exploration.first_event,
+            events: exploration.events,
+            gamma_max: Some(exploration.gamma_max).filter(|gamma| gamma.is_finite()),
             ..self.round.clone()
         };
         if seen != Seen::Quiet {
-            (round.next_restart, round.next_from) = self.turn_back(simulation, &mut sight)?;
+            (round.next_restart, round.next_from) = self.rewind(simulation, &mut exploration)?;
         }
-        let (candidates, running) = (sight.candidates, sight.running);
+        let (candidates, running) = (exploration.candidates, exploration.running);
         self.round = self.on_ledger(|ledger| ledger.explored(round, candidates, running))?;
         if self.round.phase == Phase::Done {
-            self.observed(&self.round.clone())?;
+            self.notify_observer(&self.round.clone())?;
         }
         Ok(None)
     }
 
-    /// Notes a poll, and what of it is worth learning.
-    fn polled(&mut self, simulation: &mut Simulation, poll: Poll, sight: &mut Sight) -> Result<Option<Seen>, Error> {
+    /// Records a poll, and stores its regions if it is an event. Returns `Some` if the run ends.
+    fn handle_poll(
+        &mut self,
+        simulation: &mut Simulation,
+        poll: Poll,
+        exploration: &mut Exploration,
+    ) -> Result<Option<Seen>, Error> {
         let ledger = &mut self.ledger;
         self.comm.on_root(|| ledger.as_mut().map_or(Ok(()), |l| l.poll(&poll)))?;
         let Some(gamma) = poll.gamma.clone() else {
-            sight.last = Some(poll);
+            exploration.last = Some(poll);
             return Ok(None);
         };
         let (step, time, verdict) = (poll.step, poll.time, poll.verdict);
-        sight.gamma_max = sight.gamma_max.max(gamma.max);
-        sight.last = Some(poll.clone());
+        exploration.gamma_max = exploration.gamma_max.max(gamma.max);
+        exploration.last = Some(poll.clone());
         let interval = self.config.watch.sampling_interval;
         let spacing = self.settings.event_spacing.unwrap_or(10 * interval) as i64;
         match verdict {
-            Verdict::Extrapolating if sight.last_event.is_none_or(|last| step - last >= spacing) => {
-                let first = sight.first_event.is_none();
-                sight.first_event.get_or_insert(step);
-                sight.events += 1;
-                (sight.last_event, sight.quiet_since) = (Some(step), Some(time));
+            Verdict::Extrapolating if exploration.last_event.is_none_or(|last| step - last >= spacing) => {
+                let first = exploration.first_event.is_none();
+                exploration.first_event.get_or_insert(step);
+                exploration.events += 1;
+                (exploration.last_event, exploration.quiet_since) = (Some(step), Some(time));
                 let limit = self.config.candidates.regions_per_event;
                 for region in event::regions(simulation, &poll, &self.extractor, limit)? {
-                    self.store(simulation, &region, sight)?;
+                    self.store(simulation, &region, exploration)?;
                 }
-                // Not before: LAMMPS deals the atoms out anew for it, and leaves their forces where they were.
+                // After the extraction, because writing a restart file redistributes the atoms over the ranks without their forces.
                 if first && self.settings.resume_from == ResumeFrom::Pause {
                     simulation.checkpoint(&self.folder.join(self.next_restart()))?;
                 }
             }
-            Verdict::Reliable if sight.first_event.is_none() && self.settings.resume_from != ResumeFrom::Start => {
-                sight.reliable = Some(simulation.last_valid().clone());
+            Verdict::Reliable
+                if exploration.first_event.is_none() && self.settings.resume_from != ResumeFrom::Start =>
+            {
+                exploration.reliable = Some(simulation.last_valid().clone());
             }
             _ => {}
         }
-        let far = gamma.max > self.settings.halt;
-        if sight.events >= self.settings.batch || (sight.events > 0 && far) {
+        let above_halt = gamma.max > self.settings.halt;
+        if exploration.events >= self.settings.batch || (exploration.events > 0 && above_halt) {
             return Ok(Some(Seen::Events));
         }
-        let quiet = time - *sight.quiet_since.get_or_insert(time);
-        Ok(self.settings.quiet_time.is_some_and(|enough| quiet >= enough - 1e-9).then_some(Seen::Quiet))
+        let quiet = time - *exploration.quiet_since.get_or_insert(time);
+        Ok(self.settings.quiet_time.is_some_and(|limit| quiet >= limit - 1e-9).then_some(Seen::Quiet))
     }
 
-    /// Keeps a region for the end of the run. One that makes no valid cell is left out: there will be others.
-    fn store(&mut self, simulation: &Simulation, region: &Region, sight: &mut Sight) -> Result<(), Error> {
+    /// Extracts a region as a candidate of the round. A region that has no valid cell is skipped with a warning.
+    fn store(&mut self, simulation: &Simulation, region: &Region, exploration: &mut Exploration) -> Result<(), Error> {
         let (comm, config, extractor) = (&self.comm, &self.config, &self.extractor);
         let pipeline = Pipeline { comm, config, extractor, potential_hash: &self.round.potential };
-        let mut sink = self.ledger.as_mut().map(|ledger| RoundCandidates { ledger, kept: &mut sight.candidates });
+        let mut sink =
+            self.ledger.as_mut().map(|ledger| RoundCandidates { ledger, candidates: &mut exploration.candidates });
         pipeline.process(simulation, region, sink.as_mut(), &mut self.warnings)?;
         Ok(())
     }
 
-    /// The restart file that the next round begins from, in the loop's folder.
+    /// Path of the restart file of the next round, relative to the folder of the loop.
     fn next_restart(&self) -> String {
         let folder = round_folder(std::path::Path::new(""), self.round.number + 1);
         folder.join(files::RESTART).display().to_string()
     }
 
-    /// Brings the simulation back to where it was trusted, and writes that down; gives the file and the step.
-    fn turn_back(&mut self, mut simulation: Simulation, sight: &mut Sight) -> Result<(Option<String>, i64), Error> {
+    /// Rewinds the simulation to the step from which the next round starts, and writes a restart file. Returns the file and the
+    /// step.
+    fn rewind(
+        &mut self,
+        mut simulation: Simulation,
+        exploration: &mut Exploration,
+    ) -> Result<(Option<String>, i64), Error> {
         let name = self.next_restart();
         let path = self.folder.join(&name);
-        match (self.settings.resume_from, sight.first_event, sight.reliable.take()) {
+        match (self.settings.resume_from, exploration.first_event, exploration.reliable.take()) {
             (ResumeFrom::Start, ..) => Ok((None, 0)),
             (ResumeFrom::Pause, Some(step), _) => {
-                // Only where it still stands there it can go on as it is.
+                // The running simulation can be continued only if it is still at this step.
                 if simulation.lammps().step() == step {
                     self.simulation = Some(simulation);
                 }
@@ -192,7 +210,7 @@ impl Learning<'_, '_> {
                 self.simulation = Some(simulation);
                 Ok((Some(name), step))
             }
-            // Not even its first look was reliable: the next round begins where this one did.
+            // No poll was reliable: the next round starts where this one did.
             (_, _, None) => Ok((self.round.restart.clone(), self.round.from)),
         }
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What rank 0 knows and writes down: the store, and the files beside it.
+//! The state of a loop on rank 0: the candidate store and the files of the loop.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::oracle::{Oracle, OracleError};
 use super::trainer::{Trainer, TrainerError, TrainingJob};
 use super::trial::trial;
-use super::{Error, LoopConfig, Outcome, Projector, Step, files, round_folder, round_folders, select};
+use super::{Error, LoopConfig, Outcome, PhaseOutcome, Projector, files, round_folder, round_folders, select};
 use crate::candidates::export::{self, Format};
 use crate::candidates::{
     Candidate, KeyValue, Phase, PotentialRecord, Round, Status, Store, StoreError, StoredCandidate,
@@ -24,43 +24,51 @@ use crate::script::Script;
 use crate::simulation::Poll;
 use crate::structure::{Element, Structure};
 
-/// What every name of a worker of ours begins with: a claim of that name is of a process that is gone, because the folder is
-/// locked.
+/// Prefix of the worker name of a loop. Because the folder is locked, an existing claim with this prefix belongs to a process that
+/// has ended.
 const WORKER: &str = "lammps-otf loop";
 
-/// The key of a candidate that tells its round.
+/// The key of a candidate that holds the number of its round.
 const ROUND: &str = "round";
 
-/// Folder of a round in which candidates are labelled.
+/// Folder in which the candidates of a round are labelled.
 const LABELS: &str = "labels";
 
-/// The entry of the store that tells what the loop was begun with.
+/// The entry of the store that identifies the settings and files that the loop was started with.
 const IDENTITY: &str = "loop";
 
 /// The store and the folder of a loop, on rank 0.
 pub(super) struct Ledger {
-    /// Absolute.
+    /// Absolute path of the folder of the loop.
     pub(super) folder: PathBuf,
+    /// The current round.
     pub(super) round: Round,
+    /// The current potential.
     pub(super) potential: Potential,
     store: Store,
+    /// Environments of all candidates, including those of this round.
     known: KnownEnvironments,
-    /// With the present potential.
+    /// Computes projections with the current potential.
     projector: Projector,
-    /// Holds the new potential from its trial until the run has it.
-    tried: Option<Lammps>,
-    /// Of the atom types, in their order.
+    /// The instance that holds the new potential from its trial until the simulation has it.
+    trial_instance: Option<Lammps>,
+    /// Elements of the atom types, in their order.
     elements: Vec<Element>,
+    /// `polls.jsonl` of the round.
     polls: Option<File>,
+    /// Name under which candidates are claimed.
     worker: String,
-    /// Up to when the time of the round is accounted for.
+    /// End of the last interval that is included in the times of the round.
     accounted: Instant,
-    /// Held as long as this process lives.
+    /// The lock of the folder, held until this process ends.
     _lock: File,
 }
 
 impl Ledger {
-    /// Opens the folder of a loop, or begins it.
+    /// Opens the folder of a loop, or creates it for a new loop.
+    ///
+    /// # Errors
+    /// If the folder belongs to something else, or if the loop was started with other settings or files.
     pub(super) fn open(output: &Path, config: &InferenceConfig, structure: &Structure) -> Result<Self, Error> {
         let folder = std::path::absolute(output).map_err(RunError::writing(output))?;
         if !crate::lammps::quote_path(&folder).is_ok_and(|path| !path.contains(['*', '%'])) {
@@ -70,7 +78,7 @@ impl Ledger {
         let cutoff =
             crate::potential::cutoff(&config.system.potential).map_err(RunError::Potential)?.ok_or(RunError::Cutoff)?;
         let database = folder.join(files::CANDIDATES);
-        // Of a run, which may be on its way.
+        // The folder of a run, which may be in progress.
         if folder.join(crate::runner::files::CHECKPOINT).exists() {
             return Err(Error::Occupied(output.to_owned()));
         }
@@ -81,27 +89,27 @@ impl Ledger {
         }
         std::fs::create_dir_all(&folder).map_err(RunError::writing(&folder))?;
         let rounds = round_folders(&folder).flat_map(|round| [round.join(LABELS), round]);
-        let (first, last) = (folder.join(files::START), folder.join(files::FINAL));
-        let written = rounds.chain([first.clone(), last.clone(), folder.clone()]);
+        let (start, last) = (folder.join(files::START), folder.join(files::FINAL));
+        let written = rounds.chain([start.clone(), last.clone(), folder.clone()]);
         refuse_links(written)?;
         let lock = crate::runner::lock(&folder.join(files::LOCK))?;
         let mut store = Store::open(&database)?;
         let identity = identity(config, &data)?;
         match store.meta(IDENTITY)? {
-            Some(begun) => same(&begun, &identity, output)?,
+            Some(started) => check_identity(&started, &identity, output)?,
             None => store.set_meta(IDENTITY, &identity.to_string())?,
         }
         write(&folder.join(files::DATA), &data)?;
-        // It is not final any more.
+        // The potential of an earlier process is no longer final.
         if last.exists() {
             std::fs::remove_dir_all(&last).map_err(RunError::writing(&last))?;
         }
         let hash = fingerprint(&config.system.potential).map_err(RunError::Potential)?;
         if store.rounds()?.is_empty() {
-            let own = adopt(&config.system.potential, &first)?;
-            let (file, active_set) = own.pace_files().expect("ML-PACE has files");
-            let first = PotentialRecord { hash: hash.clone(), parent: None, round: 0, file, active_set };
-            store.record(&[&Round::begin(1, &hash, None, 0)], Some(&first), &[])?;
+            let copy = copy_potential(&config.system.potential, &start)?;
+            let (file, active_set) = copy.pace_files().expect("ML-PACE has files");
+            let record = PotentialRecord { hash: hash.clone(), parent: None, round: 0, file, active_set };
+            store.record(&[&Round::begin(1, &hash, None, 0)], Some(&record), &[])?;
         }
         let round = store.rounds()?.pop().expect("recorded above");
         std::fs::create_dir_all(round_folder(&folder, round.number)).map_err(RunError::writing(&folder))?;
@@ -121,7 +129,7 @@ impl Ledger {
             folder,
             round,
             projector: Projector::new(&potential)?,
-            tried: None,
+            trial_instance: None,
             potential,
             store,
             known: environments,
@@ -131,17 +139,18 @@ impl Ledger {
             accounted: Instant::now(),
             _lock: lock,
         };
-        ledger.release_own()?;
+        ledger.release_stale_claims()?;
         Ok(ledger)
     }
 
+    /// All rounds, in order.
     pub(super) fn rounds(&self) -> Result<Vec<Round>, Error> {
         Ok(self.store.rounds()?)
     }
 
-    /// Copies the present potential to where the loop's last one is; gives its B-basis there.
+    /// Copies the current potential to the folder of the final potential. Returns the path of its B-basis.
     pub(super) fn write_final(&self) -> Result<PathBuf, Error> {
-        Ok(adopt(&self.potential, &self.folder.join(files::FINAL))?.file.unwrap_or_default())
+        Ok(copy_potential(&self.potential, &self.folder.join(files::FINAL))?.file.unwrap_or_default())
     }
 
     /// Number of labelled candidates.
@@ -149,8 +158,8 @@ impl Ledger {
         Ok(self.store.ids(Some(Status::Done))?.len())
     }
 
-    /// Gives back what a process of this loop had claimed that was killed.
-    fn release_own(&mut self) -> Result<(), Error> {
+    /// Releases candidates that an earlier process of this loop claimed before it was killed.
+    fn release_stale_claims(&mut self) -> Result<(), Error> {
         for id in self.store.ids(Some(Status::RunningDft))? {
             if self.store.get(id)?.worker.is_some_and(|worker| worker.starts_with(WORKER)) {
                 self.store.set_status(id, Status::PendingDft)?;
@@ -159,39 +168,40 @@ impl Ledger {
         Ok(())
     }
 
-    /// Seconds since this was asked last.
-    fn lap(&mut self) -> f64 {
+    /// Seconds since the last call.
+    fn take_elapsed(&mut self) -> f64 {
         let now = Instant::now();
         now.duration_since(std::mem::replace(&mut self.accounted, now)).as_secs_f64()
     }
 
-    /// Notes that the run stands with its potential.
-    pub(super) fn set_up(&mut self) {
-        self.tried = None;
-        self.round.seconds.setup += self.lap();
+    /// Records that the simulation is set up with its potential.
+    pub(super) fn record_setup(&mut self) {
+        self.trial_instance = None;
+        self.round.seconds.setup += self.take_elapsed();
     }
 
-    /// Begins the list of polls anew.
-    pub(super) fn begin_run(&mut self) -> Result<(), Error> {
-        let path = self.here().join(files::POLLS);
+    /// Starts an empty `polls.jsonl` for the run of the round.
+    pub(super) fn start_polls(&mut self) -> Result<(), Error> {
+        let path = self.current_folder().join(files::POLLS);
         self.polls = Some(File::create(&path).map_err(RunError::writing(path))?);
         Ok(())
     }
 
+    /// Appends a poll to `polls.jsonl`.
     pub(super) fn poll(&mut self, poll: &Poll) -> Result<(), Error> {
         let mut line = serde_json::to_vec(poll).expect("numbers and names");
         line.push(b'\n');
-        let path = self.here().join(files::POLLS);
+        let path = self.current_folder().join(files::POLLS);
         let written = self.polls.as_mut().map_or(Ok(()), |file| file.write_all(&line));
         Ok(written.map_err(RunError::writing(path))?)
     }
 
-    /// The environments of all candidates, those of this round included.
+    /// The environments of all candidates, including those of this round.
     pub(super) fn known(&mut self) -> &mut KnownEnvironments {
         &mut self.known
     }
 
-    /// Stores what a run has seen, of which so many seconds were LAMMPS's steps.
+    /// Stores the results of the run of a round. `running` is the time in seconds in time steps of LAMMPS.
     pub(super) fn explored(
         &mut self,
         mut round: Round,
@@ -200,7 +210,7 @@ impl Ledger {
     ) -> Result<Round, Error> {
         if let Some(restart) = &round.next_restart {
             let path = self.folder.join(restart);
-            // On the disk before the store says that it is there.
+            // Must be on the disk before the store refers to it.
             File::open(&path).and_then(|file| file.sync_all()).map_err(RunError::writing(path))?;
         }
         round.stored = candidates.len();
@@ -209,29 +219,29 @@ impl Ledger {
         }
         round.seconds = self.round.seconds;
         round.seconds.run += running;
-        round.seconds.watch += self.lap() - running;
+        round.seconds.watch += self.take_elapsed() - running;
         self.store.record(&[&round], None, &candidates)?;
-        Ok(self.now(round))
+        Ok(self.set_round(round))
     }
 
-    /// The candidates that wait for a label and can get one.
-    fn waiting(&self) -> Result<impl Iterator<Item = Result<StoredCandidate, StoreError>>, Error> {
+    /// The pending candidates whose atoms are unchanged.
+    fn pending(&self) -> Result<impl Iterator<Item = Result<StoredCandidate, StoreError>>, Error> {
         let rows = self.store.iter(Some(Status::PendingDft))?;
         Ok(rows.filter(|row| !row.as_ref().is_ok_and(|row| row.mismatch.is_some())))
     }
 
-    /// Chooses of all that waits for a label.
-    pub(super) fn select(&mut self, settings: &LoopConfig) -> Result<Step<Round>, Error> {
+    /// Selects pending candidates to label.
+    pub(super) fn select(&mut self, settings: &LoopConfig) -> Result<PhaseOutcome<Round>, Error> {
         let round = &self.round;
         let room = settings.max_labels.saturating_sub(self.labels()?).min(settings.select);
         if room == 0 {
-            return Ok(Step::End(Outcome::Labels));
+            return Ok(PhaseOutcome::Stop(Outcome::Labels));
         }
         let mut pool = Vec::new();
         let mut of_this_round = Vec::new();
-        for row in self.waiting()? {
+        for row in self.pending()? {
             let StoredCandidate { id, candidate, .. } = row?;
-            // Where atoms overlap there is no γ; nothing but the oracle can say more.
+            // Overlapping atoms have no projections.
             if let Ok(rows) = self.projector.rows(id, &candidate.structure, &candidate.force_mask) {
                 pool.push(rows);
             }
@@ -242,43 +252,47 @@ impl Ledger {
         let size = pool.len();
         let mut selected = select(pool, room);
         if selected.is_empty() {
-            // A crash need not have been foreseen by γ.
+            // A crash may occur although γ is below the threshold.
             selected = of_this_round.into_iter().take(room).collect();
         }
         if selected.is_empty() {
-            return Ok(Step::End(Outcome::Nothing));
+            return Ok(PhaseOutcome::Stop(Outcome::Nothing));
         }
         let mut round = Round { phase: Phase::Label, pool: round.pool.max(size), selected, ..round.clone() };
-        round.seconds.select += self.lap();
+        round.seconds.select += self.take_elapsed();
         self.store.record(&[&round], None, &[])?;
-        Ok(Step::Done(self.now(round)))
+        Ok(PhaseOutcome::Continue(self.set_round(round)))
     }
 
-    /// Has the selected candidates labelled. One that fails does not stop the others.
-    pub(super) fn label(&mut self, oracle: &mut dyn Oracle, interrupt: &AtomicBool) -> Result<Step<Round>, Error> {
+    /// Labels the selected candidates. A candidate that fails does not stop the others.
+    pub(super) fn label(
+        &mut self,
+        oracle: &mut dyn Oracle,
+        interrupt: &AtomicBool,
+    ) -> Result<PhaseOutcome<Round>, Error> {
         let round = self.round.clone();
-        let folder = self.here().join(LABELS);
+        let folder = self.current_folder().join(LABELS);
         std::fs::create_dir_all(&folder).map_err(RunError::writing(&folder))?;
         for &id in &round.selected {
-            let mut told = false;
-            while !self.settled(id)? {
+            let mut reported = false;
+            while !self.is_processed(id)? {
                 if interrupt.load(Ordering::Relaxed) {
-                    return Ok(Step::End(Outcome::Interrupted));
+                    return Ok(PhaseOutcome::Stop(Outcome::Interrupted));
                 }
                 let Some(claimed) = self.store.claim_id(id, &self.worker)? else {
-                    // Another worker has it. One that died with it has to be told apart by people.
-                    if !std::mem::replace(&mut told, true) {
+                    // Another worker has claimed it. Only the user can decide whether that worker is still running.
+                    if !std::mem::replace(&mut reported, true) {
                         let worker = self.store.get(id)?.worker.unwrap_or_else(|| "another worker".into());
                         eprintln!(
-                            "waiting for candidate {id}, which {worker} is labelling; should that be dead, give its rows back by \
-                             `lammps-otf candidates release --older-than HOURS {}`",
+                            "waiting for candidate {id}, which {worker} is labelling. If that worker no longer runs, release its \
+                             candidates with `lammps-otf candidates release --older-than HOURS {}`",
                             self.folder.join(files::CANDIDATES).display()
                         );
                     }
                     std::thread::sleep(Duration::from_millis(200));
                     continue;
                 };
-                let (put_down, interrupted) = match oracle.label(&claimed, &folder) {
+                let (recorded, interrupted) = match oracle.label(&claimed, &folder) {
                     Ok(labels) => match self.store.finish(id, &self.worker, &labels) {
                         Err(error @ StoreError::InvalidLabels { .. }) => {
                             (self.store.fail(id, &self.worker, &error.to_string()), false)
@@ -290,13 +304,13 @@ impl Ledger {
                     }
                     Err(OracleError::Interrupted) => (self.store.release(id, &self.worker), true),
                 };
-                match put_down {
-                    // Somebody has given the row back, or decided about it, meanwhile: it is looked at again.
+                match recorded {
+                    // The row was released, processed or deleted by another process in the meantime: check it again.
                     Err(StoreError::ClaimLost { .. } | StoreError::NoSuchCandidate { .. }) => {}
                     other => other?,
                 }
                 if interrupted {
-                    return Ok(Step::End(Outcome::Interrupted));
+                    return Ok(PhaseOutcome::Stop(Outcome::Interrupted));
                 }
             }
         }
@@ -305,15 +319,15 @@ impl Ledger {
             done += usize::from(self.row(id)?.is_some_and(|row| row.status == Some(Status::Done) && row.is_labelled()));
         }
         let (labelled, failed) = (done, round.failed + round.selected.len() - done);
-        // With nothing new there is nothing to train: others of the pool may be luckier.
+        // Without a new label, select other candidates of the pool.
         let phase = if labelled > 0 { Phase::Train } else { Phase::Select };
         let mut round = Round { phase, labelled, failed, ..round };
-        round.seconds.label += self.lap();
+        round.seconds.label += self.take_elapsed();
         self.store.record(&[&round], None, &[])?;
-        Ok(Step::Done(self.now(round)))
+        Ok(PhaseOutcome::Continue(self.set_round(round)))
     }
 
-    /// A candidate, if nobody has deleted it.
+    /// A candidate; `None` if it was deleted.
     fn row(&self, id: i64) -> Result<Option<StoredCandidate>, Error> {
         match self.store.get(id) {
             Ok(row) => Ok(Some(row)),
@@ -322,27 +336,27 @@ impl Ledger {
         }
     }
 
-    /// Whether a candidate waits no more.
-    fn settled(&self, id: i64) -> Result<bool, Error> {
+    /// Whether a candidate is neither pending nor being labelled.
+    fn is_processed(&self, id: i64) -> Result<bool, Error> {
         let status = self.row(id)?.and_then(|row| row.status);
         Ok(!matches!(status, Some(Status::PendingDft | Status::RunningDft)))
     }
 
-    /// Has a potential made of all that is labelled, and tries it. Gives it, the round that ends, and the next one.
+    /// Trains a potential on all labelled candidates, and tests it. Returns the potential, the completed round, and the next round.
     pub(super) fn train(
         &mut self,
         trainer: &mut dyn Trainer,
         script: &Script,
         threshold: f64,
-    ) -> Result<Step<(Potential, Round, Round)>, Error> {
+    ) -> Result<PhaseOutcome<(Potential, Round, Round)>, Error> {
         let (mut round, parent) = (self.round.clone(), self.potential.clone());
-        let here = self.here();
+        let here = self.current_folder();
         let mut rows: Vec<StoredCandidate> = self.store.iter(Some(Status::Done))?.collect::<Result<_, _>>()?;
         rows.retain(StoredCandidate::is_labelled);
         let labelled = here.join(files::LABELLED);
         export::export(Format::Extxyz, &rows, &labelled)?;
         let place = here.join(files::POTENTIAL);
-        // Of a process that was killed before it could write down that it was done.
+        // Left by a process that was killed before it stored the end of the round.
         if place.exists() {
             std::fs::remove_dir_all(&place).map_err(RunError::writing(&place))?;
         }
@@ -357,36 +371,39 @@ impl Ledger {
         };
         let report = match trainer.train(&job) {
             Ok(report) => report,
-            Err(TrainerError::Refused(why)) => return Ok(Step::End(Outcome::Refused(why))),
-            Err(TrainerError::Interrupted) => return Ok(Step::End(Outcome::Interrupted)),
+            Err(TrainerError::Refused(why)) => return Ok(PhaseOutcome::Stop(Outcome::Refused(why))),
+            Err(TrainerError::Interrupted) => return Ok(PhaseOutcome::Stop(Outcome::Interrupted)),
             Err(error) => return Err(error.into()),
         };
-        round.seconds.train += self.lap();
-        let made = Potential {
+        round.seconds.train += self.take_elapsed();
+        let trained = Potential {
             file: Some(output.path().join(files::BASIS)),
             active_set: Some(output.path().join(files::ACTIVE_SET)),
             ..parent.clone()
         };
-        if let Some(missing) = [&made.file, &made.active_set].into_iter().flatten().find(|path| !path.is_file()) {
-            let message = format!("it left no {}", missing.file_name().unwrap_or_default().display());
+        if let Some(missing) = [&trained.file, &trained.active_set].into_iter().flatten().find(|path| !path.is_file()) {
+            let message = format!("it did not write {}", missing.file_name().unwrap_or_default().display());
             return Err(TrainerError::Failed { message, log: job.log.to_owned() }.into());
         }
-        let reach = |potential| crate::potential::reach(potential).map_err(|e| format!("its file cannot be read: {e}"));
-        match (reach(&made), reach(&parent)) {
+        let cutoff =
+            |potential| crate::potential::reach(potential).map_err(|e| format!("its file cannot be read: {e}"));
+        match (cutoff(&trained), cutoff(&parent)) {
             (Ok(Some(new)), Ok(Some(old))) if new > old => {
-                let why = format!("it reaches {new} Å, and its parent {old} Å, for which regions are cut out");
-                return Ok(Step::End(Outcome::Refused(why)));
+                let why = format!(
+                    "its cutoff is {new} Å, larger than the {old} Å of its parent, for which regions are extracted"
+                );
+                return Ok(PhaseOutcome::Stop(Outcome::Refused(why)));
             }
-            (Err(why), _) => return Ok(Step::End(Outcome::Refused(why))),
+            (Err(why), _) => return Ok(PhaseOutcome::Stop(Outcome::Refused(why))),
             _ => {}
         }
         let elements = &self.elements;
-        let tried = script.with_potential(&made, elements).map_err(|e| e.to_string());
-        self.tried = match tried.and_then(|script| trial(&script, elements, &rows, threshold)) {
+        let trial_script = script.with_potential(&trained, elements).map_err(|e| e.to_string());
+        self.trial_instance = match trial_script.and_then(|script| trial(&script, elements, &rows, threshold)) {
             Ok(instance) => Some(instance),
-            Err(why) => return Ok(Step::End(Outcome::Refused(why))),
+            Err(why) => return Ok(PhaseOutcome::Stop(Outcome::Refused(why))),
         };
-        let hash = fingerprint(&made).map_err(RunError::Potential)?;
+        let hash = fingerprint(&trained).map_err(RunError::Potential)?;
         std::fs::rename(output.keep(), &place).map_err(RunError::writing(&place))?;
         crate::runner::inherit_permissions(&place);
         let (file, active_set) = (place.join(files::BASIS), place.join(files::ACTIVE_SET));
@@ -404,22 +421,22 @@ impl Ledger {
         let report = serde_json::to_value(&report).expect("numbers and names");
         let mut next = Round::begin(round.number + 1, &hash, round.next_restart.clone(), round.next_from);
         let projector = Projector::new(&potential)?;
-        if self.left_unknown(&projector, threshold)? {
-            // What was cut out and not labelled is still unknown: to run would be to meet it again.
+        if self.has_pending_above(&projector, threshold)? {
+            // A run would meet the environments of these candidates again, so label them first.
             (next.phase, next.next_restart, next.next_from) = (Phase::Select, next.restart.clone(), next.from);
         }
         let after = round_folder(&self.folder, next.number + 1);
         std::fs::create_dir_all(&after).map_err(RunError::writing(&after))?;
-        round.seconds.trial += self.lap();
+        round.seconds.trial += self.take_elapsed();
         let done = Round { phase: Phase::Done, report, ..round };
         self.store.record(&[&done, &next], Some(&record), &[])?;
         (self.potential, self.projector) = (potential.clone(), projector);
-        Ok(Step::Done((potential, done, self.now(next))))
+        Ok(PhaseOutcome::Continue((potential, done, self.set_round(next))))
     }
 
-    /// Whether γ of a candidate that waits for a label is above the threshold with this potential.
-    fn left_unknown(&self, projector: &Projector, threshold: f64) -> Result<bool, Error> {
-        for row in self.waiting()? {
+    /// Whether γ of a pending candidate is above the threshold with this potential.
+    fn has_pending_above(&self, projector: &Projector, threshold: f64) -> Result<bool, Error> {
+        for row in self.pending()? {
             let StoredCandidate { id, candidate, .. } = row?;
             let rows = projector.rows(id, &candidate.structure, &candidate.force_mask);
             if rows.is_ok_and(|rows| rows.gamma() > threshold) {
@@ -429,37 +446,42 @@ impl Ledger {
         Ok(false)
     }
 
-    fn now(&mut self, round: Round) -> Round {
+    /// Sets the current round, and returns a copy.
+    fn set_round(&mut self, round: Round) -> Round {
         self.round = round;
         self.round.clone()
     }
 
-    /// The folder of the round.
-    fn here(&self) -> PathBuf {
+    /// The folder of the current round.
+    fn current_folder(&self) -> PathBuf {
         round_folder(&self.folder, self.round.number)
     }
 }
 
-/// What determines the loop, but for its limits and who does the work.
+/// The settings and the hashes of files that determine the candidates of a loop, without its limits, oracle and trainer.
 fn identity(config: &InferenceConfig, data: &[u8]) -> Result<serde_json::Value, Error> {
     use sha2::{Digest, Sha256};
     let digits: String = Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect();
     let mut settings = config.settings_that_determine(Determines::Candidates);
-    // By their content.
+    // These are compared by content.
     settings.retain(|key, _| !["structure", "potential"].contains(&key.as_str()));
     let potential = fingerprint(&config.system.potential).map_err(RunError::Potential)?;
     Ok(serde_json::json!({ "structure": digits, "potential": potential, "settings": settings }))
 }
 
-fn same(begun: &str, now: &serde_json::Value, output: &Path) -> Result<(), Error> {
-    let begun: serde_json::Value = serde_json::from_str(begun).unwrap_or_default();
+/// Compares the identity of the stored loop with that of the configuration.
+///
+/// # Errors
+/// [`Error::Changed`] for the first difference.
+fn check_identity(started: &str, now: &serde_json::Value, output: &Path) -> Result<(), Error> {
+    let started: serde_json::Value = serde_json::from_str(started).unwrap_or_default();
     for what in ["structure", "potential"] {
-        if begun[what] != now[what] {
+        if started[what] != now[what] {
             return Err(changed(output, what));
         }
     }
     let keys = now["settings"].as_object().into_iter().flatten();
-    match keys.into_iter().find(|(key, value)| begun["settings"][key.as_str()] != **value) {
+    match keys.into_iter().find(|(key, value)| started["settings"][key.as_str()] != **value) {
         Some((key, _)) => Err(changed(output, &format!("`{key}`"))),
         None => Ok(()),
     }
@@ -469,9 +491,9 @@ fn changed(folder: &Path, what: &str) -> Error {
     Error::Changed { folder: folder.to_owned(), what: what.to_owned() }
 }
 
-/// Copies the files of a potential into a folder of the loop, so that it does not depend on what becomes of them.
-fn adopt(potential: &Potential, folder: &Path) -> Result<Potential, Error> {
-    let (file, active_set) = potential.pace_files().ok_or(super::ProjectionError::Kind)?;
+/// Copies the files of a potential to a folder of the loop, so that later changes of the originals have no effect.
+fn copy_potential(potential: &Potential, folder: &Path) -> Result<Potential, Error> {
+    let (file, active_set) = potential.pace_files().ok_or(super::ProjectionError::NoActiveSet)?;
     std::fs::create_dir_all(folder).map_err(RunError::writing(folder))?;
     let copy = |from: &Path, name: &str| {
         let to = folder.join(name);

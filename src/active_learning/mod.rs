@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The closed loop: a run that learns what it does not know, in one process.
+//! The closed loop of active learning: runs, selects and labels candidates, and trains the potential, in one process.
 //!
 //! ```text
 //! explore ─► select ─► label ─► train ─► swap ─┐
-//!    ▲                                         │ from where γ passed the threshold, or from the start
-//!    └─────────────────────────────────────────┘ until nothing is unknown
+//!    ▲                                         │ from where γ exceeded the threshold, or from the start
+//!    └─────────────────────────────────────────┘ until no event occurs
 //! ```
 //!
-//! One round: molecular dynamics runs until γ has passed the threshold as often as [`LoopConfig::batch`] says, and each time
-//! the worst regions are cut out. [`select()`] takes the few of them that span the others, the [`Oracle`] labels these, the
-//! [`Trainer`] makes a new potential of all that was ever labelled. It is loaded and tried in an instance of its own, then
-//! swapped into the running one. If it does not know what else was cut out, more of that is labelled before the run goes on.
+//! In one round, molecular dynamics runs until [`LoopConfig::batch`] events have occurred, and at each event the regions with the
+//! largest γ are extracted. [`select()`] chooses a few of them that span the others, the [`Oracle`] labels these, and the
+//! [`Trainer`] fits a new potential to all labelled candidates. The new potential is loaded and tested in a LAMMPS instance of
+//! its own, and then swapped into the running simulation. If γ of a candidate without a label is still above the threshold,
+//! more candidates are labelled before the run continues.
 //!
-//! All state is in the candidate store and in restart files beside it; each step ends with one transaction that holds its
-//! candidates together with the news that it is done. A process that is killed anywhere, started again in the same way,
-//! goes on with the step that it was in, and comes to the same end.
+//! All state is in the candidate store and in restart files. Each phase of a round ends with one transaction, which stores its
+//! results and the next phase. A process that is killed at any time and started again continues with the phase that it was in,
+//! and reaches the same result.
 
 mod error;
 mod explore;
@@ -50,19 +51,19 @@ pub use program::ProgramError;
 pub use selection::{Projected, ProjectionError, Projector, select};
 pub use trainer::{CommandTrainer, Trainer, TrainerError, TrainingJob, TrainingReport};
 
-/// Files of a loop. Those of a round are in its folder, `round-001`.
+/// Names of the files of a loop. The files of a round are in its folder, such as `round-001`.
 pub mod files {
-    /// The file that the process which runs here has locked, in the loop's folder.
+    /// Locked by the process that runs the loop; in the loop's folder.
     pub const LOCK: &str = "loop.lock";
-    /// The store, in the loop's folder.
+    /// The candidate store, in the loop's folder.
     pub const CANDIDATES: &str = "candidates.db";
-    /// The initial structure as LAMMPS read it, in the loop's folder.
+    /// The initial structure as a LAMMPS data file, in the loop's folder.
     pub const DATA: &str = "data.lammps";
-    /// The settings, the versions and the number of ranks that it was run with last, in the loop's folder.
+    /// The settings, versions and number of ranks of the last run, in the loop's folder.
     pub const PROVENANCE: &str = crate::runner::files::PROVENANCE;
-    /// Folder of the potential that the loop begins with, in the loop's folder.
+    /// Folder of the initial potential, in the loop's folder.
     pub const START: &str = "start";
-    /// Folder of the potential that the loop ends with, in the loop's folder; absent while the loop runs.
+    /// Folder of the final potential, in the loop's folder; absent while the loop runs.
     pub const FINAL: &str = "final";
     /// Folder of the potential that a round has trained, in the round's folder.
     pub const POTENTIAL: &str = "potential";
@@ -70,17 +71,17 @@ pub mod files {
     pub const BASIS: &str = "potential.yaml";
     /// The active set, in the folder of a potential.
     pub const ACTIVE_SET: &str = "potential.asi";
-    /// What the trainer says of its potential, beside it.
+    /// The report of the trainer, in the folder of a potential.
     pub const REPORT: &str = "report.json";
-    /// Everything that was labelled up to this round.
+    /// All labelled candidates up to this round.
     pub const LABELLED: &str = "labelled.extxyz";
-    /// What the trainer said.
+    /// The output of the trainer.
     pub const TRAINING_LOG: &str = "training.log";
-    /// What the run of the round saw, one line for each poll.
+    /// The polls of the run of the round, one line each.
     pub const POLLS: &str = "polls.jsonl";
-    /// LAMMPS's log, of a round that begins anew.
+    /// The log of LAMMPS, if the round sets up the simulation again.
     pub const LOG: &str = "log.lammps";
-    /// Where the run of the round begins.
+    /// The restart file from which the run of the round starts.
     pub const RESTART: &str = "start.restart";
 }
 
@@ -88,46 +89,46 @@ pub mod files {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// The potential knows all that the run saw: to its end, or for the quiet time.
+    /// A run had no event until its end, or for the quiet time.
     Learned,
-    /// All rounds were used.
+    /// The maximum number of rounds was reached.
     Rounds,
-    /// All labels were used.
+    /// The maximum number of labels was reached.
     Labels,
-    /// The time is over.
+    /// The time limit was reached.
     Time,
-    /// There is something unknown, but nothing to learn from: no region could be cut out, or no label be computed.
+    /// Events occurred, but there is no candidate to train on: no region could be extracted, or no label could be computed.
     Nothing,
-    /// The new potential was refused, by its trainer or in its trial; the old one stays.
+    /// The new potential was rejected by its trainer or by its trial. The previous potential is kept.
     Refused(String),
-    /// A signal.
+    /// The loop was stopped by a signal.
     Interrupted,
 }
 
-/// What a loop gives.
+/// The result of a loop.
 #[derive(Debug, Clone, Serialize)]
 pub struct LearningResult {
-    /// Why it ended.
+    /// Why the loop ended.
     pub outcome: Outcome,
-    /// Its rounds, those of earlier processes too.
+    /// All rounds, including those of earlier processes.
     pub rounds: Vec<Round>,
-    /// The last potential, `.yaml`, in the folder [`files::FINAL`]; its active set is beside it.
+    /// The final potential (`.yaml`) in the folder [`files::FINAL`], which also contains its active set.
     pub potential: PathBuf,
-    /// Candidates with a label.
+    /// Number of labelled candidates.
     pub labels: usize,
-    /// Seconds of molecular dynamics and of cutting out, of this process alone.
+    /// Seconds of molecular dynamics and extraction in this process.
     pub run_seconds: f64,
-    /// Seconds in which runs stood still until they had their new potential, of this process alone: trials are not counted,
-    /// setting up anew is.
+    /// Seconds in this process until the simulation had its new potential, including setting up again, but without the trials
+    /// of the potentials.
     pub swap_seconds: f64,
-    /// What was noticed about cut-outs, on rank 0, by this process: regions that make no valid cell, cut-outs that the
-    /// potential finds different from their frame.
+    /// Warnings about cut-outs in this process, on rank 0: regions that have no valid cell, and cut-outs whose γ or forces differ
+    /// from those of the frame.
     pub warnings: Vec<String>,
     /// The loop's folder.
     pub output: PathBuf,
 }
 
-/// A run that learns.
+/// Runs a loop.
 ///
 /// ```no_run
 /// use lammps_otf::{active_learning::ActiveLearning, comm::Session, config::InferenceConfig};
@@ -148,7 +149,7 @@ pub struct ActiveLearning<'o> {
 }
 
 impl<'o> ActiveLearning<'o> {
-    /// A loop on the ranks of `comm`, whose folder is `output`: a new one, or that of a loop to go on with.
+    /// A loop on the ranks of `comm` in the folder `output`, which is new or contains a loop to continue.
     #[must_use]
     pub fn new(comm: &Comm, output: impl Into<PathBuf>) -> Self {
         Self {
@@ -161,38 +162,38 @@ impl<'o> ActiveLearning<'o> {
         }
     }
 
-    /// Asks this oracle instead of the one in the configuration.
+    /// Uses this oracle instead of the one in the configuration.
     #[must_use]
     pub fn oracle(mut self, oracle: impl Oracle + 'o) -> Self {
         self.oracle = Some(Box::new(oracle));
         self
     }
 
-    /// Asks this trainer instead of the one in the configuration.
+    /// Uses this trainer instead of the one in the configuration.
     #[must_use]
     pub fn trainer(mut self, trainer: impl Trainer + 'o) -> Self {
         self.trainer = Some(Box::new(trainer));
         self
     }
 
-    /// Calls `observer` after each round, on rank 0; first for those of an earlier process.
+    /// Calls `observer` on rank 0 after each round, and at the start for each completed round of an earlier process.
     #[must_use]
     pub fn observe(mut self, observer: impl FnMut(&Round) + 'o) -> Self {
         self.observer = Box::new(observer);
         self
     }
 
-    /// Stops soon after `flag` is set, on any rank, in a state to go on from.
+    /// Stops soon after `flag` is set on any rank. The loop can be continued later.
     #[must_use]
     pub fn interrupt_by(mut self, flag: Arc<AtomicBool>) -> Self {
         self.interrupt = flag;
         self
     }
 
-    /// Learns until the run holds nothing new, or until a limit of `[loop]` is reached.
+    /// Runs rounds until a run has no event, or until a limit in `[loop]` is reached.
     ///
     /// # Errors
-    /// [`Error`]. What was learned by then stays, and the same call goes on from there.
+    /// [`Error`]. Completed phases are kept, and the same call continues after them.
     ///
     /// # MPI
     /// Collective. The oracle and the trainer are called on rank 0, while the other ranks sleep.
@@ -205,9 +206,10 @@ impl<'o> ActiveLearning<'o> {
             .ok_or(RunError::Cutoff)?;
         let extractor = EmbeddingExtractor::new(&config.candidates.embedding, cutoff)?;
         let outline = outline(comm, &structure);
-        // Each round sets the run up again: what that would lose is refused now.
-        let again = Script::new(config, &outline, &self.output.join(files::DATA)).and_then(|s| s.continued(0).render());
-        comm.agree(again.map_err(|error| Error::from(simulation::Error::from(error))))?;
+        // A round may set up the simulation again. Commands that would then overwrite files are rejected now.
+        let repeated =
+            Script::new(config, &outline, &self.output.join(files::DATA)).and_then(|s| s.continued(0).render());
+        comm.agree(repeated.map_err(|error| Error::from(simulation::Error::from(error))))?;
         comm.on_root(|| extractor.check_size(&structure).map_err(Error::from))?;
         let ledger = comm.on_root(|| Ledger::open(&self.output, config, &structure))?;
         let folder = PathBuf::from(comm.share(ledger.as_ref().map(|l| l.folder.display().to_string())));
@@ -236,14 +238,14 @@ impl<'o> ActiveLearning<'o> {
             swapping: Duration::ZERO,
             warnings,
         };
-        learning.finish(self.output)
+        learning.run(self.output)
     }
 }
 
-/// A loop on its way. Everything but the ledger is the same on all ranks.
+/// A loop in progress. All fields except `ledger` are the same on all ranks.
 struct Learning<'c, 'o> {
     comm: Comm,
-    /// With the present potential.
+    /// The configuration with the current potential.
     config: InferenceConfig,
     settings: &'c LoopConfig,
     extractor: EmbeddingExtractor,
@@ -251,31 +253,32 @@ struct Learning<'c, 'o> {
     outline: Structure,
     /// Absolute.
     folder: PathBuf,
-    /// On rank 0.
+    /// On rank 0 only.
     ledger: Option<Ledger>,
-    /// As it stands in the store.
+    /// The current round, as stored.
     round: Round,
-    /// Where it stands at the beginning of the round, unless it has to be set up anew.
+    /// The simulation at the start of the round; `None` if it must be set up again.
     simulation: Option<Simulation>,
     oracle: Box<dyn Oracle + 'o>,
     trainer: Box<dyn Trainer + 'o>,
     observer: Box<dyn FnMut(&Round) + 'o>,
     interrupt: Arc<AtomicBool>,
     started: Instant,
-    /// In molecular dynamics.
+    /// Time in molecular dynamics and extraction.
     running: Duration,
-    /// Until the new potential runs.
+    /// Time until the simulation had its new potential.
     swapping: Duration,
-    /// About cut-outs.
+    /// Warnings about cut-outs.
     warnings: Vec<String>,
 }
 
 impl Learning<'_, '_> {
-    fn finish(mut self, output: PathBuf) -> Result<LearningResult, Error> {
-        let before = self.comm.on_root(|| self.ledger.as_ref().map_or(Ok(Vec::new()), Ledger::rounds))?;
-        let before = self.comm.share(before);
-        before.iter().filter(|round| round.phase == Phase::Done).try_for_each(|round| self.observed(round))?;
-        let outcome = self.learn()?;
+    /// Runs the loop and collects its result.
+    fn run(mut self, output: PathBuf) -> Result<LearningResult, Error> {
+        let earlier = self.comm.on_root(|| self.ledger.as_ref().map_or(Ok(Vec::new()), Ledger::rounds))?;
+        let earlier = self.comm.share(earlier);
+        earlier.iter().filter(|round| round.phase == Phase::Done).try_for_each(|round| self.notify_observer(round))?;
+        let outcome = self.run_rounds()?;
         let result = self.comm.on_root(|| match &self.ledger {
             Some(ledger) => Ok::<_, Error>(Some((ledger.rounds()?, ledger.labels()?, ledger.write_final()?))),
             None => Ok(None),
@@ -294,8 +297,8 @@ impl Learning<'_, '_> {
         })
     }
 
-    /// Tells the observer, on rank 0, of a round that is done.
-    fn observed(&mut self, round: &Round) -> Result<(), Error> {
+    /// Calls the observer on rank 0 for a completed round.
+    fn notify_observer(&mut self, round: &Round) -> Result<(), Error> {
         let observer = &mut self.observer;
         self.comm.on_root(|| {
             observer(round);
@@ -304,8 +307,8 @@ impl Learning<'_, '_> {
         Ok(())
     }
 
-    /// The experiment. Each step leaves the round in its next phase, in the store, before it returns.
-    fn learn(&mut self) -> Result<Outcome, Error> {
+    /// Runs phase after phase. Each phase stores its results and the next phase before it returns.
+    fn run_rounds(&mut self) -> Result<Outcome, Error> {
         loop {
             let end = match self.round.phase {
                 Phase::Explore if self.out_of_time() => Some(Outcome::Time),
@@ -323,27 +326,27 @@ impl Learning<'_, '_> {
     }
 
     fn out_of_time(&self) -> bool {
-        let over = self.settings.max_time.is_some_and(|limit| self.started.elapsed().as_secs_f64() > limit);
-        self.comm.any(over)
+        let is_over = self.settings.max_time.is_some_and(|limit| self.started.elapsed().as_secs_f64() > limit);
+        self.comm.any(is_over)
     }
 
-    /// Chooses what to label, of all that waits.
+    /// Selects candidates to label from all that have no label.
     fn select(&mut self) -> Result<Option<Outcome>, Error> {
         let settings = self.settings;
-        let chosen = self.on_ledger(|ledger| ledger.select(settings))?;
-        Ok(self.next(chosen))
+        let selected = self.on_ledger(|ledger| ledger.select(settings))?;
+        Ok(self.finish_phase(selected))
     }
 
-    /// Asks the oracle.
+    /// Labels the selected candidates.
     fn label(&mut self) -> Result<Option<Outcome>, Error> {
         let (oracle, interrupt, ledger) = (&mut self.oracle, &self.interrupt, &mut self.ledger);
         let labelled =
             self.comm.on_root_alone(|| ledger.as_mut().map(|l| l.label(oracle.as_mut(), interrupt)).transpose())?;
         let labelled = self.comm.share(labelled.flatten());
-        Ok(self.next(labelled))
+        Ok(self.finish_phase(labelled))
     }
 
-    /// Asks the trainer, tries what it has made, and lets the simulation go on with it.
+    /// Trains and tests a new potential, and swaps it into the simulation.
     fn train(&mut self) -> Result<Option<Outcome>, Error> {
         let script = self.script()?;
         let (trainer, threshold, ledger) =
@@ -352,38 +355,38 @@ impl Learning<'_, '_> {
             .comm
             .on_root_alone(|| ledger.as_mut().map(|l| l.train(trainer.as_mut(), &script, threshold)).transpose())?;
         let (potential, done, next) = match self.comm.share(trained.flatten()) {
-            Step::Done((potential, done, next)) => (potential, done, next),
-            Step::End(outcome) => return Ok(Some(outcome)),
+            PhaseOutcome::Continue((potential, done, next)) => (potential, done, next),
+            PhaseOutcome::Stop(outcome) => return Ok(Some(outcome)),
         };
         self.config.system.potential = potential;
         if let Some(simulation) = &mut self.simulation {
             let begun = Instant::now();
             simulation.swap_potential(&self.config.system.potential)?;
             self.swapping += begun.elapsed();
-            self.set_up();
+            self.record_setup();
         }
-        self.observed(&done)?;
+        self.notify_observer(&done)?;
         self.round = next;
         Ok(None)
     }
 
-    /// Notes that the run stands with its potential.
-    fn set_up(&mut self) {
-        self.ledger.iter_mut().for_each(Ledger::set_up);
+    /// Records that the simulation is set up with its potential.
+    fn record_setup(&mut self) {
+        self.ledger.iter_mut().for_each(Ledger::record_setup);
     }
 
-    /// Takes over what rank 0 has written down.
-    fn next(&mut self, step: Step<Round>) -> Option<Outcome> {
-        match step {
-            Step::Done(round) => {
+    /// Sets the round to the one that rank 0 has stored. Returns the outcome if the loop ends.
+    fn finish_phase(&mut self, phase: PhaseOutcome<Round>) -> Option<Outcome> {
+        match phase {
+            PhaseOutcome::Continue(round) => {
                 self.round = round;
                 None
             }
-            Step::End(outcome) => Some(outcome),
+            PhaseOutcome::Stop(outcome) => Some(outcome),
         }
     }
 
-    /// Does work on the ledger, on rank 0, while the others sleep; all get what it gives.
+    /// Runs `work` on rank 0 while the other ranks sleep, and sends its result to all ranks.
     fn on_ledger<T: Serialize + serde::de::DeserializeOwned>(
         &mut self,
         work: impl FnOnce(&mut Ledger) -> Result<T, Error>,
@@ -393,22 +396,22 @@ impl Learning<'_, '_> {
         Ok(self.comm.share(done.flatten()))
     }
 
-    /// The set-up of the run with the present potential.
+    /// The set-up of the run with the current potential.
     fn script(&self) -> Result<Script, Error> {
         let data = self.folder.join(files::DATA);
         Ok(Script::new(&self.config, &self.outline, &data).map_err(simulation::Error::from)?)
     }
 
-    /// The simulation where the round begins: the running one, or one that is set up from what was written down.
+    /// The simulation at the start of the round: the running one, or one that is set up from the restart file.
     fn simulation(&mut self) -> Result<Simulation, Error> {
         if let Some(running) = self.simulation.take() {
             return Ok(running);
         }
         let (data, log) =
             (self.folder.join(files::DATA), round_folder(&self.folder, self.round.number).join(files::LOG));
-        // A round that was begun has written its log.
-        let again = self.round.number > 1 || self.comm.any(self.comm.is_root() && log.exists());
-        let earlier = if again { Earlier::Repeated } else { Earlier::None };
+        // The log exists if an earlier process has started this round.
+        let is_repeated = self.round.number > 1 || self.comm.any(self.comm.is_root() && log.exists());
+        let earlier = if is_repeated { Earlier::Repeated } else { Earlier::None };
         let config = InferenceConfig { outputs: Outputs { earlier, ..Outputs::default() }, ..self.config.clone() };
         let simulation = match &self.round.restart {
             Some(restart) => {
@@ -420,25 +423,26 @@ impl Learning<'_, '_> {
         }?;
         match simulation.first_step() {
             0 => Ok(simulation),
-            step => Err(Error::Begun(step)),
+            step => Err(Error::FirstStep(step)),
         }
     }
 }
 
-/// What a step has come to.
+/// Outcome of a phase of a round.
 #[derive(Serialize, Deserialize)]
-enum Step<T> {
-    /// It is done.
-    Done(T),
+enum PhaseOutcome<T> {
+    /// The loop continues with the next phase.
+    Continue(T),
     /// The loop ends.
-    End(Outcome),
+    Stop(Outcome),
 }
 
-/// The folders of the rounds of a loop that have begun, the first first.
+/// The folders of the existing rounds of a loop, in order.
 pub fn round_folders(loop_folder: &Path) -> impl Iterator<Item = PathBuf> {
     (1..).map(move |n| round_folder(loop_folder, n)).take_while(|folder| folder.is_dir())
 }
 
+/// The folder of a round in the folder of a loop.
 fn round_folder(folder: &Path, number: u32) -> PathBuf {
     folder.join(format!("round-{number:03}"))
 }

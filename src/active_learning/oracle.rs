@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Who knows the truth about a cut-out.
+//! Oracles, which label candidates.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -22,28 +22,28 @@ use crate::verify::evaluate;
 pub trait Oracle {
     /// The labels of a candidate: energy in eV, forces in eV/Å, in the order of its atoms.
     ///
-    /// `folder` is for files of its own, such as a log; what is in it from an earlier attempt may be replaced.
+    /// `folder` is for files of the oracle, such as logs. Files of an earlier attempt in it may be replaced.
     ///
     /// # Errors
-    /// [`OracleError`]; the candidate is then `FAILED`, and the loop goes on with the others.
+    /// [`OracleError`]. The candidate gets the status `FAILED`, and the loop continues with the others.
     ///
     /// # MPI
-    /// Called on rank 0 alone, while the other ranks sleep.
+    /// Called on rank 0 only, while the other ranks sleep.
     fn label(&mut self, candidate: &StoredCandidate, folder: &Path) -> Result<Labels, OracleError>;
 }
 
 /// Why a candidate has no label.
 #[derive(Debug, thiserror::Error)]
 pub enum OracleError {
-    /// This candidate cannot be labelled; another one may.
+    /// This candidate cannot be labelled.
     #[error("{message}")]
     Failed {
-        /// What is wrong, in one line.
+        /// The reason, in one line.
         message: String,
-        /// What the program said.
+        /// The output of the program.
         log: String,
     },
-    /// This process was told to stop; the candidate waits as before.
+    /// This process was interrupted. The candidate is pending again.
     #[error("interrupted")]
     Interrupted,
 }
@@ -54,7 +54,7 @@ impl OracleError {
     }
 }
 
-/// The oracle that the configuration names, for candidates of the run with this set-up and these elements of its types.
+/// The oracle of the configuration, for candidates of a run with this set-up and these elements of its atom types.
 #[must_use]
 pub fn from_config(
     config: &LoopConfig,
@@ -80,11 +80,12 @@ pub fn from_config(
 
 /// A program that labels one structure.
 ///
-/// It is started without a shell, in the folder of the configuration. In its arguments `{input}` becomes the path of an
-/// extended XYZ file with the cut-out (`force_mask:R:1`, `source_id:I:1`, and `candidate=` its number in the store), and
-/// `{output}` the path where it writes the same atoms in the same cell (`Lattice=`, `pbc=`), in any order, with `energy=` (eV,
-/// the total) in the comment line and `forces:R:3` (eV/Å) for each atom, as ASE does; `stress=` (eV/Å³, nine numbers or six
-/// in Voigt order) is optional. It ends with 0. Its output is kept in a file.
+/// The program is started without a shell, in the folder of the configuration. In its arguments, `{input}` is replaced by the
+/// path of an extended XYZ file with the cut-out (`force_mask:R:1`, `source_id:I:1`, and its id in the store as `candidate=`),
+/// and `{output}` by the path of the file that the program must write. This file has the same atoms in any order in the same
+/// cell (`Lattice=`, `pbc=`), the total energy as `energy=` (eV) in the comment line, and `forces:R:3` (eV/Å) for each atom, as
+/// written by ASE. `stress=` (eV/Å³, nine numbers or six in Voigt order) is optional. The exit code must be 0. The output of the
+/// program is written to a log file.
 #[derive(Debug)]
 pub struct CommandOracle {
     program: Program,
@@ -109,7 +110,7 @@ impl Oracle for CommandOracle {
 
 impl CommandOracle {
     fn attempt(&self, candidate: &StoredCandidate, folder: &Path, log: &Path) -> Result<Labels, OracleError> {
-        // A folder of its own for each attempt: a program that outlived a killed loop may still write into the last one.
+        // Each attempt has its own folder: a program that outlived a killed loop may still write to the previous one.
         let scratch = tempfile::Builder::new().prefix("label-").tempdir_in(folder).map_err(OracleError::new)?;
         let (input, output) = (scratch.path().join("input.extxyz"), scratch.path().join("output.extxyz"));
         export::export(Format::Extxyz, std::slice::from_ref(candidate), &input).map_err(OracleError::new)?;
@@ -120,7 +121,7 @@ impl CommandOracle {
             Err(error) => return Err(OracleError::new(error)),
         }
         read_labels(&output, &candidate.candidate.structure).map_err(|message| {
-            // Into the log as well: there it stands below what the program said.
+            // Append the error to the log, after the output of the program.
             let _ = std::fs::File::options().append(true).open(log).and_then(|mut f| writeln!(f, "{message}"));
             OracleError::new(message)
         })
@@ -131,7 +132,7 @@ fn text(path: &Path) -> Result<String, OracleError> {
     path.to_str().map(str::to_owned).ok_or_else(|| OracleError::new(format!("{} is not UTF-8", path.display())))
 }
 
-/// The labels in the last frame of `path`, which must hold the atoms of `structure` in the same cell.
+/// Reads the labels from the last frame of `path`, which must contain the atoms of `structure` in the same cell.
 fn read_labels(path: &Path, structure: &Structure) -> Result<Labels, String> {
     let (found, results) = extxyz::read_results(path).map_err(|e| e.to_string())?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -143,7 +144,7 @@ fn read_labels(path: &Path, structure: &Structure) -> Result<Labels, String> {
     Ok(Labels { energy, free_energy: None, forces, stress: results.stress, calculator: Some("command".into()) })
 }
 
-/// Any potential that LAMMPS has, in an instance of its own in this process.
+/// Labels with a potential in LAMMPS, in a separate instance in this process.
 #[derive(Debug)]
 pub struct LammpsOracle {
     script: Script,
@@ -152,7 +153,7 @@ pub struct LammpsOracle {
 
 impl Oracle for LammpsOracle {
     fn label(&mut self, candidate: &StoredCandidate, _folder: &Path) -> Result<Labels, OracleError> {
-        // Types are numbered as `pair_coeff` has them, which a candidate of another run need not be.
+        // `pair_coeff` determines the order of types. Candidates of another run may have another order.
         let structure = &candidate.candidate.structure.with_elements(&self.elements).map_err(OracleError::new)?;
         let found = evaluate(structure, &self.script).map_err(OracleError::new)?;
         let forces = Array2::from_shape_fn((structure.len(), 3), |(i, k)| found.forces[i][k]);

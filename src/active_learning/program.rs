@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A program of somebody else's, run with limits.
+//! Runs external programs, with a time limit.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -13,30 +13,31 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{WaitId, WaitIdOptions};
 
-/// How much of a log's end is kept in the store.
-const TAIL: u64 = 32 * 1024;
+/// Number of bytes at the end of a log that are kept in the store.
+const TAIL_BYTES: u64 = 32 * 1024;
 
-/// How often it is asked whether a program has to be ended.
-const LOOK: Duration = Duration::from_millis(50);
+/// Interval at which the time limit and the interrupt flag are checked.
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What the launchers of MPI tell their processes: a program that uses MPI itself must not take it for its own.
-const LAUNCHERS: [&str; 7] = ["PMI_", "PMIX_", "HYDI_", "HYDRA_", "MPIR_", "OMPI_", "MPI_LOCAL"];
+/// Prefixes of environment variables that MPI launchers set. They are removed for programs that use MPI themselves.
+const LAUNCHER_PREFIXES: [&str; 7] = ["PMI_", "PMIX_", "HYDI_", "HYDRA_", "MPIR_", "OMPI_", "MPI_LOCAL"];
 
-/// A program with its arguments, some of which hold names in braces that are replaced at each start.
+/// A program and its arguments. Names in braces in the arguments are replaced at each start.
 #[derive(Debug, Clone)]
 pub(super) struct Program {
     pub(super) command: Vec<String>,
-    /// Where it runs.
+    /// Working directory.
     pub(super) folder: PathBuf,
+    /// Time limit.
     pub(super) timeout: Option<Duration>,
-    /// Ends it when set.
+    /// Ends the program when set.
     pub(super) interrupt: Arc<AtomicBool>,
 }
 
-/// Why a program gave nothing.
+/// Why a program did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
-    /// It could not be started.
+    /// The program could not be started.
     #[error("cannot start {program:?}: {source}")]
     Start {
         /// Its name.
@@ -44,7 +45,7 @@ pub enum ProgramError {
         /// Why not.
         source: std::io::Error,
     },
-    /// Its log cannot be written.
+    /// The log of the program cannot be written.
     #[error("cannot write {}: {source}", path.display())]
     Log {
         /// The file.
@@ -52,43 +53,43 @@ pub enum ProgramError {
         /// Why not.
         source: std::io::Error,
     },
-    /// It took too long, and was ended with all that it had started.
-    #[error("{program:?} was ended after {seconds} s, its time limit")]
-    TooLong {
+    /// The program exceeded its time limit, and was killed with all its child processes.
+    #[error("{program:?} was killed after {seconds} s, its time limit")]
+    Timeout {
         /// Its name.
         program: String,
-        /// The limit.
+        /// The time limit in seconds.
         seconds: f64,
     },
-    /// It ended badly.
+    /// The program failed.
     #[error("{program:?} ended with {status}")]
     Status {
         /// Its name.
         program: String,
-        /// How.
+        /// Its exit status.
         status: ExitStatus,
     },
-    /// This process was told to stop.
+    /// This process was interrupted.
     #[error("interrupted")]
     Interrupted,
 }
 
 impl Program {
-    /// Runs it to its end, with what it says going to the end of the file `log`.
+    /// Runs the program until it ends, and appends its output to the file `log`.
     pub(super) fn run(&self, values: &[(&str, &str)], log: &Path) -> Result<(), ProgramError> {
         let logging = |source| ProgramError::Log { path: log.to_owned(), source };
         let out = File::options().create(true).append(true).open(log).map_err(logging)?;
-        let words: Vec<String> = self.command.iter().map(|word| replaced(word, values)).collect();
+        let words: Vec<String> = self.command.iter().map(|word| substitute(word, values)).collect();
         let program = words[0].clone();
         let mut command = Command::new(&program);
         command.args(&words[1..]).current_dir(&self.folder).stdin(Stdio::null());
         command.stdout(out.try_clone().map_err(logging)?).stderr(out);
         for (name, _) in std::env::vars_os() {
-            if name.to_str().is_some_and(|name| LAUNCHERS.iter().any(|start| name.starts_with(start))) {
+            if name.to_str().is_some_and(|name| LAUNCHER_PREFIXES.iter().any(|start| name.starts_with(start))) {
                 command.env_remove(name);
             }
         }
-        // A group of its own, so that all that it starts can be ended with it.
+        // A separate process group, so that child processes can be killed with it.
         command.process_group(0);
         let child = command.spawn().map_err(|source| ProgramError::Start { program: program.clone(), source })?;
         let status = self.wait(child, &program)?;
@@ -99,8 +100,8 @@ impl Program {
         let started = Instant::now();
         let process = rustix::process::Pid::from_child(&child);
         let (end, ended) = std::sync::mpsc::channel();
-        // A thread that sleeps until it ends: no time is lost between looks. It leaves the status, and with it the number of
-        // the process, for the one below.
+        // A thread waits for the end of the process, so that it is noticed without delay. `NOWAIT` leaves the exit status, and with
+        // it the process id, for `child.wait` below.
         std::thread::spawn(move || {
             let _ = rustix::io::retry_on_intr(|| {
                 rustix::process::waitid(WaitId::Pid(process), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
@@ -108,16 +109,16 @@ impl Program {
             let _ = end.send(());
         });
         loop {
-            if ended.recv_timeout(LOOK) != Err(RecvTimeoutError::Timeout) {
+            if ended.recv_timeout(CHECK_INTERVAL) != Err(RecvTimeoutError::Timeout) {
                 return child.wait().map_err(|source| ProgramError::Start { program: program.to_owned(), source });
             }
-            let late = self.timeout.filter(|limit| started.elapsed() > *limit);
+            let exceeded = self.timeout.filter(|limit| started.elapsed() > *limit);
             let interrupted = self.interrupt.load(Ordering::Relaxed);
-            if late.is_some() || interrupted {
+            if exceeded.is_some() || interrupted {
                 let _ = rustix::process::kill_process_group(process, rustix::process::Signal::KILL);
                 let _ = child.wait();
-                return Err(match late {
-                    Some(limit) => ProgramError::TooLong { program: program.to_owned(), seconds: limit.as_secs_f64() },
+                return Err(match exceeded {
+                    Some(limit) => ProgramError::Timeout { program: program.to_owned(), seconds: limit.as_secs_f64() },
                     None => ProgramError::Interrupted,
                 });
             }
@@ -125,8 +126,8 @@ impl Program {
     }
 }
 
-/// The word with each `{name}` replaced by its value; braces around anything else stay.
-fn replaced(word: &str, values: &[(&str, &str)]) -> String {
+/// Replaces each `{name}` in a word by its value. Other braces are unchanged.
+fn substitute(word: &str, values: &[(&str, &str)]) -> String {
     let mut result = String::new();
     let mut rest = word;
     while let Some(at) = rest.find('{') {
@@ -147,12 +148,12 @@ fn replaced(word: &str, values: &[(&str, &str)]) -> String {
     result + rest
 }
 
-/// The end of a log, as text; empty if there is none.
+/// The end of a log as text; empty if the log does not exist.
 pub(super) fn tail(log: &Path) -> String {
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = File::open(log)?;
         let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         Ok(bytes)
@@ -176,11 +177,11 @@ mod tests {
     #[test]
     fn names_are_replaced_once() {
         let values = [("input", "{output}"), ("output", "b")];
-        assert_eq!(replaced("x={input},{output}{other}{", &values), "x={output},b{other}{");
+        assert_eq!(substitute("x={input},{output}{other}{", &values), "x={output},b{other}{");
     }
 
     #[test]
-    fn what_it_says_and_how_it_ends_are_kept() {
+    fn output_and_exit_status_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
         program("echo first $0", None).run(&[("output", "there")], &log).unwrap();
@@ -190,34 +191,34 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_takes_too_long_is_ended_with_its_children() {
+    fn a_program_beyond_its_time_limit_is_killed_with_its_children() {
         let folder = tempfile::tempdir().unwrap();
         let (log, pid) = (folder.path().join("log"), folder.path().join("pid"));
         let script = format!("sleep 1000 & echo $! > {}; wait", pid.display());
-        // On a busy machine it may not have begun before the first limit.
+        // On a busy machine the script may not have started before the first limit.
         let mut limit = 0.2;
         let child: i32 = loop {
             let error = program(&script, Some(limit)).run(&[], &log).unwrap_err();
-            assert!(matches!(error, ProgramError::TooLong { .. }), "{error}");
+            assert!(matches!(error, ProgramError::Timeout { .. }), "{error}");
             if let Some(child) = std::fs::read_to_string(&pid).ok().and_then(|text| text.trim().parse().ok()) {
                 break child;
             }
             limit *= 2.0;
         };
-        // A process that has ended stays in the table until somebody asks how.
+        // A process that has ended stays in the process table until its parent reads its status.
         let runs = || {
             let stat = std::fs::read_to_string(format!("/proc/{child}/stat"));
             stat.is_ok_and(|stat| !stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X'])))
         };
         let started = Instant::now();
         while runs() {
-            assert!(started.elapsed() < Duration::from_secs(500), "its child went on");
+            assert!(started.elapsed() < Duration::from_secs(500), "its child still runs");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
     #[test]
-    fn a_signal_to_this_process_ends_it() {
+    fn the_interrupt_flag_ends_a_program() {
         let folder = tempfile::tempdir().unwrap();
         let stopped = program("sleep 1000", None);
         stopped.interrupt.store(true, Ordering::Relaxed);

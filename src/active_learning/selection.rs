@@ -1,53 +1,54 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Which candidates are worth a label.
+//! D-optimal selection of the candidates to label.
 //!
-//! Each atom whose forces would be learned is a row of B-projections. Written as a combination of the rows of the active
-//! set, c = B A⁻¹, its largest coefficient is the factor by which |det A| grows if it takes that row's place: γ. MaxVol
-//! (Goreinov et al., in *Matrix Methods*, 2010) makes such exchanges, the largest first, until none is worth it; the
-//! structures whose atoms have come in are the D-optimal choice (Podryabinkin and Shapeev, Comput. Mater. Sci. 140, 171
-//! (2017); for ACE: Lysogorskiy et al., Phys. Rev. Materials 7, 043801 (2023)). Of two cut-outs of the same defect only
-//! one comes in, because after that the other is spanned.
+//! Each core atom of a candidate has a row of projections B on the basis functions. In c = B A⁻¹ this row is a combination of
+//! the rows of the active set A. The largest coefficient, in absolute value, is γ: the factor by which |det A| grows if the row
+//! replaces the corresponding row of A. MaxVol (Goreinov et al., in *Matrix Methods*, 2010) makes such exchanges, the largest
+//! first, until no exchange increases |det A| sufficiently. The candidates whose rows have entered the active set are the
+//! D-optimal choice (Podryabinkin and Shapeev, Comput. Mater. Sci. 140, 171 (2017); for ACE: Lysogorskiy et al., Phys. Rev.
+//! Materials 7, 043801 (2023)). Of two cut-outs of the same defect only one is chosen, because its rows span those of the
+//! other.
 
 use std::sync::Arc;
 
 use crate::config::Potential;
 use crate::structure::Structure;
 
-/// An exchange that grows the determinant by less than this factor is not worth it, as in pacemaker's active sets.
-const WORTH_IT: f64 = 1.01;
+/// Minimum factor by which an exchange must increase the determinant, as in the active sets of pacemaker.
+const MIN_GAIN: f64 = 1.01;
 
-/// What can be chosen from: the rows c = B A⁻¹ of a candidate's core atoms.
+/// The rows c = B A⁻¹ of the core atoms of a candidate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Projected {
-    /// The candidate.
+    /// Id of the candidate.
     pub id: i64,
-    /// Element of each atom, as the potential counts them, and its row.
+    /// For each core atom, the index of its element in the potential, and its row.
     pub rows: Vec<(usize, Vec<f64>)>,
 }
 
 impl Projected {
-    /// The largest γ of its core atoms; infinite if any is not a number.
+    /// The largest γ of the core atoms; infinite if a value is NaN.
     #[must_use]
     pub fn gamma(&self) -> f64 {
-        self.rows.iter().flat_map(|(_, row)| row).fold(0.0, |most, c| worse(most, c.abs()))
+        self.rows.iter().flat_map(|(_, row)| row).fold(0.0, |most, c| max_or_infinite(most, c.abs()))
     }
 }
 
-/// The larger one; NaN counts as infinite.
-fn worse(a: f64, b: f64) -> f64 {
+/// The maximum of two numbers; infinite if `b` is NaN.
+fn max_or_infinite(a: f64, b: f64) -> f64 {
     if b.is_nan() { f64::INFINITY } else { a.max(b) }
 }
 
-/// Chooses at most `limit` candidates for their D-optimality, the one with the largest γ first; fewer if the others are
-/// spanned by those.
+/// Selects at most `limit` candidates by D-optimality, the one with the largest γ first. Returns fewer if the remaining
+/// candidates are spanned by the selected ones.
 ///
-/// Ties go to the lower number, so that the answer depends on nothing but the candidates.
+/// Of equal candidates the one with the lower id is selected, so that the result does not depend on the order of `pool`.
 #[must_use]
 pub fn select(mut pool: Vec<Projected>, limit: usize) -> Vec<i64> {
     pool.sort_by_key(|candidate| candidate.id);
-    // A row that is not finite says that nothing is known there; it spans nothing, and would spoil all other rows.
-    let (broken, mut pool): (Vec<_>, Vec<_>) = pool.into_iter().partition(|p| !p.gamma().is_finite());
-    let mut chosen: Vec<i64> = broken.into_iter().map(|p| p.id).take(limit).collect();
+    // A row that is not finite spans nothing, and an exchange with it would make all other rows non-finite.
+    let (not_finite, mut pool): (Vec<_>, Vec<_>) = pool.into_iter().partition(|p| !p.gamma().is_finite());
+    let mut chosen: Vec<i64> = not_finite.into_iter().map(|p| p.id).take(limit).collect();
     let species: Vec<usize> = {
         let mut all: Vec<usize> = pool.iter().flat_map(|p| p.rows.iter().map(|(s, _)| *s)).collect();
         all.sort_unstable();
@@ -56,13 +57,13 @@ pub fn select(mut pool: Vec<Projected>, limit: usize) -> Vec<i64> {
     };
     loop {
         let full = chosen.len() >= limit;
-        // Those that are chosen may still bring in more of their atoms, so that what they span is not chosen again.
+        // More rows of chosen candidates may enter, so that candidates that they span are not chosen.
         let allowed = |id: i64| !full || chosen.contains(&id);
         let best = species.iter().filter_map(|&s| largest(&pool, s, allowed)).max_by(|a, b| {
-            // The lower number wins a tie, hence the turned order.
+            // Reversed, so that the lower id wins a tie.
             a.value.abs().total_cmp(&b.value.abs()).then(b.at.cmp(&a.at))
         });
-        let Some(best) = best.filter(|best| best.value.abs() > WORTH_IT) else { return chosen };
+        let Some(best) = best.filter(|best| best.value.abs() > MIN_GAIN) else { return chosen };
         let id = pool[best.at.0].id;
         if !chosen.contains(&id) {
             chosen.push(id);
@@ -71,13 +72,15 @@ pub fn select(mut pool: Vec<Projected>, limit: usize) -> Vec<i64> {
     }
 }
 
-/// A coefficient: candidate, row and column, its element and value.
+/// A coefficient of a row.
 struct Entry {
+    /// Index of the candidate, row and column.
     at: (usize, usize, usize),
     species: usize,
     value: f64,
 }
 
+/// The largest coefficient, in absolute value, of the rows of a species.
 fn largest(pool: &[Projected], species: usize, allowed: impl Fn(i64) -> bool) -> Option<Entry> {
     let mut best: Option<Entry> = None;
     for (c, candidate) in pool.iter().enumerate().filter(|(_, candidate)| allowed(candidate.id)) {
@@ -92,7 +95,7 @@ fn largest(pool: &[Projected], species: usize, allowed: impl Fn(i64) -> bool) ->
     best
 }
 
-/// Puts a row into the active set in place of one of its rows, and writes all others as combinations of the new set.
+/// Exchanges a row of the active set, and expresses all rows as combinations of the new active set.
 fn exchange(pool: &mut [Projected], entry: &Entry) {
     let (c, r, k) = entry.at;
     let mut change = pool[c].rows[r].1.clone();
@@ -105,38 +108,40 @@ fn exchange(pool: &mut [Projected], entry: &Entry) {
     }
 }
 
-/// Why rows cannot be computed.
+/// Why projections cannot be computed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProjectionError {
-    /// The potential cannot be used for it.
+    /// The files of the potential cannot be used.
     #[error(transparent)]
     Potential(#[from] pace_opt::Error),
-    /// It is not of the kind that has an active set.
-    #[error("the potential is not ML-PACE with an active set, from which candidates are selected")]
-    Kind,
-    /// The potential does not know an element.
-    #[error("the potential does not know {0}")]
+    /// The potential has no active set.
+    #[error("the potential must be ML-PACE with an active set: set `file` in [potential]")]
+    NoActiveSet,
+    /// The potential does not contain an element.
+    #[error("the potential does not contain the element {0}")]
     Element(&'static str),
 }
 
-/// Computes rows with one potential.
+/// Computes projections with a potential.
 #[derive(Debug)]
 pub struct Projector {
     potential: Arc<pace_opt::Potential>,
 }
 
 impl Projector {
+    /// Reads the files of a potential.
+    ///
     /// # Errors
-    /// If its files cannot be read.
+    /// If the files cannot be read, or if the potential has no active set.
     pub fn new(potential: &Potential) -> Result<Self, ProjectionError> {
-        let (file, active_set) = potential.pace_files().ok_or(ProjectionError::Kind)?;
+        let (file, active_set) = potential.pace_files().ok_or(ProjectionError::NoActiveSet)?;
         Ok(Self { potential: pace_opt::Potential::read(&file, Some(&active_set))? })
     }
 
-    /// The rows of the atoms of a periodic structure whose mask is above 0.
+    /// The rows of the atoms of a periodic structure whose `mask` is above 0. `mask` has one value for each atom.
     ///
     /// # Errors
-    /// If an element is unknown, or if atoms overlap.
+    /// If the potential does not contain an element, or if atoms overlap.
     pub fn rows(&self, id: i64, structure: &Structure, mask: &[f64]) -> Result<Projected, ProjectionError> {
         let known = self.potential.elements();
         let element_of_type: Vec<i32> = structure
@@ -183,12 +188,12 @@ impl Projector {
     }
 }
 
-/// The atoms, then their periodic images as far as `reach` (Å) may need them; positions and types, from 0.
-fn with_images(structure: &Structure, reach: f64) -> (Vec<[f64; 3]>, Vec<i32>) {
+/// Positions (Å) and types (from 0) of the atoms, followed by those of their periodic images within `cutoff` (Å).
+fn with_images(structure: &Structure, cutoff: f64) -> (Vec<[f64; 3]>, Vec<i32>) {
     let cell = &structure.cell;
-    // Two atoms may lie at opposite ends of the cell, or outside of it.
+    // Atoms may be at opposite ends of the cell, or outside of it.
     let wrapped: Vec<[f64; 3]> = (0..structure.len()).map(|i| cell.wrap(structure.position(i))).collect();
-    let [a, b, c] = cell.image_range(reach);
+    let [a, b, c] = cell.image_range(cutoff);
     let (mut positions, mut types) = (wrapped.clone(), structure.types.iter().map(|t| t - 1).collect::<Vec<_>>());
     for i in -a..=a {
         for j in -b..=b {
@@ -216,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_comes_first_and_what_it_spans_is_not_labelled() {
+    fn the_largest_gamma_is_first_and_spanned_candidates_are_not_selected() {
         let pool = vec![
             candidate(1, &[&[0.9, 0.1, 0.0]]),
             candidate(2, &[&[6.0, 0.0, 0.0]]),
@@ -233,11 +238,11 @@ mod tests {
         let chosen = select(pool.clone(), 10);
         pool.reverse();
         assert_eq!(select(pool, 10), chosen);
-        assert_eq!(chosen[0], 2, "of two alike the earlier one");
+        assert_eq!(chosen[0], 2, "the lower id of two equal candidates");
     }
 
     #[test]
-    fn what_is_known_is_not_selected_and_what_is_broken_is() {
+    fn candidates_below_gamma_one_are_not_selected_and_those_with_nan_are() {
         assert!(select(vec![candidate(1, &[&[0.5, -1.0]])], 3).is_empty());
         assert_eq!(select(vec![candidate(1, &[&[f64::NAN, 0.0]]), candidate(2, &[&[8.0, 0.0]])], 3), [1, 2]);
     }

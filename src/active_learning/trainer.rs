@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Who makes a new potential of what was labelled.
+//! Trainers, which fit a new potential to the labelled candidates.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,53 +12,53 @@ use super::program::{Program, ProgramError, tail};
 use crate::config::LoopConfig;
 use crate::config::Potential;
 
-/// Makes a new potential.
+/// Fits a new potential.
 pub trait Trainer {
-    /// Trains, and leaves the new potential in the folder of the job.
+    /// Trains a potential, and writes it to the output folder of the job.
     ///
     /// # Errors
-    /// [`TrainerError`]; the loop then ends, and the potential stays as it is.
+    /// [`TrainerError`]. The loop then ends, and the current potential is kept.
     ///
     /// # MPI
-    /// Called on rank 0 alone, while the other ranks sleep.
+    /// Called on rank 0 only, while the other ranks sleep.
     fn train(&mut self, job: &TrainingJob<'_>) -> Result<TrainingReport, TrainerError>;
 }
 
-/// What there is to learn.
+/// Input and output of a training.
 #[derive(Debug, Clone, Copy)]
 pub struct TrainingJob<'a> {
-    /// Extended XYZ with every candidate that is labelled so far, those of earlier rounds too.
+    /// Extended XYZ file with all labelled candidates, including those of earlier rounds.
     pub labelled: &'a Path,
-    /// The present potential.
+    /// The current potential.
     pub parent: &'a Potential,
-    /// An empty folder, for [`files`](super::files) `potential.yaml`, `potential.asi` and `report.json`.
+    /// An empty folder, to which the trainer writes the [`files`](super::files) `potential.yaml`, `potential.asi` and `report.json`.
     pub output: &'a Path,
-    /// The round, from 1.
+    /// Number of the round, from 1.
     pub round: u32,
-    /// Where what the trainer says is kept.
+    /// File for the output of the trainer.
     pub log: &'a Path,
 }
 
-/// What a trainer says of its potential, `report.json`. Errors are root mean squares over structures that neither
-/// potential was fitted to.
+/// The report of a trainer on its potential, `report.json`. Errors are root mean squares over structures to which neither
+/// potential was fitted.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct TrainingReport {
-    /// Of the energy, meV/atom.
+    /// Error of the energy, meV/atom.
     pub energy_rmse_mev_per_atom: Option<f64>,
-    /// Of a force component, meV/Å.
+    /// Error of a force component, meV/Å.
     pub force_rmse_mev_per_angstrom: Option<f64>,
-    /// The same of the potential that it replaces.
+    /// Error of the energy with the parent potential, meV/atom.
     pub parent_energy_rmse_mev_per_atom: Option<f64>,
-    /// The same of the potential that it replaces.
+    /// Error of a force component with the parent potential, meV/Å.
     pub parent_force_rmse_mev_per_angstrom: Option<f64>,
-    /// Whether it is good enough to replace the parent.
+    /// Whether the new potential may replace its parent.
     #[serde(default)]
     pub accepted: bool,
-    /// Why not.
+    /// The reason if it is not accepted.
     pub reason: Option<String>,
     /// Number of basis functions.
     pub functions: Option<u64>,
-    /// Whatever else it says.
+    /// Other keys.
     #[serde(flatten)]
     pub more: serde_json::Map<String, serde_json::Value>,
 }
@@ -66,46 +66,46 @@ pub struct TrainingReport {
 /// Why there is no new potential.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainerError {
-    /// The new one is worse than the one it would replace.
-    #[error("the trainer refuses its own potential: {0}")]
+    /// The trainer rejected its potential, because it is worse than the parent.
+    #[error("the trainer rejected the new potential: {0}")]
     Refused(String),
     /// Training failed.
     #[error("training failed: {message}; its log is {}", log.display())]
     Failed {
-        /// How.
+        /// The reason.
         message: String,
-        /// What it said.
+        /// The output of the trainer.
         log: PathBuf,
     },
-    /// This process was told to stop.
+    /// This process was interrupted.
     #[error("interrupted")]
     Interrupted,
 }
 
-/// A program that trains.
+/// A program that trains a potential.
 ///
-/// It is started without a shell, in the folder of the configuration. In its arguments are replaced:
+/// The program is started without a shell, in the folder of the configuration. These names in its arguments are replaced:
 ///
-/// | | by |
+/// | name | replaced by |
 /// |---|---|
-/// | `{labelled}` | extended XYZ with all labelled candidates so far: `energy`, `candidate` (row of the store), `round`, where known `stress`; `forces:R:3`, `force_mask:R:1`, `source_id:I:1`. Only forces and environments of atoms with mask 1 are to be learned; energy and stress of a cut-out are no bulk values |
-/// | `{potential}` | the present potential, `.yaml` |
+/// | `{labelled}` | extended XYZ file with all labelled candidates: `energy` (eV), `candidate` (id in the store), `round` and, if available, `stress` (eV/Å³); `forces:R:3` (eV/Å), `force_mask:R:1`, `source_id:I:1`. Fit only to forces and environments of atoms with mask 1. Energy and stress of a cut-out are not those of the bulk |
+/// | `{potential}` | the current potential, `.yaml` |
 /// | `{active_set}` | its active set, `.asi` |
-/// | `{output}` | an empty folder, into which it writes `potential.yaml`, `potential.asi` and `report.json` ([`TrainingReport`]) |
+/// | `{output}` | an empty folder, to which the program writes `potential.yaml`, `potential.asi` and `report.json` ([`TrainingReport`]) |
 /// | `{round}` | the number of the round, from 1 |
 ///
-/// It ends with 0, or with 3 if its potential is worse than the parent; `report.json` then says why. The same input must
-/// give the same files, so that a loop that was interrupted goes on as if it had not been.
+/// The exit code must be 0, or 3 if the new potential is worse than its parent; `report.json` then states the reason. The same
+/// input must give the same files, so that an interrupted loop has the same result as an uninterrupted one.
 #[derive(Debug)]
 pub struct CommandTrainer {
     program: Program,
 }
 
-/// The exit code of a trainer that refuses.
+/// The exit code of a trainer that rejects its potential.
 const REFUSED: i32 = 3;
 
 impl CommandTrainer {
-    /// The trainer that the configuration names, which is ended when `interrupt` is set.
+    /// The trainer of the configuration. Its program is killed when `interrupt` is set.
     #[must_use]
     pub fn new(config: &LoopConfig, interrupt: &Arc<AtomicBool>) -> Self {
         Self {
@@ -138,7 +138,7 @@ impl Trainer for CommandTrainer {
             let text = std::fs::read_to_string(job.output.join(super::files::REPORT)).map_err(|e| e.to_string())?;
             serde_json::from_str(&text).map_err(|e| e.to_string())
         };
-        let reason = |report: TrainingReport| report.reason.unwrap_or_else(|| "it does not say why".into());
+        let reason = |report: TrainingReport| report.reason.unwrap_or_else(|| "report.json states no reason".into());
         match ended {
             Ok(()) => {
                 let report = report().map_err(|e| failed(format!("report.json: {e}")))?;
@@ -149,8 +149,8 @@ impl Trainer for CommandTrainer {
             }
             Err(ProgramError::Interrupted) => Err(TrainerError::Interrupted),
             Err(error) => {
-                let said = tail(job.log);
-                let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+                let output = tail(job.log);
+                let last = output.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no output");
                 Err(failed(format!("{error} ({last})")))
             }
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A new potential on trial, before a running simulation gets it.
+//! The trial of a new potential, before it is swapped into a running simulation.
 
 use crate::candidates::StoredCandidate;
 use crate::lammps::Lammps;
@@ -7,12 +7,14 @@ use crate::script::Script;
 use crate::structure::Element;
 use crate::verify::{evaluate, load};
 
-/// Evaluates the candidates with the potential of `script`, in an instance of its own; the text says why it cannot be used.
+/// Evaluates the labelled candidates with the potential of `script`, in a LAMMPS instance of its own.
 ///
-/// It must know what it was trained on: γ of every core atom of a labelled candidate below the threshold, and energy and
-/// forces finite.
+/// For each candidate, energy and forces must be finite, and γ of all core atoms must not exceed `threshold`.
 ///
-/// Gives an instance with the potential: as long as it lives, `engine = "opt"` does not read the files again.
+/// Returns an instance with the potential. While this instance exists, `engine = "opt"` does not read the files again.
+///
+/// # Errors
+/// The reason why the potential cannot be used.
 pub(super) fn trial(
     script: &Script,
     elements: &[Element],
@@ -28,11 +30,11 @@ pub(super) fn trial(
         if !(found.energy.is_finite() && found.forces.as_flattened().iter().all(|f| f.is_finite())) {
             return Err(format!("energy or forces of candidate {id}, which it was trained on, are not finite"));
         }
-        let gamma = found.gamma.ok_or("it gives no γ")?;
+        let gamma = found.gamma.ok_or("LAMMPS returned no γ")?;
         let core = gamma.iter().zip(&row.candidate.force_mask).filter(|(_, mask)| **mask > 0.0);
         let worst = core.map(|(gamma, _)| if gamma.is_nan() { f64::INFINITY } else { *gamma }).fold(0.0, f64::max);
         if worst > threshold {
-            return Err(format!("γ is {worst:.2} in candidate {id}, which it was trained on, above {threshold}"));
+            return Err(format!("γ is {worst:.2}, above {threshold}, in candidate {id}, which it was trained on"));
         }
     }
     Ok(loaded)

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A cut-out, judged by the potential that it was cut for.
+//! Verification and relaxation of cut-outs with the potential of the simulation.
 //!
-//! The same potential is evaluated once on the cut-out, by a second LAMMPS instance on one rank, and compared with the
-//! frame that it comes from. What must agree follows from how far things reach, for a potential with cutoff r_c:
+//! The potential is evaluated on the cut-out by a second LAMMPS instance on one rank, and the results are compared with those in
+//! the parent frame. Which results must agree depends on the thickness of the buffer, for a potential with cutoff r_c:
 //!
-//! - γ and the energy of an atom depend on its neighbours within r_c. A buffer of r_c keeps these in the whole core, which is
-//!   checked atom by atom, and with them γ and energy, to rounding. Rounding can be large in γ: it is multiplied by the
-//!   condition of the active set, which is up to 1e20. How large is measured on the cut-out itself, turned and renumbered.
-//! - The force on an atom is the derivative of its own energy and of those of its neighbours, which reach as far again.
-//!   Only a buffer of 2 r_c keeps the forces of a many-body potential to rounding; with r_c they differ by what the
-//!   outer half of the buffer, which sees the new boundary, adds. That difference is stored as `max_force_difference`:
-//!   a label computed for the cut-out belongs to the cut-out and is right for it, and the number tells how
-//!   representative it is of the frame.
+//! - γ and the energy of an atom depend on its neighbours within r_c. With a buffer of r_c, all neighbours of core atoms are in
+//!   the cut-out, which is checked for each atom, and their γ and energy agree to rounding. Rounding errors of γ can be large,
+//!   because they are multiplied by the condition number of the active set, which may be as large as 1e20. Their size is measured
+//!   by evaluating the cut-out rotated and with renumbered atoms.
+//! - The force on an atom is the derivative of its own energy and of the energies of its neighbours, which depend on atoms up to
+//!   2 r_c away. Forces of a many-body potential therefore agree to rounding only with a buffer of 2 r_c. With a buffer of r_c
+//!   they differ, because atoms of the outer buffer have other neighbours across the new boundary. This difference is stored as
+//!   `max_force_difference`. It measures how representative the cut-out is of the frame; labels computed for the cut-out are
+//!   correct for the cut-out itself.
 
 use ndarray::{Array1, Array2, ArrayView1};
 
@@ -21,42 +22,41 @@ use crate::lammps::{Error, Lammps};
 use crate::script::{GAMMA_FIX, Script, UnitFactors};
 use crate::structure::{Cell, Element, Structure, Vec3};
 
-/// What the potential says of a cut-out.
+/// Comparison of a cut-out with its parent frame.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Verification {
-    /// γ of the centre in the frame that it was cut from.
+    /// γ of the centre in the parent frame.
     pub gamma_parent: Option<f64>,
     /// γ of the centre in the cut-out.
     pub gamma_cluster: Option<f64>,
-    /// What rounding alone changes in the γ of the centre. Measured where the two above differ by more than [`SAME`],
-    /// relative; `None` elsewhere.
+    /// Rounding error of γ of the centre. Measured if `gamma_parent` and `gamma_cluster` have a relative difference of more than
+    /// [`RELATIVE_TOLERANCE`]; `None` otherwise.
     pub gamma_rounding: Option<f64>,
-    /// The largest difference of a force component between the two, over the atoms with mask 1, eV/Å.
+    /// The largest difference of a force component between the cut-out and the parent frame, over the atoms with mask 1, eV/Å.
     pub max_force_difference: Option<f64>,
     /// The largest force component on an atom with mask 1 in the cut-out, eV/Å.
     pub max_force: f64,
 }
 
-/// Relative difference of numbers that are the same but for the order of additions, where nothing multiplies rounding.
-pub const SAME: f64 = 1e-8;
+/// Relative tolerance for numbers that differ only by the order of additions, if rounding errors are not amplified.
+pub const RELATIVE_TOLERANCE: f64 = 1e-8;
 
-/// How much larger a difference may be than what a few samples of rounding show.
+/// Factor by which a difference may exceed the measured rounding error, which is estimated from a few samples.
 const MARGIN: f64 = 30.0;
 
 impl Verification {
-    /// Whether γ of the centre is the same in the frame and in the cut-out, to rounding; also where one is not known. NaN
-    /// on either side is a difference.
+    /// Whether γ of the centre agrees to rounding between the frame and the cut-out. `true` if either is unknown, `false` if
+    /// either is NaN.
     #[must_use]
     pub fn same_gamma(&self) -> bool {
         let (Some(parent), Some(here)) = (self.gamma_parent, self.gamma_cluster) else { return true };
-        (parent - here).abs() <= (SAME * parent.abs()).max(MARGIN * self.gamma_rounding.unwrap_or(0.0))
+        (parent - here).abs() <= (RELATIVE_TOLERANCE * parent.abs()).max(MARGIN * self.gamma_rounding.unwrap_or(0.0))
     }
 
-    /// Whether the forces of the core are the same in the frame and in the cut-out, to rounding; also where they are not
-    /// known.
+    /// Whether the forces of the core agree to rounding between the frame and the cut-out. `true` if they are unknown.
     #[must_use]
     pub fn same_forces(&self) -> bool {
-        self.max_force_difference.is_none_or(|difference| difference <= SAME * self.max_force.max(1.0))
+        self.max_force_difference.is_none_or(|difference| difference <= RELATIVE_TOLERANCE * self.max_force.max(1.0))
     }
 }
 
@@ -65,24 +65,24 @@ impl Verification {
 pub struct Evaluation {
     /// Potential energy, eV.
     pub energy: f64,
-    /// Forces in the order of the structure's atoms, eV/Å; length n.
+    /// Forces in the order of the atoms, eV/Å; length n.
     pub forces: Vec<Vec3>,
-    /// γ in the same order; `None` without ML-PACE.
+    /// γ in the same order, length n; `None` if the potential is not ML-PACE.
     pub gamma: Option<Vec<f64>>,
     /// Stress, eV/Å³, in the order xx, yy, zz, yz, xz, xy; positive under tension.
     pub stress: [f64; 6],
 }
 
-/// eV/Å³ in one bar.
+/// One bar in eV/Å³.
 const BAR: f64 = 1e5 / 1.602_176_634e-19 * 1e-30;
 
-/// Evaluates the cut-out with the potential of `script` and compares with what the parent frame says.
+/// Evaluates the cut-out with the potential of `script`, and compares the results with those of the parent frame.
 ///
 /// # Errors
-/// What LAMMPS says, e.g. of a potential that does not take the cut-out.
+/// Errors of LAMMPS, for example if the potential cannot evaluate the cut-out.
 ///
 /// # MPI
-/// Not collective: one rank by itself.
+/// Not collective. Runs on the calling rank only.
 pub fn verify(cut_out: &CutOut, script: &Script) -> Result<Verification, Error> {
     let cluster = &cut_out.cluster;
     let found = evaluate(&cluster.structure, script)?;
@@ -98,23 +98,24 @@ pub fn verify(cut_out: &CutOut, script: &Script) -> Result<Verification, Error> 
         max_force_difference: difference,
         max_force: core.flat_map(|(_, f)| f.map(f64::abs)).fold(0.0, f64::max),
     };
-    // In a cut-out that does not hold all neighbours γ is another one.
+    // Without all neighbours, γ differs for other reasons than rounding.
     if let (false, true, Some(gamma)) = (verification.same_gamma(), cluster.is_complete(), verification.gamma_cluster) {
         verification.gamma_rounding = Some(gamma_rounding(cut_out, gamma, script)?);
     }
     Ok(verification)
 }
 
-/// How far γ of the centre, `gamma` in the cut-out as it is, moves when nothing changes but the order of the atoms, the
-/// orientation of the cubic cell, and how many digits coordinates have left where the centre is in the parent.
+/// Rounding error of γ of the centre: the range of γ when only the order of the atoms, the orientation of the cubic cell and the
+/// origin change. `gamma` is the value in the unchanged cut-out. A shift to the position of the centre in the parent frame
+/// reduces the number of significant digits of relative coordinates as in that frame.
 fn gamma_rounding(cut_out: &CutOut, gamma: f64, script: &Script) -> Result<f64, Error> {
     let Cluster { structure, center, .. } = &cut_out.cluster;
     let (n, middle) = (structure.len(), structure.position(*center));
     let (mut least, mut most) = (gamma, gamma);
-    for (turn, here) in [(1, false), (2, true), (0, true), (1, true)] {
-        // The axes in another order, which is a rotation, and the last atom first.
+    for (turn, shifted) in [(1, false), (2, true), (0, true), (1, true)] {
+        // A cyclic permutation of the axes, which is a rotation, and the reverse order of atoms.
         let axis = |k: usize| (k + turn) % 3;
-        let shift = |k: usize| if here { cut_out.center[axis(k)] - middle[axis(k)] } else { 0.0 };
+        let shift = |k: usize| if shifted { cut_out.center[axis(k)] - middle[axis(k)] } else { 0.0 };
         let mut turned = structure.clone();
         turned.positions = Array2::from_shape_fn((n, 3), |(i, k)| structure.positions[[n - 1 - i, axis(k)]] + shift(k));
         turned.types = structure.types.iter().rev().copied().collect();
@@ -125,13 +126,13 @@ fn gamma_rounding(cut_out: &CutOut, gamma: f64, script: &Script) -> Result<f64, 
     Ok(most - least)
 }
 
-/// One evaluation of `structure`, whose types are those of the set-up that `script` describes.
+/// Evaluates `structure` with the potential of `script`. Its types must be those of the set-up.
 ///
 /// # Errors
-/// What LAMMPS says.
+/// Errors of LAMMPS.
 ///
 /// # MPI
-/// Not collective: one rank by itself.
+/// Not collective. Runs on the calling rank only.
 pub fn evaluate(structure: &Structure, script: &Script) -> Result<Evaluation, Error> {
     let mut lammps = open(structure, script)?;
     let gamma = script.gamma;
@@ -163,16 +164,16 @@ pub fn evaluate(structure: &Structure, script: &Script) -> Result<Evaluation, Er
     })
 }
 
-/// Loads the potential of `script` in an instance of its own, without atoms: what is wrong with its files is found there
-/// instead of in a running simulation. `engine = "opt"` does not read them again as long as the instance lives.
+/// Loads the potential of `script` in a separate instance without atoms, so that errors in its files do not affect a running
+/// simulation. While the instance exists, `engine = "opt"` does not read the files again.
 ///
 /// # Errors
-/// What LAMMPS says of the files.
+/// Errors of LAMMPS, for example for a file that cannot be read.
 ///
 /// # MPI
-/// Not collective: one rank by itself.
+/// Not collective. Runs on the calling rank only.
 pub fn load(script: &Script, elements: &[Element]) -> Result<Lammps, Error> {
-    let nothing = Structure {
+    let empty = Structure {
         cell: Cell::orthorhombic([30.0; 3], [true; 3]),
         elements: elements.to_vec(),
         masses: None,
@@ -182,47 +183,48 @@ pub fn load(script: &Script, elements: &[Element]) -> Result<Lammps, Error> {
         positions: Array2::zeros((0, 3)),
         velocities: None,
     };
-    let mut lammps = open(&nothing, script)?;
+    let mut lammps = open(&empty, script)?;
     lammps.command("run 0 post no")?;
     Ok(lammps)
 }
 
-/// Moves the atoms of the buffer to where the potential wants them, with the core frozen.
+/// Relaxes the atoms of the buffer with the core frozen.
 ///
-/// A cut-out without vacuum has new neighbours across its boundary, at distances that no frame had; a few steps of
-/// minimisation (FIRE, Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006)) take the worst of it away. Atoms with mask 1,
-/// and every atom that the centre sees, stay where they are to the last bit, and an atom that would come in sight of the
-/// centre is frozen too, so that γ of the centre stays what it was.
+/// In a cut-out without vacuum, atoms have new neighbours across the boundary, at distances that do not occur in the frame. A few
+/// steps of minimisation (FIRE, Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006)) remove the shortest ones. Atoms with mask 1 and
+/// atoms within the cutoff of the centre are not moved. An atom that would enter the cutoff of the centre is frozen as well, so
+/// that γ of the centre does not change.
 ///
 /// # Errors
-/// What LAMMPS says; [`Error::Preflight`] if the relaxed atoms are nearer to each other than before.
+/// Errors of LAMMPS; [`Error::Preflight`] if the smallest distance decreases by more than 10 %.
 ///
 /// # MPI
-/// Not collective: one rank by itself.
+/// Not collective. Runs on the calling rank only.
 pub fn relax(cut_out: &mut CutOut, script: &Script) -> Result<(), Error> {
     let cluster = &mut cut_out.cluster;
     let middle = cluster.structure.positions.row(cluster.center).to_owned();
-    let seen = |structure: &Structure, index: usize| {
+    let in_cutoff = |structure: &Structure, index: usize| {
         (&structure.positions.row(index) - &middle).mapv(|x| x * x).sum().sqrt() <= cluster.cutoff
     };
     let n = cluster.structure.len();
-    let mut frozen: Vec<bool> = (0..n).map(|i| cluster.force_mask[i] == 1.0 || seen(&cluster.structure, i)).collect();
+    let mut frozen: Vec<bool> =
+        (0..n).map(|i| cluster.force_mask[i] == 1.0 || in_cutoff(&cluster.structure, i)).collect();
     let moved = loop {
         let moved = minimise(&cluster.structure, &frozen, script)?;
-        let entered: Vec<usize> = (0..n).filter(|&i| !frozen[i] && seen(&moved, i)).collect();
+        let entered: Vec<usize> = (0..n).filter(|&i| !frozen[i] && in_cutoff(&moved, i)).collect();
         if entered.is_empty() {
             break moved;
         }
-        // Each round freezes at least one more atom, so that this ends.
+        // Terminates, because each iteration freezes at least one more atom.
         entered.into_iter().for_each(|i| frozen[i] = true);
     };
     let closest = |s: &Structure| s.closest_pair().map_or(f64::INFINITY, |pair| pair.distance);
     let (before, after) = (closest(&cluster.structure), closest(&moved));
-    // The closest pair may be in the core, where nothing moves.
+    // The closest pair may be in the core, where it does not move.
     if after < 0.9 * before {
         return Err(Error::Preflight(format!(
-            "relaxing the buffer brought two atoms to {after:.3} Å, where {before:.3} Å was the smallest distance: the \
-             potential is not to be trusted there; set relax = false"
+            "relaxing the buffer reduced the smallest distance from {before:.3} Å to {after:.3} Å, where the potential is not \
+             reliable: set `relax = false`"
         )));
     }
     cluster.structure = moved;
@@ -230,11 +232,11 @@ pub fn relax(cut_out: &mut CutOut, script: &Script) -> Result<(), Error> {
     Ok(())
 }
 
-/// The structure with the atoms that are not frozen moved downhill.
+/// Minimises the energy with respect to the atoms that are not frozen.
 fn minimise(structure: &Structure, frozen: &[bool], script: &Script) -> Result<Structure, Error> {
     let mut lammps = open(structure, script)?;
     let ids: Vec<String> = (1..).zip(frozen).filter(|(_, f)| **f).map(|(id, _): (i32, _)| id.to_string()).collect();
-    // A few atoms at a time keep the lines short.
+    // Several commands, because the length of a line is limited.
     for some in ids.chunks(100) {
         lammps.command(&format!("group core id {}", some.join(" ")))?;
     }
@@ -250,23 +252,23 @@ fn minimise(structure: &Structure, frozen: &[bool], script: &Script) -> Result<S
     Ok(moved)
 }
 
-/// A LAMMPS instance on this rank alone, with `structure` in it and the potential of `script`.
+/// Opens a LAMMPS instance on this rank only, with `structure` and the potential of `script`.
 fn open(structure: &Structure, script: &Script) -> Result<Lammps, Error> {
     let mut lammps = Lammps::open(&["-screen", "none", "-log", "none", "-nocite"], &Comm::single())?;
     lammps.require_pair_style(&script.pair_style, &[]).or_else(|e| {
-        // A style with arguments: pair_style itself will say.
+        // Without γ the style may have arguments; then the command `pair_style` reports errors.
         if script.gamma { Err(e) } else { Ok(()) }
     })?;
     let [a, b, c] = structure.cell.vectors;
     if [a[1], a[2], b[2]].iter().any(|part| part.abs() > 1e-10) {
         return Err(Error::Preflight(format!(
-            "the cell {:?} (Å) is turned: LAMMPS takes a first vector along x and a second one in the xy plane",
+            "the cell {:?} (Å) must be rotated: LAMMPS requires the first vector along x and the second in the xy plane",
             structure.cell.vectors
         )));
     }
     let [x, y, z] = structure.cell.origin;
     let pbc = structure.cell.pbc.map(|p| if p { "p" } else { "f" }).join(" ");
-    // A prism only where the cell is tilted: LAMMPS takes a box with corners on the axes as it is.
+    // A prism only for a triclinic cell.
     let region = if [b[0], c[0], c[1]] == [0.0; 3] {
         format!("block {x} {} {y} {} {z} {}", x + a[0], y + b[1], z + c[2])
     } else {
@@ -288,15 +290,15 @@ fn open(structure: &Structure, script: &Script) -> Result<Lammps, Error> {
     lammps.command(&commands)?;
 
     let n = structure.len();
-    // Numbered anew: a periodic image in a cut-out has the id of its parent.
+    // New ids, because periodic images of an atom in a cut-out have the same source id.
     let ids: Vec<i32> = (1..=n as i32).collect();
     let positions: Vec<f64> = structure.positions.iter().copied().collect();
     let image = 512 | (512 << 10) | (512 << 20);
     lammps.create_atoms(&ids, &structure.types.to_vec(), &positions, &vec![0.0; 3 * n], &vec![image; n])?;
-    // Refuses what would be lost without a word.
+    // LAMMPS drops atoms outside the box without an error.
     if lammps.local_atoms() != n {
         return Err(Error::Preflight(format!(
-            "{} of {n} atoms of the cut-out found a place in its box",
+            "LAMMPS placed only {} of {n} atoms in the box of the cut-out",
             lammps.local_atoms()
         )));
     }
@@ -308,7 +310,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gamma_is_judged_by_the_rounding_that_was_measured() {
+    fn gamma_is_compared_with_the_measured_rounding_error() {
         let found = |here: f64, rounding: Option<f64>| {
             let (gamma_parent, gamma_cluster) = (Some(5.0), Some(here));
             Verification { gamma_parent, gamma_cluster, gamma_rounding: rounding, ..Verification::default() }
@@ -320,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn forces_are_compared_with_their_own_size() {
+    fn forces_are_compared_relative_to_their_magnitude() {
         let found = |max_force, difference| Verification {
             max_force,
             max_force_difference: Some(difference),

@@ -114,7 +114,7 @@ fn a_loop_that_would_not_begin_at_step_0_is_refused() {
     let output = lammps_otf().current_dir(&folder).args(["loop", "run.toml", "-q"]).output().unwrap();
     let message = common::text(&output);
     assert_eq!(output.status.code(), Some(2), "{message}");
-    assert!(message.contains("stands at step 5") && message.contains("reset_timestep 0"), "{message}");
+    assert!(message.contains("starts at step 5") && message.contains("reset_timestep 0"), "{message}");
 }
 
 #[test]

@@ -262,7 +262,7 @@ fn a_signal_ends_a_job_whose_ranks_wait() {
     }
     let output = job.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(6), "{}", text(&output));
-    assert!(text(&output).contains("asked to stop, and no progress since"), "{}", text(&output));
+    assert!(text(&output).contains("asked to stop, but no progress since"), "{}", text(&output));
 }
 
 /// Not a test of its own: what the test below runs on three ranks.

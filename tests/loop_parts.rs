@@ -167,7 +167,7 @@ fn a_potential_that_is_no_better_is_not_swapped_in() {
     let farther = COPY.replace("cp \\\"$0\\\"", "sed 's/rcutij: 5.5/rcutij: 6.5/' \\\"$0\\\" >");
     assert_ne!(farther, COPY);
     for (trainer, why) in [
-        (COPY, "which it was trained on"),
+        (COPY, ", above 2, in candidate"),
         (nothing, "worse by 9"),
         (&broken, "cannot use"),
         (&farther, "its cutoff is 6.5 Å"),

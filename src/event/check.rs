@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Relaxation and verification of a cut-out by the potential, and the warnings that follow.
+//! Relaxation and verification of cut-outs, and the resulting warnings.
 
 use crate::config::InferenceConfig;
 use crate::embedding::CutOut;
 use crate::script::Script;
 use crate::verify::{Verification, relax, verify};
 
-/// Relaxes and verifies a cut-out, as far as the configuration asks for it. If the potential fails at either, that is a warning, and
-/// the cut-out stays as it is.
+/// Relaxes and verifies a cut-out, as configured. If either fails, a warning is added and the cut-out is not changed.
 pub(super) fn relax_and_verify(
     cut_out: &mut CutOut,
     config: &InferenceConfig,
@@ -15,12 +14,12 @@ pub(super) fn relax_and_verify(
     step: i64,
     warnings: &mut Vec<String>,
 ) -> Verification {
-    note_size(cut_out, config, step, warnings);
+    warn_about_size(cut_out, config, step, warnings);
     if config.candidates.relax
         && let Err(error) = relax(cut_out, script)
     {
         let center = cut_out.cluster.source_ids[cut_out.cluster.center];
-        warnings.push(format!("step {step}, atom {center}: the buffer is stored as it was, not relaxed: {error}"));
+        warnings.push(format!("step {step}, atom {center}: the buffer is stored without relaxation: {error}"));
     }
     if config.candidates.verify {
         check(cut_out, config.candidates.relax, script, step, warnings)
@@ -29,26 +28,26 @@ pub(super) fn relax_and_verify(
     }
 }
 
-/// Warns of a cut-out that is not as large as the configuration asks, or larger.
-fn note_size(cut_out: &CutOut, config: &InferenceConfig, step: i64, warnings: &mut Vec<String>) {
+/// Adds a warning if the cut-out is larger than `max_atoms`, or if its core is smaller than configured.
+fn warn_about_size(cut_out: &CutOut, config: &InferenceConfig, step: i64, warnings: &mut Vec<String>) {
     let cluster = &cut_out.cluster;
-    let (center, atoms, most) = (cluster.source_ids[cluster.center], cluster.structure.len(), cluster.max_atoms);
-    let (radius, wanted) = (cluster.radius, config.candidates.embedding.radius);
+    let (center, atoms, limit) = (cluster.source_ids[cluster.center], cluster.structure.len(), cluster.max_atoms);
+    let (radius, configured) = (cluster.radius, config.candidates.embedding.radius);
     if cluster.is_oversized() {
         warnings.push(format!(
-            "step {step}, atom {center}: the cut-out has {atoms} atoms, more than max_atoms = {most}, because the buffer alone \
-             has; it is stored with the key `oversized`"
+            "step {step}, atom {center}: the cut-out has {atoms} atoms, more than max_atoms = {limit}, even with the smallest \
+             core; it is stored with the key `oversized`. Reduce `buffer` or raise `max_atoms` in [embedding]"
         ));
-    } else if radius < wanted {
+    } else if radius < configured {
         warnings.push(format!(
-            "step {step}, atom {center}: the core has a radius of {radius} Å instead of {wanted} Å, so that the cut-out has no \
-             more atoms than max_atoms = {most}"
+            "step {step}, atom {center}: the radius of the core was reduced from {configured} Å to {radius} Å, so that the \
+             cut-out has at most max_atoms = {limit} atoms"
         ));
     }
 }
 
-/// Neighbours, γ and forces of the core in the cut-out against the parent; what should agree and does not is a warning.
-/// `relaxed`: the buffer has been moved, but for what the centre sees.
+/// Compares neighbours, γ and forces of the core in the cut-out with those in the parent frame, and adds a warning for a difference
+/// that should not occur. `relaxed`: the buffer was relaxed, except atoms within the cutoff of the centre.
 fn check(cut_out: &CutOut, relaxed: bool, script: &Script, step: i64, warnings: &mut Vec<String>) -> Verification {
     let cluster = &cut_out.cluster;
     let center = cluster.source_ids[cluster.center];
@@ -56,7 +55,7 @@ fn check(cut_out: &CutOut, relaxed: bool, script: &Script, step: i64, warnings: 
     let found = match verify(cut_out, script) {
         Ok(found) => found,
         Err(error) => {
-            warn(format!("the cut-out could not be checked by the potential: {error}"));
+            warn(format!("the cut-out could not be verified: {error}"));
             return Verification::default();
         }
     };
@@ -65,8 +64,8 @@ fn check(cut_out: &CutOut, relaxed: bool, script: &Script, step: i64, warnings: 
         let forces =
             found.max_force_difference.map_or(String::new(), |d| format!(" and forces differ by up to {d:.1e} eV/Å"));
         warn(format!(
-            "the buffer of {buffer} Å is thinner than the cutoff of {cutoff} Å, so that the core does not see all its \
-             neighbours{forces}; give `buffer = {cutoff}` in [embedding]"
+            "the buffer of {buffer} Å is thinner than the cutoff of {cutoff} Å, so that neighbours of core atoms are \
+             missing{forces}; set `buffer = {cutoff}` in [embedding]"
         ));
         return found;
     }
@@ -75,17 +74,17 @@ fn check(cut_out: &CutOut, relaxed: bool, script: &Script, step: i64, warnings: 
         .filter(|&i| i == cluster.center || !relaxed)
         .map(|i| (i, cluster.changed_neighbours(i, &cut_out.surroundings)))
         .find(|(_, changed)| *changed > 0);
-    // The first difference explains those that follow from it.
+    // Other neighbours imply other γ and forces, so only the first difference is reported.
     if let Some((at, changed)) = changed {
         warn(format!(
-            "{changed} neighbours of atom {} differ between the cut-out and the frame, although the buffer is not thinner \
-             than the cutoff; do not use this candidate, and report this as a fault of lammps-otf",
+            "{changed} neighbours of atom {} differ between the cut-out and the frame, although the buffer is at least as \
+             thick as the cutoff. Do not use this candidate, and report this as a bug of lammps-otf",
             cluster.source_ids[at]
         ));
     } else if let (false, Some(parent), Some(here)) = (found.same_gamma(), found.gamma_parent, found.gamma_cluster) {
         warn(format!(
-            "γ of the centre is {here:.10} in the cut-out and {parent:.10} in the frame, where it has the same neighbours; \
-             rounding accounts for {:.1e}. Do not use this candidate, and report this as a fault of lammps-otf",
+            "γ of the centre is {here:.10} in the cut-out and {parent:.10} in the frame, although the neighbours are the same \
+             and rounding accounts for only {:.1e}. Do not use this candidate, and report this as a bug of lammps-otf",
             found.gamma_rounding.unwrap_or(0.0)
         ));
     } else if let (true, false, false, Some(difference)) =

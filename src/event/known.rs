@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The environments that a store holds.
+//! The environments of the candidates in a store.
 
 use crate::candidates::StoredCandidate;
 use crate::embedding::{Environment, Novelty};
 
-/// Environments of the centres of all candidates of a store, as far as it was read.
+/// Environments of the centres of the candidates that were read from a store.
 pub(crate) struct KnownEnvironments {
     novelty: Novelty,
-    /// Cutoff of the potential, Å; `None` if nothing is ever extracted.
+    /// Cutoff of the potential in Å; `None` if nothing is extracted.
     cutoff: Option<f64>,
+    /// Id of the last row that was read.
     last: i64,
 }
 
 impl KnownEnvironments {
-    /// None yet. `threshold` is the distance below which two environments are the same.
+    /// An empty set. Environments at a distance below `threshold` are considered the same.
     pub(crate) fn new(threshold: f64, cutoff: Option<f64>) -> Self {
         Self { novelty: Novelty::new(threshold), cutoff, last: 0 }
     }
@@ -23,7 +24,7 @@ impl KnownEnvironments {
         self.last
     }
 
-    /// Adds a row of the store. A row whose atoms were changed is counted as read only.
+    /// Adds a row of the store. If its atoms were changed, only its id is recorded.
     pub(crate) fn read(&mut self, row: &StoredCandidate) {
         let structure = &row.candidate.structure;
         let center = row.keys().center.filter(|center| row.mismatch.is_none() && *center < structure.len());

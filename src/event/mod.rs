@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! From an event to a candidate: centres, cut-out, novelty, relaxation, verification, storage.
+//! Makes candidates from events: selection of centres, extraction, novelty, relaxation, verification, storage.
 //!
-//! One pipeline for runs, replicas and the loop, which differ in where candidates go ([`Sink`]) and in what ends a run.
+//! Runs, replicas and the loop share this pipeline. They differ in where candidates are stored ([`Sink`]).
 
 mod check;
 mod known;
@@ -22,43 +22,45 @@ pub(crate) use known::KnownEnvironments;
 /// The key of candidates with more atoms than `max_atoms`.
 const OVERSIZED: &str = "oversized";
 
-/// A region of a frame that is to become a candidate.
+/// A region of a frame to be stored as a candidate.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Region {
-    /// Id of the atom in its centre.
+    /// Id of the atom at its centre.
     pub(crate) center: i32,
     /// Extrapolation grade of the centre, if known.
     pub(crate) gamma: Option<f64>,
     /// Step of the frame.
     pub(crate) step: i64,
-    /// Why it is stored. A crash refers to the last valid frame, all others to the present one.
+    /// The reason for storing it. A crash refers to the last valid frame, other triggers to the current frame.
     pub(crate) trigger: Trigger,
 }
 
-/// Where candidates go. All methods are called on rank 0 alone.
+/// Destination of candidates. All methods are called on rank 0 only.
 pub(crate) trait Sink {
     /// Why a candidate cannot be stored.
     type Error;
 
-    /// Whether a region is to be stored. `false` if there is no room for it, or its like is known.
+    /// Whether a region should be stored. `false` if a limit is reached or a similar environment is known.
     fn accepts(&mut self, region: &Region, environment: &Environment) -> bool;
 
-    /// Stores a candidate; its id. `None` if another process has stored its like since [`Sink::accepts`].
+    /// Stores a candidate and returns its id. `None` if another process has stored a similar environment since
+    /// [`Sink::accepts`].
     fn store(&mut self, candidate: Candidate, environment: Environment) -> Result<Option<i64>, Self::Error>;
 }
 
-/// What became of a region; the same on all ranks.
+/// Outcome of processing a region; the same on all ranks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It is a candidate with this id.
+    /// The region was stored as the candidate with this id.
     Stored(i64),
-    /// It was not accepted: there is no room, or its like is known.
+    /// The region was not accepted: a limit is reached, or a similar environment is known.
     Known,
-    /// It makes no valid cell, which is a warning.
+    /// The region has no valid cell. A warning was added.
     Invalid,
 }
 
-/// The regions to store at a poll whose γ is above a threshold, the worst first. Below the threshold of an event, only the worst.
+/// The regions to store at a poll whose γ is above a threshold, in order of decreasing γ: at most `limit` at an event, one at a
+/// flagged poll.
 ///
 /// # Errors
 /// If γ cannot be read.
@@ -82,8 +84,8 @@ pub(crate) fn regions(
     Ok(centers.into_iter().map(region).collect())
 }
 
-/// The region of the last valid frame that a crash is ascribed to: around the atom with the largest γ at the last poll, or around
-/// the fastest atom if γ is not known. `None` if there is no valid frame.
+/// The region of the last valid frame that a crash is attributed to: around the atom with the largest γ at the last poll, or around
+/// the fastest atom if γ is unknown. `None` if there is no valid frame.
 ///
 /// # MPI
 /// Collective; the same answer on all ranks.
@@ -97,7 +99,7 @@ pub(crate) fn region_of_crash(simulation: &Simulation, last: Option<&Poll>) -> O
     Some(Region { center, gamma, step: frame.step(), trigger: Trigger::Crash })
 }
 
-/// What the pipeline needs to know besides the simulation.
+/// The pipeline from a region to a candidate.
 #[derive(Clone, Copy)]
 pub(crate) struct Pipeline<'a> {
     pub(crate) comm: &'a Comm,
@@ -111,8 +113,8 @@ impl Pipeline<'_> {
     /// Extracts a region, relaxes and verifies it as configured, and stores it. `sink` is that of rank 0.
     ///
     /// # Errors
-    /// An error of the simulation, or of the sink. A region that makes no valid cell, or that the potential cannot evaluate, is a
-    /// warning (on rank 0, in `warnings`).
+    /// An error of the simulation or of the sink. A region that has no valid cell, or that the potential cannot evaluate, only adds
+    /// a warning to `warnings`, on rank 0.
     ///
     /// # MPI
     /// Collective; the same outcome on all ranks.
@@ -152,7 +154,7 @@ impl Pipeline<'_> {
         Ok(id.map_or(Outcome::Known, Outcome::Stored))
     }
 
-    /// A cut-out as it is stored.
+    /// Converts a cut-out to a candidate.
     pub(crate) fn candidate(&self, cut_out: &CutOut, verification: Verification, region: &Region) -> Candidate {
         let cluster = &cut_out.cluster;
         let oversized = cluster.is_oversized().then(|| (OVERSIZED.to_owned(), KeyValue::Bool(true)));
@@ -185,7 +187,7 @@ impl Pipeline<'_> {
     }
 }
 
-/// The environment of the centre, by which cut-outs are compared.
+/// The environment of the centre, which is used to compare cut-outs.
 pub(crate) fn environment_of(cut_out: &CutOut) -> Environment {
     let cluster = &cut_out.cluster;
     Environment::of(cluster, cluster.center, cluster.cutoff)

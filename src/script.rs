@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! From a configuration to LAMMPS commands, through a template.
+//! Renders a template to the LAMMPS commands of a configuration.
 //!
-//! The built-in template is `templates/md.in.j2`. A template of the user's own gets the same variables ([`Script`]
-//! lists them) and must define a fix `otf_gamma` (`fix otf_gamma all pair {{ interval }} {{ pair_style }} gamma 1`) if
-//! the uncertainty is that of ML-PACE; to be resumable it must read `restart` instead of `data` where that is set. Text
-//! that comes from outside is quoted as one LAMMPS word before the template sees it; the template language has no
-//! access to files.
+//! The built-in template is `templates/md.in.j2`. A custom template gets the same variables, which are the fields of [`Script`].
+//! It must define a fix `otf_gamma` (`fix otf_gamma all pair {{ interval }} {{ pair_style }} gamma 1`) if the uncertainty is
+//! that of ML-PACE. For runs that can be resumed it must read `restart` instead of `data` if `restart` is set. Paths are quoted
+//! as one LAMMPS word before they are passed to the template. The template language has no access to files.
 
 mod commands;
 
@@ -25,7 +24,7 @@ pub const GAMMA_FIX: &str = "otf_gamma";
 
 const BUILT_IN: &str = include_str!("../templates/md.in.j2");
 
-/// A template that cannot be used.
+/// Why the commands cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be read.
@@ -33,18 +32,18 @@ pub enum Error {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: std::io::Error,
     },
-    /// The template has an error of its own.
+    /// The template has an error.
     #[error("the template {name}: {message}")]
     Template {
-        /// The file, or "built-in".
+        /// Path of the template, or `templates/md.in.j2 (built-in)`.
         name: String,
-        /// What is wrong, and where.
+        /// The error and its position.
         message: String,
     },
-    /// The template does not define what the run needs.
+    /// The template does not define the fix for γ.
     #[error(
         "the template {name} defines no fix `{GAMMA_FIX}`, from which γ is read: add `fix {GAMMA_FIX} all pair \
          {{{{ interval }}}} {{{{ pair_style }}}} gamma 1`, or set `uncertainty` to another source"
@@ -53,7 +52,7 @@ pub enum Error {
         /// The file.
         name: String,
     },
-    /// The template asks another pair style for γ than the one that the run has.
+    /// The template reads γ from another pair style than that of the run.
     #[error(
         "the template {name} reads γ from `{asked}`, but the pair style is `{pair_style}`: write `{{{{ pair_style }}}}` \
          in both places, or choose the evaluator with `engine` in [potential]"
@@ -63,92 +62,92 @@ pub enum Error {
         name: String,
         /// The style in the line of the fix.
         asked: String,
-        /// The style that the configuration asks for.
+        /// The pair style of the configuration.
         pair_style: String,
     },
-    /// The template always begins anew.
+    /// The template cannot read a restart file.
     #[error(
-        "the template {name} has no `read_restart`, from which a run goes on: put `{{% if restart %}}read_restart {{{{ \
-         restart }}}}{{% else %}}read_data {{{{ data }}}}{{% endif %}}` where it reads its atoms"
+        "the template {name} has no `read_restart`, which is required to resume a run: replace its `read_data` by `{{% if \
+         restart %}}read_restart {{{{ restart }}}}{{% else %}}read_data {{{{ data }}}}{{% endif %}}`"
     )]
     NoRestart {
         /// The file.
         name: String,
     },
-    /// A barostat along a direction that does not repeat.
+    /// A barostat along a direction that is not periodic.
     #[error(
-        "`ensemble = \"npt\"` changes the cell along all three vectors, and the structure does not repeat along the {which}: \
-         choose \"nvt\", or say pbc=\"T T T\" in the structure if it does repeat. A barostat for the other vectors alone \
-         takes a `template` with a `fix npt` of its own"
+        "`ensemble = \"npt\"` changes the cell along all three vectors, but the structure is not periodic along the {which}: \
+         use \"nvt\", or set pbc=\"T T T\" in the structure if it is periodic. To control the pressure along the other \
+         vectors only, use a `template` with its own `fix npt`"
     )]
     Barostat {
         /// `third`, or `first and second`.
         which: String,
     },
-    /// The template lets atoms move that the structure fixes.
+    /// The template does not fix the atoms that the structure fixes.
     #[error(
-        "the structure fixes {atoms} atoms (`move_mask`), and the template {name} has no `fix setforce` that holds them: take \
-         over the lines with `fixed` from templates/md.in.j2, or leave the column out of the structure"
+        "the structure fixes {atoms} atoms (`move_mask`), but the template {name} has no `fix setforce` for them: copy the \
+         lines with `fixed` from templates/md.in.j2, or remove the column from the structure"
     )]
     NotFixed {
         /// The file.
         name: String,
-        /// How many.
+        /// Number of fixed atoms.
         atoms: usize,
     },
-    /// Commands that take away what is read at each poll.
-    #[error("`{line}` takes away what each poll reads from LAMMPS's table: {remedy}")]
+    /// A command that removes quantities that are read at each poll.
+    #[error("`{line}` removes quantities that each poll reads from the thermo output: {remedy}")]
     Thermo {
         /// The command.
         line: String,
-        /// What it should have.
+        /// The remedy.
         remedy: String,
     },
     /// A command that ends or replaces the commands around it.
-    #[error("{place} holds the command `{command}`, which {why}")]
+    #[error("{place} contains the command `{command}`, which {why}")]
     Forbidden {
-        /// The key of the configuration, or the file, that holds it.
+        /// The key of the configuration, or the file, that contains the command.
         place: String,
         /// The command.
         command: String,
-        /// What it does.
+        /// Its effect, and the remedy.
         why: &'static str,
     },
-    /// A command whose file would be emptied, or written by several simulations at once.
-    #[error("the file that `{command}` writes would be lost: {why}")]
+    /// A command whose file would be overwritten, or written by several simulations.
+    #[error("the file of `{command}` would be overwritten: {why}")]
     Unprotected {
         /// The command.
         command: String,
-        /// Why that cannot be avoided, and what to do.
+        /// The reason, and the remedy.
         why: &'static str,
     },
-    /// A file that cannot be made.
-    #[error("there is no folder {} for the file of `{command}`: make it, or give another name", folder.display())]
+    /// The folder of a file does not exist.
+    #[error("the folder {} for the file of `{command}` does not exist: create it, or use another name", folder.display())]
     NoFolder {
         /// The command.
         command: String,
         /// The folder.
         folder: PathBuf,
     },
-    /// Text that LAMMPS cannot be given.
+    /// Text that cannot be passed to LAMMPS.
     #[error(transparent)]
     Quote(#[from] lammps::Error),
 }
 
-/// What a template can use. Numbers are in the units of the set-up.
+/// The variables of a template. Numbers are in the units of the set-up.
 #[derive(Debug, Clone, Serialize)]
 pub struct Script {
-    /// Name of the structure.
+    /// File name of the structure.
     pub name: String,
-    /// Version of this program.
+    /// Version of lammps-otf.
     pub version: &'static str,
     /// `metal` or `real`.
     pub units: Units,
-    /// E.g. `p p p`.
+    /// Arguments of `boundary`, such as `p p p`.
     pub boundary: String,
-    /// Commands that make box and atoms; empty where they are read from `data`.
+    /// Commands that create box and atoms; empty if these are read from `data`.
     pub create: Vec<String>,
-    /// The data file, quoted.
+    /// Path of the data file, quoted.
     pub data: String,
     /// Arguments of `pair_style`.
     pub pair_style: String,
@@ -158,13 +157,13 @@ pub struct Script {
     pub timestep: f64,
     /// Whether to minimise first.
     pub minimize: bool,
-    /// Whether to draw velocities.
+    /// Whether to create random velocities.
     pub create_velocities: bool,
-    /// Whether to draw them only if all atoms are at rest: what `create` reads may have velocities.
+    /// Whether to create them only if all atoms are at rest, because atoms that `create` reads may have velocities.
     pub unless_moving: bool,
-    /// The atoms that do not move along some axes.
+    /// The atoms that are fixed along some axes.
     pub fixed: Vec<Fixed>,
-    /// Degrees of freedom that a temperature does not count, if atoms are fixed.
+    /// Number of degrees of freedom of fixed atoms, which are not counted for the temperature.
     pub lost_degrees_of_freedom: usize,
     /// `nve`, `nvt` or `npt`.
     pub ensemble: Ensemble,
@@ -176,20 +175,20 @@ pub struct Script {
     pub temperature: Target,
     /// `start`, `end` and `damping` of the barostat.
     pub pressure: Target,
-    /// Seed.
+    /// Seed of the random numbers.
     pub seed: u32,
     /// Steps between two polls.
     pub interval: u64,
-    /// The step that the atoms are at: 0, or that of the frame which a crashed run goes back to. To be set (by
-    /// `reset_timestep`) before any fix that counts steps, because LAMMPS refuses it afterwards.
+    /// The initial step: 0, or the step of the frame to which the simulation is rewound. Must be set with `reset_timestep` before
+    /// fixes that depend on the step, because LAMMPS does not allow it afterwards.
     pub step: i64,
-    /// The restart file that the run continues from, quoted; absent for a run that begins.
+    /// Path of the restart file that the run continues from, quoted; absent for a new run.
     pub restart: Option<String>,
-    /// Whether γ of ML-PACE is wanted.
+    /// Whether γ of ML-PACE is computed.
     pub gamma: bool,
-    /// The user's own commands.
+    /// The commands of `setup`.
     pub setup: Vec<String>,
-    /// Where the files go that the commands write.
+    /// Where the commands write their files.
     #[serde(skip)]
     pub outputs: Outputs,
     #[serde(skip)]
@@ -207,14 +206,14 @@ pub struct Target {
     pub damping: f64,
 }
 
-/// A group of atoms that do not move along some axes.
+/// A group of atoms that are fixed along the same axes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fixed {
-    /// Name of the group, and of the fix that takes their forces away: `otf_fixed_xyz`.
+    /// Name of the group and of the fix that sets their forces to zero, such as `otf_fixed_xyz`.
     pub group: String,
-    /// The ids, as arguments of `group … id`, in pieces of a bearable length.
+    /// The ids as arguments of `group … id`, in chunks of limited length.
     pub ids: Vec<String>,
-    /// Force and velocity: 0 along the axes along which they are fixed, `NULL` along the others.
+    /// Arguments of `setforce` and `velocity set`: 0.0 along the fixed axes, `NULL` along the others.
     pub held: String,
     #[serde(skip)]
     atoms: usize,
@@ -233,10 +232,10 @@ impl Fixed {
 }
 
 impl Script {
-    /// The commands for `structure` (already in LAMMPS's frame, to be read from `data`) under `config`.
+    /// The commands for `structure` and `config`. The structure must be in the frame of LAMMPS, and is read from the file `data`.
     ///
     /// # Errors
-    /// [`Error::Quote`] for a path that no LAMMPS command can hold; [`Error::Barostat`].
+    /// [`Error::Quote`] for a path that cannot be quoted; [`Error::Barostat`].
     pub fn new(config: &InferenceConfig, structure: &Structure, data: &Path) -> Result<Self, Error> {
         let factor = UnitFactors::of(config.system.units);
         let target = |ramp: Ramp, unit: f64, damping: f64| Target {
@@ -244,7 +243,7 @@ impl Script {
             end: ramp.end() / unit,
             damping: damping / factor.time,
         };
-        // Of a full structure; an outline is that of the cell around the atoms.
+        // The outline of a structure has no atoms, and its cell encloses the atoms already.
         let cell = structure.cell.around(structure.positions.view());
         if config.md.ensemble == Ensemble::Npt && config.system.template.is_none() && cell.pbc != [true; 3] {
             let open = ["first", "second", "third"].into_iter().zip(cell.pbc).filter(|(_, periodic)| !periodic);
@@ -258,13 +257,13 @@ impl Script {
                 .system
                 .structure
                 .file_name()
-                // For a comment: a newline would end it, and three quotes would swallow the lines after it.
+                // Used in a comment: a newline would end it, and three quotes would include the following lines.
                 .map(|n| n.to_string_lossy().replace(|c: char| c.is_control() || c == '"' || !c.is_ascii(), "_"))
                 .unwrap_or_else(|| "atoms that LAMMPS creates".into()),
             version: env!("CARGO_PKG_VERSION"),
             units: config.system.units,
-            // Shrink-wrapped where open: an atom that leaves a fixed box would count as lost. Not below the height in the file
-            // (`m`) where there is next to none.
+            // Open directions are shrink-wrapped, because atoms that leave a fixed box are lost. If the cell is very thin, its
+            // height is the minimum (`m`).
             boundary: std::array::from_fn::<_, 3, _>(|k| match (cell.pbc[k], cell.heights()[k] < Cell::THIN) {
                 (true, _) => "p",
                 (false, false) => "s",
@@ -309,23 +308,22 @@ impl Script {
         })
     }
 
-    /// The same set-up for atoms that have been on their way already, and are at `step`: nothing is minimised, no
-    /// velocities are drawn.
+    /// The same set-up for atoms that have been simulated until `step`: without minimisation and without new velocities.
     #[must_use]
     pub fn continued(&self, step: i64) -> Self {
         let outputs = Outputs { earlier: Earlier::Repeated, ..self.outputs.clone() };
         Self { minimize: false, create_velocities: false, step, restart: None, outputs, ..self.clone() }
     }
 
-    /// The same set-up for a run that goes on from a restart file.
+    /// The same set-up for a run that continues from a restart file.
     ///
-    /// Lines of `setup` that change the atoms are left out: what they did is in the file.
+    /// Lines of `setup` that change the atoms are omitted, because the restart file contains their effect.
     ///
-    /// A Langevin thermostat gets a seed of its own: its random numbers are not in the file, and those of the first steps
-    /// would come a second time.
+    /// A Langevin thermostat gets another seed. The restart file does not contain its random numbers, and with the same seed
+    /// those of the first steps would be repeated.
     ///
     /// # Errors
-    /// [`Error::Quote`] for a path that no LAMMPS command can hold.
+    /// [`Error::Quote`] for a path that cannot be quoted.
     pub fn resumed(&self, restart: &Path, step: i64) -> Result<Self, Error> {
         let seed = (i64::from(self.seed) + step).rem_euclid(900_000_000).max(1) as u32;
         let setup = commands::commands(&self.setup.join("\n"));
@@ -342,13 +340,13 @@ impl Script {
     /// The same set-up with another potential for the same elements.
     ///
     /// # Errors
-    /// [`Error::Quote`] for a path that no LAMMPS command can hold.
+    /// [`Error::Quote`] for a path that cannot be quoted.
     pub fn with_potential(&self, potential: &Potential, elements: &[Element]) -> Result<Self, Error> {
         let (pair_style, pair_coeff) = pair_commands(potential, elements, self.gamma)?;
         Ok(Self { pair_style, pair_coeff, ..self.clone() })
     }
 
-    /// The same set-up with any pair style, of which γ is not asked.
+    /// The same set-up with any pair style and without γ.
     pub(crate) fn without_gamma(&self, pair_style: &str, pair_coeff: &[String]) -> Self {
         Self { pair_style: pair_style.to_owned(), pair_coeff: pair_coeff.to_vec(), gamma: false, ..self.clone() }
     }
@@ -356,7 +354,7 @@ impl Script {
     /// The commands as text.
     ///
     /// # Errors
-    /// [`Error`], which says where the template is wrong, or what it must define.
+    /// [`Error`] if the template cannot be used, or if a command is not allowed.
     pub fn render(&self) -> Result<String, Error> {
         let (name, text) = match &self.template {
             None => ("templates/md.in.j2 (built-in)".to_owned(), BUILT_IN.to_owned()),
@@ -373,7 +371,7 @@ impl Script {
                 message += &format!(": {inner}");
                 cause = inner.source();
             }
-            // The engine's own name of the template says nothing.
+            // Remove the internal name that the template engine uses.
             for noise in [
                 "Failed to render '__tera_one_off': ",
                 "Failed to parse '__tera_one_off': ",
@@ -382,9 +380,9 @@ impl Script {
                 message = message.replace(noise, "");
             }
             if message.contains("not found in context") {
-                let known = serde_json::to_value(self).unwrap_or_default();
-                let names = known.as_object().into_iter().flat_map(|o| o.keys().map(String::as_str));
-                message += &format!("; there are {}", names.collect::<Vec<_>>().join(", "));
+                let variables = serde_json::to_value(self).unwrap_or_default();
+                let names = variables.as_object().into_iter().flat_map(|o| o.keys().map(String::as_str));
+                message += &format!("; the variables are {}", names.collect::<Vec<_>>().join(", "));
             }
             Error::Template { name: name.clone(), message }
         };
@@ -406,7 +404,7 @@ impl Script {
         self.outputs.protect(&rendered).map_err(unprotected)
     }
 
-    /// Refuses commands that end or replace the input: LAMMPS would leave out what comes after them, or end the process.
+    /// Checks that no command ends or replaces the input, which would skip later commands or end the process.
     fn check_commands(&self, name: &str, rendered: &str) -> Result<(), Error> {
         let parts = [("`setup`", self.setup.join("\n")), ("`create`", self.create.join("\n"))];
         let template = format!("the template {name}");
@@ -423,7 +421,8 @@ impl Script {
         Ok(())
     }
 
-    /// Whether the lines of the user's own leave in LAMMPS's table what is read at each poll, as totals.
+    /// Checks that the lines of `setup` keep the quantities in the thermo output that each poll reads, not normalised by the number
+    /// of atoms.
     fn check_thermo(&self) -> Result<(), Error> {
         let refuse = |line: &str, remedy: String| Err(Error::Thermo { line: line.to_owned(), remedy });
         for line in &self.setup {
@@ -432,7 +431,7 @@ impl Script {
                 ["thermo_modify", ..]
                     if words.windows(2).any(|pair| matches!(pair, ["norm", "yes" | "on" | "true"])) =>
                 {
-                    return refuse(line, "leave `norm yes` out, which divides energies by the number of atoms".into());
+                    return refuse(line, "remove `norm yes`, which divides energies by the number of atoms".into());
                 }
                 ["thermo_style", "custom", ..] => {
                     let missing = ["temp", "press", "pe", "etotal"].into_iter().filter(|name| !words.contains(name));
@@ -442,7 +441,7 @@ impl Script {
                     }
                 }
                 ["thermo_style", ..] => {
-                    return refuse(line, "use `thermo_style custom`, with temp press pe etotal".into());
+                    return refuse(line, "use `thermo_style custom` with temp press pe etotal".into());
                 }
                 _ => {}
             }
@@ -450,12 +449,12 @@ impl Script {
         Ok(())
     }
 
-    /// Whether the commands of the template `name` define the fix with γ, and it asks the pair style of this set-up.
+    /// Checks that the commands of the template `name` define the fix for γ, and that it refers to the pair style of this set-up.
     fn check_gamma(&self, name: &str, commands: &str) -> Result<(), Error> {
         let mut lines = commands.lines().map(|l| l.split_whitespace().collect::<Vec<_>>());
         let fix = lines.find(|words| words.starts_with(&["fix", GAMMA_FIX]));
         let fix = fix.ok_or_else(|| Error::NoGamma { name: name.to_owned() })?;
-        // Another fix than `fix pair` may hold γ.
+        // A fix of another style than `pair` may also provide γ.
         match (fix.get(3), fix.get(5)) {
             (Some(&"pair"), Some(&asked)) if asked != self.pair_style => Err(Error::OtherGamma {
                 name: name.to_owned(),
@@ -467,18 +466,19 @@ impl Script {
     }
 }
 
-/// Refuses commands whose files have no folder: LAMMPS finds that on one rank alone, while the others wait.
+/// Checks that the folders of all written files exist. In LAMMPS, a missing folder is an error on one rank only, while the others
+/// wait.
 pub(crate) fn check_folders(commands: &str) -> Result<(), Error> {
     let missing = commands::without_folder(commands);
     missing.map_or(Ok(()), |(command, folder)| Err(Error::NoFolder { command, folder }))
 }
 
-/// The files that grow while these commands are at work, as far as their text tells; absolute.
+/// Absolute paths of the files that the commands append to during a run, if their names contain no variables.
 pub(crate) fn growing_files(commands: &str) -> Vec<PathBuf> {
     commands::growing(commands)
 }
 
-/// Arguments of `pair_style`, and of each `pair_coeff`.
+/// Arguments of `pair_style` and of each `pair_coeff`.
 fn pair_commands(
     potential: &Potential,
     elements: &[Element],
@@ -500,7 +500,7 @@ fn pair_commands(
     Ok((format!("{style}{suffix}"), vec![coeff]))
 }
 
-/// What one unit of the set-up is in ours (Å, ps, eV, bar). Factors as LAMMPS defines its units.
+/// Factors from the units of the set-up to those of this program (Å, ps, eV, bar), as LAMMPS defines its units.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct UnitFactors {
     /// ps in one unit of time.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What can be told of LAMMPS commands from their text: which end or replace the input, and which write files.
+//! Analysis of LAMMPS commands as text: which commands end or replace the input, and which commands write files.
 //!
-//! LAMMPS says neither. The words of a command are those that LAMMPS sees, but for variables (`$x`, `${x}`, `$(x)`), which
-//! stay as they are.
+//! LAMMPS provides neither information. Commands are split into words as LAMMPS does, except that variables (`$x`, `${x}`,
+//! `$(x)`) are not expanded.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::config::{Earlier, Outputs};
 use crate::lammps::quote;
 
-/// One command, its continued lines joined and its comment removed.
+/// A command with its continued lines joined and its comment removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Command {
     pub(super) text: String,
@@ -19,16 +19,16 @@ pub(super) struct Command {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Word {
-    /// Without its quotes.
+    /// The word without its quotes.
     text: String,
-    /// Where it stands in the command, with its quotes.
-    place: Range<usize>,
+    /// Range of the word in the command, including its quotes.
+    range: Range<usize>,
 }
 
-/// Most files that include each other, as LAMMPS has a limit of its own.
-const DEEPEST: usize = 16;
+/// Maximum depth of included files. LAMMPS has a limit as well.
+const MAX_INCLUDE_DEPTH: usize = 16;
 
-/// The commands of a text.
+/// Splits a text into commands.
 pub(super) fn commands(text: &str) -> Vec<Command> {
     let mut commands = Vec::new();
     let mut pending = String::new();
@@ -45,10 +45,10 @@ pub(super) fn commands(text: &str) -> Vec<Command> {
             pending = continued.to_owned();
             continue;
         }
-        commands.extend(Command::of(trimmed));
+        commands.extend(Command::parse(trimmed));
         pending.clear();
     }
-    commands.extend(Command::of(without_comment(&pending).trim_end()));
+    commands.extend(Command::parse(without_comment(&pending).trim_end()));
     commands
 }
 
@@ -77,8 +77,8 @@ fn without_comment(text: &str) -> &str {
 }
 
 impl Command {
-    /// `None` for an empty line.
-    fn of(text: &str) -> Option<Self> {
+    /// Splits a command into words. `None` for an empty line.
+    fn parse(text: &str) -> Option<Self> {
         let text = text.trim_start();
         let mut words = Vec::new();
         let mut at = 0;
@@ -97,7 +97,7 @@ impl Command {
                     (&here[..end], begin + end)
                 }
             };
-            words.push(Word { text: inner.to_owned(), place: begin..end });
+            words.push(Word { text: inner.to_owned(), range: begin..end });
             at = end;
             if text[at..].trim().is_empty() {
                 return Some(Self { text: text.to_owned(), words });
@@ -105,28 +105,28 @@ impl Command {
         }
     }
 
-    /// Its first word.
+    /// The first word.
     pub(super) fn name(&self) -> &str {
         self.word(0)
     }
 
-    /// A word, empty if there are fewer.
+    /// The word at an index; empty if there are fewer words.
     fn word(&self, index: usize) -> &str {
         self.words.get(index).map_or("", |word| &word.text)
     }
 
-    /// The place of a word.
+    /// The index of the first occurrence of a word at or after the index `from`.
     fn find(&self, from: usize, word: &str) -> Option<usize> {
         (from..self.words.len()).find(|&at| self.word(at) == word)
     }
 
-    /// The command with another text in place of a word.
-    fn with(&self, index: usize, text: &str) -> String {
-        let place = &self.words[index].place;
-        format!("{}{text}{}", &self.text[..place.start], &self.text[place.end..])
+    /// The text of the command with a word replaced by `text`.
+    fn with_word(&self, index: usize, text: &str) -> String {
+        let range = &self.words[index].range;
+        format!("{}{text}{}", &self.text[..range.start], &self.text[range.end..])
     }
 
-    /// The words that are commands themselves: of `if`, and of `run … every`.
+    /// The indices of words that are commands themselves, in `if` and `run … every`.
     fn inner(&self) -> Range<usize> {
         let from = match self.name() {
             "if" => self.find(2, "then").map(|then| then + 1),
@@ -136,23 +136,25 @@ impl Command {
         from.unwrap_or(self.words.len()).min(self.words.len())..self.words.len()
     }
 
-    /// The command that `partition yes 1 …` stands before.
-    fn behind_partition(&self) -> Option<Self> {
+    /// The command after `partition yes 1`.
+    fn after_partition(&self) -> Option<Self> {
         let word = self.words.get(3).filter(|_| self.name() == "partition")?;
-        Self::of(&self.text[word.place.start..])
+        Self::parse(&self.text[word.range.start..])
     }
 }
 
-/// A command that a set-up must not hold.
+/// A command that a set-up must not contain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Forbidden {
     pub(super) command: String,
-    /// The file that holds it, if it is included.
+    /// The included file that contains the command, if any.
     pub(super) file: Option<PathBuf>,
+    /// The effect of the command, and the remedy.
     pub(super) why: &'static str,
 }
 
-/// The first command of a text that ends or replaces the input, also within `if` and in files that are included and can be read.
+/// The first command of a text that ends or replaces the input. Also checks commands within `if`, and included files that can be
+/// read.
 pub(super) fn forbidden(text: &str) -> Option<Forbidden> {
     forbidden_in(text, None, 0)
 }
@@ -163,65 +165,69 @@ fn forbidden_in(text: &str, file: Option<&Path>, depth: usize) -> Option<Forbidd
             return Some(Forbidden { command: command.text.clone(), file: file.map(Path::to_owned), why });
         }
         let inner = command.inner().find_map(|at| forbidden_in(command.word(at), file, depth));
-        let behind = || forbidden_in(&command.behind_partition()?.text, file, depth);
+        let after = || forbidden_in(&command.after_partition()?.text, file, depth);
         let included = || {
-            let (path, text) = included(command).filter(|_| depth < DEEPEST)?;
+            let (path, text) = included(command).filter(|_| depth < MAX_INCLUDE_DEPTH)?;
             forbidden_in(&text, Some(&path), depth + 1)
         };
-        inner.or_else(behind).or_else(included)
+        inner.or_else(after).or_else(included)
     })
 }
 
-/// A file that a command includes. One that cannot be read, LAMMPS complains of.
+/// The path and text of the file that a command includes. LAMMPS reports files that cannot be read.
 fn included(command: &Command) -> Option<(PathBuf, String)> {
     let path = PathBuf::from(command.word(1));
     let text = (command.name() == "include").then(|| std::fs::read(&path).ok()).flatten()?;
     Some((path, String::from_utf8_lossy(&text).into_owned()))
 }
 
+/// The effect and the remedy of a forbidden command; `None` if the command is allowed.
 fn why_forbidden(command: &Command) -> Option<&'static str> {
     match (command.name(), command.word(1)) {
-        ("quit", _) => Some("ends the program: leave it out"),
-        ("clear", _) => Some("deletes the whole set-up: leave it out"),
-        ("jump" | "label" | "next", _) => Some("leaves the order of the commands: write them out one after the other"),
-        ("log", _) => Some("replaces the log of the run, log.lammps in its folder: leave it out"),
+        ("quit", _) => Some("ends the program: remove it"),
+        ("clear", _) => Some("deletes the whole set-up: remove it"),
+        ("jump" | "label" | "next", _) => Some("changes the order of the commands: write them out in sequence"),
+        ("log", _) => Some("replaces the log of the run, log.lammps in its folder: remove it"),
         ("shell", "cd") => {
-            Some("changes the folder in which relative paths begin: give paths from the present one instead")
+            Some("changes the working directory, to which paths are relative: remove it, and adapt the paths")
         }
-        (name, _) if name.contains('$') => Some("is known only when LAMMPS executes it: write its name out"),
-        ("plugin", "unload" | "clear") => Some("removes styles that the run needs: leave it out"),
+        (name, _) if name.contains('$') => {
+            Some("contains its name in a variable, and cannot be checked: write out the name")
+        }
+        ("plugin", "unload" | "clear") => Some("removes styles that the run needs: remove it"),
         _ => None,
     }
 }
 
-/// A command whose file would be lost or written by several at once.
+/// A command whose file would be overwritten, or written by several simulations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Unprotected {
     pub(super) command: String,
+    /// The reason, and the remedy.
     pub(super) why: &'static str,
 }
 
 /// How a command writes its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Writes {
-    /// At once, when it is executed.
-    AtOnce,
-    /// From time to time, to a file that grows, which `append` in place of the word at this index (`file`) continues.
+enum FileKind {
+    /// Written once, when the command is executed.
+    Once,
+    /// Written repeatedly. Replacing the word at this index (`file`) by `append` continues the file.
     Growing(usize),
-    /// A dump to a file that grows, which `dump_modify` continues.
+    /// A dump of all frames to one file, which `dump_modify` continues.
     Dump,
-    /// From time to time, to a file that grows and that LAMMPS cannot continue.
-    Fresh,
-    /// To a file of its own for each step.
+    /// Written repeatedly to one file that LAMMPS cannot continue.
+    NotAppendable,
+    /// A separate file for each step.
     Series,
-    /// A dump with a file of its own for each step, of a kind that holds one frame only.
-    Pictures,
-    /// To the end of a file.
+    /// A dump with a separate file for each step, of a style whose files contain one frame only.
+    SingleFrames,
+    /// Appended to a file.
     Appended,
 }
 
-/// Fixes with `file NAME`, in place of which they take `append NAME`.
-const APPENDING: [&str; 8] = [
+/// Styles of fixes that accept `append NAME` instead of `file NAME`.
+const APPENDABLE_FIXES: [&str; 8] = [
     "ave/time",
     "ave/chunk",
     "ave/histo",
@@ -232,51 +238,51 @@ const APPENDING: [&str; 8] = [
     "print",
 ];
 
-/// Kinds of dumps that cannot be appended to.
-const CLOSED: [&str; 8] = ["dcd", "xtc", "movie", "h5md", "atom/adios", "custom/adios", "molfile", "image"];
+/// Styles of dumps that cannot be appended to.
+const SINGLE_PASS_DUMPS: [&str; 8] = ["dcd", "xtc", "movie", "h5md", "atom/adios", "custom/adios", "molfile", "image"];
 
-/// Kinds of dumps that are one frame after the other and nothing else.
-const PLAIN: [&str; 8] = ["atom", "custom", "xyz", "extxyz", "local", "grid", "yaml", "cfg"];
+/// Styles of dumps whose files consist of consecutive frames only, and can be truncated after any frame.
+const TEXT_DUMPS: [&str; 8] = ["atom", "custom", "xyz", "extxyz", "local", "grid", "yaml", "cfg"];
 
-/// The files that a command writes: the index of the name among its words, and how.
-fn written(command: &Command) -> Vec<(usize, Writes)> {
-    let behind = |from: usize, word: &str, writes: Writes| {
-        command.find(from, word).map(|at| (at + 1, writes)).filter(|(at, _)| *at < command.words.len())
+/// The files that a command writes: the index of the word with the name, and the kind of file.
+fn written(command: &Command) -> Vec<(usize, FileKind)> {
+    let after = |from: usize, word: &str, kind: FileKind| {
+        command.find(from, word).map(|at| (at + 1, kind)).filter(|(at, _)| *at < command.words.len())
     };
-    let at = |index: usize, writes: Writes| (index < command.words.len()).then_some((index, writes));
+    let at = |index: usize, kind: FileKind| (index < command.words.len()).then_some((index, kind));
     let found = match command.name() {
         "dump" => {
             let (style, name) = (command.word(3), command.word(5));
             let single_frame = style == "cfg" || style.starts_with("cfg/") || style == "vtk" || style == "image";
-            let writes = match (name.contains('*'), CLOSED.contains(&style)) {
-                (true, _) if single_frame => Writes::Pictures,
-                (true, _) => Writes::Series,
-                (false, true) => Writes::Fresh,
-                (false, false) => Writes::Dump,
+            let kind = match (name.contains('*'), SINGLE_PASS_DUMPS.contains(&style)) {
+                (true, _) if single_frame => FileKind::SingleFrames,
+                (true, _) => FileKind::Series,
+                (false, true) => FileKind::NotAppendable,
+                (false, false) => FileKind::Dump,
             };
-            vec![at(5, writes)]
+            vec![at(5, kind)]
         }
         "fix" => match command.word(3) {
-            style if APPENDING.contains(&style) => {
+            style if APPENDABLE_FIXES.contains(&style) => {
                 let file = command.find(4, "file").unwrap_or_default();
-                vec![behind(4, "file", Writes::Growing(file)), behind(4, "append", Writes::Appended)]
+                vec![after(4, "file", FileKind::Growing(file)), after(4, "append", FileKind::Appended)]
             }
-            "reaxff/bonds" | "reax/c/bonds" => vec![at(5, Writes::Fresh)],
-            "reaxff/species" | "reax/c/species" => vec![at(7, Writes::Fresh)],
-            "phonon" => vec![at(8, Writes::Fresh)],
-            "balance" => vec![behind(4, "out", Writes::Fresh)],
+            "reaxff/bonds" | "reax/c/bonds" => vec![at(5, FileKind::NotAppendable)],
+            "reaxff/species" | "reax/c/species" => vec![at(7, FileKind::NotAppendable)],
+            "phonon" => vec![at(8, FileKind::NotAppendable)],
+            "balance" => vec![after(4, "out", FileKind::NotAppendable)],
             style if style.starts_with("ttm") => {
-                vec![behind(4, "outfile", Writes::Fresh).and_then(|(interval, writes)| at(interval + 1, writes))]
+                vec![after(4, "outfile", FileKind::NotAppendable).and_then(|(interval, kind)| at(interval + 1, kind))]
             }
             _ => Vec::new(),
         },
-        "write_data" | "write_restart" | "write_coeff" => vec![at(1, Writes::AtOnce)],
-        "write_dump" => vec![at(3, Writes::AtOnce)],
-        "print" => vec![behind(2, "file", Writes::AtOnce), behind(2, "append", Writes::Appended)],
-        "info" => vec![behind(1, "overwrite", Writes::AtOnce), behind(1, "append", Writes::Appended)],
+        "write_data" | "write_restart" | "write_coeff" => vec![at(1, FileKind::Once)],
+        "write_dump" => vec![at(3, FileKind::Once)],
+        "print" => vec![after(2, "file", FileKind::Once), after(2, "append", FileKind::Appended)],
+        "info" => vec![after(1, "overwrite", FileKind::Once), after(1, "append", FileKind::Appended)],
         "restart" => {
             let second = !matches!(command.word(3), "fileper" | "nfile");
-            vec![at(2, Writes::Series), at(3, Writes::Series).filter(|_| second)]
+            vec![at(2, FileKind::Series), at(3, FileKind::Series).filter(|_| second)]
         }
         _ => Vec::new(),
     };
@@ -284,7 +290,10 @@ fn written(command: &Command) -> Vec<(usize, Writes)> {
 }
 
 impl Outputs {
-    /// The commands of a text with the files where they belong.
+    /// Rewrites the commands of a text so that their files are continued or renamed as these outputs require.
+    ///
+    /// # Errors
+    /// The command that cannot be rewritten.
     pub(super) fn protect(&self, text: &str) -> Result<String, Unprotected> {
         if *self == Self::default() {
             return Ok(text.to_owned());
@@ -296,16 +305,18 @@ impl Outputs {
         Ok(lines.join("\n") + "\n")
     }
 
-    /// What to execute in place of a command.
+    /// The commands to execute instead of a command.
     fn protected(&self, command: &Command, depth: usize) -> Result<Vec<String>, Unprotected> {
         let refuse = |why| Err(Unprotected { command: command.text.clone(), why });
         if command.name() == "include" {
             return match included(command) {
-                Some((_, text)) if depth < DEEPEST && !self.is_protected(&text, depth + 1)? => refuse(
-                    "the file that it includes writes files: put those commands into `setup`, or change them by hand so that \
-                     they append (`dump_modify ID append yes`, `append NAME` of a fix)",
+                Some((_, text)) if depth < MAX_INCLUDE_DEPTH && !self.is_protected(&text, depth + 1)? => refuse(
+                    "the included file has commands that write files: move them to `setup`, or make them append \
+                     (`dump_modify ID append yes`, `append NAME` of a fix)",
                 ),
-                None if command.word(1).contains('$') => refuse("which file it includes is known to LAMMPS alone"),
+                None if command.word(1).contains('$') => {
+                    refuse("the name of the included file contains a variable: write it out")
+                }
                 _ => Ok(vec![command.text.clone()]),
             };
         }
@@ -313,61 +324,63 @@ impl Outputs {
         if !inner.is_empty() {
             return self.protected_words(command, inner, depth);
         }
-        if let Some(behind) = command.behind_partition() {
-            return if self.protected(&behind, depth)? == [behind.text] {
+        if let Some(after) = command.after_partition() {
+            return if self.protected(&after, depth)? == [after.text] {
                 Ok(vec![command.text.clone()])
             } else {
-                refuse("a command behind `partition` cannot be changed: put it into `setup` without")
+                refuse("a command after `partition` cannot be rewritten: write it without `partition`")
             };
         }
         if let ("dump_modify", Some(append), true) =
             (command.name(), command.find(2, "append"), self.earlier != Earlier::None)
             && command.word(append + 1) == "no"
         {
-            return Ok(vec![command.with(append + 1, "yes")]);
+            return Ok(vec![command.with_word(append + 1, "yes")]);
         }
         let (mut new, mut after) = (command.clone(), None);
-        for (name, writes) in written(command) {
+        for (name, kind) in written(command) {
             let mut tag = String::new();
-            match (self.earlier, writes) {
+            match (self.earlier, kind) {
                 (Earlier::None, _)
-                | (_, Writes::Appended)
-                | (Earlier::Resumed(_), Writes::Series | Writes::Pictures) => {}
-                // What it wrote is there.
-                (_, Writes::AtOnce) => return Ok(Vec::new()),
-                (_, Writes::Growing(file)) => new = reworded(&new, file, "append"),
-                (Earlier::Resumed(step), Writes::Fresh) => tag = format!("-{step}"),
-                (Earlier::Resumed(_), Writes::Dump) | (Earlier::Repeated, Writes::Dump | Writes::Series)
+                | (_, FileKind::Appended)
+                | (Earlier::Resumed(_), FileKind::Series | FileKind::SingleFrames) => {}
+                // The file exists already.
+                (_, FileKind::Once) => return Ok(Vec::new()),
+                (_, FileKind::Growing(file)) => new = replace_word(&new, file, "append"),
+                (Earlier::Resumed(step), FileKind::NotAppendable) => tag = format!("-{step}"),
+                (Earlier::Resumed(_), FileKind::Dump) | (Earlier::Repeated, FileKind::Dump | FileKind::Series)
                     if command.name() == "dump" =>
                 {
                     after = Some(format!("dump_modify {} append yes", command.word(1)));
                 }
-                (Earlier::Repeated, Writes::Fresh | Writes::Pictures) => {
+                (Earlier::Repeated, FileKind::NotAppendable | FileKind::SingleFrames) => {
                     return refuse(
-                        "each round would write the file anew, because it cannot be appended to: choose another style, such as \
-                         `custom`",
+                        "each round would write the file again, because files of this style cannot be appended to. Use another \
+                         style, such as `custom`",
                     );
                 }
-                (_, Writes::Dump | Writes::Series) => {}
+                (_, FileKind::Dump | FileKind::Series) => {}
             }
-            let place = self.place(command.word(name), &tag);
-            if place != command.word(name) {
-                let quoted = if place.contains(char::is_whitespace) { quote(&place).ok() } else { Some(place) };
-                let Some(quoted) = quoted else { return refuse("its file cannot be given another name") };
-                new = reworded(&new, name, &quoted);
+            let path = self.path(command.word(name), &tag);
+            if path != command.word(name) {
+                let quoted = if path.contains(char::is_whitespace) { quote(&path).ok() } else { Some(path) };
+                let Some(quoted) = quoted else {
+                    return refuse("its file cannot be renamed: use a name without quotes");
+                };
+                new = replace_word(&new, name, &quoted);
             }
         }
         Ok(std::iter::once(new.text).chain(after).collect())
     }
 
-    /// A command that holds commands.
+    /// The commands to execute instead of a command that contains commands.
     fn protected_words(
         &self,
         command: &Command,
         inner: Range<usize>,
         depth: usize,
     ) -> Result<Vec<String>, Unprotected> {
-        let mut text = command.text[..command.words[inner.start].place.start].to_owned();
+        let mut text = command.text[..command.words[inner.start].range.start].to_owned();
         for word in &command.words[inner] {
             let mut new = Vec::new();
             for inner in commands(&word.text) {
@@ -375,19 +388,19 @@ impl Outputs {
             }
             let same = new == [word.text.trim()] || matches!(word.text.as_str(), "else" | "elif");
             let words: Option<Vec<String>> = match (same, new.is_empty()) {
-                (true, _) => Some(vec![command.text[word.place.clone()].to_owned()]),
-                // The order of words must stay.
+                (true, _) => Some(vec![command.text[word.range.clone()].to_owned()]),
+                // An empty word, so that the number of words does not change.
                 (_, true) => Some(vec!["\"\"".to_owned()]),
                 _ => new.iter().map(|text| in_quotes(text)).collect(),
             };
-            let why = "a command within another cannot be changed: put it into `setup` by itself";
+            let why = "a command within another command cannot be rewritten: write it as a separate command in `setup`";
             let words = words.ok_or_else(|| Unprotected { command: command.text.clone(), why })?;
             text += &(words.join(" ") + " ");
         }
         Ok(vec![text.trim_end().to_owned()])
     }
 
-    /// Whether the commands of a text may stay as they are.
+    /// Whether the commands of a text need no rewriting.
     fn is_protected(&self, text: &str, depth: usize) -> Result<bool, Unprotected> {
         let all = commands(text);
         let appends = |modify: &Command, dump: &Command| {
@@ -404,44 +417,45 @@ impl Outputs {
         Ok(true)
     }
 
-    /// Where a file goes.
-    fn place(&self, name: &str, tag: &str) -> String {
-        // A slash within `$(…)` is a division.
+    /// The path at which a file is written. `tag` is inserted before the extension.
+    fn path(&self, name: &str, tag: &str) -> String {
+        // A slash within `$(…)` is a division, not a path separator.
         let slash = if name.contains("$(") { None } else { name.rfind('/') };
         let (folder, file) = name.split_at(slash.map_or(0, |at| at + 1));
         let (stem, ending) =
             if tag.is_empty() { (file, "") } else { file.split_at(file.rfind('.').unwrap_or(file.len())) };
         let file = format!("{}{stem}{tag}{ending}", self.prefix);
         match &self.folder {
-            Some(place) => format!("{}/{file}", place.display()),
+            Some(folder) => format!("{}/{file}", folder.display()),
             None => format!("{folder}{file}"),
         }
     }
 }
 
-/// The command with another word.
-fn reworded(command: &Command, index: usize, text: &str) -> Command {
-    Command::of(&command.with(index, text)).unwrap_or_else(|| command.clone())
+/// The command with a word replaced.
+fn replace_word(command: &Command, index: usize, text: &str) -> Command {
+    Command::parse(&command.with_word(index, text)).unwrap_or_else(|| command.clone())
 }
 
-/// A command as one word of another.
+/// Quotes a command as one word of another command.
 fn in_quotes(text: &str) -> Option<String> {
     let quote = ["\"", "'", "\"\"\""].into_iter().find(|q| !text.contains(*q) && !text.ends_with('"'))?;
     Some(format!("{quote}{text}{quote}"))
 }
 
-/// The files that grow while the commands of a text are at work, those whose names are in the text as they stand; absolute.
+/// Absolute paths of the files that the commands of a text append to during a run, if their names contain no variables.
 pub(super) fn growing(text: &str) -> Vec<PathBuf> {
     let mut names = Vec::new();
     for command in commands(text) {
-        for (at, writes) in written(&command) {
+        for (at, kind) in written(&command) {
             let name = command.word(at);
-            // What is compressed, or has a table of what is in it, cannot be cut off where it ended once.
-            let plain = command.name() == "fix" || PLAIN.contains(&command.word(3));
-            let opaque = !plain || name.contains(['$', '*', '%']) || name.ends_with(".gz") || name.ends_with(".zst");
-            let grows = matches!(writes, Writes::Growing(_) | Writes::Dump)
-                || (writes == Writes::Appended && command.name() == "fix");
-            if grows && !opaque {
+            // Compressed files and files with an index cannot be truncated to an earlier length.
+            let is_text = command.name() == "fix" || TEXT_DUMPS.contains(&command.word(3));
+            let is_opaque =
+                !is_text || name.contains(['$', '*', '%']) || name.ends_with(".gz") || name.ends_with(".zst");
+            let grows = matches!(kind, FileKind::Growing(_) | FileKind::Dump)
+                || (kind == FileKind::Appended && command.name() == "fix");
+            if grows && !is_opaque {
                 names.extend(std::path::absolute(name));
             }
         }
@@ -449,10 +463,10 @@ pub(super) fn growing(text: &str) -> Vec<PathBuf> {
     names
 }
 
-/// A command that writes a file, and the folder that is missing for it.
+/// The first command that writes a file in a folder that does not exist, and that folder.
 pub(super) fn without_folder(text: &str) -> Option<(String, PathBuf)> {
     let all = commands(text);
-    // It may make the folder first.
+    // A shell command may create the folder.
     if all.iter().any(|command| command.name() == "shell") {
         return None;
     }
@@ -465,8 +479,8 @@ pub(super) fn without_folder(text: &str) -> Option<(String, PathBuf)> {
     })
 }
 
-/// Whether a command changes atoms, box or step, and defines nothing for later; or makes a group, which a restart file holds:
-/// made again, it would get the atoms that are in its region now.
+/// Whether the effect of a command is contained in a restart file: it changes atoms, box or step and defines nothing else, or it
+/// defines a group. Defining the group again would assign the atoms that are now in its region.
 pub(super) fn acts_once(command: &Command) -> bool {
     const ONCE: [&str; 14] = [
         "velocity",
@@ -496,10 +510,10 @@ mod tests {
     }
 
     #[test]
-    fn words_are_those_that_lammps_sees() {
+    fn commands_are_split_into_words_as_in_lammps() {
         let text = "  fix a all &  # no comment behind the sign\nprint # but here\n\nprint \"a # b\" file 'x y' # c\n\
                     print \"\"\"two\nlines \"quoted\" # here\"\"\" file z\nlast &";
-        // LAMMPS takes a comment off the whole command, and looks for `&` at the very end of a line.
+        // LAMMPS removes a comment from the joined command, and requires `&` at the end of the line.
         let found = words(text);
         assert_eq!(found[found.len() - 3], ["print", "a # b", "file", "x y"]);
         assert_eq!(found[found.len() - 2], ["print", "two\nlines \"quoted\" # here", "file", "z"]);
@@ -508,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_or_replaces_the_input_is_found_wherever_it_is() {
+    fn commands_that_end_or_replace_the_input_are_found_at_all_levels() {
         let folder = tempfile::tempdir().unwrap();
         let (file, outer) = (folder.path().join("inner.in"), folder.path().join("outer.in"));
         std::fs::write(&file, "variable a equal 1\nif \"${a} > 0\" then \"print x\" else 'quit 1'\n").unwrap();
@@ -546,7 +560,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_appended_to_given_another_name_or_refused() {
+    fn files_are_appended_to_or_renamed_or_rejected() {
         let resumed = Outputs { earlier: Earlier::Resumed(200), ..Outputs::default() };
         let repeated = Outputs { earlier: Earlier::Repeated, ..Outputs::default() };
         let replica = Outputs { prefix: "replica-01-".into(), ..Outputs::default() };
@@ -630,7 +644,7 @@ mod tests {
             assert_eq!(made(&replica).as_deref(), Some(side_by_side), "{text}");
             assert_eq!(Outputs::default().protect(text).unwrap(), text);
         }
-        // What stands in another file cannot be changed.
+        // Included files cannot be rewritten.
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("more.in");
         std::fs::write(&file, "fix p all print 10 x file p.txt # comment\n").unwrap();
@@ -642,20 +656,20 @@ mod tests {
             .unwrap();
         assert!(resumed.protect(&include).is_ok() && repeated.protect(&include).is_ok());
         assert!(resumed.protect("include ${file}").is_err());
-        // One that includes itself is for LAMMPS to refuse.
+        // LAMMPS reports files that include themselves.
         std::fs::write(&file, &include).unwrap();
         assert!(resumed.protect(&include).is_ok() && forbidden(&include).is_none());
     }
 
     #[test]
-    fn a_trial_writes_into_its_own_folder() {
+    fn a_trial_writes_to_its_own_folder() {
         let trial = Outputs { folder: Some("/tmp/trial".into()), ..Outputs::default() };
         let text = trial.protect("dump d all custom 5 /data/t.dump id\nfix a all print 5 x file a/b.txt\n").unwrap();
         assert_eq!(text, "dump d all custom 5 /tmp/trial/t.dump id\nfix a all print 5 x file /tmp/trial/b.txt\n");
     }
 
     #[test]
-    fn files_that_grow_by_whole_lines_are_known_by_their_names() {
+    fn growing_text_files_without_variables_in_their_names_are_found() {
         let text = "dump a all custom 5 a.dump id\ndump b all custom 5 b.*.dump id\ndump c all netcdf 5 c.nc id\n\
                     dump d all xyz 5 ${d}.xyz\ndump e all atom 5 e.gz\nfix f all print 5 x append f.txt\nprint x append g.txt\n\
                     fix h all ave/time 1 1 5 c_t file h.txt\n";

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A candidate as the page shows it: its numbers, and its atoms in three dimensions.
+//! Candidates on the page: their properties, and their atoms in three dimensions.
 
 use serde::Serialize;
 
@@ -8,12 +8,12 @@ use crate::candidates::{Labels, StoredCandidate};
 use crate::structure::Element;
 use crate::verify::Verification;
 
-/// Candidates with a picture: those with the largest γ.
+/// Maximum number of candidates with a picture: those with the largest γ.
 const PICTURES: usize = 60;
-/// Candidates in the table.
+/// Maximum number of candidates in the table.
 pub(super) const ROWS: usize = 1000;
 
-/// A candidate as the page shows it.
+/// The properties of a candidate that the page shows.
 #[derive(Debug, Serialize)]
 pub struct View {
     id: i64,
@@ -23,7 +23,7 @@ pub struct View {
     core: usize,
     gamma: Option<f64>,
     step: Option<i64>,
-    /// Index of the part that it comes from.
+    /// Index of the part that the candidate belongs to.
     part: usize,
     center: Option<usize>,
     center_id: Option<i32>,
@@ -33,7 +33,7 @@ pub struct View {
     trigger: Option<String>,
     gamma_parent: Option<f64>,
     gamma_cluster: Option<f64>,
-    /// Whether the two are the same, to rounding.
+    /// Whether `gamma_parent` and `gamma_cluster` agree to rounding.
     same_gamma: bool,
     max_force_difference: Option<f64>,
     energy: Option<f64>,
@@ -51,7 +51,7 @@ struct Picture {
     positions: Vec<f64>,
     /// Symbols, colours (#rrggbb) and radii (Å) of the elements.
     elements: Vec<(&'static str, String, f64)>,
-    /// For each atom its place in `elements`.
+    /// For each atom, the index of its element in `elements`.
     element: Vec<usize>,
     core: Vec<u8>,
     gamma: Option<Vec<Option<f64>>>,
@@ -91,7 +91,7 @@ impl View {
             energy: labels.map(|l| l.energy),
             largest_force: labels.map(Labels::largest_force),
             message: row.mismatch.clone().or_else(|| row.message.clone()),
-            // Core and γ would be shown on other atoms.
+            // If the atoms were changed, core and γ would be shown on the wrong atoms.
             picture: row.mismatch.is_none().then(|| Picture::of(row)),
         }
     }
@@ -116,18 +116,18 @@ impl Picture {
     }
 }
 
-/// The colours that most programs paint elements in.
+/// The usual colour of an element in visualisation programs.
 fn colour(element: Element) -> String {
     let colour = element.jmol_color().or(element.cpk_color());
     colour.map_or_else(|| "#c8a2c8".into(), |c| format!("#{:02x}{:02x}{:02x}", c.r, c.g, c.b))
 }
 
-/// A radius to draw, Å.
+/// The radius of an element in pictures, Å.
 fn radius(element: Element) -> f64 {
     element.atomic_radius().map_or(1.3, |r| r.0 / 100.0)
 }
 
-/// The largest γ first; what is not known comes last, what is not finite first.
+/// Sorts by decreasing γ, with infinite and NaN values first and unknown values last, and truncates to [`ROWS`] candidates.
 pub(super) fn sort_and_cut(views: &mut Vec<View>) {
     views.sort_by(|a, b| b.gamma.unwrap_or(-1.0).total_cmp(&a.gamma.unwrap_or(-1.0)).then(a.id.cmp(&b.id)));
     views.truncate(ROWS);

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What a run or a loop has left in its folder, for people: one page with plots and pictures of the candidates, and plots for
-//! papers.
+//! Reports of runs and loops: one HTML page with plots and pictures of the candidates, and plots as files for publications.
 //!
-//! [`Report::read`] takes what is there: a run that goes on still, one that was killed, one of an older version, the folder
-//! of all replicas of a run. Nothing is changed, and nothing but the folder is looked at.
+//! [`Report::read`] also reads the folders of runs that are in progress, were killed or were written by older versions, and of
+//! all replicas of a run. No file is changed. For a replica, the shared store in the parent folder is read as well.
 
 mod candidate;
 mod page;
@@ -27,10 +26,10 @@ use crate::runner::{files, poll_files};
 use crate::simulation::Poll;
 use candidate::{ROWS, sort_and_cut};
 
-/// Points of all parts together.
+/// Total number of points of all parts.
 const POINTS: usize = 1500;
-/// Bytes of a line of `polls.jsonl`, and of `run.json` and `result.json`. What is longer was not written by this program.
-const LONGEST: u64 = 16 << 20;
+/// Maximum length in bytes of a line of `polls.jsonl`, and of `run.json` and `result.json`. Longer ones are not from this program.
+const MAX_BYTES: u64 = 16 << 20;
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
@@ -40,55 +39,55 @@ pub enum Error {
     Read {
         /// The folder or a file in it.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// There is no run in the folder.
+    /// The folder does not contain a run.
     #[error(
-        "{} holds no run: there is neither polls.jsonl nor round-001/ nor replica-00/ in it; give the folder that `run` or \
-         `loop` wrote",
+        "{} does not contain a run: there is neither polls.jsonl nor round-001/ nor replica-00/ in it. Give the folder that \
+         `run` or `loop` wrote",
         .0.display()
     )]
-    Nothing(PathBuf),
+    NoRun(PathBuf),
     /// The candidates cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// What a run, or a loop, has seen and stored.
+/// The data of a report on a run or a loop.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// Name of the folder.
     pub name: String,
-    /// What it is: a run, a loop, or replicas of a run.
+    /// What the folder contains: a run, a loop, or replicas of a run.
     pub kind: Kind,
-    /// How it ended, in a word or two.
+    /// The status, in a few words.
     pub status: String,
-    /// How it ended, in a sentence, where there is more to say.
+    /// Details of how the run ended, in one sentence; may be empty.
     pub ending: String,
-    /// γ above which a step is flagged; none if that is not known.
+    /// γ above which a poll is flagged; `None` if unknown.
     pub low: Option<f64>,
-    /// γ above which the potential is not to be trusted; none if that is not known.
+    /// γ above which a poll is an event; `None` if unknown.
     pub high: Option<f64>,
-    /// The run; or each round of the loop, or each replica.
+    /// The run, the rounds of the loop, or the replicas.
     pub parts: Vec<Part>,
     /// Rounds of a loop.
     pub rounds: Vec<Round>,
-    /// The candidates, those with the largest γ first.
+    /// The candidates in order of decreasing γ, limited in number.
     pub candidates: Vec<View>,
     /// Number of all candidates.
     pub stored: usize,
-    /// What else a reader should know, such as lines that could not be read.
+    /// Notes for the reader, such as lines that could not be read.
     pub notes: Vec<String>,
     /// `run.json`: settings, versions, number of ranks; null if there is none.
     pub provenance: Value,
     /// `result.json` of a run; null if there is none.
     pub result: Value,
-    /// Of this program, which makes the report.
+    /// Version of lammps-otf that made the report.
     pub made_by: &'static str,
 }
 
-/// What a folder holds.
+/// The content of a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -96,7 +95,7 @@ pub enum Kind {
     Run,
     /// A loop.
     Loop,
-    /// Several simulations with one store.
+    /// Several simulations with a shared store.
     Replicas,
 }
 
@@ -107,14 +106,14 @@ pub struct Part {
     pub name: String,
     /// How it ended.
     pub status: String,
-    /// Number of atoms, where known.
+    /// Number of atoms, if known.
     pub atoms: Option<u64>,
-    /// What it saw.
+    /// Its polls.
     pub series: Series,
 }
 
 impl Report {
-    /// Reads all that a page needs.
+    /// Reads the data of a report from a folder.
     ///
     /// # Errors
     /// [`Error`]. Lines of polls that cannot be read are counted in [`Report::notes`].
@@ -143,7 +142,7 @@ impl Report {
             parts.push(Part { name, status, atoms, series });
         }
         if parts.is_empty() {
-            return Err(Error::Nothing(folder.to_owned()));
+            return Err(Error::NoRun(folder.to_owned()));
         }
         let of_first = |name: &str| if kind == Kind::Replicas { folders[0].join(name) } else { folder.join(name) };
         let provenance = json(&of_first(files::PROVENANCE))?;
@@ -167,7 +166,7 @@ impl Report {
             made_by: env!("CARGO_PKG_VERSION"),
         };
         let own = folder.join(files::CANDIDATES);
-        // A replica's candidates are in the store of all.
+        // The candidates of a replica are in the shared store.
         let shared = folder.join("..").join(files::CANDIDATES);
         let replica = report.name.starts_with("replica-").then(|| report.name.clone());
         if own.is_file() {
@@ -175,10 +174,11 @@ impl Report {
         } else if replica.is_some() && shared.is_file() {
             report.read_store(&shared, replica.as_deref())?;
         }
-        report.tell_ending();
+        report.set_ending();
         Ok(report)
     }
 
+    /// Reads the rounds and candidates of a store. `run_id` restricts the candidates to those of a replica.
     fn read_store(&mut self, path: &Path, run_id: Option<&str>) -> Result<(), Error> {
         let store = Store::open_read_only(path)?;
         if self.kind == Kind::Loop {
@@ -198,7 +198,7 @@ impl Report {
             self.stored += 1;
             let part = self.part_of(&row);
             shown.push(View::of(&row, part));
-            // Pictures are large; now and then all but the worst go.
+            // Pictures are large, so all but the candidates with the largest γ are removed regularly.
             if shown.len() >= 2 * ROWS {
                 sort_and_cut(&mut shown);
             }
@@ -221,7 +221,8 @@ impl Report {
         self.parts.iter().position(|part| part.name == name).unwrap_or(0)
     }
 
-    fn tell_ending(&mut self) {
+    /// Sets the status and the ending.
+    fn set_ending(&mut self) {
         let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         (self.status, self.ending) = match self.kind {
             Kind::Run => (status_of(&self.result), self.ending_of_run()),
@@ -232,9 +233,9 @@ impl Report {
                 let ending =
                     format!("{}, {}", count(self.rounds.len(), "round"), count(labelled, "candidate") + " labelled");
                 if done {
-                    ("learned".into(), format!("The run holds nothing that the potential does not know: {ending}."))
+                    ("learned".into(), format!("The last run completed without an event: {ending}."))
                 } else {
-                    ("not over".into(), format!("{ending} so far."))
+                    ("not finished".into(), format!("{ending} so far."))
                 }
             }
         };
@@ -251,28 +252,30 @@ impl Report {
             }
             Some("CRASHED") => {
                 format!(
-                    "It broke at step {step}: {}.",
+                    "The run crashed at step {step}: {}.",
                     result["crash"]["reason"].as_str().unwrap_or("").trim_end_matches('.')
                 )
             }
             Some("COMPLETED") => format!("All {} steps were done.", result["steps"]),
-            Some("INTERRUPTED") => format!("A signal or the wall-time limit, after {} steps.", result["steps"]),
+            Some("INTERRUPTED") => {
+                format!("Stopped by a signal or by the wall-time limit after {} steps.", result["steps"])
+            }
             _ => {
                 let last = self.parts[0].series.points().last().map_or(0, |p| p.step);
                 format!(
-                    "There is no result.json: it goes on still, or was killed. The last point begins at step {last}."
+                    "There is no result.json: the run is still in progress, or was killed. The last point starts at step {last}."
                 )
             }
         }
     }
 
-    /// The page: HTML that needs nothing but itself.
+    /// Renders the page as HTML without external resources.
     #[must_use]
     pub fn html(&self) -> String {
         page::render(self)
     }
 
-    /// Draws the main plots as SVG and PNG: name of the file, without a folder, and its content.
+    /// Draws the main plots as SVG and PNG. Returns the name, without a folder, and the content of each file.
     ///
     /// # Errors
     /// [`PlotError`].
@@ -293,19 +296,19 @@ fn status_of(result: &Value) -> String {
     }
 }
 
-/// A file of JSON, or null if there is none or it is none.
+/// Reads a JSON file. Returns null if it does not exist or is not valid JSON.
 fn json(path: &Path) -> Result<Value, Error> {
     let reading = |source| Error::Read { path: path.to_owned(), source };
     let mut text = Vec::new();
     match File::open(path) {
-        Ok(file) => file.take(LONGEST).read_to_end(&mut text).map_err(reading)?,
+        Ok(file) => file.take(MAX_BYTES).read_to_end(&mut text).map_err(reading)?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Value::Null),
         Err(error) => return Err(reading(error)),
     };
     Ok(serde_json::from_slice(&text).unwrap_or(Value::Null))
 }
 
-/// The polls of a run, and its number of atoms; `None` if there are none.
+/// Reads the polls and the number of atoms of a run. `None` if there are no files with polls.
 fn read_polls(folder: &Path, limit: usize, notes: &mut Vec<String>) -> Result<Option<(Series, Option<u64>)>, Error> {
     let (mut series, mut atoms) = (Series::new(limit), None);
     let paths = poll_files(folder).map_err(|source| Error::Read { path: folder.to_owned(), source })?;
@@ -315,9 +318,9 @@ fn read_polls(folder: &Path, limit: usize, notes: &mut Vec<String>) -> Result<Op
         let (mut line, mut bad, mut why) = (Vec::new(), 0_u64, String::new());
         loop {
             line.clear();
-            let n = file.by_ref().take(LONGEST).read_until(b'\n', &mut line).map_err(reading)?;
-            // A line without its end is being written.
-            if n == 0 || line.last() != Some(&b'\n') && n as u64 != LONGEST {
+            let n = file.by_ref().take(MAX_BYTES).read_until(b'\n', &mut line).map_err(reading)?;
+            // A line without a newline is still being written.
+            if n == 0 || line.last() != Some(&b'\n') && n as u64 != MAX_BYTES {
                 break;
             }
             match serde_json::from_slice::<Poll>(&line) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The page: a template, filled; its style, its scripts and its data stand in it.
+//! Renders the HTML page, which contains its style, scripts and data.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -21,7 +21,7 @@ const PLOT_STYLE: &str = include_str!("../../vendor/uplot/uPlot.min.css");
 
 pub(super) fn render(report: &Report) -> String {
     let data = json!(report);
-    // Everything that the template looks into is text by now: the files of a run may hold anything.
+    // The template gets text only, because the files of a run may contain any values.
     let mut context = Context::new();
     for key in ["name", "kind", "status", "ending", "made_by", "stored", "notes"] {
         context.insert(key, &data[key]);
@@ -37,23 +37,23 @@ pub(super) fn render(report: &Report) -> String {
     context.insert("provenance_file", files::PROVENANCE);
     context.insert("style", &format!("{PLOT_STYLE}\n{STYLE}"));
     context.insert("script", &SCRIPTS.join("\n"));
-    // The one way out of a script element is `</`; nothing else in it is read as HTML.
+    // Only `</` can end a script element; other content of it is not parsed as HTML.
     context.insert("data", &data.to_string().replace('<', "\\u003c"));
     let mut tera = Tera::default();
-    // The ending of the name is what makes Tera escape all that is filled in.
+    // Tera escapes values because the name of the template ends with `.html`.
     tera.add_raw_template("report.html", TEMPLATE).expect("a template that the tests have filled");
     tera.render("report.html", &context).expect("a template that the tests have filled")
 }
 
-/// A list of texts, if it is one.
+/// The strings of a JSON array; empty if it is not an array.
 fn texts(value: &Value) -> Vec<&str> {
     value.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
-/// A line of the table of rounds.
+/// A row of the table of rounds.
 fn round(round: &Round) -> [String; 12] {
     let known = |value: Option<String>| value.unwrap_or_default();
-    // The trainer is somebody else's program, and writes what it likes.
+    // The report of a trainer may contain any values.
     let error = |key: &str, digits: usize| known(round.report[key].as_f64().map(|x| format!("{x:.digits$}")));
     [
         round.number.to_string(),
@@ -71,13 +71,13 @@ fn round(round: &Round) -> [String; 12] {
     ]
 }
 
-/// What stands at the top, as pairs.
+/// The key figures at the top of the page: name and value.
 fn facts(report: &Report) -> Vec<(&'static str, String)> {
     let mut facts = Vec::new();
     let finite = |x: f64| if x.is_finite() { format!("{x:.3}") } else { "not finite".into() };
     let points = || report.parts.iter().flat_map(|part| part.series.points());
     let gamma = points().map(|p| p.gamma_max).filter(|g| !g.is_nan()).fold(f64::NAN, f64::max);
-    facts.push(("largest γ", if gamma.is_nan() { "not watched".to_owned() } else { finite(gamma) }));
+    facts.push(("largest γ", if gamma.is_nan() { "not monitored".to_owned() } else { finite(gamma) }));
     if let (Some(low), Some(high)) = (report.low, report.high) {
         facts.push(("thresholds", format!("{low} and {high}")));
     }
@@ -98,7 +98,7 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
     facts
 }
 
-/// The settings as TOML; empty if they are not known.
+/// The settings as TOML; empty if they are unknown.
 fn settings(config: &Value) -> String {
     let mut config = config.clone();
     drop_null(&mut config);
@@ -108,7 +108,7 @@ fn settings(config: &Value) -> String {
     }
 }
 
-/// TOML has no null: what is not set is not there.
+/// Removes null values, because TOML has none.
 fn drop_null(value: &mut Value) {
     match value {
         Value::Object(map) => {
@@ -123,6 +123,7 @@ fn drop_null(value: &mut Value) {
     }
 }
 
+/// Versions and other properties of the run: name and value.
 fn versions(report: &Report) -> Vec<(&'static str, String)> {
     let known = &report.provenance;
     let text = |key: &str| known[key].as_str().map(str::to_owned);
@@ -132,9 +133,9 @@ fn versions(report: &Report) -> Vec<(&'static str, String)> {
     versions.extend(text("mpi").map(|v| ("MPI", v)));
     versions.extend(text("potential_hash").map(|v| ("potential (fingerprint)", v)));
     versions.extend(known["started"].as_u64().map(|seconds| {
-        // What no calendar holds was not written by this program.
+        // Limited to the range of dates that can be formatted.
         let begun = UNIX_EPOCH + Duration::from_secs(seconds.min(1 << 36));
-        ("begun", humantime::format_rfc3339_seconds(begun).to_string())
+        ("started", humantime::format_rfc3339_seconds(begun).to_string())
     }));
     versions.push(("this page", format!("lammps-otf {}", report.made_by)));
     versions
@@ -145,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_trainer_may_report_what_it_likes() {
+    fn reports_of_trainers_may_contain_any_values() {
         let report = json!({"energy_rmse_mev_per_atom": "n/a", "force_rmse_mev_per_angstrom": [1]});
         let line = round(&Round { report, ..Round::begin(1, "hash", None, 0) });
         assert_eq!((line[9].as_str(), line[10].as_str()), ("", ""));
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_toml_without_what_is_not_set() {
+    fn settings_are_toml_without_unset_keys() {
         let text = settings(&json!({"a": null, "t": {"x": [1, null]}, "b": 2.5, "c": "<script>"}));
         assert_eq!(text.parse::<toml::Table>().expect("TOML")["b"].as_float(), Some(2.5), "{text}");
         assert!(!text.contains("null") && text.contains("[t]"), "{text}");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The main plots as files, for papers: SVG, and PNG of the same.
+//! Writes the main plots as SVG and PNG files for publications.
 
 use std::fmt::Display;
 
@@ -16,13 +16,13 @@ pub struct PlotError {
     message: String,
 }
 
-/// Pixels of the SVG; the PNG has [`SHARPER`] times as many, enough for a column of a journal.
+/// Size of the SVG in pixels. The PNG is [`PNG_SCALE`] times larger in each direction, sufficient for a column of a journal.
 const SIZE: (u32, u32) = (640, 400);
-const SHARPER: f32 = 3.0;
-/// Latin letters, digits and what stands on the axes: machines without any font draw the same.
+const PNG_SCALE: f32 = 3.0;
+/// A subset with Latin letters, digits and the symbols on the axes, so that no fonts need to be installed.
 const FONT: &[u8] = include_bytes!("../../templates/report/DejaVuSans-subset.ttf");
 const FAMILY: &str = "DejaVu Sans";
-/// Colours that are told apart without seeing all of them (Okabe and Ito, "Color Universal Design", 2008).
+/// Colours that can be distinguished with colour vision deficiency (Okabe and Ito, "Color Universal Design", 2008).
 const COLOURS: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
     RGBColor(0, 158, 115),
@@ -31,22 +31,23 @@ const COLOURS: [RGBColor; 6] = [
     RGBColor(204, 121, 167),
     RGBColor(110, 110, 110),
 ];
-/// What is beyond is left out, as what is not finite: nothing of it could be read off, and marks cannot be placed there.
-const OFF: f64 = 1e30;
+/// Values above this limit are omitted, as those that are not finite, because tick marks cannot be placed there.
+const MAX_VALUE: f64 = 1e30;
 const LIMIT: RGBColor = RGBColor(213, 94, 0);
 
-/// Lines against time.
+/// A plot of lines.
 struct Plot<'t> {
     name: &'t str,
-    /// What stands on the axes.
+    /// Labels of the axes.
     axes: [&'t str; 2],
     lines: Vec<(String, Vec<(f64, f64)>)>,
-    /// Lines across, at the thresholds.
+    /// Values of horizontal lines, at the thresholds.
     limits: Vec<f64>,
-    /// Whether the vertical axis begins at 0, unless it is logarithmic.
+    /// Whether the vertical axis starts at 0, unless it is logarithmic.
     from_zero: bool,
 }
 
+/// Draws all plots of a report. Returns the name and the content of each file.
 pub(super) fn draw(report: &Report) -> Result<Vec<(String, Vec<u8>)>, PlotError> {
     let thresholds: Vec<f64> = [report.low, report.high].into_iter().flatten().collect();
     let several = report.parts.len() > 1;
@@ -58,7 +59,7 @@ pub(super) fn draw(report: &Report) -> Result<Vec<(String, Vec<u8>)>, PlotError>
         files.extend(save(&Plot { name: "gamma-all", axes, lines, limits, from_zero: true }, "")?);
     }
     for part in &report.parts {
-        // What tells the files of one part from those of another.
+        // The suffix distinguishes the files of different parts.
         let suffix = if several { format!("-{}", part.name.replace(' ', "-")) } else { String::new() };
         for plot in of_part(part, &thresholds) {
             files.extend(save(&plot, &suffix)?);
@@ -70,7 +71,7 @@ pub(super) fn draw(report: &Report) -> Result<Vec<(String, Vec<u8>)>, PlotError>
 
 fn column(part: &Part, read: fn(&Point) -> f64) -> Vec<(f64, f64)> {
     let points = part.series.points().iter().map(|p| (p.time, read(p)));
-    points.filter(|(x, y)| x.abs() < OFF && y.abs() < OFF).collect()
+    points.filter(|(x, y)| x.abs() < MAX_VALUE && y.abs() < MAX_VALUE).collect()
 }
 
 fn of_part(part: &Part, thresholds: &[f64]) -> [Plot<'static>; 4] {
@@ -120,10 +121,10 @@ fn of_part(part: &Part, thresholds: &[f64]) -> [Plot<'static>; 4] {
     ]
 }
 
-/// Atoms of all polls against γ, with a step at each edge of a bin; both axes are linear, and the number is its logarithm.
+/// Histogram of γ of all atoms at all polls, as a step function. The numbers are shown on a logarithmic axis.
 fn histogram(part: &Part, thresholds: &[f64]) -> Plot<'static> {
     let mut steps: Vec<(f64, f64)> = Vec::new();
-    for (low, high, n) in part.series.histogram().filter(|bin| bin.0 >= 0.0 && bin.1 < OFF) {
+    for (low, high, n) in part.series.histogram().filter(|bin| bin.0 >= 0.0 && bin.1 < MAX_VALUE) {
         if let Some((end, _)) = steps.last().copied().filter(|(end, _)| *end < low) {
             steps.extend([(end, 0.5), (low, 0.5)]);
         }
@@ -131,23 +132,23 @@ fn histogram(part: &Part, thresholds: &[f64]) -> Plot<'static> {
     }
     let top = steps.iter().fold(1.0_f64, |top, (_, n)| top.max(*n));
     let mut lines = vec![("atoms at all polls".to_owned(), steps)];
-    // Thresholds are lines upwards here.
+    // Thresholds are vertical lines here.
     lines.extend(thresholds.iter().map(|t| (format!("threshold {t}"), vec![(*t, 0.5), (*t, top)])));
     Plot { name: "histogram", axes: ["γ", "atoms"], lines, limits: Vec::new(), from_zero: false }
 }
 
-/// A plot as SVG and as PNG.
+/// Renders a plot as SVG and PNG.
 fn save(plot: &Plot<'_>, suffix: &str) -> Result<[(String, Vec<u8>); 2], PlotError> {
     let name = format!("{}{suffix}", plot.name);
-    let wrong = |message: &dyn Display| PlotError { name: name.clone(), message: message.to_string() };
-    let svg = render(plot).map_err(|error| wrong(&error))?;
+    let failed = |message: &dyn Display| PlotError { name: name.clone(), message: message.to_string() };
+    let svg = render(plot).map_err(|error| failed(&error))?;
     let mut options = usvg::Options { font_family: FAMILY.into(), ..usvg::Options::default() };
     options.fontdb_mut().load_font_data(FONT.to_vec());
-    let tree = usvg::Tree::from_str(&svg, &options).map_err(|error| wrong(&error))?;
-    let (width, height) = (SIZE.0 as f32 * SHARPER, SIZE.1 as f32 * SHARPER);
-    let mut image = tiny_skia::Pixmap::new(width as u32, height as u32).ok_or_else(|| wrong(&"it is too large"))?;
-    resvg::render(&tree, tiny_skia::Transform::from_scale(SHARPER, SHARPER), &mut image.as_mut());
-    let png = image.encode_png().map_err(|error| wrong(&error))?;
+    let tree = usvg::Tree::from_str(&svg, &options).map_err(|error| failed(&error))?;
+    let (width, height) = (SIZE.0 as f32 * PNG_SCALE, SIZE.1 as f32 * PNG_SCALE);
+    let mut image = tiny_skia::Pixmap::new(width as u32, height as u32).ok_or_else(|| failed(&"it is too large"))?;
+    resvg::render(&tree, tiny_skia::Transform::from_scale(PNG_SCALE, PNG_SCALE), &mut image.as_mut());
+    let png = image.encode_png().map_err(|error| failed(&error))?;
     Ok([(format!("{name}.svg"), svg.into_bytes()), (format!("{name}.png"), png)])
 }
 
@@ -169,7 +170,7 @@ fn draw_on<B: DrawingBackend>(
     };
     let (left, right) = span(&mut all().map(|(x, _)| x));
     let (low, high) = span(&mut all().map(|(_, y)| y).chain(plot.limits.iter().copied()));
-    // Logarithmic where one decade would hide all others: γ that runs away, and counts of a histogram.
+    // Logarithmic if the values span several decades: γ that diverges, and counts of a histogram.
     let counts = plot.name == "histogram";
     let log = low > 0.0 && (counts || plot.from_zero && !plot.limits.is_empty() && high > 100.0);
     let at = |y: f64| if log { y.max(1e-300).log10() } else { y };
@@ -198,7 +199,7 @@ fn draw_on<B: DrawingBackend>(
         .light_line_style(TRANSPARENT)
         .bold_line_style(RGBColor(228, 228, 228))
         .y_label_formatter(&|y| match log {
-            // Whole powers of ten alone.
+            // Labels at integer powers of ten only.
             true if (y - y.round()).abs() > 1e-6 => String::new(),
             true => label(10_f64.powf(y.round())),
             false => label(*y),
@@ -234,7 +235,7 @@ fn draw_on<B: DrawingBackend>(
     area.present()
 }
 
-/// A number on an axis: no more digits than it needs.
+/// Formats a number on an axis with as few digits as possible.
 fn label(value: f64) -> String {
     let rounded: f64 = format!("{value:.3e}").parse().unwrap_or(value);
     if rounded != 0.0 && !(1e-3..1e5).contains(&rounded.abs()) { format!("{rounded:e}") } else { rounded.to_string() }

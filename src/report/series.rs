@@ -1,35 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The polls of a run, however many, as a few hundred points of a plot.
+//! Reduces the polls of a run to a few hundred points for plots.
 
 use serde::{Serialize, Serializer};
 
 use crate::simulation::Poll;
 use crate::uncertainty::GammaHistogram;
 
-/// What a run saw, point by point; each point stands for as many polls in a row as all others.
+/// The polls of a run as points. Each point represents the same number of consecutive polls.
 ///
-/// Polls are added one after the other. When there are twice as many points as wanted, neighbours are joined, so that memory
-/// and plot stay small, and no peak is lost: of γ and of the counts the largest is kept, of the temperature the extremes.
+/// When the number of points reaches twice the limit, neighbouring points are merged. Merging keeps the largest γ, the largest
+/// counts and the extremes of the temperature, so that no peak is lost.
 #[derive(Debug, Clone)]
 pub struct Series {
+    /// Half of the maximum number of points.
     limit: usize,
-    /// Polls in a point.
+    /// Number of polls in a point.
     stride: u64,
     points: Vec<Point>,
-    /// γ of all atoms at all polls, by lower edge of its bin: upper edge, number.
+    /// Histogram of γ of all atoms at all polls: upper edge and number of atoms by the bits of the lower edge.
     histogram: std::collections::BTreeMap<u64, (f64, u64)>,
     polls: u64,
 }
 
-/// What a few polls in a row saw.
+/// A point, which represents consecutive polls.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Point {
     polls: u64,
-    /// Step and time (ps) of the first of them.
+    /// Step of the first poll.
     pub step: i64,
-    /// Time in ps.
+    /// Time of the first poll, ps.
     pub time: f64,
-    /// The largest γ; NaN if γ was not looked at, infinite if it was not finite.
+    /// The largest γ; NaN if γ was not computed, infinite if it was not finite.
     pub gamma_max: f64,
     /// The largest of the 99 % quantiles.
     pub q99: f64,
@@ -71,7 +72,7 @@ impl Point {
         }
     }
 
-    /// Joins this point with the one that follows it.
+    /// Merges this point with the next one.
     fn join(&mut self, next: &Self) {
         let (a, b) = (self.polls as f64, next.polls as f64);
         let mean = |x: f64, y: f64| match (x.is_nan(), y.is_nan()) {
@@ -83,7 +84,7 @@ impl Point {
             polls: self.polls + next.polls,
             step: self.step,
             time: self.time,
-            // `max` passes over NaN.
+            // `max` ignores NaN.
             gamma_max: self.gamma_max.max(next.gamma_max),
             q99: self.q99.max(next.q99),
             q90: self.q90.max(next.q90),
@@ -109,7 +110,7 @@ impl Series {
     pub fn push(&mut self, poll: &Poll) {
         self.polls += 1;
         for (low, high, n) in poll.gamma.iter().flat_map(|g| GammaHistogram::bins(&g.histogram)) {
-            // Positive numbers sort as their bits do.
+            // Positive numbers have the same order as their bits.
             let atoms = &mut self.histogram.entry(low.to_bits()).or_insert((high, 0)).1;
             *atoms = atoms.saturating_add(n);
         }
@@ -128,6 +129,7 @@ impl Series {
         }
     }
 
+    /// Merges pairs of points.
     fn halve(&mut self) {
         self.stride *= 2;
         let joined = self.points.chunks(2).map(|pair| {
@@ -150,20 +152,20 @@ impl Series {
         self.polls
     }
 
-    /// Polls that a point stands for, the last one perhaps fewer.
+    /// Number of polls in a point; the last point may have fewer.
     #[must_use]
     pub fn polls_in_a_point(&self) -> u64 {
         self.stride
     }
 
-    /// γ of all atoms at all polls: lower edge, upper edge and number of atoms of each bin that has any, in order.
+    /// Histogram of γ of all atoms at all polls: lower edge, upper edge and number of atoms of each bin that is not empty, in order.
     pub fn histogram(&self) -> impl Iterator<Item = (f64, f64, u64)> {
         self.histogram.iter().map(|(low, &(high, n))| (f64::from_bits(*low), high, n))
     }
 }
 
-/// Columns, as plots want them: γ, the counts, T (K), change of the total energy since the first poll (eV).
-/// Six digits of each number, `null` for what is not finite.
+/// Serialises columns: γ, the counts, T (K), and the change of the total energy since the first poll (eV), with six digits. Values
+/// that are not finite are `null`.
 impl Serialize for Series {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeMap as _;
@@ -189,7 +191,7 @@ impl Serialize for Series {
     }
 }
 
-/// Six digits of a number, which is more than a plot shows; `None` if it is not finite.
+/// Rounds a number to six digits, more than a plot resolves; `None` if it is not finite.
 pub(super) fn short(value: f64) -> Option<f64> {
     value.is_finite().then(|| format!("{value:.5e}").parse().unwrap_or(value))
 }
@@ -231,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_million_polls_are_a_few_points_and_no_peak_is_lost() {
+    fn a_million_polls_are_reduced_to_few_points_without_losing_peaks() {
         let mut series = Series::new(100);
         for step in 0..1_000_000 {
             series.push(&poll(step, if step == 654_321 { 77.0 } else { 1.0 }));
@@ -250,11 +252,11 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_looked_at_does_not_hide_what_was() {
+    fn polls_without_gamma_do_not_hide_others() {
         let mut series = Series::new(1);
         for step in 0..8 {
-            let looked = Poll { gamma: None, temperature: f64::NAN, ..poll(step, 1.0) };
-            series.push(&if step == 5 { poll(step, f64::INFINITY) } else { looked });
+            let unmonitored = Poll { gamma: None, temperature: f64::NAN, ..poll(step, 1.0) };
+            series.push(&if step == 5 { poll(step, f64::INFINITY) } else { unmonitored });
         }
         let seen: Vec<f64> = series.points().iter().map(|p| p.gamma_max).filter(|g| !g.is_nan()).collect();
         assert_eq!(seen, [f64::INFINITY]);

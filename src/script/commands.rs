@@ -207,7 +207,7 @@ pub(super) struct Unprotected {
     pub(super) why: &'static str,
 }
 
-/// How a command writes its file.
+/// How a command writes a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FileKind {
     /// Written once, when the command is executed.

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// A cluster of atoms on a canvas, to be turned. A few hundred spheres, sorted by depth, need neither WebGL nor a library.
+// Interactive view of a cut-out on a canvas. A few hundred spheres, sorted by depth, require neither WebGL nor a library.
 "use strict";
 
 class ClusterView {
-  // Stops of a scale that is even in lightness and readable without seeing colours.
+  // Stops of a colour scale with uniform change of lightness, readable with colour vision deficiency.
   static STOPS = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
 
   constructor(canvas, hover) {
@@ -20,7 +20,7 @@ class ClusterView {
       this.hover.hidden = true;
     });
     canvas.addEventListener("pointermove", (e) => {
-      if (from === null) return this.tell(e);
+      if (from === null) return this.showAtom(e);
       this.turn((e.clientX - from[0]) * 0.01, (e.clientY - from[1]) * 0.01);
       from = [e.clientX, e.clientY];
     });
@@ -29,7 +29,7 @@ class ClusterView {
     canvas.addEventListener("pointercancel", end);
     canvas.addEventListener("pointerleave", () => { this.hover.hidden = true; });
     canvas.addEventListener("wheel", (e) => {
-      // Whoever scrolls past the picture does not mean it.
+      // Do not zoom while the page is scrolled.
       if (document.activeElement !== canvas && !e.ctrlKey) return;
       e.preventDefault();
       this.scaleBy(Math.exp(-e.deltaY * 0.001));
@@ -52,7 +52,7 @@ class ClusterView {
     this.turn(0.5, 0.35, true);
   }
 
-  // By an angle about the vertical and one about the horizontal of the screen.
+  // Rotates by an angle (rad) about the vertical and about the horizontal axis of the screen.
   turn(across, down, quietly) {
     const [c, s, d, t] = [Math.cos(across), Math.sin(across), Math.cos(down), Math.sin(down)];
     this.axes = this.axes.map(([x, y, z]) => {
@@ -67,7 +67,7 @@ class ClusterView {
     this.draw();
   }
 
-  // Shows the picture of a candidate; `most` is the γ at the end of the scale.
+  // Shows the picture of a candidate; `most` is the γ at the upper end of the scale.
   show(candidate, most) {
     this.candidate = candidate;
     this.most = most;
@@ -89,7 +89,7 @@ class ClusterView {
     return p.gamma[i] === null ? "#ff00ff" : ClusterView.scale(p.gamma[i] / this.most);
   }
 
-  // A shaded sphere, drawn once for each colour.
+  // A shaded sphere, cached for each colour.
   sprite(colour) {
     let sprite = this.sprites.get(colour);
     if (!sprite) {
@@ -139,7 +139,7 @@ class ClusterView {
     const unit = (0.44 * Math.min(width, height) * this.zoom) / far;
     const [ax, ay, az] = [0, 1, 2].map((k) => this.axes.map((row) => row[k]));
     const dot = (v, axis) => v[0] * axis[0] + v[1] * axis[1] + v[2] * axis[2];
-    // On the screen, x to the right and y upwards; the third towards the reader, with some perspective.
+    // Projection with perspective: x to the right, y upwards, depth towards the viewer.
     const place = (x, y, z) => {
       const v = [x - middle[0], y - middle[1], z - middle[2]];
       const depth = dot(v, az);
@@ -178,7 +178,7 @@ class ClusterView {
         ctx.lineWidth = 1;
       }
     }
-    // Where the centre is when others stand before it.
+    // Mark the centre, which may be hidden by other atoms.
     const centre = atoms.find((atom) => atom.i === this.candidate.center);
     if (centre) {
       ctx.globalAlpha = 0.6;
@@ -193,8 +193,8 @@ class ClusterView {
     this.drawn = atoms;
   }
 
-  // What the atom under the pointer is.
-  tell(event) {
+  // Shows the id, element and γ of the atom under the pointer.
+  showAtom(event) {
     const box = this.canvas.getBoundingClientRect();
     const [x, y] = [event.clientX - box.left, event.clientY - box.top];
     const hit = (this.drawn || []).findLast((atom) => Math.hypot(atom.x - x, atom.y - y) < atom.r);
@@ -208,7 +208,7 @@ class ClusterView {
     this.hover.style.top = `${y + 12}px`;
   }
 
-  // The scale of γ, with the threshold on it.
+  // Draws the colour scale of γ with the threshold.
   legend(canvas, high) {
     const ratio = window.devicePixelRatio || 1;
     canvas.width = 180 * ratio;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// The plots of the page, its table of candidates, and what a click does. All text goes in as text, never as HTML.
+// Plots, table of candidates and event handlers of the page. All text is inserted as text, never as HTML.
 "use strict";
 
 (() => {
@@ -9,7 +9,7 @@
   const colour = (name) => getComputedStyle(root).getPropertyValue(name).trim();
   const number = (x, digits = 4) => (x === null || x === undefined ? "–" : String(Number(x.toPrecision(digits))));
   const charts = [];
-  // Of several, that of the candidate that is chosen.
+  // Index of the part that is shown.
   let part = 0;
   let chosen = 0;
 
@@ -77,7 +77,7 @@
     if (data[0].length === 0 || data.slice(1).every((column) => atTheEnds(column).length === 0)) {
       const none = document.createElement("p");
       none.className = "small";
-      none.textContent = "nothing to show";
+      none.textContent = "no data";
       place.append(none);
       return;
     }
@@ -88,7 +88,7 @@
     return chart;
   }
 
-  // γ is looked at on a logarithmic axis where it runs away.
+  // A logarithmic axis for γ if it diverges.
   const scaleOfGamma = (columns) => {
     const values = columns.flatMap(atTheEnds).concat([report.high, report.low].filter((v) => v !== null));
     const [low, most] = [Math.min(...values), Math.max(...values)];
@@ -122,9 +122,9 @@
       });
     }
     const joined = series.polls_in_a_point === 1 ? ""
-      : `, ${series.polls_in_a_point} to a point: of γ and of the counts the largest is shown`;
+      : `, ${series.polls_in_a_point} per point: the largest γ and the largest counts are shown`;
     byId("resolution").textContent =
-      `${series.polls} polls${joined}. Dots: candidates; a click shows one below. Drag to zoom, double click for all.`;
+      `${series.polls} polls${joined}. Dots: candidates; click a dot to show the candidate below. Drag to zoom in, double-click to show everything.`;
     plot("above", 200, {
       ...base, axes: [axis("time / ps"), axis("atoms")],
       series: [x, line(`above ${report.low ?? "the lower threshold"}`, colour("--flag")),
@@ -232,7 +232,7 @@
     const facts = [
       ["status", candidate.status], ["γ of the centre", number(candidate.gamma, 6)], ["step", candidate.step ?? "–"],
       ["centre", candidate.center_id === null ? "–" : `atom ${candidate.center_id}`],
-      ["why", { gamma: "γ passed the threshold", flag: "between the thresholds", crash: "the run broke" }[candidate.trigger] || candidate.trigger || "–"],
+      ["trigger", { gamma: "γ passed the threshold", flag: "between the thresholds", crash: "the run crashed" }[candidate.trigger] || candidate.trigger || "–"],
       ["core", `${candidate.core} of ${candidate.natoms} atoms, radius ${number(candidate.radius)} Å`],
       ["buffer", `${number(candidate.buffer)} Å`], ["shape", candidate.shape || "–"],
     ];
@@ -253,7 +253,7 @@
     }));
   }
 
-  // What the potential said of the cut-out before it was stored.
+  // Results of the verification of the cut-out before it was stored.
   function checksOf(candidate) {
     const { gamma_parent: parent, gamma_cluster: here, max_force_difference: forces } = candidate;
     const list = [];
@@ -263,7 +263,7 @@
       list.push([candidate.same_gamma ? "on" : "off", `γ of the centre: ${number(here, 6)} in the cut-out, ${number(parent, 6)} in the run`]);
     }
     if (forces === null) list.push(["none", "forces were not compared"]);
-    // A number to know, no verdict: forces agree only where the buffer is twice the cutoff.
+    // For information: forces agree only if the buffer is at least twice the cutoff.
     else list.push(["none", `forces of the core differ by at most ${number(forces, 3)} eV/Å from those in the run`]);
     return list;
   }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Results of runs that break: `cargo run --release --example crash_table` writes docs/crashes.md.
+//! Results of runs that crash: `cargo run --release --example crash_table` writes docs/crashes.md.
 //!
 //! Runs the command `lammps-otf`, which it builds first, on one rank and on two.
 
@@ -62,7 +62,7 @@ fn main() -> Result<(), Failure> {
             + "setup = [\"compute u all ke/atom\"]\n",
         eam(root)
     );
-    // A file system of 3 MB of its own, which a kernel with user namespaces lets anyone mount.
+    // A file system of 3 MB, mounted in a user namespace.
     let mount = "exec unshare --user --map-root-user --mount bash -c 'mkdir disk kept && \
                  mount -t tmpfs -o size=3m none disk && cp al.extxyz run.toml disk/ && cd disk && \"$@\"; code=$?; \
                  cp -r out ..; exit $code' bash \"$@\"";
@@ -96,7 +96,8 @@ fn crystal() -> String {
     text
 }
 
-/// Breaks a run in a fresh folder, on one rank and on two, and looks at what is left. `shell` starts `"$@"`.
+/// Runs a simulation that crashes in a new folder, on one rank and on two, and checks its files. `shell` is the command that starts
+/// `"$@"`.
 fn row(root: &Path, program: &Path, what: &str, config: impl Fn(&Path) -> String, shell: &str) -> Result<Row, Failure> {
     let mut row = Row { what: what.into(), codes: vec![], noticed: "".into(), reason: "".into(), stored: "".into() };
     for ranks in [1, 2] {
@@ -112,7 +113,7 @@ fn row(root: &Path, program: &Path, what: &str, config: impl Fn(&Path) -> String
         command.stdout(Stdio::null()).stderr(Stdio::null());
         row.codes.push(command.status()?.code());
         let (noticed, reason, stored) =
-            left(&folder.path().join("out")).map_err(|e| format!("{what}, {ranks} ranks: {e}"))?;
+            inspect(&folder.path().join("out")).map_err(|e| format!("{what}, {ranks} ranks: {e}"))?;
         if ranks == 1 {
             (row.noticed, row.reason) = (noticed, reason);
         }
@@ -124,12 +125,12 @@ fn row(root: &Path, program: &Path, what: &str, config: impl Fn(&Path) -> String
     Ok(row)
 }
 
-/// When the run broke, why, and whether its candidate can be used.
-fn left(out: &Path) -> Result<(String, String, String), Failure> {
+/// The step and the reason of the crash, and whether the candidates are valid.
+fn inspect(out: &Path) -> Result<(String, String, String), Failure> {
     let file = out.join("result.json");
     let text = std::fs::read(&file).map_err(|e| format!("{}: {e}", file.display()))?;
     let result: serde_json::Value = serde_json::from_slice(&text)?;
-    // The folders of this run are no news.
+    // Remove the temporary folder of this run from the text.
     let reason = result["crash"]["reason"].as_str().unwrap_or("none");
     let parent: PathBuf = out.parent().unwrap_or(out).canonicalize()?;
     let reason = reason.replace(&format!("{}/", parent.display()), "");

@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Follow a run and call out when its potential begins to leave what it knows.
+"""Follow a run and print a message when γ reaches a new maximum.
 
     lammps-otf run --json melt.toml | examples/monitor.py --above 2
 
-Reads the lines that `run --json` prints (or `tail -F melt/polls.jsonl`), and prints a line whenever γ is higher than ever
-before and above a limit. Needs nothing but Python.
+Reads the output of `run --json` (or of `tail -F melt/polls.jsonl`), and prints a line whenever γ is above a limit and higher
+than at all earlier polls. Requires only Python.
 """
 import argparse
 import json
 import sys
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("--above", type=float, default=2.0, help="say nothing below this γ (default 2)")
+parser.add_argument("--above", type=float, default=2.0, help="print nothing below this γ (default 2)")
 limit = parser.parse_args().above
 
 highest = limit
@@ -21,10 +21,10 @@ for line in sys.stdin:
     if poll.get("event", "poll") != "poll":
         continue  # a candidate, or the result
     if poll["format"] != 1:
-        sys.exit(f"lines of format {poll['format']}: this monitor reads format 1")
+        sys.exit(f"unsupported format {poll['format']} of the polls: this script reads format 1")
     gamma = poll["gamma"]
     if gamma is None:
-        continue  # this step was not looked at
+        continue  # γ was not computed at this poll
     worst = float("inf") if gamma["max"] is None else gamma["max"]
     if worst > highest:
         highest = worst

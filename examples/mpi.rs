@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! One MPI job, two runs at once: each half of the ranks heats the same crystal with another seed.
+//! Two concurrent runs in one MPI job: each half of the ranks heats the same crystal with another seed.
 //!
 //! ```sh
 //! cargo build --example mpi
 //! mpiexec -n 2 target/debug/examples/mpi examples/al-melt.toml melt-of-two
 //! ```
-//! Every rank calls the same methods in the same order; rank 0 of each half writes that half's files and speaks for it.
+//! All ranks call the same methods in the same order. Rank 0 of each half writes the files and prints the messages of that half.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use lammps_otf::config::InferenceConfig;
 use lammps_otf::runner::LammpsRunner;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // Before anything else of MPI or LAMMPS, and until the end.
+    // Must exist before any other use of MPI or LAMMPS, and until the end.
     let mpi = Session::initialize();
     let world = mpi.world();
     let mut arguments = std::env::args().skip(1);
@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             output.display()
         ),
         Ok(_) => {}
-        // The others wait for this rank, and it will not come.
+        // A rank failure: the other ranks wait for this one, so the job must be aborted.
         Err(error) if error.is_rank_failure() => world.abort(5),
         Err(error) => return Err(error.into()),
     }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Another uncertainty than γ, and another potential than ACE: the centro-symmetry of each atom in a crystal of EAM aluminium,
-//! which is near 0 in a perfect crystal and large where a vacancy, a fault or a surface is.
+//! An uncertainty other than γ with a potential other than ACE: the centro-symmetry parameter of the atoms in EAM aluminium. It is
+//! close to 0 in a perfect crystal and large at vacancies, stacking faults and surfaces.
 //!
 //! ```sh
 //! cargo run --example own_uncertainty -- examples/al-500.extxyz .deps/share/lammps/potentials/Al_mm.eam.fs by-symmetry
 //! ```
-//! Whatever LAMMPS can compute for each atom will do: a fix, a compute, an atom-style variable (the deviation of several models).
+//! Any per-atom quantity of LAMMPS can be used: a fix, a compute, or an atom-style variable, such as the deviation of several models.
 
 use std::path::Path;
 
@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         temperature = [300, 1500]
         steps = 4000
         sampling_interval = 20
-        # Å², as `compute centro/atom` has it; thermal motion alone gives a few.
+        # Å², as computed by `compute centro/atom`; thermal motion contributes a few Å².
         uncertainty = {{ compute = "symmetry" }}
         uncertainty_threshold = 12.0
         uncertainty_low = 8.0

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! How well a cut-out stands for the frame that it comes from: `cargo run --release --example verification_table`.
+//! Compares cut-outs with their parent frames: `cargo run --release --example verification_table`.
 //!
 //! Aluminium with the test potential (74 functions, cutoff 5.5 Å): bulk at 300 K and a strongly distorted frame, both
 //! shapes, buffers of one and of two cutoffs. Prints the table of docs/verification.md.
@@ -47,7 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let embedding =
                 EmbeddingConfig { shape, radius, buffer: Some(buffer), max_atoms: 2000, ..Default::default() };
             let extractor = EmbeddingExtractor::new(&embedding, 5.5)?;
-            let mut cut_out = simulation.cut_out(worst, &extractor)?.expect("one rank has it");
+            let mut cut_out = simulation.cut_out(worst, &extractor)?.expect("the only rank has the cut-out");
             if relaxed {
                 relax(&mut cut_out, simulation.script())?;
             }

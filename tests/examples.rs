@@ -3,8 +3,8 @@
 
 mod common;
 
-#[path = "../examples/pause_and_go_on.rs"]
-mod pause_and_go_on;
+#[path = "../examples/pause_and_continue.rs"]
+mod pause_and_continue;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -60,14 +60,14 @@ fn another_uncertainty_and_another_potential() {
 }
 
 #[test]
-fn a_simulation_pauses_and_goes_on_to_its_end() {
+fn a_simulation_pauses_and_continues_to_its_end() {
     let folder = tempfile::tempdir().unwrap();
-    let story = pause_and_go_on::run(folder.path()).unwrap();
-    println!("{story:?}");
-    assert!(!story.pauses.is_empty() && story.cut_out.len() == story.pauses.len());
+    let summary = pause_and_continue::run(folder.path()).unwrap();
+    println!("{summary:?}");
+    assert!(!summary.pauses.is_empty() && summary.cut_out_sizes.len() == summary.pauses.len());
     // A core of 3 Å with a buffer of 5.5 Å around it.
-    assert!(story.cut_out.iter().all(|&atoms| (120..220).contains(&atoms)), "{:?}", story.cut_out);
-    assert_eq!(story.last, 300);
+    assert!(summary.cut_out_sizes.iter().all(|&atoms| (120..220).contains(&atoms)), "{:?}", summary.cut_out_sizes);
+    assert_eq!(summary.last_step, 300);
 }
 
 #[test]

@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The healing of `al-heal.toml` done in the two ways that need no cut-outs, to compare the cost.
+"""Repair the potential of `al-heal.toml` without cut-outs, by two methods, to compare the cost.
 
     ci/demo-loop --baselines
 
-- worst: of the frames of a ramp with a grade between 5 and 200, those that extend the active set most are labelled
-  whole (MaxVol, as the loop selects cut-outs).
-- random: as many frames of the same ramp are labelled whole, whatever their grade.
+- worst: of the frames of a ramp with γ between 5 and 200, those that extend the active set most are labelled completely
+  (MaxVol, as the loop selects cut-outs).
+- random: the same number of frames of the same ramp are labelled completely, regardless of γ.
 
-Everything else is the loop's own: the ramp, the potential it begins with, the reference, the trainer with its settings,
-eight labels a round. A round is one ramp from 300 to 2500 K; it is healed when one comes to its end with all grades below
-5. All atoms of a labelled frame are trained on, and all may enter the active set. Prints a line for each ramp, then what
-each way has cost. The last column is the sum of (atoms / 500)^3 over the labels: what they cost, in labels of a whole
-frame, by a method whose time grows with the third power of the number of atoms, as density-functional theory's does.
+The ramp, the initial potential, the reference, the trainer with its settings, and eight labels per round are the same as in
+the loop. A round is one ramp from 300 to 2500 K. The potential is healed when a ramp reaches its end with all γ below 5. All
+atoms of a labelled frame are used for training, and all may enter the active set. Prints a line for each ramp, and the cost
+of each method. The last column is the sum of (atoms / 500)^3 over the labels: the cost in units of the label of a whole frame,
+for a method whose time is proportional to the third power of the number of atoms, such as density-functional theory.
 """
 import argparse
 import json
@@ -36,7 +36,7 @@ LOOP = ROOT / "examples/loops/al-heal.toml"
 
 
 def ramp(program, config, potential, seed, folder):
-    """Runs it; gives its frames and the largest grade of each, by step, where it ended, and the largest grade of all."""
+    """Run a ramp. Return its frames below `halt` and the largest grade of each poll, by step; the last step; the largest grade."""
     folder.mkdir(parents=True)
     dump = folder / "frames.dump"
     text = f"""structure = "{(LOOP.parent / config['structure']).resolve()}"
@@ -63,12 +63,12 @@ file = "{potential}"
             grades[poll["step"]] = top if isinstance(top, (int, float)) else np.inf
     frames = dict(zip(range(0, 10**9, config["sampling_interval"]), read(dump, index=":", format="lammps-dump-text")))
     dump.unlink()
-    matter = {step: frame for step, frame in frames.items() if grades.get(step, np.inf) < config["loop"]["halt"]}
-    return matter, grades, max(grades), max(grades.values())
+    physical = {step: frame for step, frame in frames.items() if grades.get(step, np.inf) < config["loop"]["halt"]}
+    return physical, grades, max(grades), max(grades.values())
 
 
 def worst(frames, grades, potential, config):
-    """Steps of the frames that extend the active set most, one after the other; of the loop's events, as far apart."""
+    """Select the frames that extend the active set most, of events with the spacing of the loop. Return their steps."""
     limit, number = config["uncertainty_threshold"], config["loop"]["select"]
     basis = pacefit.load(potential)
     inverse = {mu: np.array(m) for mu, m in active.load_active_inverse_set(str(potential.with_suffix(".asi"))).items()}
@@ -90,6 +90,7 @@ def worst(frames, grades, potential, config):
 
 
 def heal(way, program, config, seed, folder, rounds):
+    """Repair the potential by one method. Return success, number of ramps, sizes of the labelled frames, potential."""
     settings, limit = config["loop"], config["uncertainty_threshold"]
     eam = eamdata.Eam("eam/fs", ROOT / ".deps/share/lammps/potentials/Al_mm.eam.fs", ["Al"])
     potential = (LOOP.parent / config["potential"]["file"]).resolve()
@@ -107,7 +108,7 @@ def heal(way, program, config, seed, folder, rounds):
         if healed:
             break
         if not chosen:
-            print(f"{way:>8}       nothing between {limit} and {settings['halt']} to label")
+            print(f"{way:>8}       no frames with γ between {limit} and {settings['halt']} to label")
             break
         for k in chosen:
             frame = eam.label(frames[k])
@@ -120,14 +121,14 @@ def heal(way, program, config, seed, folder, rounds):
         command = [word.format(**words) for word in settings["trainer"]["command"]]
         done = subprocess.run(command, cwd=LOOP.parent, capture_output=True, text=True)
         if done.returncode:
-            print(f"{way:>8}       the trainer ends: {done.stderr.strip().splitlines()[-1]}")
+            print(f"{way:>8}       the trainer failed: {done.stderr.strip().splitlines()[-1]}")
             break
         potential = here / "potential/potential.yaml"
     return healed, number, [len(frame) for frame in labelled], potential
 
 
 def of_loop(folder):
-    """The same figures of a loop that has ended."""
+    """The same results for a completed loop."""
     rounds = [json.loads(path.read_text().splitlines()[-1]) for path in sorted(folder.glob("round-*/polls.jsonl"))]
     with connect(folder / "candidates.db") as store:
         sizes = [row.natoms for row in store.select(status="DONE")]
@@ -139,7 +140,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("program", type=Path, help="lammps-otf")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=10, help="most ramps of each way (default 10)")
+    parser.add_argument("--rounds", type=int, default=10, help="maximum number of ramps of each method (default 10)")
     parser.add_argument("--output", type=Path, required=True, help="a new folder")
     parser.add_argument("--loop", type=Path, required=True, help="the folder of the loop with the same seed")
     chosen = parser.parse_args()

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a potential says of structures that it was not trained on: a (100) slab and a vacancy.
+"""Evaluate a potential on structures that it was not trained on: a (100) slab and a vacancy.
 
     .deps/bin/python3 examples/loops/probe.py POTENTIAL.yaml ...
 
-For each potential (its active set, .asi, stands beside it) the largest grade of each, and the rms error of the forces on
-the atoms around the defect against the reference, in meV/A, after Gaussian displacements of 0.05 A.
+For each potential, with its active set (.asi) in the same folder, prints the largest γ of each structure, and the rms error of
+the forces in meV/A after Gaussian displacements of 0.05 A.
 """
 import sys
 from pathlib import Path

@@ -2,17 +2,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Label cut-outs with any ASE calculator.
 
-As a worker, which takes PENDING_DFT rows of a candidate store until there are none (or for ever, with --wait); any
-number of workers may share one store:
+As a worker, which labels PENDING_DFT rows of a candidate store until there are none (or indefinitely, with --wait). Any
+number of workers may share a store:
 
     ase_oracle.py --calculator ase.calculators.emt:EMT candidates.db
 
-One structure, as `{input}` and `{output}` of a loop's oracle command:
+For one structure, with `{input}` and `{output}` of the oracle command of a loop:
 
     ase_oracle.py --calculator my_dft:make --input cut.extxyz --output labelled.extxyz
 
-`--calculator` is MODULE:NAME of a class or function that gives a calculator, called anew for each structure with the
-keywords of `--arguments` (JSON). Needs nothing but ASE. Exit codes: 0 all labelled, 1 a label failed.
+`--calculator` is MODULE:NAME of a class or function that returns a calculator. It is called for each structure with the
+keyword arguments of `--arguments` (JSON). Requires only ASE. Exit codes: 0 all labelled, 1 a label failed.
 """
 import argparse
 import importlib
@@ -31,15 +31,15 @@ from ase.io import read, write
 
 
 def label(atoms, factory, arguments):
-    """A copy with energy and forces, and the stress where the calculator has it."""
-    # Calculators know nothing of the arrays that a cut-out carries, and some stumble over them.
+    """Return a copy with energy and forces, and stress if the calculator supports it."""
+    # The structure must not contain the additional arrays of a cut-out, which some calculators cannot handle.
     computed = atoms.copy()
     computed.calc = factory(**arguments)
     results = {"energy": computed.get_potential_energy(), "forces": computed.get_forces(apply_constraint=False)}
     if "stress" in computed.calc.implemented_properties:
         try:
             results["stress"] = computed.get_stress(apply_constraint=False)
-        except Exception as error:  # of a cut-out it is worth nothing
+        except Exception as error:  # the stress of a cut-out is optional
             print(f"without stress: {error}", file=sys.stderr)
     for name, value in results.items():
         if not np.isfinite(value).all():
@@ -50,7 +50,7 @@ def label(atoms, factory, arguments):
 
 
 def take(database, worker):
-    """Marks the first row that waits as ours and gives it. Under ASE's own lock, so that no other worker takes it too."""
+    """Claim the first pending row and return it. Uses the lock of ASE, so that no other worker claims the same row."""
     plain = connect(database, use_lock_file=False)
     with connect(database).lock:
         row = next(plain.select(status="PENDING_DFT", limit=1, sort="id"), None)
@@ -60,7 +60,7 @@ def take(database, worker):
 
 
 def work(database, factory, arguments, wait):
-    """Labels row after row; gives the number that failed."""
+    """Label all pending rows. Return the number of failed ones."""
     worker = f"{socket.gethostname()}-{os.getpid()}"
     failed = 0
     while True:
@@ -88,12 +88,12 @@ def work(database, factory, arguments, wait):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("database", nargs="?", help="the store whose rows are to be labelled")
-    parser.add_argument("--calculator", required=True, metavar="MODULE:NAME", help="what makes a calculator")
-    parser.add_argument("--arguments", type=json.loads, default={}, metavar="JSON", help="its keywords")
+    parser.add_argument("database", nargs="?", help="the candidate store to label")
+    parser.add_argument("--calculator", required=True, metavar="MODULE:NAME", help="class or function that returns a calculator")
+    parser.add_argument("--arguments", type=json.loads, default={}, metavar="JSON", help="keyword arguments of the calculator")
     parser.add_argument("--input", type=Path, help="one structure to label, extended XYZ")
-    parser.add_argument("--output", type=Path, help="where it goes")
-    parser.add_argument("--wait", type=float, metavar="SECONDS", help="look again so often, when no row waits")
+    parser.add_argument("--output", type=Path, help="output file, extended XYZ")
+    parser.add_argument("--wait", type=float, metavar="SECONDS", help="if no row is pending, check again after this time")
     chosen = parser.parse_args()
     if (chosen.database is None) == (chosen.input is None) or (chosen.input is None) != (chosen.output is None):
         parser.error("give a store, or --input and --output")
@@ -105,12 +105,12 @@ def main():
         parser.error(f"--calculator {chosen.calculator}: {error}")
     if chosen.database:
         if not Path(chosen.database).is_file():
-            parser.error(f"there is no {chosen.database}")
+            parser.error(f"{chosen.database} does not exist")
         sys.exit(1 if work(chosen.database, factory, chosen.arguments, chosen.wait) else 0)
     atoms = label(read(chosen.input), factory, chosen.arguments)
-    aside = chosen.output.with_name(f".{chosen.output.name}.{os.getpid()}")
-    write(aside, atoms, format="extxyz")
-    os.replace(aside, chosen.output)
+    temporary = chosen.output.with_name(f".{chosen.output.name}.{os.getpid()}")
+    write(temporary, atoms, format="extxyz")
+    os.replace(temporary, chosen.output)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Refit a linear ACE potential with labelled cut-outs added to the data that it was first fitted to.
+"""Refit a linear ACE potential to its original data and labelled cut-outs.
 
-What a learning loop calls after each round; also by hand:
+This is the trainer of a loop. It can also be run by hand:
 
     .deps/bin/python3 examples/trainers/pace_linear.py --base base.extxyz --test test.extxyz \\
         --labelled labelled.extxyz --potential Al.yaml --active-set Al.asi --output refit
@@ -10,20 +10,21 @@ What a learning loop calls after each round; also by hand:
 The new potential has the functions of the old one (`--potential`), which must be linear in their
 coefficients: Finnis-Sinclair embedding with one density and parameters [1, 1].
 
-- `--base`: any file that ASE reads, with an energy and forces in each frame.
-- `--test`: frames that are never fitted to, on which the old and the new potential are compared;
-  without it every tenth frame of the base is held out.
-- `--labelled`: the cut-outs, with `force_mask`. Only forces of atoms with mask 1 are fitted to: a
-  cut-out's energy and stress are not those of a bulk, and the atoms at its rim have environments
-  that no simulation will ever meet. For the same reason only rows of core atoms are offered to the
-  active set: the rim's would teach the extrapolation grade that damage is normal.
+- `--base`: any file that ASE can read, with energy and forces in each frame.
+- `--test`: frames that are not used for fitting, on which the old and the new potential are compared.
+  Without this option every tenth frame of the base is used.
+- `--labelled`: the cut-outs, with `force_mask`. Only forces of atoms with mask 1 are fitted, because
+  energy and stress of a cut-out are not those of the bulk, and atoms near its boundary have
+  environments that do not occur in simulations. For the same reason, only rows of core atoms may
+  enter the active set. Otherwise γ of such environments would be low.
 
-Into `--output` come `potential.yaml`, `potential.asi` and, last, `report.json`. The same input gives
-the same bytes on the same machine. Exit codes: 0 fitted; 3 fitted, but refused, because it is worse
-than the old one by more than `--worse-energy` or `--worse-force`; anything else is an error.
+Writes `potential.yaml`, `potential.asi` and finally `report.json` to `--output`. The same input gives
+identical files on the same machine. Exit codes: 0 fitted; 3 fitted, but rejected, because the errors
+exceed those of the old potential by more than `--worse-energy` or `--worse-force`; other codes are
+errors.
 
-What the base contributes (design matrix, rows for the active set) does not change from round to
-round and is kept beside it, in BASE.<hash of data and functions>.npz.
+The equations of the base (design matrix, rows for the active set) do not change between rounds. They
+are cached in the folder of the base, in BASE.<hash of data and functions>.npz.
 """
 import argparse
 import hashlib
@@ -51,19 +52,19 @@ def arguments():
     parser.add_argument("--potential", type=Path, required=True, help="the potential to replace (.yaml)")
     parser.add_argument("--active-set", type=Path, required=True, help="its active set (.asi)")
     parser.add_argument("--output", type=Path, required=True, help="folder for the new potential")
-    parser.add_argument("--base", type=Path, required=True, help="what the first potential was fitted to")
+    parser.add_argument("--base", type=Path, required=True, help="the data that the original potential was fitted to")
     parser.add_argument("--test", type=Path, help="frames to compare the potentials on")
     parser.add_argument("--cutout-weight", type=float, default=1.0, metavar="W",
                         help="factor on the force equations of cut-outs (default 1)")
     parser.add_argument("--energy-factor", type=float, default=30.0, metavar="W",
-                        help="factor on the energy equations, eV/atom, against the forces', eV/A (default 30)")
+                        help="factor on the energy equations (eV/atom) relative to the force equations (eV/A) (default 30)")
     parser.add_argument("--tolerance", type=float, default=1.001, metavar="GRADE",
                         help="rows of core atoms enter the active set above this grade (default 1.001)")
-    parser.add_argument("--ridge", type=float, default=1e-6, help="in units of the mean eigenvalue (default 1e-6)")
+    parser.add_argument("--ridge", type=float, default=1e-6, help="regularisation in units of the mean eigenvalue (default 1e-6)")
     parser.add_argument("--worse-energy", type=float, default=1.0, metavar="MEV",
-                        help="how much larger the energy error may get, meV/atom (default 1)")
+                        help="allowed increase of the energy error, meV/atom (default 1)")
     parser.add_argument("--worse-force", type=float, default=10.0, metavar="MEV",
-                        help="how much larger the force error may get, meV/A (default 10)")
+                        help="allowed increase of the force error, meV/A (default 10)")
     return parser.parse_args()
 
 
@@ -71,18 +72,18 @@ def fail(message):
     sys.exit(f"pace_linear.py: {message}")
 
 
-def written(path, write):
-    """Writes aside, then renames: whoever looks finds the whole file or none."""
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+def write_atomic(path, write):
+    """Replace a file atomically: write a temporary file in the same folder, then rename it."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
     os.close(handle)
     try:
-        write(aside)
-        os.chmod(aside, 0o666 & ~_umask())
-        with open(aside, "rb") as file:
+        write(temporary)
+        os.chmod(temporary, 0o666 & ~_umask())
+        with open(temporary, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(aside, path)
+        os.replace(temporary, path)
     except BaseException:
-        Path(aside).unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
         raise
 
 
@@ -93,7 +94,7 @@ def _umask():
 
 
 def frames_of(path, what):
-    """All frames of a file, with the labels checked."""
+    """Read all frames of a file and check their labels."""
     try:
         frames = read(path, index=":")
     except (OSError, ValueError, KeyError, StopIteration) as error:
@@ -101,7 +102,7 @@ def frames_of(path, what):
     for number, atoms in enumerate(frames):
         try:
             energy, forces = atoms.get_potential_energy(), atoms.get_forces(apply_constraint=False)
-        except Exception:  # ASE has a type of its own for each way of lacking a result
+        except Exception:  # ASE raises different exceptions for missing results
             fail(f"frame {number} of {path} has no energy or no forces")
         if not (np.isfinite(energy) and np.isfinite(forces).all()):
             fail(f"the energy or a force of frame {number} of {path} is not finite")
@@ -113,7 +114,7 @@ class Equations:
 
     def __init__(self, basis, frames):
         self.energy_rows, self.force_rows = pacefit.design_matrix(basis, frames)
-        # What the potential gives with all coefficients 0, such as a core repulsion.
+        # Contributions that do not depend on the coefficients, such as a core repulsion.
         zero = with_coefficients(basis, 0.0)
         energy, forces = evaluate(zero, frames)
         self.energies = np.array([a.get_potential_energy() / len(a) for a in frames]) - energy
@@ -158,7 +159,7 @@ def with_coefficients(basis, value):
 
 
 def base_equations(basis, path, frames):
-    """The base's equations, from the file beside it if they are there."""
+    """The equations of the base, from the cached file if it exists."""
     with tempfile.TemporaryDirectory() as folder:
         functions = Path(folder) / "functions.yaml"
         with_coefficients(basis, 1.0).save(str(functions))
@@ -167,23 +168,23 @@ def base_equations(basis, path, frames):
         for array in (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, atoms.get_forces()):
             digest.update(np.ascontiguousarray(array).tobytes())
         digest.update(np.float64(atoms.get_potential_energy()).tobytes())
-    kept = path.with_name(f"{path.name}.{digest.hexdigest()[:16]}.npz")
-    if kept.exists():
-        return Equations.load(kept)
+    cached = path.with_name(f"{path.name}.{digest.hexdigest()[:16]}.npz")
+    if cached.exists():
+        return Equations.load(cached)
     equations = Equations(basis, frames)
     try:
-        written(kept, equations.save)
+        write_atomic(cached, equations.save)
     except OSError as error:
-        print(f"pace_linear.py: not kept for the next round: {error}", file=sys.stderr)
+        print(f"pace_linear.py: the equations of the base cannot be cached: {error}", file=sys.stderr)
     return equations
 
 
 def solve(energy_rows, energies, force_rows, forces, ridge):
-    """Weighted least squares; columns scaled, a multiple of the mean eigenvalue added."""
+    """Solve the weighted least-squares problem with scaled columns and ridge regularisation."""
     matrix = np.concatenate([energy_rows, force_rows])
     target = np.concatenate([energies, forces])
     scale = np.linalg.norm(matrix, axis=0)
-    scale[scale == 0] = 1.0  # a function that no frame reaches: its coefficient stays 0
+    scale[scale == 0] = 1.0  # a function that does not contribute in any frame: its coefficient stays 0
     matrix /= scale
     normal = matrix.T @ matrix
     normal += ridge * np.trace(normal) / len(normal) * np.eye(len(normal))
@@ -191,10 +192,10 @@ def solve(energy_rows, energies, force_rows, forces, ridge):
 
 
 def enlarge(inverse, rows, tolerance):
-    """Exchanges rows of an active set, given by its inverse, for new ones, until no new row has a grade above the
-    tolerance; changes `inverse` in place and gives the number of exchanges.
+    """Exchange rows of an active set, given by its inverse, for new ones, until no new row has a grade above the
+    tolerance. Changes `inverse` in place and returns the number of exchanges.
 
-    Each exchange multiplies the volume of the active set by the grade of the row that comes in (MaxVol).
+    Each exchange multiplies the volume of the active set by the grade of the new row (MaxVol).
     """
     exchanges = 0
     grades = rows @ inverse
@@ -230,7 +231,7 @@ def main():
     mask = pacefit.masks(labelled)
     weight = np.repeat(mask * chosen.cutout_weight, 3)
     used = weight > 0
-    # With the masks and energy weights that the base may have of its own.
+    # The base may have its own masks and energy weights.
     base_energy = chosen.energy_factor * pacefit.energy_weights(base)
     base_force = np.repeat(pacefit.masks(base), 3)
     coefficients = solve(
@@ -243,14 +244,14 @@ def main():
     basis.basis_coeffs = coefficients
     chosen.output.mkdir(parents=True, exist_ok=True)
     potential, active_set = chosen.output / "potential.yaml", chosen.output / "potential.asi"
-    written(potential, lambda aside: basis.save(aside))
+    write_atomic(potential, lambda temporary: basis.save(temporary))
 
     species = np.concatenate([[basis.elements_to_index_map[s] for s in a.get_chemical_symbols()] for a in labelled])
     inverse = {mu: np.array(m) for mu, m in active.load_active_inverse_set(str(chosen.active_set)).items()}
     entered = {mu: enlarge(inverse[mu], new.rows[mu][mask[species == mu] > 0], chosen.tolerance)
                for mu in inverse if mu in new.rows}
     names = list(basis.elements_name)
-    written(active_set, lambda aside: active.save_active_inverse_set(aside, inverse, elements_name=names))
+    write_atomic(active_set, lambda temporary: active.save_active_inverse_set(temporary, inverse, elements_name=names))
 
     energy, force = pacefit.errors(pacefit.load(potential), test)
     parent_energy, parent_force = pacefit.errors(parent, test)
@@ -269,13 +270,13 @@ def main():
         "parent_cutout_force_rmse_mev_per_angstrom": rms(old_coefficients),
         "test_frames": len(test), "active_set_exchanges": sum(entered.values()),
     }
-    written(chosen.output / "report.json", lambda aside: Path(aside).write_text(json.dumps(report, indent=1) + "\n"))
+    write_atomic(chosen.output / "report.json", lambda temporary: Path(temporary).write_text(json.dumps(report, indent=1) + "\n"))
     print(f"{len(base)} frames, {len(labelled)} cut-outs ({report['core_atoms']} core atoms): test "
           f"{parent_energy:.2f} -> {energy:.2f} meV/atom, {parent_force:.1f} -> {force:.1f} meV/A; cut-outs "
           f"{report['parent_cutout_force_rmse_mev_per_angstrom']:.0f} -> "
           f"{report['cutout_force_rmse_mev_per_angstrom']:.0f} meV/A ({time.monotonic() - begun:.1f} s)")
     if reasons:
-        print(f"pace_linear.py: refused: {report['reason']}", file=sys.stderr)
+        print(f"pace_linear.py: rejected: {report['reason']}", file=sys.stderr)
         sys.exit(REFUSED)
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A GPAW calculator for cut-outs of aluminium, for ../ase_oracle.py.
 
-LCAO with a double-zeta basis, PBE, the Gamma point, 0.2 eV of smearing: coarse, so that a cut-out ends in minutes on one
-core. For real labels take plane waves (`mode=PW(400)`) and k-points, and converge both.
+LCAO with a double-zeta basis, PBE, the Gamma point, and 0.2 eV of smearing. These coarse settings label a cut-out in minutes on
+one core. For production, use plane waves (`mode=PW(400)`) and k-points, and converge both.
 """
 from gpaw import GPAW, FermiDirac
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A simulation in one's own hands: `cargo run --release --example pause_and_go_on`.
+//! Controls a simulation step by step: `cargo run --release --example pause_and_continue`.
 //!
-//! Heats 500 atoms of aluminium. Between two looks the atoms stand still: this looks at them in LAMMPS's memory,
-//! cuts out what the potential does not know, cools down, and goes on; a run that breaks goes back to its last valid frame.
+//! Heats 500 atoms of aluminium. The simulation pauses at each poll. At an event, this program reads the atoms in the memory of
+//! LAMMPS, extracts the region with the largest γ, lowers the temperature, and continues. After a crash it continues from the
+//! last valid frame.
 
 use std::path::Path;
 
@@ -13,22 +14,22 @@ use lammps_otf::runner::LammpsRunner;
 use lammps_otf::simulation::Event;
 use lammps_otf::uncertainty::Verdict;
 
-/// What happened.
+/// Summary of a simulation.
 #[derive(Debug, Default)]
-pub struct Story {
-    /// Steps at which the simulation paused because γ passed the threshold.
+pub struct Summary {
+    /// Steps of the events, at which γ exceeded the threshold.
     pub pauses: Vec<i64>,
-    /// Atoms of each cut-out.
-    pub cut_out: Vec<usize>,
-    /// The step at the end.
-    pub last: i64,
+    /// Number of atoms of each cut-out.
+    pub cut_out_sizes: Vec<usize>,
+    /// The last step.
+    pub last_step: i64,
 }
 
 /// Runs in a new folder below `folder`.
 ///
 /// # Errors
-/// Whatever goes wrong.
-pub fn run(folder: &Path) -> Result<Story, Box<dyn std::error::Error>> {
+/// Errors of the set-up and of the simulation.
+pub fn run(folder: &Path) -> Result<Summary, Box<dyn std::error::Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = r#"
         structure = "examples/al-500.extxyz"
@@ -42,29 +43,29 @@ pub fn run(folder: &Path) -> Result<Story, Box<dyn std::error::Error>> {
     "#;
     let config = InferenceConfig::parse(text, &root.join("here.toml"))?;
     let comm = Comm::single();
-    // Everything that a run needs, in a folder of its own; the running is ours.
+    // Sets up everything that a run needs in a new folder, without running it.
     let mut simulation = LammpsRunner::new(&comm, folder.join("out")).simulation(&config)?;
-    // A core of 3 Å, and a buffer as thick as the potential's cutoff around it.
+    // A core with a radius of 3 Å, and a buffer as thick as the cutoff of the potential.
     let embedding = lammps_otf::embedding::EmbeddingConfig { shape: Shape::Sphere, radius: 3.0, ..Default::default() };
     let extractor = EmbeddingExtractor::new(&embedding, 5.5)?;
 
-    let mut story = Story::default();
+    let mut summary = Summary::default();
     loop {
         match simulation.advance()? {
             Event::Polled(poll) if poll.verdict == Verdict::Extrapolating => {
-                // The arrays of LAMMPS itself, borrowed: nothing is copied, and nothing can run while they are looked at.
+                // These borrow the arrays of LAMMPS without copying, so that the simulation cannot advance in the meantime.
                 let (positions, ids) = (simulation.lammps().positions(), simulation.lammps().ids());
-                let gamma = poll.gamma.as_ref().expect("it was γ that passed the threshold");
-                let at = ids.iter().position(|&id| id == gamma.worst_id).expect("on the only rank");
+                let gamma = poll.gamma.as_ref().expect("an event has γ");
+                let at = ids.iter().position(|&id| id == gamma.worst_id).expect("the only rank has all atoms");
                 println!("step {}: γ = {:.1} at atom {} at {:.2}", poll.step, gamma.max, ids[at], positions.row(at));
                 if let Some(cut_out) = simulation.cut_out(gamma.worst_id, &extractor)? {
-                    story.cut_out.push(cut_out.cluster.structure.len());
+                    summary.cut_out_sizes.push(cut_out.cluster.structure.len());
                 }
-                story.pauses.push(poll.step);
-                // Whatever a command changes is set up anew before the next step.
+                summary.pauses.push(poll.step);
+                // LAMMPS sets up the run again before the next step, so that the changes take effect.
                 simulation.lammps_mut().command("velocity all scale 300")?;
                 simulation.lammps_mut().command("fix otf_md all nvt temp 300 300 0.1")?;
-                // That look is at the same step again: once is enough.
+                // The next poll is at the same step, and is skipped.
                 simulation.advance()?;
             }
             Event::Polled(_) => {}
@@ -76,8 +77,8 @@ pub fn run(folder: &Path) -> Result<Story, Box<dyn std::error::Error>> {
             Event::Finished => break,
         }
     }
-    story.last = simulation.lammps().step();
-    Ok(story)
+    summary.last_step = simulation.lammps().step();
+    Ok(summary)
 }
 
 #[allow(dead_code)]

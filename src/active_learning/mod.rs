@@ -251,7 +251,7 @@ struct Learning<'c, 'o> {
     extractor: EmbeddingExtractor,
     /// The structure without its atoms.
     outline: Structure,
-    /// Absolute.
+    /// Absolute path of the folder of the loop.
     folder: PathBuf,
     /// On rank 0 only.
     ledger: Option<Ledger>,
@@ -360,9 +360,9 @@ impl Learning<'_, '_> {
         };
         self.config.system.potential = potential;
         if let Some(simulation) = &mut self.simulation {
-            let begun = Instant::now();
+            let swap_start = Instant::now();
             simulation.swap_potential(&self.config.system.potential)?;
-            self.swapping += begun.elapsed();
+            self.swapping += swap_start.elapsed();
             self.record_setup();
         }
         self.notify_observer(&done)?;

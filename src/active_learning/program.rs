@@ -40,23 +40,23 @@ pub enum ProgramError {
     /// The program could not be started.
     #[error("cannot start {program:?}: {source}")]
     Start {
-        /// Its name.
+        /// Name of the program.
         program: String,
-        /// Why not.
+        /// The reason.
         source: std::io::Error,
     },
     /// The log of the program cannot be written.
     #[error("cannot write {}: {source}", path.display())]
     Log {
-        /// The file.
+        /// Path of the log.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: std::io::Error,
     },
     /// The program exceeded its time limit, and was killed with all its child processes.
     #[error("{program:?} was killed after {seconds} s, its time limit")]
     Timeout {
-        /// Its name.
+        /// Name of the program.
         program: String,
         /// The time limit in seconds.
         seconds: f64,
@@ -64,7 +64,7 @@ pub enum ProgramError {
     /// The program failed.
     #[error("{program:?} ended with {status}")]
     Status {
-        /// Its name.
+        /// Name of the program.
         program: String,
         /// Its exit status.
         status: ExitStatus,

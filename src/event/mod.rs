@@ -66,7 +66,7 @@ pub(crate) enum Outcome {
 /// If γ cannot be read.
 ///
 /// # MPI
-/// Collective; the same answer on all ranks.
+/// Collective; the same result on all ranks.
 pub(crate) fn regions(
     simulation: &Simulation,
     poll: &Poll,
@@ -88,7 +88,7 @@ pub(crate) fn regions(
 /// the fastest atom if γ is unknown. `None` if there is no valid frame.
 ///
 /// # MPI
-/// Collective; the same answer on all ranks.
+/// Collective; the same result on all ranks.
 pub(crate) fn region_of_crash(simulation: &Simulation, last: Option<&Poll>) -> Option<Region> {
     let frame = simulation.last_valid();
     frame.cell()?;

@@ -134,8 +134,8 @@ fn versions(report: &Report) -> Vec<(&'static str, String)> {
     versions.extend(text("potential_hash").map(|v| ("potential (fingerprint)", v)));
     versions.extend(known["started"].as_u64().map(|seconds| {
         // Limited to the range of dates that can be formatted.
-        let begun = UNIX_EPOCH + Duration::from_secs(seconds.min(1 << 36));
-        ("started", humantime::format_rfc3339_seconds(begun).to_string())
+        let started = UNIX_EPOCH + Duration::from_secs(seconds.min(1 << 36));
+        ("started", humantime::format_rfc3339_seconds(started).to_string())
     }));
     versions.push(("this page", format!("lammps-otf {}", report.made_by)));
     versions

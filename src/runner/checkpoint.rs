@@ -33,7 +33,7 @@ pub(super) struct Checkpoint {
     pub(super) restart: Option<String>,
     /// Step of the checkpoint.
     pub(super) step: i64,
-    /// The step at which the run began.
+    /// The first step of the run.
     pub(super) first: i64,
     /// Number of MPI ranks.
     pub(super) ranks: usize,
@@ -66,8 +66,8 @@ pub(super) struct Progress {
     pub(super) seconds: f64,
     pub(super) last: Option<Poll>,
     /// Whether a region of the last poll could not be extracted.
-    #[serde(default)]
-    pub(super) missed: bool,
+    #[serde(default, rename = "missed")]
+    pub(super) extraction_failed: bool,
 }
 
 impl Checkpoint {
@@ -134,8 +134,8 @@ impl Checkpoint {
     pub(super) fn check(&self, config: &InferenceConfig, data: &[u8], folder: &Path) -> Result<(), Error> {
         let now = identity(config, data)?;
         // Earlier versions included the table [loop].
-        let begun = self.identity.keys().filter(|key| *key != "loop");
-        let keys: std::collections::BTreeSet<&String> = begun.chain(now.keys()).collect();
+        let stored = self.identity.keys().filter(|key| *key != "loop");
+        let keys: std::collections::BTreeSet<&String> = stored.chain(now.keys()).collect();
         let show = |value: Option<&Value>| value.map_or("absent".to_owned(), ToString::to_string);
         let what: Vec<String> = keys
             .into_iter()

@@ -15,7 +15,7 @@ pub enum Error {
     Structure(#[from] io::Error),
     /// The structure cannot be simulated.
     #[error("the structure {name}: {message}")]
-    Unsound {
+    InvalidStructure {
         /// Path of its file.
         name: String,
         /// What is wrong.

@@ -149,10 +149,10 @@ impl<'o> LammpsRunner<'o> {
     /// Collective. The structure is read on rank 0.
     pub fn run(&mut self, config: &InferenceConfig) -> Result<SimulationResult, Error> {
         let (structure, notes) = read_structure(&self.comm, config)?;
-        let ready = self.prepare(&structure, config)?;
+        let prepared = self.prepare(&structure, config)?;
         // LAMMPS now holds the atoms, distributed over the ranks.
         drop(structure);
-        self.finish(ready, config, notes)
+        self.finish(prepared, config, notes)
     }
 
     /// Sets up the simulation as [`LammpsRunner::run`] does, in a new folder, without running it.
@@ -184,12 +184,12 @@ impl<'o> LammpsRunner<'o> {
         config: &InferenceConfig,
     ) -> Result<SimulationResult, Error> {
         let config = &config.with_potential(potential.clone());
-        let ready = self.prepare(structure, config)?;
-        self.finish(ready, config, Vec::new())
+        let prepared = self.prepare(structure, config)?;
+        self.finish(prepared, config, Vec::new())
     }
 
     /// Sets up a new run, or a run that continues from its checkpoint.
-    fn prepare(&self, structure: &Structure, config: &InferenceConfig) -> Result<Ready, Error> {
+    fn prepare(&self, structure: &Structure, config: &InferenceConfig) -> Result<PreparedRun, Error> {
         match self.find_checkpoint(structure, config)? {
             Some((from, lock)) => self.resume_run(structure, config, from, lock),
             None => self.start(structure, config, true),
@@ -199,12 +199,12 @@ impl<'o> LammpsRunner<'o> {
     /// Runs the simulation. `notes` are warnings of the structure file.
     fn finish(
         &mut self,
-        ready: Ready,
+        prepared: PreparedRun,
         config: &InferenceConfig,
         notes: Vec<String>,
     ) -> Result<SimulationResult, Error> {
         let comm = self.comm.clone();
-        let Ready { simulation, extractor, folder, from, resumed, lock, warnings: noticed } = ready;
+        let PreparedRun { simulation, extractor, folder, from, resumed, lock, warnings: noticed } = prepared;
         let cutoff = extractor.as_ref().map(EmbeddingExtractor::cutoff);
         let recorder =
             comm.on_root(|| Recorder::start(&folder, config, lock, cutoff, from.clone(), self.store.as_ref()))?;
@@ -225,8 +225,10 @@ impl<'o> LammpsRunner<'o> {
         }
         let checkpoints = config.checkpoint_steps();
         if checkpoints.is_some() && !checkpoint::is_possible_in(&folder) {
-            warnings
-                .push("no checkpoints are written, because LAMMPS cannot write restart files in a folder with `*` or `%` in its path".into());
+            warnings.push(
+                "no checkpoints are written: the path of the folder contains `*` or `%`, which LAMMPS does not allow"
+                    .into(),
+            );
         }
         Run {
             comm,
@@ -264,7 +266,7 @@ impl<'o> LammpsRunner<'o> {
             checkpoints: checkpoints.filter(|_| checkpoint::is_possible_in(&folder)),
             checkpointed: resumed,
             resumed,
-            missed: progress.missed,
+            extraction_failed: progress.extraction_failed,
             unwritable: false,
             folder,
             store: self.store.as_ref(),
@@ -294,7 +296,7 @@ impl<'o> LammpsRunner<'o> {
     }
 
     /// Sets up a new run. Its folder appears only after the set-up has succeeded.
-    fn start(&self, structure: &Structure, config: &InferenceConfig, resumable: bool) -> Result<Ready, Error> {
+    fn start(&self, structure: &Structure, config: &InferenceConfig, resumable: bool) -> Result<PreparedRun, Error> {
         let comm = &self.comm;
         let staged = comm.on_root(|| {
             let data = data_file(structure, config)?;
@@ -327,7 +329,7 @@ impl<'o> LammpsRunner<'o> {
             Some((_, from, lock)) => (from, lock),
             None => (Checkpoint::empty(comm.size()), None),
         };
-        Ok(Ready { simulation, extractor, folder, from, resumed: None, lock, warnings: Vec::new() })
+        Ok(PreparedRun { simulation, extractor, folder, from, resumed: None, lock, warnings: Vec::new() })
     }
 
     /// Sets up a run that continues from a checkpoint.
@@ -337,7 +339,7 @@ impl<'o> LammpsRunner<'o> {
         config: &InferenceConfig,
         from: Checkpoint,
         lock: Option<File>,
-    ) -> Result<Ready, Error> {
+    ) -> Result<PreparedRun, Error> {
         let comm = &self.comm;
         let absolute = comm.on_root(|| {
             let writing = |source| Error::Write { path: self.output.clone(), source };
@@ -370,7 +372,7 @@ impl<'o> LammpsRunner<'o> {
             }
             Ok::<_, Error>(())
         })?;
-        Ok(Ready { simulation, extractor, folder, from, resumed, lock, warnings })
+        Ok(PreparedRun { simulation, extractor, folder, from, resumed, lock, warnings })
     }
 
     /// Creates the extractor. Called after LAMMPS has read the potential, because LAMMPS reports errors in its files more precisely.
@@ -404,13 +406,16 @@ pub fn restarts_from_beginning(folder: &Path) -> bool {
 /// Reads the structure of the configuration on rank 0, with warnings about the file. Other ranks get a structure without
 /// atoms, and so do all ranks if LAMMPS creates the atoms.
 ///
+/// # Errors
+/// If the file cannot be read, or if an element is unknown.
+///
 /// # MPI
 /// Collective.
 pub(crate) fn read_structure(comm: &Comm, config: &InferenceConfig) -> Result<(Structure, Vec<String>), Error> {
     let structure = comm.on_root(|| {
         let elements: Option<Vec<Element>> =
             config.system.elements.iter().map(|s| crate::structure::element_from_symbol(s)).collect();
-        let elements = elements.ok_or_else(|| Error::Unsound {
+        let elements = elements.ok_or_else(|| Error::InvalidStructure {
             name: "elements".into(),
             message: format!("{:?} contains a symbol that is not a chemical element", config.system.elements),
         })?;
@@ -424,7 +429,7 @@ pub(crate) fn read_structure(comm: &Comm, config: &InferenceConfig) -> Result<(S
 }
 
 /// A run that is set up.
-struct Ready {
+struct PreparedRun {
     simulation: Simulation,
     extractor: Option<EmbeddingExtractor>,
     /// Absolute path of the folder of the run, on all ranks.

@@ -36,6 +36,9 @@ struct Provenance<'c> {
 }
 
 /// Writes `run.json`. Called on rank 0 only.
+///
+/// # Errors
+/// If the potential cannot be read, or the file cannot be written.
 pub(crate) fn write(folder: &Path, config: &InferenceConfig, lammps: &Lammps, comm: &Comm) -> Result<(), Error> {
     let provenance = Provenance {
         format: 1,

@@ -44,7 +44,7 @@ pub(super) struct Run<'r, 'o> {
     /// The step that the run continues from, whose poll an earlier process has recorded.
     pub(super) resumed: Option<i64>,
     /// Whether a region of the last poll could not be extracted.
-    pub(super) missed: bool,
+    pub(super) extraction_failed: bool,
     /// Whether a file could not be written; the same on all ranks.
     pub(super) unwritable: bool,
     /// Absolute path of the folder of the run, on all ranks.
@@ -182,7 +182,7 @@ impl Run<'_, '_> {
             more_warnings: result.more_warnings,
             seconds: result.seconds,
             last: result.last.clone(),
-            missed: self.missed,
+            extraction_failed: self.extraction_failed,
         };
         let (first, ranks, last_flag) = (self.simulation.first_step(), self.comm.size(), self.last_flag);
         let files = if self.comm.is_root() { self.simulation.file_lengths() } else { BTreeMap::new() };
@@ -202,9 +202,9 @@ impl Run<'_, '_> {
 
     /// Records a poll and stores regions if γ is above a threshold. Returns the status if the run ends.
     fn handle_poll(&mut self, poll: &Poll, started: Instant) -> Result<Option<Status>, Error> {
-        let missed = std::mem::take(&mut self.missed);
+        let extraction_failed = std::mem::take(&mut self.extraction_failed);
         if self.resumed.take() == Some(poll.step) {
-            if missed {
+            if extraction_failed {
                 // The settings may have changed, so that extraction may succeed now.
                 self.store_regions(poll)?;
             }
@@ -341,7 +341,7 @@ impl Run<'_, '_> {
     ///
     /// No call in here may be collective. If several ranks fail at the same time, the first one writes.
     fn handle_rank_failure(mut self, error: simulation::Error) -> Error {
-        let Some(crash) = error.rank_failure().map(|alone| self.simulation.crash_of(alone)) else {
+        let Some(crash) = error.rank_failure().map(|failure| self.simulation.crash_of(failure)) else {
             return error.into();
         };
         let folder = self.folder.clone();
@@ -412,7 +412,7 @@ impl Run<'_, '_> {
         match outcome? {
             Outcome::Stored(id) => self.announce(id, region)?,
             Outcome::Known => self.result.known += 1,
-            Outcome::Invalid => self.missed = true,
+            Outcome::Invalid => self.extraction_failed = true,
         }
         let cost = &mut self.result.cost;
         cost.regions += 1;

@@ -16,19 +16,20 @@ use crate::structure::{Cell, FixedAtoms, Structure};
 /// The text of the LAMMPS data file of a structure; empty if LAMMPS creates the atoms.
 ///
 /// # Errors
-/// [`Error::Unsound`] if the structure cannot be simulated.
+/// [`Error::InvalidStructure`] if the structure cannot be simulated.
 pub(crate) fn data_file(structure: &Structure, config: &InferenceConfig) -> Result<Vec<u8>, Error> {
     if !config.system.create.is_empty() {
         return Ok(Vec::new());
     }
-    let unsound = |message: String| Error::Unsound { name: config.system.structure.display().to_string(), message };
-    structure.validate(config.limits.min_distance).map_err(|e| unsound(e.to_string()))?;
+    let invalid =
+        |message: String| Error::InvalidStructure { name: config.system.structure.display().to_string(), message };
+    structure.validate(config.limits.min_distance).map_err(|e| invalid(e.to_string()))?;
     if let Some(doubt) = structure.velocity_temperature().and_then(|measured| config.doubt_velocities(measured))
         && doubt.refused
     {
-        return Err(unsound(doubt.remark.to_string()));
+        return Err(invalid(doubt.remark.to_string()));
     }
-    let (mut turned, _) = structure.to_lammps_frame().map_err(|e| unsound(e.to_string()))?;
+    let (mut turned, _) = structure.to_lammps_frame().map_err(|e| invalid(e.to_string()))?;
     turned.cell = turned.cell.around(turned.positions.view());
     let mut text = Vec::new();
     let speed = crate::script::UnitFactors::of(config.system.units).velocity();

@@ -33,7 +33,7 @@
   });
   const atTheEnds = (values) => values.filter((v) => v !== null && Number.isFinite(v));
 
-  // Horizontal lines at the thresholds, and marks where candidates were cut out.
+  // Horizontal lines at the thresholds, and marks at the candidates.
   const marks = (events) => (plot) => {
     const { ctx, bbox } = plot;
     ctx.save();

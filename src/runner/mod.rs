@@ -226,7 +226,8 @@ impl<'o> LammpsRunner<'o> {
         let checkpoints = config.checkpoint_steps();
         if checkpoints.is_some() && !checkpoint::is_possible_in(&folder) {
             warnings.push(
-                "no checkpoints are written: the path of the folder contains `*` or `%`, which LAMMPS does not allow"
+                "no checkpoints are written: the path of the folder contains `*` or `%`, which LAMMPS expands in the \
+                 names of restart files"
                     .into(),
             );
         }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Analysis of LAMMPS commands as text: which commands end or replace the input, and which commands write files.
 //!
-//! LAMMPS provides neither information. Commands are split into words as LAMMPS does, except that variables (`$x`, `${x}`,
+//! LAMMPS does not provide this information. Commands are split into words as LAMMPS does, except that variables (`$x`, `${x}`,
 //! `$(x)`) are not expanded.
 
 use std::ops::Range;
@@ -239,7 +239,8 @@ const APPENDABLE_FIXES: [&str; 8] = [
 ];
 
 /// Styles of dumps that cannot be appended to.
-const SINGLE_PASS_DUMPS: [&str; 8] = ["dcd", "xtc", "movie", "h5md", "atom/adios", "custom/adios", "molfile", "image"];
+const NOT_APPENDABLE_DUMPS: [&str; 8] =
+    ["dcd", "xtc", "movie", "h5md", "atom/adios", "custom/adios", "molfile", "image"];
 
 /// Styles of dumps whose files consist of consecutive frames only, and can be truncated after any frame.
 const TEXT_DUMPS: [&str; 8] = ["atom", "custom", "xyz", "extxyz", "local", "grid", "yaml", "cfg"];
@@ -254,7 +255,7 @@ fn written(command: &Command) -> Vec<(usize, FileKind)> {
         "dump" => {
             let (style, name) = (command.word(3), command.word(5));
             let single_frame = style == "cfg" || style.starts_with("cfg/") || style == "vtk" || style == "image";
-            let kind = match (name.contains('*'), SINGLE_PASS_DUMPS.contains(&style)) {
+            let kind = match (name.contains('*'), NOT_APPENDABLE_DUMPS.contains(&style)) {
                 (true, _) if single_frame => FileKind::SingleFrames,
                 (true, _) => FileKind::Series,
                 (false, true) => FileKind::NotAppendable,

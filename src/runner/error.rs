@@ -81,7 +81,7 @@ pub enum Error {
     /// Rank failure: this rank failed alone during the run. The result and the candidate of the fallback region are written.
     #[error(transparent)]
     RankFailure(simulation::Error),
-    /// The settings in [embedding] cannot be used.
+    /// The settings in `[embedding]` cannot be used.
     #[error("[embedding]: {0}")]
     Embedding(#[from] crate::embedding::Error),
     /// Another rank failed.

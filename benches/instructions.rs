@@ -15,27 +15,27 @@ use lammps_otf::active_learning::{self, Projected};
 use lammps_otf::comm::Comm;
 use lammps_otf::config::Sanity;
 use lammps_otf::embedding::{Cluster, EmbeddingConfig, EmbeddingExtractor, Selected, near, select};
-use lammps_otf::frame::{Flaw, Frame};
+use lammps_otf::frame::{Frame, FrameFault};
 use lammps_otf::lammps::Lammps;
 use lammps_otf::structure::{AtomsView, Cell, ClosestPair, Element, Structure};
-use lammps_otf::uncertainty::{Extremes, GammaHere, GammaSummary, Thresholds};
+use lammps_otf::uncertainty::{Extremes, GammaSummary, LocalGamma, Thresholds};
 use ndarray::{Array1, ArrayView1};
 
 const LIMITS: Thresholds = Thresholds { low: 2.0, high: 5.0 };
 
 #[inline(never)]
 fn counted_summary(gamma: ArrayView1<'_, f64>, atoms: AtomsView<'_>, comm: &Comm) -> GammaSummary {
-    let here = GammaHere::of(gamma, atoms, LIMITS);
+    let here = LocalGamma::of(gamma, atoms, LIMITS);
     let extremes = here.extremes();
-    here.together(extremes, comm).0
+    here.reduce(extremes, comm).0
 }
 
 #[inline(never)]
-fn counted_frame(frame: &mut Frame, lammps: &Lammps, gamma: ArrayView1<'_, f64>) -> Option<Flaw> {
+fn counted_frame(frame: &mut Frame, lammps: &Lammps, gamma: ArrayView1<'_, f64>) -> Option<FrameFault> {
     let now = lammps.state();
-    let flaw = frame.flaw(&now, &Sanity::default(), 1.0, Extremes::default(), lammps.comm()).0;
+    let fault = frame.check(&now, &Sanity::default(), 1.0, Extremes::default(), lammps.comm()).0;
     frame.capture(&now, Some(gamma));
-    flaw
+    fault
 }
 
 #[inline(never)]

@@ -28,7 +28,7 @@ POLLED = {
     "where LAMMPS keeps its arrays": r"lammps::Lammps::state$",
     "four values of LAMMPS's table": r"Lammps::last_thermos$",
     "is anything broken: positions, velocities, forces, ways": r"Frame::flaw$",
-    "γ: its maximum, mean and histogram": r"GammaHere::(of|together)$",
+    "γ: its maximum, mean and histogram": r"LocalGamma::(of|reduce)$",
     "γ: finding it in LAMMPS": r"uncertainty::.*::values$",
     "copying the last valid frame": r"Frame::capture$",
 }

@@ -21,13 +21,13 @@ use crate::comm::{CollectiveError, Comm};
 use crate::config::{InferenceConfig, Sanity, Uncertainty};
 pub use crate::embedding::CutOut;
 use crate::embedding::EmbeddingExtractor;
-use crate::frame::{Flaw, Frame};
+use crate::frame::{Frame, FrameFault};
 use crate::lammps::{self, Lammps, RankFailure};
 use crate::script::{self, Script, UnitFactors};
 use crate::structure::{Element, FixedAtoms, Structure, Vec3, unless_standard};
-use crate::uncertainty::{GammaHere, GammaSummary, Thresholds, Verdict};
+use crate::uncertainty::{GammaSummary, LocalGamma, Thresholds, Verdict};
 pub use centers::{Center, worst_regions};
-use cut_out::Known;
+use cut_out::LocalAtoms;
 pub use cut_out::Neighbourhood;
 
 /// What a simulation says each time that it has gone on.
@@ -172,7 +172,7 @@ pub enum Error {
     Embedding(#[from] crate::embedding::Error),
     /// Another rank failed.
     #[error(transparent)]
-    Elsewhere(#[from] crate::comm::Elsewhere),
+    Remote(#[from] crate::comm::RemoteError),
 }
 
 impl CollectiveError for Error {
@@ -498,23 +498,23 @@ impl Simulation {
         let values = if fresh { self.uncertainty.values(&self.lammps).map_err(Error::from) } else { Ok(None) };
         // A fix without a value for each atom is not seen on a rank that has no atoms.
         let values = if new { self.comm.agree(values) } else { values }?;
-        let here = values.map(|values| GammaHere::of(values, now.atoms(), self.thresholds));
-        let extremes = here.as_ref().map(GammaHere::extremes).unwrap_or_default();
+        let here = values.map(|values| LocalGamma::of(values, now.atoms(), self.thresholds));
+        let extremes = here.as_ref().map(LocalGamma::extremes).unwrap_or_default();
         // At the same step again, as after a swap, no time has gone by.
         let between =
             (now.time - self.frame.time()).max(self.lammps.timestep() * self.interval as f64) * self.units.time;
         let sanity =
             Sanity { max_displacement: Some(self.sanity.max_displacement.unwrap_or(FASTEST * between)), ..self.sanity };
-        let (flaw, extremes) = self.frame.flaw(&now, &sanity, self.units.energy, extremes, &self.comm);
-        match flaw {
-            Some(Flaw::NotFinite) => {
+        let (fault, extremes) = self.frame.check(&now, &sanity, self.units.energy, extremes, &self.comm);
+        match fault {
+            Some(FrameFault::NotFinite) => {
                 return crash(CrashKind::NotFinite, "a coordinate, velocity or force is NaN or infinite".into());
             }
-            Some(Flaw::Force) => {
+            Some(FrameFault::Force) => {
                 let limit = self.sanity.max_force;
                 return crash(CrashKind::Insane, format!("a force is above {limit} eV/Å (sanity.max_force)"));
             }
-            Some(Flaw::Displacement(distance)) => {
+            Some(FrameFault::Displacement(distance)) => {
                 let limit = sanity.max_displacement.unwrap_or_default();
                 let since = since.unwrap_or(step);
                 return crash(
@@ -537,7 +537,7 @@ impl Simulation {
                 format!("the temperature is {temperature:.0} K, above {limit} K (sanity.max_temperature)"),
             );
         }
-        let (gamma, worst) = here.map(|here| here.together(extremes, &self.comm)).unzip();
+        let (gamma, worst) = here.map(|here| here.reduce(extremes, &self.comm)).unzip();
         let poll = Poll {
             format: PollFormat,
             step,
@@ -771,7 +771,7 @@ impl Simulation {
     /// Collective. Each rank looks among its own atoms; only those inside the cut-out travel, to rank 0, which gets
     /// the cluster. The others get `None`.
     pub fn cut_out(&self, center_id: i32, extractor: &EmbeddingExtractor) -> Result<Option<CutOut>, Error> {
-        let known = Known {
+        let known = LocalAtoms {
             atoms: self.lammps.atoms(),
             cell: &self.lammps.cell(),
             gamma: self.uncertainty.values(&self.lammps)?,
@@ -795,18 +795,18 @@ impl Simulation {
         center_id: i32,
         extractor: &EmbeddingExtractor,
     ) -> Result<Option<CutOut>, Error> {
-        self.cut_out_of(center_id, &self.known_of_last_valid().ok_or(Error::NoAtom(center_id))?, extractor)
+        self.cut_out_of(center_id, &self.local_atoms_of_last_valid().ok_or(Error::NoAtom(center_id))?, extractor)
     }
 
     fn cut_out_of(
         &self,
         center_id: i32,
-        known: &Known<'_>,
+        known: &LocalAtoms<'_>,
         extractor: &EmbeddingExtractor,
     ) -> Result<Option<CutOut>, Error> {
         self.check_cell(known, extractor)?;
         let center = known.find(center_id, &self.comm)?;
-        let all = Neighbourhood::part(center_id, center, known, extractor).gathered(&self.comm);
+        let all = Neighbourhood::local(center_id, center, known, extractor).gathered(&self.comm);
         let cut_out = self.comm.on_root(|| all.map(|all| self.build(&all, extractor)).transpose())?;
         Ok(cut_out.flatten())
     }
@@ -822,9 +822,9 @@ impl Simulation {
     }
 
     /// `None` before the first frame was taken.
-    fn known_of_last_valid(&self) -> Option<Known<'_>> {
+    fn local_atoms_of_last_valid(&self) -> Option<LocalAtoms<'_>> {
         let (atoms, cell, gamma) = (self.frame.atoms(), self.frame.cell()?, self.frame.gamma());
-        Some(Known { atoms, cell, gamma, forces: None, force_unit: self.units.energy, fixed: HashSet::new() })
+        Some(LocalAtoms { atoms, cell, gamma, forces: None, force_unit: self.units.energy, fixed: HashSet::new() })
     }
 
     /// Gives all ranks the neighbourhood of an atom in the last valid frame, so that a rank that later fails alone, and
@@ -836,17 +836,17 @@ impl Simulation {
     /// # MPI
     /// Collective; the same error on all ranks. Only atoms inside the cut-out travel.
     pub fn share_last_valid(&self, center_id: i32, extractor: &EmbeddingExtractor) -> Result<Neighbourhood, Error> {
-        let known = self.known_of_last_valid().ok_or(Error::NoAtom(center_id))?;
+        let known = self.local_atoms_of_last_valid().ok_or(Error::NoAtom(center_id))?;
         self.check_cell(&known, extractor)?;
         let center = match self.worst {
             Some((id, place)) if id == center_id && !self.unkept => place,
             _ => known.find(center_id, &self.comm)?,
         };
-        Ok(Neighbourhood::part(center_id, center, &known, extractor).shared(&self.comm))
+        Ok(Neighbourhood::local(center_id, center, &known, extractor).shared(&self.comm))
     }
 
     /// Whether the box can be searched in reasonable time, judged by what all ranks know.
-    fn check_cell(&self, known: &Known<'_>, extractor: &EmbeddingExtractor) -> Result<(), Error> {
+    fn check_cell(&self, known: &LocalAtoms<'_>, extractor: &EmbeddingExtractor) -> Result<(), Error> {
         let atoms = self.lammps.total_atoms().div_ceil(self.comm.size() as u64);
         Ok(extractor.check_cell(known.cell, atoms as usize)?)
     }

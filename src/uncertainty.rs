@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Where the uncertainty of each atom comes from, and what follows from it.
+//! The uncertainty of each atom, its statistics over all atoms, and the verdict.
 //!
-//! The extrapolation grade γ of an atom is the largest coefficient, in absolute value, that is needed to write the
-//! B-projections of its environment as a combination of the environments in the active set
-//! (Lysogorskiy et al., Phys. Rev. Materials 7, 043801 (2023)): up to 1 the potential interpolates, beyond it
+//! The extrapolation grade γ of an atom is the largest coefficient, in absolute value, in the expansion of the
+//! B-projections of its environment in those of the active set
+//! (Lysogorskiy et al., Phys. Rev. Materials 7, 043801 (2023)). Up to 1 the potential interpolates, above 1 it
 //! extrapolates.
 
 use ndarray::ArrayView1;
@@ -16,44 +16,44 @@ use crate::lammps::{Error, Lammps};
 use crate::script::GAMMA_FIX;
 use crate::structure::{AtomsView, Vec3};
 
-/// The two limits of γ.
+/// The two thresholds of γ.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Thresholds {
     /// Above this a step is flagged.
     pub low: f64,
-    /// Above this the potential is not to be trusted.
+    /// Above this the potential extrapolates too far to be reliable.
     pub high: f64,
 }
 
-/// What a largest γ means.
+/// The assessment of the largest γ of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// Interpolation: go on.
+    /// At most the lower threshold.
     Reliable,
-    /// Between the limits: worth noting.
+    /// Between the thresholds.
     Flagged,
-    /// Extrapolation: do not trust what follows.
+    /// Above the upper threshold: later steps are unreliable.
     Extrapolating,
-    /// Nobody knows: γ was not looked at.
+    /// γ was not evaluated.
     Unwatched,
 }
 
-/// γ of all atoms at one step, in a few numbers.
+/// Statistics of γ over all atoms at one step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GammaSummary {
     /// The largest; infinite if any is not a finite number (`null` in JSON).
     #[serde(deserialize_with = "otf_store::json::or_infinite")]
     #[schemars(with = "Option<f64>")]
     pub max: f64,
-    /// Id of the atom with the largest, the lowest id of several.
+    /// Id of the atom with the largest; of several, the lowest id.
     pub worst_id: i32,
     /// Mean of the finite values.
     #[serde(deserialize_with = "otf_store::json::or_infinite")]
     #[schemars(with = "Option<f64>")]
     pub mean: f64,
-    /// Median. Quantiles come from a histogram with 8 bins per factor of 2, and are right within 9 %; `null` in JSON where the
-    /// quantile is that of an atom with a value that is not finite.
+    /// Median. Quantiles come from a histogram with 8 bins per factor of 2, and are accurate to 9 %; `null` in JSON where the
+    /// quantile falls on an atom whose value is not finite.
     #[serde(deserialize_with = "otf_store::json::or_infinite")]
     #[schemars(with = "Option<f64>")]
     pub q50: f64,
@@ -73,12 +73,12 @@ pub struct GammaSummary {
     pub not_finite: u64,
     /// Atoms.
     pub atoms: u64,
-    /// How γ is spread over the atoms.
+    /// Distribution of γ over the atoms.
     #[serde(default)]
     pub histogram: GammaHistogram,
 }
 
-/// How many atoms have which γ, in bins of four to a factor of 2.
+/// Number of atoms in each interval of γ, with four bins per factor of 2.
 ///
 /// The bins between 2^k and 2^(k+1) have equal widths: their lower edges are 1, 1.25, 1.5 and 1.75 times 2^k. Values below
 /// 2^-10 count in the first of all bins, values that are not finite in none.
@@ -88,7 +88,7 @@ pub struct GammaHistogram {
     #[serde(deserialize_with = "otf_store::json::or_infinite")]
     #[schemars(with = "Option<f64>")]
     pub lowest: f64,
-    /// Atoms in each bin from there on, up to the last that holds one.
+    /// Atoms in each bin from the first one to the last one that holds an atom.
     pub counts: Vec<u64>,
 }
 
@@ -96,11 +96,11 @@ pub struct GammaHistogram {
 const WATCH_FIX: &str = "otf_uncertainty";
 
 impl Uncertainty {
-    /// Makes `lammps`, which is set up otherwise, evaluate this on every step that is a multiple of `interval`.
+    /// Makes `lammps`, whose set-up must be complete otherwise, evaluate this on every step that is a multiple of `interval`.
     ///
     /// # Errors
-    /// [`Error::Missing`] if LAMMPS has no such fix, compute or variable, or a fix has several values for each atom; what
-    /// LAMMPS says if it has none.
+    /// [`Error::Missing`] if LAMMPS has no such fix, compute or variable, or if a fix has several values for each atom; LAMMPS's
+    /// own text if it has no values for each atom.
     ///
     /// # MPI
     /// Collective.
@@ -112,7 +112,7 @@ impl Uncertainty {
             Self::Compute(id) => ("compute", id.as_str(), Some("c_")),
             Self::Variable(name) => ("variable", name.as_str(), Some("v_")),
         };
-        // What LAMMPS has under a name is one word, so that nothing but a word reaches the command below.
+        // An existing id is a single word, so that the command below needs no quotes.
         if !lammps.has_id(what, name) {
             let hint = ", which `uncertainty` names: define it under `setup`, or in the template";
             return Err(Error::Missing { what, name: name.to_owned(), hint });
@@ -121,18 +121,18 @@ impl Uncertainty {
             lammps.check_vector(name)?;
         }
         match prefix {
-            // Between two runs LAMMPS evaluates no variable that refers to a compute, and no compute that sums up what the
-            // pair style tallies: a fix asks for both in time.
+            // Between two runs LAMMPS evaluates neither variables that refer to a compute nor computes that sum up what the
+            // pair style tallies. A fix requests both during the run.
             Some(prefix) => lammps.command(&format!("fix {WATCH_FIX} all ave/atom 1 1 {interval} {prefix}{name}")),
             None => Ok(()),
         }
     }
 
-    /// The values of this rank's atoms, in their order, shape (n), read in place where LAMMPS holds them; `None` for a
-    /// run that is not watched. They are those of the last step that [`Uncertainty::watch`] asked for.
+    /// The values of this rank's atoms, in their order, shape (n), as a view of LAMMPS's memory; `None` if γ is not evaluated.
+    /// They are those of the last step that is a multiple of the interval.
     ///
     /// # Errors
-    /// [`Error::Missing`] if LAMMPS has no such fix, or if nobody asked it to watch.
+    /// [`Error::Missing`] if LAMMPS has no such fix, or if [`Uncertainty::watch`] was not called.
     pub fn values<'a>(&self, lammps: &'a Lammps) -> Result<Option<ArrayView1<'a, f64>>, Error> {
         match self {
             Self::Pace => lammps.fix_vector(GAMMA_FIX).map(Some),
@@ -144,7 +144,7 @@ impl Uncertainty {
 }
 
 impl Thresholds {
-    /// What a largest γ means. NaN counts as above everything.
+    /// The verdict for a largest γ. NaN counts as infinite.
     #[must_use]
     pub fn verdict(&self, gamma: f64) -> Verdict {
         if gamma > self.high || gamma.is_nan() {
@@ -157,19 +157,19 @@ impl Thresholds {
     }
 }
 
-/// Bins of the histogram: 8 per factor of 2 from 2⁻¹⁰ to 2²⁴, and one for what is smaller.
+/// Bins of the histogram: 8 per factor of 2 from 2⁻¹⁰ to 2²⁴, and one for smaller values.
 const BINS: usize = 34 * 8 + 1;
-/// The exponent and the three leading bits of the mantissa of an f64 number its bin.
+/// The exponent and the three leading bits of the mantissa of an `f64` are the number of its bin.
 const BIN_SHIFT: u32 = 52 - 3;
 const FIRST_BIN: u64 = (1023 - 10) << 3;
 
-/// Bins of a [`GammaHistogram`] per factor of 2: half of them, so that a line of a run's polls stays short.
+/// Half as many bins per factor of 2 in a [`GammaHistogram`], which keeps the lines of `polls.jsonl` short.
 const SHOWN_SHIFT: u32 = BIN_SHIFT + 1;
 
 impl GammaHistogram {
-    /// From the bins of all values.
+    /// Merges pairs of the bins of all values.
     fn of(counts: &[i64]) -> Self {
-        // What is below all bins counts in the first.
+        // Values below all bins count in the first.
         let shown = |bin: usize| bin.saturating_sub(1) / 2;
         let Some(first) = counts.iter().position(|n| *n > 0) else { return Self::default() };
         let last = counts.iter().rposition(|n| *n > 0).unwrap_or(first);
@@ -198,110 +198,165 @@ fn edge(bin: usize) -> f64 {
     if bin == 0 { 0.0 } else { f64::from_bits((bin as u64 - 1 + FIRST_BIN) << BIN_SHIFT) }
 }
 
-/// γ of this rank's atoms, summed up as far as that goes without the other ranks.
+/// Statistics of γ over the atoms of this rank.
 #[derive(Debug, Clone)]
-pub struct GammaHere {
+pub struct LocalGamma {
     max: f64,
-    /// Id and place of the atom with the largest, the lowest id of several; `None` without atoms.
-    worst: Option<(i32, Vec3)>,
-    /// Of the finite values.
+    /// The atom with the largest; of several, the one with the lowest id. `None` without atoms.
+    worst: Option<WorstAtom>,
+    /// Sum of the finite values.
     sum: f64,
-    /// Atoms above the lower limit, above the upper one, with a value that is not finite, all.
-    tally: [i64; 4],
-    /// The finite values.
+    counts: Counts,
+    /// Histogram of the finite values.
     bins: [i64; BINS],
 }
 
-/// What [`GammaHere::together`] has to know of all ranks before it can ask them: the largest γ, the number of the highest bin
-/// in use and, times -1, that of the lowest; minus infinity without any. Of several ranks, each is the largest.
+/// The atom with the largest γ.
 #[derive(Debug, Clone, Copy)]
-pub struct Extremes(pub(crate) [f64; 3]);
+struct WorstAtom {
+    id: i32,
+    position: Vec3,
+}
+
+/// Numbers of atoms.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    above_low: i64,
+    above_high: i64,
+    not_finite: i64,
+    atoms: i64,
+}
+
+/// What [`LocalGamma::reduce`] needs from all ranks beforehand: the largest γ, and the first and last bin of the histogram that are
+/// in use, as numbers of which the ranks can take the maximum or minimum.
+#[derive(Debug, Clone, Copy)]
+pub struct Extremes {
+    /// Minus infinity without atoms.
+    pub(crate) max: f64,
+    /// Minus infinity without finite values.
+    pub(crate) highest_bin: f64,
+    /// Infinity without finite values.
+    pub(crate) lowest_bin: f64,
+}
 
 /// Those of no atoms.
 impl Default for Extremes {
     fn default() -> Self {
-        Self([f64::NEG_INFINITY; 3])
+        Self { max: f64::NEG_INFINITY, highest_bin: f64::NEG_INFINITY, lowest_bin: f64::INFINITY }
     }
 }
 
-impl GammaHere {
+/// Numbers that the ranks add up in one reduction, together with the bins of the histogram. Counts below 2^53 are exact.
+#[derive(Debug, Clone, Copy)]
+struct Sums {
+    counts: Counts,
+    sum: f64,
+    /// Ranks with an atom that has the largest γ.
+    worst_ranks: f64,
+    /// The worst atom, if `worst_ranks` is 1.
+    worst: WorstAtom,
+}
+
+impl Sums {
+    /// Length of the encoded numbers.
+    const LENGTH: usize = 10;
+
+    fn encode(self) -> [f64; Self::LENGTH] {
+        let Counts { above_low, above_high, not_finite, atoms } = self.counts;
+        let WorstAtom { id, position: [x, y, z] } = self.worst;
+        let [above_low, above_high, not_finite, atoms] = [above_low, above_high, not_finite, atoms].map(|n| n as f64);
+        [above_low, above_high, not_finite, atoms, self.sum, self.worst_ranks, f64::from(id), x, y, z]
+    }
+
+    fn decode(numbers: [f64; Self::LENGTH]) -> Self {
+        let [above_low, above_high, not_finite, atoms, sum, worst_ranks, id, x, y, z] = numbers;
+        let [above_low, above_high, not_finite, atoms] = [above_low, above_high, not_finite, atoms].map(|n| n as i64);
+        let counts = Counts { above_low, above_high, not_finite, atoms };
+        Self { counts, sum, worst_ranks, worst: WorstAtom { id: id as i32, position: [x, y, z] } }
+    }
+}
+
+impl LocalGamma {
     /// `values`, of shape (n), are those of this rank's `atoms`. A value that is not finite counts as infinite.
     #[must_use]
-    pub fn of(values: ArrayView1<'_, f64>, atoms: AtomsView<'_>, limits: Thresholds) -> Self {
+    pub fn of(values: ArrayView1<'_, f64>, atoms: AtomsView<'_>, thresholds: Thresholds) -> Self {
         let ids = atoms.ids;
-        let (mut max, mut worst, mut worst_at, mut sum) = (f64::NEG_INFINITY, i32::MAX, None, 0.0);
-        let (mut bins, mut tally) = ([0; BINS], [0; 4]);
-        // Of most atoms γ is neither the largest so far nor above a limit.
-        let least = limits.low.min(limits.high);
-        let mut see = |at: usize, value: f64, id: i32| {
+        let (mut max, mut worst_id, mut worst_at, mut sum) = (f64::NEG_INFINITY, i32::MAX, None, 0.0);
+        let (mut bins, mut counts) = ([0; BINS], Counts::default());
+        // Most values are neither the largest so far nor above a threshold.
+        let least = thresholds.low.min(thresholds.high);
+        let mut add = |at: usize, value: f64, id: i32| {
             let finite = value.is_finite();
             let value = if finite { value } else { f64::INFINITY };
-            if value >= max && (value > max || id < worst) {
-                (max, worst, worst_at) = (value, id, Some(at));
+            if value >= max && (value > max || id < worst_id) {
+                (max, worst_id, worst_at) = (value, id, Some(at));
             }
             if finite {
                 sum += value;
                 bins[bin(value)] += 1;
             } else {
-                tally[2] += 1;
+                counts.not_finite += 1;
             }
             if value > least {
-                tally[0] += i64::from(value > limits.low);
-                tally[1] += i64::from(value > limits.high);
+                counts.above_low += i64::from(value > thresholds.low);
+                counts.above_high += i64::from(value > thresholds.high);
             }
         };
         match (values.as_slice(), ids.as_slice()) {
-            (Some(values), Some(ids)) => values.iter().zip(ids).enumerate().for_each(|(at, (&v, &id))| see(at, v, id)),
-            _ => values.iter().zip(ids).enumerate().for_each(|(at, (&v, &id))| see(at, v, id)),
+            (Some(values), Some(ids)) => values.iter().zip(ids).enumerate().for_each(|(at, (&v, &id))| add(at, v, id)),
+            _ => values.iter().zip(ids).enumerate().for_each(|(at, (&v, &id))| add(at, v, id)),
         }
-        tally[3] = values.len().min(ids.len()) as i64;
-        let worst = worst_at.map(|at| (worst, [0, 1, 2].map(|k| atoms.positions[[at, k]])));
-        Self { max, worst, sum, tally, bins }
+        counts.atoms = values.len().min(ids.len()) as i64;
+        let position = |at: usize| [0, 1, 2].map(|k| atoms.positions[[at, k]]);
+        let worst = worst_at.map(|at| WorstAtom { id: worst_id, position: position(at) });
+        Self { max, worst, sum, counts, bins }
     }
 
-    /// Of this rank.
+    /// The extremes of this rank.
     #[must_use]
     pub fn extremes(&self) -> Extremes {
-        let number = |bin: Option<usize>, sign: f64| bin.map_or(f64::NEG_INFINITY, |bin| sign * bin as f64);
-        let (highest, lowest) = (self.bins.iter().rposition(|n| *n > 0), self.bins.iter().position(|n| *n > 0));
-        Extremes([self.max, number(highest, 1.0), number(lowest, -1.0)])
+        let highest_bin = self.bins.iter().rposition(|n| *n > 0).map_or(f64::NEG_INFINITY, |bin| bin as f64);
+        let lowest_bin = self.bins.iter().position(|n| *n > 0).map_or(f64::INFINITY, |bin| bin as f64);
+        Extremes { max: self.max, highest_bin, lowest_bin }
     }
 
-    /// γ of all atoms on all ranks; the same numbers for any number of ranks, but for the rounding of the mean. The second
-    /// result is where the worst atom is, Å. `extremes` are those of all ranks.
+    /// Statistics of γ over the atoms of all ranks, and the position of the worst atom, Å. Except for the rounding of the mean, the
+    /// result does not depend on the number of ranks. `extremes` are those of all ranks
+    /// ([`Frame::check`](crate::frame::Frame::check) reduces them).
     ///
     /// # MPI
     /// Collective.
     #[must_use]
-    pub fn together(mut self, Extremes([max, highest, lowest]): Extremes, comm: &Comm) -> (GammaSummary, Vec3) {
-        // One reduction, in which a count below 2^53 is exact: the tally, the sum, what is said of the worst atom, to which
-        // all ranks but one add nothing, and the bins that any rank uses.
-        const SUM: usize = 4;
-        const WORST: usize = SUM + 1;
-        const FIRST: usize = WORST + 5;
-        let used = if highest < 0.0 { 0..0 } else { -lowest as usize..highest as usize + 1 };
-        let mut total = [0.0; FIRST + BINS];
-        let total = &mut total[..FIRST + used.len()];
+    pub fn reduce(mut self, extremes: Extremes, comm: &Comm) -> (GammaSummary, Vec3) {
+        let Extremes { max, highest_bin, lowest_bin } = extremes;
+        let used = if highest_bin < 0.0 { 0..0 } else { lowest_bin as usize..highest_bin as usize + 1 };
+        // All ranks but those with the worst atom add zeros.
         let worst = self.worst.filter(|_| self.max == max);
-        let say = |total: &mut [f64], worst: Option<(i32, Vec3)>| {
-            if let Some((id, [x, y, z])) = worst {
-                total[WORST..FIRST].copy_from_slice(&[1.0, f64::from(id), x, y, z]);
-            }
+        let nobody = WorstAtom { id: 0, position: [0.0; 3] };
+        let here = Sums {
+            counts: self.counts,
+            sum: self.sum,
+            worst_ranks: f64::from(u8::from(worst.is_some())),
+            worst: worst.unwrap_or(nobody),
         };
-        self.tally.iter().zip(&mut total[..]).for_each(|(&n, total)| *total = n as f64);
-        total[SUM] = self.sum;
-        say(total, worst);
-        self.bins[used.clone()].iter().zip(&mut total[FIRST..]).for_each(|(&n, total)| *total = n as f64);
-        comm.sum(total);
-        if total[WORST] > 1.0 {
-            // Several ranks have the same, which all of them see.
-            let first = comm.min_i64(worst.map_or(i64::MAX, |(id, _)| id.into()));
-            total[WORST..FIRST].fill(0.0);
-            say(total, worst.filter(|(id, _)| i64::from(*id) == first));
-            comm.sum(&mut total[WORST..FIRST]);
+        let mut numbers = [0.0; Sums::LENGTH + BINS];
+        let numbers = &mut numbers[..Sums::LENGTH + used.len()];
+        let (sums, bins) = numbers.split_at_mut(Sums::LENGTH);
+        sums.copy_from_slice(&here.encode());
+        self.bins[used.clone()].iter().zip(bins).for_each(|(&n, sum)| *sum = n as f64);
+        comm.sum(numbers);
+        let (sums, bins) = numbers.split_first_chunk().expect("the sums and the bins");
+        let Sums { counts, sum, worst_ranks, worst: mut worst_of_all } = Sums::decode(*sums);
+        if worst_ranks > 1.0 {
+            // Several ranks have an atom with the largest γ, which all of them know now.
+            let lowest = comm.min_i64(worst.map_or(i64::MAX, |atom| atom.id.into()));
+            let mut position = worst.filter(|atom| i64::from(atom.id) == lowest).unwrap_or(nobody).position;
+            comm.sum(&mut position);
+            worst_of_all = WorstAtom { id: lowest as i32, position };
         }
-        let [above_low, above_high, not_finite, atoms] = [0, 1, 2, 3].map(|k| total[k] as u64);
-        self.bins[used.clone()].iter_mut().zip(&total[FIRST..]).for_each(|(n, &total)| *n = total as i64);
+        self.bins[used.clone()].iter_mut().zip(bins).for_each(|(n, &sum)| *n = sum as i64);
+        let [above_low, above_high, not_finite, atoms] =
+            [counts.above_low, counts.above_high, counts.not_finite, counts.atoms].map(|n| n as u64);
 
         let quantile = |q: f64| {
             let wanted = q * atoms as f64;
@@ -319,8 +374,8 @@ impl GammaHere {
         let finite = (atoms - not_finite) as f64;
         let summary = GammaSummary {
             max: if atoms == 0 { 0.0 } else { max },
-            worst_id: total[WORST + 1] as i32,
-            mean: if finite > 0.0 { total[SUM] / finite } else { 0.0 },
+            worst_id: worst_of_all.id,
+            mean: if finite > 0.0 { sum / finite } else { 0.0 },
             q50: quantile(0.5),
             q90: quantile(0.9),
             q99: quantile(0.99),
@@ -330,7 +385,7 @@ impl GammaHere {
             atoms,
             histogram: GammaHistogram::of(&self.bins),
         };
-        (summary, [2, 3, 4].map(|k| total[WORST + k]))
+        (summary, worst_of_all.position)
     }
 }
 
@@ -343,20 +398,20 @@ mod tests {
     const LIMITS: Thresholds = Thresholds { low: 2.0, high: 5.0 };
 
     fn summary(values: &[f64], ids: &[i32]) -> GammaSummary {
-        // The worst atom's place tells which it is.
+        // The position of an atom follows from its id.
         let positions = Array2::from_shape_fn((ids.len(), 3), |(at, k)| f64::from(ids[at]) + k as f64 / 4.0);
         let (ids, types) = (arr1(ids), Array1::ones(ids.len()));
         let atoms = AtomsView { positions: positions.view(), ids: ids.view(), types: types.view() };
-        let here = GammaHere::of(arr1(values).view(), atoms, LIMITS);
+        let here = LocalGamma::of(arr1(values).view(), atoms, LIMITS);
         let extremes = here.extremes();
-        let (summary, place) = here.together(extremes, &Comm::single());
+        let (summary, position) = here.reduce(extremes, &Comm::single());
         let worst = f64::from(summary.worst_id);
-        assert_eq!(place, if ids.is_empty() { [0.0; 3] } else { [worst, worst + 0.25, worst + 0.5] });
+        assert_eq!(position, if ids.is_empty() { [0.0; 3] } else { [worst, worst + 0.25, worst + 0.5] });
         summary
     }
 
     #[test]
-    fn nan_and_infinity_are_above_everything() {
+    fn nan_and_infinity_are_above_all_thresholds() {
         assert_eq!(LIMITS.verdict(f64::NAN), Verdict::Extrapolating);
         let s = summary(&[1.0, f64::NAN, 3.0], &[1, 2, 3]);
         assert_eq!((s.max, s.worst_id, s.not_finite, s.above_low, s.above_high), (f64::INFINITY, 2, 1, 2, 1));
@@ -375,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn no_atoms_is_nothing_to_worry_about() {
+    fn the_summary_of_no_atoms_is_zero() {
         let s = summary(&[], &[]);
         assert_eq!((s.max, s.atoms), (0.0, 0));
     }
@@ -396,7 +451,7 @@ mod tests {
         let s = summary(&values, &[1, 2, 3, 4, 5, 6, 7, 8, 9]);
         let bins: Vec<_> = s.histogram.bins().collect();
         assert_eq!(bins.iter().map(|b| b.2).sum::<u64>(), 8);
-        assert_eq!(bins[0].2, 1, "what is below all bins is in the first: {bins:?}");
+        assert_eq!(bins[0].2, 1, "values below all bins are in the first: {bins:?}");
         for (low, high, n) in [(1.0, 1.25, 2), (1.25, 1.5, 1), (1.75, 2.0, 1), (5.0, 6.0, 1)] {
             assert!(bins.contains(&(low, high, n)), "{low} {bins:?}");
         }

@@ -273,7 +273,7 @@ fn child_that_collects() {
     }
     let session = Session::initialize();
     // In parts: no message of more than seven numbers.
-    let world = session.world().with_messages_of(7);
+    let world = session.world().with_max_message(7);
     let part = |rank: usize| -> Vec<f64> { (0..10 * rank + 3).map(|k| (100 * rank + k) as f64).collect() };
     let whole: Vec<f64> = (0..world.size()).flat_map(part).collect();
     let own = part(world.rank());

@@ -78,6 +78,98 @@ fn several_simulations_share_a_job() {
     assert!(text(&output).contains("both groups are done"), "{}", text(&output));
 }
 
+/// Runs the test `child` of this file on `ranks` ranks and returns what it printed.
+fn on_ranks(ranks: usize, child: &str) -> std::process::Output {
+    mpiexec(ranks)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", child, "--nocapture"])
+        .env(FOLDER, "none")
+        .output()
+        .unwrap()
+}
+
+/// Not a test of its own: what the test below runs on two ranks.
+#[test]
+fn child_whose_communicators_outlive_the_session() {
+    if std::env::var_os(FOLDER).is_none() {
+        return;
+    }
+    let (world, single) = {
+        let session = Session::initialize();
+        (session.world(), Comm::single())
+    };
+    let half = world.split(world.rank());
+    drop(world);
+    let mut lammps = Lammps::open(&["-log", "none", "-screen", "none"], &half).unwrap();
+    lammps.command("region b block 0 1 0 1 0 1\ncreate_box 1 b").unwrap();
+    drop((lammps, half));
+    // MPI is still there for another session and for an instance on this rank alone.
+    let again = Session::initialize().world();
+    let mut sum = [1.0];
+    again.sum(&mut sum);
+    assert_eq!(sum, [2.0]);
+    drop(again);
+    drop(Lammps::open(&["-log", "none", "-screen", "none"], &single).unwrap());
+    drop(single);
+    // It was finalised with the last communicator.
+    let error = std::panic::catch_unwind(Comm::single).unwrap_err();
+    let message = error.downcast_ref::<&str>().unwrap();
+    assert!(message.contains("MPI has been finalised"), "{message}");
+    println!("MPI was there to the end");
+}
+
+#[test]
+fn mpi_is_finalised_when_the_last_communicator_is_gone() {
+    let output = on_ranks(2, "child_whose_communicators_outlive_the_session");
+    let printed = text(&output);
+    assert!(output.status.success() && printed.matches("MPI was there to the end").count() == 2, "{printed}");
+}
+
+/// Not a test of its own: what the test below runs on two ranks.
+#[test]
+fn child_that_splits_again_and_again() {
+    if std::env::var_os(FOLDER).is_none() {
+        return;
+    }
+    let session = Session::initialize();
+    let world = session.world();
+    // MPICH has 2048 communicators.
+    for round in 0..3000 {
+        let all = world.split(0);
+        assert_eq!(all.min_i64(round + all.rank() as i64), round);
+    }
+    println!("the communicators were enough");
+}
+
+#[test]
+fn groups_give_their_communicators_back() {
+    let output = on_ranks(2, "child_that_splits_again_and_again");
+    let printed = text(&output);
+    assert!(output.status.success() && printed.matches("the communicators were enough").count() == 2, "{printed}");
+}
+
+/// Not a test of its own: what the test below runs on two ranks.
+#[test]
+fn child_one_rank_of_which_panics() {
+    if std::env::var_os(FOLDER).is_none() {
+        return;
+    }
+    let session = Session::initialize();
+    let world = session.world();
+    assert!(world.is_root(), "rank 1 gives up");
+    // Rank 1 never comes.
+    let _ = world.any(true);
+}
+
+#[test]
+fn a_rank_that_unwinds_ends_the_job() {
+    let output = on_ranks(2, "child_one_rank_of_which_panics");
+    let printed = text(&output);
+    // `mpiexec` in the tests ends a job that hangs with code 124.
+    assert_eq!(output.status.code(), Some(5), "{printed}");
+    assert!(printed.contains("rank 1 panicked. The job is aborted."), "{printed}");
+}
+
 /// Not a test of its own: a process into which a second MPI library was loaded.
 #[test]
 fn child_with_two_mpi_libraries() {

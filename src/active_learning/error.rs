@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use crate::candidates::StoreError;
-use crate::comm::{CollectiveError, Elsewhere};
+use crate::comm::{CollectiveError, RemoteError};
 use crate::{embedding, runner, simulation};
 
 /// An error that ends a loop.
@@ -54,7 +54,7 @@ macro_rules! from_run {
         })+
     };
 }
-from_run!(StoreError, simulation::Error, embedding::Error, Elsewhere);
+from_run!(StoreError, simulation::Error, embedding::Error, RemoteError);
 
 impl CollectiveError for Error {
     fn is_rank_failure(&self) -> bool {

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::run::{print_line, settle, summary};
 use super::{Exit, Verbosity, complain, say, warn};
-use lammps_otf::comm::{CollectiveError, Comm, Elsewhere};
+use lammps_otf::comm::{CollectiveError, Comm, RemoteError};
 use lammps_otf::config::{self, InferenceConfig};
 use lammps_otf::interrupt::on_signals;
 use lammps_otf::runner::{LammpsRunner, files};
@@ -30,7 +30,7 @@ enum Error {
     #[error(transparent)]
     Config(#[from] config::Error),
     #[error(transparent)]
-    Elsewhere(#[from] Elsewhere),
+    Remote(#[from] RemoteError),
 }
 
 impl CollectiveError for Error {

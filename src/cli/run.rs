@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Exit, Verbosity, agreed, begin, complain, replicas, say, warn};
-use lammps_otf::comm::{CollectiveError, Comm, Elsewhere};
+use lammps_otf::comm::{CollectiveError, Comm, RemoteError};
 use lammps_otf::config::{self, InferenceConfig, Remark};
 use lammps_otf::interrupt::on_signals;
 use lammps_otf::runner::{self, LammpsRunner, SimulationResult, Status, files};
@@ -158,7 +158,7 @@ pub(super) enum SetupError {
     #[error("cannot make a temporary folder: {0}")]
     Folder(#[from] std::io::Error),
     #[error(transparent)]
-    Elsewhere(#[from] Elsewhere),
+    Remote(#[from] RemoteError),
 }
 
 impl CollectiveError for SetupError {

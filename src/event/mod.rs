@@ -9,7 +9,7 @@ mod known;
 use std::path::Path;
 
 use crate::candidates::{Candidate, CandidateKeys, KeyValue, Trigger};
-use crate::comm::{CollectiveError, Comm, Elsewhere};
+use crate::comm::{CollectiveError, Comm, RemoteError};
 use crate::config::InferenceConfig;
 use crate::embedding::{CutOut, EmbeddingExtractor, Environment};
 use crate::simulation::{self, Poll, Simulation};
@@ -126,7 +126,7 @@ impl Pipeline<'_> {
         warnings: &mut Vec<String>,
     ) -> Result<Outcome, S::Error>
     where
-        S::Error: CollectiveError + From<simulation::Error> + From<Elsewhere>,
+        S::Error: CollectiveError + From<simulation::Error> + From<RemoteError>,
     {
         let extracted = match region.trigger {
             Trigger::Crash => simulation.cut_out_of_last_valid(region.center, self.extractor),
@@ -134,7 +134,7 @@ impl Pipeline<'_> {
         };
         let cut_out = match extracted {
             Ok(cut_out) => cut_out,
-            Err(error @ (simulation::Error::Embedding(_) | simulation::Error::Elsewhere(_))) => {
+            Err(error @ (simulation::Error::Embedding(_) | simulation::Error::Remote(_))) => {
                 warnings.push(format!("step {}, atom {}: {error}", region.step, region.center));
                 return Ok(Outcome::Invalid);
             }

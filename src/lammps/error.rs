@@ -99,10 +99,10 @@ impl Error {
             Severity::Foreign if failure.running => true,
             _ => false,
         };
-        if comm.size() == 1 || (!alone && comm.all_failed()) {
+        if comm.size() == 1 || (!alone && comm.all_ranks_failed()) {
             return Self::Failure(failure);
         }
-        comm.has_failed_alone();
+        comm.mark_rank_failure();
         Self::RankFailure(Box::new(RankFailure { rank: comm.rank(), step, failure }))
     }
 

@@ -682,14 +682,14 @@ impl Lammps {
 
 impl Drop for Lammps {
     fn drop(&mut self) {
-        let alone = self.comm.is_alone();
+        let alone = self.comm.has_rank_failure();
         if !std::thread::panicking() && !alone {
             // Of one that fails here nothing is left to be told.
             let _ = self.end_run();
         }
         // What is on the stack of a run that cannot end is left as well.
         std::mem::forget(self.paused.take());
-        if self.unclosable || self.comm.is_alone() || std::thread::panicking() {
+        if self.unclosable || self.comm.has_rank_failure() || std::thread::panicking() {
             return;
         }
         let (handle, ranks) = (self.handle.as_ptr(), self.comm.size());

@@ -201,15 +201,15 @@ mod tests {
     use crate::comm::Comm;
     use crate::simulation::PollFormat;
     use crate::structure::AtomsView;
-    use crate::uncertainty::{GammaHere, Thresholds, Verdict};
+    use crate::uncertainty::{LocalGamma, Thresholds, Verdict};
 
     /// γ of three atoms.
     fn summary(values: [f64; 3]) -> crate::uncertainty::GammaSummary {
         let (ids, types, positions) = (ndarray::arr1(&[1, 2, 3]), ndarray::arr1(&[1, 1, 1]), Array2::zeros((3, 3)));
         let atoms = AtomsView { positions: positions.view(), ids: ids.view(), types: types.view() };
-        let here = GammaHere::of(ndarray::arr1(&values).view(), atoms, Thresholds { low: 2.0, high: 5.0 });
+        let here = LocalGamma::of(ndarray::arr1(&values).view(), atoms, Thresholds { low: 2.0, high: 5.0 });
         let extremes = here.extremes();
-        here.together(extremes, &Comm::single()).0
+        here.reduce(extremes, &Comm::single()).0
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::comm::{CollectiveError, Elsewhere};
+use crate::comm::{CollectiveError, RemoteError};
 use crate::lammps::RankFailure;
 use crate::{io, simulation};
 
@@ -86,7 +86,7 @@ pub enum Error {
     Embedding(#[from] crate::embedding::Error),
     /// Another rank failed.
     #[error(transparent)]
-    Elsewhere(#[from] Elsewhere),
+    Remote(#[from] RemoteError),
 }
 
 impl CollectiveError for Error {
@@ -120,7 +120,7 @@ impl Error {
     /// Whether this rank stopped only because another one failed. Its message then repeats that of the other rank.
     #[must_use]
     pub fn is_elsewhere(&self) -> bool {
-        matches!(self, Self::Elsewhere(_) | Self::Simulation(simulation::Error::Elsewhere(_)))
+        matches!(self, Self::Remote(_) | Self::Simulation(simulation::Error::Remote(_)))
     }
 
     /// Whether the error is caused by the input: all errors except files that cannot be written, errors of the store, and rank

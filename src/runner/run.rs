@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::checkpoint::{Progress, restart_name};
 use super::recorder::{Recorder, SharedStore, extxyz_of};
 use super::{Announcer, Error, Observer, SimulationResult, Status, Stored, files};
-use crate::comm::{CollectiveError as _, Comm, Elsewhere};
+use crate::comm::{CollectiveError as _, Comm, RemoteError};
 use crate::config::{InferenceConfig, Mode};
 use crate::embedding::EmbeddingExtractor;
 use crate::event::{self, Outcome, Pipeline, Region, Sink as _, environment_of};
@@ -286,7 +286,7 @@ impl Run<'_, '_> {
             resume_unwind(panic);
         }
         if let Some(rank) = panicked {
-            return Err(Elsewhere { rank, message: "its observer panicked".to_owned() }.into());
+            return Err(RemoteError { rank, message: "its observer panicked".to_owned() }.into());
         }
         written.map(|()| stop.is_some())
     }

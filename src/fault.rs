@@ -1,30 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Faults on purpose, in debug builds: the test that no rank ever waits for one that has failed (`tests/faults.rs`) makes each call
+//! Fault injection, in debug builds: the test that no rank ever waits for one that has failed (`tests/faults.rs`) makes each call
 //! into LAMMPS and each communication fail in turn, on each rank.
 //!
-//! `LAMMPS_OTF_FAULT=RANK:N:KIND` makes point N of that rank, counted from 0, fail: as LAMMPS's error of one rank (`one`), as one
-//! that LAMMPS wrongly calls an error of all ranks (`all`), as a foreign exception (`foreign`), or by never returning (`hang`).
-//! Before a communication all but `hang` are a panic. `LAMMPS_OTF_FAULT_LOG=FILE` makes a line of each point, in FILE.RANK.
-//! A release build looks at neither.
+//! `LAMMPS_OTF_FAULT=RANK:N:KIND` makes point N of that rank, counted from 0, fail: with LAMMPS's error of one rank (`one`), with an
+//! error that LAMMPS wrongly reports for all ranks (`all`), with a foreign exception (`foreign`), or by never returning (`hang`).
+//! Before a communication all kinds except `hang` are a panic. `LAMMPS_OTF_FAULT_LOG=FILE` lists the points, one per line, in
+//! FILE.RANK. A release build ignores both.
 
-/// What happens at a point.
+/// How a call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// LAMMPS's error of one rank.
+    /// With LAMMPS's error of one rank.
     One,
-    /// An error that LAMMPS ascribes to all ranks.
+    /// With an error that LAMMPS reports for all ranks.
     All,
-    /// An exception that is not LAMMPS's.
+    /// With an exception that LAMMPS did not throw itself.
     Foreign,
 }
 
-/// Before a call into an instance of that many ranks; whether it is to fail instead, and how.
+/// Called before each call into an instance of `ranks` ranks. Returns how the call must fail, if it must.
 #[cfg(not(debug_assertions))]
 pub(crate) fn before_call(_call: &str, _ranks: usize) -> Option<Fault> {
     None
 }
 
-/// Before a communication.
+/// Called before each communication.
 #[cfg(all(not(debug_assertions), feature = "mpi"))]
 pub(crate) fn before_communication() {}
 
@@ -43,14 +43,14 @@ mod debug {
     use super::Fault;
 
     struct Plan {
-        /// The point that fails on this rank, and how; `None` for one that hangs.
-        at: Option<(u64, Option<Fault>)>,
+        /// The point that fails on this rank, and how; a fault of `None` hangs.
+        fault: Option<(u64, Option<Fault>)>,
         log: Option<File>,
     }
 
     static POINTS: AtomicU64 = AtomicU64::new(0);
 
-    /// `None` outside of the test.
+    /// `None` if no fault and no log is requested.
     fn plan() -> Option<&'static Plan> {
         static PLAN: OnceLock<Option<Plan>> = OnceLock::new();
         PLAN.get_or_init(|| {
@@ -58,7 +58,7 @@ mod debug {
             if fault.is_none() && log.is_none() {
                 return None;
             }
-            // Asked of the launcher, because MPI may not have begun.
+            // From the launcher, because MPI may not be initialised.
             let rank = ["PMI_RANK", "OMPI_COMM_WORLD_RANK"].iter().find_map(|name| std::env::var(name).ok());
             let rank = rank.unwrap_or_else(|| "0".into());
             let parsed = fault.and_then(|text| {
@@ -73,20 +73,20 @@ mod debug {
                 };
                 here.then_some((point, kind))
             });
-            Some(Plan { at: parsed, log: log.and_then(|path| File::create(format!("{path}.{rank}")).ok()) })
+            Some(Plan { fault: parsed, log: log.and_then(|path| File::create(format!("{path}.{rank}")).ok()) })
         })
         .as_ref()
     }
 
-    /// The next point; what is to happen at it.
+    /// Counts the next point. Returns how it fails, if it does.
     fn point(name: &str, ranks: usize) -> Option<Fault> {
         let plan = plan()?;
         let number = POINTS.fetch_add(1, Ordering::Relaxed);
         if let Some(mut log) = plan.log.as_ref() {
             let _ = writeln!(log, "{number} {ranks} {name}");
         }
-        match plan.at {
-            Some((at, kind)) if at == number => match kind {
+        match plan.fault {
+            Some((failing, kind)) if failing == number => match kind {
                 Some(fault) => Some(fault),
                 None => loop {
                     std::thread::sleep(std::time::Duration::from_secs(3600));
@@ -102,6 +102,6 @@ mod debug {
 
     #[cfg(feature = "mpi")]
     pub(crate) fn before_communication() {
-        assert!(point("communication", 0).is_none(), "a fault on purpose before a communication");
+        assert!(point("communication", 0).is_none(), "an injected fault before a communication");
     }
 }

@@ -361,7 +361,7 @@ impl Simulation {
             .into());
         }
         config.watch.uncertainty.watch(&mut lammps, config.watch.sampling_interval as i64)?;
-        let pauses = lammps.able_to_pause()?;
+        let pauses = lammps.load_pause_fix()?;
         // Not those of `structure`: the set-up may have changed them.
         let masses = lammps.type_masses();
         let first = from.map_or_else(|| lammps.step(), |from| from.first);
@@ -446,7 +446,7 @@ impl Simulation {
         if matches!(self.setup, Setup::Look | Setup::Fresh) {
             return Ok(());
         }
-        self.lammps.go_on()?;
+        self.lammps.continue_run()?;
         if self.lammps.step() != step {
             return Ok(());
         }
@@ -455,7 +455,7 @@ impl Simulation {
         let left = self.last - step;
         if self.pauses {
             let steps = left.min(LONG / self.interval * self.interval + to_poll);
-            self.lammps.begin(steps, self.first..self.last)?;
+            self.lammps.begin_run(steps, self.first..self.last)?;
         } else {
             self.lammps.run(left.min(to_poll), false, self.first..self.last)?;
         }

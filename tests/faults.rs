@@ -166,7 +166,7 @@ fn fail(program: &Program, prepared: &TempDir, ranks: usize, rank: usize, point:
     if point.ranks == 1 {
         // An instance of this rank's own: it may be done without, or all are told.
         assert!([program.code, 1, 2, 4].map(Some).contains(&code), "{what}");
-        assert!(code == Some(program.code) || said.contains("a fault on purpose"), "{what}");
+        assert!(code == Some(program.code) || said.contains("an injected fault"), "{what}");
     } else {
         let closing = point.name == "lammps_close";
         assert!(

@@ -128,7 +128,7 @@ fn crystal() -> Lammps {
 }
 
 fn ready(lammps: &mut Lammps) {
-    assert!(lammps.able_to_pause().unwrap());
+    assert!(lammps.load_pause_fix().unwrap());
     lammps.pause_every(10).unwrap();
     lammps.run(0, true, 0..100).unwrap();
 }
@@ -148,7 +148,7 @@ fn whatever_is_done_in_a_pause_the_trajectory_is_that_of_one_run() {
 
     let mut lammps = crystal();
     ready(&mut lammps);
-    let (mut going, mut seen) = (lammps.begin(100, 0..100).unwrap(), Vec::new());
+    let (mut going, mut seen) = (lammps.begin_run(100, 0..100).unwrap(), Vec::new());
     while going {
         let step = lammps.step();
         assert!(lammps.is_paused());
@@ -159,24 +159,24 @@ fn whatever_is_done_in_a_pause_the_trajectory_is_that_of_one_run() {
             20 => {
                 lammps.command("print nothing").unwrap();
                 assert!(!lammps.is_paused() && lammps.step() == 20);
-                lammps.begin(80, 0..100).unwrap()
+                lammps.begin_run(80, 0..100).unwrap()
             }
             50 => {
                 let mut other = crystal();
                 ready(&mut other);
-                assert!(other.begin(30, 0..30).unwrap());
-                other.go_on().unwrap();
-                lammps.go_on().unwrap();
+                assert!(other.begin_run(30, 0..30).unwrap());
+                other.continue_run().unwrap();
+                lammps.continue_run().unwrap();
                 assert_eq!((other.step(), lammps.step()), (20, 60));
                 true
             }
             70 => {
                 lammps.end_run().unwrap();
                 lammps.run(10, false, 0..100).unwrap();
-                assert!(!lammps.go_on().unwrap() && lammps.step() == 80);
-                lammps.begin(20, 0..100).unwrap()
+                assert!(!lammps.continue_run().unwrap() && lammps.step() == 80);
+                lammps.begin_run(20, 0..100).unwrap()
             }
-            _ => lammps.go_on().unwrap(),
+            _ => lammps.continue_run().unwrap(),
         };
     }
     assert_eq!(seen, [10, 20, 30, 40, 50, 60, 70, 90, 100]);
@@ -195,11 +195,11 @@ fn an_error_within_a_run_that_has_paused_is_an_error_of_that_run() {
         let step = lammps.step();
         lammps.command(&format!("fix t all otf/throw end_of_step {kind} {}", step + 15)).unwrap();
         ready(&mut lammps);
-        assert!(lammps.begin(100, 0..1000).unwrap());
-        let error = lammps.go_on().unwrap_err();
+        assert!(lammps.begin_run(100, 0..1000).unwrap());
+        let error = lammps.continue_run().unwrap_err();
         assert_eq!(error.severity(), Some(severity), "{error}");
         assert!(error.to_string().contains("at `run 100 pre no post no"), "{error}");
-        assert!(!lammps.is_paused() && !lammps.go_on().unwrap());
+        assert!(!lammps.is_paused() && !lammps.continue_run().unwrap());
         lammps.command("unfix t").unwrap();
     }
 }
@@ -218,7 +218,7 @@ fn an_instance_that_goes_away_in_a_pause_leaves_nothing() {
         }
         let mut lammps = crystal();
         ready(&mut lammps);
-        assert!(lammps.begin(100, 0..100).unwrap());
+        assert!(lammps.begin_run(100, 0..100).unwrap());
     }
     // A stack that stays would be two more for each.
     assert!(mapped() < before + 20, "{before} places of memory became {}", mapped());

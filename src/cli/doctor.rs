@@ -238,7 +238,7 @@ fn lammps(findings: &mut Findings, config: Option<&InferenceConfig>, comm: &Comm
         ),
         _ => findings.ok("pair styles", format!("with γ: {}", with_gamma.join(", ")), json!(styles)),
     }
-    match lammps.able_to_pause() {
+    match lammps.load_pause_fix() {
         Ok(true) => findings.ok("pauses", "within a run of LAMMPS, by `fix otf/pause`", json!(true)),
         Ok(false) => findings.warn(
             "pauses",

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What LAMMPS says when it refuses.
+//! Errors of LAMMPS and of the binding.
 
 use std::fmt;
 
@@ -7,14 +7,14 @@ use super::sys;
 use crate::comm::Comm;
 use crate::fault::Fault;
 
-/// How far an error reaches, in LAMMPS's words. What follows from it for this rank is in the type of the [`Error`].
+/// Which ranks have an error, according to LAMMPS. The consequence for this rank is the variant of [`Error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// All ranks saw it; the instance stays usable.
+    /// All ranks have it; the instance stays usable.
     AllRanks,
-    /// This rank alone saw it, while the others wait for it in a communication.
+    /// Only this rank has it, and the others wait for it in a communication.
     ThisRank,
-    /// A C++ exception that is not LAMMPS's own (a plugin, a parser). Whether the other ranks saw it too depends on
+    /// A C++ exception that LAMMPS did not throw itself (a plugin, a parser). Whether the other ranks have it too depends on
     /// where it was thrown: reading a file fails on all ranks, evaluating an atom on one.
     Foreign,
 }
@@ -24,24 +24,24 @@ pub enum Severity {
 pub struct Failure {
     /// The function of LAMMPS's C interface.
     pub call: &'static str,
-    /// What it was called with.
+    /// Its argument.
     pub argument: String,
-    /// How far the error reaches, as LAMMPS has it.
+    /// Which ranks have the error, according to LAMMPS.
     pub severity: Severity,
-    /// Whether it failed within the steps of a run.
+    /// Whether it failed during the steps of a run.
     pub running: bool,
     /// LAMMPS's own text.
     pub message: String,
 }
 
-/// A failure of this rank alone: the others wait for it in a communication. Nothing collective may follow; what is known can be
-/// written down, and then the job can only be aborted ([`Comm::abort`]).
+/// A failure of this rank alone, while the others wait for it in a communication. No collective call may follow. The caller may
+/// write files, and must then abort the job ([`Comm::abort`]).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("rank {rank} failed alone{}, and the others cannot be reached: {failure}", at(*step))]
+#[error("rank {rank} failed alone{}, and the other ranks cannot be reached: {failure}", at(*step))]
 pub struct RankFailure {
     /// The rank.
     pub rank: usize,
-    /// The time step; `None` before there is one.
+    /// The time step, if known.
     pub step: Option<i64>,
     /// What failed.
     pub failure: Failure,
@@ -54,23 +54,23 @@ fn at(step: Option<i64>) -> String {
 /// An error of the binding.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// LAMMPS, or something that it called, failed on all ranks of the instance.
+    /// LAMMPS, or code that it called, failed on all ranks of the instance.
     #[error(transparent)]
     Failure(Failure),
-    /// It failed on this rank alone.
+    /// LAMMPS, or code that it called, failed on this rank alone.
     #[error(transparent)]
     RankFailure(Box<RankFailure>),
     /// This liblammps cannot be used.
     #[error("{0}")]
     Preflight(String),
-    /// LAMMPS has nothing of this name, or not of this kind.
+    /// LAMMPS has no object of this kind and name.
     #[error("LAMMPS has no {what} `{name}`{hint}")]
     Missing {
-        /// The kind of thing.
+        /// The kind of object.
         what: &'static str,
         /// Its name.
         name: String,
-        /// What may be the reason; empty, or beginning with a separator.
+        /// A possible reason; empty, or beginning with a separator.
         hint: &'static str,
     },
     /// A string that cannot be passed to LAMMPS.
@@ -86,16 +86,16 @@ pub enum Error {
 }
 
 impl Error {
-    /// Makes an error of a failure on the ranks of `comm`; the only place where it is decided whether the other ranks can still be
-    /// reached. Where LAMMPS says that all have failed, they are asked, because LAMMPS may be wrong: if they do not answer, this
-    /// rank is alone.
+    /// Classifies a failure on the ranks of `comm`: this is the only place that decides whether the other ranks can still be
+    /// reached. LAMMPS may wrongly report an error of all ranks. The ranks therefore confirm it to each other; if they do not, it is
+    /// a rank failure.
     ///
     /// # MPI
     /// Called by each rank on which the call has failed.
     pub(super) fn of(failure: Failure, step: Option<i64>, comm: &Comm) -> Self {
         let alone = match failure.severity {
             Severity::ThisRank => true,
-            // While evaluating this rank's atoms. LAMMPS is left in the middle of a step, even if others failed as well.
+            // Thrown in the middle of a step, typically for one atom.
             Severity::Foreign if failure.running => true,
             _ => false,
         };
@@ -106,7 +106,7 @@ impl Error {
         Self::RankFailure(Box::new(RankFailure { rank: comm.rank(), step, failure }))
     }
 
-    /// The severity, if LAMMPS itself refused.
+    /// The severity of an error in LAMMPS.
     #[must_use]
     pub fn severity(&self) -> Option<Severity> {
         match self {
@@ -116,7 +116,7 @@ impl Error {
         }
     }
 
-    /// Whether this rank has failed alone, so that the others cannot be reached any more.
+    /// Whether this rank has failed alone, so that the others cannot be reached.
     #[must_use]
     pub fn is_rank_failure(&self) -> bool {
         matches!(self, Self::RankFailure(_))
@@ -125,7 +125,6 @@ impl Error {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // "ERROR on proc 1: text (src/file.cpp:123)\nLast input line: ..." reads badly inside a sentence.
         let text = self.message.trim();
         write!(f, "LAMMPS ({})", self.call)?;
         if !self.argument.is_empty() && self.argument.len() < 200 && !self.argument.contains('\n') {
@@ -138,28 +137,28 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl Failure {
-    /// A failure on purpose, for the test of what follows from one.
-    pub(super) fn on_purpose(fault: Fault, call: &'static str) -> Self {
+    /// The failure of a call for fault injection ([`crate::fault`]).
+    pub(super) fn injected(fault: Fault, call: &'static str) -> Self {
         let severity = match fault {
             Fault::One => Severity::ThisRank,
             Fault::All => Severity::AllRanks,
             Fault::Foreign => Severity::Foreign,
         };
-        Self { call, argument: String::new(), severity, running: false, message: "a fault on purpose".into() }
+        Self { call, argument: String::new(), severity, running: false, message: "an injected fault".into() }
     }
 
-    /// A call that gave nothing, and no reason.
+    /// A call that returned no result and no message.
     pub(super) fn without_reason(call: &'static str, argument: String) -> Self {
-        let message = "it gave no reason".into();
+        let message = "LAMMPS gave no reason".into();
         Self { call, argument, severity: Severity::AllRanks, running: false, message }
     }
 
-    /// The same, within the steps of a run.
+    /// The same failure, during the steps of a run.
     pub(super) fn while_running(self) -> Self {
         Self { running: true, ..self }
     }
 
-    /// Reads what the guard wrote of something that went wrong.
+    /// Reads a failure that the guard has written.
     pub(super) fn take(raw: &sys::otf_failure, call: &'static str) -> Self {
         let severity = match u32::try_from(raw.severity).unwrap_or(sys::OTF_EXCEPTION) {
             sys::OTF_ERROR => Severity::AllRanks,

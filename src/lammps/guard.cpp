@@ -20,7 +20,7 @@ void write(otf_failure *failure, int severity, const char *text) {
   failure->message[OTF_MESSAGE_SIZE - 1] = '\0';
 }
 
-// What LAMMPS noted itself. Reading clears it, so that an old error is never taken for a new one.
+// Reads and clears the error that LAMMPS has recorded.
 void collect(void *handle, otf_failure *failure) {
   if (failure->severity != OTF_OK || !lammps_has_error(handle)) return;
   char text[OTF_MESSAGE_SIZE] = {};
@@ -30,7 +30,7 @@ void collect(void *handle, otf_failure *failure) {
 
 template <typename Call> auto guarded(void *handle, otf_failure *failure, Call call) -> decltype(call()) {
   using Result = decltype(call());
-  // An old error must not pass for this call's.
+  // An error of an earlier call must not be reported for this one.
   char old[16];
   if (lammps_has_error(handle)) lammps_get_last_error_message(handle, old, sizeof old);
   failure->severity = OTF_OK;
@@ -54,13 +54,13 @@ template <typename Call> auto guarded(void *handle, otf_failure *failure, Call c
   return Result();
 }
 
-// Whether LAMMPS executes commands of a set-up, on the rank that speaks for all or on another.
-enum { AT_REST, SILENT, SPEAKING } executing = AT_REST;
+// Whether LAMMPS executes commands of a set-up, and whether this rank prints errors.
+enum { IDLE, SILENT, PRINTING } executing = IDLE;
 
-// `quit` ends the process with code 0, also where nobody saw it in the text: in a variable, or from a plugin.
+// `quit` ends the process with code 0, even if it does not appear in the text of the commands: from a variable, or a plugin.
 void at_exit() {
-  if (executing == AT_REST) return;
-  if (executing == SPEAKING)
+  if (executing == IDLE) return;
+  if (executing == PRINTING)
     std::fputs("error: a command of the set-up has ended the program, as `quit` does. Leave it out of `setup`, `create`, "
                "the template and what they include\n", stderr);
   std::_Exit(2);
@@ -77,7 +77,7 @@ void *otf_open_no_mpi(int argc, char **argv, otf_failure *failure) {
 }
 
 void otf_close(void *handle, otf_failure *failure) {
-  // Not collected: the handle is gone afterwards. No test makes this throw: C++ ends a process in which a destructor does.
+  // No `collect`: the handle is invalid afterwards. No test makes this throw: an exception in a destructor ends the process.
   guarded(nullptr, failure, [&] { lammps_close(handle); });
 }
 
@@ -88,9 +88,9 @@ void otf_command(void *handle, const char *command, otf_failure *failure) {
 void otf_commands_string(void *handle, const char *commands, otf_failure *failure) {
   static int const registered = std::atexit(at_exit);
   (void) registered;
-  executing = lammps_extract_setting(handle, "world_rank") == 0 ? SPEAKING : SILENT;
+  executing = lammps_extract_setting(handle, "world_rank") == 0 ? PRINTING : SILENT;
   guarded(handle, failure, [&] { lammps_commands_string(handle, commands); });
-  executing = AT_REST;
+  executing = IDLE;
 }
 
 void *otf_extract_fix(void *handle, const char *id, int style, int type, int row, int column, otf_failure *failure) {
@@ -103,7 +103,7 @@ void *otf_last_thermo(void *handle, const char *what, int index, otf_failure *fa
 
 int otf_create_atoms(void *handle, int n, const int *id, const int *type, const double *x, const double *v,
                      const int *image, otf_failure *failure) {
-  // The last argument: across a shrink-wrapped face an atom may be outside until the next re-neighbouring.
+  // The last argument, for shrink-wrapped boundaries: an atom may be outside until neighbour lists are next built.
   return guarded(handle, failure, [&] { return lammps_create_atoms(handle, n, id, type, x, v, image, 1); });
 }
 

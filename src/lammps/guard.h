@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The parts of LAMMPS's C interface that can throw, with every C++ exception turned into text.
+/* The functions of LAMMPS's C interface that can throw, with every C++ exception turned into text.
  *
  * The C interface catches LAMMPS's own exceptions. Those of a plugin, of the standard library and of the parsers
- * that a pair style uses pass through it, and would abort a Rust process. Each function here takes the place of the
- * one that it is named after, and fills in what went wrong: `severity` always, all of `message` unless that is OTF_OK. What
- * Rust calls directly only compares names and reads numbers (lammps_extract_setting, _global, _atom; lammps_get_natoms,
- * _has_style, _has_id, _version, _config_*): it can fail at nothing but memory for a few letters. */
+ * that a pair style uses pass through it, and would abort a Rust process. Each function here replaces the one that it is named
+ * after. It always sets `severity`, and fills `message` unless that is OTF_OK. The functions that Rust calls directly
+ * (lammps_extract_setting, _global, _atom; lammps_get_natoms, _has_style, _has_id, _version, _config_*) only compare names and read
+ * numbers; they can throw only if memory for a short string is missing. */
 #ifndef LAMMPS_OTF_GUARD_H
 #define LAMMPS_OTF_GUARD_H
 
@@ -15,9 +15,9 @@ extern "C" {
 
 enum {
   OTF_OK = 0,
-  OTF_ERROR = 1,     /* LAMMPS: seen by all ranks, the instance stays usable */
-  OTF_ABORT = 2,     /* LAMMPS: seen by this rank alone, the others wait for it */
-  OTF_EXCEPTION = 3, /* not LAMMPS's: from a plugin, a parser or the standard library */
+  OTF_ERROR = 1,     /* an error of LAMMPS on all ranks; the instance stays usable */
+  OTF_ABORT = 2,     /* an error of LAMMPS on this rank alone; the others wait for it */
+  OTF_EXCEPTION = 3, /* an exception of a plugin, a parser or the standard library */
   OTF_MESSAGE_SIZE = 8192
 };
 
@@ -29,9 +29,9 @@ typedef struct {
 void *otf_open(int argc, char **argv, int fortran_comm, otf_failure *failure);
 void *otf_open_no_mpi(int argc, char **argv, otf_failure *failure);
 void otf_close(void *handle, otf_failure *failure);
-/* One command on one line. */
+/* Runs one command on one line. */
 void otf_command(void *handle, const char *command, otf_failure *failure);
-/* Several. Should one of them end the process, it ends with code 2 and an error. */
+/* Runs several commands. If one of them ends the process, the exit code is 2 and an error is printed. */
 void otf_commands_string(void *handle, const char *commands, otf_failure *failure);
 void *otf_extract_fix(void *handle, const char *id, int style, int type, int row, int column, otf_failure *failure);
 void *otf_last_thermo(void *handle, const char *what, int index, otf_failure *failure);
@@ -39,9 +39,9 @@ int otf_create_atoms(void *handle, int n, const int *id, const int *type, const 
                      const int *image, otf_failure *failure);
 void otf_reset_box(void *handle, const double *lo, const double *hi, double xy, double yz, double xz,
                    otf_failure *failure);
-/* Passes on what is in the buffers of all files. */
+/* Flushes all files. */
 void otf_flush(void);
-/* Throws what the test asks for, so that the guard itself can be tested. */
+/* Throws an exception of the given kind, to test the guard. */
 void otf_throw(int kind, otf_failure *failure);
 
 #ifdef __cplusplus

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! LAMMPS in this process: the only folder with `unsafe`.
+//! LAMMPS in this process: the only folder with `unsafe` code.
 //!
 //! Every fallible call goes through a C++ guard (`guard.cpp`) that turns any exception into a [`Failure`]. Views of
-//! LAMMPS's memory borrow the [`Lammps`], commands take it mutably, so that no view outlives the memory it shows:
+//! LAMMPS's memory borrow the [`Lammps`], and commands take it mutably, so that no view outlives the memory that it shows:
 //!
 //! ```compile_fail
 //! # fn f(lammps: &mut lammps_otf::lammps::Lammps) {
@@ -24,7 +24,7 @@
 //! shared::<lammps_otf::lammps::Lammps>();
 //! ```
 //!
-//! Nor does a look at a paused simulation last into its next steps:
+//! A view of a paused simulation cannot be used after its next steps either:
 //!
 //! ```compile_fail
 //! # fn f(mut simulation: lammps_otf::simulation::Simulation) {
@@ -35,8 +35,8 @@
 //! ```
 #![allow(unsafe_code)]
 
+mod cache;
 mod error;
-mod found;
 mod pause;
 mod preflight;
 mod quote;
@@ -45,11 +45,12 @@ mod sys;
 mod tests;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::path::Path;
 use std::ptr::NonNull;
+use std::rc::Rc;
 
+use corosensei::stack::DefaultStack;
 use ndarray::{ArrayView1, ArrayView2};
 
 pub use error::{Error, Failure, RankFailure, Severity};
@@ -60,7 +61,8 @@ use crate::comm::Comm;
 use crate::fault;
 use crate::progress;
 use crate::structure::{AtomsView, Cell};
-use found::Found;
+use cache::ExtractCache;
+use pause::{PauseChannel, PausedRun};
 
 /// The pair style that computes the extrapolation grade of ML-PACE.
 pub const PACE_EXTRAPOLATION: &str = "pace/extrapolation";
@@ -70,19 +72,63 @@ pub const PACE_EXTRAPOLATION: &str = "pace/extrapolation";
 /// # MPI
 /// Opening, commands and closing are collective.
 pub struct Lammps {
-    handle: NonNull<c_void>,
-    comm: Comm,
-    found: Found,
-    meeting: std::rc::Rc<pause::Meeting>,
     /// A run that has paused.
-    paused: Option<pause::Paused>,
-    /// An error after which closing would hang or crash: the memory is then left to the end of the process.
-    unclosable: bool,
-    /// LAMMPS must stay on the thread that opened it.
-    _not_send: PhantomData<*mut ()>,
+    paused: Option<PausedRun>,
+    /// The stack of the last run, for the next one.
+    stack: Option<DefaultStack>,
+    cache: ExtractCache,
+    instance: Rc<Instance>,
 }
 
-/// What LAMMPS holds between two commands, or where a run has paused, in place: the box, and this rank's n atoms in its units.
+/// An open LAMMPS instance, closed with the last reference.
+///
+/// A suspended run holds a reference too ([`PausedRun`]). The raw handle and the `Rc` keep this, and so [`Lammps`], on the thread
+/// that opened it.
+struct Instance {
+    handle: NonNull<c_void>,
+    comm: Comm,
+    pause: PauseChannel,
+    /// After an error, closing would hang or crash. The memory is then left to the end of the process.
+    unclosable: std::cell::Cell<bool>,
+}
+
+impl Instance {
+    /// Makes an error of the failure of a call that changes the instance, and records what it means for later calls.
+    fn fail(&self, failure: Failure, step: Option<i64>) -> Error {
+        // Closing is collective, which an error on one rank makes impossible.
+        if failure.severity != Severity::AllRanks {
+            self.unclosable.set(true);
+        }
+        if failure.severity == Severity::Foreign && self.comm.size() == 1 {
+            // After an exception in a run LAMMPS takes itself for running, and refuses one command.
+            // SAFETY: the handle is open, and the text a valid C string. The caller has changed the instance.
+            let _ = guarded("command", String::new, 1, |failure| unsafe {
+                sys::otf_commands_string(self.handle.as_ptr(), c"".as_ptr(), failure)
+            });
+        }
+        let error = Error::of(failure, step, &self.comm);
+        if error.is_rank_failure() {
+            self.unclosable.set(true);
+        }
+        error
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        if self.unclosable.get() || self.comm.has_rank_failure() || std::thread::panicking() {
+            return;
+        }
+        let (handle, ranks) = (self.handle.as_ptr(), self.comm.size());
+        // SAFETY: the handle is open, and nothing can use it after this.
+        let closed = guarded("lammps_close", String::new, ranks, |failure| unsafe { sys::otf_close(handle, failure) });
+        // There is nobody to report an error of all ranks to. A rank failure is reported when this rank next communicates.
+        let _ = closed.map_err(|failure| Error::of(failure, None, &self.comm));
+    }
+}
+
+/// A view of LAMMPS's data between two commands, or where a run has paused: the box, and the n atoms of this rank, in LAMMPS's
+/// units.
 #[derive(Debug, Clone)]
 pub struct State<'a> {
     /// The time step.
@@ -117,7 +163,7 @@ impl State<'_> {
 
 impl std::fmt::Debug for Lammps {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lammps").field("comm", &self.comm).finish_non_exhaustive()
+        f.debug_struct("Lammps").field("comm", self.comm()).finish_non_exhaustive()
     }
 }
 
@@ -126,7 +172,7 @@ impl Lammps {
     /// `["-log", "none", "-screen", "none"]`, and checks that this liblammps can be used ([`Build::check`]).
     ///
     /// # Errors
-    /// What LAMMPS says of the arguments; [`Error::Preflight`] for a library that cannot be used.
+    /// LAMMPS's own text, e.g. for invalid arguments; [`Error::Preflight`] for a library that cannot be used.
     ///
     /// # MPI
     /// Collective over `comm`.
@@ -142,22 +188,20 @@ impl Lammps {
 
         let line = || arguments.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(" ");
         let opened = guarded("lammps_open", line, comm.size(), |failure| {
-            // SAFETY: argv holds argc valid strings and a null, as main's would, and LAMMPS does not keep them; the
-            // communicator lives as long as `comm`, which the instance keeps.
+            // SAFETY: argv holds argc valid strings and a null, as for `main`, and LAMMPS does not keep them. The
+            // communicator lives as long as `comm`, of which the instance keeps a clone.
             unsafe { open_raw(argc, argv.as_mut_ptr(), comm, failure) }
         });
         let handle = opened
             .and_then(|handle| NonNull::new(handle).ok_or_else(|| Failure::without_reason("lammps_open", line())))
             .map_err(|failure| Error::of(failure, None, comm))?;
-        let lammps = Self {
+        let instance = Instance {
             handle,
             comm: comm.clone(),
-            found: Found::default(),
-            meeting: pause::Meeting::new(),
-            paused: None,
-            unclosable: false,
-            _not_send: PhantomData,
+            pause: PauseChannel::new(),
+            unclosable: std::cell::Cell::new(false),
         };
+        let lammps = Self { paused: None, stack: None, cache: ExtractCache::default(), instance: Rc::new(instance) };
         let (ranks, world) = (comm.size(), lammps.setting("world_size"));
         let checked = match Build::of(&lammps).check(comm) {
             Ok(()) if world != ranks as i64 => Err(Error::Preflight(format!(
@@ -174,7 +218,11 @@ impl Lammps {
     /// The ranks that this instance runs on.
     #[must_use]
     pub fn comm(&self) -> &Comm {
-        &self.comm
+        &self.instance.comm
+    }
+
+    fn handle(&self) -> *mut c_void {
+        self.instance.handle.as_ptr()
     }
 
     /// Runs one command, or several separated by newlines, as in an input file.
@@ -186,27 +234,30 @@ impl Lammps {
     /// Collective.
     pub fn command(&mut self, command: &str) -> Result<(), Error> {
         let text = c_string("the command", command)?;
-        let handle = self.handle.as_ptr();
+        let handle = self.handle();
         let outcome = self.change(
             "command",
+            Phase::Command,
             || command.to_owned(),
             |failure| {
-                // A list of lines is searched for continued ones, which costs as much as a short command.
+                // Several commands are searched for continued lines, which costs as much as a short command.
                 let run = if command.contains(['\n', '&', '"']) { sys::otf_commands_string } else { sys::otf_command };
-                // SAFETY: the handle is open, the text is a valid C string, and &mut self says that no view is alive.
+                // SAFETY: the handle is open, the text is a valid C string, and &mut self means that no view is alive.
                 unsafe { run(handle, text.as_ptr(), failure) }
             },
         );
-        // LAMMPS cannot free a half-read potential (measured: it crashes).
-        self.unclosable |= outcome.is_err() && command.lines().any(|l| l.trim_start().starts_with("pair_"));
+        // LAMMPS crashes when it frees a potential that was read in part.
+        if outcome.is_err() && command.lines().any(|l| l.trim_start().starts_with("pair_")) {
+            self.instance.unclosable.set(true);
+        }
         outcome
     }
 
-    /// Runs `steps` steps of molecular dynamics. What is ramped, as a thermostat's temperature, begins at step `ramp.start`
-    /// and ends at `ramp.end`.
+    /// Runs `steps` steps of molecular dynamics. Quantities that are ramped, such as the temperature of a thermostat, have their
+    /// first value at step `ramp.start` and their last value at step `ramp.end`.
     ///
-    /// With `set_up`, forces, neighbour lists and fixes are set up anew; without, the run goes on as though it had never
-    /// stopped, which is right where nothing but runs came since they were.
+    /// With `set_up`, forces, neighbour lists and fixes are set up anew. Without it, the run continues the previous one as if
+    /// that had not ended, which is correct only if nothing but runs followed the last set-up.
     ///
     /// # Errors
     /// As [`Lammps::command`].
@@ -214,12 +265,13 @@ impl Lammps {
     /// # MPI
     /// Collective.
     pub fn run(&mut self, steps: i64, set_up: bool, ramp: std::ops::Range<i64>) -> Result<(), Error> {
-        let found = std::mem::take(&mut self.found);
+        let cache = std::mem::take(&mut self.cache);
         let command = run_command(steps, set_up, &ramp);
         let text = c_string("the command", &command)?;
-        let handle = self.handle.as_ptr();
-        self.change_running(
+        let handle = self.handle();
+        self.change(
             "command",
+            Phase::Run,
             || command,
             |failure| {
                 // SAFETY: as for any command.
@@ -227,61 +279,36 @@ impl Lammps {
             },
         )?;
         if !set_up {
-            self.found = found;
+            self.cache = cache;
         }
         Ok(())
     }
 
-    /// A guarded call that changes the instance.
+    /// A guarded call that changes the instance. Ends a paused run and invalidates the cache first.
     fn change<T>(
         &mut self,
         call: &'static str,
+        phase: Phase,
         argument: impl FnOnce() -> String,
         body: impl FnOnce(*mut sys::otf_failure) -> T,
     ) -> Result<T, Error> {
         self.end_run()?;
-        self.found = Found::default();
-        let outcome = guarded(call, argument, self.comm.size(), body);
-        self.noted(outcome)
+        self.cache = ExtractCache::default();
+        let outcome = guarded(call, argument, self.comm().size(), body);
+        self.classify(match phase {
+            Phase::Command => outcome,
+            Phase::Run => outcome.map_err(Failure::while_running),
+        })
     }
 
-    /// As [`Lammps::change`], of a call that does steps.
-    fn change_running<T>(
-        &mut self,
-        call: &'static str,
-        argument: impl FnOnce() -> String,
-        body: impl FnOnce(*mut sys::otf_failure) -> T,
-    ) -> Result<T, Error> {
-        self.end_run()?;
-        self.found = Found::default();
-        let outcome = guarded(call, argument, self.comm.size(), body);
-        self.noted(outcome.map_err(Failure::while_running))
+    /// Makes an error of the failure of a call that changes the instance.
+    fn classify<T>(&self, outcome: Result<T, Failure>) -> Result<T, Error> {
+        outcome.map_err(|failure| self.instance.fail(failure, Some(self.step())))
     }
 
-    /// Makes an error of what failed, and notes what the outcome of a call that changes the instance means for later ones.
-    fn noted<T>(&mut self, outcome: Result<T, Failure>) -> Result<T, Error> {
-        let failure = match outcome {
-            Ok(value) => return Ok(value),
-            Err(failure) => failure,
-        };
-        // Closing is collective, which an error on one rank makes impossible.
-        self.unclosable |= failure.severity != Severity::AllRanks;
-        if failure.severity == Severity::Foreign && self.comm.size() == 1 {
-            // Thrown in a run, LAMMPS believes that it still runs, until it has refused one command for that.
-            let handle = self.handle.as_ptr();
-            // SAFETY: as for any command.
-            let _ = guarded("command", String::new, 1, |failure| unsafe {
-                sys::otf_commands_string(handle, c"".as_ptr(), failure)
-            });
-        }
-        let error = self.error(failure);
-        self.unclosable |= error.is_rank_failure();
-        Err(error)
-    }
-
-    /// Makes an error of what failed.
+    /// Makes an error of the failure of a call that only reads.
     fn error(&self, failure: Failure) -> Error {
-        Error::of(failure, Some(self.step()), &self.comm)
+        Error::of(failure, Some(self.step()), self.comm())
     }
 
     /// An integer property such as `nlocal`, `triclinic`, `ntypes` (LAMMPS: `lammps_extract_setting`); -1 if unknown.
@@ -289,45 +316,45 @@ impl Lammps {
     pub fn setting(&self, name: &str) -> i64 {
         let Ok(name) = CString::new(name) else { return -1 };
         // SAFETY: the handle is open and the name a valid C string; the call compares names and reads a number.
-        i64::from(unsafe { sys::lammps_extract_setting(self.handle.as_ptr(), name.as_ptr()) })
+        i64::from(unsafe { sys::lammps_extract_setting(self.handle(), name.as_ptr()) })
     }
 
-    /// Number of atoms of all ranks, as LAMMPS has it noted.
+    /// Number of atoms on all ranks, as LAMMPS last counted them.
     #[must_use]
     pub fn total_atoms(&self) -> u64 {
         // SAFETY: the handle is open; the call does not throw.
-        unsafe { sys::lammps_get_natoms(self.handle.as_ptr()) as u64 }
+        unsafe { sys::lammps_get_natoms(self.handle()) as u64 }
     }
 
-    /// The mass of each type; empty where LAMMPS has none for types, or no atoms yet.
+    /// The mass of each type; empty if masses are not set per type, or before the box is created.
     #[must_use]
     pub fn type_masses(&self) -> Vec<f64> {
         let types = usize::try_from(self.setting("ntypes")).unwrap_or(0);
-        // SAFETY: the handle is open; "mass" is null or ntypes + 1 doubles, the first of which is not used, and they are
-        // copied before anything is commanded.
+        // SAFETY: the handle is open; "mass" is null or ntypes + 1 doubles, the first of which is unused, and they are
+        // copied before the next command.
         unsafe {
-            let masses = sys::lammps_extract_atom(self.handle.as_ptr(), c"mass".as_ptr()).cast::<f64>();
+            let masses = sys::lammps_extract_atom(self.handle(), c"mass".as_ptr()).cast::<f64>();
             if masses.is_null() { Vec::new() } else { std::slice::from_raw_parts(masses.add(1), types).to_vec() }
         }
     }
 
-    /// Whether LAMMPS has a style, e.g. `("pair", "pace/extrapolation")`, built in or from a plugin.
+    /// Whether LAMMPS has this style, e.g. `("pair", "pace/extrapolation")`, built in or from a plugin.
     #[must_use]
     pub fn has_style(&self, category: &str, name: &str) -> bool {
         let (Ok(category), Ok(name)) = (CString::new(category), CString::new(name)) else { return false };
         // SAFETY: the handle is open and both are valid C strings; the call does not throw.
-        unsafe { sys::lammps_has_style(self.handle.as_ptr(), category.as_ptr(), name.as_ptr()) != 0 }
+        unsafe { sys::lammps_has_style(self.handle(), category.as_ptr(), name.as_ptr()) != 0 }
     }
 
-    /// Whether the running set-up has something with this id, e.g. `("fix", "gamma")`.
+    /// Whether a fix, compute, group, … with this id is defined, e.g. `("fix", "gamma")`.
     #[must_use]
     pub fn has_id(&self, category: &str, id: &str) -> bool {
         let (Ok(category), Ok(id)) = (CString::new(category), CString::new(id)) else { return false };
         // SAFETY: the handle is open and both are valid C strings; the call does not throw.
-        unsafe { sys::lammps_has_id(self.handle.as_ptr(), category.as_ptr(), id.as_ptr()) != 0 }
+        unsafe { sys::lammps_has_id(self.handle(), category.as_ptr(), id.as_ptr()) != 0 }
     }
 
-    /// All arrays of this rank's atoms, with the box, each asked for once.
+    /// All arrays of this rank's atoms, and the box.
     #[must_use]
     pub fn state(&self) -> State<'_> {
         let n = self.local_atoms();
@@ -397,7 +424,7 @@ impl Lammps {
 
     /// The per-atom vector of a fix, in the order of this rank's atoms; shape (n).
     ///
-    /// It is as old as the last step on which the fix filled it, and LAMMPS does not say when that was.
+    /// Its values are those of the last step on which the fix computed them, which LAMMPS does not report.
     ///
     /// # Errors
     /// [`Error::Missing`] if there is no such fix, or if it has no per-atom vector.
@@ -420,17 +447,17 @@ impl Lammps {
         }
     }
 
-    /// Whether a fix has values for each atom, and one for each: asked for the vector of a fix with an array, LAMMPS gives the
-    /// first numbers of the array.
+    /// Checks that a fix has a per-atom vector. If the vector of a fix with a per-atom array is requested, LAMMPS returns the first
+    /// numbers of the array.
     ///
     /// # Errors
-    /// [`Error::Missing`] if there is no such fix, or if it has no values or an array; the same on all ranks.
+    /// [`Error::Missing`] if there is no such fix, or if it has no per-atom values, or an array; the same on all ranks.
     ///
     /// # MPI
-    /// To be called on all ranks or on none: LAMMPS waits for the others before it says that a fix has no values.
+    /// Must be called on all ranks or on none: LAMMPS synchronises the ranks before it reports that a fix has no values.
     pub fn check_vector(&self, id: &str) -> Result<(), Error> {
-        let known = &self.found.vector;
-        if known.get().is_some_and(|known| known == id) {
+        let checked = &self.cache.vector;
+        if checked.get().is_some_and(|checked| checked == id) {
             return Ok(());
         }
         let missing = |hint| Err(Error::Missing { what: "fix", name: id.to_owned(), hint });
@@ -447,33 +474,33 @@ impl Lammps {
             }
             None => return missing(": it exists, but has no per-atom vector"),
         }
-        // Of two that are asked for in turns, the first is remembered.
-        let _ = known.set(id.to_owned());
+        // The cache holds one id.
+        let _ = checked.set(id.to_owned());
         Ok(())
     }
 
     /// A thermodynamic quantity as last printed to the log, e.g. `Temp`, `PotEng`; `None` if it was not printed.
     ///
-    /// The last step of every `run` is printed, and every step at which one pauses, so that then this is the value at the current
+    /// LAMMPS prints the last step of every `run` and every step at which one pauses. After these this is the value at the current
     /// step, without another evaluation.
     ///
     /// # Errors
-    /// What LAMMPS says.
+    /// LAMMPS's own text.
     ///
     /// # MPI
-    /// To be called on all ranks or on none.
+    /// Must be called on all ranks or on none.
     pub fn last_thermo(&self, keyword: &str) -> Result<Option<f64>, Error> {
         self.last_thermos([keyword]).map(|[value]| value)
     }
 
-    /// [`Lammps::last_thermo`] of several.
+    /// [`Lammps::last_thermo`] for several keywords.
     ///
     /// # Errors
     /// As [`Lammps::last_thermo`].
     ///
     /// # MPI
     /// As [`Lammps::last_thermo`].
-    // A name for `ci/bench profile` to count.
+    // `ci/bench profile` counts it by name.
     #[inline(never)]
     pub fn last_thermos<const N: usize>(&self, keywords: [&str; N]) -> Result<[Option<f64>; N], Error> {
         let columns = self.columns()?;
@@ -486,17 +513,17 @@ impl Lammps {
         Ok(values)
     }
 
-    /// Offers atoms to all ranks: each rank takes those that lie in its part of the box. Gives the number taken here.
+    /// Creates atoms: each rank those that lie in its part of the box. Returns the number of atoms created on this rank.
     ///
-    /// All slices of length n, `positions` and `velocities` with 3 n numbers in the units of the set-up.
+    /// `ids`, `types` and `images` have length n, `positions` and `velocities` 3 n, in the units of the set-up.
     ///
-    /// LAMMPS does not look for ids that exist already.
+    /// LAMMPS does not check whether the ids exist already.
     ///
     /// # Errors
-    /// What LAMMPS says, e.g. without a box. Where it fails in the middle, `clear` must be the next command.
+    /// LAMMPS's own text, e.g. without a box. If it fails after some atoms were created, `clear` must be the next command.
     ///
     /// # Panics
-    /// If the lengths disagree.
+    /// If the lengths disagree, or if there are 2³¹ atoms or more.
     ///
     /// # MPI
     /// Collective; each rank passes the same atoms.
@@ -511,16 +538,18 @@ impl Lammps {
         let n = ids.len();
         assert!(types.len() == n && images.len() == n, "one type and image for each id");
         assert!(positions.len() == 3 * n && velocities.len() == 3 * n, "three coordinates for each id");
-        let handle = self.handle.as_ptr();
-        let taken = self.change(
+        let count = c_int::try_from(n).expect("LAMMPS counts the atoms of one call with 32 bits");
+        let handle = self.handle();
+        let created = self.change(
             "lammps_create_atoms",
+            Phase::Command,
             || format!("{n} atoms"),
             |failure| {
                 // SAFETY: the handle is open and all arrays have the lengths that LAMMPS reads, asserted above.
                 unsafe {
                     sys::otf_create_atoms(
                         handle,
-                        n as c_int,
+                        count,
                         ids.as_ptr(),
                         types.as_ptr(),
                         positions.as_ptr(),
@@ -531,29 +560,29 @@ impl Lammps {
                 }
             },
         )?;
-        let taken = usize::try_from(taken).unwrap_or(0);
-        self.unwrap_created(taken, ids, positions, images);
-        Ok(taken)
+        let created = usize::try_from(created).unwrap_or(0);
+        self.unwrap_created(created, ids, positions, images);
+        Ok(created)
     }
 
-    /// Puts the last `taken` atoms of this rank exactly where they were asked to be: LAMMPS wraps created atoms into the
-    /// box, while a running simulation has some a little outside until the next re-neighbouring.
-    fn unwrap_created(&mut self, taken: usize, ids: &[i32], positions: &[f64], images: &[i32]) {
+    /// Sets the exact positions of the last `created` atoms of this rank. LAMMPS wraps created atoms into the box, while some atoms of
+    /// a running simulation are slightly outside until neighbour lists are next built.
+    fn unwrap_created(&mut self, created: usize, ids: &[i32], positions: &[f64], images: &[i32]) {
         let n = self.local_atoms();
-        if taken == 0 || taken > n {
+        if created == 0 || created > n {
             return;
         }
-        let places: std::collections::HashMap<i32, usize> = ids.iter().enumerate().map(|(i, &id)| (id, i)).collect();
-        let own: Vec<Option<usize>> = self.ids().iter().map(|id| places.get(id).copied()).collect();
-        // SAFETY: the handle is open, &mut self says that no view is alive, and "x" and "image" have nlocal rows.
+        let by_id: std::collections::HashMap<i32, usize> = ids.iter().enumerate().map(|(i, &id)| (id, i)).collect();
+        let own: Vec<Option<usize>> = self.ids().iter().map(|id| by_id.get(id).copied()).collect();
+        // SAFETY: the handle is open, &mut self means that no view is alive, and "x" and "image" have nlocal rows.
         unsafe {
-            let x = sys::lammps_extract_atom(self.handle.as_ptr(), c"x".as_ptr()).cast::<*mut f64>();
-            let image = sys::lammps_extract_atom(self.handle.as_ptr(), c"image".as_ptr()).cast::<i32>();
+            let x = sys::lammps_extract_atom(self.handle(), c"x".as_ptr()).cast::<*mut f64>();
+            let image = sys::lammps_extract_atom(self.handle(), c"image".as_ptr()).cast::<i32>();
             if x.is_null() || image.is_null() {
                 return;
             }
-            for (row, place) in own.iter().enumerate().skip(n - taken) {
-                if let Some(i) = *place {
+            for (row, index) in own.iter().enumerate().skip(n - created) {
+                if let Some(i) = *index {
                     (*x).add(3 * row).copy_from_nonoverlapping(positions[3 * i..].as_ptr(), 3);
                     *image.add(row) = images[i];
                 }
@@ -561,19 +590,19 @@ impl Lammps {
         }
     }
 
-    /// Puts the last `taken` atoms of this rank, which [`Lammps::create_atoms`] took, into groups: `groups` are those of `ids`,
-    /// as [`Lammps::groups`] gives them.
-    pub(crate) fn set_groups(&mut self, taken: usize, ids: &[i32], groups: &[i32]) {
+    /// Sets the group bits of the last `created` atoms of this rank, made by [`Lammps::create_atoms`]. `groups` are the bits of the
+    /// atoms `ids`, in the form of [`Lammps::groups`].
+    pub(crate) fn set_groups(&mut self, created: usize, ids: &[i32], groups: &[i32]) {
         let n = self.local_atoms();
-        let of: std::collections::HashMap<i32, i32> = ids.iter().copied().zip(groups.iter().copied()).collect();
-        let own: Vec<Option<i32>> = self.ids().iter().map(|id| of.get(id).copied()).collect();
-        // SAFETY: the handle is open, &mut self says that no view is alive, and "mask" has nlocal rows, n of them.
+        let by_id: std::collections::HashMap<i32, i32> = ids.iter().copied().zip(groups.iter().copied()).collect();
+        let own: Vec<Option<i32>> = self.ids().iter().map(|id| by_id.get(id).copied()).collect();
+        // SAFETY: the handle is open, &mut self means that no view is alive, and "mask" has nlocal rows, n of them.
         unsafe {
-            let mask = sys::lammps_extract_atom(self.handle.as_ptr(), c"mask".as_ptr()).cast::<i32>();
+            let mask = sys::lammps_extract_atom(self.handle(), c"mask".as_ptr()).cast::<i32>();
             if mask.is_null() {
                 return;
             }
-            for (row, groups) in own.iter().enumerate().skip(n.saturating_sub(taken)) {
+            for (row, groups) in own.iter().enumerate().skip(n.saturating_sub(created)) {
                 if let Some(groups) = groups {
                     *mask.add(row) = *groups;
                 }
@@ -581,10 +610,10 @@ impl Lammps {
         }
     }
 
-    /// Changes the box to `cell`, leaving coordinates as they are.
+    /// Changes the box to `cell`. Coordinates stay the same.
     ///
     /// # Errors
-    /// For a cell that is no box, or is tilted where LAMMPS has a box that was set up without; what LAMMPS says, e.g. where
+    /// [`Error::Preflight`] for an invalid cell, or for a tilted one if the box was created without tilt; LAMMPS's own text, e.g. if
     /// there are atoms.
     ///
     /// # MPI
@@ -593,23 +622,23 @@ impl Lammps {
         let lo = cell.origin;
         let hi = [0, 1, 2].map(|k| lo[k] + cell.vectors[k][k]);
         let (xy, xz, yz) = (cell.vectors[1][0], cell.vectors[2][0], cell.vectors[2][1]);
-        // LAMMPS looks at none of this.
+        // LAMMPS checks none of this.
         let refuse = |why: String| Err(Error::Preflight(why));
         if self.setting("box_exist") != 1 {
-            return refuse("there is no simulation box that could be changed".into());
+            return refuse("there is no simulation box to change".into());
         }
         if !(0..3).all(|k| lo[k] < hi[k] && lo[k].is_finite() && hi[k].is_finite()) {
-            return refuse(format!("a box goes from a lower to a higher corner, not from {lo:?} to {hi:?}"));
+            return refuse(format!("a box extends from a lower to a higher corner, not from {lo:?} to {hi:?}"));
         }
         let upright = [xy, xz, yz].iter().all(|tilt| *tilt == 0.0);
         if !upright && (self.setting("triclinic") != 1 || ![xy, xz, yz].iter().all(|tilt| tilt.is_finite())) {
             return refuse(format!(
-                "the box cannot be given the tilt {:?}: it was set up without, or it is no number",
+                "the box cannot have the tilt {:?}: it was created without tilt, or the tilt is not finite",
                 [xy, xz, yz]
             ));
         }
-        let handle = self.handle.as_ptr();
-        self.change("lammps_reset_box", String::new, |failure| {
+        let handle = self.handle();
+        self.change("lammps_reset_box", Phase::Command, String::new, |failure| {
             // SAFETY: the handle is open and both arrays have three numbers.
             unsafe { sys::otf_reset_box(handle, lo.as_ptr(), hi.as_ptr(), xy, yz, xz, failure) }
         })?;
@@ -626,14 +655,14 @@ impl Lammps {
     pub fn load_plugin(&mut self, file: &Path) -> Result<(), Error> {
         let quoted = quote_path(file)?;
         self.command(&format!("plugin load {quoted}"))?;
-        // LAMMPS only prints that it could not, and nobody sees what it prints.
+        // LAMMPS prints a warning that the file could not be loaded, which is not shown.
         let real = file.canonicalize().unwrap_or_else(|_| file.to_owned());
         let loaded = loaded_libraries(|name| real.file_name().is_some_and(|own| own == name));
-        // Agreed: one node may not see the file.
-        if self.comm.any(!loaded.iter().any(|l| Path::new(l) == real)) {
+        // Agreed, because one node may not have the file.
+        if self.comm().any(!loaded.iter().any(|l| Path::new(l) == real)) {
             return Err(Error::Preflight(format!(
-                "LAMMPS could not load the plugin {}: the file does not exist, is no LAMMPS plugin, or needs a library \
-                 that is not found (`ldd` shows which)",
+                "LAMMPS could not load the plugin {}: the file does not exist, is not a LAMMPS plugin, or needs a library \
+                 that is missing (`ldd` shows which)",
                 file.display()
             )));
         }
@@ -645,7 +674,7 @@ impl Lammps {
         // SAFETY: the handle is open; x, v and f are arrays of nlocal or more rows of three doubles, in one block, that
         // live until the next command, which needs &mut self.
         unsafe {
-            let rows = sys::lammps_extract_atom(self.handle.as_ptr(), name.as_ptr()).cast::<*const f64>();
+            let rows = sys::lammps_extract_atom(self.handle(), name.as_ptr()).cast::<*const f64>();
             if rows.is_null() || n == 0 {
                 return ArrayView2::from_shape((0, 3), &[]).expect("an empty view");
             }
@@ -657,7 +686,7 @@ impl Lammps {
     fn atom_integers(&self, name: &CStr, n: usize) -> ArrayView1<'_, i32> {
         // SAFETY: as above; id, type and image are 32 bits wide, checked in preflight.
         unsafe {
-            let values = sys::lammps_extract_atom(self.handle.as_ptr(), name.as_ptr()).cast::<i32>();
+            let values = sys::lammps_extract_atom(self.handle(), name.as_ptr()).cast::<i32>();
             if values.is_null() || n == 0 {
                 return ArrayView1::from(&[]);
             }
@@ -665,14 +694,14 @@ impl Lammps {
         }
     }
 
-    /// What a fix has of this kind for each atom.
+    /// The per-atom data of a fix, of this kind.
     fn per_atom(&self, id: &str, kind: u32) -> Result<Option<NonNull<c_void>>, Error> {
         let c_id = c_string("the id", id)?;
-        let (handle, style) = (self.handle.as_ptr(), sys::LMP_STYLE_ATOM as c_int);
+        let (handle, style) = (self.handle(), sys::LMP_STYLE_ATOM as c_int);
         let found = guarded(
             "lammps_extract_fix",
             || id.to_owned(),
-            self.comm.size(),
+            self.comm().size(),
             // SAFETY: the handle is open and the id a valid C string.
             |failure| unsafe { sys::otf_extract_fix(handle, c_id.as_ptr(), style, kind as c_int, 0, 0, failure) },
         );
@@ -680,46 +709,35 @@ impl Lammps {
     }
 }
 
-impl Drop for Lammps {
-    fn drop(&mut self) {
-        let alone = self.comm.has_rank_failure();
-        if !std::thread::panicking() && !alone {
-            // Of one that fails here nothing is left to be told.
-            let _ = self.end_run();
-        }
-        // What is on the stack of a run that cannot end is left as well.
-        std::mem::forget(self.paused.take());
-        if self.unclosable || self.comm.has_rank_failure() || std::thread::panicking() {
-            return;
-        }
-        let (handle, ranks) = (self.handle.as_ptr(), self.comm.size());
-        // SAFETY: the handle is open, and nothing can use it after this.
-        let closed = guarded("lammps_close", String::new, ranks, |failure| unsafe { sys::otf_close(handle, failure) });
-        // What fails on all ranks leaves nothing to be told. On one alone it does when that rank next communicates.
-        let _ = closed.map_err(|failure| Error::of(failure, None, &self.comm));
-    }
+/// What a call that changes the instance does.
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    Command,
+    /// Steps of molecular dynamics.
+    Run,
 }
 
-/// Makes the C++ guard throw: an exception of the standard library (0), out of memory (1), an integer (2), nothing (3).
+/// Makes a guarded C++ function throw: an exception of the standard library (0), out of memory (1), an integer (2), nothing (3).
 /// For tests of the guard.
 ///
 /// # Errors
-/// What was thrown, as text.
+/// The exception, as text.
 #[doc(hidden)]
 pub fn throw(kind: i32) -> Result<(), Failure> {
-    // SAFETY: the function takes an integer and writes to the failure alone.
+    // SAFETY: the function takes an integer and writes only to the failure.
     guarded("throw", String::new, 1, |failure| unsafe { sys::otf_throw(kind, failure) })
 }
 
-/// Passes what LAMMPS has in the buffers of its files on to the system.
+/// Flushes the files that LAMMPS has open.
 pub(crate) fn flush() {
     // SAFETY: the C standard allows it at any time.
     unsafe { sys::otf_flush() };
 }
 
-/// The one funnel of fallible calls: gives the guard a place to write to, and makes an error of what it wrote.
+/// Makes a fallible call: every one goes through this function.
 ///
-/// `body` passes the place to one function of the guard. `ranks` is the number of ranks that make the call together.
+/// `body` passes its argument, to which failures are written, to one function of the guard. `ranks` is the number of ranks that make
+/// the call together.
 fn guarded<T>(
     call: &'static str,
     argument: impl FnOnce() -> String,
@@ -727,9 +745,9 @@ fn guarded<T>(
     body: impl FnOnce(*mut sys::otf_failure) -> T,
 ) -> Result<T, Failure> {
     if let Some(fault) = fault::before_call(call, ranks) {
-        return Err(Failure { argument: argument(), ..Failure::on_purpose(fault, call) });
+        return Err(Failure { argument: argument(), ..Failure::injected(fault, call) });
     }
-    // Not cleared: 8 kB for each call would cost a poll more than anything else does.
+    // Uninitialised: clearing 8 kB for each call would dominate the cost of a poll.
     let mut failure = MaybeUninit::<sys::otf_failure>::uninit();
     let value = body(failure.as_mut_ptr());
     progress::mark();
@@ -743,13 +761,13 @@ fn guarded<T>(
     Err(Failure { argument: argument(), ..failure })
 }
 
-/// What this rank has found, unless another one has found something wrong: then all fail.
+/// The result of a check on this rank; an error if the check failed on any rank.
 ///
 /// # MPI
 /// Collective.
-fn agreed(found: Result<(), Error>, comm: &Comm) -> Result<(), Error> {
-    let elsewhere = || Error::Preflight("another rank cannot use its liblammps".into());
-    if comm.any(found.is_err()) { Err(found.err().unwrap_or_else(elsewhere)) } else { Ok(()) }
+fn agreed(checked: Result<(), Error>, comm: &Comm) -> Result<(), Error> {
+    let remote = || Error::Preflight("another rank cannot use its liblammps".into());
+    if comm.any(checked.is_err()) { Err(checked.err().unwrap_or_else(remote)) } else { Ok(()) }
 }
 
 /// The command of [`Lammps::run`].
@@ -759,7 +777,7 @@ fn run_command(steps: i64, set_up: bool, ramp: &std::ops::Range<i64>) -> String 
 }
 
 fn c_string(what: &'static str, text: &str) -> Result<CString, Error> {
-    CString::new(text).map_err(|_| Error::Text { what, text: text.to_owned(), why: "it holds a NUL character" })
+    CString::new(text).map_err(|_| Error::Text { what, text: text.to_owned(), why: "it contains a NUL character" })
 }
 
 /// # Safety
@@ -767,7 +785,7 @@ fn c_string(what: &'static str, text: &str) -> Result<CString, Error> {
 #[cfg(feature = "mpi")]
 unsafe fn open_raw(argc: c_int, argv: *mut *mut c_char, comm: &Comm, failure: *mut sys::otf_failure) -> *mut c_void {
     // The Fortran handle keeps mpi.h out of the bindings and works with every MPI.
-    // SAFETY: the communicator is alive; argv by the caller's word.
+    // SAFETY: the communicator is alive; argv as the caller guarantees.
     unsafe {
         let handle = mpi::ffi::MPI_Comm_c2f(comm.raw());
         sys::otf_open(argc, argv, handle, failure)
@@ -778,6 +796,6 @@ unsafe fn open_raw(argc: c_int, argv: *mut *mut c_char, comm: &Comm, failure: *m
 /// `argv` must hold `argc` valid strings followed by a null pointer.
 #[cfg(not(feature = "mpi"))]
 unsafe fn open_raw(argc: c_int, argv: *mut *mut c_char, _comm: &Comm, failure: *mut sys::otf_failure) -> *mut c_void {
-    // SAFETY: argv by the caller's word.
+    // SAFETY: argv as the caller guarantees.
     unsafe { sys::otf_open_no_mpi(argc, argv, failure) }
 }

@@ -1,32 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Strings of users as single words of LAMMPS commands.
+//! Arbitrary strings as single words of LAMMPS commands.
 
 use std::path::Path;
 
 use super::Error;
 
-/// Writes `text` as one word of a LAMMPS command that stands for exactly this text.
+/// Quotes `text` so that LAMMPS reads it as one word, unchanged.
 ///
-/// LAMMPS splits a command at white space, replaces `$x`, `${x}` and `$(x)`, and cuts it at `#`; none of these happen
-/// inside quotes. There is no escape character, so that the kind of quote is chosen by what the text holds.
+/// LAMMPS splits a command at white space, substitutes `$x`, `${x}` and `$(x)`, and treats `#` as the start of a comment, except
+/// inside quotes. It has no escape character, so that the kind of quote depends on the text.
 ///
 /// # Errors
-/// [`Error::Text`] for text that no quote can hold: control characters (a newline would begin a new command), all
-/// three kinds of quotes at once, three double quotes in a row, and what is not ASCII, of which LAMMPS drops bytes even inside quotes.
+/// [`Error::Text`] for text that cannot be quoted: control characters (a newline would begin a new command), all
+/// three kinds of quotes at once, three double quotes in a row, and non-ASCII characters, of which LAMMPS drops bytes even inside
+/// quotes.
 pub fn quote(text: &str) -> Result<String, Error> {
     let refuse = |why| Err(Error::Text { what: "the text", text: text.to_owned(), why });
     if text.chars().any(char::is_control) {
-        return refuse("it holds a newline or another control character");
+        return refuse("it contains a newline or another control character");
     }
     if !text.is_ascii() {
         return refuse(
-            "it holds characters other than ASCII, which LAMMPS does not keep: use a path without them, e.g. a link",
+            "it contains characters other than ASCII, which LAMMPS changes: use a path without them, e.g. a link",
         );
     }
-    // LAMMPS takes three quotes for the start of a text of several lines even inside other quotes, and swallows the
-    // commands that follow.
+    // LAMMPS takes three quotes for the start of a multi-line string even inside other quotes, and so swallows the
+    // following commands.
     if text.contains("\"\"\"") {
-        return refuse("it holds three double quotes in a row");
+        return refuse("it contains three double quotes in a row");
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-/+=,:@%^~*".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
@@ -39,7 +40,7 @@ pub fn quote(text: &str) -> Result<String, Error> {
     } else if !text.ends_with('"') {
         Ok(format!("\"\"\"{text}\"\"\""))
     } else {
-        refuse("it holds both kinds of quotes")
+        refuse("it contains both kinds of quotes")
     }
 }
 
@@ -59,12 +60,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_words_stay_as_they_are() {
+    fn plain_words_are_not_quoted() {
         assert_eq!(quote("/data/Al-2.yaml").unwrap(), "/data/Al-2.yaml");
     }
 
     #[test]
-    fn what_lammps_would_interpret_is_quoted() {
+    fn special_characters_are_quoted() {
         assert_eq!(quote("my file").unwrap(), "\"my file\"");
         assert_eq!(quote("a$b").unwrap(), "\"a$b\"");
         assert_eq!(quote("a#b").unwrap(), "\"a#b\"");
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_quote_can_hold_is_refused() {
+    fn text_that_cannot_be_quoted_is_refused() {
         for text in ["a\nshell rm", "M\u{fc}ller", "a\rb", "a\0b", "\"'\"", "'\"\"\"x", "\"\"\""] {
             assert!(quote(text).is_err(), "{text:?}");
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What LAMMPS finds by comparing names, found once for many polls.
+//! Addresses and ids that LAMMPS looks up by name, cached for many polls.
 
 use std::cell::OnceCell;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -7,25 +7,24 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use super::{Error, Lammps, guarded, sys};
 use crate::structure::Cell;
 
-/// What was found since the last command that may have moved it: any but a run which goes on ([`Lammps::run`] without set-up,
-/// [`Lammps::begin`], [`Lammps::go_on`]).
+/// The results of look-ups since the last command that may invalidate them: any except a run without set-up ([`Lammps::run`],
+/// [`Lammps::begin_run`], [`Lammps::continue_run`]).
 #[derive(Default)]
-pub(super) struct Found {
-    places: OnceCell<Places>,
+pub(super) struct ExtractCache {
+    globals: OnceCell<GlobalPointers>,
     columns: OnceCell<Vec<Column>>,
-    /// Id of a fix that has a per-atom vector.
+    /// Id of a fix that is known to have a per-atom vector.
     pub(super) vector: OnceCell<String>,
 }
 
-/// Where LAMMPS keeps numbers of the whole instance: null where it does not know the name.
+/// Pointers to global quantities; null for a name that LAMMPS does not have.
 ///
-/// They are members of objects that only the command `clear` replaces, and so may be read as long as nothing was commanded since
-/// they were found, which [`Lammps`] sees to.
-struct Places {
+/// They point to members of objects that only the command `clear` replaces. [`Lammps`] discards the cache before each command.
+struct GlobalPointers {
     step: *const i64,
-    /// The time at the step `time_step`, and the time step since then.
+    /// The time at step `time_at`; `timestep` holds since then.
     time: *const f64,
-    time_step: *const i64,
+    time_at: *const i64,
     timestep: *const f64,
     atoms: *const c_int,
     low: *const [f64; 3],
@@ -45,44 +44,43 @@ impl Lammps {
     /// Number of atoms of this rank.
     #[must_use]
     pub fn local_atoms(&self) -> usize {
-        // SAFETY: an int, see `Places`.
-        unsafe { self.places().atoms.as_ref() }.map_or(0, |n| usize::try_from(*n).unwrap_or(0))
+        // SAFETY: an int, see `GlobalPointers`.
+        unsafe { self.globals().atoms.as_ref() }.map_or(0, |n| usize::try_from(*n).unwrap_or(0))
     }
 
     /// The current time step.
     #[must_use]
     pub fn step(&self) -> i64 {
-        // SAFETY: a bigint, checked to be 64 bits wide in preflight; see `Places`.
-        unsafe { self.places().step.as_ref() }.copied().unwrap_or_default()
+        // SAFETY: a bigint, checked to be 64 bits wide in preflight; see `GlobalPointers`.
+        unsafe { self.globals().step.as_ref() }.copied().unwrap_or_default()
     }
 
-    /// The simulated time in the unit of the set-up (ps for metal): that of the thermo keyword `time`. It follows every change of
-    /// the time step, and a restart file holds it.
+    /// The simulated time in the unit of the set-up (ps for metal), as the thermo keyword `time` prints it. It accounts for every
+    /// change of the time step, and restart files contain it.
     #[must_use]
     pub fn time(&self) -> f64 {
-        let Places { time, time_step, .. } = self.places();
-        // SAFETY: numbers of these kinds, see `Places`.
-        let (time, at) = unsafe { (time.as_ref(), time_step.as_ref()) };
+        let GlobalPointers { time, time_at, .. } = self.globals();
+        // SAFETY: numbers of these types, see `GlobalPointers`.
+        let (time, at) = unsafe { (time.as_ref(), time_at.as_ref()) };
         let since = self.step() - at.copied().unwrap_or_default();
         time.copied().unwrap_or_default() + since as f64 * self.timestep()
     }
 
-    /// The present time step in the unit of the set-up (ps for metal).
+    /// The length of a time step in the unit of the set-up (ps for metal).
     #[must_use]
     pub fn timestep(&self) -> f64 {
-        // SAFETY: a double, see `Places`.
-        unsafe { self.places().timestep.as_ref() }.copied().unwrap_or_default()
+        // SAFETY: a double, see `GlobalPointers`.
+        unsafe { self.globals().timestep.as_ref() }.copied().unwrap_or_default()
     }
 
-    /// Makes `time` that of the present step.
+    /// Sets the simulated time at the current step.
     pub(crate) fn set_time(&mut self, time: f64) {
         let step = self.step();
-        let Places { time: at, time_step, .. } = self.places();
-        // SAFETY: numbers of these kinds, see `Places`, which LAMMPS reads when it needs the time; &mut self says that no view of
-        // the instance is alive.
+        let GlobalPointers { time: target, time_at, .. } = self.globals();
+        // SAFETY: numbers of these types, see `GlobalPointers`; &mut self means that no view of the instance is alive.
         unsafe {
-            if let (Some(at), Some(time_step)) = (at.cast_mut().as_mut(), time_step.cast_mut().as_mut()) {
-                (*at, *time_step) = (time, step);
+            if let (Some(target), Some(at)) = (target.cast_mut().as_mut(), time_at.cast_mut().as_mut()) {
+                (*target, *at) = (time, step);
             }
         }
     }
@@ -90,25 +88,25 @@ impl Lammps {
     /// The simulation box.
     #[must_use]
     pub fn cell(&self) -> Cell {
-        let Places { low, high, tilts, periodic, .. } = self.places();
-        // Not `lammps_extract_box`, which prepares a run on the way, and may fail at it.
-        // SAFETY: numbers of these kinds, see `Places`.
+        let GlobalPointers { low, high, tilts, periodic, .. } = self.globals();
+        // Not `lammps_extract_box`, which initialises a run, and can fail in it.
+        // SAFETY: numbers of these types, see `GlobalPointers`.
         unsafe {
-            let corner = |at: *const [f64; 3]| at.as_ref().copied().unwrap_or_default();
-            let tilts = tilts.map(|at| at.as_ref().copied().unwrap_or_default());
+            let corner = |pointer: *const [f64; 3]| pointer.as_ref().copied().unwrap_or_default();
+            let tilts = tilts.map(|pointer| pointer.as_ref().copied().unwrap_or_default());
             let periodic = periodic.as_ref().copied().unwrap_or_default().map(|p| p != 0);
             Cell::from_lammps(corner(*low), corner(*high), tilts, periodic)
         }
     }
 
-    fn places(&self) -> &Places {
-        self.found.places.get_or_init(|| {
+    fn globals(&self) -> &GlobalPointers {
+        self.cache.globals.get_or_init(|| {
             // SAFETY: the handle is open and the name a valid C string; the call compares names.
-            let find = |name: &CStr| unsafe { sys::lammps_extract_global(self.handle.as_ptr(), name.as_ptr()) };
-            Places {
+            let find = |name: &CStr| unsafe { sys::lammps_extract_global(self.handle(), name.as_ptr()) };
+            GlobalPointers {
                 step: find(c"ntimestep").cast(),
                 time: find(c"atime").cast(),
-                time_step: find(c"atimestep").cast(),
+                time_at: find(c"atimestep").cast(),
                 timestep: find(c"dt").cast(),
                 atoms: find(c"nlocal").cast(),
                 low: find(c"boxlo").cast(),
@@ -120,7 +118,7 @@ impl Lammps {
     }
 
     pub(super) fn columns(&self) -> Result<&[Column], Error> {
-        if let Some(columns) = self.found.columns.get() {
+        if let Some(columns) = self.cache.columns.get() {
             return Ok(columns);
         }
         // SAFETY: "num" is an int.
@@ -133,10 +131,10 @@ impl Lammps {
             let (keyword, kind) = unsafe { (CStr::from_ptr(keyword.cast::<c_char>()), *kind.cast::<c_int>()) };
             columns.push(Column { keyword: keyword.to_string_lossy().into_owned(), index, kind });
         }
-        Ok(self.found.columns.get_or_init(|| columns))
+        Ok(self.cache.columns.get_or_init(|| columns))
     }
 
-    /// The value of a column as last printed.
+    /// The last printed value of a column.
     pub(super) fn printed(&self, column: &Column) -> Result<Option<f64>, Error> {
         let Some(data) = self.thermo(c"data", column.index)? else { return Ok(None) };
         // SAFETY: "data" is a value of the column's type.
@@ -154,9 +152,9 @@ impl Lammps {
         let found = guarded(
             "lammps_last_thermo",
             || what.to_string_lossy().into_owned(),
-            self.comm.size(),
+            self.comm().size(),
             // SAFETY: the handle is open and `what` a valid C string.
-            |failure| unsafe { sys::otf_last_thermo(self.handle.as_ptr(), what.as_ptr(), index, failure) },
+            |failure| unsafe { sys::otf_last_thermo(self.handle(), what.as_ptr(), index, failure) },
         );
         let found = found.map_err(|failure| self.error(failure))?;
         Ok(Some(found.cast_const()).filter(|p| !p.is_null()))

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A run of molecular dynamics that yields what it sees: one [`Event`] for each look at it.
+//! A run of molecular dynamics that yields an [`Event`] at each poll.
 //!
-//! LAMMPS pauses after each `sampling_interval` steps, in the middle of one long run ([`Lammps::begin`]); a LAMMPS that
-//! cannot be made to runs as many steps at a time, without set-up in between (`run K pre no post no`). So no force is
-//! computed that one uninterrupted run would not compute, and at each look the atoms stand still and all arrays
-//! can be read in place.
+//! LAMMPS pauses after each `sampling_interval` steps, in the middle of one long run ([`Lammps::begin_run`]). Without the pause
+//! fix it does separate runs of that many steps, without set-up (`run K pre no post no`). In both cases no forces are
+//! computed that one uninterrupted run would not compute. At each poll LAMMPS is at rest and all arrays can be read in place.
 
 mod centers;
 mod cut_out;
@@ -30,29 +29,29 @@ pub use centers::{Center, worst_regions};
 use cut_out::LocalAtoms;
 pub use cut_out::Neighbourhood;
 
-/// What a simulation says each time that it has gone on.
+/// The result of [`Simulation::advance`].
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// All went well up to here; this is what γ is.
+    /// The present state is valid.
     Polled(Poll),
-    /// The run is broken. The last valid frame is kept: [`Simulation::last_valid`], [`Simulation::restore`].
+    /// The run has crashed. The last valid frame is available: [`Simulation::last_valid`], [`Simulation::restore`].
     Crashed(Crash),
     /// All steps are done.
     Finished,
 }
 
-/// One look at the running simulation.
+/// The state of a run at one step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Poll {
-    /// The form of these data; it changes when an older program would misread them. More keys may come without that.
+    /// Version of this format. It changes when an older program would misread the data. Keys may be added without a change.
     #[serde(default)]
     pub format: PollFormat,
     /// Time step.
     pub step: i64,
-    /// Steps since the run began: less than `step` where it began at another one than 0.
+    /// Steps since the run began. Less than `step` if the run began at another step than 0.
     #[serde(default)]
     pub steps: i64,
-    /// Simulated time in ps, as LAMMPS counts it (its thermo keyword `time`): with every change of the time step.
+    /// Simulated time in ps, as in LAMMPS's thermo keyword `time`, which accounts for every change of the time step.
     #[serde(deserialize_with = "otf_store::json::or_nan")]
     #[schemars(with = "Option<f64>")]
     pub time: f64,
@@ -72,24 +71,24 @@ pub struct Poll {
     #[serde(deserialize_with = "otf_store::json::or_nan")]
     #[schemars(with = "Option<f64>")]
     pub total_energy: f64,
-    /// γ; `null` in JSON for a run that is not watched, and at a last step that is no multiple of the interval.
+    /// γ; `null` in JSON if γ is not evaluated, and at a last step that is not a multiple of the interval.
     pub gamma: Option<GammaSummary>,
-    /// What γ means.
+    /// The verdict on the largest γ.
     pub verdict: Verdict,
-    /// Wall time in seconds since the look before, without what that took itself.
+    /// Wall time in seconds of the steps since the previous poll, without the polls themselves.
     #[serde(deserialize_with = "otf_store::json::or_nan")]
     #[schemars(with = "Option<f64>")]
     pub seconds: f64,
 }
 
-/// The form of a [`Poll`] in JSON, written as its number.
+/// The version of the format of a [`Poll`] in JSON, written as a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "u32", into = "u32")]
 #[schemars(with = "u32")]
 pub struct PollFormat;
 
 impl PollFormat {
-    /// Its number.
+    /// The current version.
     pub const NUMBER: u32 = 1;
 }
 
@@ -106,36 +105,36 @@ impl TryFrom<u32> for PollFormat {
         if number == Self::NUMBER {
             return Ok(Self);
         }
-        Err(format!("polls of format {number}, and this program reads format {}", Self::NUMBER))
+        Err(format!("polls have format {number}, and this program reads format {}", Self::NUMBER))
     }
 }
 
-/// A broken run.
+/// Why a run has crashed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Crash {
-    /// The step at which it was seen.
+    /// The step at which the crash was found.
     pub step: i64,
-    /// What kind.
+    /// The kind of crash.
     pub kind: CrashKind,
-    /// What LAMMPS said, or what was found.
+    /// LAMMPS's own text, or the check that failed.
     pub reason: String,
 }
 
 impl Crash {
-    /// A crash for a reason that LAMMPS gave.
-    fn because(step: i64, reason: String) -> Self {
+    /// Classifies an error of LAMMPS.
+    fn from_reason(step: i64, reason: String) -> Self {
         let kind = if reason.contains("Lost atoms") {
             CrashKind::LostAtoms
-        } else if reason.contains("Non-numeric") || says_nan(&reason) {
+        } else if reason.contains("Non-numeric") || mentions_nan(&reason) {
             CrashKind::NotFinite
         } else {
-            CrashKind::Refused
+            CrashKind::LammpsError
         };
         Self { step, kind, reason }
     }
 }
 
-/// The ways in which a run breaks.
+/// Kinds of crashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CrashKind {
@@ -143,26 +142,25 @@ pub enum CrashKind {
     LostAtoms,
     /// A coordinate, velocity or force is not a finite number.
     NotFinite,
-    /// Temperature, forces or displacements are beyond what the configuration calls sane.
-    Insane,
-    /// The run's files cannot be written, as on a full disk.
+    /// Temperature, forces or displacements exceed the limits in `sanity`.
+    LimitExceeded,
+    /// The files of the run cannot be written, e.g. because the disk is full.
     Unwritable,
-    /// LAMMPS, or a plugin, gave up for another reason.
-    Refused,
+    /// LAMMPS or a plugin failed for another reason.
+    LammpsError,
 }
 
 /// An error that ends a simulation.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The set-up failed, or LAMMPS refused something that it should not; [`lammps::Error::RankFailure`] if this rank failed
-    /// alone.
+    /// The set-up or another call into LAMMPS failed; [`lammps::Error::RankFailure`] if this rank failed alone.
     #[error(transparent)]
     Lammps(#[from] lammps::Error),
     /// The template failed.
     #[error(transparent)]
     Script(#[from] crate::script::Error),
-    /// The potential cannot take the place of the running one, which goes on.
-    #[error("the new potential cannot take the place of the running one: {0}")]
+    /// The potential cannot replace the running one, which stays in use.
+    #[error("the new potential cannot replace the running one: {0}")]
     Swap(String),
     /// No atom has this id.
     #[error("no atom has the id {0}")]
@@ -182,7 +180,7 @@ impl CollectiveError for Error {
 }
 
 impl Error {
-    /// The failure of this rank alone, after which only [`Comm::abort`] is left.
+    /// The failure of this rank alone, after which the job must be aborted ([`Comm::abort`]).
     #[must_use]
     pub fn rank_failure(&self) -> Option<&RankFailure> {
         match self {
@@ -212,74 +210,86 @@ pub struct Simulation {
     interval: i64,
     first: i64,
     last: i64,
-    setup: Setup,
-    /// Whether the next look is the first of a run that was resumed.
+    setup: SetupState,
+    /// Whether the next poll is the first one of a run that was resumed.
     resumed: bool,
     /// Whether LAMMPS can pause within a run.
-    pauses: bool,
-    /// Chunks so far.
-    chunks: u64,
+    can_pause: bool,
+    /// Number of polls, including the present one.
+    polls: u64,
+    /// The last valid frame.
     frame: Frame,
-    /// Whether the present frame is to become the last valid one: see [`Simulation::keep`].
-    unkept: bool,
-    /// Id and place of the atom with the largest γ at the last poll.
+    /// Whether the present state is to become the last valid frame: see [`Simulation::commit_frame`].
+    pending: bool,
+    /// Id and position of the atom with the largest γ at the last poll.
     worst: Option<(i32, Vec3)>,
-    /// Files that the set-up writes and that grow.
-    growing: Vec<PathBuf>,
-    /// How far the potential reaches, Å, where known.
+    /// Files to which the commands of the set-up append.
+    growing_files: Vec<PathBuf>,
+    /// Cutoff of the potential, Å, if known.
     cutoff: Option<f64>,
 }
 
-/// Whether forces, neighbour lists and fixes are set up.
+/// Whether forces, neighbour lists and fixes are set up, and what comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Setup {
-    /// No: the next event is a look at the atoms as they stand, set up anew.
-    Look,
-    /// Yes, and the next event is a look at the atoms as they stand.
-    Fresh,
-    /// No, but the atoms have been looked at.
-    Quiet,
-    /// Yes: the next chunk needs no set-up of its own.
-    Done,
+enum SetupState {
+    /// Not set up. The next event is a set-up and a poll of the present state, without a step.
+    NeedsPoll,
+    /// Set up. The next event is a poll of the present state, without a step.
+    Initial,
+    /// Not set up, and the present state has been polled. Steps follow after a set-up.
+    NeedsSetup,
+    /// Set up, and the present state has been polled. Steps follow.
+    Ready,
 }
 
-/// Where a run that was interrupted goes on.
+impl SetupState {
+    /// Whether the next event is a poll of the present state.
+    fn polls_present_state(self) -> bool {
+        matches!(self, Self::NeedsPoll | Self::Initial)
+    }
+
+    fn needs_setup(self) -> bool {
+        matches!(self, Self::NeedsPoll | Self::NeedsSetup)
+    }
+}
+
+/// The state from which an interrupted run is resumed.
 #[derive(Debug, Clone, Copy)]
 pub struct Resumption<'a> {
-    /// What [`Simulation::checkpoint`] wrote.
+    /// A file written by [`Simulation::checkpoint`].
     pub restart: &'a Path,
-    /// The step of that file.
+    /// The step of the file.
     pub step: i64,
-    /// The step at which the run began: ramps and the number of steps are counted from there.
+    /// The step at which the run began, to which ramps and the number of steps refer.
     pub first: i64,
 }
 
-/// Whether "nan" is a word of the text: it is also a part of names.
-fn says_nan(text: &str) -> bool {
+/// Whether the text contains "nan" as a word, not as part of a name.
+fn mentions_nan(text: &str) -> bool {
     text.split(|c: char| !c.is_alphanumeric()).any(|word| word.eq_ignore_ascii_case("nan"))
 }
 
-/// Steps of a long run of LAMMPS, which counts them with 32 bits.
-const LONG: i64 = 1 << 29;
+/// Steps of one run of LAMMPS, which counts them with 32 bits.
+const MAX_RUN: i64 = 1 << 29;
 
-/// A time in ps without the rounding with which LAMMPS adds it up, which differs with the number of its runs.
+/// A time in ps without the rounding errors of LAMMPS's sum, which depend on the number of runs.
 fn rounded(time: f64) -> f64 {
     (time * 1e12).round() / 1e12
 }
 
-/// Speed in Å/ps above which an atom counts as having exploded: [`Sanity::max_displacement`].
-const FASTEST: f64 = 1000.0;
+/// Speed in Å/ps that sets the default of [`Sanity::max_displacement`].
+const MAX_SPEED: f64 = 1000.0;
 
-/// Chunks after which LAMMPS's log is closed: it writes a row for each, or a table where it cannot pause.
-const LOGGED: u64 = 100_000;
+/// Polls after which LAMMPS's log is closed. LAMMPS writes a row for each, or a table if it cannot pause.
+const MAX_LOGGED_POLLS: u64 = 100_000;
 
 impl Simulation {
-    /// Opens LAMMPS and sets it up, up to the first step: forces are computed, and files that the set-up writes are open.
+    /// Opens LAMMPS and sets the run up: forces are computed, and output files of the set-up are open.
     ///
-    /// `structure` tells elements and boundaries; LAMMPS reads the atoms from `data`. `log` is LAMMPS's log file.
+    /// Elements and boundaries come from `structure`; LAMMPS reads the atoms from `data`. `log` is LAMMPS's log file.
     ///
     /// # Errors
-    /// Whatever in the configuration, the potential or the template LAMMPS does not take.
+    /// If LAMMPS does not accept the configuration, the potential or the template.
     ///
     /// # MPI
     /// Collective.
@@ -293,15 +303,14 @@ impl Simulation {
         comm.agree(Self::open(config, structure, data, None, log, comm))
     }
 
-    /// As [`Simulation::new`], for a run that goes on from a checkpoint. `data` is still what [`Simulation::restore`]
-    /// begins from; `log` is appended to.
+    /// As [`Simulation::new`], for a run that is resumed from a checkpoint. [`Simulation::restore`] still reads `data`. `log` is
+    /// appended to.
     ///
-    /// With the same configuration and the same number of ranks the trajectory of NVE and Nosé–Hoover NVT runs is that of
-    /// the run which wrote the checkpoint, bit for bit. A barostat keeps fewer digits, and the random numbers of a
-    /// Langevin thermostat are others.
+    /// With the same configuration and number of ranks, trajectories of NVE and Nosé–Hoover NVT runs are bitwise identical
+    /// to those of an uninterrupted run. A barostat stores fewer digits, and a Langevin thermostat draws other random numbers.
     ///
     /// # Errors
-    /// As [`Simulation::new`]; what LAMMPS says of the restart file.
+    /// As [`Simulation::new`]; LAMMPS's own text for the restart file.
     ///
     /// # MPI
     /// Collective.
@@ -325,7 +334,7 @@ impl Simulation {
         comm: &Comm,
     ) -> Result<Self, Error> {
         let script = Script::new(config, structure, data)?;
-        // Each rank reads the template, and one that cannot must not leave the others waiting for it.
+        // Agreed, because each rank reads the template, and one may fail.
         let commands = comm.agree(match from {
             Some(from) => {
                 script.resumed(from.restart, from.step).and_then(|script| script.render()).map_err(Error::from)
@@ -343,8 +352,8 @@ impl Simulation {
         arguments.extend(more.iter().map(String::as_str));
 
         let mut lammps = Lammps::open(&arguments, comm)?;
-        let wants_pace = config.system.potential.file.is_some();
-        if wants_pace {
+        let is_pace = config.system.potential.file.is_some();
+        if is_pace {
             lammps.require_pair_style(&script.pair_style, &config.lammps.plugins)?;
         } else {
             for plugin in &config.lammps.plugins {
@@ -355,14 +364,14 @@ impl Simulation {
         let (types, named) = (lammps.setting("ntypes"), structure.elements.len());
         if types != named as i64 {
             return Err(lammps::Error::Preflight(format!(
-                "the set-up has {types} atom types, and {named} elements are known: name one for each type under \
+                "the set-up has {types} atom types, and {named} elements are known: give one for each type under \
                  `elements`"
             ))
             .into());
         }
         config.watch.uncertainty.watch(&mut lammps, config.watch.sampling_interval as i64)?;
-        let pauses = lammps.load_pause_fix()?;
-        // Not those of `structure`: the set-up may have changed them.
+        let can_pause = lammps.load_pause_fix()?;
+        // Not the masses of `structure`, which the set-up may have changed.
         let masses = lammps.type_masses();
         let first = from.map_or_else(|| lammps.step(), |from| from.first);
         let mut simulation = Self {
@@ -378,34 +387,34 @@ impl Simulation {
             interval: config.watch.sampling_interval as i64,
             first,
             last: first + config.md.steps as i64,
-            setup: Setup::Look,
+            setup: SetupState::NeedsPoll,
             resumed: from.is_some(),
-            pauses,
-            chunks: 0,
+            can_pause,
+            polls: 0,
             frame: Frame::default(),
-            unkept: false,
+            pending: false,
             worst: None,
-            growing: script::growing_files(&commands),
-            // A file that cannot be read has been refused by the pair style.
+            growing_files: script::growing_files(&commands),
+            // An unreadable file was an error of the pair style before.
             cutoff: crate::potential::reach(&config.system.potential).ok().flatten(),
             script,
         };
-        // What LAMMPS finds only when it prepares its first step is of the set-up too, e.g. a file that cannot be written.
-        simulation.prepare()?;
-        simulation.setup = Setup::Fresh;
+        // LAMMPS reports some errors of the set-up only here, e.g. an output file that cannot be written.
+        simulation.set_up()?;
+        simulation.setup = SetupState::Initial;
         Ok(simulation)
     }
 
-    /// Computes forces, neighbour lists and what fixes need.
-    fn prepare(&mut self) -> Result<(), lammps::Error> {
-        if self.pauses {
-            // Anew, to come after all that others have defined.
+    /// Sets up forces, neighbour lists and fixes.
+    fn set_up(&mut self) -> Result<(), lammps::Error> {
+        if self.can_pause {
+            // The pause fix must be the last fix.
             self.lammps.pause_every(self.interval)?;
         }
         self.lammps.run(0, true, self.first..self.last)
     }
 
-    /// Runs to the next poll and looks. The first call looks at the initial structure, before any step.
+    /// Runs to the next poll. The first call polls the initial structure, before any step.
     ///
     /// # Errors
     /// [`Error::Lammps`] for a failure of this rank alone, after which the job must be aborted, or if the uncertainty cannot be
@@ -414,97 +423,99 @@ impl Simulation {
     /// # MPI
     /// Collective; all ranks get the same event.
     pub fn advance(&mut self) -> Result<Event, Error> {
-        self.keep();
+        self.commit_frame();
         let step = self.lammps.step();
-        if !matches!(self.setup, Setup::Look | Setup::Fresh) && step >= self.last {
+        if !self.setup.polls_present_state() && step >= self.last {
             return Ok(Event::Finished);
         }
         let started = Instant::now();
-        match self.chunk(step) {
+        match self.run_to_poll(step) {
             Ok(()) => {}
             Err(error) if error.is_rank_failure() => return Err(error.into()),
             Err(error) => return Ok(Event::Crashed(self.crash(&error))),
         }
-        let new = self.setup != Setup::Done;
-        // The run that wrote the checkpoint was set up anew after its look at this step, without γ, for which ML-PACE has forces
-        // that differ in the last digits.
-        self.setup = if std::mem::take(&mut self.resumed) { Setup::Quiet } else { Setup::Done };
-        self.look(started.elapsed(), new)
+        let is_new = self.setup != SetupState::Ready;
+        // The run that wrote the checkpoint was set up anew after it polled this step. Forces that ML-PACE computes together with
+        // γ differ in the last digits from those without.
+        self.setup = if std::mem::take(&mut self.resumed) { SetupState::NeedsSetup } else { SetupState::Ready };
+        self.poll(started.elapsed(), is_new)
     }
 
-    /// Runs to the next step that is looked at.
-    fn chunk(&mut self, step: i64) -> Result<(), lammps::Error> {
-        self.chunks += 1;
-        if self.chunks == LOGGED {
+    /// Runs to the step of the next poll.
+    fn run_to_poll(&mut self, step: i64) -> Result<(), lammps::Error> {
+        self.polls += 1;
+        if self.polls == MAX_LOGGED_POLLS {
             self.lammps.command(&format!(
-                "print \"The log ends after {LOGGED} looks at it, so that it does not grow for ever.\"\nlog none"
+                "print \"The log ends after {MAX_LOGGED_POLLS} polls, to limit its size.\"\nlog none"
             ))?;
         }
-        if matches!(self.setup, Setup::Look | Setup::Quiet) {
-            self.prepare()?;
+        if self.setup.needs_setup() {
+            self.set_up()?;
         }
-        if matches!(self.setup, Setup::Look | Setup::Fresh) {
+        if self.setup.polls_present_state() {
             return Ok(());
         }
         self.lammps.continue_run()?;
         if self.lammps.step() != step {
             return Ok(());
         }
-        // No run was on its way, or it stood at its end.
+        // No run had paused, or it paused at its last step.
         let to_poll = self.interval - step.rem_euclid(self.interval);
         let left = self.last - step;
-        if self.pauses {
-            let steps = left.min(LONG / self.interval * self.interval + to_poll);
+        if self.can_pause {
+            let steps = left.min(MAX_RUN / self.interval * self.interval + to_poll);
             self.lammps.begin_run(steps, self.first..self.last)?;
         } else {
             self.lammps.run(left.min(to_poll), false, self.first..self.last)?;
         }
         if self.lammps.step() == step {
             return Err(lammps::Error::Preflight(format!(
-                "LAMMPS goes no further than step {step}: `fix halt` or `timer timeout` in the template or under `setup` \
+                "LAMMPS does not continue beyond step {step}: `fix halt` or `timer timeout` in the template or under `setup` \
                  has ended the run"
             )));
         }
         Ok(())
     }
 
-    /// Writes all that a later process needs to go on from here: a LAMMPS restart file.
+    /// Writes a LAMMPS restart file, from which a later process can resume the run.
     ///
-    /// What comes next is set up anew, as in a process which reads the file: so both go the same way. That costs one
-    /// more evaluation of the forces.
+    /// The next steps follow a new set-up, as in a process that reads the file, so that both trajectories are the same. This
+    /// costs one more evaluation of the forces.
     ///
     /// # Errors
     /// [`Error::Lammps`] if the file cannot be written.
     ///
     /// # MPI
-    /// Collective. Rank 0 writes, and gets the atoms of one other rank at a time.
+    /// Collective. Rank 0 writes, and receives the atoms of one other rank at a time.
     pub fn checkpoint(&mut self, file: &Path) -> Result<(), Error> {
-        // LAMMPS deals the atoms out anew, and not every fix sends its values along.
-        self.keep();
+        // Before the command, which redistributes the atoms, in which not every fix takes part.
+        self.commit_frame();
         let file = lammps::quote_path(file)?;
-        if self.setup == Setup::Done {
-            self.setup = Setup::Quiet;
+        if self.setup == SetupState::Ready {
+            self.setup = SetupState::NeedsSetup;
         }
         Ok(self.lammps.command(&format!("write_restart {file}"))?)
     }
 
-    /// What the atoms look like now; `new` after a set-up.
-    fn look(&mut self, elapsed: Duration, new: bool) -> Result<Event, Error> {
+    /// Checks the present state and evaluates γ; `is_new` after a set-up.
+    fn poll(&mut self, elapsed: Duration, is_new: bool) -> Result<Event, Error> {
         let now = self.lammps.state();
         let step = now.step;
         let crash = |kind, reason: String| Ok(Event::Crashed(Crash { step, kind, reason }));
-        let since = self.frame.cell().is_some().then(|| self.frame.step());
-        let fresh = step.rem_euclid(self.interval) == 0;
-        let values = if fresh { self.uncertainty.values(&self.lammps).map_err(Error::from) } else { Ok(None) };
-        // A fix without a value for each atom is not seen on a rank that has no atoms.
-        let values = if new { self.comm.agree(values) } else { values }?;
-        let here = values.map(|values| LocalGamma::of(values, now.atoms(), self.thresholds));
-        let extremes = here.as_ref().map(LocalGamma::extremes).unwrap_or_default();
-        // At the same step again, as after a swap, no time has gone by.
+        let last_valid = self.frame.cell().is_some().then(|| self.frame.step());
+        let has_gamma = step.rem_euclid(self.interval) == 0;
+        let values = if has_gamma { self.uncertainty.values(&self.lammps).map_err(Error::from) } else { Ok(None) };
+        // Agreed, because a rank without atoms does not detect a fix without per-atom values.
+        let values = if is_new { self.comm.agree(values) } else { values }?;
+        let local = values.map(|values| LocalGamma::of(values, now.atoms(), self.thresholds));
+        let extremes = local.as_ref().map(LocalGamma::extremes).unwrap_or_default();
+        // After a swap, the same step is polled again, and no time has passed.
         let between =
             (now.time - self.frame.time()).max(self.lammps.timestep() * self.interval as f64) * self.units.time;
-        let sanity =
-            Sanity { max_displacement: Some(self.sanity.max_displacement.unwrap_or(FASTEST * between)), ..self.sanity };
+        let sanity = Sanity {
+            max_displacement: Some(self.sanity.max_displacement.unwrap_or(MAX_SPEED * between)),
+            ..self.sanity
+        };
         let (fault, extremes) = self.frame.check(&now, &sanity, self.units.energy, extremes, &self.comm);
         match fault {
             Some(FrameFault::NotFinite) => {
@@ -512,15 +523,15 @@ impl Simulation {
             }
             Some(FrameFault::Force) => {
                 let limit = self.sanity.max_force;
-                return crash(CrashKind::Insane, format!("a force is above {limit} eV/Å (sanity.max_force)"));
+                return crash(CrashKind::LimitExceeded, format!("a force is above {limit} eV/Å (sanity.max_force)"));
             }
             Some(FrameFault::Displacement(distance)) => {
                 let limit = sanity.max_displacement.unwrap_or_default();
-                let since = since.unwrap_or(step);
+                let since = last_valid.unwrap_or(step);
                 return crash(
-                    CrashKind::Insane,
+                    CrashKind::LimitExceeded,
                     format!(
-                        "an atom has gone {distance:.1} Å since step {since}, more than {limit} Å \
+                        "an atom has moved {distance:.1} Å since step {since}, more than {limit} Å \
                          (sanity.max_displacement)"
                     ),
                 );
@@ -529,15 +540,15 @@ impl Simulation {
         }
         let [temperature, pressure, potential, total] =
             self.lammps.last_thermos(["Temp", "Press", "PotEng", "TotEng"])?.map(|value| value.unwrap_or(f64::NAN));
-        // Agreed without asking: thermodynamic values are the same on all ranks.
+        // No agreement is necessary: thermodynamic values are the same on all ranks.
         if temperature > self.sanity.max_temperature {
             let limit = self.sanity.max_temperature;
             return crash(
-                CrashKind::Insane,
+                CrashKind::LimitExceeded,
                 format!("the temperature is {temperature:.0} K, above {limit} K (sanity.max_temperature)"),
             );
         }
-        let (gamma, worst) = here.map(|here| here.reduce(extremes, &self.comm)).unzip();
+        let (gamma, worst) = local.map(|local| local.reduce(extremes, &self.comm)).unzip();
         let poll = Poll {
             format: PollFormat,
             step,
@@ -553,32 +564,32 @@ impl Simulation {
         };
         self.worst = poll.gamma.as_ref().map(|gamma| gamma.worst_id).zip(worst);
         if poll.verdict == Verdict::Extrapolating {
-            self.unkept = true;
+            self.pending = true;
         } else {
             self.frame.capture(&now, values);
         }
         Ok(Event::Polled(poll))
     }
 
-    /// Makes the frame of a poll above the threshold the last valid one. That is put off until the run goes on, or until
-    /// this is called, because at a million atoms it takes as long as all else that an event is waiting for.
+    /// Makes the state of a poll above the threshold the last valid frame. This is deferred until the run continues or this is
+    /// called, because copying a million atoms takes as long as the rest of the work that an event waits for.
     ///
     /// # MPI
-    /// To be called on all ranks or on none, although none waits for another.
-    pub fn keep(&mut self) {
-        if std::mem::take(&mut self.unkept) {
-            // They have been read at the poll: what cannot be read now is no reason to lose the positions. A rank that fails
-            // alone at it fails at its next call too.
+    /// Must be called on all ranks or on none. Does not wait for other ranks.
+    pub fn commit_frame(&mut self) {
+        if std::mem::take(&mut self.pending) {
+            // The values were read at the poll. If they cannot be read now, the frame is stored without γ; a rank failure recurs at
+            // the next call.
             let values = self.uncertainty.values(&self.lammps).ok().flatten();
             self.frame.capture(&self.lammps.state(), values);
         }
     }
 
-    /// Ends LAMMPS's run where it has paused, which whatever changes the simulation, and dropping it, do by themselves. Going on
-    /// begins another, which goes on as though there were but one.
+    /// Ends LAMMPS's run where it has paused. Mutation and drop do this automatically. The next [`Simulation::advance`] begins
+    /// another run, which continues this one.
     ///
     /// # Errors
-    /// [`Error::Lammps`] for what LAMMPS says.
+    /// [`Error::Lammps`].
     ///
     /// # MPI
     /// Collective.
@@ -586,37 +597,37 @@ impl Simulation {
         Ok(self.lammps.end_run()?)
     }
 
-    /// The crash that an error of a running LAMMPS is, where all ranks have seen it.
+    /// The crash for an error of all ranks.
     fn crash(&self, error: &lammps::Error) -> Crash {
-        Crash::because(self.lammps.step(), error.to_string())
+        Crash::from_reason(self.lammps.step(), error.to_string())
     }
 
-    /// The crash that a failure of this rank alone is.
+    /// The crash for a failure of this rank alone.
     #[must_use]
     pub fn crash_of(&self, alone: &RankFailure) -> Crash {
-        Crash::because(self.lammps.step(), alone.failure.to_string())
+        Crash::from_reason(self.lammps.step(), alone.failure.to_string())
     }
 
-    /// The last frame in which everything was finite and sane, of this rank's atoms. A poll above the threshold counts from
-    /// [`Simulation::keep`] on.
+    /// The last valid frame: this rank's atoms when all values were last finite and within the limits. The state of a poll above
+    /// the threshold is included after [`Simulation::commit_frame`].
     #[must_use]
     pub fn last_valid(&self) -> &Frame {
         &self.frame
     }
 
-    /// LAMMPS itself, to look at.
+    /// The LAMMPS instance, for reading.
     #[must_use]
     pub fn lammps(&self) -> &Lammps {
         &self.lammps
     }
 
-    /// LAMMPS itself, to command. What a command changes (a fix, the box, a potential) is set up anew before the next step.
+    /// The LAMMPS instance, for commands. The run is set up anew before the next step, so that changes take effect.
     ///
     /// # MPI
     /// Collective.
     pub fn lammps_mut(&mut self) -> &mut Lammps {
-        self.keep();
-        self.setup = Setup::Look;
+        self.commit_frame();
+        self.setup = SetupState::NeedsPoll;
         &mut self.lammps
     }
 
@@ -638,34 +649,35 @@ impl Simulation {
         &self.script
     }
 
-    /// Tells where the data file that LAMMPS read is now, for [`Simulation::restore`].
+    /// Sets the path of the data file, which [`Simulation::restore`] reads, after the file was moved.
     ///
     /// # Errors
-    /// [`Error::Lammps`] for a path that no LAMMPS command can hold.
-    pub fn data_moved(&mut self, data: &Path) -> Result<(), Error> {
+    /// [`Error::Lammps`] for a path that cannot be written in a LAMMPS command.
+    pub fn set_data_file(&mut self, data: &Path) -> Result<(), Error> {
         self.script.data = lammps::quote_path(data)?;
         Ok(())
     }
 
-    /// Lengths in bytes of the files that grow while the commands of the set-up are at work (those of `dump` and of fixes), with
-    /// all that LAMMPS has written up to here.
+    /// Lengths in bytes of the files to which the commands of the set-up append (those of `dump` and of fixes), after flushing
+    /// them.
     #[must_use]
     pub fn file_lengths(&self) -> BTreeMap<PathBuf, u64> {
         lammps::flush();
         let length = |path: &PathBuf| Some((path.clone(), path.metadata().ok().filter(|m| m.is_file())?.len()));
-        self.growing.iter().filter_map(length).collect()
+        self.growing_files.iter().filter_map(length).collect()
     }
 
-    /// Cuts off what of such files goes beyond these lengths: the steps after a checkpoint, which come again, and what LAMMPS has
-    /// written at that step a second time. Gives the files that this set-up does not write.
+    /// Truncates files to these lengths, from [`Simulation::file_lengths`]: this removes the steps after a checkpoint, which are
+    /// repeated, and the output that LAMMPS has written a second time at that step. Returns the files that this set-up does not
+    /// write.
     ///
     /// # Errors
     /// If a file cannot be written.
-    pub fn cut_files(&self, lengths: &BTreeMap<PathBuf, u64>) -> std::io::Result<Vec<PathBuf>> {
+    pub fn truncate_files(&self, lengths: &BTreeMap<PathBuf, u64>) -> std::io::Result<Vec<PathBuf>> {
         lammps::flush();
         let mut others = Vec::new();
         for (path, length) in lengths {
-            if !self.growing.contains(path) {
+            if !self.growing_files.contains(path) {
                 others.push(path.clone());
             } else if path.metadata().is_ok_and(|now| now.len() > *length) {
                 std::fs::File::options().write(true).open(path)?.set_len(*length)?;
@@ -686,44 +698,44 @@ impl Simulation {
         self.last
     }
 
-    /// Makes a crashed simulation usable again: sets LAMMPS up anew and puts the last valid frame into it.
+    /// Makes a crashed simulation usable again: sets LAMMPS up anew with the atoms of the last valid frame.
     ///
-    /// Positions, velocities, image flags, box and step are those of the frame, bit for bit; the inner variables of a
-    /// thermostat or barostat begin anew.
+    /// Positions, velocities, image flags, box and step are bitwise those of the frame. The internal variables of a
+    /// thermostat or barostat are initialised again.
     ///
     /// # Errors
-    /// [`Error::Lammps`] if there is no valid frame yet, or if LAMMPS refuses.
+    /// [`Error::Lammps`] if there is no valid frame yet, or if LAMMPS fails.
     ///
     /// # MPI
     /// Collective.
     pub fn restore(&mut self) -> Result<(), Error> {
-        self.keep();
+        self.commit_frame();
         let frame = std::mem::take(&mut self.frame);
-        self.go_back(frame)
+        self.restore_frame(frame)
     }
 
-    /// [`Simulation::restore`] to a frame that was the last valid one at some time: a clone of [`Simulation::last_valid`].
+    /// [`Simulation::restore`] for an earlier frame: a clone of [`Simulation::last_valid`].
     ///
     /// # Errors
     /// As [`Simulation::restore`].
     ///
     /// # MPI
-    /// Collective; each rank gives its own part of the frame.
-    pub fn go_back(&mut self, frame: Frame) -> Result<(), Error> {
-        (self.frame, self.unkept, self.worst) = (frame, false, None);
+    /// Collective; each rank passes its own part of the frame.
+    pub fn restore_frame(&mut self, frame: Frame) -> Result<(), Error> {
+        (self.frame, self.pending, self.worst) = (frame, false, None);
         if self.frame.cell().is_none() {
-            return Err(lammps::Error::Preflight("there is no valid frame to go back to".into()).into());
+            return Err(lammps::Error::Preflight("there is no valid frame to restore".into()).into());
         }
         self.lammps.command("clear")?;
         self.lammps.command(&self.script.continued(self.frame.step()).render()?)?;
         self.uncertainty.watch(&mut self.lammps, self.interval)?;
         self.frame.restore(&mut self.lammps)?;
-        self.setup = Setup::Look;
+        self.setup = SetupState::NeedsPoll;
         Ok(())
     }
 
-    /// The atoms around which regions are cut out at an event, with their γ, the worst first: the worst one alone, or, of a
-    /// larger `limit`, those of [`Simulation::worst_regions`].
+    /// The centres of the regions to cut out at an event, with their γ, in descending order: only the worst atom for a `limit` of
+    /// 1, otherwise those of [`Simulation::worst_regions`].
     ///
     /// # Errors
     /// [`Error::Lammps`] if γ cannot be read.
@@ -738,7 +750,7 @@ impl Simulation {
         Ok(regions.into_iter().map(|center| (center.id, center.gamma)).collect())
     }
 
-    /// The regions above the threshold, worst first, their centres farther apart than `separation` (Å), at most `limit`;
+    /// At most `limit` regions above the threshold, whose centres are farther apart than `separation` (Å), in descending order of γ;
     /// see [`worst_regions`].
     ///
     /// # Errors
@@ -754,7 +766,7 @@ impl Simulation {
         let candidates: Vec<Center> = above
             .map(|(at, &gamma)| Center {
                 id: atoms.ids[at],
-                // An infinite value of either sign counts as the worst.
+                // A value that is not finite is the largest.
                 gamma: if gamma.is_finite() { gamma } else { f64::INFINITY },
                 position: [0, 1, 2].map(|k| atoms.positions[[at, k]]),
             })
@@ -762,28 +774,28 @@ impl Simulation {
         Ok(worst_regions(&candidates, &self.lammps.cell(), separation, limit, &self.comm))
     }
 
-    /// Cuts the neighbourhood of an atom out of the running simulation, as it is now.
+    /// Cuts out the neighbourhood of an atom from the present state.
     ///
     /// # Errors
-    /// [`Error::NoAtom`], or why the neighbourhood makes no valid cell.
+    /// [`Error::NoAtom`]; [`Error::Embedding`] if no valid cell can be built.
     ///
     /// # MPI
-    /// Collective. Each rank looks among its own atoms; only those inside the cut-out travel, to rank 0, which gets
-    /// the cluster. The others get `None`.
+    /// Collective. The ranks send only their atoms inside the cut-out, to rank 0, which gets the cut-out. The others get
+    /// `None`.
     pub fn cut_out(&self, center_id: i32, extractor: &EmbeddingExtractor) -> Result<Option<CutOut>, Error> {
-        let known = LocalAtoms {
+        let here = LocalAtoms {
             atoms: self.lammps.atoms(),
             cell: &self.lammps.cell(),
             gamma: self.uncertainty.values(&self.lammps)?,
-            // A Langevin thermostat adds its friction and noise to the forces of the potential.
+            // The forces include friction and noise of a Langevin thermostat.
             forces: (!self.lammps.has_id("fix", "otf_bath")).then(|| self.lammps.forces()),
             force_unit: self.units.energy,
             fixed: self.fixed.iter().flat_map(|fixed| fixed.ids.iter().copied()).collect(),
         };
-        self.cut_out_of(center_id, &known, extractor)
+        self.cut_out_of(center_id, &here, extractor)
     }
 
-    /// [`Simulation::cut_out`] from the last valid frame instead of the present one.
+    /// [`Simulation::cut_out`] from the last valid frame instead of the present state.
     ///
     /// # Errors
     /// As [`Simulation::cut_out`].
@@ -801,53 +813,53 @@ impl Simulation {
     fn cut_out_of(
         &self,
         center_id: i32,
-        known: &LocalAtoms<'_>,
+        here: &LocalAtoms<'_>,
         extractor: &EmbeddingExtractor,
     ) -> Result<Option<CutOut>, Error> {
-        self.check_cell(known, extractor)?;
-        let center = known.find(center_id, &self.comm)?;
-        let all = Neighbourhood::local(center_id, center, known, extractor).gathered(&self.comm);
+        self.check_cell(here, extractor)?;
+        let center = here.find(center_id, &self.comm)?;
+        let all = Neighbourhood::local(center_id, center, here, extractor).gathered(&self.comm);
         let cut_out = self.comm.on_root(|| all.map(|all| self.build(&all, extractor)).transpose())?;
         Ok(cut_out.flatten())
     }
 
-    /// The cut-out of a neighbourhood in this simulation, on this rank by itself.
+    /// Builds the cut-out of a neighbourhood of this simulation, on this rank alone.
     ///
     /// # Errors
-    /// Why the neighbourhood makes no valid cell.
+    /// [`Error::Embedding`] if no valid cell can be built.
     pub fn build(&self, neighbourhood: &Neighbourhood, extractor: &EmbeddingExtractor) -> Result<CutOut, Error> {
         let mut cut_out = neighbourhood.build(extractor, &self.elements)?;
         cut_out.cluster.structure.masses.clone_from(&self.masses);
         Ok(cut_out)
     }
 
-    /// `None` before the first frame was taken.
+    /// `None` before the first frame.
     fn local_atoms_of_last_valid(&self) -> Option<LocalAtoms<'_>> {
         let (atoms, cell, gamma) = (self.frame.atoms(), self.frame.cell()?, self.frame.gamma());
         Some(LocalAtoms { atoms, cell, gamma, forces: None, force_unit: self.units.energy, fixed: HashSet::new() })
     }
 
-    /// Gives all ranks the neighbourhood of an atom in the last valid frame, so that a rank that later fails alone, and
-    /// cannot ask the others any more, has it.
+    /// The neighbourhood of an atom in the last valid frame, on all ranks, so that a rank that fails alone later has it without
+    /// communication.
     ///
     /// # Errors
     /// [`Error::NoAtom`]; [`Error::Embedding`] for a box that cannot be searched.
     ///
     /// # MPI
-    /// Collective; the same error on all ranks. Only atoms inside the cut-out travel.
+    /// Collective; the same error on all ranks. The ranks send only their atoms inside the cut-out.
     pub fn share_last_valid(&self, center_id: i32, extractor: &EmbeddingExtractor) -> Result<Neighbourhood, Error> {
-        let known = self.local_atoms_of_last_valid().ok_or(Error::NoAtom(center_id))?;
-        self.check_cell(&known, extractor)?;
+        let here = self.local_atoms_of_last_valid().ok_or(Error::NoAtom(center_id))?;
+        self.check_cell(&here, extractor)?;
         let center = match self.worst {
-            Some((id, place)) if id == center_id && !self.unkept => place,
-            _ => known.find(center_id, &self.comm)?,
+            Some((id, position)) if id == center_id && !self.pending => position,
+            _ => here.find(center_id, &self.comm)?,
         };
-        Ok(Neighbourhood::local(center_id, center, &known, extractor).shared(&self.comm))
+        Ok(Neighbourhood::local(center_id, center, &here, extractor).shared(&self.comm))
     }
 
-    /// Whether the box can be searched in reasonable time, judged by what all ranks know.
-    fn check_cell(&self, known: &LocalAtoms<'_>, extractor: &EmbeddingExtractor) -> Result<(), Error> {
+    /// Checks whether the box can be searched in reasonable time; the same answer on all ranks.
+    fn check_cell(&self, here: &LocalAtoms<'_>, extractor: &EmbeddingExtractor) -> Result<(), Error> {
         let atoms = self.lammps.total_atoms().div_ceil(self.comm.size() as u64);
-        Ok(extractor.check_cell(known.cell, atoms as usize)?)
+        Ok(extractor.check_cell(here.cell, atoms as usize)?)
     }
 }

@@ -190,9 +190,9 @@ fn an_atom_that_goes_too_far_between_two_polls_is_a_crash() {
         assert_eq!(code, Some(0), "{said} {result}");
         let (code, result, said) = run(0.4, ranks);
         assert_eq!(code, Some(3), "{said}");
-        assert_eq!(result["crash"]["kind"], "insane");
+        assert_eq!(result["crash"]["kind"], "limit_exceeded");
         let reason = result["crash"]["reason"].as_str().unwrap();
-        assert!(reason.contains("an atom has gone 0.6 Å since step 0, more than 0.4 Å"), "{reason}");
+        assert!(reason.contains("an atom has moved 0.6 Å since step 0, more than 0.4 Å"), "{reason}");
         assert!(reason.contains("sanity.max_displacement"), "{reason}");
     }
 }

@@ -110,7 +110,7 @@ fn a_run_that_the_set_up_ends_is_a_crash_and_not_a_loop_without_end() {
         let output = command.output().unwrap();
         assert_eq!(output.status.code(), Some(3), "{}", text(&output));
         let crash = &json(&folder.path().join("out/result.json"))["crash"];
-        assert!(crash["reason"].as_str().unwrap().contains("LAMMPS goes no further than step"), "{crash}");
+        assert!(crash["reason"].as_str().unwrap().contains("LAMMPS does not continue beyond step"), "{crash}");
     }
 }
 

@@ -205,7 +205,7 @@ impl Learning<'_, '_> {
             }
             (_, _, Some(frame)) => {
                 let step = frame.step();
-                simulation.go_back(frame)?;
+                simulation.restore_frame(frame)?;
                 simulation.checkpoint(&path)?;
                 self.simulation = Some(simulation);
                 Ok((Some(name), step))

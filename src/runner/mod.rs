@@ -325,7 +325,7 @@ impl<'o> LammpsRunner<'o> {
             Ok::<_, Error>((folder, from, lock))
         })?;
         let folder = share_path(comm, made.as_ref().map(|(folder, ..)| folder.as_path()));
-        simulation.data_moved(&folder.join(files::DATA))?;
+        simulation.set_data_file(&folder.join(files::DATA))?;
         let (from, lock) = match made {
             Some((_, from, lock)) => (from, lock),
             None => (Checkpoint::empty(comm.size()), None),
@@ -365,7 +365,7 @@ impl<'o> LammpsRunner<'o> {
         let mut warnings = Vec::new();
         comm.on_root(|| {
             let writing = |source| Error::Write { path: folder.join(files::CHECKPOINT), source };
-            for file in simulation.cut_files(&from.files).map_err(writing)? {
+            for file in simulation.truncate_files(&from.files).map_err(writing)? {
                 warnings.push(format!(
                     "{} is not continued: the run was started in another folder, where its relative path named another file",
                     file.display()

@@ -295,7 +295,7 @@ impl Run<'_, '_> {
     fn store_crash(&mut self, crash: Crash) -> Result<(), Error> {
         self.result.trigger_step.get_or_insert(crash.step);
         self.result.crash = Some(crash);
-        self.simulation.keep();
+        self.simulation.commit_frame();
         match event::region_of_crash(&self.simulation, self.result.last.as_ref()) {
             Some(region) => {
                 self.result.atom_id = Some(region.center);
@@ -321,7 +321,7 @@ impl Run<'_, '_> {
             return Ok(());
         }
         let (share_start, sent) = (Instant::now(), self.comm.bytes_sent());
-        self.simulation.keep();
+        self.simulation.commit_frame();
         let Some(region) = event::region_of_crash(&self.simulation, Some(poll)) else { return Ok(()) };
         let atoms = match self.simulation.share_last_valid(region.center, extractor) {
             Ok(atoms) => atoms,

@@ -1,76 +1,76 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Another potential for a simulation that is on its way.
+//! Replacing the potential of a running simulation.
 
-use super::{Error, Setup, Simulation};
+use super::{Error, SetupState, Simulation};
 use crate::config::Potential;
 use crate::lammps::{self, Lammps};
 use crate::script::{GAMMA_FIX, Script};
 use crate::{potential, verify};
 
 impl Simulation {
-    /// Takes `new` in place of the present potential, where the atoms stand: positions, velocities, thermostat and step
-    /// stay as they are, bit for bit. The next [`Simulation::advance`] looks at the same step again, with the new γ.
+    /// Replaces the present potential by `new`. Positions, velocities, thermostat and step stay bitwise the same. The next
+    /// [`Simulation::advance`] polls the same step again, with the new γ.
     ///
-    /// The files are loaded in a LAMMPS instance of its own first, on every rank, so that the running one is not touched
-    /// before they are known to be good.
+    /// Every rank loads the files in a separate LAMMPS instance first, so that the running one is not changed if they are
+    /// invalid.
     ///
     /// # Errors
-    /// [`Error::Swap`] for a potential of another kind, or one that reaches farther than the present one: regions are cut
-    /// out for that cutoff. [`Error::Lammps`] for files that cannot be used. The present potential then goes on.
+    /// [`Error::Swap`] for a potential of another pair style, or with a larger cutoff than the present one, for which regions are
+    /// cut out. [`Error::Lammps`] for files that cannot be used. The present potential then stays in use.
     ///
     /// # MPI
     /// Collective.
     pub fn swap_potential(&mut self, new: &Potential) -> Result<(), Error> {
-        self.keep();
+        self.commit_frame();
         let comm = self.comm.clone();
-        // The instance that has tried it lives to the end, so that its files are read once.
-        let (script, _tried) = comm.agree(self.checked_for_swap(new))?;
-        if let Err(error) = self.take_pair_coefficients(&script.pair_coeff) {
-            // A rank that fails alone does nothing together with the others any more.
+        // The instance lives to the end of this function, so that the files are read once.
+        let (script, _loaded) = comm.agree(self.check_for_swap(new))?;
+        if let Err(error) = self.set_pair_coefficients(&script.pair_coeff) {
+            // No collective call may follow.
             if error.is_rank_failure() {
                 return Err(error.into());
             }
-            // What took the file a moment ago refuses it now. The old one is loaded again, because a pair style may have
-            // thrown it away by then.
+            // The separate instance accepted the files. The old ones are loaded again, because the pair style may have
+            // discarded them.
             let old = self.script.pair_coeff.clone();
-            self.take_pair_coefficients(&old)?;
+            self.set_pair_coefficients(&old)?;
             return Err(error.into());
         }
         if script.gamma {
-            // The fix skips a second evaluation at the same step and would keep the old γ; given again, it begins anew.
+            // The fix would not evaluate the same step again, and would keep the old γ. A new fix does.
             let fix = format!("fix {GAMMA_FIX} all pair {} {} gamma 1", self.interval, script.pair_style);
             self.lammps.command(&fix)?;
         }
-        // The same of a fix that asks for another uncertainty.
+        // The same holds for a fix that evaluates another uncertainty.
         self.uncertainty.watch(&mut self.lammps, self.interval)?;
         self.script = script;
-        self.setup = Setup::Look;
+        self.setup = SetupState::NeedsPoll;
         Ok(())
     }
 
-    /// What can be found out on this rank, without touching the running instance.
-    fn checked_for_swap(&self, new: &Potential) -> Result<(Script, Lammps), Error> {
+    /// Checks the new potential on this rank, without changing the running instance.
+    fn check_for_swap(&self, new: &Potential) -> Result<(Script, Lammps), Error> {
         let unreadable = |e: std::io::Error| Error::Swap(format!("its file cannot be read: {e}"));
         let script = self.script.with_potential(new, &self.elements)?;
         if script.pair_style != self.script.pair_style {
             let (new, old) = (&script.pair_style, &self.script.pair_style);
-            return Err(Error::Swap(format!("it is of pair_style {new}, the running one of {old}")));
+            return Err(Error::Swap(format!("its pair_style is {new}, that of the running one is {old}")));
         }
         let reach = potential::reach(new).map_err(unreadable)?;
         if let (Some(new), Some(old)) = (reach, self.cutoff)
             && new > old
         {
             return Err(Error::Swap(format!(
-                "it reaches {new} Å, the running one {old} Å, for which regions are cut out: start another run with it"
+                "it reaches {new} Å, the running one {old} Å, for which regions are cut out: start a new run with it"
             )));
         }
-        let tried = verify::load(&script, &self.elements)?;
-        Ok((script, tried))
+        let loaded = verify::load(&script, &self.elements)?;
+        Ok((script, loaded))
     }
 
-    /// `pair_coeff` alone, without `pair_style`: the pair style stays the same object, to which fixes hold pointers.
-    fn take_pair_coefficients(&mut self, lines: &[String]) -> Result<(), lammps::Error> {
-        self.setup = Setup::Look;
+    /// Runs `pair_coeff` without `pair_style`: fixes hold pointers to the pair style, which must stay the same object.
+    fn set_pair_coefficients(&mut self, lines: &[String]) -> Result<(), lammps::Error> {
+        self.setup = SetupState::NeedsPoll;
         for line in lines {
             self.lammps.command(&format!("pair_coeff {line}"))?;
         }

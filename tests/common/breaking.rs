@@ -60,7 +60,7 @@ pub const WAYS: [Way; 6] = [
         name: "an explosion",
         setup: "\"group one id 1\", \"variable push equal 3e5*(step>22)\", \"fix bad one addforce v_push 0 0\"",
         undo: "unfix bad",
-        kinds: &[CrashKind::Insane, CrashKind::NotFinite, CrashKind::LostAtoms],
+        kinds: &[CrashKind::LimitExceeded, CrashKind::NotFinite, CrashKind::LostAtoms],
         last_valid: 20,
     },
     Way {
@@ -70,7 +70,7 @@ pub const WAYS: [Way; 6] = [
         setup: "\"pair_style lj/cut 6.0\", \"pair_coeff * * 0.392 2.62\", \"group two id 2\", \
                 \"variable shove atom -5600*(step==21)\", \"fix bad two addforce 0 v_shove v_shove\"",
         undo: "unfix bad",
-        kinds: &[CrashKind::Insane, CrashKind::NotFinite, CrashKind::LostAtoms],
+        kinds: &[CrashKind::LimitExceeded, CrashKind::NotFinite, CrashKind::LostAtoms],
         last_valid: 20,
     },
 ];

@@ -120,17 +120,17 @@ fn calls_that_throw_and_calls_that_cannot() {
     // The next run reuses the stack of the last one. A run that is dropped stops first, and the instance stays usable.
     assert!(lammps.load_pause_fix().unwrap());
     lammps.pause_every(10).unwrap();
-    lammps.run(0, true, 0..100).unwrap();
-    assert!(lammps.begin_run(100, 0..100).unwrap());
+    lammps.run(0, true, 0..1000).unwrap();
+    assert!(lammps.begin_run(100, 0..1000).unwrap());
     assert!(lammps.stack.is_none());
     lammps.end_run().unwrap();
     let base = |lammps: &Lammps| lammps.stack.as_ref().map(corosensei::stack::Stack::base);
     let first = base(&lammps);
     assert!(first.is_some());
-    assert!(lammps.begin_run(90, 0..100).unwrap());
+    assert!(lammps.begin_run(90, 0..1000).unwrap());
     lammps.end_run().unwrap();
     assert_eq!(base(&lammps), first);
-    assert!(lammps.begin_run(80, 0..100).unwrap());
+    assert!(lammps.begin_run(80, 0..1000).unwrap());
     let step = lammps.step();
     drop(lammps.paused.take());
     assert_eq!(lammps.step(), step);
@@ -138,8 +138,8 @@ fn calls_that_throw_and_calls_that_cannot() {
     assert_eq!(lammps.step(), step + 1);
 
     // A suspended run keeps its instance open.
-    lammps.run(0, true, 0..100).unwrap();
-    assert!(lammps.begin_run(50, 0..100).unwrap());
+    lammps.run(0, true, 0..1000).unwrap();
+    assert!(lammps.begin_run(50, 0..1000).unwrap());
     let run = lammps.paused.take();
     let instance = std::rc::Rc::downgrade(&lammps.instance);
     drop(lammps);

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Several cut-outs from one frame.
+//! The centres of several cut-outs from one frame.
 use crate::comm::Comm;
 use crate::structure::{Cell, Vec3};
 use otf_atoms::vector::sub;
 
-/// An atom that could be the centre of a cut-out.
+/// An atom that can be the centre of a cut-out.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Center {
-    /// Its identity.
+    /// Its id.
     pub id: i32,
     /// Its extrapolation grade.
     pub gamma: f64,
@@ -15,23 +15,22 @@ pub struct Center {
     pub position: Vec3,
 }
 
-/// The worst regions of a frame: of `candidates` (the atoms above the threshold, each rank its own), greedily, the one
-/// with the highest γ that is farther than `separation` (Å, the radius of the core) from all that were taken before, at
-/// most `limit`, worst first.
+/// Selects at most `limit` of `candidates` (the atoms above the threshold, each rank its own), in descending order of γ: repeatedly
+/// the one with the largest γ that is farther than `separation` (Å, the radius of the core) from all selected before.
 ///
-/// A γ that is NaN is the worst there is, as if infinite. Of equal ones the lowest id comes first, so that the answer
+/// NaN counts as infinite. Of equal values the lowest id comes first, so that the result
 /// depends neither on the order of `candidates` nor on the number of ranks. Distances are to the nearest periodic image,
-/// in any cell. Candidates whose position is not finite are left out: there is nothing around them.
+/// in any cell. Candidates whose position is not finite are ignored.
 ///
 /// # MPI
-/// Collective; the same answer on all ranks. What travels does not depend on the number of candidates.
+/// Collective; the same answer on all ranks. The size of messages does not depend on the number of candidates.
 #[must_use]
 pub fn worst_regions(candidates: &[Center], cell: &Cell, separation: f64, limit: usize, comm: &Comm) -> Vec<Center> {
     let finite = |center: &Center| center.position.iter().all(|x| x.is_finite());
     let definite =
         |center: &Center| Center { gamma: if center.gamma.is_nan() { f64::INFINITY } else { center.gamma }, ..*center };
     let mut left: Vec<Center> = candidates.iter().filter(|c| finite(c)).map(definite).collect();
-    // A compact cell has few images to look at, however tilted it was.
+    // A reduced cell has few periodic images within reach, also if it was strongly tilted.
     let (cell, _) = cell.reduced();
     let mut taken = Vec::new();
     while taken.len() < limit {
@@ -42,10 +41,10 @@ pub fn worst_regions(candidates: &[Center], cell: &Cell, separation: f64, limit:
         let first = best.filter(|b| b.gamma == gamma);
         let id = comm.min_i64(first.map_or(i64::MAX, |b| i64::from(b.id)));
         let Ok(id) = i32::try_from(id) else { break };
-        // The others add nothing.
+        // The other ranks add zeros.
         let mut position = first.filter(|b| b.id == id).map_or([0.0; 3], |b| b.position);
         comm.sum(&mut position);
-        left.retain(|other| cell.distance_reduced(sub(other.position, position)) > separation);
+        left.retain(|other| other.id != id && cell.distance_reduced(sub(other.position, position)) > separation);
         taken.push(Center { id, gamma, position });
     }
     taken

@@ -136,7 +136,7 @@ impl std::fmt::Debug for Comm {
 
 /// An error of work that several ranks do together.
 ///
-/// It tells whether the other ranks can still be reached. [`Comm::agree`] and the like return an error of one rank alone without
+/// It includes whether the other ranks can still be reached. [`Comm::agree`] and the like return an error of one rank alone without
 /// communicating. The caller may then write files, and must call [`Comm::abort`].
 pub trait CollectiveError: std::error::Error + From<RemoteError> {
     /// Whether this rank has failed alone, while the others wait for it in a communication.
@@ -408,7 +408,7 @@ impl Comm {
         }
     }
 
-    /// Does `work` on rank 0 only; all ranks learn whether it succeeded. A panic in `work` resumes after that.
+    /// Does `work` on rank 0 only; all ranks get the error if it fails. A panic in `work` is an error on the other ranks, and resumes on rank 0.
     ///
     /// # Errors
     /// On rank 0 the error of `work`, on the others [`RemoteError`] with its text.
@@ -440,7 +440,7 @@ impl Comm {
         catch_unwind(AssertUnwindSafe(work)).map(|outcome| outcome.map(Some))
     }
 
-    /// Agrees on the outcome of [`Comm::catch_on_root`]; resumes its panic when all ranks know of it.
+    /// Agrees on the outcome of [`Comm::catch_on_root`]; resumes its panic after the other ranks have received it as an error.
     fn agree_or_unwind<T, E: CollectiveError>(
         &self,
         outcome: std::thread::Result<Result<Option<T>, E>>,

@@ -332,12 +332,12 @@ impl LocalGamma {
         let used = if highest_bin < 0.0 { 0..0 } else { lowest_bin as usize..highest_bin as usize + 1 };
         // All ranks but those with the worst atom add zeros.
         let worst = self.worst.filter(|_| self.max == max);
-        let nobody = WorstAtom { id: 0, position: [0.0; 3] };
+        let zero = WorstAtom { id: 0, position: [0.0; 3] };
         let here = Sums {
             counts: self.counts,
             sum: self.sum,
             worst_ranks: f64::from(u8::from(worst.is_some())),
-            worst: worst.unwrap_or(nobody),
+            worst: worst.unwrap_or(zero),
         };
         let mut numbers = [0.0; Sums::LENGTH + BINS];
         let numbers = &mut numbers[..Sums::LENGTH + used.len()];
@@ -348,9 +348,9 @@ impl LocalGamma {
         let (sums, bins) = numbers.split_first_chunk().expect("the sums and the bins");
         let Sums { counts, sum, worst_ranks, worst: mut worst_of_all } = Sums::decode(*sums);
         if worst_ranks > 1.0 {
-            // Several ranks have an atom with the largest γ, which all of them know now.
+            // Several ranks have an atom with the largest γ, and all ranks take this branch.
             let lowest = comm.min_i64(worst.map_or(i64::MAX, |atom| atom.id.into()));
-            let mut position = worst.filter(|atom| i64::from(atom.id) == lowest).unwrap_or(nobody).position;
+            let mut position = worst.filter(|atom| i64::from(atom.id) == lowest).unwrap_or(zero).position;
             comm.sum(&mut position);
             worst_of_all = WorstAtom { id: lowest as i32, position };
         }

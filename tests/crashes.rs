@@ -154,7 +154,7 @@ fn an_exception_in_the_pair_style_is_a_crash() {
     let output = lammps_otf().current_dir(&folder).args(["run", "run.toml", "-o", "out"]).output().unwrap();
     assert_eq!(output.status.code(), Some(3), "{}", text(&output));
     let result = json(&folder.path().join("out/result.json"));
-    assert_eq!(result["crash"]["kind"], "refused", "{result}");
+    assert_eq!(result["crash"]["kind"], "lammps_error", "{result}");
     assert!(result["crash"]["reason"].as_str().unwrap().contains("table inner cutoff"), "{result}");
     let last = result["last"]["step"].as_i64().unwrap();
     assert_eq!(left_behind(folder.path(), "an exception in the pair style", last), last);

@@ -33,7 +33,7 @@ const EXCHANGE_TAG: i32 = 29_013;
 
 /// MPI, from its initialisation to its end. Every [`Group`] holds it, so that no communicator outlives MPI.
 struct Environment {
-    /// `None` if somebody else initialised MPI, and so finalises it.
+    /// `None` if MPI was initialised outside of this crate, which then does not finalise it.
     universe: Option<Universe>,
     /// The thread that initialised MPI, which is also the one that must finalise it.
     thread: ThreadId,
@@ -66,7 +66,7 @@ impl Environment {
             return (environment, false);
         }
         if current.finalized {
-            // Not while the lock is held: the message of the panic is all that must come of this.
+            // Releases the lock, which the panic would poison.
             drop(current);
             panic!("MPI has been finalised and cannot be initialised again: keep the `Session` until the program ends");
         }
@@ -149,8 +149,7 @@ impl Group {
         Self::new(SimpleCommunicator::world(), Environment::get().0)
     }
 
-    /// This process. If nobody has initialised MPI, this does, and MPI is never finalised: there is no moment that is certain to
-    /// be the last.
+    /// This process. If this initialises MPI, MPI is never finalised, because it cannot be initialised again for a later call.
     pub(super) fn this_process() -> Self {
         let (environment, initialized) = Environment::get();
         if initialized {

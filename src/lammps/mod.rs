@@ -122,7 +122,7 @@ impl Drop for Instance {
         let (handle, ranks) = (self.handle.as_ptr(), self.comm.size());
         // SAFETY: the handle is open, and nothing can use it after this.
         let closed = guarded("lammps_close", String::new, ranks, |failure| unsafe { sys::otf_close(handle, failure) });
-        // There is nobody to report an error of all ranks to. A rank failure is reported when this rank next communicates.
+        // `drop` cannot report an error of all ranks. A rank failure aborts the job when this rank next communicates.
         let _ = closed.map_err(|failure| Error::of(failure, None, &self.comm));
     }
 }

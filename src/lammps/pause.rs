@@ -128,7 +128,7 @@ impl Drop for PausedRun {
                 return;
             }
             if let CoroutineResult::Return(Err(failure)) = run.resume(ResumeAction::Stop) {
-                // Nobody is left to be told, but LAMMPS may not be fit to be closed.
+                // `drop` cannot report the error, but it decides whether LAMMPS can be closed.
                 let _ = self.instance.fail(failure, None);
             }
         }

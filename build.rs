@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Finds liblammps, makes the Rust bindings from its header, and compiles the exception guard.
+//! Finds liblammps, generates the Rust bindings from its header, and compiles the exception guard.
 //!
-//! The order of search: `LAMMPS_DIR` (and then nothing else), `.deps/` in this package (made by `ci/setup`), pkg-config.
-//! Every place that was looked at is named when none of them holds a LAMMPS.
+//! Search order: `LAMMPS_DIR` (exclusively, if set), `.deps/` in this package (created by `ci/setup`), pkg-config. If none
+//! of them has LAMMPS, the error lists all of them.
 
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Where the header, the shared library and the plugins of one LAMMPS installation are.
+/// Paths of a LAMMPS installation.
 struct Installation {
     include: PathBuf,
     lib: PathBuf,
@@ -27,8 +27,8 @@ fn main() {
 
     let installation = find().unwrap_or_else(|tried| {
         eprintln!(
-            "No LAMMPS was found. Looked at:\n{}\nRun `ci/setup` to get one below .deps/, or set LAMMPS_DIR to the \
-             prefix of an installation with include/lammps/library.h and lib/liblammps.so.",
+            "No LAMMPS was found. Looked at:\n{}\nRun `ci/setup` to install it in .deps/, or set LAMMPS_DIR to the prefix of an \
+             installation with include/lammps/library.h and lib/liblammps.so.",
             tried.iter().map(|t| format!("  - {t}")).collect::<Vec<_>>().join("\n")
         );
         std::process::exit(1);
@@ -73,7 +73,7 @@ fn at_prefix(prefix: &Path) -> Result<Installation, String> {
             }
         }
     }
-    Err(format!("the header is there, but no liblammps.so in {} (or lib64)", prefix.join("lib").display()))
+    Err(format!("the header exists, but there is no liblammps.so in {} (or lib64)", prefix.join("lib").display()))
 }
 
 fn by_pkg_config() -> Result<Installation, String> {
@@ -81,9 +81,9 @@ fn by_pkg_config() -> Result<Installation, String> {
         let out = Command::new("pkg-config")
             .args([&format!("--variable={name}"), "liblammps"])
             .output()
-            .map_err(|e| format!("cannot run it ({e})"))?;
+            .map_err(|e| format!("cannot run pkg-config ({e})"))?;
         let text = String::from_utf8_lossy(&out.stdout).trim().to_owned();
-        if out.status.success() && !text.is_empty() { Ok(text.into()) } else { Err("knows no liblammps".into()) }
+        if out.status.success() && !text.is_empty() { Ok(text.into()) } else { Err("liblammps is not registered".into()) }
     };
     at_prefix(&variable("prefix")?)
 }
@@ -92,7 +92,7 @@ fn link(installation: &Installation) {
     let lib = installation.lib.display();
     println!("cargo:rustc-link-search=native={lib}");
     println!("cargo:rustc-link-lib=dylib:+verbatim={}", installation.library);
-    // DT_RPATH, not DT_RUNPATH: only the former is also searched for what liblammps itself needs (its MPI).
+    // DT_RPATH instead of DT_RUNPATH, because it is also searched for the dependencies of liblammps (MPI).
     println!("cargo:rustc-link-arg=-Wl,--disable-new-dtags,-rpath,{lib}");
     println!("cargo:prefix={lib}");
 }
@@ -119,13 +119,13 @@ fn generate_bindings(installation: &Installation) {
         .layout_tests(false)
         .merge_extern_blocks(true)
         .generate_comments(false);
-    // A libclang from a package registry has no compiler headers of its own (stddef.h); the C compiler's serve.
+    // A libclang from a package registry has no compiler headers (stddef.h), so those of the C compiler are used.
     if let Some(include) = compiler_headers() {
         builder = builder.clang_arg(format!("-idirafter{}", include.display()));
     }
     let bindings = builder.generate().unwrap_or_else(|e| {
         eprintln!(
-            "bindgen could not read wrapper.h: {e}\nIt needs libclang: `ci/setup` brings one, or set LIBCLANG_PATH."
+            "bindgen could not read wrapper.h: {e}\nbindgen requires libclang: run `ci/setup`, or set LIBCLANG_PATH."
         );
         std::process::exit(1);
     });

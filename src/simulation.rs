@@ -40,18 +40,18 @@ pub enum Event {
     Finished,
 }
 
-/// The state of a run at one step.
+/// One poll of the running simulation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Poll {
-    /// Version of this format. It changes when an older program would misread the data. Keys may be added without a change.
+    /// Version of this format. It changes with every incompatible change; new keys can be added without one.
     #[serde(default)]
     pub format: PollFormat,
     /// Time step.
     pub step: i64,
-    /// Steps since the run began. Less than `step` if the run began at another step than 0.
+    /// Number of steps since the start of the run; differs from `step` if the run did not start at step 0.
     #[serde(default)]
     pub steps: i64,
-    /// Simulated time in ps, as in LAMMPS's thermo keyword `time`, which accounts for every change of the time step.
+    /// Simulated time in ps, as the LAMMPS thermo keyword `time`, which accounts for changes of the time step.
     #[serde(deserialize_with = "otf_store::json::or_nan")]
     #[schemars(with = "Option<f64>")]
     pub time: f64,
@@ -71,11 +71,12 @@ pub struct Poll {
     #[serde(deserialize_with = "otf_store::json::or_nan")]
     #[schemars(with = "Option<f64>")]
     pub total_energy: f64,
-    /// γ; `null` in JSON if γ is not evaluated, and at a last step that is not a multiple of the interval.
+    /// γ of all atoms. `null` in JSON if the run is not monitored, and at a last step that is not a multiple of
+    /// `sampling_interval`.
     pub gamma: Option<GammaSummary>,
-    /// The verdict on the largest γ.
+    /// Verdict on the largest γ.
     pub verdict: Verdict,
-    /// Wall time in seconds of the steps since the previous poll, without the polls themselves.
+    /// Wall time in seconds since the previous poll, excluding the time of that poll.
     #[serde(deserialize_with = "otf_store::json::or_nan")]
     #[schemars(with = "Option<f64>")]
     pub seconds: f64,

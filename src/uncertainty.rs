@@ -25,70 +25,70 @@ pub struct Thresholds {
     pub high: f64,
 }
 
-/// The assessment of the largest γ of a step.
+/// Verdict on the largest γ of a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// At most the lower threshold.
+    /// Interpolation: γ is at most the lower threshold.
     Reliable,
-    /// Between the thresholds.
+    /// γ is between the two thresholds.
     Flagged,
-    /// Above the upper threshold: later steps are unreliable.
+    /// Extrapolation: γ is above the threshold. Later steps are unreliable.
     Extrapolating,
-    /// γ was not evaluated.
+    /// γ was not polled.
     Unwatched,
 }
 
 /// Statistics of γ over all atoms at one step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GammaSummary {
-    /// The largest; infinite if any is not a finite number (`null` in JSON).
+    /// Maximum; infinite (`null` in JSON) if any value is not finite.
     #[serde(deserialize_with = "otf_store::json::or_infinite")]
     #[schemars(with = "Option<f64>")]
     pub max: f64,
-    /// Id of the atom with the largest; of several, the lowest id.
+    /// Id of the atom with the maximum; the lowest id if there are several.
     pub worst_id: i32,
     /// Mean of the finite values.
     #[serde(deserialize_with = "otf_store::json::or_infinite")]
     #[schemars(with = "Option<f64>")]
     pub mean: f64,
-    /// Median. Quantiles come from a histogram with 8 bins per factor of 2, and are accurate to 9 %; `null` in JSON where the
-    /// quantile falls on an atom whose value is not finite.
+    /// Median. Quantiles are computed from a histogram with 8 bins per factor of 2, with an error of at most 9 %. `null` in
+    /// JSON if the value at the quantile is not finite.
     #[serde(deserialize_with = "otf_store::json::or_infinite")]
     #[schemars(with = "Option<f64>")]
     pub q50: f64,
-    /// 90 % of the atoms have less.
+    /// 90 % quantile.
     #[serde(deserialize_with = "otf_store::json::or_infinite")]
     #[schemars(with = "Option<f64>")]
     pub q90: f64,
-    /// 99 % of the atoms have less.
+    /// 99 % quantile.
     #[serde(deserialize_with = "otf_store::json::or_infinite")]
     #[schemars(with = "Option<f64>")]
     pub q99: f64,
-    /// Atoms above the lower threshold.
+    /// Number of atoms above the lower threshold.
     pub above_low: u64,
-    /// Atoms above the threshold.
+    /// Number of atoms above the threshold.
     pub above_high: u64,
-    /// Atoms with a NaN or infinite value; they count as above both thresholds.
+    /// Number of atoms with a NaN or infinite value, which count as above both thresholds.
     pub not_finite: u64,
-    /// Atoms.
+    /// Number of atoms.
     pub atoms: u64,
-    /// Distribution of γ over the atoms.
+    /// Histogram of γ over the atoms.
     #[serde(default)]
     pub histogram: GammaHistogram,
 }
 
-/// Number of atoms in each interval of γ, with four bins per factor of 2.
+/// Histogram of γ over the atoms, with four bins per factor of 2.
 ///
 /// The bins between 2^k and 2^(k+1) have equal widths: their lower edges are 1, 1.25, 1.5 and 1.75 times 2^k. Values below
-/// 2^-10 count in the first of all bins, values that are not finite in none.
+/// 2^-10 count in the lowest bin. Values that are not finite are not counted.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct GammaHistogram {
-    /// Lower edge of the first bin that holds an atom.
+    /// Lower edge of the first bin that is not empty.
     #[serde(deserialize_with = "otf_store::json::or_infinite")]
     #[schemars(with = "Option<f64>")]
     pub lowest: f64,
-    /// Atoms in each bin from the first one to the last one that holds an atom.
+    /// Number of atoms in each bin, from the bin of `lowest` to the last one that is not empty.
     pub counts: Vec<u64>,
 }
 

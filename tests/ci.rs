@@ -35,7 +35,7 @@ fn setup_runs_what_it_needs_before_it_begins() {
     let rustup = "echo error: no default toolchain is configured >&2; exit 1";
     let no_linker = "case \"$*\" in *--version*) echo 1;; *) exit 1;; esac";
     for (programs, words) in [
-        (&[("rustc", rustup)][..], "rustc, which is there but does not work:\n      error: no default toolchain"),
+        (&[("rustc", rustup)][..], "rustc, which is installed but does not work:\n      error: no default toolchain"),
         (&[("rustc", "echo rustc 1.42.0 'of long ago'")], "or newer (rustc is 1.42.0)"),
         (&[("c++", no_linker), ("g++", no_linker), ("clang++", no_linker)], "a C++17 compiler that compiles and links"),
         (&[("cc", no_linker)], "a C compiler named cc that compiles and links"),
@@ -43,7 +43,7 @@ fn setup_runs_what_it_needs_before_it_begins() {
         let folder = tempfile::tempdir().unwrap();
         let (code, said) = run(folder.path(), "ci/setup", programs);
         assert_eq!(code, Some(2), "{said}");
-        assert!(said.contains("this machine lacks:") && said.contains(words), "{said}");
+        assert!(said.contains("missing on this machine:") && said.contains(words), "{said}");
         assert!(!folder.path().join(".deps").exists(), "{said}");
     }
 }
@@ -83,7 +83,7 @@ esac"#;
     let (_, end) = said.split_once("\nFailed, after ").unwrap();
     let lines: Vec<&str> = end.lines().skip(1).map(str::trim).collect();
     let killed = "tests/two.rs: process didn't exit successfully: `two-3` (signal: 6, SIGABRT: process abort signal)";
-    let valgrind = "- the border to C++, under valgrind: exit code 3";
+    let valgrind = "- C++ interface under valgrind: exit code 3";
     assert_eq!(lines, ["- lints: exit code 101", "- tests: exit code 101", "tests/one.rs: bad", killed, valgrind]);
 
     let (code, said) = run(folder.path(), "ci/test", &[&[("cargo", "exit 0")][..], &well("")].concat());
@@ -95,7 +95,7 @@ esac"#;
 }
 
 #[test]
-fn modules_that_import_each_other_in_a_circle_are_named() {
+fn import_cycles_are_reported() {
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("src");
     std::fs::create_dir_all(source.join("c")).unwrap();
@@ -110,5 +110,5 @@ fn modules_that_import_each_other_in_a_circle_are_named() {
     std::fs::write(source.join("b.rs"), "use crate::c::d::D;\nuse super::a;\n").unwrap();
     let (code, said) = run(folder.path(), "ci/cycles", &[]);
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("a, b, c import each other in a circle") && said.contains("b -> c (src/b.rs)"), "{said}");
+    assert!(said.contains("a, b, c import each other in a cycle") && said.contains("b -> c (src/b.rs)"), "{said}");
 }

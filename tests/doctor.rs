@@ -114,7 +114,7 @@ fn a_liblammps_without_ml_pace() {
     let (report, code) = bare();
     assert_eq!(code, Some(2));
     expect(&report, "pair styles", "failure", &["pace/extrapolation/opt", "ml-pace", "LAMMPS_PLUGIN_PATH"]);
-    expect(&report, "ml-pace", "ok", &["not needed"]);
+    expect(&report, "ml-pace", "ok", &["not required"]);
 
     let text = std::fs::read_to_string(folder.path().join("run.toml")).unwrap();
     write(folder.path(), "run.toml", &text.replace("[potential]", "[potential]\nengine = \"ml-pace\""));
@@ -163,7 +163,7 @@ fn settings_that_do_nothing_together_are_warnings_of_doctor_and_run() {
     let thin = std::fs::read_to_string(&path).unwrap() + "buffer = 4.0\n";
     write(folder.path(), "run.toml", &thin);
     let words =
-        ["of `temperature = [300.0, 400.0]` only the first counts", "`pressure` is held with", "only its first frame"];
+        ["only the first value of `temperature = [300.0, 400.0]`", "`pressure` has no effect", "only the initial frame"];
     let (report, code) = examine(&mut command(folder.path()));
     assert_eq!(code, Some(0), "{report:#}");
     let said = format!("{:?}", findings(&report, "settings"));

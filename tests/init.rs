@@ -122,7 +122,7 @@ fn a_small_cell_is_a_warning_and_a_dense_one_a_smaller_radius() {
     let (limit, most) = (report["max_atoms"].as_u64().unwrap(), report["cut_out_atoms"][1].as_u64().unwrap());
     let room = limit as f64 / most as f64;
     assert!(most > 250 && room >= 1.2 && limit < most * 6 / 5 + 51, "{report:#}");
-    assert!(text(&output).contains("much for DFT"));
+    assert!(text(&output).contains("expensive for DFT"));
     let config = InferenceConfig::read(folder.path().join("dense.toml")).unwrap();
     assert_eq!((config.candidates.embedding.radius, config.candidates.embedding.max_atoms as u64), (3.0, limit));
 }

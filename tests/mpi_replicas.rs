@@ -116,9 +116,9 @@ fn a_number_of_ranks_that_does_not_divide_and_a_list_of_another_length_are_refus
     refused(3, 2, &["--replicas 2", "multiple of 2", "there are 3"]);
     // Also one after the other on one rank: a job is started for that.
     refused(1, 2, &["--replicas 2", "there are 1"]);
-    refused(1, 0, &["at least one"]);
+    refused(1, 0, &["must be 1 or more"]);
     add_to_config(folder.path(), "[replicas]\ntemperatures = [300, 400, 500]\n");
-    refused(2, 2, &["`replicas.temperatures`", "a list of 3", "one entry for each"]);
+    refused(2, 2, &["`replicas.temperatures`", "a list of length 3", "one entry per replica"]);
 }
 
 #[test]

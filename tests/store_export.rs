@@ -307,8 +307,8 @@ fn the_command_does_it_all() {
         candidate
     };
     assert_eq!(third(&new), third(&Store::open_read_only(Path::new(db)).unwrap()));
-    assert!(succeed(&["release", db, "--older-than", "0"]).contains("0 given back"));
-    assert!(succeed(&["check", db]).contains("5 rows, all sound"));
+    assert!(succeed(&["release", db, "--older-than", "0"]).contains("0 released"));
+    assert!(succeed(&["check", db]).contains("5 rows, all valid"));
     succeed(&["backup", db, &file("copy.db")]);
 
     for (bad, says) in [

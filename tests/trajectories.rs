@@ -413,5 +413,5 @@ fn atoms_all_at_rest_have_no_velocities_to_keep() {
     assert!((temperature - 300.0).abs() < 1e-6 && warnings == "[]", "{temperature} K: {warnings}");
     // Kept as they are on demand, and said so.
     let (temperature, warnings) = start("keep");
-    assert!(temperature == 0.0 && warnings.contains("at rest at the start"), "{temperature} K: {warnings}");
+    assert!(temperature == 0.0 && warnings.contains("all initial velocities are 0"), "{temperature} K: {warnings}");
 }

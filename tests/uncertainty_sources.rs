@@ -113,7 +113,7 @@ fn a_run_that_is_not_watched_completes_and_says_so() {
     eam_config(folder.path(), 3, "temperature = 300\nsteps = 50\nsampling_interval = 10\nuncertainty = \"none\"\n");
     let output = lammps_otf().current_dir(&folder).args(["run", "run.toml", "-o", "out"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-    assert!(text(&output).contains("not watched"), "{}", text(&output));
+    assert!(text(&output).contains("not monitored"), "{}", text(&output));
     let polls = lines(&folder.path().join("out/polls.jsonl"));
     assert_eq!(polls.len(), 6);
     assert!(polls.iter().all(|p| p["gamma"].is_null() && p["verdict"] == "unwatched"), "{polls:?}");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! `lammps-otf analyze-log`: whether γ passed a threshold in a run that plain `lmp` did.
+//! `lammps-otf analyze-log`: whether γ passed a threshold in a run of plain `lmp`.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
@@ -8,45 +8,45 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use lammps_otf::thermo_log::{self, GAMMA_COLUMN, STEP_COLUMN, UncertaintyChecker, UqResult};
 
-use super::{Exit, Verbosity, say, warn};
+use super::{Exit, Verbosity, print_line, print_warning};
 
 /// Find the first step above a threshold in the log of plain `lmp`.
 ///
-/// Ends with exit code 0 if γ stayed at or below the threshold, 4 if it passed it, 2 if the log does not tell.
+/// Exit code 0: γ never exceeded the threshold. 4: it did. 2: the log cannot be evaluated.
 #[derive(Debug, Clone, Args)]
 pub struct AnalyzeLogArgs {
-    /// The log, of any thermo style, also compressed with gzip; - for standard input
+    /// Log file of any thermo style, optionally compressed with gzip; - for standard input
     pub file: PathBuf,
-    /// Column of γ, as in the header of the table
+    /// Column of γ, as in the table header
     #[arg(long, value_name = "NAME", default_value = GAMMA_COLUMN)]
     pub column: String,
-    /// γ above this is too large; NaN and infinity always are
+    /// Threshold of γ; NaN and infinity always count as above
     #[arg(long, value_name = "G", value_parser = parse_threshold, allow_negative_numbers = true)]
     pub threshold: f64,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
-    /// Column of the step, for a log that renames it
+    /// Column of the step, if it has another name
     #[arg(long, value_name = "NAME", default_value = STEP_COLUMN)]
     pub step_column: String,
-    /// Write run, step and γ of each line into this new file, as comma-separated values
+    /// Write run, step and γ of each line to this new CSV file
     #[arg(long, value_name = "OUT.csv")]
     pub table: Option<PathBuf>,
 }
 
-/// Why there is no result.
+/// The log could not be analysed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AnalyzeLogError {
-    /// The log.
+    /// The log cannot be evaluated.
     #[error(transparent)]
     Log(#[from] thermo_log::Error),
-    /// The table.
+    /// The table cannot be written.
     #[error("cannot write {}: {source}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
 }
@@ -69,10 +69,10 @@ fn parse_threshold(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Reads the log, and says what it tells.
+/// Analyses the log and prints the result.
 ///
 /// # Errors
-/// [`AnalyzeLogError`]. A table that was begun stays as far as it was written.
+/// [`AnalyzeLogError`]. A partially written table is kept.
 pub fn run(args: &AnalyzeLogArgs, verbosity: Verbosity) -> Result<Exit, AnalyzeLogError> {
     let checker = UncertaintyChecker::new(args.threshold).column(&args.column).step_column(&args.step_column);
     let (name, reader): (String, Box<dyn Read>) = if args.file == Path::new("-") {
@@ -88,7 +88,7 @@ pub fn run(args: &AnalyzeLogArgs, verbosity: Verbosity) -> Result<Exit, AnalyzeL
         None => checker.analyze_reader(name, reader, |_| ())?,
         Some(path) => {
             let wrap = |source| AnalyzeLogError::Write { path: path.clone(), source };
-            // Only a new file: else a slip on the command line would empty the log itself.
+            // Only a new file, so that a mistyped command cannot overwrite the log.
             let mut out = BufWriter::new(File::create_new(path).map_err(wrap)?);
             let mut written = writeln!(out, "run,step,gamma");
             let result = checker.analyze_reader(name, reader, |sample| {
@@ -123,15 +123,15 @@ fn report(args: &AnalyzeLogArgs, result: &UqResult, verbosity: Verbosity) {
         )
     };
     if args.json || verbosity != Verbosity::Quiet {
-        say(&text);
+        print_line(&text);
     }
     if result.runs_without_column > 0 {
-        warn(&format!(
-            "{} of {} runs have no column {:?}: nothing is known of γ there",
+        print_warning(&format!(
+            "{} of {} runs have no column {:?}, so their γ was not checked",
             result.runs_without_column, result.runs, args.column
         ));
     }
     if result.skipped_lines > 0 {
-        warn(&format!("{} line(s) within the tables do not fit them and were skipped", result.skipped_lines));
+        print_warning(&format!("skipped {} malformed line(s) within the tables", result.skipped_lines));
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! `lammps-otf candidates`: look at a store, export it, change it by hand.
+//! `lammps-otf candidates`: list, export and modify a candidate store.
 
 use clap::{Args, Subcommand};
 use lammps_otf::candidates::export::{self, Format};
@@ -10,9 +10,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{say, warn};
+use super::{print_line, print_warning};
 
-/// Look at the candidates of a run, export them for training, change their status
+/// List and export the candidates of a run, and change their status
 #[derive(Debug, Args)]
 pub struct CandidatesArgs {
     #[command(subcommand)]
@@ -21,99 +21,99 @@ pub struct CandidatesArgs {
 
 #[derive(Debug, Subcommand)]
 enum CandidatesCommand {
-    /// List candidates, one line each, and count them
+    /// List candidates, one per line, and count them by status
     List {
-        /// The store, e.g. candidates.db
+        /// Candidate store, e.g. candidates.db
         db: PathBuf,
-        /// Only those with this status: pending_dft, running_dft, done, failed, rejected
+        /// Only candidates with this status: pending_dft, running_dft, done, failed, rejected
         #[arg(long)]
         status: Option<Status>,
-        /// Write JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Show all that is known of one candidate
+    /// Show all data of one candidate
     Show {
-        /// The store, e.g. candidates.db
+        /// Candidate store, e.g. candidates.db
         db: PathBuf,
-        /// Its number
+        /// Number of the candidate
         id: i64,
-        /// Write JSON, with positions, force mask and labels
+        /// Print JSON, including positions, force mask and labels
         #[arg(long)]
         json: bool,
     },
-    /// Write candidates in the form that a trainer reads
+    /// Export candidates in the format of a trainer
     ///
-    /// extxyz: everything, also without labels. pacemaker: data frame, name it *.pckl.gzip. deepmd: a new folder of
-    /// systems. gap: extended XYZ whose force_mask is T where a force does not count. mace: extended XYZ.
+    /// extxyz: all data, also of candidates without labels. pacemaker: a data frame, to be named *.pckl.gzip. deepmd: a new
+    /// folder of systems. gap: extended XYZ whose force_mask is T for forces to be ignored. mace: extended XYZ.
     Export {
-        /// The store, e.g. candidates.db
+        /// Candidate store, e.g. candidates.db
         db: PathBuf,
         /// extxyz, pacemaker, deepmd, gap or mace
         format: Format,
-        /// The file to write; for deepmd a folder that does not exist yet
+        /// File to write; for deepmd, a folder that does not exist yet
         #[arg(short, long, value_name = "PATH")]
         output: PathBuf,
-        /// Those with this status [default: done; for extxyz all]
+        /// Only candidates with this status [default: done; for extxyz, all]
         #[arg(long)]
         status: Option<Status>,
-        /// Only these numbers, such as 3,7,9
+        /// Only candidates with these numbers, e.g. 3,7,9
         #[arg(long, value_delimiter = ',', value_name = "LIST", conflicts_with = "status")]
         ids: Vec<i64>,
-        /// Write JSON about what was done
+        /// Print the result as JSON
         #[arg(long)]
         json: bool,
     },
-    /// Add the rows of other ASE databases, also of other stores
+    /// Import the rows of other ASE databases or candidate stores
     Import {
-        /// The store, e.g. candidates.db; it is made if there is none
+        /// Candidate store, e.g. candidates.db; created if missing
         db: PathBuf,
-        /// The databases
+        /// Databases to import
         #[arg(required = true)]
         from: Vec<PathBuf>,
-        /// Write JSON about what was done
+        /// Print the result as JSON
         #[arg(long)]
         json: bool,
     },
-    /// Reject candidates, or send failed or rejected ones back to be labelled
+    /// Reject candidates, or queue failed or rejected ones for labelling again
     SetStatus {
-        /// The store, e.g. candidates.db
+        /// Candidate store, e.g. candidates.db
         db: PathBuf,
-        /// rejected or pending_dft
+        /// New status: rejected or pending_dft
         status: Status,
-        /// Their numbers
+        /// Numbers of the candidates
         #[arg(required = true)]
         ids: Vec<i64>,
-        /// Write JSON about what was done
+        /// Print the result as JSON
         #[arg(long)]
         json: bool,
     },
-    /// Give candidates back whose worker has not been heard of for a while
+    /// Release candidates whose worker has stopped, so that they can be labelled again
     Release {
-        /// The store, e.g. candidates.db
+        /// Candidate store, e.g. candidates.db
         db: PathBuf,
-        /// For how many hours
+        /// Minimum time since the last update by the worker, in hours
         #[arg(long, value_name = "HOURS", value_parser = parse_hours, allow_negative_numbers = true)]
         older_than: Duration,
-        /// Write JSON about what was done
+        /// Print the result as JSON
         #[arg(long)]
         json: bool,
     },
-    /// Read the whole store and check it
+    /// Read and check all rows of the store
     Check {
-        /// The store, e.g. candidates.db
+        /// Candidate store, e.g. candidates.db
         db: PathBuf,
-        /// Write JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Copy the store to a new file, also while others work on it
+    /// Copy the store to a new file, also while it is in use
     Backup {
-        /// The store, e.g. candidates.db
+        /// Candidate store, e.g. candidates.db
         db: PathBuf,
-        /// The copy
+        /// File to create
         to: PathBuf,
-        /// Write JSON about what was done
+        /// Print the result as JSON
         #[arg(long)]
         json: bool,
     },
@@ -123,13 +123,13 @@ fn parse_hours(text: &str) -> Result<Duration, String> {
     let hours = text.parse::<f64>().ok().filter(|hours| *hours >= 0.0);
     hours
         .and_then(|hours| Duration::try_from_secs_f64(hours * 3600.0).ok())
-        .ok_or_else(|| format!("{text:?} is not a number of hours, 0 or more"))
+        .ok_or_else(|| format!("{text:?} is not a number of hours (0 or more)"))
 }
 
-/// Does what was asked and prints the outcome.
+/// Executes the subcommand and prints the result.
 ///
 /// # Errors
-/// [`StoreError`], which says what to do about it.
+/// [`StoreError`], whose message includes the remedy.
 pub fn run(arguments: &CandidatesArgs) -> Result<(), StoreError> {
     let text = match &arguments.command {
         CandidatesCommand::List { db, status, json } => list(db, *status, *json)?,
@@ -146,21 +146,21 @@ pub fn run(arguments: &CandidatesArgs) -> Result<(), StoreError> {
                 ids.iter().map(|&id| store.get(id)).collect::<Result<_, _>>()?
             };
             if let (Some(status), true) = (status, rows.is_empty()) {
-                let wanted = status.as_str();
-                return Err(StoreError::Export(format!("no candidate is {wanted}; --status chooses others")));
+                let status = status.as_str();
+                return Err(StoreError::Export(format!("no candidate is {status}; select others with --status")));
             }
             let report = export::export(*format, &rows, output)?;
             for warning in &report.warnings {
-                warn(warning);
+                print_warning(warning);
             }
             if *json {
                 pretty(&json!(report))
             } else {
-                let left = match report.without_labels.len() {
+                let omitted = match report.without_labels.len() {
                     0 => String::new(),
-                    n => format!(", {n} left out for want of energy and forces"),
+                    n => format!(", {n} omitted because they have no energy and forces"),
                 };
-                format!("{}: {} candidates{left}\n", output.display(), report.written)
+                format!("{}: {} candidates{omitted}\n", output.display(), report.written)
             }
         }
         CandidatesCommand::Import { db, from, json } => {
@@ -180,25 +180,24 @@ pub fn run(arguments: &CandidatesArgs) -> Result<(), StoreError> {
             if *json {
                 pretty(&json!({ "status": status.as_str(), "ids": ids }))
             } else {
-                format!("{} now {status}\n", ids.len())
+                format!("{} set to {status}\n", ids.len())
             }
         }
         CandidatesCommand::Release { db, older_than, json } => {
             let ids = Store::open_existing(db)?.release_stale(*older_than)?;
-            if *json { pretty(&json!({ "released": ids })) } else { format!("{} given back\n", ids.len()) }
+            if *json { pretty(&json!({ "released": ids })) } else { format!("{} released\n", ids.len()) }
         }
         CandidatesCommand::Check { db, json } => {
             let checked = Store::open_read_only(db)?.check()?;
             for id in &checked.reordered {
-                warn(&format!(
-                    "candidate {id}: its atoms were written back in another order, which is recovered; exports have the \
-                     order that was stored"
+                print_warning(&format!(
+                    "candidate {id}: a worker wrote its atoms in another order. Exports restore the original order"
                 ));
             }
             if *json {
                 pretty(&json!(checked))
             } else {
-                format!("{}: {} rows, all sound\n", db.display(), checked.rows)
+                format!("{}: {} rows, all valid\n", db.display(), checked.rows)
             }
         }
         CandidatesCommand::Backup { db, to, json } => {
@@ -206,12 +205,12 @@ pub fn run(arguments: &CandidatesArgs) -> Result<(), StoreError> {
             if *json { pretty(&json!({ "copy": to })) } else { format!("{}: copied\n", to.display()) }
         }
     };
-    say(text.trim_end_matches('\n'));
+    print_line(text.trim_end_matches('\n'));
     Ok(())
 }
 
-/// Copies all rows of another database, with their labels; rows without a status wait for a label, or are done if
-/// they have one.
+/// Copies all rows of another database, with their labels. A row without a status becomes `DONE` if it has a label, else
+/// `PENDING_DFT`.
 fn import(store: &mut Store, path: &Path) -> Result<Vec<i64>, StoreError> {
     let other = Store::open_read_only(path)?;
     let rows = other.iter(None)?.collect::<Result<Vec<_>, _>>()?;
@@ -228,7 +227,7 @@ fn import(store: &mut Store, path: &Path) -> Result<Vec<i64>, StoreError> {
                 _ => Status::PendingDft,
             };
             let mut candidate = row.candidate;
-            // A row that says nothing of weights is no cut-out, so its energy counts.
+            // A row without weights is not a cut-out, so its energy and stress are used.
             candidate.keys.energy_weight.get_or_insert(1.0);
             candidate.keys.stress_weight.get_or_insert(1.0);
             (candidate, status)
@@ -281,29 +280,29 @@ fn describe(row: &StoredCandidate) -> String {
     let candidate = &row.candidate;
     let structure = &candidate.structure;
     let mut text = String::new();
-    let mut say = |name: &str, value: String| {
+    let mut field = |name: &str, value: String| {
         let _ = writeln!(text, "{name:22} {value}");
     };
-    say("id", row.id.to_string());
-    say("status", row.status.map_or("none", Status::as_str).to_owned());
-    say("atoms", structure.len().to_string());
-    say("force mask 1", candidate.force_mask.iter().filter(|&&weight| weight > 0.0).count().to_string());
+    field("id", row.id.to_string());
+    field("status", row.status.map_or("none", Status::as_str).to_owned());
+    field("atoms", structure.len().to_string());
+    field("force mask 1", candidate.force_mask.iter().filter(|&&weight| weight > 0.0).count().to_string());
     for (name, vector) in ["cell a", "cell b", "cell c"].into_iter().zip(structure.cell.vectors) {
-        say(name, vector.map(|x| format!("{x:.6}")).join(" ") + " Å");
+        field(name, vector.map(|x| format!("{x:.6}")).join(" ") + " Å");
     }
     for (key, value) in candidate.keys.to_pairs() {
-        say(&key, value.to_string());
+        field(&key, value.to_string());
     }
     for (name, value) in [("worker", &row.worker), ("message", &row.message), ("other atoms", &row.mismatch)] {
-        value.iter().for_each(|value| say(name, value.clone()));
+        value.iter().for_each(|value| field(name, value.clone()));
     }
     if row.attempts > 0 {
-        say("attempts", row.attempts.to_string());
+        field("attempts", row.attempts.to_string());
     }
     if let Some(labels) = &candidate.labels {
-        say("energy", format!("{} eV", labels.energy));
-        say("largest force", format!("{:.6} eV/Å", labels.largest_force()));
-        labels.calculator.iter().for_each(|calculator| say("calculator", calculator.clone()));
+        field("energy", format!("{} eV", labels.energy));
+        field("largest force", format!("{:.6} eV/Å", labels.largest_force()));
+        labels.calculator.iter().for_each(|calculator| field("calculator", calculator.clone()));
     }
     if let Some(log) = &row.error_log {
         let _ = writeln!(text, "\n{}", log.trim_end());

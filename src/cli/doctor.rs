@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! `lammps-otf doctor`: what was found, whether it works together, and what to do about what does not.
+//! `lammps-otf doctor`: checks of the installation and of a configuration, with remedies.
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::run::{abort, read_config};
-use super::{Exit, Verbosity, style, survey};
+use super::{Exit, Verbosity, inspect, style};
 use lammps_otf::comm::{CollectiveError, Comm, Session};
 use lammps_otf::config::{Engine, InferenceConfig, Mode, Uncertainty};
 use lammps_otf::embedding::EmbeddingExtractor;
@@ -24,7 +24,7 @@ use pace_opt::{ActiveSet, Model};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct DoctorArguments {
-    /// A configuration to look at as well: its structure, its potential, and one step of its run
+    /// Configuration to check too: its structure, its potential, and one step of its run
     config: Option<PathBuf>,
     /// Print the findings as JSON on standard output
     #[arg(long)]
@@ -39,22 +39,22 @@ enum Level {
     Failure,
 }
 
-/// One line of the diagnosis.
+/// Result of one check.
 #[derive(Debug, Serialize)]
 struct Finding {
     level: Level,
-    /// What was looked at.
+    /// The subject of the check.
     what: &'static str,
     message: String,
-    /// What to do about it.
+    /// The remedy.
     #[serde(skip_serializing_if = "Option::is_none")]
     remedy: Option<String>,
-    /// The same for programs.
+    /// Machine-readable details.
     #[serde(skip_serializing_if = "Value::is_null")]
     details: Value,
 }
 
-/// The findings so far, on every rank; rank 0 prints its own.
+/// The findings of this rank. Rank 0 prints its own.
 #[derive(Default)]
 struct Findings(Vec<Finding>);
 
@@ -73,7 +73,7 @@ impl Findings {
         self.0.push(Finding { level, what, message: message.into(), remedy: Some(remedy.into()), details });
     }
 
-    /// An error that says itself what to do.
+    /// Adds an error whose message includes the remedy.
     fn error(&mut self, what: &'static str, error: &dyn std::fmt::Display) {
         let (level, details) = (Level::Failure, Value::Null);
         self.0.push(Finding { level, what, message: error.to_string(), remedy: None, details });
@@ -84,7 +84,7 @@ impl Findings {
     }
 }
 
-/// Looks, and prints what it found.
+/// Runs all checks and prints the findings.
 ///
 /// # MPI
 /// Collective over the job.
@@ -119,21 +119,21 @@ pub(super) fn run(arguments: &DoctorArguments, session: &Session, verbosity: Ver
             let model = potential_files(&mut findings, config);
             structure(&mut findings, config, model.as_ref());
         }
-        // Agreed, because the trial run is collective: rank 0 alone has looked at the files.
+        // The ranks must agree, because the trial run is collective and only rank 0 has checked the files.
         if !comm.any(!usable || findings.count(Level::Failure) > 0) {
             trial_run(&mut findings, config, &comm);
         }
     }
     if comm.is_root() {
         python(&mut findings);
-        print(&findings, arguments.json, verbosity);
+        print_findings(&findings, arguments.json, verbosity);
     }
     if comm.any(findings.count(Level::Failure) > 0) { Exit::BadInput } else { Exit::Completed }
 }
 
 fn summary(path: &Path, config: &InferenceConfig) -> String {
     let watched = match config.watch.uncertainty {
-        Uncertainty::None => "not watched".to_owned(),
+        Uncertainty::None => "γ not monitored".to_owned(),
         _ => format!(
             "γ every {} steps, threshold {}",
             config.watch.sampling_interval, config.watch.uncertainty_threshold
@@ -147,28 +147,27 @@ fn summary(path: &Path, config: &InferenceConfig) -> String {
 fn mpi(findings: &mut Findings, session: &Session) {
     let comm = session.world();
     let Some(library) = lammps_otf::comm::library() else {
-        findings.ok("mpi", "none: this program was built without it, for one process", Value::Null);
+        findings.ok("mpi", "none: this program was built without MPI", Value::Null);
         return;
     };
     let (files, ranks) = (mpi_libraries(), comm.size());
     let message = format!("{library}, {}, {ranks} rank{}", files.join(", "), if ranks == 1 { "" } else { "s" });
-    // What the launchers of MPICH, Open MPI and Slurm tell the processes that they start.
-    let started = ["PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"]
+    // Set by the launchers of MPICH, Open MPI and Slurm.
+    let launched = ["PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"]
         .into_iter()
         .filter_map(|name| std::env::var(name).ok()?.parse::<usize>().ok().map(|n| (name, n)))
         .find(|(_, n)| *n > 1);
-    match started {
+    match launched {
         Some((name, n)) if ranks == 1 => findings.fail(
             "mpi",
             format!("{message}, but {n} processes were started ({name}): each of them runs alone"),
-            "Start it with the mpiexec that belongs to this MPI library, or under Slurm with the right `srun --mpi=…` \
-             (`srun --mpi=list` shows which there are).",
+            "Use the mpiexec of this MPI library, or under Slurm the matching `srun --mpi=…` (`srun --mpi=list` lists them).",
         ),
         _ => findings.ok("mpi", message, json!({ "library": library, "files": files, "ranks": ranks })),
     }
 }
 
-/// Opens LAMMPS and looks at it; whether a run could begin.
+/// Opens LAMMPS and checks it. Returns whether a run can start.
 fn lammps(findings: &mut Findings, config: Option<&InferenceConfig>, comm: &Comm) -> bool {
     let mut arguments: Vec<&str> = vec!["-screen", "none", "-log", "none", "-nocite"];
     let more = config.map(InferenceConfig::lammps_arguments).unwrap_or_default();
@@ -176,14 +175,14 @@ fn lammps(findings: &mut Findings, config: Option<&InferenceConfig>, comm: &Comm
     let mut lammps = match comm.agree(Lammps::open(&arguments, comm).map_err(super::run::SetupError::from)) {
         Ok(lammps) => lammps,
         Err(error) => {
-            end_if_alone(&error, comm);
+            abort_on_rank_failure(&error, comm);
             findings.error("liblammps", &error);
             return false;
         }
     };
     let build = Build::of(&lammps);
     let files = loaded_libraries(|name| name.starts_with("liblammps"));
-    let yes = |has: bool| if has { "with" } else { "without" };
+    let with = |has: bool| if has { "with" } else { "without" };
     findings.ok(
         "liblammps",
         format!(
@@ -191,26 +190,26 @@ fn lammps(findings: &mut Findings, config: Option<&InferenceConfig>, comm: &Comm
             build.version,
             files.join(", "),
             build.packages.len(),
-            yes(build.mpi),
-            yes(build.openmp),
+            with(build.mpi),
+            with(build.openmp),
             build.id_bits,
             build.image_bits
         ),
         json!({ "files": files, "build": build }),
     );
 
-    let wants_pace = config.is_none_or(|c| c.system.potential.file.is_some());
-    let wants =
+    let uses_pace = config.is_none_or(|c| c.system.potential.file.is_some());
+    let uses_engine =
         |engine| config.is_some_and(|c| c.system.potential.file.is_some() && c.system.potential.engine == engine);
     let plugins = config.map_or(&[][..], |c| &c.lammps.plugins);
-    // The plain style is in whatever has the one with γ.
+    // `pace` is provided together with `pace/extrapolation`.
     let found =
         comm.agree(lammps.require_pair_style("pace/extrapolation", plugins).map_err(super::run::SetupError::from));
     let loaded = loaded_libraries(|name| name.ends_with("plugin.so"));
-    let _ = found.as_ref().inspect_err(|error| end_if_alone(*error, comm));
+    let _ = found.as_ref().inspect_err(|error| abort_on_rank_failure(*error, comm));
     let opt =
         comm.agree(lammps.require_pair_style("pace/extrapolation/opt", &[]).map_err(super::run::SetupError::from));
-    let _ = opt.as_ref().inspect_err(|error| end_if_alone(*error, comm));
+    let _ = opt.as_ref().inspect_err(|error| abort_on_rank_failure(*error, comm));
     let built_in = build.packages.iter().any(|p| p == "ML-PACE");
     match &found {
         Ok(()) if built_in => findings.ok("ml-pace", "built into liblammps", json!({ "built_in": true })),
@@ -218,11 +217,13 @@ fn lammps(findings: &mut Findings, config: Option<&InferenceConfig>, comm: &Comm
             let message = format!("from a plugin; loaded: {}", loaded.join(", "));
             findings.ok("ml-pace", message, json!({ "built_in": false, "plugins": loaded }));
         }
-        Err(error) if wants(Engine::MlPace) || config.is_none() && opt.is_err() => findings.error("ml-pace", error),
-        Err(_) if config.is_none() => {
-            findings.ok("ml-pace", "not there; only `engine = \"ml-pace\"` needs it", Value::Null);
+        Err(error) if uses_engine(Engine::MlPace) || config.is_none() && opt.is_err() => {
+            findings.error("ml-pace", error)
         }
-        Err(_) => findings.ok("ml-pace", "not there, and not needed by this configuration", Value::Null),
+        Err(_) if config.is_none() => {
+            findings.ok("ml-pace", "not found; required only by `engine = \"ml-pace\"`", Value::Null);
+        }
+        Err(_) => findings.ok("ml-pace", "not found; not required by this configuration", Value::Null),
     }
     let styles: Vec<&str> = ["pace", "pace/opt", "pace/extrapolation", "pace/extrapolation/opt"]
         .into_iter()
@@ -230,48 +231,48 @@ fn lammps(findings: &mut Findings, config: Option<&InferenceConfig>, comm: &Comm
         .collect();
     let with_gamma: Vec<&str> = styles.iter().copied().filter(|s| s.starts_with("pace/extrapolation")).collect();
     match opt {
-        Err(error) if wants(Engine::Opt) => findings.error("pair styles", &error),
-        Err(_) if wants_pace && found.is_ok() => findings.warn(
+        Err(error) if uses_engine(Engine::Opt) => findings.error("pair styles", &error),
+        Err(_) if uses_pace && found.is_ok() => findings.warn(
             "pair styles",
-            format!("with γ: {}; the faster `pace/extrapolation/opt` is not there", with_gamma.join(", ")),
-            "`engine = \"opt\"`, the default, needs it: `plugins/pace-opt/build PREFIX` builds it, and `ci/setup` does so.",
+            format!("with γ: {}; the faster `pace/extrapolation/opt` was not found", with_gamma.join(", ")),
+            "It is required by `engine = \"opt\"`, the default. Build it with `plugins/pace-opt/build PREFIX` or `ci/setup`.",
         ),
         _ => findings.ok("pair styles", format!("with γ: {}", with_gamma.join(", ")), json!(styles)),
     }
     match lammps.load_pause_fix() {
-        Ok(true) => findings.ok("pauses", "within a run of LAMMPS, by `fix otf/pause`", json!(true)),
+        Ok(true) => findings.ok("pauses", "within a LAMMPS run, with `fix otf/pause`", json!(true)),
         Ok(false) => findings.warn(
             "pauses",
-            "each look at γ ends LAMMPS's run and begins another: the plugin with `fix otf/pause` is not there, or \
-             of another version of LAMMPS",
-            "It saves time where there are few atoms: `plugins/pause/build PREFIX` builds it, and `ci/setup` does so.",
+            "every poll ends the LAMMPS run and starts a new one: the plugin with `fix otf/pause` was not found or was \
+             built for another LAMMPS version",
+            "The plugin saves time for small systems. Build it with `plugins/pause/build PREFIX` or `ci/setup`.",
         ),
         Err(error) => findings.error("pauses", &error),
     }
     findings.count(Level::Failure) == 0
 }
 
-/// Reads the files of an ML-PACE potential; gives the model, if it is one that this program can read.
+/// Checks the files of an ML-PACE potential. Returns the model if this program can read it.
 fn potential_files(findings: &mut Findings, config: &InferenceConfig) -> Option<Model> {
     let Some((file, active_set)) = config.system.potential.pace_files() else {
         let style = config.system.potential.pair_style.as_deref().unwrap_or("none");
-        findings.ok("potential", format!("pair_style {style}, which LAMMPS alone knows"), Value::Null);
+        findings.ok("potential", format!("pair_style {style}, evaluated by LAMMPS"), Value::Null);
         return None;
     };
     let model = match Model::read(&file) {
         Ok(model) => model,
         Err(pace_opt::Error::Unsupported(what)) if config.system.potential.engine == Engine::Opt => {
-            let remedy = "ML-PACE's own evaluator reads it: set `engine = \"ml-pace\"` in [potential].";
+            let remedy = "Set `engine = \"ml-pace\"` in [potential], which supports it.";
             findings.fail("potential", format!("not supported by the default engine: {what}"), remedy);
             return None;
         }
         Err(pace_opt::Error::Unsupported(what)) => {
-            let message = format!("{what}; this program cannot look into it, and ML-PACE reads it");
+            let message = format!("{what}; this program cannot check it, but ML-PACE reads it");
             findings.ok("potential", message, Value::Null);
             return None;
         }
         Err(error) => {
-            findings.fail("potential", error.to_string(), "Copy the file anew from where the potential was fitted.");
+            findings.fail("potential", error.to_string(), "Copy the file again from its source.");
             return None;
         }
     };
@@ -284,7 +285,7 @@ fn potential_files(findings: &mut Findings, config: &InferenceConfig) -> Option<
     let cutoff = model.cutoff();
     findings.ok(
         "potential",
-        format!("{}: {}", file.display(), survey::describe_model(&model)),
+        format!("{}: {}", file.display(), inspect::describe_model(&model)),
         json!({ "file": file, "elements": model.elements, "cutoff": cutoff,
                 "functions": model.functions.iter().map(Vec::len).collect::<Vec<_>>() }),
     );
@@ -292,16 +293,13 @@ fn potential_files(findings: &mut Findings, config: &InferenceConfig) -> Option<
         match ActiveSet::read(&active_set, &model) {
             Ok(set) => findings.ok(
                 "active set",
-                format!("{}: {}", active_set.display(), survey::describe_active_set(&set, &model)),
+                format!("{}: {}", active_set.display(), inspect::describe_active_set(&set, &model)),
                 json!({ "file": active_set, "linear": set.linear, "rows": set.size }),
             ),
             Err(error) => findings.fail(
                 "active set",
                 error.to_string(),
-                format!(
-                    "It must be made from this very potential: pace_activeset -d <fitting data> {}",
-                    file.display()
-                ),
+                format!("Make it from this potential: pace_activeset -d <fitting data> {}", file.display()),
             ),
         }
     }
@@ -310,33 +308,35 @@ fn potential_files(findings: &mut Findings, config: &InferenceConfig) -> Option<
 
 fn structure(findings: &mut Findings, config: &InferenceConfig, model: Option<&Model>) {
     if !config.system.create.is_empty() {
-        return findings.ok("structure", "made by the commands of `create`, in the trial run below", Value::Null);
+        return findings.ok("structure", "created by `create`; checked by the trial run below", Value::Null);
     }
     let hint: Option<Vec<_>> = config.system.elements.iter().map(|s| element_from_symbol(s)).collect();
     let hint = hint.filter(|list| !list.is_empty());
     let structure = match io::read_noting(&config.system.structure, hint.as_deref(), io::Frame::Last) {
         Ok((structure, notes)) => {
-            notes.into_iter().for_each(|note| findings.warn("structure", note, "Correct the file if that is wrong."));
+            notes
+                .into_iter()
+                .for_each(|note| findings.warn("structure", note, "Correct the file if this is not intended."));
             structure
         }
         Err(error) => return findings.error("structure", &error),
     };
     let name = config.system.structure.display();
-    if let Some(doubt) = structure.velocity_temperature().and_then(|kelvin| config.doubt_velocities(kelvin)) {
-        let say = if doubt.refused { Findings::fail } else { Findings::warn };
-        say(findings, "velocities", format!("{name}: {}", doubt.remark.message), doubt.remark.remedy);
+    if let Some(mismatch) = structure.velocity_temperature().and_then(|kelvin| config.check_velocities(kelvin)) {
+        let add = if mismatch.is_error { Findings::fail } else { Findings::warn };
+        add(findings, "velocities", format!("{name}: {}", mismatch.remark.message), mismatch.remark.remedy);
     }
     if let Err(error) = structure.validate(config.limits.min_distance) {
-        return findings.fail("structure", format!("{name}: {error}"), "Relax it, or correct the file.");
+        return findings.fail("structure", format!("{name}: {error}"), "Relax the structure, or correct the file.");
     }
     if let Some(model) = model {
-        let unknown = survey::unknown_elements(&structure, model);
+        let unknown = inspect::unknown_elements(&structure, model);
         if !unknown.is_empty() {
             return findings.fail(
                 "structure",
-                format!("{name} has {}, which the potential does not know", unknown.join(", ")),
+                format!("{name} has {}, which the potential does not cover", unknown.join(", ")),
                 format!(
-                    "The potential is for {}: correct the structure, or take another potential.",
+                    "The potential covers {}. Correct the structure, or use another potential.",
                     model.elements.join(", ")
                 ),
             );
@@ -350,11 +350,11 @@ fn structure(findings: &mut Findings, config: &InferenceConfig, model: Option<&M
         format!(
             "{name}: {} atoms ({}){}, cell {} Å thick, smallest distance {distance:.2} Å",
             structure.len(),
-            survey::composition(&structure),
+            inspect::composition(&structure),
             if fixed > 0 { format!(", {fixed} of them fixed by `move_mask`") } else { String::new() },
             heights.map(|h| format!("{h:.2}")).join(" × ")
         ),
-        json!({ "atoms": structure.len(), "elements": survey::symbols(&structure), "heights": heights,
+        json!({ "atoms": structure.len(), "elements": inspect::symbols(&structure), "heights": heights,
                 "fixed": fixed, "pbc": structure.cell.pbc, "smallest_distance": distance }),
     );
     let cutoff = model.map(Model::cutoff).or_else(|| potential::cutoff(&config.system.potential).ok().flatten());
@@ -362,20 +362,20 @@ fn structure(findings: &mut Findings, config: &InferenceConfig, model: Option<&M
         Some(cutoff) => cut_outs(findings, config, &structure, cutoff),
         None if config.watch.uncertainty != Uncertainty::None => findings.warn(
             "cut-out",
-            "the cutoff of the potential is not known before LAMMPS has read it",
-            "Give `cutoff` under [potential], in Å.",
+            "the cutoff of the potential is unknown, so cut-outs were not checked",
+            "Set `cutoff` in [potential], in Å.",
         ),
         None => {}
     }
 }
 
 fn cut_outs(findings: &mut Findings, config: &InferenceConfig, structure: &Structure, cutoff: f64) {
-    let n = survey::repeats(structure, 2.0 * cutoff);
+    let n = inspect::repeats(structure, 2.0 * cutoff);
     if n != [1; 3] {
         findings.warn(
             "cell",
-            format!("the cell is thinner than twice the cutoff ({cutoff} Å), so that atoms see their own images"),
-            format!("Repeat the structure {} times: motion is then less correlated.", survey::times(n)),
+            format!("the cell is thinner than twice the cutoff ({cutoff} Å), so atoms interact with their own images"),
+            format!("Repeat the structure {} times to reduce correlated motion.", inspect::format_repeats(n)),
         );
     }
     if config.watch.uncertainty == Uncertainty::None {
@@ -384,19 +384,19 @@ fn cut_outs(findings: &mut Findings, config: &InferenceConfig, structure: &Struc
     if config.candidates.embedding.buffer.is_some_and(|buffer| buffer < cutoff) {
         findings.warn(
             "buffer",
-            format!("`buffer` is less than the cutoff ({cutoff} Å): atoms of the core see the cut"),
-            "Leave `buffer` out, or see docs/verification.md for what a thin one costs.",
+            format!("`buffer` is less than the cutoff ({cutoff} Å): some core atoms have an incomplete environment"),
+            "Remove `buffer`. docs/verification.md lists the errors of thin buffers.",
         );
     }
-    let trial =
-        EmbeddingExtractor::new(&config.candidates.embedding, cutoff).and_then(|e| survey::try_cuts(structure, &e));
+    let trial = EmbeddingExtractor::new(&config.candidates.embedding, cutoff)
+        .and_then(|e| inspect::extract_trials(structure, &e));
     match trial {
         Ok(trial) if trial.repeated => findings.warn(
             "cut-out",
-            format!("{} atoms, but the structure is so small that some are in it more than once", trial.atoms.1),
+            format!("{} atoms, but the structure is too small: some atoms are included more than once", trial.atoms.1),
             format!(
-                "Repeat the structure {} times, or label the whole frame instead of a cut-out.",
-                survey::times(survey::repeats(structure, trial.edge))
+                "Repeat the structure {} times, or label whole frames instead of cut-outs.",
+                inspect::format_repeats(inspect::repeats(structure, trial.edge))
             ),
         ),
         Ok(trial) => findings.ok(
@@ -407,66 +407,66 @@ fn cut_outs(findings: &mut Findings, config: &InferenceConfig, structure: &Struc
         Err(error) => findings.fail(
             "cut-out",
             error.to_string(),
-            "Change `radius`, `buffer` or `max_atoms` under [embedding]: as it is, nothing would be stored.",
+            "Change `radius`, `buffer` or `max_atoms` in [embedding]; with these values no candidate could be stored.",
         ),
     }
 }
 
-/// One step of the run, into a folder that is thrown away.
+/// Runs one step in a temporary folder.
 fn trial_run(findings: &mut Findings, config: &InferenceConfig, comm: &Comm) {
     let folder = comm.on_root(|| tempfile::tempdir().map_err(super::run::SetupError::from));
     let folder = match folder {
         Ok(folder) => folder,
         Err(error) => return findings.error("trial run", &error),
     };
-    // Only rank 0 uses the path.
+    // The path is used on rank 0 only.
     let output = folder.as_ref().map_or_else(PathBuf::new, |f| f.path().join("run"));
-    let place = folder.as_ref().map_or_else(Vec::new, |f| f.path().as_os_str().as_bytes().to_vec());
-    let place = PathBuf::from(OsString::from_vec(comm.broadcast(0, place)));
-    // What `setup` writes goes there too, and not over what a run has written.
-    let outputs = Outputs { folder: Some(place), ..config.outputs.clone() };
+    let base = folder.as_ref().map_or_else(Vec::new, |f| f.path().as_os_str().as_bytes().to_vec());
+    let base = PathBuf::from(OsString::from_vec(comm.broadcast(0, base)));
+    // Files written by `setup` go there too, so that output of earlier runs is not overwritten.
+    let outputs = Outputs { folder: Some(base), ..config.outputs.clone() };
     let mut trial = InferenceConfig { outputs, ..config.clone() };
     (trial.md.steps, trial.md.minimize) = (1, false);
     (trial.watch.mode, trial.watch.flag_interval) = (Mode::Flag, 0);
     match LammpsRunner::new(comm, output).run(&trial) {
         Ok(result) if result.crash.is_some() => {
             let reason = result.crash.map(|c| c.reason).unwrap_or_default();
-            findings.fail("trial run", reason, "Look at the structure: relax it, or set `minimize = true`.");
+            findings.fail("trial run", reason, "Check the structure: relax it, or set `minimize = true`.");
         }
         Ok(result) => {
-            // The result has no infinite number in it, because JSON has none.
-            let watched = config.watch.uncertainty != Uncertainty::None;
-            let gamma = watched.then(|| result.gamma_max.unwrap_or(f64::INFINITY));
-            let said = gamma.map_or("γ is not watched".to_owned(), |g| format!("γ is {g:.3} at most"));
-            let message = format!("LAMMPS takes the set-up and does a step; {said}");
+            // `gamma_max` is `None` if γ is infinite, because JSON has no infinity.
+            let is_monitored = config.watch.uncertainty != Uncertainty::None;
+            let gamma = is_monitored.then(|| result.gamma_max.unwrap_or(f64::INFINITY));
+            let gamma_text = gamma.map_or("γ not monitored".to_owned(), |g| format!("γ_max {g:.3}"));
+            let message = format!("set-up and one step succeeded; {gamma_text}");
             match gamma {
                 Some(g) if g > config.watch.uncertainty_threshold => findings.warn(
                     "trial run",
                     format!("{message}, above the threshold of {}", config.watch.uncertainty_threshold),
-                    "The run would stop at once: the potential does not know this structure. Was it fitted to such?",
+                    "The run would stop at its first poll: check whether the training data contain similar structures.",
                 ),
                 _ => findings.ok("trial run", message, json!({ "gamma_max": result.gamma_max, "atoms": result.atoms })),
             }
         }
         Err(runner::Error::Simulation(simulation::Error::Script(error @ script::Error::Unprotected { .. }))) => {
-            findings.warn("trial run", format!("not made, because {error}"), "`lammps-otf run` tells the rest.")
+            findings.warn("trial run", format!("skipped, because {error}"), "`lammps-otf run` checks the rest.")
         }
         Err(error) => {
-            end_if_alone(&error, comm);
+            abort_on_rank_failure(&error, comm);
             findings.error("trial run", &error);
         }
     }
 }
 
-/// Ends the job where this rank has failed alone: the others wait in LAMMPS, and nothing brings them back.
-fn end_if_alone(error: &impl CollectiveError, comm: &Comm) {
+/// Aborts the job after a rank failure: the other ranks wait in LAMMPS and cannot be recovered.
+fn abort_on_rank_failure(error: &impl CollectiveError, comm: &Comm) {
     if error.is_rank_failure() {
-        super::complain(error);
+        super::print_error(error);
         abort(comm, Exit::BadInput)
     }
 }
 
-/// Which Python there is, and what it has of what reads the store.
+/// Checks Python and the packages that read the store.
 fn python(findings: &mut Findings) {
     const SCRIPT: &str = "import sys, importlib.metadata as m\n\
         def version(name):\n    try: return m.version(name)\n    except m.PackageNotFoundError: return '-'\n\
@@ -478,14 +478,14 @@ fn python(findings: &mut Findings) {
     let named = std::env::var_os("LAMMPS_OTF_PYTHON").map(PathBuf::from);
     let program = named.clone().unwrap_or_else(|| "python3".into());
     let mut text = run(&program);
-    // `ci/setup` makes one beside the LAMMPS that this program was built with.
+    // `ci/setup` installs one next to the LAMMPS that this program was built with.
     let beside = Path::new(env!("LAMMPS_OTF_PLUGINS")).join("../../../bin/python3");
     if named.is_none() && text.as_deref().is_none_or(|t| t.contains(" - ")) && beside.is_file() {
         text = run(&beside).or(text);
     }
     let words: Vec<&str> = text.as_deref().unwrap_or("").split_whitespace().collect();
-    let remedy = "Runs do not need it; `ase db` and `ase gui` look at candidates: pip install ase. LAMMPS_OTF_PYTHON \
-                  names another Python.";
+    let remedy = "To show candidates with `ase db` and `ase gui`: pip install ase. Runs do not require it. \
+                  LAMMPS_OTF_PYTHON selects another Python.";
     match words[..] {
         [path, version, "-", _] => findings.warn("python", format!("Python {version} at {path}, without ASE"), remedy),
         [path, version, ase, pace] => {
@@ -493,14 +493,14 @@ fn python(findings: &mut Findings) {
             let message = format!("Python {version} at {path}, ASE {ase}, {pace}");
             findings.ok("python", message, json!({ "path": path, "version": version, "ase": ase }));
         }
-        _ => findings.warn("python", format!("{} does not run", program.display()), remedy),
+        _ => findings.warn("python", format!("cannot run {}", program.display()), remedy),
     }
 }
 
-fn print(findings: &Findings, json: bool, verbosity: Verbosity) {
+fn print_findings(findings: &Findings, json: bool, verbosity: Verbosity) {
     let (failures, warnings) = (findings.count(Level::Failure), findings.count(Level::Warning));
     let mut out = anstream::stdout().lock();
-    // A reader that went away is no failure: the exit code says it as well.
+    // Write errors are ignored: a closed pipe is not a failure, and the exit code has the result.
     if json {
         let report = json!({ "ok": failures == 0, "failures": failures, "warnings": warnings, "findings": findings.0 });
         let _ = writeln!(out, "{report:#}");

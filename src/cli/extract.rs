@@ -9,69 +9,69 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::files::{WriteError, write_atomically};
-use super::{Verbosity, say, warn};
+use super::{Verbosity, print_line, print_warning};
 
-/// Cut the neighbourhood of an atom out of a structure file (extended XYZ, LAMMPS data, LAMMPS dump).
+/// Extract the neighbourhood of an atom from a structure file (extended XYZ, LAMMPS data, LAMMPS dump).
 #[derive(Debug, Clone, Args)]
 pub struct ExtractArgs {
-    /// The structure file; of several frames, --frame says which
+    /// Structure file; --frame selects one of several frames
     pub file: PathBuf,
-    /// Id of the atom in the middle (its place, from 1, in a file without ids)
+    /// Id of the central atom; in a file without ids, its position, from 1
     #[arg(long, value_name = "ID")]
     pub center: i32,
-    /// Radius of the core, whose forces are learnt, Å
+    /// Radius of the core, whose forces are used for training, Å
     #[arg(long, value_name = "Å")]
     pub radius: f64,
-    /// Thickness of the shell around the core, whose forces are not learnt, Å; at least the cutoff, for a core that
-    /// sees all its neighbours
+    /// Thickness of the buffer around the core, whose forces are not used for training, Å; at least the cutoff, for
+    /// complete environments in the core
     #[arg(long, value_name = "Å")]
     pub buffer: f64,
     /// Shape of the cut-out
     #[arg(long, value_enum, default_value_t = ShapeArg::Sphere)]
     pub shape: ShapeArg,
-    /// Cutoff of the potential, Å: the new cell is larger than twice this [default: the buffer]
+    /// Cutoff of the potential, Å; the edge of the new cell is larger than twice this [default: the buffer]
     #[arg(long, value_name = "Å")]
     pub cutoff: Option<f64>,
-    /// Elements of the atom types in their order, such as Al,Cu, for files that do not name them
+    /// Elements of the atom types, in order, e.g. Al,Cu; for files without element symbols
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_element)]
     pub elements: Option<Vec<Element>>,
-    /// The frame: first, last, or its number from 0
+    /// Frame: first, last, or a number from 0
     #[arg(long, default_value = "last", value_parser = parse_frame)]
     pub frame: Frame,
-    /// Two atoms nearer than this are an error, Å
+    /// Minimum distance between two atoms, Å; smaller ones are an error
     #[arg(long, value_name = "Å", default_value_t = 0.5)]
     pub min_distance: f64,
-    /// Most atoms in the cut-out
+    /// Maximum number of atoms in the cut-out
     #[arg(long, value_name = "N", default_value_t = 250)]
     pub max_atoms: usize,
-    /// The file to write, extended XYZ
+    /// File to write, extended XYZ
     #[arg(short, long, value_name = "OUT.extxyz", value_parser = parse_output)]
     pub output: PathBuf,
-    /// Print what was cut as JSON on standard output
+    /// Print a summary of the cut-out as JSON
     #[arg(long)]
     pub json: bool,
 }
 
-/// The shapes by name.
+/// Shape of the cut-out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ShapeArg {
     /// A sphere in a cubic cell with vacuum in the corners
     Sphere,
-    /// A periodic cube full of atoms
+    /// A periodic cube filled with atoms
     Cube,
 }
 
-/// Why there is no output.
+/// No cut-out was written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExtractError {
-    /// The structure file.
+    /// The structure file cannot be read.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The cut-out.
+    /// The cut-out cannot be extracted.
     #[error(transparent)]
     Embedding(#[from] embedding::Error),
-    /// No such atom.
+    /// No atom has the id.
     #[error("{} has no atom with id {id}; it has {atoms} atoms with ids {lowest} to {highest}", path.display())]
     NoSuchId {
         /// The file.
@@ -85,7 +85,7 @@ pub enum ExtractError {
         /// Largest id.
         highest: i32,
     },
-    /// The output.
+    /// The output cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
 }
@@ -102,21 +102,21 @@ fn parse_frame(text: &str) -> Result<Frame, String> {
     }
 }
 
-/// Whoever names a file after another format expects to find that in it.
+/// Rejects file names with the extension of another format.
 fn parse_output(name: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(name);
     match path.extension().map(|ending| ending.to_ascii_lowercase()) {
         Some(ending) if ending == "extxyz" || ending == "xyz" => Ok(path),
-        _ => Err("what is written is extended XYZ: end the name with .extxyz or .xyz (ASE turns it into other \
-                  formats: `ase convert`)"
+        _ => Err("the output format is extended XYZ: end the name with .extxyz or .xyz (`ase convert` writes other \
+                  formats)"
             .into()),
     }
 }
 
-/// Reads, cuts, writes, and says in one line what it did.
+/// Reads the structure, writes the cut-out, and prints a summary.
 ///
 /// # Errors
-/// [`ExtractError`]. The output file is then as it was before.
+/// [`ExtractError`]. The output file is then unchanged.
 pub fn run(args: &ExtractArgs, verbosity: Verbosity) -> Result<(), ExtractError> {
     let (structure, notes) = io::read_noting(&args.file, args.elements.as_deref(), args.frame)?;
     let index = structure.ids.iter().position(|&id| id == args.center).ok_or_else(|| ExtractError::NoSuchId {
@@ -150,9 +150,9 @@ pub fn run(args: &ExtractArgs, verbosity: Verbosity) -> Result<(), ExtractError>
             "removed": cluster.removed,
             "complete": cluster.is_complete(),
         });
-        say(&format!("{summary:#}"));
+        print_line(&format!("{summary:#}"));
     } else if verbosity != Verbosity::Quiet {
-        say(&format!(
+        print_line(&format!(
             "{}: {} atoms ({} in the core) in a cell of {:.4} Å, smallest distance {:.3} Å, {} removed at the faces",
             args.output.display(),
             cluster.structure.len(),
@@ -162,19 +162,18 @@ pub fn run(args: &ExtractArgs, verbosity: Verbosity) -> Result<(), ExtractError>
             cluster.removed,
         ));
     }
-    notes.iter().for_each(|note| warn(note));
+    notes.iter().for_each(|note| print_warning(note));
     if !cluster.is_complete() {
-        warn(&format!(
-            "the buffer of {} Å is smaller than the cutoff of {} Å, so core atoms near its rim do not see all their \
-             neighbours",
+        print_warning(&format!(
+            "the buffer of {} Å is smaller than the cutoff of {} Å, so outer core atoms have incomplete environments",
             cluster.buffer, cluster.cutoff
         ));
     }
     Ok(())
 }
 
-/// The cut-out as extended XYZ: `source_id` names the parents' atoms, `force_mask` is 1 in the core, and
-/// `source_image` says which periodic image each was.
+/// Writes the cut-out as extended XYZ. `source_id` and `source_image` are the id and the periodic image of each atom in the
+/// parent structure; `force_mask` is 1 in the core.
 fn write_cluster(mut out: &mut dyn Write, cluster: &Cluster) -> Result<(), io::Error> {
     let columns = [
         Column::integer("source_id", &cluster.source_ids),
@@ -188,7 +187,7 @@ fn write_cluster(mut out: &mut dyn Write, cluster: &Cluster) -> Result<(), io::E
         ("embedding_cutoff", Value::Real(cluster.cutoff)),
         ("embedding_center", Value::Integer(cluster.center as i64)),
         ("embedding_removed", Value::Integer(cluster.removed as i64)),
-        // Of a cut-out neither the total energy nor the stress is worth anything.
+        // Total energy and stress of a cut-out are not suitable for training.
         ("energy_weight", Value::Real(0.0)),
         ("stress_weight", Value::Real(0.0)),
     ];

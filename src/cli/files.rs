@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Writing files so that nobody ever sees half of one.
+//! Atomic writes: readers see either the old or the complete new file.
 
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// A file that cannot be written.
+/// A file could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {}: {source}", path.display())]
 pub struct WriteError {
@@ -12,7 +12,7 @@ pub struct WriteError {
     source: std::io::Error,
 }
 
-/// Writes beside the target and renames.
+/// Writes a temporary file in the folder of `path` and renames it to `path`.
 pub(super) fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
@@ -20,11 +20,11 @@ pub(super) fn write_atomically(
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let wrap = |source| WriteError { path: path.to_owned(), source };
     if !folder.is_dir() {
-        // The temporary file would be blamed, whose name nobody knows.
-        return Err(wrap(std::io::Error::other(format!("there is no folder {}", folder.display()))));
+        // Checked here, because the later error would name the temporary file.
+        return Err(wrap(std::io::Error::other(format!("the folder {} does not exist", folder.display()))));
     }
     let mut builder = tempfile::Builder::new();
-    // As any new file, not for the owner alone: what the umask allows is still taken off.
+    // Permissions of an ordinary new file (the umask applies), instead of owner-only access.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut file = builder.tempfile_in(folder).map_err(wrap)?;

@@ -3,8 +3,8 @@
 
 use std::path::PathBuf;
 
-use super::run::{abort, print_line};
-use super::{Exit, Verbosity, agreed, begin, complain, say, warn};
+use super::run::{abort, print_json};
+use super::{Exit, Verbosity, agree_exit, load_config, print_error, print_line, print_warning};
 use lammps_otf::active_learning::{ActiveLearning, LearningResult, Outcome};
 use lammps_otf::candidates::Round;
 use lammps_otf::comm::{CollectiveError as _, Comm};
@@ -12,51 +12,51 @@ use lammps_otf::interrupt::on_signals;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct LoopArguments {
-    /// What to run, and in its table [loop] who labels and trains, in TOML
+    /// Configuration file with a table [loop], TOML
     config: PathBuf,
-    /// Folder of the loop; one that was begun goes on [default: the name of CONFIG without its ending]
+    /// Output folder; an existing loop in it is continued [default: the name of CONFIG without its extension]
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Print each round and the result as one line of JSON on standard output, and nothing else there
+    /// Print each round and the result as one line of JSON, and nothing else to standard output
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(arguments: &LoopArguments, comm: &Comm, verbosity: Verbosity) -> Exit {
-    let (config, output) = match begin(&arguments.config, arguments.output.as_deref(), comm) {
+    let (config, output) = match load_config(&arguments.config, arguments.output.as_deref(), comm) {
         Ok(ready) => ready,
         Err(exit) => return exit,
     };
-    let talk = comm.is_root() && !arguments.json && verbosity != Verbosity::Quiet;
-    let mut headed = false;
-    // Once it is under way: an error of the set-up is to stand alone.
+    let show_text = comm.is_root() && !arguments.json && verbosity != Verbosity::Quiet;
+    let mut has_header = false;
+    // Printed after the first round, so that an error of the set-up is printed alone.
     let mut remarks = config.remarks();
     let outcome = ActiveLearning::new(comm, &output)
         .interrupt_by(on_signals(Exit::Interrupted as i32))
         .observe(|round| {
-            remarks.drain(..).for_each(|remark| warn(&remark.to_string()));
+            remarks.drain(..).for_each(|remark| print_warning(&remark));
             if arguments.json {
-                print_line("round", round);
-            } else if talk {
-                if !std::mem::replace(&mut headed, true) {
-                    say(HEAD);
+                print_json("round", round);
+            } else if show_text {
+                if !std::mem::replace(&mut has_header, true) {
+                    print_line(HEADER);
                 }
-                say(&row(round));
+                print_line(&row(round));
             }
         })
         .run(&config);
     match outcome {
         Ok(result) => {
-            for warning in result.warnings.iter().take(WARNINGS).filter(|_| comm.is_root()) {
-                warn(warning);
+            for warning in result.warnings.iter().take(MAX_WARNINGS).filter(|_| comm.is_root()) {
+                print_warning(warning);
             }
-            if let Some(more @ 1..) = result.warnings.len().checked_sub(WARNINGS).filter(|_| comm.is_root()) {
-                warn(&format!("and {more} more, which --json lists"));
+            if let Some(more @ 1..) = result.warnings.len().checked_sub(MAX_WARNINGS).filter(|_| comm.is_root()) {
+                print_warning(&format!("{more} more warnings; --json lists all"));
             }
             if comm.is_root() && arguments.json {
-                print_line("result", &result);
-            } else if talk {
-                say(&summary(&result));
+                print_json("result", &result);
+            } else if show_text {
+                print_line(&summary(&result));
             }
             match result.outcome {
                 Outcome::Learned => Exit::Completed,
@@ -65,23 +65,23 @@ pub(super) fn run(arguments: &LoopArguments, comm: &Comm, verbosity: Verbosity) 
             }
         }
         Err(error) if error.is_rank_failure() => {
-            complain(&error);
-            eprintln!("What was learned before is in {}. The job is aborted.", output.display());
+            print_error(&error);
+            eprintln!("Earlier output is in {}. The job is aborted.", output.display());
             abort(comm, Exit::Aborted)
         }
         Err(error) => {
             if comm.is_root() {
-                complain(&error);
+                print_error(&error);
             }
-            agreed(error.is_input(), error.is_elsewhere(), comm)
+            agree_exit(error.is_input(), error.is_elsewhere(), comm)
         }
     }
 }
 
-/// So many warnings are shown.
-const WARNINGS: usize = 1;
+/// Maximum number of warnings printed.
+const MAX_WARNINGS: usize = 1;
 
-const HEAD: &str = "\
+const HEADER: &str = "\
 round     from  reached  events    γ_max  waiting  labelled  failed  ΔE meV/atom  ΔF meV/Å  ended";
 
 fn row(round: &Round) -> String {
@@ -110,24 +110,24 @@ fn row(round: &Round) -> String {
 
 fn summary(result: &LearningResult) -> String {
     let why = match &result.outcome {
-        Outcome::Learned => "Learned: the run holds nothing that the potential does not know.".to_owned(),
-        Outcome::Rounds => "Stopped: all rounds are used (loop.max_rounds).".into(),
-        Outcome::Labels => "Stopped: all labels are used (loop.max_labels).".into(),
-        Outcome::Time => "Stopped: the time is over (loop.max_time).".into(),
-        Outcome::Nothing => "Stopped: there is something unknown, but no candidate could be labelled.".into(),
-        Outcome::Refused(why) => format!("Stopped: the new potential was refused: {why}"),
-        Outcome::Interrupted => "Interrupted; the same command goes on.".into(),
+        Outcome::Learned => "Learned: the run completed without an event.".to_owned(),
+        Outcome::Rounds => "Stopped: the maximum number of rounds was reached (loop.max_rounds).".into(),
+        Outcome::Labels => "Stopped: the maximum number of labels was reached (loop.max_labels).".into(),
+        Outcome::Time => "Stopped: the wall-time limit was reached (loop.max_time).".into(),
+        Outcome::Nothing => "Stopped: events occurred, but no candidate could be labelled.".into(),
+        Outcome::Refused(why) => format!("Stopped: the new potential was rejected: {why}"),
+        Outcome::Interrupted => "Interrupted. Continue with the same command.".into(),
     };
     let stored: usize = result.rounds.iter().map(|round| round.stored).sum();
     let swaps = match result.run_seconds {
         0.0 => String::new(),
         run => format!(
-            "\n  {run:.1} s of molecular dynamics, {:.2} % of that until the new potentials ran",
+            "\n  {run:.1} s of molecular dynamics, {:.2} % of that to switch to new potentials",
             100.0 * result.swap_seconds / run
         ),
     };
     format!(
-        "{why}\n  {} of {stored} stored candidates were labelled; the potential: {}{swaps}",
+        "{why}\n  {} of {stored} stored candidates were labelled; potential: {}{swaps}",
         result.labels,
         result.potential.display()
     )

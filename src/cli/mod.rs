@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The command line: each command in a file of its own.
+//! The command line. Each command has its own module.
 
 mod analyze_log;
 mod candidates;
@@ -8,11 +8,11 @@ mod extract;
 mod files;
 mod generate;
 mod init;
+mod inspect;
 mod learn;
 mod replicas;
 mod report;
 mod run;
-mod survey;
 mod watch;
 
 use std::io::Write as _;
@@ -25,21 +25,21 @@ use clap::{Parser, Subcommand};
 use lammps_otf::comm::{Comm, Session};
 use lammps_otf::config::InferenceConfig;
 
-/// How a command ends, as the shell sees it.
+/// Exit code of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// All went well; a run did all its steps.
+    /// Success; a run completed all steps.
     Completed = 0,
-    /// Something failed that is not the input's fault, e.g. a full disk.
+    /// A failure that the input did not cause, such as a full disk.
     Failed = 1,
-    /// The input cannot be used; nothing was written.
+    /// Invalid input; nothing was written.
     BadInput = 2,
-    /// The simulation broke; its last valid frame was used.
+    /// The simulation crashed; the suspect region was extracted from the last valid frame.
     Crashed = 3,
     /// γ passed the threshold.
     Uncertain = 4,
-    /// One MPI rank failed alone, in a loop or so that it could store nothing, and the job was aborted.
+    /// Rank failure in a loop, or where nothing could be stored; the job was aborted.
     Aborted = 5,
     /// A signal, or the wall-time limit.
     Interrupted = 6,
@@ -51,32 +51,34 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// The exit codes, at the end of the help.
+/// The exit codes, printed at the end of the help.
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  done: a run did all its steps, a log stayed below the threshold
-  1  something failed that is not the input's fault, such as a full disk
-  2  the input or the command line cannot be used, and nothing was written; `doctor` found a failure
-  3  the run broke (lost atoms, NaN, an error of one rank alone); the region to blame was cut from the last valid frame
-  4  γ passed the threshold; a loop ended with something still unknown
-  5  one MPI rank failed alone, in a loop or so that it could store nothing; the job was aborted
-  6  a signal, or the wall-time limit
+  0  success: all steps completed; a log never exceeded the threshold
+  1  a failure that the input did not cause, such as a full disk
+  2  invalid input or command line, nothing was written; `doctor` found a failure
+  3  the run crashed (lost atoms, NaN, an error on one MPI rank only); the suspect region was extracted from the last \
+valid frame
+  4  γ passed the threshold; a loop ended before its run completed without an event
+  5  one MPI rank failed alone, in a loop or where nothing could be stored; the job was aborted
+  6  interrupted by a signal or the wall-time limit
 
-Colours and progress bars appear on a terminal only; NO_COLOR=1 turns colours off.";
+Colours and progress bars are shown only on a terminal. NO_COLOR=1 disables colours.";
 
-/// Molecular dynamics that knows when its potential is wrong.
+/// Molecular dynamics with LAMMPS and on-the-fly active learning of ACE potentials.
 ///
-/// Runs LAMMPS with an ML-PACE potential in this process, watches the extrapolation grade of every atom, and stores the
-/// neighbourhood of the worst one for labelling when the potential leaves what it was trained on.
+/// Runs LAMMPS with an ML-PACE potential in this process and monitors the extrapolation grade γ of every atom. When γ
+/// passes a threshold, the region around the atom with the largest γ is extracted and stored as a candidate for
+/// labelling.
 #[derive(Debug, Parser)]
 #[command(name = "lammps-otf", version, max_term_width = 100, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// Print only errors, warnings, and what was asked for
+    /// Print only errors, warnings, and requested output
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// Print more: `run` a line for each look at γ, `doctor` the packages of LAMMPS
+    /// Print more: one line per poll in `run`, the LAMMPS packages in `doctor`
     #[arg(short, long, global = true)]
     verbose: bool,
 }
@@ -85,38 +87,38 @@ struct Arguments {
 enum Command {
     /// Write a commented configuration for a structure and a potential
     Init(init::InitArguments),
-    /// Say what was found, whether it works together, and what to do about what does not
+    /// Check the installation and a configuration, with a remedy for each problem
     Doctor(doctor::DoctorArguments),
-    /// Run molecular dynamics under watch
+    /// Run molecular dynamics and store candidates at events
     Run(run::RunArguments),
-    /// Run, label what is unknown, train, and go on with the new potential, until nothing is unknown
+    /// Run active learning: simulate, label, train, and continue with the new potential, until no event occurs
     Loop(learn::LoopArguments),
-    /// Cut the neighbourhood of an atom out of a structure file
+    /// Extract the neighbourhood of an atom from a structure file
     Extract(extract::ExtractArgs),
-    /// Look at the candidates of a run, export them for training, change their status
+    /// List and export the candidates of a run, and change their status
     Candidates(candidates::CandidatesArgs),
-    /// Write one page of a run or a loop: plots, the candidates in three dimensions, settings
+    /// Write an HTML report of a run or a loop: plots, candidates in 3D, settings
     Report(report::ReportArguments),
-    /// Show γ and the temperature of a run while it goes on
+    /// Display γ and temperature of a run in progress
     Watch(watch::WatchArguments),
     /// Find the first step above a threshold in the log of plain `lmp`
     AnalyzeLog(analyze_log::AnalyzeLogArgs),
-    /// Write completions for a shell, or manual pages, or the references of the documentation
+    /// Generate shell completions, manual pages, or the reference documentation
     Generate(generate::GenerateArguments),
 }
 
-/// How much a command says.
+/// Amount of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verbosity {
-    /// Errors and warnings, and what was asked for.
+    /// Errors, warnings and requested output.
     Quiet,
-    /// What one wants to know.
+    /// The default.
     Normal,
-    /// All there is.
+    /// Additional details.
     Verbose,
 }
 
-/// Colours of the words that sort a line; nothing but the words where colours are off.
+/// Colours of level names such as `warning:`. `anstream` removes them where colours are off.
 mod style {
     use clap::builder::styling::{AnsiColor, Style};
 
@@ -150,7 +152,7 @@ pub fn main() -> ExitCode {
         Command::AnalyzeLog(arguments) => match analyze_log::run(&arguments, verbosity) {
             Ok(exit) => exit.into(),
             Err(error) => {
-                complain(&error);
+                print_error(&error);
                 error.exit().into()
             }
         },
@@ -158,7 +160,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Does `work` on all ranks of the job. A panic on one of several ends the job, because the others wait for it.
+/// Runs `work` on all ranks of the job. A panic on one of several ranks aborts the job, because the others would wait
+/// forever.
 fn with_ranks(work: impl FnOnce(&Session, &Comm) -> Exit) -> ExitCode {
     let session = Session::initialize();
     let world = session.world();
@@ -172,60 +175,61 @@ fn with_ranks(work: impl FnOnce(&Session, &Comm) -> Exit) -> ExitCode {
     }
 }
 
-/// The exit code of a command that works on files alone, where every error is one of its input.
+/// Prints the error of a command that only processes files, and returns the exit code. Every such error is an input error.
 fn finish<E: std::fmt::Display>(outcome: Result<(), E>) -> ExitCode {
     match outcome {
         Ok(()) => Exit::Completed.into(),
         Err(error) => {
-            complain(&error);
+            print_error(&error);
             Exit::BadInput.into()
         }
     }
 }
 
-/// The configuration, and the folder for what comes of it: `output`, or the name of the configuration without its ending.
-/// What is wrong with the configuration has been said.
+/// Returns the configuration and the output folder: `output`, or the name of the configuration without its extension.
+/// Prints an error of the configuration.
 ///
 /// # MPI
 /// Collective.
-fn begin(config: &Path, output: Option<&Path>, comm: &Comm) -> Result<(InferenceConfig, PathBuf), Exit> {
+fn load_config(config: &Path, output: Option<&Path>, comm: &Comm) -> Result<(InferenceConfig, PathBuf), Exit> {
     let output = output.map_or_else(|| PathBuf::from(config.file_stem().unwrap_or_default()), Path::to_path_buf);
     match run::read_config(config, comm) {
         Ok(config) => Ok((config, output)),
         Err(error) => {
             if comm.is_root() {
-                complain(&error);
+                print_error(&error);
             }
             Err(Exit::BadInput)
         }
     }
 }
 
-/// One exit code for all ranks after an error: mpiexec mixes those of the ranks, and the rank that failed knows which.
+/// Agrees on one exit code after an error, because mpiexec combines the codes of the ranks. The ranks on which the error
+/// occurred determine it.
 ///
 /// # MPI
 /// Collective.
-fn agreed(is_input: bool, is_elsewhere: bool, comm: &Comm) -> Exit {
+fn agree_exit(is_input: bool, is_elsewhere: bool, comm: &Comm) -> Exit {
     let own = if is_input { Exit::BadInput } else { Exit::Failed };
     let code = comm.min_i64(if is_elsewhere { i64::MAX } else { own as i64 });
     if code == Exit::Failed as i64 { Exit::Failed } else { Exit::BadInput }
 }
 
-/// Says what went wrong, once, on the rank that talks.
-fn complain(error: &dyn std::fmt::Display) {
+/// Prints an error to standard error.
+fn print_error(error: &dyn std::fmt::Display) {
     let red = style::ERROR;
-    // In one piece, so that ranks that speak at once do not speak between each other's words.
+    // One write, so that messages of several ranks do not interleave.
     let text = format!("{red}error:{red:#} {error}");
     anstream::eprintln!("{text}");
 }
 
-/// Says what is not as it should be, and did not stop the work.
-fn warn(warning: &dyn std::fmt::Display) {
+/// Prints a non-fatal warning to standard error.
+fn print_warning(warning: &dyn std::fmt::Display) {
     let yellow = style::WARNING;
     anstream::eprintln!("{yellow}warning:{yellow:#} {warning}");
 }
 
-/// Prints a result. Not `println!`, which panics when the reader (`| head`) has had enough; the exit code says it too.
-fn say(text: &str) {
+/// Prints a line to standard output. Unlike `println!`, it does not panic on a closed pipe (`| head`).
+fn print_line(text: &str) {
     let _ = writeln!(anstream::stdout().lock(), "{text}");
 }

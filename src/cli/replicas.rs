@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! `lammps-otf run --replicas R`: several simulations in one job, with one store.
 //!
-//! Each replica has an equal share of the ranks, in their order, and a folder of its own, `replica-00` and so on; they
-//! meet only in `candidates.db`. Signals and errors are agreed within a replica; the others go on. What one rank alone
-//! fails at can only end the whole job: MPI has no way to end a part of it.
+//! Each replica has an equal share of consecutive ranks and its own folder, `replica-00`, `replica-01`, …. Replicas share
+//! only `candidates.db`. A signal or an error ends one replica and the others continue, except for a rank failure, which
+//! aborts the job: MPI cannot abort a part of it.
 
 use std::path::Path;
 
-use super::run::{print_line, settle, summary};
-use super::{Exit, Verbosity, complain, say, warn};
+use super::run::{exit_of_run, print_json, summary};
+use super::{Exit, Verbosity, print_error, print_line, print_warning};
 use lammps_otf::comm::{CollectiveError, Comm, RemoteError};
 use lammps_otf::config::{self, InferenceConfig};
 use lammps_otf::interrupt::on_signals;
@@ -17,15 +17,15 @@ use lammps_otf::runner::{LammpsRunner, files};
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error(
-        "--replicas {count} needs a number of MPI ranks that is a multiple of {count}, and there are {ranks}: start it \
-         as `mpiexec -n {count} lammps-otf run …`, or with twice as many ranks, …"
+        "--replicas {count} requires a multiple of {count} MPI ranks, but there are {ranks}: start it as \
+         `mpiexec -n {count} lammps-otf run …`, or with a larger multiple"
     )]
     Ranks { count: usize, ranks: usize },
-    #[error("--replicas 0: there must be at least one")]
+    #[error("--replicas is 0, but must be 1 or more")]
     None,
     #[error("{0} already holds a run: choose another folder with --output")]
     Occupied(String),
-    #[error("cannot make the folder {0}: {1}")]
+    #[error("cannot create the folder {0}: {1}")]
     Folder(String, std::io::Error),
     #[error(transparent)]
     Config(#[from] config::Error),
@@ -39,16 +39,16 @@ impl CollectiveError for Error {
     }
 }
 
-/// What a replica leaves for rank 0 of the job to print: to standard output and to standard error.
+/// Output of a replica, printed by rank 0 of the job.
 #[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 struct Report {
-    said: String,
+    summary: String,
     result: serde_json::Value,
     warnings: Vec<String>,
     error: Option<String>,
 }
 
-/// The job ends with the code of the replica that comes last in this list.
+/// Exit codes by increasing severity. The most severe code of a replica is that of the job.
 const SEVERITY: [Exit; 6] =
     [Exit::Completed, Exit::Interrupted, Exit::Uncertain, Exit::Crashed, Exit::BadInput, Exit::Failed];
 
@@ -60,12 +60,11 @@ pub(super) fn run(
     world: &Comm,
     verbosity: Verbosity,
 ) -> Exit {
-    let ready = begin(config, output, count, world);
-    let config = match ready {
+    let config = match prepare(config, output, count, world) {
         Ok(config) => config,
         Err(error) => {
             if world.is_root() {
-                complain(&error);
+                print_error(&error);
             }
             return Exit::BadInput;
         }
@@ -79,11 +78,11 @@ pub(super) fn run(
         .store_in(&store, &name)
         .interrupt_by(on_signals(Exit::Interrupted as i32))
         .run(&config);
-    let exit = settle(&outcome, &comm, world, &folder);
+    let exit = exit_of_run(&outcome, &comm, world, &folder);
 
     let report = match &outcome {
         Ok(result) => Report {
-            said: format!("{name}: {}", summary(result, &config, &store)),
+            summary: format!("{name}: {}", summary(result, &config, &store)),
             result: serde_json::to_value(result).expect("numbers and names"),
             warnings: config
                 .remarks()
@@ -107,19 +106,19 @@ pub(super) fn run(
             continue;
         }
         let report: Report = serde_json::from_slice(&bytes).unwrap_or_default();
-        if !json && verbosity != Verbosity::Quiet && !report.said.is_empty() {
-            say(&report.said);
+        if !json && verbosity != Verbosity::Quiet && !report.summary.is_empty() {
+            print_line(&report.summary);
         }
-        report.warnings.iter().for_each(|warning| warn(warning));
+        report.warnings.iter().for_each(|warning| print_warning(warning));
         if let Some(error) = &report.error {
-            complain(error);
+            print_error(error);
         }
         if json {
-            print_line("result", &report.result);
+            print_json("result", &report.result);
         }
     }
     if world.is_root() {
-        // Only if nothing is in it: every replica was refused.
+        // Succeeds only if the folder is empty, because no replica started.
         let _ = std::fs::remove_dir(output);
     }
     let own = SEVERITY.iter().position(|e| *e == exit).unwrap_or(SEVERITY.len() - 1);
@@ -127,8 +126,8 @@ pub(super) fn run(
     SEVERITY[worst as usize]
 }
 
-/// The configuration of this rank's replica, once all of them are sound and the folder is there.
-fn begin(config: &InferenceConfig, output: &Path, count: usize, world: &Comm) -> Result<InferenceConfig, Error> {
+/// Validates the configurations of all replicas, creates the folder, and returns the configuration of this rank's replica.
+fn prepare(config: &InferenceConfig, output: &Path, count: usize, world: &Comm) -> Result<InferenceConfig, Error> {
     if count == 0 {
         return Err(Error::None);
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! `lammps-otf report`: a page of what a run or a loop has left.
+//! `lammps-otf report`: an HTML page about a run or a loop.
 
 use std::path::PathBuf;
 
@@ -7,31 +7,31 @@ use lammps_otf::report::{self, Report};
 use serde_json::json;
 
 use super::files::{WriteError, write_atomically};
-use super::{Verbosity, say, warn};
+use super::{Verbosity, print_line, print_warning};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ReportArguments {
-    /// The folder of a run, a loop, or replicas; also while they go on
+    /// Output folder of a run, a loop, or replicas, finished or in progress
     folder: PathBuf,
-    /// The page [default: report.html in FOLDER]
+    /// HTML file to write [default: report.html in FOLDER]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Write the main plots, as SVG and PNG, into this folder too; it is made if there is none
+    /// Also write the main plots to this folder as SVG and PNG; created if missing
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
-    /// Print the names of the files that were written as JSON
+    /// Print the names of the written files as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Why there is no page.
+/// The page cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReportError {
     #[error(transparent)]
     Report(#[from] report::Error),
     #[error(transparent)]
     Plot(#[from] report::PlotError),
-    #[error("cannot make the folder {}: {source}", path.display())]
+    #[error("cannot create the folder {}: {source}", path.display())]
     Folder { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -39,7 +39,7 @@ pub(super) enum ReportError {
 
 pub(super) fn run(arguments: &ReportArguments, verbosity: Verbosity) -> Result<(), ReportError> {
     let report = Report::read(&arguments.folder)?;
-    report.notes.iter().for_each(|note| warn(note));
+    report.notes.iter().for_each(|note| print_warning(note));
     let page = arguments.output.clone().unwrap_or_else(|| arguments.folder.join("report.html"));
     let html = report.html();
     write_atomically(&page, |out| out.write_all(html.as_bytes()))?;
@@ -53,9 +53,9 @@ pub(super) fn run(arguments: &ReportArguments, verbosity: Verbosity) -> Result<(
         }
     }
     if arguments.json {
-        say(&format!("{:#}", json!({ "written": written })));
+        print_line(&format!("{:#}", json!({ "written": written })));
     } else if verbosity != Verbosity::Quiet {
-        written.iter().for_each(|path| say(&path.display().to_string()));
+        written.iter().for_each(|path| print_line(&path.display().to_string()));
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! `lammps-otf watch`: γ and T of a run while it goes on.
+//! `lammps-otf watch`: γ and T of a run in progress.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -14,37 +14,37 @@ use lammps_otf::runner::{files, poll_files};
 use lammps_otf::simulation::Poll;
 use lammps_otf::uncertainty::Verdict;
 
-use super::{say, style, warn};
+use super::{print_line, print_warning, style};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct WatchArguments {
-    /// The folder of a run or a loop, a file of polls, or - for lines on standard input, such as those of `run --json`
+    /// Folder of a run or a loop, a file polls.jsonl, or - for standard input, e.g. from `run --json`
     #[arg(value_name = "FILE|DIR|-")]
     from: PathBuf,
-    /// Show what is in the newest file, and do not wait for more
+    /// Display the polls of the newest file and exit
     #[arg(long)]
     once: bool,
-    /// Wait for more, also where no process seems to write: for file systems whose locks other machines do not see
+    /// Keep waiting even if no process seems to write; for file systems without locks across machines
     #[arg(long, conflicts_with = "once")]
     forever: bool,
 }
 
-/// Why there is nothing to see.
+/// No polls can be displayed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WatchError {
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("{} has no polls yet: there is neither polls.jsonl nor round-001/polls.jsonl in it", .0.display())]
+    #[error("{} has no polls yet: it contains neither polls.jsonl nor round-001/polls.jsonl", .0.display())]
     Nothing(PathBuf),
 }
 
-/// How long to wait before looking for more.
-const PAUSE: Duration = Duration::from_millis(200);
-/// Bytes of a line. What is longer was not written by this program.
-const LONGEST: u64 = 1 << 20;
-/// Polls in the little plots.
+/// Interval between two reads of a file.
+const READ_INTERVAL: Duration = Duration::from_millis(200);
+/// Maximum length of a line in bytes. This program writes no longer ones.
+const MAX_LINE: u64 = 1 << 20;
+/// Number of polls in the plots.
 const HISTORY: usize = 60;
-/// The process that writes has one of these locked.
+/// Lock files. The writing process holds one of them.
 const LOCKS: [&str; 2] = [files::LOCK, active_learning::files::LOCK];
 
 pub(super) fn run(arguments: &WatchArguments) -> Result<(), WatchError> {
@@ -55,11 +55,11 @@ pub(super) fn run(arguments: &WatchArguments) -> Result<(), WatchError> {
     } else {
         follow(arguments, &mut screen)
     };
-    screen.end();
+    screen.finish();
     outcome
 }
 
-/// Reads the newest file of polls to its end, again and again, until nobody writes any more.
+/// Reads the newest file of polls, and those that follow it, until the writing process has ended.
 fn follow(arguments: &WatchArguments, screen: &mut Screen) -> Result<(), WatchError> {
     let from = &arguments.from;
     let (mut path, folder) = if from.is_dir() {
@@ -68,42 +68,42 @@ fn follow(arguments: &WatchArguments, screen: &mut Screen) -> Result<(), WatchEr
         (from.clone(), from.parent().unwrap_or(Path::new("")).to_owned())
     };
     loop {
-        let reading = |source| WatchError::Read { path: path.clone(), source };
-        let mut file = BufReader::new(File::open(&path).map_err(reading)?);
-        let own = file.get_ref().metadata().map_err(reading)?.ino();
+        let read_error = |source| WatchError::Read { path: path.clone(), source };
+        let mut file = BufReader::new(File::open(&path).map_err(read_error)?);
+        let inode = file.get_ref().metadata().map_err(read_error)?.ino();
         let mut lines = Lines::default();
         loop {
-            // Asked before reading: what was written until then is read below.
-            let over = arguments.once || !arguments.forever && is_over(&folder);
-            let next = after(&path, own, from);
+            // Determined before reading, so that everything written until then is read below.
+            let finished = arguments.once || !arguments.forever && is_finished(&folder);
+            let next = next_file(&path, inode, from);
             let read = lines.read(&mut file, &path, screen)?;
             if let Some(next) = next {
                 if next.parent() != path.parent() {
-                    screen.tell(&format!("now {}", next.display()));
+                    screen.print(&format!("reading {}", next.display()));
                 }
                 path = next;
                 break;
             }
-            if over && read == 0 {
+            if finished && read == 0 {
                 return Ok(());
             }
             if read == 0 {
-                std::thread::sleep(PAUSE);
+                std::thread::sleep(READ_INTERVAL);
             }
         }
     }
 }
 
-/// The file that goes on where the one at `path` ends, which has this inode; `None` while that is being written.
+/// Returns the file that continues the one opened at `path` with this inode; `None` if that is still being written.
 ///
-/// A full file is renamed, perhaps more than once since the last look, and a loop goes on in the folder of its next round.
-fn after(path: &Path, inode: u64, from: &Path) -> Option<PathBuf> {
+/// A full file is renamed, possibly several times since the last call, and a loop continues in the folder of its next round.
+fn next_file(path: &Path, inode: u64, from: &Path) -> Option<PathBuf> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let of_run = poll_files(folder).unwrap_or_default();
     let is_own = |file: &PathBuf| std::fs::metadata(file).is_ok_and(|now| now.ino() == inode);
     let next = match of_run.iter().position(is_own) {
         Some(own) => of_run.get(own + 1),
-        // Another name that the user gave, or one of the oldest, which are removed.
+        // A file with another name given by the user, or an old one that was removed.
         None if is_own(&path.to_owned()) => None,
         None => of_run.first(),
     };
@@ -111,53 +111,53 @@ fn after(path: &Path, inode: u64, from: &Path) -> Option<PathBuf> {
     next.cloned().or_else(later_round)
 }
 
-/// The file that a run writes, or that of the last round of a loop.
+/// The current file of polls of a run, or of the last round of a loop.
 fn newest(folder: &Path) -> Option<PathBuf> {
     let rounds: Vec<PathBuf> = round_folders(folder).collect();
     let folders = rounds.iter().rev().map(PathBuf::as_path).chain([folder]);
     folders.map(|folder| folder.join(files::POLLS)).find(|file| file.is_file())
 }
 
-/// Whether the run has left its result, or the process that wrote has gone.
-fn is_over(folder: &Path) -> bool {
+/// Whether the run has written its result, or the writing process has ended.
+fn is_finished(folder: &Path) -> bool {
     if folder.join(files::RESULT).is_file() {
         return true;
     }
     let mut locks = LOCKS.iter().filter_map(|name| File::open(folder.join(name)).ok()).peekable();
-    // A lock that can be had is one that nobody has; where there are no locks one does not know.
+    // A lock that can be acquired is not held. Without lock files the state is unknown.
     locks.peek().is_some() && locks.all(|lock| lock.try_lock_shared().is_ok())
 }
 
-/// Lines as they come in, in pieces.
+/// Splits input into lines; a line may arrive in pieces.
 #[derive(Default)]
 struct Lines {
     rest: Vec<u8>,
-    complained: bool,
+    warned: bool,
 }
 
 impl Lines {
-    /// Reads to the present end; gives the number of bytes.
+    /// Reads to the current end. Returns the number of bytes.
     fn read(&mut self, from: &mut impl BufRead, path: &Path, screen: &mut Screen) -> Result<usize, WatchError> {
         let mut bytes = 0;
         loop {
-            let read = from.by_ref().take(LONGEST).read_until(b'\n', &mut self.rest);
+            let read = from.by_ref().take(MAX_LINE).read_until(b'\n', &mut self.rest);
             let n = read.map_err(|source| WatchError::Read { path: path.to_owned(), source })?;
             bytes += n;
             if n == 0 {
-                // The end, for now, perhaps in the middle of a line.
+                // The current end, possibly within a line.
                 return Ok(bytes);
             }
-            if self.rest.last() != Some(&b'\n') && (self.rest.len() as u64) < LONGEST {
+            if self.rest.last() != Some(&b'\n') && (self.rest.len() as u64) < MAX_LINE {
                 continue;
             }
             let line = std::mem::take(&mut self.rest);
             match serde_json::from_slice::<Poll>(&line) {
                 Ok(poll) => screen.show(&poll),
-                // `run --json` says more than polls.
+                // `run --json` also prints other events.
                 Err(_) if is_other_event(&line) => {}
-                Err(error) if !self.complained => {
-                    self.complained = true;
-                    warn(&format!("{}: a line is not of a poll: {error}", path.display()));
+                Err(error) if !self.warned => {
+                    self.warned = true;
+                    print_warning(&format!("{}: skipped a line that is not a poll: {error}", path.display()));
                 }
                 Err(_) => {}
             }
@@ -170,7 +170,7 @@ fn is_other_event(line: &[u8]) -> bool {
     value.is_ok_and(|value| value["event"].as_str().is_some_and(|event| event != "poll"))
 }
 
-/// Three lines that change, on a terminal; a line for each poll elsewhere.
+/// Display: three lines that are updated on a terminal, else one line per poll.
 struct Screen {
     bar: Option<ProgressBar>,
     gamma: VecDeque<f64>,
@@ -198,7 +198,7 @@ impl Screen {
             Verdict::Unwatched => style::PLAIN,
         };
         let verdict = format!("{:?}", poll.verdict).to_lowercase();
-        let text = gamma.map_or("γ not looked at".to_owned(), |g| {
+        let text = gamma.map_or("γ not polled".to_owned(), |g| {
             format!("γ_max {:.3} at atom {}, {} above the threshold", g.max, g.worst_id, g.above_high)
         });
         self.last = format!(
@@ -206,7 +206,7 @@ impl Screen {
             poll.step, poll.time, poll.temperature
         );
         let Some(bar) = &self.bar else {
-            say(&self.last);
+            print_line(&self.last);
             return;
         };
         for (history, value) in
@@ -221,23 +221,23 @@ impl Screen {
         bar.tick();
     }
 
-    fn tell(&self, text: &str) {
+    fn print(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(text),
-            None => say(text),
+            None => print_line(text),
         }
     }
 
-    /// Leaves the last line where it is.
-    fn end(&self) {
+    /// Replaces the display by its last line.
+    fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
-            say(&self.last);
+            print_line(&self.last);
         }
     }
 }
 
-/// Eight heights from the lowest to the highest, which stand beside it.
+/// Plots values as bars of eight heights, followed by their range.
 fn graph(name: &str, values: &VecDeque<f64>) -> String {
     const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let finite = || values.iter().copied().filter(|v| v.is_finite());
@@ -257,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn graphs_go_from_the_lowest_to_the_highest() {
+    fn graph_spans_minimum_to_maximum() {
         let graph = |values: &[f64]| graph("γ", &values.iter().copied().collect());
         assert_eq!(graph(&[1.0, 2.0, 8.0]), "γ ▁▂█  1.0000 to 8.0000");
         assert_eq!(graph(&[1.0, f64::NAN, 1.0, f64::INFINITY]), "γ ▁ ▁█  1.0000 to 1.0000");

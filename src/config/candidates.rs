@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What is stored of an event.
+//! `CandidatesConfig`: candidates and cut-outs.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,27 +8,29 @@ use super::section::check;
 use super::{Determines, Error, Section};
 use crate::embedding::EmbeddingConfig;
 
-/// What is stored of an event.
+/// Candidates: how many are stored, and how they are cut out and checked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CandidatesConfig {
-    /// Most regions that are cut out at one event.
+    /// Maximum number of regions extracted at one event.
     #[serde(default = "defaults::regions_per_event")]
     pub regions_per_event: usize,
-    /// Most candidates that one run stores.
+    /// Maximum number of candidates stored by one run.
     #[serde(default = "defaults::max_candidates")]
     pub max_candidates: usize,
-    /// How the neighbourhood of the worst atom is cut out.
+    /// Shape and size of a cut-out.
     #[serde(default)]
     pub embedding: EmbeddingConfig,
-    /// Evaluate each cut-out once with the same potential, and note how far γ and forces agree with the parent's.
+    /// Evaluate each cut-out once with the same potential, and store how far its γ and forces deviate from those in the
+    /// simulation.
     #[serde(default = "defaults::verify")]
     pub verify: bool,
-    /// Relax the buffer of each cut-out with the same potential, with the core frozen: for the `cube` shape, whose new
-    /// boundary brings atoms together that never met.
+    /// Relax the buffer of each cut-out with the same potential, with the core fixed. Intended for the `cube` shape, where
+    /// the new periodic boundary can place atoms close to each other.
     #[serde(default)]
     pub relax: bool,
-    /// Environments nearer than this to one that this run has stored are not stored again; 0 stores all.
+    /// Minimum dimensionless distance of an atomic environment from those that this run has stored; nearer ones are not
+    /// stored. 0 stores all.
     #[serde(default = "defaults::novelty")]
     pub novelty: f64,
 }

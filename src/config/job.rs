@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Wall time, checkpoints and files.
+//! `JobConfig`: wall time, checkpoints and file sizes.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,21 +7,22 @@ use serde::{Deserialize, Serialize};
 use super::section::{check, positive};
 use super::{Determines, Error, Section};
 
-/// Wall time, checkpoints and the size of files.
+/// Wall time, checkpoints and file sizes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobConfig {
-    /// Wall time in seconds after which the run stops at the next poll; none if absent. Counted for each process: a run
-    /// that is continued has the whole time again.
+    /// Wall time in seconds after which the run stops at the next poll. Unlimited if absent. Measured from the start of each
+    /// process, so a resumed run has the full time again.
     pub wall_time: Option<f64>,
-    /// Number of steps between two checkpoints, from which `--resume` continues; rounded up to a multiple of
-    /// `sampling_interval`. A run that stops in good order writes one more at its end. 0 writes none at all.
+    /// Number of steps between two checkpoints (`--resume` continues from the last one), rounded up to a multiple of
+    /// `sampling_interval`. A run that ends without a crash writes a final one. 0 disables checkpoints, including the final
+    /// one.
     #[serde(default = "defaults::checkpoint_interval")]
     pub checkpoint_interval: u64,
-    /// Size in MB at which `polls.jsonl` is put aside as `polls.1.jsonl`, then `polls.2.jsonl`, …, and a new one is begun.
+    /// Size in MB at which `polls.jsonl` is renamed to `polls.1.jsonl`, then `polls.2.jsonl`, …, and a new file is started.
     #[serde(default = "defaults::polls_file_size")]
     pub polls_file_size: f64,
-    /// Most such files that are kept, the present one among them; the oldest are removed.
+    /// Maximum number of these files, including the current one. The oldest are removed.
     #[serde(default = "defaults::polls_files")]
     pub polls_files: u32,
 }
@@ -36,7 +37,7 @@ impl JobConfig {
         check((0.001..=1e6).contains(&size), "polls_file_size", &size, "between 0.001 and 1000000 MB")?;
         check(self.polls_files >= 1, "polls_files", &self.polls_files, "1 or more")?;
         let every = self.checkpoint_interval;
-        check(every <= i64::MAX as u64 / 2, "checkpoint_interval", &every, "0 (none) or less than 2^62 steps")?;
+        check(every <= i64::MAX as u64 / 2, "checkpoint_interval", &every, "0 (none), or less than 2^62 steps")?;
         let time = self.wall_time;
         check(time.is_none_or(positive), "wall_time", &time.unwrap_or_default(), "a number of seconds above 0")
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! `[loop]`: who labels, who trains, and when it is enough.
+//! `LoopConfig`: the table `[loop]` with oracle, trainer and limits.
 
 use std::path::{Path, PathBuf};
 
@@ -8,87 +8,88 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, Potential};
 
-/// The table `[loop]` of a configuration. `lammps-otf run` does not look at it.
+/// Active learning with `lammps-otf loop`: oracle, trainer and limits. Ignored by `lammps-otf run`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoopConfig {
-    /// Who computes energies and forces of cut-outs.
+    /// Oracle: computes energy and forces of cut-outs.
     pub oracle: OracleConfig,
-    /// Who makes a new potential of them.
+    /// Trainer: fits a new potential to the labelled cut-outs.
     pub trainer: TrainerConfig,
-    /// Events after which a round ends. The run goes on between them, with the potential that it has.
+    /// Number of events after which a round ends. Between events the run continues with the current potential.
     #[serde(default = "defaults::batch")]
     pub batch: u32,
-    /// Steps from one event of a round to the next; 10 sampling intervals if absent.
+    /// Minimum number of steps between two events of a round. If absent, 10 × `sampling_interval`.
     pub event_spacing: Option<u64>,
-    /// γ above which a round ends at once, whatever its number of events.
+    /// γ above which a round ends immediately, regardless of the number of events.
     #[serde(default = "defaults::halt")]
     pub halt: f64,
-    /// Most candidates that are labelled in one round.
+    /// Maximum number of candidates labelled per round.
     #[serde(default = "defaults::select")]
     pub select: usize,
-    /// Most rounds.
+    /// Maximum number of rounds.
     #[serde(default = "defaults::max_rounds")]
     pub max_rounds: u32,
-    /// Most candidates that are labelled in all.
+    /// Maximum number of labels over all rounds.
     #[serde(default = "defaults::max_labels")]
     pub max_labels: usize,
-    /// Wall time in seconds after which no other round begins; of this process alone.
+    /// Wall time in seconds after which no new round begins. Unlimited if absent. Measured from the start of each process.
     pub max_time: Option<f64>,
-    /// Simulated time without an event, in ps, after which the potential is good enough; the whole run if absent.
+    /// Simulated time in ps without an event after which the loop ends successfully. If absent, the run must complete
+    /// without an event.
     pub quiet_time: Option<f64>,
-    /// Where the run goes on with the new potential.
+    /// Where the run continues with the new potential.
     #[serde(default)]
     pub resume_from: ResumeFrom,
-    /// The configuration's folder, where commands are run.
+    /// Folder of the configuration; the working directory of commands.
     #[serde(skip)]
     pub(crate) folder: PathBuf,
 }
 
-/// Who computes energies and forces of cut-outs.
+/// Oracle: computes energy and forces of cut-outs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
 pub enum OracleConfig {
-    /// A program that is run for each label.
+    /// Oracle that is a program, executed once per label.
     Command {
-        /// The program and its arguments; no shell. `{input}` and `{output}` in them are replaced.
+        /// Program and arguments, executed without a shell. `{input}` and `{output}` are replaced by file names.
         command: Vec<String>,
-        /// Wall time in seconds after which it is ended; none if absent.
+        /// Wall time in seconds after which the program is terminated. Unlimited if absent.
         timeout: Option<f64>,
-        /// How often it is started again after it failed.
+        /// Number of times the program is restarted after a failure.
         #[serde(default)]
         retries: u32,
     },
-    /// Another potential, in an instance of LAMMPS in this process.
+    /// Oracle that is a reference potential, evaluated by a second LAMMPS instance in this process.
     Lammps {
-        /// Arguments of `pair_style`.
+        /// Arguments of the LAMMPS command `pair_style`.
         pair_style: String,
-        /// Arguments of each `pair_coeff`.
+        /// Arguments of the LAMMPS command `pair_coeff`, one entry per command.
         pair_coeff: Vec<String>,
     },
 }
 
-/// Who makes a new potential.
+/// Trainer: fits a new potential to the labelled cut-outs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainerConfig {
-    /// The program and its arguments; no shell. `{labelled}`, `{potential}`, `{active_set}`, `{output}` and `{round}` in
-    /// them are replaced.
+    /// Program and arguments, executed without a shell. `{labelled}`, `{potential}`, `{active_set}`, `{output}` and
+    /// `{round}` are replaced by file names and the number of the round.
     pub command: Vec<String>,
-    /// Wall time in seconds after which it is ended; none if absent.
+    /// Wall time in seconds after which the program is terminated. Unlimited if absent.
     pub timeout: Option<f64>,
 }
 
-/// Where the run goes on with the new potential.
+/// Where the run continues with the new potential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ResumeFrom {
-    /// Where the first event of the round was.
+    /// At the first event of the round.
     #[default]
     Pause,
-    /// At the last poll before that with γ below `uncertainty_low`; the thermostat begins anew.
+    /// At the last poll before the first event with γ below `uncertainty_low`. The thermostat state is reset.
     LastReliable,
-    /// At the first step: every round runs the whole ramp, until one does without an event.
+    /// At the first step. Each round repeats the whole run, until one completes without an event.
     Start,
 }
 
@@ -111,7 +112,7 @@ mod defaults {
 }
 
 impl LoopConfig {
-    /// Checks every field; `high` is the run's threshold of γ, `folder` where the configuration stands.
+    /// Checks every field. `high` is the threshold of γ of the run.
     pub(crate) fn validate(&self, high: f64) -> Result<(), Error> {
         let check = |ok: bool, field, value: &dyn std::fmt::Debug, allowed| {
             if ok { Ok(()) } else { Err(Error::Range { field, value: format!("{value:?}"), allowed }) }
@@ -119,7 +120,7 @@ impl LoopConfig {
         let positive = |x: f64| x > 0.0 && x.is_finite();
         check(self.batch >= 1, "loop.batch", &self.batch, "1 or more")?;
         check(self.event_spacing != Some(0), "loop.event_spacing", &self.event_spacing, "1 step or more")?;
-        check(self.halt >= high, "loop.halt", &self.halt, "not below uncertainty_threshold")?;
+        check(self.halt >= high, "loop.halt", &self.halt, "at least `uncertainty_threshold`")?;
         check(self.select >= 1, "loop.select", &self.select, "1 or more")?;
         check(self.max_rounds >= 1, "loop.max_rounds", &self.max_rounds, "1 or more")?;
         check(self.max_labels >= 1, "loop.max_labels", &self.max_labels, "1 or more")?;
@@ -128,20 +129,20 @@ impl LoopConfig {
         check(self.quiet_time.is_none_or(positive), "loop.quiet_time", &self.quiet_time, "a time in ps above 0")?;
         let trainer = &self.trainer;
         check(trainer.timeout.is_none_or(positive), "loop.trainer.timeout", &trainer.timeout, seconds)?;
-        let names = |command: &[String], name: &str| command.iter().any(|word| word.contains(name));
+        let contains = |command: &[String], name: &str| command.iter().any(|word| word.contains(name));
         for (name, allowed) in [
-            ("{labelled}", "a program and its arguments, with {labelled} for the file of the labelled candidates"),
-            ("{output}", "a program and its arguments, with {output} for the folder that it writes into"),
+            ("{labelled}", "a program and its arguments, including {labelled} for the file of labelled candidates"),
+            ("{output}", "a program and its arguments, including {output} for the output folder"),
         ] {
-            check(names(&trainer.command, name), "loop.trainer.command", &trainer.command, allowed)?;
+            check(contains(&trainer.command, name), "loop.trainer.command", &trainer.command, allowed)?;
         }
         match &self.oracle {
             OracleConfig::Command { command, timeout, .. } => {
                 for (name, allowed) in [
-                    ("{input}", "a program and its arguments, with {input} for the file that it reads"),
-                    ("{output}", "a program and its arguments, with {output} for the file that it writes"),
+                    ("{input}", "a program and its arguments, including {input} for the input file"),
+                    ("{output}", "a program and its arguments, including {output} for the output file"),
                 ] {
-                    check(names(command, name), "loop.oracle.command", command, allowed)?;
+                    check(contains(command, name), "loop.oracle.command", command, allowed)?;
                 }
                 check(timeout.is_none_or(positive), "loop.oracle.timeout", timeout, seconds)
             }
@@ -151,7 +152,7 @@ impl LoopConfig {
 }
 
 impl OracleConfig {
-    /// The potential that labels, where it is one.
+    /// The reference potential, if the oracle is one.
     pub(crate) fn potential(&self) -> Option<Potential> {
         match self {
             Self::Command { .. } => None,
@@ -169,7 +170,7 @@ impl OracleConfig {
 
 impl LoopConfig {
     pub(crate) fn resolve(&mut self, folder: &Path) {
-        // A name alone has an empty parent.
+        // The parent of a bare file name is empty.
         let folder = Path::new(".").join(folder);
         self.folder = std::path::absolute(&folder).unwrap_or(folder);
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What counts as broken.
+//! `LimitsConfig`: validity of structures and frames.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 use super::section::{check, positive};
 use super::{Determines, Error, Section};
 
-/// What counts as a broken structure or run.
+/// Validity limits for the initial structure and for the frames of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LimitsConfig {
-    /// Smallest distance between two atoms of the initial structure, Å.
+    /// Minimum distance in Å between two atoms of the initial structure, including periodic images.
     #[serde(default = "defaults::min_distance")]
     pub min_distance: f64,
-    /// What a frame must satisfy to be kept as valid.
+    /// Limits for a valid frame.
     #[serde(default)]
     pub sanity: Sanity,
 }
@@ -40,22 +40,22 @@ mod defaults {
     }
 }
 
-/// What a frame must satisfy to be kept as the last valid one; beyond this the run counts as crashed.
+/// Limits for a valid frame. A run that exceeds one of them ends as crashed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sanity {
-    /// Highest temperature in K.
+    /// Maximum temperature in K.
     pub max_temperature: f64,
-    /// Largest force on an atom in eV/Å.
+    /// Maximum force on an atom in eV/Å.
     pub max_force: f64,
-    /// Largest distance in Å that an atom may go between two polls. If absent, 1000 Å/ps (1 Å in 1 fs) times the time
-    /// between two polls: the speed of a hydrogen atom of 50 eV.
+    /// Maximum displacement of an atom between two polls, in Å. If absent, 1000 Å/ps (1 Å per fs, the speed of a hydrogen
+    /// atom of 50 eV) times the time between two polls.
     pub max_displacement: Option<f64>,
 }
 
 impl Default for Sanity {
     fn default() -> Self {
-        // Far beyond condensed matter: what exceeds them has exploded.
+        // Far above values in condensed matter: a frame beyond them has exploded.
         Self { max_temperature: 1e5, max_force: 1e4, max_displacement: None }
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Molecular dynamics.
+//! `MdConfig`: molecular dynamics.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use super::section::{check, positive};
 use super::{Determines, Error, Remark, Section};
 
-/// Molecular dynamics: ensemble, temperature, pressure and length of the run.
+/// Molecular dynamics: ensemble, temperature, pressure, and length of the run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MdConfig {
     /// Target temperature in K: one value, or `[start, end]` for a linear ramp over the run.
     pub temperature: Ramp,
-    /// Target pressure in bar: one value, or `[start, end]`. For `ensemble = "npt"`.
+    /// Target pressure in bar: one value, or `[start, end]` for a linear ramp over the run. Used by `ensemble = "npt"`.
     #[serde(default)]
     pub pressure: Ramp,
     /// Number of time steps.
@@ -22,23 +22,23 @@ pub struct MdConfig {
     /// Time step in ps.
     #[serde(default = "defaults::timestep")]
     pub timestep: f64,
-    /// What is held constant.
+    /// Thermodynamic ensemble.
     #[serde(default)]
     pub ensemble: Ensemble,
-    /// How the temperature is held.
+    /// Thermostat of `nvt` and `npt`.
     #[serde(default)]
     pub thermostat: Thermostat,
-    /// How the cell may change under pressure.
+    /// Degrees of freedom of the cell in `npt`.
     #[serde(default)]
     pub barostat: Barostat,
-    /// Relaxation time of the thermostat in ps; 100 time steps if absent.
+    /// Relaxation time of the thermostat in ps. If absent, 100 time steps.
     pub temperature_damping: Option<f64>,
-    /// Relaxation time of the barostat in ps; 1000 time steps if absent.
+    /// Relaxation time of the barostat in ps. If absent, 1000 time steps.
     pub pressure_damping: Option<f64>,
-    /// Seed of the initial velocities and of a Langevin thermostat.
+    /// Random seed of the initial velocities and of a Langevin thermostat.
     #[serde(default = "defaults::seed")]
     pub seed: u32,
-    /// Where the initial velocities come from.
+    /// Source of the initial velocities.
     #[serde(default)]
     pub velocities: Velocities,
     /// Minimise the energy before the run.
@@ -55,9 +55,9 @@ impl MdConfig {
         let t = self.temperature;
         check(t.all(|t| (0.0..=1e6).contains(&t)), "temperature", &Shown(t), "between 0 and 1000000 K")?;
         let thermostatted = self.ensemble != Ensemble::Nve;
-        check(!thermostatted || t.all(positive), "temperature", &Shown(t), "above 0 K where a thermostat holds it")?;
+        check(!thermostatted || t.all(positive), "temperature", &Shown(t), "above 0 K for a thermostat")?;
         let p = self.pressure;
-        check(p.all(|p| p.abs() <= 1e9), "pressure", &Shown(p), "a finite number of bar, at most 1e9 in size")?;
+        check(p.all(|p| p.abs() <= 1e9), "pressure", &Shown(p), "between -1e9 and 1e9 bar")?;
         check(self.steps >= 1, "steps", &self.steps, "1 or more")?;
         check(self.steps <= i64::MAX as u64 / 2, "steps", &self.steps, "less than 2^62")?;
         let dt = self.timestep;
@@ -65,7 +65,7 @@ impl MdConfig {
         let dampings = [("temperature_damping", self.temperature_damping), ("pressure_damping", self.pressure_damping)];
         for (field, damping) in dampings {
             let ok = damping.is_none_or(|d| positive(d) && d >= dt);
-            check(ok, field, &damping.unwrap_or_default(), "a time in ps not below the timestep")?;
+            check(ok, field, &damping.unwrap_or_default(), "a time in ps, at least `timestep`")?;
         }
         check(self.seed >= 1 && self.seed <= 900_000_000, "seed", &self.seed, "between 1 and 900000000")
     }
@@ -83,13 +83,13 @@ mod defaults {
     }
 }
 
-/// A value, or a linear change over the run.
+/// A constant, or a linear ramp over the run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "a number, or [start, end] for a ramp")]
 pub enum Ramp {
-    /// The same from start to end.
+    /// The same value from start to end.
     Constant(f64),
-    /// From the first to the second.
+    /// A linear ramp from the first value to the second.
     Linear([f64; 2]),
 }
 
@@ -121,82 +121,81 @@ impl Ramp {
     }
 }
 
-/// What is held constant.
+/// Thermodynamic ensemble.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Ensemble {
-    /// Energy and volume.
+    /// Constant energy and volume.
     Nve,
-    /// Temperature and volume.
+    /// Constant temperature and volume.
     #[default]
     Nvt,
-    /// Temperature and pressure.
+    /// Constant temperature and pressure.
     Npt,
 }
 
-/// How the temperature is held.
+/// Thermostat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Thermostat {
-    /// Nosé–Hoover chains, deterministic.
+    /// Nosé–Hoover chains (deterministic).
     #[default]
     NoseHoover,
-    /// Friction and random forces.
+    /// Friction and random forces (stochastic).
     Langevin,
 }
 
-/// How the cell may change under pressure.
+/// Degrees of freedom of the cell under a barostat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Barostat {
-    /// All edges by the same factor.
+    /// All edges change by the same factor.
     #[default]
     Iso,
-    /// Each edge by itself.
+    /// Each edge changes independently.
     Aniso,
-    /// Edges and angles.
+    /// Edges and angles change.
     Tri,
 }
 
-/// Where the initial velocities come from.
+/// Source of the initial velocities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Velocities {
-    /// From the structure, or from what `create` reads, if any atom moves there, else drawn. Those of a structure are
-    /// refused where their temperature is more than 1000 times above or below `temperature`.
+    /// Those of `structure` or `create` if any of them is not 0, else drawn as with `create`. Velocities from `structure` are
+    /// rejected if their temperature differs from `temperature` by more than a factor of 1000.
     #[default]
     Auto,
-    /// Drawn from a Gaussian at the starting temperature.
+    /// Drawn from a Gaussian distribution at the initial temperature.
     Create,
-    /// From the structure, whatever they are.
+    /// Those of the structure, without a check.
     Keep,
 }
 
-/// Velocities whose temperature is far from the one that is asked for.
+/// Initial velocities whose temperature is far from the configured one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VelocityDoubt {
-    /// What is said of them.
+pub struct VelocityMismatch {
+    /// The warning or error.
     pub remark: Remark,
-    /// Whether a run does not begin with them: they are off by more than a factor of 1000 in temperature, and the
-    /// configuration does not say that they are meant.
-    pub refused: bool,
+    /// Whether this is an error: the temperatures differ by more than a factor of 1000, and `velocities` is `auto`.
+    pub is_error: bool,
 }
 
-impl VelocityDoubt {
-    /// What is to be said of velocities with the temperature `measured` where `wanted` is asked for, both in K; `None` if
-    /// they are within a factor of 10. Mostly such velocities are in other units than Å/ps.
+impl VelocityMismatch {
+    /// Compares the temperature `measured` of the velocities with the configured `target`, both in K. Returns `None` if they
+    /// agree within a factor of 10. The usual cause of a mismatch is a unit other than Å/ps.
     #[must_use]
-    pub fn of(measured: f64, wanted: f64, velocities: Velocities) -> Option<Self> {
-        let within = |factor: f64| (wanted / factor..=wanted * factor).contains(&measured);
-        if wanted == 0.0 || within(10.0) || measured.is_nan() {
+    pub fn of(measured: f64, target: f64, velocities: Velocities) -> Option<Self> {
+        let within = |factor: f64| (target / factor..=target * factor).contains(&measured);
+        if target == 0.0 || within(10.0) || measured.is_nan() {
             return None;
         }
         if measured == 0.0 {
-            let message = format!("all atoms are at rest at the start, and `temperature` is {wanted} K.");
-            let remedy = "If that is not meant, have velocities drawn by `velocities = \"create\"`.";
-            return Some(Self { remark: Remark { message, remedy }, refused: false });
+            let message = format!("all initial velocities are 0, but `temperature` is {target} K.");
+            let remedy = "To draw velocities, set `velocities = \"create\"`.";
+            return Some(Self { remark: Remark { message, remedy }, is_error: false });
         }
-        // A number in such a unit, taken for one in Å/ps, is too small by this factor.
+        // Factor by which a value in this unit is too small when read as Å/ps.
         let units = [
             ("Å/fs (LAMMPS's `units real`, GPUMD)", 1000.0),
             ("ASE's unit, √(eV/u)", crate::io::extxyz::ASE_VELOCITY),
@@ -204,20 +203,20 @@ impl VelocityDoubt {
             ("m/s", 0.01),
             ("atomic units", 21_876.912_6),
         ];
-        let factor = (wanted / measured).sqrt();
+        let factor = (target / measured).sqrt();
         let unit = units.iter().find(|(_, unit)| (0.5..=2.0).contains(&(factor / unit)));
-        let why =
-            unit.map_or(String::new(), |(name, _)| format!(": they look like numbers in {name}, and Å/ps is expected"));
+        let why = unit.map_or(String::new(), |(name, _)| format!("; they seem to be in {name} instead of Å/ps"));
         let shown = if (0.1..1e5).contains(&measured) { format!("{measured:.1}") } else { format!("{measured:.1e}") };
-        let message = format!("the velocities are those of {shown} K, and `temperature` is {wanted} K{why}.");
-        let remedy = "Convert them, have new ones drawn by `velocities = \"create\"`, or take them as they are by \
-                      `velocities = \"keep\"`.";
-        let refused = velocities == Velocities::Auto && !within(1000.0);
-        Some(Self { remark: Remark { message, remedy }, refused })
+        let message =
+            format!("the initial velocities have a temperature of {shown} K, but `temperature` is {target} K{why}.");
+        let remedy = "Convert them, draw new ones with `velocities = \"create\"`, or use them unchanged with `velocities = \
+                      \"keep\"`.";
+        let is_error = velocities == Velocities::Auto && !within(1000.0);
+        Some(Self { remark: Remark { message, remedy }, is_error })
     }
 }
 
-/// Prints a ramp as it is written in the file.
+/// Formats a ramp as in the configuration file.
 pub(super) struct Shown(pub(super) Ramp);
 
 impl std::fmt::Debug for Shown {
@@ -234,23 +233,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn velocities_in_other_units_are_named() {
-        let of = |measured: f64| VelocityDoubt::of(measured, 300.0, Velocities::Auto);
-        // Within what a start from another temperature may be.
+    fn velocity_units_are_recognised() {
+        let of = |measured: f64| VelocityMismatch::of(measured, 300.0, Velocities::Auto);
+        // Plausible for a structure from a run at another temperature.
         assert!([30.0, 300.0, 3000.0, f64::NAN].iter().all(|kelvin| of(*kelvin).is_none()));
-        assert_eq!(VelocityDoubt::of(5.0, 0.0, Velocities::Auto), None);
+        assert_eq!(VelocityMismatch::of(5.0, 0.0, Velocities::Auto), None);
         for (factor, unit) in
             [(1000.0, "Å/fs"), (98.2, "ASE's unit"), (10.5, "nm/ps"), (0.01, "m/s"), (21_900.0, "atomic units")]
         {
-            let doubt = of(300.0 / (factor * factor)).unwrap();
-            assert!(doubt.remark.message.contains(unit), "{doubt:?}");
-            assert_eq!(doubt.refused, factor != 10.5, "{doubt:?}");
+            let mismatch = of(300.0 / (factor * factor)).unwrap();
+            assert!(mismatch.remark.message.contains(unit), "{mismatch:?}");
+            assert_eq!(mismatch.is_error, factor != 10.5, "{mismatch:?}");
         }
         let cold = of(25.0).unwrap();
-        assert!(cold.remark.message.ends_with("25.0 K, and `temperature` is 300 K.") && !cold.refused, "{cold:?}");
+        assert!(cold.remark.message.ends_with("25.0 K, but `temperature` is 300 K.") && !cold.is_error, "{cold:?}");
         for velocities in [Velocities::Keep, Velocities::Create] {
-            assert!(!VelocityDoubt::of(3e-4, 300.0, velocities).unwrap().refused);
+            assert!(!VelocityMismatch::of(3e-4, 300.0, velocities).unwrap().is_error);
         }
-        assert!(of(0.0).unwrap().remark.message.contains("at rest"));
+        assert!(of(0.0).unwrap().remark.message.contains("all initial velocities are 0"));
     }
 }

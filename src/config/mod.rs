@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What a run is to do: read from TOML, checked once, and then trusted.
+//! The configuration: read from TOML and validated once.
 //!
-//! The keys of the file are flat; here they are grouped by what they describe, one [`Section`] per group. What `--resume` may change
-//! follows from what a section determines ([`Determines`]).
+//! The keys of the file are flat. Here they are grouped by topic, one [`Section`] per group. [`Determines`] specifies for
+//! each section whether `--resume` accepts a change.
 //!
 //! Lengths are in Å, times in ps, temperatures in K, pressures in bar, energies in eV, also for a set-up in
 //! `units real`.
@@ -30,7 +30,7 @@ pub use job::JobConfig;
 pub use lammps::LammpsConfig;
 pub use learning::{LoopConfig, OracleConfig, ResumeFrom, TrainerConfig};
 pub use limits::{LimitsConfig, Sanity};
-pub use md::{Barostat, Ensemble, MdConfig, Ramp, Thermostat, Velocities, VelocityDoubt};
+pub use md::{Barostat, Ensemble, MdConfig, Ramp, Thermostat, Velocities, VelocityMismatch};
 pub use outputs::{Earlier, Outputs};
 pub use replicas::Replicas;
 pub use section::{Determines, Section};
@@ -48,17 +48,17 @@ pub enum Error {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
-    /// The text is not a configuration.
+    /// The text is not a valid configuration.
     #[error("{}: {message}{hint}", path.display())]
     Parse {
         /// The file.
         path: PathBuf,
-        /// What the parser says, with the line.
+        /// Message of the parser, with the line.
         message: String,
-        /// The nearest name that exists, if a name was unknown; or empty.
+        /// Suggestion for an unknown name, or empty.
         hint: String,
     },
     /// A setting in a file cannot be used.
@@ -66,110 +66,114 @@ pub enum Error {
     InFile {
         /// The file.
         path: PathBuf,
-        /// Which setting, and why.
+        /// The setting and the cause.
         source: Box<Self>,
     },
-    /// The settings of the cut-out.
+    /// Invalid settings of the cut-out.
     #[error(transparent)]
     Embedding(#[from] crate::embedding::Error),
-    /// A field holds what it must not.
+    /// The value of a field is out of its range.
     #[error("`{field}` is {value}, but must be {allowed}")]
     Range {
         /// The field.
         field: &'static str,
-        /// What it holds.
+        /// Its value.
         value: String,
-        /// What it may hold.
+        /// The allowed values.
         allowed: &'static str,
     },
 }
 
-/// One run of molecular dynamics with its monitoring, and the loop around it.
+/// Configuration of a run or a loop.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct InferenceConfig {
-    /// What is simulated: the atoms, the potential, and additional LAMMPS commands.
+    /// The simulated system: atoms, potential, and additional LAMMPS commands.
     #[serde(flatten)]
     pub system: SystemConfig,
-    /// Molecular dynamics: ensemble, temperature, pressure and length of the run.
+    /// Molecular dynamics: ensemble, temperature, pressure, and length of the run.
     #[serde(flatten)]
     pub md: MdConfig,
-    /// Monitoring of the uncertainty: thresholds, and how often and where it is read.
+    /// Monitoring of the uncertainty: source of γ, thresholds, and polling interval.
     #[serde(flatten)]
     pub watch: WatchConfig,
-    /// What is stored of an event.
+    /// Candidates: how many are stored, and how they are cut out and checked.
     #[serde(flatten)]
     pub candidates: CandidatesConfig,
-    /// What counts as a broken structure or run.
+    /// Validity limits for the initial structure and for the frames of a run.
     #[serde(flatten)]
     pub limits: LimitsConfig,
-    /// How LAMMPS is started: plugins and accelerators.
+    /// LAMMPS start-up: plugins and accelerators.
     #[serde(flatten)]
     pub lammps: LammpsConfig,
-    /// Wall time, checkpoints and the size of files.
+    /// Wall time, checkpoints and file sizes.
     #[serde(flatten)]
     pub job: JobConfig,
-    /// In what the simulations of one job differ (`--replicas`).
+    /// Settings that differ between the replicas of one job (`--replicas`).
     #[serde(default, skip_serializing_if = "Replicas::is_default")]
     pub replicas: Replicas,
-    /// Who labels and trains, for `lammps-otf loop`.
+    /// Oracle, trainer and limits of `lammps-otf loop`.
     #[serde(rename = "loop")]
     pub active_learning: Option<LoopConfig>,
-    /// Where the files go that the commands of the set-up write. Not in the file: the program decides.
+    /// Location of files that the commands of the set-up write. Set by the program, not by the file.
     #[serde(skip)]
     pub outputs: Outputs,
 }
 
 impl InferenceConfig {
-    /// The same with another potential.
+    /// A copy with another potential.
     #[must_use]
     pub fn with_potential(&self, potential: Potential) -> Self {
         Self { system: SystemConfig { potential, ..self.system.clone() }, ..self.clone() }
     }
 
-    /// Number of steps between two checkpoints, a multiple of the sampling interval; `None` for a run without.
+    /// Number of steps between two checkpoints, a multiple of the sampling interval; `None` without checkpoints.
     #[must_use]
     pub fn checkpoint_steps(&self) -> Option<u64> {
         let every = self.job.checkpoint_interval.div_ceil(self.watch.sampling_interval) * self.watch.sampling_interval;
         (every > 0).then_some(every)
     }
 
-    /// Settings that are in order each by itself and do nothing together.
+    /// Warnings about settings that are valid but have no effect in combination.
     #[must_use]
     pub fn remarks(&self) -> Vec<Remark> {
         let mut remarks = Vec::new();
         let mut remark = |message: String, remedy| remarks.push(Remark { message, remedy });
-        // A template of one's own may make of them what it likes.
+        // A custom template may use any of these settings.
         if self.system.template.is_none()
             && self.md.ensemble == Ensemble::Nve
             && matches!(self.md.temperature, Ramp::Linear(_))
         {
             let t = Shown(self.md.temperature);
             remark(
-                format!("`ensemble = \"nve\"` holds no temperature: of `temperature = {t:?}` only the first counts."),
-                "Give one temperature, or choose \"nvt\" or \"npt\".",
+                format!(
+                    "`ensemble = \"nve\"` has no thermostat: only the first value of `temperature = {t:?}` is used."
+                ),
+                "Set a single temperature, or choose \"nvt\" or \"npt\".",
             );
         }
         if self.system.template.is_none() && self.md.ensemble != Ensemble::Npt && !self.md.pressure.all(|p| p == 0.0) {
             remark(
-                "`pressure` is held with `ensemble = \"npt\"` only.".into(),
-                "Choose that, or leave `pressure` out.",
+                "`pressure` has no effect unless `ensemble = \"npt\"`.".into(),
+                "Set that ensemble, or remove `pressure`.",
             );
         }
         let (every, steps) = (self.watch.sampling_interval, self.md.steps);
         if self.watch.uncertainty != Uncertainty::None && every > steps {
             remark(
-                format!("γ is looked at every {every} steps, and the run has {steps}: only its first frame is seen."),
+                format!(
+                    "γ is polled every {every} steps, but the run has only {steps}: only the initial frame is polled."
+                ),
                 "Lower `sampling_interval`.",
             );
         }
         remarks
     }
 
-    /// What is to be said of a run whose atoms begin with velocities of this temperature (K).
+    /// Compares the temperature `measured` (K) of the initial velocities with `temperature`.
     #[must_use]
-    pub fn doubt_velocities(&self, measured: f64) -> Option<VelocityDoubt> {
-        VelocityDoubt::of(measured, self.md.temperature.start(), self.md.velocities)
+    pub fn check_velocities(&self, measured: f64) -> Option<VelocityMismatch> {
+        VelocityMismatch::of(measured, self.md.temperature.start(), self.md.velocities)
     }
 
     fn resolve(&mut self, folder: &Path) {
@@ -185,24 +189,24 @@ impl InferenceConfig {
             .chain(self.lammps.plugins.iter_mut())
             .chain(self.replicas.structures.iter_mut());
         for path in paths {
-            // Absolute, because LAMMPS may run in another folder and looks elsewhere for a name without one.
+            // Absolute, because LAMMPS may run in another folder and searches other places for a bare file name.
             let joined = folder.join(&*path);
             *path = std::path::absolute(&joined).unwrap_or(joined);
         }
     }
 
-    /// The name of replica `index`: of its folder, in the store, and before the names of the files that `setup` writes.
+    /// The name of replica `index`: its folder, its name in the store, and the prefix of files that `setup` writes.
     #[must_use]
     pub fn replica_name(index: usize) -> String {
         format!("replica-{index:02}")
     }
 
-    /// The configuration of replica `index` (from 0) of `count`: with its own entries of [`Replicas`], and a seed of its
-    /// own, `(seed - 1 + 618033989 index) mod 900000000 + 1`. The seeds of all replicas differ, those of neighbours are far
-    /// apart, and that of replica 0 is `seed` itself.
+    /// The configuration of replica `index` (from 0) of `count`, with its entries of [`Replicas`] and the seed
+    /// `(seed - 1 + 618033989 index) mod 900000000 + 1`. The seeds of all replicas differ, consecutive seeds are far apart,
+    /// and replica 0 has `seed` itself.
     ///
     /// # Errors
-    /// [`Error::Range`] if a list has another length than `count`, or an entry is out of its range.
+    /// [`Error::Range`] if the length of a list is not `count`, or an entry is out of its range.
     pub fn replica(&self, index: usize, count: usize) -> Result<Self, Error> {
         fn entry<T: Clone + std::fmt::Debug>(
             field: &'static str,
@@ -213,8 +217,8 @@ impl InferenceConfig {
             if list.is_empty() || list.len() == count {
                 return Ok(list.get(index).cloned());
             }
-            let value = format!("a list of {}", list.len());
-            Err(Error::Range { field, value, allowed: "a list with one entry for each of the --replicas, or absent" })
+            let value = format!("a list of length {}", list.len());
+            Err(Error::Range { field, value, allowed: "a list with one entry per replica (--replicas), or absent" })
         }
         let mut config = self.clone();
         config.replicas = Replicas::default();
@@ -225,13 +229,13 @@ impl InferenceConfig {
         if let Some(structure) = entry("replicas.structures", &self.replicas.structures, index, count)? {
             config.system.structure = structure;
         }
-        // A step that has no factor in common with the number of seeds meets each of them once.
+        // The increment is coprime to the number of seeds, so that no seed repeats.
         config.md.seed = ((u64::from(self.md.seed) - 1 + 618_033_989 * index as u64) % 900_000_000) as u32 + 1;
         config.validate()?;
         Ok(config)
     }
 
-    /// The switches that LAMMPS is opened with.
+    /// The LAMMPS command-line arguments.
     #[must_use]
     pub fn lammps_arguments(&self) -> Vec<String> {
         let mut arguments = Vec::new();
@@ -264,18 +268,18 @@ impl InferenceConfig {
         self.job.validate()?;
         if self.watch.uncertainty == Uncertainty::Pace {
             self.system.potential.check_for_gamma()?;
-            check(self.system.units == Units::Metal, "units", &"real", "\"metal\": ML-PACE takes no other units")?;
+            check(self.system.units == Units::Metal, "units", &"real", "\"metal\", the only units of ML-PACE")?;
         }
         self.active_learning.as_ref().map_or(Ok(()), |learning| learning.validate(self.watch.uncertainty_threshold))
     }
 }
 
-/// Something that a configuration says in vain.
+/// A warning about a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remark {
-    /// What.
+    /// The problem.
     pub message: String,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: &'static str,
 }
 

@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What becomes of the files that commands of a set-up write.
+//! Files written by the commands of a set-up.
 
 use std::path::PathBuf;
 
-/// Where the files of a set-up go that its commands write, and whether they are there already.
+/// Location of the files that the commands of a set-up write, and how existing files are treated.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Outputs {
-    /// Put before each file's name, for simulations that run side by side; empty for none.
+    /// Prefix of each file name, for replicas; empty for none.
     pub prefix: String,
-    /// The folder of all of them, for a trial.
+    /// Folder for all files of a trial run; `None` leaves the paths unchanged.
     pub folder: Option<PathBuf>,
-    /// What of them is there.
+    /// Whether the files exist already.
     pub earlier: Earlier,
 }
 
-/// Whether the files that a set-up writes are there already.
+/// State of the files that a set-up writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Earlier {
-    /// The set-up begins them.
+    /// The set-up creates them.
     #[default]
     None,
-    /// The run goes on from this step: what it wrote up to there stays.
+    /// The run is resumed at this step. Output up to this step is kept.
     Resumed(i64),
-    /// Another run of the same set-up has written them, and all of it stays.
+    /// An earlier run of the same set-up wrote them. All output is kept.
     Repeated,
 }

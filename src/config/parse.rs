@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! From the text of a file to a configuration.
+//! Parsing of configuration files.
 
 use std::path::Path;
 
@@ -11,10 +11,10 @@ use toml::de::{DeTable, Deserializer};
 
 use super::{Error, InferenceConfig, LoopConfig, Outputs, Replicas};
 
-/// Most bytes of a configuration.
-const LARGEST: u64 = 16_000_000;
+/// Maximum size of a configuration in bytes.
+const MAX_BYTES: u64 = 16_000_000;
 
-/// Tables that belong to no section.
+/// Tables outside the sections.
 #[derive(Deserialize, JsonSchema)]
 struct Tables {
     #[serde(default)]
@@ -23,34 +23,34 @@ struct Tables {
     active_learning: Option<LoopConfig>,
 }
 
-/// What remains when every section has taken its keys: nothing.
+/// A table without keys: every remaining key is an error.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
 impl InferenceConfig {
-    /// Reads and checks a TOML file. Paths in it are taken relative to its folder.
+    /// Reads and validates a TOML file. Paths in it are relative to its folder.
     ///
     /// # Errors
-    /// [`Error`], which names the file and line, or the field, its value and what is allowed.
+    /// [`Error`] with the file and line, or with the field, its value and the allowed values.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         Self::parse(&Self::text(path)?, path)
     }
 
-    /// The text of a file, for [`InferenceConfig::parse`]; nothing larger than 16 MB, which is no configuration.
+    /// Reads the text of a file for [`InferenceConfig::parse`]. Files larger than 16 MB are rejected.
     ///
     /// # Errors
     /// [`Error::Read`].
     pub fn text(path: &Path) -> Result<String, Error> {
         let unreadable = |source| Error::Read { path: path.to_owned(), source };
-        if std::fs::metadata(path).map_err(unreadable)?.len() > LARGEST {
-            return Err(unreadable(std::io::Error::other("it is larger than 16 MB")));
+        if std::fs::metadata(path).map_err(unreadable)?.len() > MAX_BYTES {
+            return Err(unreadable(std::io::Error::other("the file is larger than 16 MB")));
         }
         std::fs::read_to_string(path).map_err(unreadable)
     }
 
-    /// Checks the text of a TOML file; `path` names it in errors and is where relative paths begin.
+    /// Parses and validates the text of a TOML file. `path` is used in errors and to resolve relative paths.
     ///
     /// # Errors
     /// As [`InferenceConfig::read`].
@@ -65,10 +65,10 @@ impl InferenceConfig {
     }
 }
 
-/// The sections, each from its keys of the flat table. (`#[serde(flatten)]` would lose the lines of errors.)
+/// Reads each section from its keys of the flat table. (`#[serde(flatten)]` would lose the lines of errors.)
 fn from_toml(text: &str) -> Result<InferenceConfig, toml::de::Error> {
     let mut table = DeTable::parse(text)?;
-    // Keys that nobody knows first: they are often the reason why another one is missing.
+    // Unknown keys are reported first: a missing key is often a misspelled one.
     let known = keys::<InferenceConfig>();
     let mut unknown = Spanned::new(table.span(), DeTable::new());
     for key in table
@@ -98,7 +98,7 @@ fn from_toml(text: &str) -> Result<InferenceConfig, toml::de::Error> {
     Ok(InferenceConfig { replicas, active_learning, ..config })
 }
 
-/// Removes the keys of a section from the table, and reads it.
+/// Removes the keys of a section from the table, and reads the section from them.
 fn take<S: DeserializeOwned + JsonSchema>(table: &mut Spanned<DeTable<'_>>) -> Result<S, toml::de::Error> {
     let mut own = Spanned::new(table.span(), DeTable::new());
     for key in keys::<S>() {
@@ -109,7 +109,7 @@ fn take<S: DeserializeOwned + JsonSchema>(table: &mut Spanned<DeTable<'_>>) -> R
     S::deserialize(Deserializer::from(own))
 }
 
-/// Names of the fields of a type in a file.
+/// The keys of a type.
 fn keys<S: JsonSchema>() -> Vec<String> {
     let schema = schemars::schema_for!(S);
     let properties = schema.get("properties").and_then(|properties| properties.as_object());
@@ -117,31 +117,31 @@ fn keys<S: JsonSchema>() -> Vec<String> {
 }
 
 fn explain(error: &toml::de::Error, text: &str, path: &Path) -> Error {
-    // A missing key is on no line.
+    // The error for a missing key has no line.
     let missing = error.message().strip_prefix("missing field ").map(|name| match name {
         "`structure`" | "`temperature`" | "`potential`" => {
-            format!("the key {name} is missing; `lammps-otf init` writes a configuration with all that is needed")
+            format!("the key {name} is missing; `lammps-otf init` writes a complete configuration")
         }
-        _ => format!("the key {name} is missing in the table that begins on line {}", line_of(text, error.span())),
+        _ => format!("the key {name} is missing in the table on line {}", line_of(text, error.span())),
     });
     let message = missing.unwrap_or_else(|| {
         let names: Vec<String> = keys::<InferenceConfig>().iter().map(|name| format!("`{name}`")).collect();
         error.to_string().replace(", there are no fields", &format!(", expected one of {}", names.join(", ")))
     });
     let hint = suggestion(&message);
-    // The nearest name says more than the list of all.
+    // With a suggestion, the list of all names is omitted.
     let end = if hint.is_empty() { None } else { message.find(", expected one of") };
     let message = message[..end.unwrap_or(message.len())].trim_end().to_owned();
     Error::Parse { path: path.to_owned(), hint, message }
 }
 
-/// The line, from 1, on which a part of the text begins.
+/// The line (from 1) on which `span` begins.
 fn line_of(text: &str, span: Option<std::ops::Range<usize>>) -> usize {
     let start = span.map_or(0, |span| span.start);
     text.bytes().take(start).filter(|&b| b == b'\n').count() + 1
 }
 
-/// ". Did you mean `temperature`?" for a parser's "unknown field `temprature`, expected one of `a`, `b`".
+/// Returns "Did you mean `temperature`?" for the message "unknown field `temprature`, expected one of `a`, `b`".
 fn suggestion(message: &str) -> String {
     let Some(at) = message.find("unknown field `").or_else(|| message.find("unknown variant `")) else {
         return String::new();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Several simulations in one job.
+//! `Replicas`: several simulations in one job.
 
 use std::path::PathBuf;
 
@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use super::Ramp;
 
-/// In what the simulations of one job differ, besides their seeds: for `lammps-otf run --replicas R`.
+/// Settings that differ between the replicas of one job (`lammps-otf run --replicas R`), in addition to their seeds.
 ///
-/// A list that is not empty has one entry for each replica, in their order, in place of the field of the same name.
+/// A list is either empty or has one entry per replica, in order.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Replicas {
-    /// [`InferenceConfig::temperature`] of each.
+    /// Target temperature of each replica in K; replaces `temperature`.
     pub temperatures: Vec<Ramp>,
-    /// [`InferenceConfig::structure`] of each.
+    /// Initial structure of each replica; replaces `structure`.
     pub structures: Vec<PathBuf>,
 }
 

@@ -6,20 +6,21 @@ use serde_json::{Map, Value};
 
 use super::{Error, InferenceConfig};
 
-/// What the settings of a section determine, and so whether they may change when a run or a loop is continued.
+/// What the settings of a section determine, and therefore whether they may change when a run or a loop is continued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Determines {
-    /// Neither the trajectory nor the candidates. May always change.
+    /// Neither the trajectory nor the candidates. The settings may always change.
     Nothing,
-    /// What is stored, but not the trajectory. May change when a run is continued, but not a loop, which learns from it.
+    /// The candidates, but not the trajectory. The settings may change when a run is continued, but not when a loop is,
+    /// because its potentials depend on the candidates.
     Candidates,
-    /// The trajectory. May not change.
+    /// The trajectory. The settings may not change.
     Trajectory,
 }
 
 /// A group of settings.
 pub trait Section {
-    /// What they determine.
+    /// What the settings determine.
     const DETERMINES: Determines;
 }
 
@@ -30,7 +31,7 @@ impl InferenceConfig {
         fn of<S: Section + Serialize>(section: &S) -> (Determines, Value) {
             (S::DETERMINES, serde_json::to_value(section).expect("a table with texts as keys"))
         }
-        // By name, so that a new section cannot be forgotten.
+        // A full pattern, so that a new section does not compile until it is listed.
         let Self { system, md, watch, candidates, limits, lammps, job, replicas: _, active_learning: _, outputs: _ } =
             self;
         let all = [of(system), of(md), of(watch), of(candidates), of(limits), of(lammps), of(job)];
@@ -41,7 +42,7 @@ impl InferenceConfig {
     }
 }
 
-/// An [`Error::Range`] unless `ok`.
+/// Returns [`Error::Range`] unless `ok`.
 pub(super) fn check(
     ok: bool,
     field: &'static str,
@@ -51,7 +52,7 @@ pub(super) fn check(
     if ok { Ok(()) } else { Err(Error::Range { field, value: format!("{value:?}"), allowed }) }
 }
 
-/// Above 0 and finite.
+/// Whether `x` is above 0 and finite.
 pub(super) fn positive(x: f64) -> bool {
     x > 0.0 && x.is_finite()
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What is simulated.
+//! `SystemConfig`: atoms, potential and LAMMPS commands.
 
 use std::path::{Path, PathBuf};
 
@@ -9,41 +9,42 @@ use serde::{Deserialize, Serialize};
 use super::section::check;
 use super::{Determines, Error, Section};
 
-/// What is simulated: the atoms, the potential, and additional LAMMPS commands.
+/// The simulated system: atoms, potential, and additional LAMMPS commands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SystemConfig {
-    /// The initial structure: extended XYZ, or a LAMMPS data or dump file, also compressed with gzip. Relative to the
-    /// configuration file. Masses in it replace the standard atomic weights. Read on rank 0, which holds all its atoms; for more
-    /// than one rank can hold, see `create`. Atoms that its column `move_mask` (extended XYZ; ASE's `FixAtoms` and
-    /// `FixCartesian`) fixes stay where they are; under a barostat they stay where they are in the cell.
+    /// The initial structure: extended XYZ, LAMMPS data, or LAMMPS dump, optionally compressed with gzip. Relative to the
+    /// configuration file. Masses in it replace the standard atomic weights. Rank 0 reads the whole file; for structures too
+    /// large for one rank, see `create`. Atoms fixed by a column `move_mask` (extended XYZ; written by ASE for `FixAtoms` and `FixCartesian`) keep their
+    /// positions, or their relative positions in the cell under a barostat.
     #[serde(default)]
     pub structure: PathBuf,
-    /// In place of `structure`: LAMMPS commands that make the box and the atoms, e.g. `["read_data /path/big.data"]`,
+    /// LAMMPS commands that create the box and the atoms, instead of `structure`: e.g. `["read_data /path/big.data"]`,
     /// `["read_restart /path/big.restart"]`, or `boundary`, `lattice`, `region`, `create_box`, `create_atoms` and `mass`.
-    /// LAMMPS deals the atoms out to the ranks at once, so that no rank ever holds all of them. `elements` has to name the
-    /// types; nothing is checked beforehand (`min_distance`), and the ids
-    /// that `create_atoms` gives depend on the number of ranks. File names are relative to where the program runs. A loop has
-    /// to begin at step 0: let them end with `reset_timestep 0`. They are trusted, like `setup`.
+    /// LAMMPS distributes the atoms over the ranks, so that no rank holds all of them. Requires `elements`. `min_distance` is
+    /// not checked, and the ids from `create_atoms` depend on the number of ranks. File names are relative to the working
+    /// directory. A loop must begin at step 0: end the list with `reset_timestep 0`. Commands are executed without
+    /// restriction, as in `setup`.
     #[serde(default)]
     pub create: Vec<String>,
-    /// Chemical symbols in the order of the types of a LAMMPS file that names none, or of what `create` makes. They go before
-    /// a dump's column `element` that is C for all atoms, which LAMMPS writes by itself.
+    /// Chemical symbols of the atom types, in order, for a LAMMPS file without symbols or for `create`. They take precedence
+    /// over a dump column `element` that is C for all atoms, the LAMMPS default.
     #[serde(default)]
     pub elements: Vec<String>,
     /// The potential.
     pub potential: Potential,
-    /// LAMMPS units of the set-up.
+    /// LAMMPS units of the set-up. All other keys keep their units.
     #[serde(default)]
     pub units: Units,
-    /// A template to use instead of the built-in one, `templates/md.in.j2`; trusted like `setup`.
+    /// Template of the LAMMPS set-up, instead of the built-in `templates/md.in.j2`. Its commands are executed without
+    /// restriction, as in `setup`.
     pub template: Option<PathBuf>,
-    /// LAMMPS commands to run after the set-up, before the first step: computes, fixes, variables, `thermo_modify`. They are
-    /// trusted and run as they stand, also `shell` and `include`: take a configuration of somebody else's as you take a
-    /// program. Those that end or replace the commands around them (`quit`, `clear`, `jump`, `label`, `next`, `log`, `shell cd`)
-    /// are refused. A `thermo_style` has to be `custom` with temp, press, pe and etotal, which each poll reads. A run that is
-    /// resumed leaves those out that change the atoms (`velocity`, `displace_atoms` and their like) or make groups, and appends
-    /// to the files of `dump` and of fixes. File names are relative to where the program runs.
+    /// LAMMPS commands executed after the set-up and before the first step: computes, fixes, variables, `thermo_modify`.
+    /// They are executed without restriction, including `shell` and `include`, so treat a configuration from another person
+    /// like a program. Commands that interfere with the set-up (`quit`, `clear`, `jump`, `label`, `next`, `log`, `shell cd`)
+    /// are rejected. A `thermo_style` must be `custom` with temp, press, pe and etotal, which each poll reads. A resumed run
+    /// skips commands that change atoms (`velocity`, `displace_atoms` and similar) or define groups, and appends to the
+    /// files of `dump` and of fixes. File names are relative to the working directory.
     #[serde(default)]
     pub setup: Vec<String>,
 }
@@ -59,24 +60,25 @@ impl SystemConfig {
             named == self.create.is_empty(),
             "structure",
             &self.structure,
-            "a file, or absent where `create` is given; `lammps-otf init` writes a configuration with all that is needed",
+            "a file, or absent if `create` is set; `lammps-otf init` writes a complete configuration",
         )?;
         let missing = !self.create.is_empty() && self.elements.is_empty();
-        check(!missing, "elements", &self.elements, "the chemical symbol of each type that `create` makes")?;
+        check(!missing, "elements", &self.elements, "the chemical symbol of each atom type that `create` defines")?;
         self.potential.validate()
     }
 }
 
-/// A potential: ML-PACE by its files, or any other by LAMMPS commands.
+/// A potential: the files of an ML-PACE potential, or the LAMMPS commands of any other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Potential {
-    /// The ML-PACE potential: `.yaml` (B-basis, which γ needs) or, without γ, `.yace`.
+    /// File of the ML-PACE potential: `.yaml` (B-basis, required for γ), or `.yace` (C-tilde basis, without γ).
     pub file: Option<PathBuf>,
-    /// The active set, `.asi`; the same name as `file` if absent.
+    /// File of the active set, `.asi`. If absent, `file` with the extension `.asi`.
     pub active_set: Option<PathBuf>,
-    /// Which evaluator of ML-PACE potentials to use. Both give the same numbers, but where elements differ in their number of
-    /// densities: ML-PACE's are wrong there, and refused. Each reads some files that the other does not.
+    /// Evaluator of ML-PACE potentials. Both give the same results, except for potentials whose elements differ in their
+    /// number of densities: `ml-pace` evaluates these incorrectly and is rejected for them. Each reads some files that the
+    /// other does not.
     #[serde(default)]
     pub engine: Engine,
     /// Arguments of `pair_style` for any other potential, e.g. `"eam/fs"`.
@@ -84,18 +86,18 @@ pub struct Potential {
     /// Arguments of `pair_coeff`, e.g. `["* * Al_mm.eam.fs Al"]`.
     #[serde(default)]
     pub pair_coeff: Vec<String>,
-    /// Cutoff in Å, for the checks of the cut-out. Read from the file for ML-PACE, else from LAMMPS, if absent.
+    /// Cutoff in Å, for the size of cut-outs. If absent, it is read from the ML-PACE file or obtained from LAMMPS.
     pub cutoff: Option<f64>,
 }
 
-/// The evaluators of ML-PACE potentials.
+/// Evaluator of ML-PACE potentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Engine {
-    /// The one of this project, several times as fast: `pace/opt`, `pace/extrapolation/opt`.
+    /// The evaluator of this project, several times faster: `pace/opt`, `pace/extrapolation/opt`.
     #[default]
     Opt,
-    /// ML-PACE's own, which the other is tested against: `pace`, `pace/extrapolation`.
+    /// The evaluator of ML-PACE, the reference in tests: `pace`, `pace/extrapolation`.
     MlPace,
 }
 
@@ -111,7 +113,7 @@ pub enum Units {
 }
 
 impl Units {
-    /// As LAMMPS calls them.
+    /// The argument of the LAMMPS command `units`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Metal => "metal",
@@ -130,75 +132,78 @@ impl Potential {
     }
 
     pub(crate) fn validate(&self) -> Result<(), Error> {
-        let refuse = |field, value: &dyn std::fmt::Debug, allowed| {
+        let error = |field, value: &dyn std::fmt::Debug, allowed| {
             Err(Error::Range { field, value: format!("{value:?}"), allowed })
         };
         match (&self.file, &self.pair_style) {
             (None, None) => {
-                return refuse(
+                return error(
                     "potential",
                     &format_args!("{{}}"),
                     "given by `file` (ML-PACE), or by `pair_style` and `pair_coeff`",
                 );
             }
             (Some(file), Some(_)) => {
-                return refuse("potential.file", file, "absent where `pair_style` is given: one potential at a time");
+                return error("potential.file", file, "absent if `pair_style` is set; give only one of them");
             }
             (None, Some(_)) if self.pair_coeff.is_empty() => {
-                return refuse(
+                return error(
                     "potential.pair_coeff",
                     &self.pair_coeff,
-                    "given with `pair_style`, e.g. [\"* * file Al\"]",
+                    "set together with `pair_style`, e.g. [\"* * file Al\"]",
                 );
             }
             _ => {}
         }
         for (field, file) in [("potential.file", &self.file), ("potential.active_set", &self.active_set)] {
             if let Some(path) = file.as_deref().filter(|p| !p.is_file()) {
-                return refuse(field, &path, "a file that exists");
+                return error(field, &path, "an existing file");
             }
         }
-        let leaves_its_line = |t: &&String| t.contains(['\n', '\r', '&', '$']) || t.contains("\"\"\"");
-        if let Some(text) = self.pair_style.iter().chain(&self.pair_coeff).find(leaves_its_line) {
-            return refuse("potential.pair_style or pair_coeff", text, "on one line, without `&`, `$` and `\"\"\"`");
+        let spans_lines = |t: &&String| t.contains(['\n', '\r', '&', '$']) || t.contains("\"\"\"");
+        if let Some(text) = self.pair_style.iter().chain(&self.pair_coeff).find(spans_lines) {
+            return error("potential.pair_style or pair_coeff", text, "a single line without `&`, `$` and `\"\"\"`");
         }
         if let Some(cutoff) = self.cutoff.filter(|c| !(0.5..=100.0).contains(c)) {
-            return refuse("potential.cutoff", &cutoff, "between 0.5 and 100 Å");
+            return error("potential.cutoff", &cutoff, "between 0.5 and 100 Å");
         }
         Ok(())
     }
 
-    /// γ needs the B-basis and its active set.
+    /// Checks that the potential provides γ: B-basis and active set.
     pub(super) fn check_for_gamma(&self) -> Result<(), Error> {
-        let refuse = |field, path: &Path, allowed| Err(Error::Range { field, value: format!("{path:?}"), allowed });
+        let error = |field, path: &Path, allowed| Err(Error::Range { field, value: format!("{path:?}"), allowed });
         let Some((file, active_set)) = self.pace_files() else {
             return Err(Error::Range {
                 field: "uncertainty",
                 value: "\"pace\"".into(),
-                allowed: "\"none\", or { fix | compute | variable = \"name\" } where the potential is not ML-PACE",
+                allowed: "\"none\" or { fix | compute | variable = \"name\" } if the potential is not ML-PACE",
             });
         };
         match file.extension().and_then(|e| e.to_str()) {
             Some("yaml" | "yml") => {}
             Some("yace") => {
-                return refuse(
+                return error(
                     "potential.file",
                     &file,
                     "the .yaml file of the same fit: a .yace holds the C-tilde basis, from which the extrapolation grade \
-                     cannot be computed and which cannot be turned back. γ needs the B-basis (.yaml) and its active set \
-                     (.asi), which pacemaker writes as output_potential.yaml and `pace_activeset` makes from it; or set \
-                     uncertainty = \"none\" to run without γ",
+                     cannot be computed. γ requires the B-basis (pacemaker writes it as output_potential.yaml) and its \
+                     active set (.asi, made from it by `pace_activeset`). To run without γ, set uncertainty = \"none\"",
                 );
             }
             _ => {
-                return refuse("potential.file", &file, "a .yaml file (B-basis), with its active set (.asi) beside it");
+                return error(
+                    "potential.file",
+                    &file,
+                    "a .yaml file (B-basis), with its active set (.asi) in the same folder",
+                );
             }
         }
         if !active_set.is_file() {
-            return refuse(
+            return error(
                 "potential.active_set",
                 &active_set,
-                "an .asi file that exists: make it with `pace_activeset -d <fitting data> <potential>.yaml`",
+                "an existing .asi file: make it with `pace_activeset -d <fitting data> <potential>.yaml`",
             );
         }
         Ok(())

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Monitoring of the uncertainty.
+//! `WatchConfig`: monitoring of the uncertainty.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,26 +7,27 @@ use serde::{Deserialize, Serialize};
 use super::section::{check, positive};
 use super::{Determines, Error, Section};
 
-/// Monitoring of the uncertainty: thresholds, and how often and where it is read.
+/// Monitoring of the uncertainty: source of γ, thresholds, and polling interval.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WatchConfig {
-    /// Extrapolation grade γ above which the run stops and the region is stored.
+    /// Threshold of the extrapolation grade γ. A poll above it is an event: the region is stored, and the run stops or
+    /// continues as set by `mode`.
     #[serde(default = "defaults::uncertainty_threshold")]
     pub uncertainty_threshold: f64,
-    /// Extrapolation grade γ above which a step is flagged.
+    /// Lower threshold of γ. A poll between the two thresholds is flagged in `polls.jsonl`.
     #[serde(default = "defaults::uncertainty_low")]
     pub uncertainty_low: f64,
-    /// Number of steps between two looks at γ.
+    /// Number of steps between two polls of γ.
     #[serde(default = "defaults::sampling_interval")]
     pub sampling_interval: u64,
-    /// Where γ comes from.
+    /// Source of γ.
     #[serde(default)]
     pub uncertainty: Uncertainty,
-    /// What happens above the threshold.
+    /// Action at an event.
     #[serde(default)]
     pub mode: Mode,
-    /// Store a candidate also for steps between the two thresholds, at most every so many steps; 0 stores none.
+    /// Minimum number of steps between two candidates stored from flagged polls. 0 stores candidates only at events.
     #[serde(default)]
     pub flag_interval: u64,
 }
@@ -43,7 +44,7 @@ impl WatchConfig {
             positive(low) && low <= high,
             "uncertainty_low",
             &low,
-            "above 0 and not above `uncertainty_threshold`: set it lower too, also where it was left out",
+            "above 0 and at most `uncertainty_threshold`; if that is below 2, set `uncertainty_low` too",
         )?;
         let n = self.sampling_interval;
         check((1..=i32::MAX as u64).contains(&n), "sampling_interval", &n, "between 1 and 2147483647 steps")
@@ -62,7 +63,7 @@ mod defaults {
     }
 }
 
-/// Where the uncertainty of each atom comes from.
+/// Source of the uncertainty of each atom.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Uncertainty {
@@ -75,17 +76,17 @@ pub enum Uncertainty {
     Compute(String),
     /// The atom-style variable of this name.
     Variable(String),
-    /// Nothing: the run is not watched.
+    /// No uncertainty: the run is not monitored.
     None,
 }
 
-/// What happens above the threshold.
+/// Action at an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// The region is stored and the run stops.
+    /// Store the region and stop the run.
     #[default]
     Stop,
-    /// The region is stored and the run goes on.
+    /// Store the region and continue.
     Flag,
 }

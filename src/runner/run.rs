@@ -213,9 +213,9 @@ impl Run<'_, '_> {
         }
         self.result.steps = poll.steps;
         if poll.steps == 0
-            && let Some(doubt) = self.config.doubt_velocities(poll.temperature)
+            && let Some(mismatch) = self.config.check_velocities(poll.temperature)
         {
-            self.result.warnings.push(doubt.remark.to_string());
+            self.result.warnings.push(mismatch.remark.to_string());
         }
         self.result.last = Some(poll.clone());
         let written = self.recorder.as_mut().map_or(Ok(()), |r| r.poll(poll));

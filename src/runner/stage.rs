@@ -24,10 +24,10 @@ pub(crate) fn data_file(structure: &Structure, config: &InferenceConfig) -> Resu
     let invalid =
         |message: String| Error::InvalidStructure { name: config.system.structure.display().to_string(), message };
     structure.validate(config.limits.min_distance).map_err(|e| invalid(e.to_string()))?;
-    if let Some(doubt) = structure.velocity_temperature().and_then(|measured| config.doubt_velocities(measured))
-        && doubt.refused
+    if let Some(mismatch) = structure.velocity_temperature().and_then(|measured| config.check_velocities(measured))
+        && mismatch.is_error
     {
-        return Err(invalid(doubt.remark.to_string()));
+        return Err(invalid(mismatch.remark.to_string()));
     }
     let (mut turned, _) = structure.to_lammps_frame().map_err(|e| invalid(e.to_string()))?;
     turned.cell = turned.cell.around(turned.positions.view());

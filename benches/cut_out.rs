@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! How long a cut-out of 200 atoms takes in 1,000,188 atoms that are in memory already, beside numpy and ASE on the
-//! same frame in the same run; and from how many centres on a k-d tree pays.
+//! Time of a cut-out of 200 atoms from a frame of 1,000,188 atoms in memory, compared with numpy and ASE on the same frame,
+//! and the number of centres above which a k-d tree is faster.
 //!
-//! `cargo bench --bench cut_out`. A table of medians, in milliseconds. There is no benchmark library here because
-//! two of the columns are measured by Python, which `LAMMPS_OTF_PYTHON` or `.deps/bin/python3` names.
+//! `cargo bench --bench cut_out` prints medians in milliseconds. No benchmark library is used, because two of the values
+//! are measured in Python (`LAMMPS_OTF_PYTHON`, or `.deps/bin/python3`).
 #[path = "../tests/common/python.rs"]
 mod common_python;
 #[path = "../crates/otf-atoms/tests/crystals/mod.rs"]
@@ -18,7 +18,7 @@ use std::time::Instant;
 
 const CELLS: usize = 63;
 
-/// Median time of a few runs, ms.
+/// Median time of several runs, ms.
 fn time<T>(runs: usize, mut work: impl FnMut() -> T) -> f64 {
     black_box(work());
     let mut times: Vec<f64> = (0..runs)
@@ -78,12 +78,12 @@ print(len(by_numpy()), len(by_ase()), median(by_numpy, 9), median(by_ase, 5))
 "#;
 
 fn main() {
-    // Cargo's own flags (--bench) are of no interest.
+    // Flags from cargo (--bench) are ignored.
     let mut frame = fcc(Element::Al, 4.05, CELLS);
     rattle(&mut frame, 0.1, 1);
     let length = frame.cell.vectors[0][0];
     let mut tilted = frame.clone();
-    // A tilt by a whole number of conventional cells: the same crystal in a triclinic cell.
+    // Tilted by a multiple of the conventional cell: the same crystal in a triclinic cell.
     tilted.cell.vectors[1][0] = 4.05 * 20.0;
     tilted.cell.vectors[2][1] = -4.05 * 30.0;
 
@@ -108,10 +108,10 @@ fn main() {
     let file = folder.path().join("positions");
     let bytes: Vec<u8> = frame.positions.iter().flat_map(|x| x.to_le_bytes()).collect();
     std::fs::write(&file, bytes).unwrap();
-    let said = common_python::run(PYTHON, &[file.as_os_str(), length.to_string().as_ref()]);
-    let words: Vec<f64> = said.split_whitespace().map(|word| word.parse().unwrap()).collect();
+    let output = common_python::run(PYTHON, &[file.as_os_str(), length.to_string().as_ref()]);
+    let words: Vec<f64> = output.split_whitespace().map(|word| word.parse().unwrap()).collect();
     let n = cluster.structure.len() as f64;
-    assert_eq!(&words[..2], &[n, n], "numpy, ASE and we cut out the same number of atoms");
+    assert_eq!(&words[..2], &[n, n], "numpy and ASE extract the same number of atoms");
     println!("  the same with numpy            {:9.2} ms   {:6.1} times ours", words[2], words[2] / whole);
     println!("  the same with ASE              {:9.2} ms   {:6.1} times ours", words[3], words[3] / whole);
 
@@ -121,7 +121,7 @@ fn main() {
     let build = time(3, || ImmutableKdTree::<f64, 3>::new_from_slice(&points).unwrap());
     let tree = ImmutableKdTree::<f64, 3>::new_from_slice(&points).unwrap();
     let r2 = region.reach() * region.reach();
-    let ask = |center: &Vec3| {
+    let query = |center: &Vec3| {
         let center = frame.cell.wrap(*center);
         tree.query(&center).periodic_boundary_condition(&[length; 3]).within::<SquaredEuclidean<f64>>(r2).execute()
     };
@@ -131,8 +131,8 @@ fn main() {
         let scans = time(5, || {
             centers[..k].iter().map(|&c| select(frame.atoms(), &frame.cell, c, region).len()).sum::<usize>()
         });
-        let asks = time(5, || centers[..k].iter().map(|c| ask(c).len()).sum::<usize>());
-        println!("  {k:7}   {scans:9.2}   {:9.2}", build + asks);
+        let queries = time(5, || centers[..k].iter().map(|c| query(c).len()).sum::<usize>());
+        println!("  {k:7}   {scans:9.2}   {:9.2}", build + queries);
     }
 
     let closest = time(3, || frame.closest_pair().unwrap());

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The work whose instructions `ci/instructions` counts under callgrind, each once: a look at γ, the copy of a frame, the
-//! search for the atoms of a region and for their images, a whole cut-out, and the closest pair of atoms, in 32,000 atoms;
-//! the choice of 8 of 100 candidates.
+//! Functions whose instructions `ci/instructions` counts with callgrind: for 32,000 atoms, the summary of γ at a poll, the copy
+//! of a frame, the search for the atoms of a region and for their images, a complete cut-out, and the closest pair of atoms;
+//! and the selection of 8 of 100 candidates.
 //!
-//! Only what happens inside the functions `counted_…` is counted. `cargo bench --bench instructions` just runs it.
+//! Only the functions `counted_…` are counted, each called once. `cargo bench --bench instructions` runs them without counting.
 #[path = "../crates/otf-atoms/tests/crystals/mod.rs"]
 #[allow(unused, reason = "it needs only the crystals")]
 mod crystals;
@@ -63,7 +63,7 @@ fn counted_choice(pool: Vec<Projected>) -> Vec<i64> {
     active_learning::select(pool, 8)
 }
 
-/// So many candidates of 5 atoms each, of one element with 74 functions: numbers that look random, all with γ above 1.
+/// Candidates of 5 atoms each, of one element with 74 functions, with pseudo-random projections and γ above 1.
 fn pool(candidates: u32) -> Vec<Projected> {
     let mut state = 1_u32;
     let mut number = || {
@@ -86,7 +86,7 @@ fn main() {
                     mass 1 26.98\npair_style zero 5.0 nocoeff\npair_coeff * *\nrun 0 post no";
     lammps.command(commands).expect("a crystal");
     let mut kept = Frame::default();
-    // The second time, as at all polls but the first: the arrays are there already.
+    // Captured once before counting, so that the arrays are allocated, as at all polls after the first.
     kept.capture(&lammps.state(), Some(gamma.view()));
     assert_eq!(black_box(counted_frame(&mut kept, &lammps, gamma.view())), None);
     assert_eq!(black_box(counted_summary(gamma.view(), frame.atoms(), &comm)).atoms, 32_000);
@@ -97,7 +97,7 @@ fn main() {
     assert!(black_box(counted_near(&frame, 16_000, &extractor)).len() > 100);
     assert!(black_box(counted_cut_out(&frame, 16_000, &extractor)).structure.len() > 100);
     assert_eq!(black_box(counted_choice(pool(100))).len(), 8);
-    // In a cell a thousand times larger, in two clumps: bins of the mean density would be useless.
+    // Two clusters in a cell 1000 times larger, where bins based on the mean density would be inefficient.
     (0..frame.len() / 2).for_each(|i| frame.positions[[i, 0]] += 3000.0);
     frame.cell = Cell::orthorhombic([6000.0; 3], [true; 3]);
     assert!(black_box(counted_closest(&frame)).is_some_and(|pair| pair.distance > 1.0));

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""From the end of the step that passes the threshold to the candidate on the disk: ci/bench event"""
+"""Time from the end of the step at which γ passes the threshold to the stored candidate: ci/bench event"""
 import argparse
 import json
 import pathlib

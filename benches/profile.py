@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where the time of a watched run goes that is not the pair style: ci/bench profile"""
+"""Time of a monitored run outside the pair style, by part: ci/bench profile"""
 import argparse
 import collections
 import os
@@ -15,15 +15,15 @@ from measure import LMP, PACE, PLUGINS, PROGRAM, ROOT, config, launch, ours, whe
 
 # (atoms, interval, steps)
 CASES = [(500, 1, 2000), (500, 10, 2000), (32_000, 1, 20), (32_000, 10, 50)]
-# LAMMPS's own breakdown, in its words.
+# Names in the timing breakdown of LAMMPS.
 PARTS = ["Pair", "Neigh", "Comm", "Modify", "Output", "Other"]
 CALM = "uncertainty_low = 1e9\nuncertainty_threshold = 1e9\n"
 
 ADVANCE, STEPS, LINE = r"Simulation::advance$", r"NS::Verlet::run\(", r"Recorder::poll$"
-# Callgrind names what is called within itself anew, and takes a run that goes on for one within a pause.
+# Callgrind gives recursive calls separate names, and treats a resumed run as called from within a pause.
 ROW = r"FixPause::write_output\(\)"
-PAIR, RUN = r"::compute\(int, int\)$", r"lammps::Lammps>::(begin_run|continue_run)$"
-# Parts of a poll, each a function that `advance` calls once or a few times.
+PAIR, RUN = r"::compute\(int, int\)$", r"lammps::Lammps>::(begin|go_on|resume)$"
+# Parts of a poll: functions that `advance` calls once or a few times.
 POLLED = {
     "where LAMMPS keeps its arrays": r"lammps::Lammps::state$",
     "four values of LAMMPS's table": r"Lammps::last_thermos$",
@@ -35,7 +35,7 @@ POLLED = {
 
 
 def timed(atoms, interval, steps, pairs):
-    """Milliseconds per step: the parts of plain lmp, and what watching adds: pauses and polls."""
+    """Milliseconds per step: the parts of plain lmp, and those added by monitoring (pauses and polls)."""
     parts, polls, pauses = collections.defaultdict(list), [], []
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
@@ -54,7 +54,7 @@ def timed(atoms, interval, steps, pairs):
 
 
 class Counts:
-    """Instructions of a run, read from callgrind's file: what a function and all that it calls take."""
+    """Inclusive instruction counts of functions, read from a callgrind file."""
 
     def __init__(self, file):
         self.names, self.edges = {}, collections.Counter()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A whole round of active learning, without the time of labelling, training and steps: ci/bench round"""
+"""Time of a round of active learning without labelling, training and steps: ci/bench round"""
 import argparse
 import json
 import os
@@ -16,7 +16,7 @@ PEERS = ROOT / "benches/peers"
 DATA = ROOT / "out/al-heal/data"
 BASIS = ROOT / "potentials/al-soft/Al.yaml"
 INTERVAL, STEPS, THRESHOLD = 10, 30, 5.0
-# Notes when a program begins and ends, for both sides alike.
+# Logs the start and end of a program; used for lammps-otf and its peers.
 TIMED = """#!/bin/sh
 name=$1; shift
 date "+$name %s.%N" >>{log}
@@ -27,7 +27,7 @@ exit $code
 
 
 def programs(folder):
-    """The commands of oracle and trainer, and the file in which they note their times."""
+    """The commands of oracle and trainer, and the log file of their times."""
     log, timed = folder / "programs.log", folder / "timed"
     timed.write_text(TIMED.format(log=log))
     timed.chmod(0o755)
@@ -41,7 +41,7 @@ def programs(folder):
 
 
 def spent(log):
-    """Seconds of each program, which is run once."""
+    """Seconds of each program. Each is run once."""
     times = {}
     for line in log.read_text().splitlines():
         name, at = line.split()
@@ -74,12 +74,12 @@ def peer(folder, log, script, *arguments):
 
 
 def total(rounds):
-    """The median of the sums of the parts."""
+    """The median over the rounds of the sum of the parts."""
     return statistics.median(sum(parts.values()) for parts in rounds)
 
 
 def syncs():
-    """Milliseconds of some fsyncs, where the runs write."""
+    """Milliseconds of several fsyncs on the file system of the runs."""
     times = []
     with tempfile.TemporaryFile(buffering=0) as file:
         for _ in range(50):
@@ -124,7 +124,7 @@ def main():
                 path.write_text(path.read_text().replace("temperature = 300", "temperature = 2400"))
                 (folder / "job.json").write_text(json.dumps(
                     {"oracle": oracle, "trainer": trainer, "potential": str(BASIS), "active_set": str(BASIS.with_suffix(".asi"))}))
-                # It leaves the input of the peers.
+                # Its output is the input of the peers.
                 launch([PROGRAM, "run", "run.toml", "-q", "-o", "input"], folder, codes=(0, 4))
                 turns = [
                     ("ours", lambda: ours(folder, log)),

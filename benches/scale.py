@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How memory, traffic and time of a watched run grow with the number of atoms: ci/bench scale
+"""Memory, traffic and time of a monitored run as functions of the number of atoms: ci/bench scale
 
-Runs the same input with lammps-otf and with plain lmp, on the same number of ranks, and prints what it measured and what
-follows from it, for docs/scaling.md. Run `ci/setup` and `cargo build --release` first; 8 million atoms take some 4 GB.
+Runs the same input with lammps-otf and with plain lmp on the same number of ranks, and prints measurements and a model for
+docs/scaling.md. Run `ci/setup` and `cargo build --release` first. 8 million atoms require some 4 GB.
 """
 import json
 import os
@@ -15,11 +15,11 @@ from measure import where
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DEPS = ROOT / ".deps"
-# Cubic cells along each edge, 4 atoms in each.
+# Number of cubic cells (4 atoms each) along each edge.
 SIZES = {"0.1": 29, "1": 63, "8": 126}
 STEPS, INTERVAL = 30, 5
 
-# A cheap potential, and the kinetic energy as uncertainty: one atom is pushed until it passes the threshold.
+# A cheap potential with the kinetic energy as uncertainty. One atom is accelerated until it passes the threshold.
 CONFIG = """\
 create = [
     "lattice fcc 4.05",
@@ -48,7 +48,7 @@ cutoff = 4.5
 radius = 4.0
 """
 
-# Largest resident memory of a program, in bytes, on the last line of standard error.
+# Prints the peak resident memory of a program in bytes to standard error.
 MEASURE = """\
 import os, sys
 child = os.fork()
@@ -61,7 +61,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 
 def launch(ranks, folder, arguments, wanted):
-    """Runs under MPI; gives the memory of all ranks together."""
+    """Runs under MPI. Returns the total memory of all ranks."""
     command = [DEPS / "bin/mpiexec", "-n", str(ranks), sys.executable, "-I", "-c", MEASURE, *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=3600)
     if done.returncode != wanted:
@@ -82,7 +82,7 @@ def measure(cells, ranks, plain=True):
         assert len(result["candidates"]) == 1 and result["atom_id"] == 2 * cells**3, result
         theirs = None
         if plain:
-            # As many steps as the watched run did.
+            # The number of steps of the monitored run.
             script = (folder / "out/md.in").read_text().replace(f"run             {STEPS}", f"run {result['steps']}")
             (folder / "out/plain.in").write_text(script)
             lmp = next((DEPS / "py/lib").glob("python3*/site-packages/lammps/lmp"))
@@ -123,7 +123,7 @@ on the same input. Bytes are those that this program passes to MPI. Times are th
             f"{r['region_bytes'] / r['regions']:,.0f}",
         ]
         print("| " + " | ".join(cells) + " |")
-    # The largest run gives the slope; what is left of the smallest is what does not depend on the number of atoms.
+    # The slope comes from the largest run, the part independent of the number of atoms from the smallest.
     large, small = max(rows, key=lambda r: r["atoms"]), min(rows, key=lambda r: r["atoms"])
     alone = (large["poll_seconds"] - large["shared_seconds"]) / large["polls"]
     slope = (alone + large["shared_seconds"] / large["shares"]) / (large["atoms"] / 2)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where pace-opt's time goes, by stage and instruction set: ci/bench stages"""
+"""Time of pace-opt by stage and instruction set: ci/bench stages"""
 import argparse
 import subprocess
 import sys

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""From the command to the first step: time and memory, and memory for each atom: ci/bench startup"""
+"""Time and memory from the start of the program to the first step, and memory per atom: ci/bench startup"""
 import argparse
 import pathlib
 import tempfile
 
 from measure import CHEAP, CELLS, LMP, PACE, config, launch, ours, spread, where
 
-# What stands for γ is not in the script that a run leaves; plain lmp has to evaluate γ too.
+# The script of a run does not evaluate the substitute for γ, so it is added for plain lmp.
 STAND_IN = "fix watched all ave/atom 1 1 10 v_u\n"
 
 
 def plain_peak(folder, cheap):
-    """Peak memory of plain lmp on the md.in that our run has left."""
+    """Peak memory of plain lmp with the md.in of the run."""
     script = folder / "md.in"
     commands, run = script.read_text().rsplit("\nrun ", 1)
     script.write_text(f"{commands}\n{STAND_IN if cheap else ''}run {run}")

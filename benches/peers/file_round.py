@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A round of active learning over files: plain lmp stops by fix halt; Python reads log and dump, cuts, stores, has it labelled
-and a potential fitted, and starts lmp anew from a restart file.
+"""A round of active learning with files: plain lmp stops by fix halt; Python reads log and dump, extracts and stores a cut-out,
+runs oracle and trainer, and starts lmp again from a restart file.
 
 file_round.py LMP MD_IN THRESHOLD INTERVAL STEPS JOB: prints JSON with the seconds of each part, from the end of the last step to
 the first forces of the new potential. JOB is JSON: the commands of oracle and trainer, as in the table [loop], the first
-potential and its active set. This program stays alive; everything is imported before the clock starts, the distances are those
-from one centre, not of all pairs, and the dump holds only what is needed.
+potential and its active set. The comparison favours this program: it runs continuously, imports are not timed, only distances
+from one centre are computed, and the dump is minimal.
 """
 import json
 import pathlib
@@ -38,12 +38,12 @@ run             0
 
 
 class Round:
-    """The parts that do not depend on how LAMMPS is run: the store and the two programs."""
+    """The parts that do not depend on how LAMMPS is run: store, oracle and trainer."""
 
     def __init__(self, job, database):
         self.job, self.database = json.loads(pathlib.Path(job).read_text()), database
         self.parts, self.last = {}, None
-        # Modules that ASE imports at first use: such a program has been at work for many rounds.
+        # Import the modules that ASE loads at first use, as in a program that has run for many rounds.
         ase.io.write("warm.extxyz", Atoms("Al"))
         ase.io.read("warm.extxyz")
         with ase.db.connect("warm.db") as db:
@@ -61,7 +61,7 @@ class Round:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
     def store(self, d, r, gamma, step):
-        """Commits the atoms at these offsets (Å) from the centre, for labelling; gives the row's number."""
+        """Stores the atoms at these offsets (Å) from the centre. Returns the number of the row."""
         edge = 2 * (RADIUS + BUFFER) + 1.0
         cluster = Atoms(numbers=np.full(len(d), 13), positions=d + edge / 2, cell=[edge] * 3, pbc=True)
         self.atoms = len(cluster)
@@ -95,7 +95,7 @@ def commands(source):
 
 
 def again(lines, basis, active_set):
-    """The input that goes on from the restart file with another potential."""
+    """The input that continues from the restart file with another potential."""
     kept = [line for line in lines if not line.startswith(("replicate ", "velocity "))]
     text = "\n".join("read_restart    last.restart" if line.startswith("read_data ") else line for line in kept)
     return re.sub(r"(?m)^(pair_coeff\s+\* \*) \S+ \S+", rf"\1 {basis} {active_set}", text)
@@ -126,7 +126,7 @@ def main():
     this.lap("train")
     pathlib.Path("again.in").write_text(again(lines, *made) + AGAIN)
     run("again")
-    # It has run and ended; that it ended is not counted.
+    # lmp has ended. The time of its end is not counted.
     this.parts["again"] = float(pathlib.Path("again").read_text()) - this.last
     this.say()
 

@@ -83,7 +83,7 @@ fn by_pkg_config() -> Result<Installation, String> {
             .output()
             .map_err(|e| format!("cannot run pkg-config ({e})"))?;
         let text = String::from_utf8_lossy(&out.stdout).trim().to_owned();
-        if out.status.success() && !text.is_empty() { Ok(text.into()) } else { Err("liblammps is not registered".into()) }
+        if out.status.success() && !text.is_empty() { Ok(text.into()) } else { Err("no liblammps".into()) }
     };
     at_prefix(&variable("prefix")?)
 }

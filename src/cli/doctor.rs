@@ -479,9 +479,9 @@ fn python(findings: &mut Findings) {
     let program = named.clone().unwrap_or_else(|| "python3".into());
     let mut text = run(&program);
     // `ci/setup` installs one next to the LAMMPS that this program was built with.
-    let beside = Path::new(env!("LAMMPS_OTF_PLUGINS")).join("../../../bin/python3");
-    if named.is_none() && text.as_deref().is_none_or(|t| t.contains(" - ")) && beside.is_file() {
-        text = run(&beside).or(text);
+    let bundled = Path::new(env!("LAMMPS_OTF_PLUGINS")).join("../../../bin/python3");
+    if named.is_none() && text.as_deref().is_none_or(|t| t.contains(" - ")) && bundled.is_file() {
+        text = run(&bundled).or(text);
     }
     let words: Vec<&str> = text.as_deref().unwrap_or("").split_whitespace().collect();
     let remedy = "To show candidates with `ase db` and `ase gui`: pip install ase. Runs do not require it. \

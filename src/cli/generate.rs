@@ -325,7 +325,7 @@ mod tests {
 
     #[derive(schemars::JsonSchema)]
     #[serde(tag = "type", rename_all = "lowercase")]
-    #[expect(dead_code, reason = "only its schema is looked at")]
+    #[expect(dead_code, reason = "only its schema is used")]
     enum Who {
         /// A program: [`super::Program`].
         Program {
@@ -337,14 +337,14 @@ mod tests {
     }
 
     #[derive(schemars::JsonSchema)]
-    #[expect(dead_code, reason = "only its schema is looked at")]
+    #[expect(dead_code, reason = "only its schema is used")]
     struct Inner {
         /// Who does it.
         who: Who,
     }
 
     #[derive(schemars::JsonSchema)]
-    #[expect(dead_code, reason = "only its schema is looked at")]
+    #[expect(dead_code, reason = "only its schema is used")]
     struct Outer {
         /// A table.
         inner: Option<Inner>,

@@ -102,7 +102,7 @@ fn next_file(path: &Path, inode: u64, from: &Path) -> Option<PathBuf> {
     let of_run = poll_files(folder).unwrap_or_default();
     let is_own = |file: &PathBuf| std::fs::metadata(file).is_ok_and(|now| now.ino() == inode);
     let next = match of_run.iter().position(is_own) {
-        Some(own) => of_run.get(own + 1),
+        Some(index) => of_run.get(index + 1),
         // A file with another name given by the user, or an old one that was removed.
         None if is_own(&path.to_owned()) => None,
         None => of_run.first(),

@@ -22,7 +22,7 @@ CALM = "uncertainty_low = 1e9\nuncertainty_threshold = 1e9\n"
 ADVANCE, STEPS, LINE = r"Simulation::advance$", r"NS::Verlet::run\(", r"Recorder::poll$"
 # Callgrind gives recursive calls separate names, and treats a resumed run as called from within a pause.
 ROW = r"FixPause::write_output\(\)"
-PAIR, RUN = r"::compute\(int, int\)$", r"lammps::Lammps>::(begin|go_on|resume)$"
+PAIR, RUN = r"::compute\(int, int\)$", r"lammps::Lammps>::(begin_run|continue_run)$"
 # Parts of a poll: functions that `advance` calls once or a few times.
 POLLED = {
     "where LAMMPS keeps its arrays": r"lammps::Lammps::state$",

@@ -266,11 +266,7 @@ fn prose(schema: &Value) -> String {
     let text = schema["description"].as_str().unwrap_or("");
     // Intra-doc links have no target here.
     let text = text.replace("[`", "`").replace("`]", "`").replace("super::", "").replace("crate::", "");
-    text.split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
-        .replace('|', "\\|")
-        .replace("[start, end]", "\\[start, end\\]")
+    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
 }
 
 /// The values of an enum variant in the file.

@@ -14,7 +14,7 @@ use crystals::{fcc, rattle};
 use lammps_otf::active_learning::{self, Projected};
 use lammps_otf::comm::Comm;
 use lammps_otf::config::Sanity;
-use lammps_otf::embedding::{Cluster, EmbeddingConfig, EmbeddingExtractor, Selected, near, select};
+use lammps_otf::embedding::{Cluster, EmbeddingConfig, EmbeddingExtractor, Selected, indices_in_region, select};
 use lammps_otf::frame::{Frame, FrameFault};
 use lammps_otf::lammps::Lammps;
 use lammps_otf::structure::{AtomsView, Cell, ClosestPair, Element, Structure};
@@ -45,7 +45,7 @@ fn counted_selection(frame: &Structure, center: usize, extractor: &EmbeddingExtr
 
 #[inline(never)]
 fn counted_near(frame: &Structure, center: usize, extractor: &EmbeddingExtractor) -> Vec<usize> {
-    near(frame.atoms(), &frame.cell, frame.position(center), extractor.region())
+    indices_in_region(frame.atoms(), &frame.cell, frame.position(center), extractor.region())
 }
 
 #[inline(never)]

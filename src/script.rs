@@ -244,7 +244,7 @@ impl Script {
             damping: damping / factor.time,
         };
         // The outline of a structure has no atoms, and its cell encloses the atoms already.
-        let cell = structure.cell.around(structure.positions.view());
+        let cell = structure.cell.enclosing(structure.positions.view());
         if config.md.ensemble == Ensemble::Npt && config.system.template.is_none() && cell.pbc != [true; 3] {
             let open = ["first", "second", "third"].into_iter().zip(cell.pbc).filter(|(_, periodic)| !periodic);
             return Err(Error::Barostat { which: open.map(|(name, _)| name).collect::<Vec<_>>().join(" and ") });
@@ -264,7 +264,7 @@ impl Script {
             units: config.system.units,
             // Open directions are shrink-wrapped, because atoms that leave a fixed box are lost. If the cell is very thin, its
             // height is the minimum (`m`).
-            boundary: std::array::from_fn::<_, 3, _>(|k| match (cell.pbc[k], cell.heights()[k] < Cell::THIN) {
+            boundary: std::array::from_fn::<_, 3, _>(|k| match (cell.pbc[k], cell.heights()[k] < Cell::MIN_HEIGHT) {
                 (true, _) => "p",
                 (false, false) => "s",
                 (false, true) => "m",

@@ -23,7 +23,7 @@ use crate::embedding::EmbeddingExtractor;
 use crate::frame::{Frame, FrameFault};
 use crate::lammps::{self, Lammps, RankFailure};
 use crate::script::{self, Script, UnitFactors};
-use crate::structure::{Element, FixedAtoms, Structure, Vec3, unless_standard};
+use crate::structure::{Element, FixedAtoms, Structure, Vec3, nonstandard_masses};
 use crate::uncertainty::{GammaSummary, LocalGamma, Thresholds, Verdict};
 pub use centers::{Center, worst_regions};
 use cut_out::LocalAtoms;
@@ -380,7 +380,7 @@ impl Simulation {
             lammps,
             elements: structure.elements.clone(),
             fixed: structure.fixed.clone(),
-            masses: if masses.len() == named { unless_standard(masses, &structure.elements) } else { None },
+            masses: if masses.len() == named { nonstandard_masses(masses, &structure.elements) } else { None },
             uncertainty: config.watch.uncertainty.clone(),
             thresholds: Thresholds { low: config.watch.uncertainty_low, high: config.watch.uncertainty_threshold },
             sanity: config.limits.sanity,

@@ -188,7 +188,7 @@ fn compressed_logs() {
     assert_eq!(checker(3.4).analyze_log(&whole).unwrap(), result(3.4, mixed_log()));
     std::fs::write(folder.path().join("cut.gz"), &packed[..packed.len() - 20]).unwrap();
     let output = analyze(folder.path(), &["cut.gz", "--threshold", "50"]);
-    assert!(output.status.code() == Some(2) && text(&output).contains("damaged or cut off"), "{}", text(&output));
+    assert!(output.status.code() == Some(2) && text(&output).contains("damaged or truncated"), "{}", text(&output));
     assert_eq!(result(3.4, &format!("\u{feff}{}", mixed_log())), result(3.4, mixed_log()));
 }
 

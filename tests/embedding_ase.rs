@@ -8,7 +8,7 @@ mod common_python;
 mod crystals;
 
 use crystals::{Random, structure};
-use lammps_otf::embedding::{Region, near, select};
+use lammps_otf::embedding::{Region, indices_in_region, select};
 use lammps_otf::structure::{Cell, Element, Structure, Vec3};
 use std::collections::BTreeMap;
 
@@ -167,7 +167,7 @@ fn same_atoms(structure: &Structure, center: Vec3, [region, larger]: [Region; 2]
         ids
     };
     let near: Vec<i32> =
-        near(structure.atoms(), &structure.cell, center, region).iter().map(|at| structure.ids[*at]).collect();
+        indices_in_region(structure.atoms(), &structure.cell, center, region).iter().map(|at| structure.ids[*at]).collect();
     let (least, most) = (found(region), found(larger));
     let within = |few: &[i32], many: &[i32]| {
         let mut many = many.iter();

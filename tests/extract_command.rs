@@ -105,7 +105,7 @@ fn a_failure_says_why_and_leaves_the_old_output() {
     let none = fails(&["--center", "999", "--radius", "4", "--buffer", "2"]);
     assert!(none.contains("no atom with id 999") && none.contains("1 to 256"), "{none}");
     let many = fails(&["--center", "1", "--radius", "6", "--buffer", "6"]);
-    assert!(many.contains("would fit"), "{many}");
+    assert!(many.contains("reduce the radius to"), "{many}");
     let small = fails(&["--center", "1", "--radius", "3", "--buffer", "1", "--cutoff", "5.5", "--shape", "cube"]);
     assert!(small.contains("above 5.5 Å"), "{small}");
     let radius = fails(&["--center", "1", "--radius", "0", "--buffer", "1"]);

@@ -52,16 +52,16 @@ fn structures() {
     };
     for name in ["endless.extxyz", "endless.data", "endless.dump"] {
         endless(folder, name);
-        extract(name, "longer than a million characters");
+        extract(name, "longer than 2^20 bytes");
     }
     for name in ["endless.extxyz.gz", "endless.data.gz", "endless.dump.gz"] {
         bomb(folder, name, b"", &[0; 1 << 20]);
-        extract(name, "longer than a million characters");
+        extract(name, "longer than 2^20 bytes");
     }
     let atoms = "Al 0.000000 0.000000 0.000000\n".repeat(1 << 15);
     let head = "1000000000000\nLattice=\"10 0 0 0 10 0 0 0 10\"\n";
     bomb(folder, "bomb.extxyz.gz", head.as_bytes(), atoms.as_bytes());
-    extract("bomb.extxyz.gz", "unpack to more than 100 times as many");
+    extract("bomb.extxyz.gz", "decompress to more than 100 times as many");
     let (many, atom) = (1_000_000_000_000_u64, "1 1 0 0 0\n");
     let lattice = "Lattice=\"10 0 0 0 10 0 0 0 10\" Properties=species:S:1:pos:R:3";
     write(folder, "many.extxyz", &format!("{many}\n{lattice}\nAl 0 0 0\n"));

@@ -312,7 +312,7 @@ fn structure(findings: &mut Findings, config: &InferenceConfig, model: Option<&M
     }
     let hint: Option<Vec<_>> = config.system.elements.iter().map(|s| element_from_symbol(s)).collect();
     let hint = hint.filter(|list| !list.is_empty());
-    let structure = match io::read_noting(&config.system.structure, hint.as_deref(), io::Frame::Last) {
+    let structure = match io::read_with_warnings(&config.system.structure, hint.as_deref(), io::Frame::Last) {
         Ok((structure, notes)) => {
             notes
                 .into_iter()

@@ -118,7 +118,7 @@ fn parse_output(name: &str) -> Result<PathBuf, String> {
 /// # Errors
 /// [`ExtractError`]. The output file is then unchanged.
 pub fn run(args: &ExtractArgs, verbosity: Verbosity) -> Result<(), ExtractError> {
-    let (structure, notes) = io::read_noting(&args.file, args.elements.as_deref(), args.frame)?;
+    let (structure, notes) = io::read_with_warnings(&args.file, args.elements.as_deref(), args.frame)?;
     let index = structure.ids.iter().position(|&id| id == args.center).ok_or_else(|| ExtractError::NoSuchId {
         path: args.file.clone(),
         id: args.center,

@@ -152,7 +152,7 @@ pub(super) fn run(arguments: &InitArguments, verbosity: Verbosity) -> Result<(),
 
 fn plan(arguments: &InitArguments) -> Result<Plan, InitError> {
     let hint = (!arguments.elements.is_empty()).then_some(&arguments.elements[..]);
-    let (structure, mut warnings) = io::read_noting(&arguments.structure, hint, io::Frame::Last)?;
+    let (structure, mut warnings) = io::read_with_warnings(&arguments.structure, hint, io::Frame::Last)?;
     let path = &arguments.structure;
     structure.validate(0.5).map_err(|source| InitError::Unsound { path: path.clone(), source })?;
 

@@ -42,6 +42,6 @@ impl KnownEnvironments {
 
     /// Whether a candidate has this environment.
     pub(crate) fn contains(&self, environment: &Environment) -> bool {
-        self.novelty.seen(environment).is_some()
+        self.novelty.find_duplicate(environment).is_some()
     }
 }

@@ -424,7 +424,7 @@ pub(crate) fn read_structure(comm: &Comm, config: &InferenceConfig) -> Result<(S
             return Ok((Structure { elements, ..no_atoms() }, Vec::new()));
         }
         let hint = (!elements.is_empty()).then_some(&elements[..]);
-        Ok::<_, Error>(io::read_noting(&config.system.structure, hint, io::Frame::Last)?)
+        Ok::<_, Error>(io::read_with_warnings(&config.system.structure, hint, io::Frame::Last)?)
     })?;
     Ok(structure.unwrap_or_else(|| (no_atoms(), Vec::new())))
 }

@@ -30,7 +30,7 @@ pub(crate) fn data_file(structure: &Structure, config: &InferenceConfig) -> Resu
         return Err(invalid(mismatch.remark.to_string()));
     }
     let (mut turned, _) = structure.to_lammps_frame().map_err(|e| invalid(e.to_string()))?;
-    turned.cell = turned.cell.around(turned.positions.view());
+    turned.cell = turned.cell.enclosing(turned.positions.view());
     let mut text = Vec::new();
     let speed = crate::script::UnitFactors::of(config.system.units).velocity();
     io::lammps_data::write_in(config.system.units.name(), speed, &turned, &mut text)?;
@@ -129,7 +129,7 @@ pub(crate) fn inherit_permissions(folder: &Path) {
 /// Collective.
 pub(crate) fn outline(comm: &Comm, structure: &Structure) -> Structure {
     let symbols: Vec<&str> = structure.elements.iter().map(|e| e.symbol()).collect();
-    let cell = structure.cell.around(structure.positions.view());
+    let cell = structure.cell.enclosing(structure.positions.view());
     // If all velocities are zero, they are treated as missing.
     let velocities = structure.velocity_temperature().is_some();
     let mine = serde_json::json!([symbols, cell.origin, cell.vectors, cell.pbc, velocities, structure.fixed]);

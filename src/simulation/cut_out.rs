@@ -8,7 +8,7 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 use super::Error;
 use crate::comm::Comm;
 use crate::comm::message::message;
-use crate::embedding::{self, CutOut, EmbeddingExtractor, near, select};
+use crate::embedding::{self, CutOut, EmbeddingExtractor, indices_in_region, select};
 use crate::structure::{AtomsView, Cell, Element, Vec3};
 
 /// This rank's atoms at one step, and the quantities that are known for them, in the same order.
@@ -46,7 +46,7 @@ message!(NeighbourAtom { id: i32, kind: i32, position: Vec3, gamma: Option<f64>,
 impl Neighbourhood {
     /// The atoms of this rank in the neighbourhood of the point `center`.
     pub(super) fn local(center_id: i32, center: Vec3, here: &LocalAtoms<'_>, extractor: &EmbeddingExtractor) -> Self {
-        let near = near(here.atoms, here.cell, center, extractor.region());
+        let near = indices_in_region(here.atoms, here.cell, center, extractor.region());
         let atoms = near.into_iter().map(|at| here.atom(at)).collect();
         Self { center_id, cell: here.cell.clone(), atoms }
     }

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Simulation cells and the atoms in them.
 //!
-//! The model is LAMMPS's own, so that a structure and the arrays of a running simulation can be read through the
-//! same [`AtomsView`]: atoms have an id and a type, types are numbered from 1, and a table maps each type to its
-//! element.
+//! The data model is that of LAMMPS: atoms have an id and a type, types are numbered from 1, and a table maps each
+//! type to its element. [`AtomsView`] borrows the atoms of a structure or of a running simulation.
 
 mod cell;
 mod distance;
@@ -25,11 +24,11 @@ const U_A2_PER_PS2: f64 = 1.660_539_066_6e-27 * 1e4 / 1.602_176_634e-19;
 /// A simulation cell: a parallelepiped, periodic or not along each of its three vectors.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cell {
-    /// The corner from which the vectors start, Å.
+    /// The corner at which the vectors start, Å.
     pub origin: Vec3,
     /// The three cell vectors as rows, Å.
     pub vectors: [Vec3; 3],
-    /// Whether the cell repeats along each vector.
+    /// Whether the cell is periodic along each vector.
     pub pbc: [bool; 3],
 }
 
@@ -40,13 +39,13 @@ pub struct Structure {
     pub cell: Cell,
     /// The element of each type: type `t` is `elements[t - 1]`.
     pub elements: Vec<Element>,
-    /// The mass of each type, u; `None` where all are the standard atomic weights.
+    /// The mass of each type, u; `None` if all are the standard atomic weights.
     pub masses: Option<Vec<f64>>,
     /// Type of each atom, from 1; shape (n).
     pub types: Array1<i32>,
-    /// Identity of each atom, unique and positive; shape (n).
+    /// Id of each atom, unique and positive; shape (n).
     pub ids: Array1<i32>,
-    /// Atoms that do not move along some axes; each axis of an atom at most once.
+    /// Atoms fixed along some axes. Each axis of an atom occurs at most once.
     pub fixed: Vec<FixedAtoms>,
     /// Cartesian coordinates, Å; shape (n, 3). Atoms may lie outside the cell.
     pub positions: Array2<f64>,
@@ -54,12 +53,12 @@ pub struct Structure {
     pub velocities: Option<Array2<f64>>,
 }
 
-/// Atoms that stay where they are along some axes, as ASE's `FixAtoms` and `FixCartesian` have it.
+/// Atoms that are fixed along some axes, as with ASE's `FixAtoms` and `FixCartesian`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FixedAtoms {
-    /// Whether they stay along x, y and z.
+    /// Whether the atoms are fixed along x, y and z.
     pub axes: [bool; 3],
-    /// Their ids.
+    /// Ids of the atoms.
     pub ids: Vec<i32>,
 }
 
@@ -68,30 +67,30 @@ pub struct FixedAtoms {
 pub struct AtomsView<'a> {
     /// Cartesian coordinates, Å; shape (n, 3).
     pub positions: ArrayView2<'a, f64>,
-    /// Identity of each atom; shape (n).
+    /// Id of each atom; shape (n).
     pub ids: ArrayView1<'a, i32>,
     /// Type of each atom, from 1; shape (n).
     pub types: ArrayView1<'a, i32>,
 }
 
 impl FixedAtoms {
-    /// The axes by name: `xyz`.
+    /// The names of the fixed axes, for example `xyz`.
     #[must_use]
     pub fn axes(&self) -> String {
         "xyz".chars().zip(self.axes).filter(|(_, fixed)| *fixed).map(|(axis, _)| axis).collect()
     }
 
-    /// The ids as LAMMPS takes them: `1:18` for a row of them.
+    /// The ids in the syntax of the LAMMPS command `group`: consecutive ids are joined, as in `1:18`.
     #[must_use]
     pub fn ranges(&self) -> Vec<String> {
         let mut ids = self.ids.clone();
         ids.sort_unstable();
-        let row = |ids: &[i32]| match *ids {
+        let range = |ids: &[i32]| match *ids {
             [id] => id.to_string(),
             [first, .., last] => format!("{first}:{last}"),
             [] => String::new(),
         };
-        ids.chunk_by(|a, b| a + 1 == *b).map(row).collect()
+        ids.chunk_by(|a, b| a + 1 == *b).map(range).collect()
     }
 }
 
@@ -114,7 +113,10 @@ impl Structure {
         self.ids.is_empty()
     }
 
-    /// How many atoms of which element, the lightest first: `Al32Cu4`.
+    /// The chemical formula in the order of atomic numbers, for example `Al32Cu4`.
+    ///
+    /// # Panics
+    /// If an atom's type is not in the table.
     #[must_use]
     pub fn formula(&self) -> String {
         let mut counts = vec![0_usize; self.elements.len()];
@@ -127,7 +129,7 @@ impl Structure {
         by_number.values().map(part).collect()
     }
 
-    /// Element of the atom at `index` (its place in the arrays, from 0).
+    /// Element of the atom at `index` in the arrays, from 0.
     ///
     /// # Panics
     /// If `index` is out of range, or if the atom's type is not in the table.
@@ -136,16 +138,16 @@ impl Structure {
         self.elements[self.types[index] as usize - 1]
     }
 
-    /// Degrees of freedom that a temperature does not count: one for each axis of each fixed atom, and one for each axis
-    /// along which no atom is fixed, for the centre of mass.
+    /// Number of degrees of freedom that are removed from the temperature: one for each axis of each fixed atom, and one
+    /// for each axis along which no atom is fixed, for the centre of mass.
     #[must_use]
     pub fn lost_degrees_of_freedom(&self) -> usize {
         let along = |axis: usize| -> usize { self.fixed.iter().filter(|f| f.axes[axis]).map(|f| f.ids.len()).sum() };
         (0..3).map(|axis| along(axis).max(1)).sum()
     }
 
-    /// Temperature of the velocities in K, `2 E_kin / (k_B (3 n - lost degrees of freedom))`; `None` where there are none,
-    /// or all are 0.
+    /// Temperature of the velocities in K, `2 E_kin / (k_B (3 n - lost degrees of freedom))`; `None` if there are no
+    /// velocities or all are 0.
     #[must_use]
     pub fn velocity_temperature(&self) -> Option<f64> {
         let velocities = self.velocities.as_ref().filter(|v| v.iter().any(|v| *v != 0.0))?;
@@ -155,13 +157,13 @@ impl Structure {
         Some(twice.sum::<f64>() / (freedom as f64 * BOLTZMANN))
     }
 
-    /// The mass of each type, u.
+    /// The mass of each type, u; one for each entry of `elements`.
     #[must_use]
     pub fn type_masses(&self) -> Vec<f64> {
         self.masses.clone().unwrap_or_else(|| self.elements.iter().copied().map(standard_mass).collect())
     }
 
-    /// Mass of the atom at `index` (its place in the arrays, from 0), u.
+    /// Mass of the atom at `index` in the arrays, from 0, in u.
     ///
     /// # Panics
     /// If `index` is out of range, or if the atom's type is not in the table.
@@ -173,26 +175,25 @@ impl Structure {
         }
     }
 
-    /// The same atoms, with types numbered by another table, for what does not depend on masses: they become the standard
-    /// ones.
+    /// A copy whose types are numbered by another table of elements. Its masses are the standard ones.
     ///
     /// # Errors
-    /// The symbol of an atom's element that is not in the table.
+    /// A message with the symbol of the first element that is not in the table.
     pub fn with_elements(&self, elements: &[Element]) -> Result<Self, String> {
-        let number = |index: usize| {
+        let type_of = |index: usize| {
             let element = self.element(index);
-            let place = elements.iter().position(|known| *known == element);
+            let place = elements.iter().position(|listed| *listed == element);
             place
                 .map(|place| place as i32 + 1)
-                .ok_or_else(|| format!("{} is none of the run's elements", element.symbol()))
+                .ok_or_else(|| format!("{} is not among the elements of the run", element.symbol()))
         };
-        let types = (0..self.len()).map(number).collect::<Result<Array1<i32>, _>>()?;
+        let types = (0..self.len()).map(type_of).collect::<Result<Array1<i32>, _>>()?;
         Ok(Self { elements: elements.to_vec(), masses: None, types, ..self.clone() })
     }
 }
 
 impl Cell {
-    /// A rectangular cell with its corner at the origin, edges in Å.
+    /// A rectangular cell with its corner at the origin. `edges` are in Å.
     #[must_use]
     pub fn orthorhombic(edges: Vec3, pbc: [bool; 3]) -> Self {
         let [a, b, c] = edges;
@@ -210,20 +211,20 @@ impl Cell {
     }
 }
 
-/// The standard atomic weight, u.
+/// The standard atomic weight of an element, u.
 #[must_use]
 pub fn standard_mass(element: Element) -> f64 {
     f64::from(element.atomic_weight())
 }
 
-/// `masses` of a [`Structure`] with these elements: `None` where all are the standard ones.
+/// The field [`Structure::masses`] for these masses (u) and elements: `None` if all are the standard atomic weights.
 #[must_use]
-pub fn unless_standard(masses: Vec<f64>, elements: &[Element]) -> Option<Vec<f64>> {
+pub fn nonstandard_masses(masses: Vec<f64>, elements: &[Element]) -> Option<Vec<f64>> {
     let standard = masses.iter().zip(elements).all(|(mass, element)| *mass == standard_mass(*element));
     (!standard).then_some(masses)
 }
 
-/// The element with this symbol (`Al`), whatever the case of its letters; `None` if there is none.
+/// The element with this symbol, case-insensitive; `None` if there is none.
 #[must_use]
 pub fn element_from_symbol(symbol: &str) -> Option<Element> {
     Element::iter().find(|element| element.symbol().eq_ignore_ascii_case(symbol))
@@ -234,13 +235,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_in_a_row_are_one_range() {
+    fn consecutive_ids_are_joined_to_ranges() {
         let fixed = FixedAtoms { axes: [true, false, true], ids: vec![9, 2, 1, 3, 12, 11] };
         assert_eq!((fixed.axes().as_str(), fixed.ranges()), ("xz", vec!["1:3".into(), "9".into(), "11:12".into()]));
     }
 
     #[test]
-    fn another_table_of_elements_keeps_the_atoms() {
+    fn with_elements_renumbers_the_types() {
         let own = Structure {
             cell: Cell::orthorhombic([9.0; 3], [true; 3]),
             elements: vec![Element::Cu, Element::Al],

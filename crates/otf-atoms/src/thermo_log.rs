@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! γ from the log of a run that plain `lmp` did: did it pass the threshold, and when first?
+//! γ in the log of a plain `lmp` run: the first step above a threshold.
 //!
-//! All thermo styles are read (one, custom, multi, yaml), any number of runs in one file, the same file appended to by
-//! several processes, and what `lmp` prints to the screen, also where `mpiexec` or `srun` has put the rank before each line
-//! (`[0]`, `[1,0]<stdout>:`, `0:`). It may be compressed with gzip. The log is read once, line by line, with a buffer of fixed
-//! size; a value is taken only from a line that is complete, so what a truncated log tells is a beginning of what the
-//! whole log tells.
+//! Supported are all thermo styles (one, custom, multi, yaml), any number of runs in one file, a file to which several
+//! processes appended, and the screen output of `lmp`, also with the rank before each line as written by `mpiexec` or
+//! `srun` (`[0]`, `[1,0]<stdout>:`, `0:`). The log can be compressed with gzip. It is read once, line by line, with a
+//! buffer of fixed size. Values are taken from complete lines only, so the samples of a truncated log are the first
+//! samples of the complete log.
 //!
-//! A line that `fix print` or `print` writes in the middle of a table looks like one of the table only if it consists
-//! of as many numbers as the table has columns, with a whole number for the step: that cannot be told apart.
+//! A line of `fix print` or `print` in the middle of a table is mistaken for a row if it consists of as many numbers as the
+//! table has columns, with an integer in the column of the step.
 
 use std::fs::File;
 use std::io::Read;
@@ -19,21 +19,21 @@ use serde::Serialize;
 
 use crate::io::plain::PlainText;
 
-/// The thermo column that is read if no other is named: `variable max_gamma equal ...`, printed as `v_max_gamma`.
+/// Default thermo column of γ: that of `variable max_gamma equal ...`.
 pub const GAMMA_COLUMN: &str = "v_max_gamma";
-/// The thermo column of the step, as LAMMPS calls it.
+/// Default thermo column of the step.
 pub const STEP_COLUMN: &str = "Step";
 
-/// What the buffer begins with.
-const BUFFER: usize = 256 << 10;
-/// A longer line is skipped: no table has it, and it must not fill the memory.
-const LONGEST_LINE: usize = 1 << 20;
-/// As many columns are named in an error.
-const MOST_NAMES: usize = 100;
-/// As many characters of each.
-const LONGEST_NAME: usize = 60;
+/// Initial size of the buffer in bytes.
+const BUFFER_LENGTH: usize = 256 << 10;
+/// Longest line in bytes that is parsed. Longer lines are skipped, to limit the memory.
+const MAX_LINE_LENGTH: usize = 1 << 20;
+/// Largest number of column names in an error.
+const MAX_NAMES: usize = 100;
+/// Largest number of characters of a column name in an error.
+const MAX_NAME_LENGTH: usize = 60;
 
-/// A log that tells nothing about γ.
+/// The error for a log without values of γ.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -57,38 +57,38 @@ pub enum Error {
     },
     /// There is no thermo output at all.
     #[error(
-        "{name} holds no thermo output in {lines} line(s): it is not a log of LAMMPS, or was cut before the first \
+        "{name} has no thermo output in {lines} line(s): it is not a LAMMPS log, or it was truncated before the first \
          step{hint}"
     )]
     NoThermo {
         /// The file.
         name: String,
-        /// How long it is.
+        /// Number of lines.
         lines: u64,
-        /// What else may be the reason; empty, or beginning with a separator.
+        /// Another possible reason; empty, or beginning with a separator.
         hint: String,
     },
     /// No table has the column.
     #[error(
-        "{name} has no column {column:?}{hint}; its columns are {}. Name one with --column, or let LAMMPS print it \
-         with thermo_style custom",
+        "{name} has no column {column:?}{hint}; its columns are {}. Select one with --column, or add the column to \
+         thermo_style custom",
         found.join(", ")
     )]
     NoColumn {
         /// The file.
         name: String,
-        /// The column that was asked for.
+        /// The requested column.
         column: String,
         /// The columns of all tables, the first 100.
         found: Vec<String>,
-        /// What may be meant; empty, or beginning with a separator.
+        /// A similar column; empty, or beginning with a separator.
         hint: String,
     },
-    /// A table has the column, but not the step.
+    /// A table has the column of γ, but not that of the step.
     #[error(
-        "{name}, line {line}: the table has the column {column:?} but no column {step_column:?}, so no value belongs \
-         to a step; its columns are {}. Add `step` to thermo_style custom; if thermo_modify colname renamed it, give \
-         its name with --step-column",
+        "{name}, line {line}: the table has the column {column:?} but no column {step_column:?} for the step; its \
+         columns are {}. Add `step` to thermo_style custom, or give its name with --step-column if thermo_modify colname \
+         renamed it",
         found.join(", ")
     )]
     NoStep {
@@ -103,11 +103,10 @@ pub enum Error {
         /// The columns of the table, the first 100.
         found: Vec<String>,
     },
-    /// The column is there, but no complete line of its table.
+    /// A table has the column, but no complete row.
     #[error(
-        "{name}, line {line}: the table with the column {column:?} begins here, but no complete step follows (lines \
-         that do not fit the table: {skipped}): the log was cut too early, or thermo_modify format prints something \
-         that is not a number"
+        "{name}, line {line}: the table with the column {column:?} has no complete row (lines that do not fit the table: \
+         {skipped}): the log was truncated, or thermo_modify format prints values that are not numbers"
     )]
     NoRows {
         /// The file.
@@ -116,7 +115,7 @@ pub enum Error {
         line: u64,
         /// The column.
         column: String,
-        /// Lines within tables that begin with a number but are not lines of the table.
+        /// Number of lines within tables that begin with a number but do not fit the table.
         skipped: u64,
     },
 }
@@ -124,41 +123,41 @@ pub enum Error {
 /// γ at one step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Sample {
-    /// The table it is from, counted from 1: a new one begins with each run.
+    /// Number of its table, from 1. Each run begins a new table.
     pub run: u64,
     /// The line of the log, from 1.
     pub line: u64,
-    /// The step as printed. It may repeat, and may begin anew with a run.
+    /// The step as printed. It can repeat, and can restart with a run.
     pub step: i64,
-    /// The value as printed; NaN and infinity are possible.
+    /// The value as printed; can be NaN or infinite.
     pub gamma: f64,
 }
 
-/// What a log tells about γ.
+/// The result of the analysis of a log.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct UqResult {
     /// The first step above the threshold, as printed; `None` if there is none.
     pub trigger_step: Option<i64>,
-    /// The line of the log that says so.
+    /// The line of the log with the trigger step, from 1.
     pub trigger_line: Option<u64>,
-    /// The largest γ; infinite if any was not a finite number (`null` in JSON).
+    /// The largest γ; infinite if any value is not finite (`null` in JSON).
     pub gamma_max: f64,
-    /// The first step at which it was reached.
+    /// The first step with the largest γ.
     pub gamma_max_step: i64,
-    /// Lines of the tables that were read. A step that ends one run and begins the next counts twice.
+    /// Number of rows read. A step that ends one run and begins the next counts twice.
     pub steps_read: u64,
-    /// Tables that hold at least one step.
+    /// Number of tables with at least one row.
     pub runs: u64,
-    /// Those of them that do not have the column: nothing is known of γ there.
+    /// Number of those tables without the column of γ.
     pub runs_without_column: u64,
-    /// Lines in the tables with the column that begin like one of the table but do not fit it.
+    /// Number of lines in the tables with the column that begin like a row but do not fit the table.
     pub skipped_lines: u64,
-    /// Whether the log ends before LAMMPS closed it (with the total wall time, or a `log` command): it was cut, the run
-    /// goes on, or it ended with an error.
+    /// Whether the log ends before LAMMPS closed it with the total wall time or a `log` command: it was truncated, the run
+    /// has not finished, or the run ended with an error.
     pub truncated: bool,
 }
 
-/// Looks for the first step of a log at which γ is above a threshold.
+/// Finds the first step of a log at which γ is above a threshold.
 ///
 /// ```
 /// let log = "Per MPI rank memory allocation (min/avg/max) = 3.2 | 3.2 | 3.2 Mbytes\n\
@@ -175,38 +174,39 @@ pub struct UncertaintyChecker {
 }
 
 impl UncertaintyChecker {
-    /// Above `threshold`, γ is too large; the threshold itself is not. NaN and infinite γ always are.
+    /// Creates a checker. γ triggers if it is above `threshold`, not equal to it; NaN and infinite γ always trigger.
     #[must_use]
     pub fn new(threshold: f64) -> Self {
         Self { threshold, column: GAMMA_COLUMN.into(), step_column: STEP_COLUMN.into() }
     }
 
-    /// Reads γ from another column than [`GAMMA_COLUMN`], named as in the header of the table.
+    /// Sets the column of γ, as in the header of the table, instead of [`GAMMA_COLUMN`].
     #[must_use]
     pub fn column(mut self, name: impl Into<String>) -> Self {
         self.column = name.into();
         self
     }
 
-    /// Reads the step from another column than [`STEP_COLUMN`], for a log that renames it.
+    /// Sets the column of the step, instead of [`STEP_COLUMN`].
     #[must_use]
     pub fn step_column(mut self, name: impl Into<String>) -> Self {
         self.step_column = name.into();
         self
     }
 
-    /// Reads a log.
+    /// Analyzes a log file.
     ///
     /// # Errors
-    /// [`Error`]: the file cannot be read, or holds not one step with the column, or has the column in a table without
-    /// steps.
+    /// [`Error`] if the file cannot be read, if it has no row with the column, or if a table with the column has no column
+    /// of the step.
     pub fn analyze_log(&self, path: impl AsRef<Path>) -> Result<UqResult, Error> {
         let name = path.as_ref().display().to_string();
         let file = File::open(&path).map_err(|source| Error::Open { name: name.clone(), source })?;
         self.analyze_reader(name, file, |_| ())
     }
 
-    /// Reads a log from anywhere, and passes on each step; `name` stands for it in errors. The reader needs no buffer.
+    /// Analyzes a log and calls `each` with each sample. `name` identifies the log in errors. The reader need not be
+    /// buffered.
     ///
     /// # Errors
     /// As [`UncertaintyChecker::analyze_log`].
@@ -234,7 +234,7 @@ impl UncertaintyChecker {
             if gamma > result.gamma_max {
                 (result.gamma_max, result.gamma_max_step) = (gamma, sample.step);
             }
-            // Nothing is known to be below a threshold that is NaN.
+            // No value is below a threshold that is NaN.
             let above = !sample.gamma.is_finite() || self.threshold.is_nan() || gamma > self.threshold;
             if above && result.trigger_line.is_none() {
                 (result.trigger_step, result.trigger_line) = (Some(sample.step), Some(sample.line));
@@ -249,7 +249,7 @@ impl UncertaintyChecker {
         Ok(result)
     }
 
-    /// The steps of a log one by one; `name` stands for it in errors.
+    /// An iterator over the samples of a log. `name` identifies the log in errors.
     #[must_use]
     pub fn samples<R: Read>(&self, name: impl Into<String>, reader: R) -> Samples<R> {
         Samples {
@@ -261,11 +261,10 @@ impl UncertaintyChecker {
     }
 }
 
-/// γ at each step of a log, in the order of the log.
+/// An iterator over γ at each step of a log, in the order of the log.
 ///
-/// A log without one step is an error, which comes in place of the first item. A table with the column but without the
-/// step is an error where it begins: whether the threshold is passed there cannot be told. After an error there is
-/// nothing more.
+/// A log without rows gives an error as the first item. A table with the column of γ but without that of the step gives an
+/// error at its first row. The iterator ends after an error.
 #[derive(Debug)]
 pub struct Samples<R> {
     lines: Lines<PlainText<R>>,
@@ -275,7 +274,7 @@ pub struct Samples<R> {
 }
 
 impl<R> Samples<R> {
-    /// Whether the log as far as it was read ends before LAMMPS closed it.
+    /// Whether the part of the log read so far ends before LAMMPS closed it.
     #[must_use]
     pub fn is_truncated(&self) -> bool {
         !(self.parser.closed || self.parser.closed_by_last_line)
@@ -295,7 +294,7 @@ impl<R: Read> Iterator for Samples<R> {
                 Ok(None) => {
                     self.finished = true;
                     self.parser.end_run();
-                    return if self.any { None } else { Some(Err(self.parser.nothing(self.lines.number))) };
+                    return if self.any { None } else { Some(Err(self.parser.no_samples_error(self.lines.number))) };
                 }
                 Err(source) => Err(Error::Read { name: self.parser.name.clone(), line: self.lines.number, source }),
             };
@@ -316,16 +315,16 @@ impl<R: Read> Iterator for Samples<R> {
 
 impl<R: Read> FusedIterator for Samples<R> {}
 
-/// A line without its end and without the blanks around it.
+/// A line without its end and surrounding blanks.
 struct Line<'b> {
     text: &'b [u8],
     /// From 1.
     number: u64,
-    /// Whether it ends with a newline: if not, its last number may be cut.
+    /// Whether it ends with a newline. Otherwise its last number can be truncated.
     complete: bool,
 }
 
-/// Lines from a buffer that does not grow with the file.
+/// Lines of a reader, with a buffer whose size does not depend on the length of the file.
 #[derive(Debug)]
 struct Lines<R> {
     reader: R,
@@ -341,7 +340,7 @@ impl<R: Read> Lines<R> {
     }
 
     fn next(&mut self) -> std::io::Result<Option<Line<'_>>> {
-        // Up to here there is no newline.
+        // There is no newline before this index.
         let mut searched = self.start;
         let mut too_long = false;
         loop {
@@ -350,7 +349,7 @@ impl<R: Read> Lines<R> {
                 self.start = to + 1;
                 return Ok(Some(self.line(from, to, too_long, true)));
             }
-            if self.end - self.start >= LONGEST_LINE {
+            if self.end - self.start >= MAX_LINE_LENGTH {
                 too_long = true;
                 self.start = self.end;
             }
@@ -358,7 +357,7 @@ impl<R: Read> Lines<R> {
             (self.start, self.end) = (0, self.end - self.start);
             searched = self.end;
             if self.end == self.buffer.len() {
-                self.buffer.resize((2 * self.end).max(BUFFER), 0);
+                self.buffer.resize((2 * self.end).max(BUFFER_LENGTH), 0);
             }
             let read = loop {
                 match self.reader.read(&mut self.buffer[self.end..]) {
@@ -366,7 +365,7 @@ impl<R: Read> Lines<R> {
                     other => break other?,
                 }
             };
-            // A reader that claims more than there is room for would break the bounds.
+            // A reader that returns more than the length of its buffer must not cause a panic.
             self.end = (self.end + read).min(self.buffer.len());
             if read == 0 {
                 let (from, to) = (self.start, self.end);
@@ -388,34 +387,36 @@ impl<R: Read> Lines<R> {
 struct Table {
     /// Line of its header.
     line: u64,
-    /// Number of columns, and the places of two of them.
-    places: Places,
-    /// The header in another reading, for column names with a blank in them, until the first row decides.
-    wide: Option<Places>,
-    /// The header, until the first row: only then is it certain that it is one.
+    /// Number of columns, and the indices of two of them.
+    layout: Layout,
+    /// The layout if column names contain blanks. The first row decides between the two.
+    wide: Option<Layout>,
+    /// The header, until the first row confirms that it is one.
     header: Vec<u8>,
+    /// Whether a row was read.
     begun: bool,
 }
 
+/// Number of columns of a table, and the indices of the columns of γ and of the step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Places {
+struct Layout {
     count: usize,
     gamma: Option<usize>,
     step: Option<usize>,
 }
 
-/// What the next line may be.
+/// The state of the parser.
 #[derive(Debug)]
 enum State {
-    /// Anything.
+    /// Outside a table.
     Outside,
-    /// The header of a one-line table, or the beginning of another: LAMMPS has reported its memory.
+    /// After the report of the memory: a header follows.
     Header,
-    /// A row of one line.
+    /// In a one-line table.
     One(Table),
-    /// A row of yaml.
+    /// In a yaml table.
     Yaml(Table),
-    /// A block of `name = value`, three to a line.
+    /// In a multi-line table: blocks of `name = value`, three in a line.
     Multi(Block),
 }
 
@@ -424,13 +425,13 @@ enum State {
 struct Block {
     /// Line of the block's header.
     line: u64,
-    /// The step, if it can be read.
+    /// The step, if it is valid.
     step: Option<i64>,
-    /// Whether the line before this one belongs to the block, and this one can.
+    /// Whether the next line can belong to the block.
     open: bool,
-    /// Whether it is the first block of the run, whose names are the run's columns.
+    /// Whether it is the first block of the run, whose names are the columns of the run.
     first: bool,
-    /// Whether this block's γ was read.
+    /// Whether γ of this block was read.
     taken: bool,
 }
 
@@ -440,16 +441,17 @@ struct Parser {
     column: String,
     step_column: String,
     state: State,
-    /// What stands before each line of the rank that writes the tables; empty for a log without tags.
+    /// Prefix of the lines of the rank that writes the tables; empty for a log without prefixes.
     tag: Vec<u8>,
-    /// The header of the last one-line table: `run ... pre no` repeats it without reporting the memory.
+    /// The header of the last one-line table. `run ... pre no` repeats it without the report of the memory.
     last_header: Vec<u8>,
     /// Columns of all tables.
     found: Vec<String>,
     /// Line of the last header with the column.
     column_line: Option<u64>,
-    /// Whether the current run has a row, and a row with the column.
+    /// Whether the current run has a row.
     has_rows: bool,
+    /// Whether the current run has a row with the column.
     has_column: bool,
     runs: u64,
     runs_without_column: u64,
@@ -488,7 +490,7 @@ impl Parser {
         }
         self.closed_by_last_line = false;
         if !line.complete {
-            // Its last number may be cut. Only the farewell is the same without its newline, which editors remove.
+            // The last number can be truncated. Only the last line of a log is accepted, since editors remove its newline.
             self.closed |= text.starts_with(b"Total wall time:");
             return Ok(None);
         }
@@ -496,7 +498,7 @@ impl Parser {
             State::One(_) if begins_like_a_number(text) => self.row(text, line.number, tokens)?,
             State::Yaml(_) if text.starts_with(b"- [") => match text.strip_suffix(b"]") {
                 Some(row) => self.row(&row[3..], line.number, items)?,
-                // No number, hence no row.
+                // `]` is not a number, so the line is not a row.
                 None => self.row(b"]", line.number, items)?,
             },
             State::Multi(_) => self.block_line(text, line.number),
@@ -504,7 +506,7 @@ impl Parser {
         };
         match taken {
             Row::Sample(sample) => return Ok(Some(sample)),
-            Row::Unwatched => return Ok(None),
+            Row::NoGamma => return Ok(None),
             Row::Misfit => self.skipped += 1,
             Row::None => {}
         }
@@ -512,11 +514,11 @@ impl Parser {
         Ok(None)
     }
 
-    /// A line without the tag of the rank that LAMMPS's own lines carry. Lines of other ranks are empty.
+    /// Removes the prefix of the rank that writes the tables. Lines of other ranks become empty.
     fn untagged<'t>(&mut self, text: &'t [u8]) -> &'t [u8] {
         let Some(length) = tag(text) else { return text };
         let (tag, rest) = (&text[..length], text[length..].trim_ascii_start());
-        // A log can hold such lines without being tagged: only one of LAMMPS's own says that it is.
+        // A log without prefixes can contain similar lines. Only a prefix before a line of LAMMPS is accepted.
         let begins = rest.starts_with(b"LAMMPS (");
         if begins || (self.tag.is_empty() && (is_landmark(rest) || self.may_be_header(rest))) {
             self.tag = tag.to_vec();
@@ -530,7 +532,7 @@ impl Parser {
         }
     }
 
-    /// A line of the open one-line or yaml table, if it is one.
+    /// Parses a row of the current one-line or yaml table.
     fn row<'t, I: Iterator<Item = &'t [u8]>>(
         &mut self,
         text: &'t [u8],
@@ -538,40 +540,40 @@ impl Parser {
         split: impl Fn(&'t [u8]) -> I,
     ) -> Result<Row, Error> {
         let (State::One(table) | State::Yaml(table)) = &mut self.state else { return Ok(Row::None) };
-        if table.begun && table.places.gamma.is_none() {
-            return Ok(Row::Unwatched);
+        if table.begun && table.layout.gamma.is_none() {
+            return Ok(Row::NoGamma);
         }
         if !table.begun
             && let Some(wide) = table.wide
             && split(text).count() == wide.count
         {
-            table.places = wide;
+            table.layout = wide;
         }
-        let Places { count, gamma, step } = table.places;
-        let (mut gamma_token, mut step_token, mut seen) = (None, None, 0);
+        let Layout { count, gamma, step } = table.layout;
+        let (mut gamma_token, mut step_token, mut index) = (None, None, 0);
         for token in split(text) {
             if !is_number(token) {
-                // A table that is not watched may as well not be counted.
+                // Misfits of a table without the column are not counted.
                 return Ok(if gamma.is_some() { Row::Misfit } else { Row::None });
             }
-            if Some(seen) == gamma {
+            if Some(index) == gamma {
                 gamma_token = Some(token);
             }
-            if Some(seen) == step {
+            if Some(index) == step {
                 step_token = Some(token);
             }
-            seen += 1;
+            index += 1;
         }
-        if seen != count {
+        if index != count {
             return Ok(if gamma.is_some() { Row::Misfit } else { Row::None });
         }
         if !table.begun {
             table.begun = true;
             let mut names = Vec::new();
-            let wide = table.wide == Some(table.places);
+            let wide = table.wide == Some(table.layout);
             collect_names(&table.header, wide, &mut names);
             for name in &names {
-                remember(&mut self.found, name);
+                add_name(&mut self.found, name);
             }
             self.last_header = std::mem::take(&mut table.header);
             self.has_rows = true;
@@ -589,7 +591,7 @@ impl Parser {
                 }
             }
         }
-        let Some(token) = gamma_token else { return Ok(Row::Unwatched) };
+        let Some(token) = gamma_token else { return Ok(Row::NoGamma) };
         self.has_column = true;
         match (parse_number(token), step_token.and_then(parse_step)) {
             (Some(gamma), Some(step)) => Ok(Row::Sample(Sample { run: self.runs + 1, line: number, step, gamma })),
@@ -597,7 +599,7 @@ impl Parser {
         }
     }
 
-    /// A line of the open block, if it is one.
+    /// Parses a line of the current block.
     fn block_line(&mut self, text: &[u8], number: u64) -> Row {
         let State::Multi(block) = &mut self.state else { return Row::None };
         if !block.open {
@@ -615,7 +617,7 @@ impl Parser {
                 value = value.or(Some(token));
             }
         }
-        // LAMMPS writes three to a line, and fewer only at the end.
+        // LAMMPS writes three pairs in a line, and fewer only in the last line.
         block.open = pairs == 3;
         if pairs == 0 || pairs > 3 {
             block.open = false;
@@ -625,12 +627,12 @@ impl Parser {
         self.closed = false;
         if block.first {
             for (key, _) in Pairs(text).flatten() {
-                remember(&mut self.found, &name(key));
+                add_name(&mut self.found, &name(key));
             }
         }
-        let Some(token) = value else { return Row::Unwatched };
+        let Some(token) = value else { return Row::NoGamma };
         if block.taken {
-            return Row::Unwatched;
+            return Row::NoGamma;
         }
         block.taken = true;
         self.has_column = true;
@@ -641,7 +643,7 @@ impl Parser {
         }
     }
 
-    /// A line that is none of the table: what of it matters is where tables begin and end.
+    /// Parses a line outside a table: the beginnings and ends of tables.
     fn other_line(&mut self, text: &[u8], number: u64) {
         if text.starts_with(b"Loop time of ") {
             self.end_run();
@@ -659,14 +661,14 @@ impl Parser {
             }
             self.state = State::Multi(Block { line: number, step, open: true, first, taken: false });
         } else if text.starts_with(b"LAMMPS (") {
-            // Another process appended its log, whatever became of the one before.
+            // Another process appended its log.
             self.end_run();
             self.closed = false;
         } else if text.starts_with(b"Total wall time:") {
             self.end_run();
             self.closed = true;
         } else if text.starts_with(b"log ") {
-            // LAMMPS goes on in another file.
+            // LAMMPS continues in another file.
             self.closed_by_last_line = !matches!(self.state, State::One(_) | State::Yaml(_) | State::Multi(_));
         } else if text.starts_with(b"Running on ") && text.windows(10).any(|w| w == b"partitions") {
             self.partitions = true;
@@ -675,35 +677,35 @@ impl Parser {
         }
     }
 
-    /// Begins a one-line table if this can be its header.
+    /// Begins a one-line table if the line can be its header.
     fn header(&mut self, text: &[u8], number: u64) {
-        let wanted = match &self.state {
+        let can_be_header = match &self.state {
             State::Header => ![&b"WARNING"[..], b"For more information", b"ERROR", b"---"]
                 .iter()
                 .any(|prefix| text.starts_with(prefix)),
-            // Not within a table: `fix print` may write what it likes. But one without rows may be no table.
+            // Not within a table, where `fix print` can write any text. A table without rows may not be one.
             State::Outside => self.may_be_header(text),
             State::One(table) => !table.begun && self.may_be_header(text),
             State::Yaml(_) | State::Multi(_) => false,
         };
-        if !wanted || tokens(text).any(is_number) {
+        if !can_be_header || tokens(text).any(is_number) {
             return;
         }
-        let places = self.places(tokens(text));
-        let wide = self.places(wide_tokens(text));
-        let wide = (wide.count != places.count).then_some(wide);
+        let layout = self.layout(tokens(text));
+        let wide = self.layout(wide_tokens(text));
+        let wide = (wide.count != layout.count).then_some(wide);
         if matches!(self.state, State::Header) {
-            // Certainly one, though the log may end here.
-            let has_column = places.gamma.is_some() || wide.is_some_and(|w| w.gamma.is_some());
+            // It is a header even if the log ends here.
+            let has_column = layout.gamma.is_some() || wide.is_some_and(|w| w.gamma.is_some());
             let mut names = Vec::new();
             collect_names(text, false, &mut names);
             if has_column {
                 self.column_line = Some(number);
             } else {
-                names.iter().for_each(|name| remember(&mut self.found, name));
+                names.iter().for_each(|name| add_name(&mut self.found, name));
             }
         }
-        self.state = State::One(Table { line: number, places, wide, header: text.to_vec(), begun: false });
+        self.state = State::One(Table { line: number, layout, wide, header: text.to_vec(), begun: false });
     }
 
     fn may_be_header(&self, text: &[u8]) -> bool {
@@ -714,29 +716,29 @@ impl Parser {
         let list = text.strip_prefix(b"keywords:").map(<[u8]>::trim_ascii);
         let Some(list) = list.and_then(|l| l.strip_prefix(b"[")).and_then(|l| l.strip_suffix(b"]")) else { return };
         self.end_run();
-        let places = self.places(items(list));
-        if places.gamma.is_some() {
+        let layout = self.layout(items(list));
+        if layout.gamma.is_some() {
             self.column_line = Some(number);
         } else {
-            items(list).take(MOST_NAMES).for_each(|item| remember(&mut self.found, &name(item)));
+            items(list).take(MAX_NAMES).for_each(|item| add_name(&mut self.found, &name(item)));
         }
-        // As a header of one line with two blanks between the names, so that it is read back like one.
-        let header = items(list).take(MOST_NAMES).collect::<Vec<_>>().join(&b"  "[..]);
-        self.state = State::Yaml(Table { line: number, places, wide: Some(places), header, begun: false });
+        // Stored like a one-line header with two blanks between the names.
+        let header = items(list).take(MAX_NAMES).collect::<Vec<_>>().join(&b"  "[..]);
+        self.state = State::Yaml(Table { line: number, layout, wide: Some(layout), header, begun: false });
     }
 
-    fn places<'t>(&self, names: impl Iterator<Item = &'t [u8]>) -> Places {
-        let mut places = Places::default();
+    fn layout<'t>(&self, names: impl Iterator<Item = &'t [u8]>) -> Layout {
+        let mut layout = Layout::default();
         for name in names {
-            if places.gamma.is_none() && name == self.column.as_bytes() {
-                places.gamma = Some(places.count);
+            if layout.gamma.is_none() && name == self.column.as_bytes() {
+                layout.gamma = Some(layout.count);
             }
-            if places.step.is_none() && name == self.step_column.as_bytes() {
-                places.step = Some(places.count);
+            if layout.step.is_none() && name == self.step_column.as_bytes() {
+                layout.step = Some(layout.count);
             }
-            places.count += 1;
+            layout.count += 1;
         }
-        places
+        layout
     }
 
     fn end_run(&mut self) {
@@ -749,13 +751,12 @@ impl Parser {
         self.state = State::Outside;
     }
 
-    /// Why there was not one step.
-    fn nothing(&mut self, lines: u64) -> Error {
+    /// The error for a log without a sample.
+    fn no_samples_error(&mut self, lines: u64) -> Error {
         let name = self.name.clone();
         let mut hint = String::new();
         if self.partitions {
-            hint = "; it is the log of all partitions: those of the single ones are called log.lammps.0 and so on"
-                .to_owned();
+            hint = "; it is the common log of all partitions: use the logs log.lammps.0 and so on".to_owned();
         }
         if let Some(line) = self.column_line {
             return Error::NoRows { name, line, column: self.column.clone(), skipped: self.skipped };
@@ -766,17 +767,17 @@ impl Parser {
         let nearest = self
             .found
             .iter()
-            .map(|known| (strsim::jaro_winkler(known, &self.column), known))
-            .filter(|(likeness, _)| *likeness > 0.8)
+            .map(|name| (strsim::jaro_winkler(name, &self.column), name))
+            .filter(|(similarity, _)| *similarity > 0.8)
             .max_by(|a, b| a.0.total_cmp(&b.0));
         if let Some((_, nearest)) = nearest {
-            hint = format!(" (is {nearest:?} meant?){hint}");
+            hint = format!(" (did you mean {nearest:?}?){hint}");
         }
         Error::NoColumn { name, column: self.column.clone(), found: std::mem::take(&mut self.found), hint }
     }
 }
 
-/// Lines that LAMMPS alone writes.
+/// Whether a line is one that only LAMMPS writes.
 fn is_landmark(text: &[u8]) -> bool {
     let landmarks = [
         &b"LAMMPS ("[..],
@@ -788,17 +789,17 @@ fn is_landmark(text: &[u8]) -> bool {
     landmarks.iter().any(|landmark| text.starts_with(landmark))
 }
 
-/// Length of the tag of a rank at the beginning of a line, as MPICH (`[0] `), Intel MPI (`[0] `), Open MPI
-/// (`[1,0]<stdout>:`, `[prterun-node-7@1,0]<stdout>: `) and Slurm (`0: `) write it; `None` if there is none.
+/// Length of the prefix of a rank, as written by MPICH (`[0] `), Intel MPI (`[0] `), Open MPI (`[1,0]<stdout>:`,
+/// `[prterun-node-7@1,0]<stdout>: `) and Slurm (`0: `); `None` if there is none.
 fn tag(text: &[u8]) -> Option<usize> {
-    const LONGEST: usize = 200;
-    let digits = text.iter().take(LONGEST).take_while(|byte| byte.is_ascii_digit()).count();
+    const MAX_LENGTH: usize = 200;
+    let digits = text.iter().take(MAX_LENGTH).take_while(|byte| byte.is_ascii_digit()).count();
     if digits > 0 {
         let rest = &text[digits..];
         return (rest == b":" || rest.starts_with(b": ")).then_some(digits + 1);
     }
     let inside = text.strip_prefix(b"[")?;
-    let end = inside.iter().take(LONGEST).position(|&byte| byte == b']')?;
+    let end = inside.iter().take(MAX_LENGTH).position(|&byte| byte == b']')?;
     let named = |byte: &u8| byte.is_ascii_alphanumeric() || b"@,._-".contains(byte);
     let rank = inside[..end].last().is_some_and(u8::is_ascii_digit) && inside[..end].iter().all(named);
     if !rank {
@@ -811,41 +812,41 @@ fn tag(text: &[u8]) -> Option<usize> {
     Some(length)
 }
 
-/// What a line within a table turned out to be.
+/// The kind of a line within a table.
 enum Row {
-    /// γ of a step.
+    /// A row with γ.
     Sample(Sample),
     /// A row without γ.
-    Unwatched,
-    /// Not a row, though it begins like one.
+    NoGamma,
+    /// A line that begins like a row but does not fit the table.
     Misfit,
-    /// Something else.
+    /// Another line.
     None,
 }
 
-/// The names in a header, as many as an error shows.
+/// The names in a header, at most [`MAX_NAMES`].
 fn collect_names(header: &[u8], wide: bool, names: &mut Vec<String>) {
     if wide {
-        names.extend(wide_tokens(header).take(MOST_NAMES).map(name));
+        names.extend(wide_tokens(header).take(MAX_NAMES).map(name));
     } else {
-        names.extend(tokens(header).take(MOST_NAMES).map(name));
+        names.extend(tokens(header).take(MAX_NAMES).map(name));
     }
 }
 
 fn name(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).chars().take(LONGEST_NAME).collect()
+    String::from_utf8_lossy(bytes).chars().take(MAX_NAME_LENGTH).collect()
 }
 
-fn remember(found: &mut Vec<String>, name: &str) {
-    if found.len() < MOST_NAMES && !found.iter().any(|known| known == name) {
+fn add_name(found: &mut Vec<String>, name: &str) {
+    if found.len() < MAX_NAMES && !found.iter().any(|other| other == name) {
         found.push(name.to_owned());
     }
 }
 
-/// The step in the line that begins a block of a multi-line table; `Some(None)` if it is one with an unreadable step.
+/// The step in the first line of a block of a multi-line table; `Some(None)` if the step is invalid.
 fn multi_header(text: &[u8]) -> Option<Option<i64>> {
     let rest = text.strip_prefix(b"------------")?.trim_ascii_start();
-    // Old versions draw a longer line.
+    // Old versions of LAMMPS write more dashes.
     let rest = rest.trim_ascii_start();
     let begin = rest.iter().position(|&b| b != b'-')?;
     let rest = rest[begin..].trim_ascii_start().strip_prefix(b"Step")?;
@@ -858,7 +859,7 @@ fn is_blank(byte: u8) -> bool {
     byte == b' ' || byte == b'\t'
 }
 
-/// Words between blanks.
+/// Words separated by blanks.
 fn tokens(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -871,7 +872,7 @@ fn tokens(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Words between two blanks or more: LAMMPS puts that many between names unless they are long.
+/// Words separated by two or more blanks, as LAMMPS separates names unless they are long.
 fn wide_tokens(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = text.trim_ascii();
     std::iter::from_fn(move || {
@@ -885,7 +886,7 @@ fn wide_tokens(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The items of a yaml list, with or without quotes; LAMMPS ends it with a comma.
+/// The items of a yaml list, with or without quotes and a trailing comma.
 fn items(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     let list = list.trim_ascii();
     let list = list.strip_suffix(b",").unwrap_or(list);
@@ -895,7 +896,7 @@ fn items(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// `name = number` of a line; `None` in place of one that is not such a pair.
+/// The pairs `name = number` of a line; `None` for an item that is not such a pair.
 struct Pairs<'t>(&'t [u8]);
 
 impl<'t> Iterator for Pairs<'t> {
@@ -921,7 +922,7 @@ fn begins_like_a_number(text: &[u8]) -> bool {
     is_number(&text[..end])
 }
 
-/// Whether a token is a number or stands for one that is not finite. Not as strict as a parser, but fast.
+/// Whether a token is a number, which may be NaN or infinite. Faster and less strict than parsing.
 fn is_number(token: &[u8]) -> bool {
     let mut digit = false;
     for &byte in token {
@@ -934,7 +935,7 @@ fn is_number(token: &[u8]) -> bool {
     digit
 }
 
-/// The ways in which C libraries print NaN and infinity.
+/// Whether a token is NaN or infinity as printed by C libraries.
 fn is_not_finite(token: &[u8]) -> bool {
     let token = token.strip_prefix(b"-").or_else(|| token.strip_prefix(b"+")).unwrap_or(token);
     let token = token.strip_prefix(b".").unwrap_or(token);
@@ -949,7 +950,7 @@ fn is_not_finite(token: &[u8]) -> bool {
 fn parse_number(token: &[u8]) -> Option<f64> {
     match std::str::from_utf8(token).ok()?.parse() {
         Ok(value) => Some(value),
-        // All of them count as infinite, so which it was does not matter.
+        // NaN and infinity are treated alike.
         Err(_) => is_not_finite(token).then_some(f64::NAN),
     }
 }
@@ -959,7 +960,7 @@ fn parse_step(token: &[u8]) -> Option<i64> {
     if let Ok(step) = text.parse() {
         return Some(step);
     }
-    // `thermo_modify format` can print it as a real number; beyond 2⁵³ that is not exact.
+    // `thermo_modify format` can print the step as a real number, which is exact up to 2⁵³.
     let value: f64 = text.parse().ok()?;
     (value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0).then_some(value as i64)
 }

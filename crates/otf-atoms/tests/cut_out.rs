@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The cases that the specification names (cycle 05, sections 4 and 5), and what issue 3 adds to them.
+//! Extraction of cut-outs: the cases of the specification (cycle 05, sections 4 and 5) and of issue 3.
 mod crystals;
 
 use crystals::{fcc, rattle, structure};
@@ -21,7 +21,7 @@ fn symbols(cluster: &Cluster) -> Vec<&'static str> {
     (0..cluster.structure.len()).map(|i| cluster.structure.element(i).symbol()).collect()
 }
 
-/// A-B-C-D-E along x, 2 Å apart, repeating.
+/// A periodic chain A-B-C-D-E along x with a spacing of 2 Å.
 fn chain() -> Structure {
     let elements = [Element::H, Element::B, Element::C, Element::N, Element::O];
     let atoms: Vec<_> = (0..5).map(|i| (i + 1, [f64::from(2 * i), 5.0, 5.0])).collect();
@@ -35,7 +35,7 @@ fn chain_of_five_extracting_c_gives_b_c_d_in_a_new_box() {
     assert_eq!(symbols(&cluster), ["C", "B", "N"]);
     assert_eq!(cluster.source_ids, [3, 2, 4]);
     assert_eq!(cluster.force_mask, [1.0, 0.0, 0.0]);
-    // ε has grown until B and D are as far apart across the face as inside (4 Å, times 0.85) at least.
+    // ε grows until B and D are at least 0.85 times as far apart across the face as inside (4 Å).
     assert!(cluster.edge() >= 4.0 + 3.4 && cluster.structure.cell.pbc == [true; 3]);
 }
 
@@ -45,13 +45,13 @@ fn chain_of_five_extracting_a_gives_e_a_b_through_the_boundary() {
     let cluster = extractor.extract_cluster(&chain(), 0).unwrap();
     assert_eq!(symbols(&cluster), ["H", "B", "O"]);
     assert_eq!(cluster.source_images, [[0, 0, 0], [0, 0, 0], [-1, 0, 0]]);
-    // The cluster is continuous: E sits 2 Å before A.
+    // The cluster is continuous: E is 2 Å before A.
     let x = |i: usize| cluster.structure.positions[[i, 0]];
     assert!((x(0) - x(2) - 2.0).abs() < 1e-12 && (x(1) - x(0) - 2.0).abs() < 1e-12);
 }
 
 #[test]
-fn al_3x3x3_radius_4_gives_about_50_atoms_with_the_centre_in_the_centre_and_mask_0_at_the_rim() {
+fn al_3x3x3_radius_4_gives_55_atoms_with_the_centre_in_the_middle_and_mask_0_in_the_buffer() {
     // fcc shells around an atom at 4.05 Å: 1, 12, 6, 24, 12 → 55 within 6 Å.
     let supercell = fcc(Element::Al, 4.05, 3);
     let extractor = EmbeddingExtractor::new(&config(4.0, 2.0), 2.9).unwrap();
@@ -72,7 +72,7 @@ fn al_3x3x3_radius_4_gives_about_50_atoms_with_the_centre_in_the_centre_and_mask
 }
 
 #[test]
-fn explosion_leaves_an_empty_cluster_which_is_an_error() {
+fn empty_neighbourhood_after_an_explosion_is_an_error() {
     let far = structure(
         Cell::orthorhombic([500.0; 3], [true; 3]),
         &[Element::Al],
@@ -84,44 +84,44 @@ fn explosion_leaves_an_empty_cluster_which_is_an_error() {
 }
 
 #[test]
-fn small_box_grows_above_twice_the_cutoff_for_a_sphere() {
+fn sphere_grows_its_box_above_twice_the_cutoff() {
     let extractor = EmbeddingExtractor::new(&config(3.0, 1.0), 5.5).unwrap();
     let cluster = extractor.extract_cluster(&fcc(Element::Al, 4.05, 3), 0).unwrap();
     assert!(cluster.edge() > 11.0, "{}", cluster.edge());
 }
 
 #[test]
-fn small_box_is_an_error_with_the_needed_size_for_a_cube() {
+fn cube_below_twice_the_cutoff_is_an_error_with_the_required_size() {
     let error = EmbeddingExtractor::new(&cube(3.0, 1.0), 5.5).unwrap_err();
     assert_eq!(error, Error::BoxTooSmall { edge: 8.0, needed: 11.0 });
     assert!(error.to_string().contains("above 5.5 Å"), "{error}");
 }
 
 #[test]
-fn a_source_cell_smaller_than_the_sphere_gives_the_same_cluster_as_a_large_one() {
+fn parent_cell_smaller_than_the_sphere_gives_the_same_cluster_as_a_large_one() {
     let extractor = EmbeddingExtractor::new(&config(4.0, 2.0), 2.9).unwrap();
     let small = extractor.extract_cluster(&fcc(Element::Al, 4.05, 1), 0).unwrap();
     let large = extractor.extract_cluster(&fcc(Element::Al, 4.05, 5), 0).unwrap();
     assert_eq!(small.structure.len(), 55);
     assert_eq!(small.edge(), large.edge());
-    // The shells agree; the order within a shell goes by id and image and may differ.
+    // The shells agree. The order within a shell is by id and image and can differ.
     for (a, b) in small.distances.iter().zip(&large.distances) {
         assert!((a - b).abs() < 1e-12);
     }
-    // Its own images are among the atoms.
+    // Images of the centre are among the atoms.
     assert!(small.source_ids.iter().filter(|&&id| id == 1).count() > 1);
 }
 
-/// Offsets and types of all that an atom of a structure sees within `cutoff`, in an order fit for comparison.
+/// The neighbours of an atom within `cutoff`, ordered by distance.
 fn surroundings(structure: &Structure, index: usize, cutoff: f64) -> Vec<Selected> {
     let region = Region::Sphere { radius: cutoff };
-    let mut seen = select(structure.atoms(), &structure.cell, structure.position(index), region);
-    seen.sort_by(|a, b| a.distance.total_cmp(&b.distance));
-    seen
+    let mut neighbours = select(structure.atoms(), &structure.cell, structure.position(index), region);
+    neighbours.sort_by(|a, b| a.distance.total_cmp(&b.distance));
+    neighbours
 }
 
 #[test]
-fn with_a_buffer_of_the_cutoff_every_core_atom_sees_its_full_environment() {
+fn core_neighbours_are_complete_with_a_buffer_of_the_cutoff() {
     let cutoff = 5.5;
     for (seed, sigma) in [(1, 0.05), (2, 0.15), (3, 0.25)] {
         let mut parent = fcc(Element::Al, 4.05, 8);
@@ -145,13 +145,13 @@ fn with_a_buffer_of_the_cutoff_every_core_atom_sees_its_full_environment() {
 }
 
 #[test]
-fn with_a_buffer_of_two_cutoffs_the_neighbours_of_neighbours_are_there_too() {
+fn neighbours_of_neighbours_are_complete_with_a_buffer_of_two_cutoffs() {
     let cutoff = 3.5;
-    // Radii with which close atoms face each other across a face, in front of an atom of the core.
+    // Radii for which atoms near a core atom are too close to each other across a face.
     for (seed, radius) in [(2, 3.0), (19, 3.85), (22, 4.0), (24, 4.1), (26, 4.2), (27, 4.25)] {
         let mut parent = fcc(Element::Al, 4.05, 6);
         rattle(&mut parent, 0.1, seed);
-        // Between one and two cutoffs it is what the buffer reaches.
+        // For a buffer between one and two cutoffs, the environment is complete up to the buffer.
         for buffer in [1.5 * cutoff, 2.0 * cutoff, 2.3 * cutoff] {
             let config = EmbeddingConfig { max_atoms: 4000, ..cube(radius, buffer) };
             let extractor = EmbeddingExtractor::new(&config, cutoff).unwrap();
@@ -170,7 +170,7 @@ fn with_a_buffer_of_two_cutoffs_the_neighbours_of_neighbours_are_there_too() {
 }
 
 #[test]
-fn neighbours_that_differ_from_those_of_the_parent_are_counted() {
+fn changed_neighbours_counts_differences_from_the_parent() {
     let cutoff = 5.5;
     let mut parent = fcc(Element::Al, 4.05, 6);
     rattle(&mut parent, 0.1, 5);
@@ -183,7 +183,7 @@ fn neighbours_that_differ_from_those_of_the_parent_are_counted() {
         assert!(core.len() > 10);
         assert!(core.iter().all(|&i| whole.changed_neighbours(i, &around) == 0), "{config:?}");
         let near = whole.distances.iter().filter(|d| **d < cutoff).count() - 1;
-        // A neighbour that has moved, one that is missing, one of another identity, and a cell that is too small.
+        // A moved neighbour, a missing one, one with another id, and a cell that is too small.
         let mut moved = whole.clone();
         moved.structure.positions[[5, 1]] += 1e-6;
         assert_eq!(moved.changed_neighbours(0, &around), 1);
@@ -201,33 +201,33 @@ fn neighbours_that_differ_from_those_of_the_parent_are_counted() {
 }
 
 #[test]
-fn a_cube_is_dense_and_loses_outer_atoms_only() {
+fn cube_is_dense_and_loses_outer_atoms_only() {
     let mut parent = fcc(Element::Al, 4.05, 8);
     rattle(&mut parent, 0.08, 7);
     let extractor = EmbeddingExtractor::new(&cube(3.0, 3.0), 5.5).unwrap();
     let cluster = extractor.extract_cluster(&parent, 5).unwrap();
     let density = cluster.structure.len() as f64 / cluster.structure.cell.volume();
     let bulk = 4.0 / 4.05_f64.powi(3);
-    // 12 Å are not a whole number of 4.05 Å, so a layer has to go; never more than that.
+    // 12 Å is not a multiple of 4.05 Å, so at most one layer is removed.
     assert!(density < bulk && density > 0.8 * bulk, "density {density} against {bulk}");
-    // What is close in the parent is about 2.5 Å; across the faces it may be 0.85 of that.
+    // The smallest distance in the parent is about 2.5 Å; across the faces 0.85 of it is allowed.
     assert!(cluster.min_distance > 2.0, "{}", cluster.min_distance);
     let closest = cluster.structure.closest_pair().unwrap();
     assert!((closest.distance - cluster.min_distance).abs() < 1e-12);
 }
 
 #[test]
-fn a_crystal_that_fits_the_cube_loses_nothing() {
+fn cube_of_a_commensurate_crystal_loses_no_atoms() {
     let extractor = EmbeddingExtractor::new(&cube(3.0, 3.075), 5.5).unwrap();
     let cluster = extractor.extract_cluster(&fcc(Element::Al, 4.05, 4), 0).unwrap();
     assert!((cluster.edge() - 12.15).abs() < 1e-9);
-    // 27 cells of 4 atoms, those on the faces once.
+    // 27 cells of 4 atoms, with each atom on the faces once.
     assert_eq!((cluster.structure.len(), cluster.removed), (108, 0));
     assert!((cluster.min_distance - 4.05 / 2.0_f64.sqrt()).abs() < 1e-9);
 }
 
 #[test]
-fn the_smallest_distance_in_the_new_cell_counts_images() {
+fn min_distance_of_a_cluster_includes_images() {
     for config in [config(5.0, 2.0), cube(4.0, 3.0)] {
         for seed in 0..20 {
             let mut parent = fcc(Element::Al, 4.05, 5);
@@ -256,7 +256,7 @@ fn overlapping_atoms_are_an_error_with_both_ids() {
 }
 
 #[test]
-fn limits_of_single_pairs_of_elements_hold() {
+fn pair_distances_limit_single_pairs_of_elements() {
     let mut strict = config(1.5, 1.0);
     strict.pair_distances.insert("C-B".to_owned(), 2.5);
     let extractor = EmbeddingExtractor::new(&strict, 1.0).unwrap();
@@ -272,7 +272,7 @@ fn coordinates_that_are_not_finite_are_an_error() {
         let extractor = EmbeddingExtractor::new(&config(4.0, 2.0), 2.9).unwrap();
         let mut parent = fcc(Element::Al, 4.05, 4);
         parent.positions[[200, 1]] = value;
-        // An atom that is nowhere could be anywhere.
+        // An atom with invalid coordinates is an error for any centre.
         for index in [0, 200] {
             let error = extractor.extract_cluster(&parent, index).unwrap_err();
             assert!(matches!(error, Error::NotFinite { .. }), "{error}");
@@ -281,18 +281,18 @@ fn coordinates_that_are_not_finite_are_an_error() {
 }
 
 #[test]
-fn too_many_atoms_say_which_radius_would_fit() {
+fn too_many_atoms_error_suggests_a_radius_that_fits() {
     let parent = fcc(Element::Al, 4.05, 6);
     for shape in [Shape::Sphere, Shape::Cube] {
         let mut config = EmbeddingConfig { shape, max_atoms: 250, ..config(5.5, 5.5) };
         let error = EmbeddingExtractor::new(&config, 5.5).unwrap().extract_cluster(&parent, 0).unwrap_err();
         let Error::TooMany { found, limit, fits: Some(radius), .. } = error else { panic!("{error}") };
         assert!(found > limit);
-        // A cube of 11 Å is full with 80 atoms, so there is always one that fits here.
+        // A cube of 11 Å contains 80 atoms, so some radius always fits here.
         config.radius = radius;
         let cluster = EmbeddingExtractor::new(&config, 5.5).unwrap().extract_cluster(&parent, 0).unwrap();
         assert!(cluster.structure.len() <= 250);
-        assert!(error.to_string().contains(&format!("radius of {radius:.2} Å")), "{error}");
+        assert!(error.to_string().contains(&format!("radius to {radius:.2} Å")), "{error}");
     }
     let config = EmbeddingConfig { max_atoms: 20, ..config(5.0, 5.5) };
     let error = EmbeddingExtractor::new(&config, 5.5).unwrap().extract_cluster(&parent, 0).unwrap_err();
@@ -300,8 +300,8 @@ fn too_many_atoms_say_which_radius_would_fit() {
 }
 
 #[test]
-fn an_atom_on_the_radius_belongs_to_the_shell_outside() {
-    // The second shell is at 4.05 Å exactly, but for rounding, which differs from atom to atom.
+fn atoms_on_the_radius_are_outside_the_core() {
+    // The second shell is at 4.05 Å, up to rounding, which differs from atom to atom.
     let parent = fcc(Element::Al, 4.05, 7);
     for index in [0, 500, 1371] {
         let extractor = EmbeddingExtractor::new(&config(4.05, 4.05 * 2.0_f64.sqrt() - 4.05), 2.0).unwrap();
@@ -311,7 +311,7 @@ fn an_atom_on_the_radius_belongs_to_the_shell_outside() {
 }
 
 #[test]
-fn the_result_does_not_depend_on_ranks_nor_on_their_rounding() {
+fn build_does_not_depend_on_the_order_and_rounding_of_the_selection() {
     let parent = fcc(Element::Al, 4.05, 5);
     for config in [config(4.0, 4.0), cube(4.0, 4.0)] {
         let extractor = EmbeddingExtractor::new(&config, 5.5).unwrap();
@@ -322,7 +322,7 @@ fn the_result_does_not_depend_on_ranks_nor_on_their_rounding() {
         other.reverse();
         other.rotate_left(17);
         for (i, atom) in other.iter_mut().enumerate() {
-            // What another order of additions would give.
+            // The rounding of another order of additions.
             if atom.distance > 0.0 {
                 atom.distance *= 1.0 + [0.0, 2e-16, -4e-16][i % 3];
             }
@@ -334,7 +334,7 @@ fn the_result_does_not_depend_on_ranks_nor_on_their_rounding() {
 }
 
 #[test]
-fn bad_selections_are_errors() {
+fn invalid_selections_are_errors() {
     let parent = fcc(Element::Al, 4.05, 4);
     let extractor = EmbeddingExtractor::new(&config(4.0, 2.0), 2.9).unwrap();
     let selected = select(parent.atoms(), &parent.cell, parent.position(0), extractor.region());
@@ -351,7 +351,7 @@ fn bad_selections_are_errors() {
 }
 
 #[test]
-fn settings_out_of_range_are_named() {
+fn settings_out_of_range_are_errors() {
     let bad = [
         EmbeddingConfig { radius: 0.0, ..EmbeddingConfig::default() },
         EmbeddingConfig { radius: f64::NAN, ..EmbeddingConfig::default() },
@@ -369,7 +369,7 @@ fn settings_out_of_range_are_named() {
 }
 
 #[test]
-fn the_novelty_descriptor_tells_environments_apart_as_documented() {
+fn novelty_descriptor_has_the_documented_distances() {
     let cutoff = 5.5;
     let region = Region::Sphere { radius: cutoff };
     let describe = |structure: &Structure| {
@@ -389,7 +389,7 @@ fn the_novelty_descriptor_tells_environments_apart_as_documented() {
         distances[20]
     };
     let mut hole = perfect.clone();
-    // Take the neighbour at (0, a/2, a/2) away, to where nobody sees it.
+    // Move the neighbour at (0, a/2, a/2) out of the cutoff.
     (0..3).for_each(|k| hole.positions[[1, k]] = hole.positions[[250, k]]);
     let mut surface = perfect.clone();
     surface.cell.pbc[2] = false;
@@ -408,16 +408,16 @@ fn the_novelty_descriptor_tells_environments_apart_as_documented() {
         ("vacancy", bulk.distance(&describe(&hole)), 0.03),
     ];
     for (name, found, documented) in figures {
-        // One digit is documented.
+        // The documentation has one significant digit.
         assert!((found / documented - 1.0).abs() < 0.3, "{name}: {found} instead of {documented}");
     }
     let mut novelty = Novelty::new(DEFAULT_THRESHOLD);
     novelty.insert(1, bulk.clone());
-    assert!(novelty.seen(&bulk).is_some() && novelty.seen(&describe(&hole)).is_none());
+    assert!(novelty.find_duplicate(&bulk).is_some() && novelty.find_duplicate(&describe(&hole)).is_none());
 }
 
 #[test]
-fn what_has_too_many_atoms_gets_a_smaller_core_or_is_oversized() {
+fn build_fitting_reduces_the_core_or_returns_an_oversized_cluster() {
     let bulk = fcc(Element::Al, 4.05, 6);
     let built = |config: &EmbeddingConfig| {
         let extractor = EmbeddingExtractor::new(config, 5.0).unwrap();
@@ -434,7 +434,7 @@ fn what_has_too_many_atoms_gets_a_smaller_core_or_is_oversized() {
         assert!(smaller.radius < 4.0 && smaller.buffer == whole.buffer && smaller.core_len() >= 1, "{shape}");
         assert!(matches!(built(&config(10)), Err(Error::TooMany { .. })), "{shape}");
     }
-    // The buffer alone has too many.
+    // The buffer alone has too many atoms.
     let oversized = built(&EmbeddingConfig { max_atoms: 50, ..config(1.0, 6.0) }).unwrap();
     assert!(oversized.is_oversized() && oversized.radius == 1.0 && oversized.core_len() == 1);
     assert_eq!(oversized.max_atoms, 50);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Nothing that comes from outside makes the readers or the geometry panic, hang or take all memory: 120,000 random
-//! cases, the same in each run. A failure names the number of its case.
+//! The readers and the geometry do not panic, hang or exhaust the memory on invalid input: 120,000 random cases with fixed
+//! seeds. A failure reports the number of the case.
 mod crystals;
 
 use crystals::{Random, fcc, structure};
@@ -20,7 +20,7 @@ fn each_case(cases: u64, seed: u64, mut run: impl FnMut(&mut Random)) {
     }
 }
 
-/// Words that readers trip over.
+/// Words that are inserted into files.
 const WORDS: [&str; 34] = [
     "0",
     "1",
@@ -98,8 +98,8 @@ fn broken(text: &str, random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// What was read must be usable: consistent, and finite.
-fn usable(structure: &Structure) {
+/// Checks that a structure that was read is consistent and finite.
+fn assert_usable(structure: &Structure) {
     structure.check_arrays().unwrap();
     let _ = structure.closest_pair();
     let _ = structure.to_lammps_frame();
@@ -118,7 +118,7 @@ fn extxyz_reader() {
     each_case(READER_CASES, 1, |random| {
         let bytes = broken(&text, random);
         if let Ok(structure) = extxyz::read(bytes.as_slice(), Path::new("t"), None, frame(random)) {
-            usable(&structure);
+            assert_usable(&structure);
             read += 1;
         }
     });
@@ -134,7 +134,7 @@ fn lammps_data_reader() {
     each_case(READER_CASES, 2, |random| {
         let bytes = broken(text, random);
         if let Ok(structure) = lammps_data::read(bytes.as_slice(), Path::new("t"), None) {
-            usable(&structure);
+            assert_usable(&structure);
             read += 1;
         }
     });
@@ -151,7 +151,7 @@ fn lammps_dump_reader() {
     each_case(READER_CASES, 3, |random| {
         let bytes = broken(&two, random);
         if let Ok(structure) = lammps_dump::read(bytes.as_slice(), Path::new("t"), None, frame(random)) {
-            usable(&structure);
+            assert_usable(&structure);
             read += 1;
         }
     });
@@ -205,7 +205,7 @@ fn geometry() {
             let environment = Environment::of(&cluster, 0, 3.0);
             let mut novelty = Novelty::new(0.1);
             novelty.insert(1, environment.clone());
-            assert!(novelty.seen(&environment).is_some());
+            assert!(novelty.find_duplicate(&environment).is_some());
             cut += 1;
         }
     });
@@ -214,14 +214,14 @@ fn geometry() {
 
 #[test]
 fn closest_pair_of_a_large_uneven_structure() {
-    // A dense crystal in a cell a thousand times larger, in two clumps: bins of the mean density would be useless.
+    // Two dense crystals in a much larger cell, for which bins of the mean density would be inefficient.
     let mut crystal = fcc(Element::Al, 4.05, 20);
     let n = crystal.len();
     for i in 0..n / 2 {
         crystal.positions[[i, 0]] += 3000.0;
     }
     crystal.cell = Cell::orthorhombic([6000.0; 3], [true; 3]);
-    // How much work it is, ci/instructions counts.
+    // ci/instructions measures the cost.
     let closest = crystal.closest_pair().unwrap();
     assert!((closest.distance - 4.05 / 2.0_f64.sqrt()).abs() < 1e-9);
 }

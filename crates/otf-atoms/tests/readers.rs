@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Structure files: what is written is read again; what is broken is refused with its line. Against the real ASE and LAMMPS:
-//! `tests/io_files.rs` of the workspace.
+//! Structure files: written files are read back, and invalid files are rejected with the line number. The comparison with
+//! ASE and LAMMPS is in `tests/io_files.rs` of the workspace.
 mod crystals;
 mod files;
 
@@ -13,17 +13,17 @@ use otf_atoms::structure::{Cell, Element, Structure, StructureError};
 use std::path::Path;
 
 #[test]
-fn extxyz_comes_back_bit_by_bit() {
+fn extxyz_round_trip_is_exact() {
     let structure = al_cu();
     assert_same(&structure, &xyz(&extxyz_text(&structure)).unwrap());
 }
 
 #[test]
-fn lammps_data_comes_back_bit_by_bit() {
+fn lammps_data_round_trip_is_exact() {
     let mut structure = al_cu();
     let mut out = Vec::new();
     lammps_data::write(&structure, &mut out).unwrap();
-    // A data file does not say what repeats; and it holds bounds, not edges: the edge may lose its last bit.
+    // A data file contains no periodicity, and bounds instead of edges, so an edge can lose its last bit.
     structure.cell.pbc = [true; 3];
     let back = data(std::str::from_utf8(&out).unwrap()).unwrap();
     for k in 0..3 {
@@ -34,7 +34,7 @@ fn lammps_data_comes_back_bit_by_bit() {
 }
 
 #[test]
-fn a_general_cell_is_rotated_for_lammps() {
+fn general_cell_is_rotated_for_lammps() {
     let mut general = al_cu();
     general.cell =
         Cell { origin: [0.0; 3], vectors: [[0.0, 7.0, 1.0], [1.0, 0.5, 8.0], [9.0, 0.0, 1.0]], pbc: [true; 3] };
@@ -73,7 +73,7 @@ fn extxyz_dialects() {
 }
 
 #[test]
-fn frames_are_chosen() {
+fn frame_selects_first_last_or_nth() {
     let frame = |x: usize| format!("1\nLattice=\"4 0 0 0 4 0 0 0 4\"\nAl {x} 0 0\n");
     let text: String = (0..4).map(frame).collect();
     let pick = |frame| extxyz::read(text.as_bytes(), Path::new("t"), None, frame).map(|s| s.positions[[0, 0]]);
@@ -84,18 +84,18 @@ fn frames_are_chosen() {
 }
 
 #[test]
-fn broken_extxyz_is_refused_with_its_line() {
+fn broken_extxyz_is_rejected_with_its_line() {
     let head = "2\nLattice=\"4 0 0 0 4 0 0 0 4\" Properties=species:S:1:pos:R:3:id:I:1\n";
     let cases = [
         ("Al 0 0 0 1\n", 3, "ends after 1 of 2"),
         ("Al 0 0 0 1\nAl 0 nan 0 2\n", 4, "not a finite number"),
         ("Al 0 0 0 1\nAl 0 inf 0 2\n", 4, "not a finite number"),
-        ("Al 0 0 0 1\nAl 0 x 0 2\n", 4, "should be a number"),
-        ("Al 0 0 0 1\nAl 1 1 1 1\n", 4, "used in line 3"),
+        ("Al 0 0 0 1\nAl 0 x 0 2\n", 4, "must be a number"),
+        ("Al 0 0 0 1\nAl 1 1 1 1\n", 4, "occurs also in line 3"),
         ("Al 0 0 0 0\nAl 1 1 1 1\n", 3, "not positive"),
         ("Al 0 0 0 1\nXx 1 1 1 2\n", 4, "not a chemical element"),
         ("Al 0 0 0 1\nAl 1 1 1\n", 4, "columns"),
-        ("Al 0 0 0 1\nAl 1 1 1 99999999999\n", 4, "within range"),
+        ("Al 0 0 0 1\nAl 1 1 1 99999999999\n", 4, "in range"),
     ];
     for (rows, line, message) in cases {
         let (found, text) = line_of(xyz(&format!("{head}{rows}")));
@@ -108,16 +108,16 @@ fn broken_extxyz_is_refused_with_its_line() {
 }
 
 #[test]
-fn broken_lammps_data_is_refused_with_its_line() {
+fn broken_lammps_data_is_rejected_with_its_line() {
     let swap = |from: &str, to: &str| line_of(data(&DATA.replace(from, to)));
     let expect = |(line, text): (u64, String), wanted: u64, message: &str| {
         assert!(line == wanted && text.contains(message), "line {line}: {text}");
     };
     expect(swap("3 atoms\n", "4 atoms\n"), 25, "3 of 4 atoms");
     expect(swap("3 atoms\n", "2 atoms\n"), 19, "more atoms than the 2");
-    expect(swap("3 atoms\n", "1e3 atoms\n"), 3, "whole number");
+    expect(swap("3 atoms\n", "1e3 atoms\n"), 3, "an integer");
     expect(swap("1.5 1 1", "nan 1 1"), 18, "not a finite number");
-    expect(swap("1 2 1.5", "3 2 1.5"), 18, "used in line 17");
+    expect(swap("1 2 1.5", "3 2 1.5"), 18, "occurs also in line 17");
     expect(swap("1 2 1.5", "1 7 1.5"), 18, "type 7");
     expect(swap("# atomic", "# full"), 15, "\"full\"");
     expect(swap("2 4 5 6\n", ""), 24, "atom 2 has no velocity");
@@ -125,12 +125,12 @@ fn broken_lammps_data_is_refused_with_its_line() {
     expect(swap("0 4 xlo xhi", "4 0 xlo xhi"), 5, "upper bound");
     expect(swap("0 4 xlo xhi\n", ""), 24, "xlo xhi");
     expect(swap("Velocities", "Velocitees"), 21, "not a section");
-    expect(swap("2 atom types\n", "2 atom types\n4 atoms\n"), 5, "given twice: 3 before, and 4 here");
-    expect(swap("0 6 zlo zhi\n", "0 6 zlo zhi\n1 4 xlo xhi\n"), 8, "xlo xhi is given twice: (0.0, 4.0)");
+    expect(swap("2 atom types\n", "2 atom types\n4 atoms\n"), 5, "given twice: first 3, then 4");
+    expect(swap("0 6 zlo zhi\n", "0 6 zlo zhi\n1 4 xlo xhi\n"), 8, "xlo xhi is given twice: first (0.0, 4.0)");
     expect(swap("0 6 zlo zhi\n", "0 6 zlo zhi\n4 0 0 avec\n"), 26, "the box twice");
-    expect(swap("2 63.55\n", "2 63.55\n1 27\n"), 14, "the mass of type 1 is given twice: 26.98 before");
+    expect(swap("2 63.55\n", "2 63.55\n1 27\n"), 14, "the mass of type 1 is given twice: first 26.98");
     expect(swap("3 7 8 9\n", "3 7 8 9\n2 4 5 7\n"), 26, "atom 2 has two velocities");
-    expect(swap("Masses", "Atom Type Labels\n\n1 Al\n2 Al\n\nMasses"), 13, "that of type 1 already");
+    expect(swap("Masses", "Atom Type Labels\n\n1 Al\n2 Al\n\nMasses"), 13, "already used for type 1");
     expect(line_of(data("")), 0, "empty");
     let error = data(&DATA.replace("63.55", "17.5")).unwrap_err();
     assert!(error.to_string().contains("atom type 2") && error.to_string().contains("give the elements"), "{error}");
@@ -139,7 +139,7 @@ fn broken_lammps_data_is_refused_with_its_line() {
 }
 
 #[test]
-fn broken_dumps_are_refused_with_their_line() {
+fn broken_dumps_are_rejected_with_their_line() {
     let swap = |from: &str, to: &str| line_of(dump(&DUMP.replace(from, to), Frame::Last));
     assert_eq!(swap("5 2 Cu 0 0 0.5\n", "").0, 27);
     assert_eq!(swap("5 2 Cu 0 0 0.5", "5 2 Cu 0 0 nan").0, 28);
@@ -152,7 +152,7 @@ fn broken_dumps_are_refused_with_their_line() {
 }
 
 #[test]
-fn the_format_is_told_from_name_or_content() {
+fn format_is_detected_from_name_or_content() {
     use io::Format::{ExtXyz, LammpsData, LammpsDump};
     let tell = |name: &str, text: &str| io::detect(Path::new(name), text.as_bytes());
     assert_eq!(tell("a.xyz", ""), Some(ExtXyz));
@@ -167,7 +167,7 @@ fn the_format_is_told_from_name_or_content() {
 }
 
 #[test]
-fn validation_names_what_is_wrong() {
+fn validate_reports_the_kind_of_error() {
     let good = fcc(Element::Al, 4.05, 3);
     good.validate(0.5).unwrap();
     let closest = good.closest_pair().unwrap();
@@ -181,10 +181,10 @@ fn validation_names_what_is_wrong() {
     assert!(matches!(broken(&|s| s.types[3] = 2), StructureError::Type { id: 4, ty: 2, types: 1 }));
     assert!(matches!(broken(&|s| s.positions[[5, 2]] = f64::NAN), StructureError::NotFinite { id: 6, .. }));
     assert!(matches!(broken(&|s| s.velocities = Some(Array2::zeros((3, 3)))), StructureError::Shape { found: 3, .. }));
-    // Through the boundary: the last atom next to the image of the first.
+    // Across the boundary: the last atom next to the image of the first.
     let overlap = broken(&|s| s.positions.row_mut(107).assign(&ndarray::arr1(&[12.0, 12.1, -0.1])));
     assert!(matches!(overlap, StructureError::Overlap { .. }), "{overlap}");
-    // Coincident atoms, many of them: a k-d tree must not mind.
+    // Many coincident atoms, from which the k-d tree cannot be built.
     let mut same = fcc(Element::Al, 4.05, 8);
     same.positions.fill(1.0);
     assert_eq!(same.closest_pair().unwrap().distance, 0.0);
@@ -195,7 +195,7 @@ fn validation_names_what_is_wrong() {
 }
 
 #[test]
-fn a_rattled_crystal_in_a_big_vacuum_keeps_its_closest_pair() {
+fn closest_pair_does_not_depend_on_a_large_vacuum() {
     let mut crystal = fcc(Element::Al, 4.05, 6);
     rattle(&mut crystal, 0.1, 5);
     crystal.cell.pbc = [false; 3];
@@ -206,12 +206,12 @@ fn a_rattled_crystal_in_a_big_vacuum_keeps_its_closest_pair() {
 }
 
 #[test]
-fn an_extxyz_key_or_column_that_comes_twice() {
+fn extxyz_keys_and_columns_that_occur_twice() {
     let lattice = "Lattice=\"4 0 0 0 5 0 0 0 6\"";
     let plain = format!("1\n{lattice} pbc=\"T T F\"\nAl 0 0 0\n");
     let with = |more: &str| xyz(&plain.replace(" pbc", &format!(" {more} pbc")));
     let whole = xyz(&plain).unwrap();
-    // The exact name goes first, wherever it stands, and what is said twice alike is no contradiction.
+    // The exact name takes precedence at any position, and equal values are not an error.
     for more in ["lattice=\"9 0 0 0 9 0 0 0 9\"", "PBC=\"F F F\"", lattice, "pbc=\"T T F\""] {
         assert_eq!(with(more).unwrap(), whole, "{more}");
         let behind = plain.replace("T T F\"", &format!("T T F\" {more}"));
@@ -221,7 +221,7 @@ fn an_extxyz_key_or_column_that_comes_twice() {
         ("pbc=\"F F F\"", ["pbc=\"F F F\"", "pbc=\"T T F\""]),
         ("Lattice=\"9 0 0 0 9 0 0 0 9\"", ["9 0 0 0 9", "4 0 0 0 5"]),
         ("origin=\"1 0 0\" ORIGIN=\"2 0 0\"", ["origin=\"1 0 0\"", "ORIGIN=\"2 0 0\""]),
-        ("Properties=species:S:1:pos:R:3:pos:R:3", ["pos:R:3 and pos:R:3", "mean the same"]),
+        ("Properties=species:S:1:pos:R:3:pos:R:3", ["pos:R:3 and pos:R:3", "the same meaning"]),
         ("Properties=species:S:1:POS:R:3:positions:R:3", ["POS:R:3", "positions:R:3"]),
         ("Properties=species:S:1:pos:R:3:vel:R:3:velo:R:3", ["vel:R:3", "velo:R:3"]),
         ("Properties=species:S:1:pos:R:3:FORCES:R:3:force:R:3", ["FORCES:R:3", "force:R:3"]),
@@ -242,25 +242,25 @@ fn an_extxyz_key_or_column_that_comes_twice() {
     assert!(line == 3 && message.contains("Z = 13") && message.contains("29"), "{message}");
 }
 
-/// Lines of Atoms as molecular styles have them: id, molecule, type, x, y, z.
+/// Lines as in molecular styles: id, molecule, type, x, y, z.
 #[test]
-fn data_files_that_do_not_name_their_style() {
+fn data_files_without_an_atom_style() {
     let head = DATA.split("Atoms").next().unwrap();
     let atoms = |rows: &str| data(&format!("{head}Atoms\n\n{rows}"));
     for rows in [
-        // As charge the molecule would be the type.
+        // In style charge the molecule would be the type.
         "1 1 2 0 0 0\n2 2 1 1 1 1\n3 1 1 2 2 2\n",
         "1 1 2 0 0 0 0 0 0\n2 2 1 1 1 1 0 0 0\n3 1 1 2 2 2 0 0 0\n",
-        // A molecule that is no type.
+        // A molecule number that is not a type.
         "1 1 2 0 0 0\n2 7 1 1 1 1\n3 1 1 2 2 2\n",
-        // Charges that could be types.
+        // Charges that can be types.
         "1 1 1 0 0 0\n2 2 2 1 1 1\n3 1 1 2 2 2\n",
     ] {
         let (line, message) = line_of(atoms(rows));
-        let named = ["does not name its style", "charge", "molecular", "Atoms # charge", "atom_style atomic"];
+        let named = ["without a style", "charge", "molecular", "Atoms # charge", "atom_style atomic"];
         assert!(line >= 17 && named.iter().all(|word| message.contains(word)), "{rows}: {line}: {message}");
     }
-    // No type is 0, -0.5 or 1.0, so these are charges.
+    // 0, -0.5 and 1.0 are not types, so they are charges.
     for charge in ["0", "-0.5", "1.0"] {
         let read = atoms(&format!("1 1 {charge} 0 0 0\n2 2 1 1 1 1\n3 1 1 2 2 2\n")).unwrap();
         assert_eq!((read.types.to_vec(), read.position(1)), (vec![1, 2, 1], [1.0; 3]));
@@ -270,7 +270,7 @@ fn data_files_that_do_not_name_their_style() {
 
 #[test]
 fn masses_of_files_are_kept_and_compared_with_the_elements() {
-    // Deuterium, and carbon as LAMMPS rounds it.
+    // Deuterium, and carbon as rounded by LAMMPS.
     let file = DATA.replace("26.98 # Al", "2.014 # H").replace("63.55", "12.011");
     let read = data(&file).unwrap();
     assert_eq!(
@@ -281,7 +281,7 @@ fn masses_of_files_are_kept_and_compared_with_the_elements() {
     let mut again = Vec::new();
     lammps_data::write(&read, &mut again).unwrap();
     assert_eq!(data(std::str::from_utf8(&again).unwrap()).unwrap().masses, read.masses);
-    // Extended XYZ has them for each atom.
+    // In extended XYZ, each atom has a mass.
     assert_same(
         &read,
         &xyz(&extxyz_text(&read))
@@ -294,9 +294,11 @@ fn masses_of_files_are_kept_and_compared_with_the_elements() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     std::fs::write(at("in.data"), &file).unwrap();
-    let (_, notes) = io::read_noting(at("in.data"), None, Frame::Last).unwrap();
-    assert!(notes.len() == 1 && notes[0].contains("in.data: atom type 1: H has the mass that the file gives, 2.014"));
-    // In a dump too, where they tell the elements if nothing else does.
+    let (_, warnings) = io::read_with_warnings(at("in.data"), None, Frame::Last).unwrap();
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("in.data: atom type 1: the mass of H is 2.014 u, as in the file")
+    );
+    // In a dump, masses identify the elements if there is no column element.
     let typed = DUMP.replace(" element", " mass").replace(" Al", " 26.98").replace(" Cu", " 64.9");
     assert!(dump(&typed, Frame::First).unwrap_err().to_string().contains("64.9 u of type 2"));
     let read = dump(&typed.replace("64.9", "63.5"), Frame::First).unwrap();
@@ -308,7 +310,7 @@ fn masses_of_files_are_kept_and_compared_with_the_elements() {
     let read = lammps_dump::read(typed.as_bytes(), Path::new("t"), Some(&hint), Frame::Last).unwrap();
     assert_eq!(read.masses, Some(vec![26.98, 64.9]));
 
-    // A mass of another element than the one that is named.
+    // The mass of an element other than the given one.
     let labelled = DATA.replace("Masses", "Atom Type Labels\n\n1 ca\n2 c3\n\nMasses").replace("26.98 # Al", "12.011");
     let named = DATA.replace("# Al", "# Cu");
     for (text, words) in [
@@ -326,27 +328,29 @@ fn masses_of_files_are_kept_and_compared_with_the_elements() {
 }
 
 #[test]
-fn an_element_column_that_lammps_filled_by_itself() {
+fn element_column_with_the_default_of_lammps() {
     let file = DUMP.replace(" Al", " C").replace(" Cu", " C");
     let read = |hint: Option<&[Element]>| {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("t.dump"), &file).unwrap();
-        io::read_noting(folder.path().join("t.dump"), hint, Frame::First)
+        io::read_with_warnings(folder.path().join("t.dump"), hint, Frame::First)
     };
-    let (given, notes) = read(Some(&[Element::Al, Element::Cu])).unwrap();
-    assert_eq!((given.types.to_vec(), given.formula(), notes.len()), (vec![2, 1], "AlCu".to_owned(), 0));
-    let (plain, notes) = read(None).unwrap();
+    let (given, warnings) = read(Some(&[Element::Al, Element::Cu])).unwrap();
+    assert_eq!((given.types.to_vec(), given.formula(), warnings.len()), (vec![2, 1], "AlCu".to_owned(), 0));
+    let (plain, warnings) = read(None).unwrap();
     assert_eq!(plain.formula(), "C2");
     assert!(
-        notes.len() == 1 && notes[0].contains("dump_modify element") && notes[0].contains("types up to 2"),
-        "{notes:?}"
+        warnings.len() == 1
+            && warnings[0].contains("dump_modify element")
+            && warnings[0].contains("types are numbered up to 2"),
+        "{warnings:?}"
     );
     assert!(matches!(read(Some(&[Element::Al])), Err(Error::Elements { .. })));
-    // Where the column says more than the default, it goes before the order of the types.
+    // A column with other elements than the default takes precedence over the order of the types.
     let hint = [Element::Cu, Element::Al];
     let named = lammps_dump::read(DUMP.as_bytes(), Path::new("t"), Some(&hint), Frame::First).unwrap();
     assert_eq!((named.types.to_vec(), named.element(0)), (vec![1, 2], Element::Cu));
-    // Two types of one element stay two.
+    // Two types of one element are preserved.
     let pure = DUMP.replace(" Cu", " Al");
     let hint = [Element::Al, Element::Al];
     let named = lammps_dump::read(pure.as_bytes(), Path::new("t"), Some(&hint), Frame::First).unwrap();
@@ -354,7 +358,7 @@ fn an_element_column_that_lammps_filled_by_itself() {
 }
 
 #[test]
-fn a_cell_is_not_needed_where_nothing_repeats() {
+fn cell_is_optional_for_non_periodic_structures() {
     for header in ["pbc=\"F F F\"", "Lattice=\"0 0 0 0 0 0 0 0 0\" pbc=\"F F F\""] {
         let cluster = xyz(&format!("1\nProperties=species:S:1:pos:R:3 {header}\nAl -3 0 0\n")).unwrap();
         assert_eq!(cluster.cell.pbc, [false; 3]);

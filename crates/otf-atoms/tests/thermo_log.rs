@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What is no log at all. On logs that the real `lmp` writes: `tests/analyze_log.rs` of the workspace.
+//! Invalid logs. Logs written by `lmp` are tested in `tests/analyze_log.rs` of the workspace.
 use otf_atoms::thermo_log::{Error, Sample, UncertaintyChecker, UqResult};
 use proptest::prelude::*;
 use std::io::Read;
@@ -14,17 +14,17 @@ fn checker(threshold: f64) -> UncertaintyChecker {
     UncertaintyChecker::new(threshold)
 }
 
-/// Lets a reader give only some bytes at a time.
-struct Dribble<'a>(&'a [u8], usize);
+/// A reader that returns only a few bytes at a time.
+struct SlowReader<'a>(&'a [u8], usize);
 
-impl Read for Dribble<'_> {
+impl Read for SlowReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let n = self.1.min(buffer.len());
         self.0.read(&mut buffer[..n])
     }
 }
 
-/// Pieces of logs, and what resembles them.
+/// Pieces of logs and similar text.
 fn piece() -> impl Strategy<Value = Vec<u8>> {
     let words = [
         "Per MPI rank memory allocation",
@@ -98,9 +98,9 @@ proptest! {
         }
         let part = samples(&checker(2.0), &log[..usize::from(cut) % (log.len() + 1)]).0;
         prop_assert_eq!(format!("{:?}", &part), format!("{:?}", &whole.0[..part.len()]));
-        // However the bytes arrive.
+        // The result does not depend on the size of the reads.
         let mut all = Vec::new();
-        let outcome = checker(2.0).analyze_reader("log", Dribble(&log, size), |sample| all.push(*sample));
+        let outcome = checker(2.0).analyze_reader("log", SlowReader(&log, size), |sample| all.push(*sample));
         prop_assert_eq!(show((all, outcome)), show(whole));
     }
 }

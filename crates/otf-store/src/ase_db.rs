@@ -13,7 +13,7 @@ use super::keys::{self, KeyValue, Keys};
 use super::{Candidate, CandidateKeys, Labels, StoreError, identity};
 use mendeleev::Element;
 use ndarray::{Array1, Array2, Axis};
-use otf_atoms::structure::{Cell, Structure, Vec3, standard_mass, unless_standard};
+use otf_atoms::structure::{Cell, Structure, Vec3, nonstandard_masses, standard_mass};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -785,7 +785,7 @@ fn type_masses(masses: &[f64], types: &[i32], elements: &[Element]) -> Option<Ve
         }
     }
     let of_type = |(mass, element): (Option<f64>, &Element)| mass.unwrap_or_else(|| standard_mass(*element));
-    unless_standard(found.into_iter().zip(elements).map(of_type).collect(), elements)
+    nonstandard_masses(found.into_iter().zip(elements).map(of_type).collect(), elements)
 }
 
 fn exactly(name: &str, bytes: &[u8], count: usize) -> Result<Vec<f64>, String> {

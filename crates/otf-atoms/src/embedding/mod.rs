@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Cutting the neighbourhood of an atom into a small periodic cell that density functional theory can afford.
+//! Extraction of the neighbourhood of an atom into a small periodic cell (a cut-out) that is feasible for DFT.
 //!
-//! A cut-out has a **core** of radius R around its centre, whose forces are trusted (`force_mask` 1), and a
-//! **buffer** of thickness δ around that, which is only there to give the core its environment (`force_mask` 0).
-//! With δ at least the potential's cutoff, every core atom sees exactly the neighbours that it has in the parent, and
-//! no periodic image of the new cell: the potential's extrapolation grades of the core are the same in both, to
-//! rounding; the forces, which also depend on what the neighbours see, are with twice the cutoff. With a smaller buffer they are
-//! not, and the further out in the core the less.
+//! A cut-out has a **core** of radius R around its centre, whose forces are used for training (`force_mask` 1), and a
+//! **buffer** of thickness δ around the core, which provides the environment of the core (`force_mask` 0).
+//! If δ is at least the cutoff of the potential, every core atom has the same neighbours as in the parent structure and
+//! no periodic image among them, so its extrapolation grade is the same to rounding. The forces also depend on the
+//! neighbours of the neighbours, so they are the same if δ is at least twice the cutoff. With a smaller buffer they
+//! differ, most at the surface of the core.
 //!
-//! A cut-out's total energy and stress mean nothing for the parent: their weight in a fit is 0.
+//! The total energy and the stress of a cut-out are not those of a part of the parent. Their weight in a fit is 0.
 //!
 //! Two shapes:
 //!
-//! - [`Shape::Sphere`]: everything nearer than R + δ, in the middle of a cubic cell of edge 2 (R + δ) + ε, with
+//! - [`Shape::Sphere`]: all atoms nearer than R + δ, in the middle of a cubic cell of edge 2 (R + δ) + ε, with
 //!   vacuum in the corners. ε starts at [`EmbeddingConfig::gap`] and grows until no two atoms are too close across
-//!   the cell's faces and the edge is above twice the cutoff.
-//! - [`Shape::Cube`]: everything in the cube of edge 2 (R + δ) + ε, with no vacuum. Atoms that are too close to an
-//!   image across the new faces are removed, the outermost first, but never one that the core needs (within the
-//!   smaller of buffer and twice the cutoff of a core atom); if two such atoms face each other, the cube grows instead.
+//!   the faces of the cell and the edge is above twice the cutoff.
+//! - [`Shape::Cube`]: all atoms in the cube of edge 2 (R + δ) + ε, without vacuum. Atoms too close to an image across
+//!   the new faces are removed, the outermost first. Atoms within the smaller of δ and twice the cutoff of a core atom
+//!   are never removed; if two of them are too close across a face, the cube grows.
 //!
-//! What "too close" means: see [`EmbeddingConfig::min_distance`] and [`EmbeddingConfig::boundary_scale`].
+//! [`EmbeddingConfig::min_distance`] and [`EmbeddingConfig::boundary_scale`] define "too close".
 //!
 //! ```
 //! use otf_atoms::embedding::{EmbeddingConfig, EmbeddingExtractor};
@@ -54,8 +54,8 @@ mod shape;
 mod validate;
 
 pub use config::{EmbeddingConfig, Shape};
-pub use novelty::{DEFAULT_THRESHOLD, Environment, Known, Novelty};
-pub use select::{Region, Selected, image_count, near, select};
+pub use novelty::{DEFAULT_THRESHOLD, Environment, Novelty, StoredMatch};
+pub use select::{Region, Selected, image_count, indices_in_region, select};
 pub use validate::PairLimits;
 
 use crate::structure::{Cell, DegenerateCell, Element, Structure, StructureError, Vec3};
@@ -63,41 +63,41 @@ use crate::vector::{dot, sub};
 use ndarray::{Array1, Array2};
 use std::collections::HashMap;
 
-/// Offsets are compared with radii and box faces to this tolerance, Å: an atom within it counts as outside (on the
-/// lower face of a cube: as inside, and on the upper one as outside). A crystal
-/// puts whole shells of atoms on a round radius; rounding (1e-12 Å in a cell of micrometres) must not let some of them
-/// in and leave others out, nor let the answer depend on the number of ranks.
-const EDGE: f64 = 1e-8;
+/// Tolerance for the comparison of offsets with radii and faces, Å. An atom within it counts as outside, and on the
+/// lower face of a cube as inside. In a crystal, whole shells of atoms can lie on the radius. Rounding (1e-12 Å in a
+/// cell of micrometres) must not split such a shell or make the result depend on the number of ranks.
+const EDGE_TOLERANCE: f64 = 1e-8;
 
-/// Distances closer than this are the same shell when atoms are put in order, Å: much more than rounding and much
-/// less than any physical difference.
-const SAME_SHELL: f64 = 1e-6;
+/// Distances that differ by less than this belong to the same shell when atoms are ordered, Å: much more than rounding
+/// and much less than any physical difference.
+const SHELL_TOLERANCE: f64 = 1e-6;
 
-/// Room that the box gets above twice the cutoff, Å. It must be larger, not equal.
+/// Amount by which the edge of the box exceeds twice the cutoff, Å. The edge must be larger, not equal.
 const BOX_MARGIN: f64 = 1e-3;
 
-/// How much larger than 2 (R + δ) + ε a cube may grow and still be full of atoms, Å. Larger than any distance between
-/// neighbours that [`EmbeddingConfig::boundary_scale`] asks for in common metals; beyond it, a thin gap opens.
+/// Largest growth of a cube beyond 2 (R + δ) + ε in which it is still filled with atoms, Å. Larger than the neighbour
+/// distances required by [`EmbeddingConfig::boundary_scale`] in common metals. A cube that grows further has a thin
+/// gap.
 const CUBE_GROWTH: f64 = 3.0;
 
-/// Why there is no cut-out.
+/// The error of an extraction.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A setting that cannot be used.
+    /// A setting is invalid.
     #[error("embedding.{field} is {value}: {message}")]
     Config {
         /// The setting.
         field: &'static str,
         /// Its value.
         value: String,
-        /// What it should be.
+        /// The allowed values.
         message: String,
     },
-    /// Nothing around the centre.
+    /// No other atom is near the centre.
     #[error(
-        "atom {id} has no other atom within {reach} Å: there is nothing to cut out. The simulation may have \
-             exploded; the last valid frame before is the one to look at"
+        "atom {id} has no other atom within {reach} Å, so no cut-out can be extracted. The simulation may have \
+             exploded: use the last valid frame"
     )]
     Empty {
         /// The centre.
@@ -107,8 +107,8 @@ pub enum Error {
     },
     /// Coordinates that are NaN, infinite, or beyond 1e9 Å.
     #[error(
-        "atom {id} is at {offset:?} Å from the centre: its coordinates are not finite, or absurd. The frame is \
-             broken; use the last valid one before it"
+        "the coordinates of atom {id} are not finite or exceed 1e9 Å (offset from the centre: {offset:?} Å). The frame \
+             is invalid: use the last valid frame"
     )]
     NotFinite {
         /// The atom.
@@ -117,31 +117,31 @@ pub enum Error {
         offset: Vec3,
     },
     /// The centre is not among the atoms.
-    #[error("the centre, atom {id}, is not among the {found} selected atoms")]
+    #[error("the centre (atom {id}) is not among the {found} selected atoms")]
     NoCenter {
         /// The centre.
         id: i32,
         /// Number of atoms.
         found: usize,
     },
-    /// An index beyond the atoms.
-    #[error("there is no atom at index {index} among {atoms} atoms")]
+    /// An index is out of range.
+    #[error("there is no atom with index {index}: the structure has {atoms} atoms, counted from 0")]
     NoSuchAtom {
         /// The index, from 0.
         index: usize,
         /// Number of atoms.
         atoms: usize,
     },
-    /// The same image of the same atom twice.
-    #[error("image {image:?} of atom {id} was selected twice: give each rank's own atoms once, without ghosts")]
+    /// An image of an atom was selected twice.
+    #[error("image {image:?} of atom {id} was selected twice: pass the local atoms of each rank once, without ghosts")]
     Duplicate {
         /// The atom.
         id: i32,
         /// Its image.
         image: [i32; 3],
     },
-    /// A type that has no element.
-    #[error("atom {id} has type {ty}, but only {types} element(s) are given")]
+    /// A type has no element.
+    #[error("atom {id} has type {ty}, but only {types} element(s) are given: list one element for each type")]
     Type {
         /// The atom.
         id: i32,
@@ -150,7 +150,7 @@ pub enum Error {
         /// Number of elements.
         types: usize,
     },
-    /// Too many atoms for DFT.
+    /// The cut-out has too many atoms.
     #[error("the cut-out around atom {id} has {found} atoms, more than max_atoms = {limit}: {}",
             fit_advice(*fits, *buffer))]
     TooMany {
@@ -165,37 +165,37 @@ pub enum Error {
         /// The largest radius that would fit with the same buffer, Å; `None` if the buffer alone is too large.
         fits: Option<f64>,
     },
-    /// Two atoms overlap in the parent already.
+    /// Two atoms overlap in the parent.
     #[error(
-        "atoms {a} and {b} are {distance:.4} Å apart, closer than the limit of {limit} Å, in the structure that \
-             is cut: the frame is broken (use the last valid one before it), or min_distance is too large"
+        "atoms {a} and {b} of the parent structure are {distance:.4} Å apart, closer than the limit of {limit} Å: use \
+             the last valid frame if this one is invalid, or reduce `min_distance`"
     )]
     Overlap {
-        /// One atom.
+        /// Id of the first atom.
         a: i32,
-        /// The other.
+        /// Id of the second atom.
         b: i32,
         /// Their distance, Å.
         distance: f64,
         /// The smallest distance allowed, Å.
         limit: f64,
     },
-    /// The box is so small that atoms would see their own images.
-    #[error("a cube of edge {edge} Å is not larger than twice the cutoff, {needed} Å, so atoms would interact with \
-             themselves: radius + buffer must be above {} Å (now {} Å)", needed / 2.0, edge / 2.0)]
+    /// The box is so small that atoms would interact with their own images.
+    #[error("a cube of edge {edge} Å is not larger than twice the cutoff ({needed} Å), so atoms would interact with \
+             their own images: increase radius + buffer above {} Å (now {} Å)", needed / 2.0, edge / 2.0)]
     BoxTooSmall {
         /// The edge, Å.
         edge: f64,
         /// Twice the cutoff, Å.
         needed: f64,
     },
-    /// The cell is so small that an absurd number of images would have to be looked at.
+    /// The cell is too small relative to the region.
     #[error(
-        "a region that reaches {reach} Å holds about {images:.0} periodic images of each atom of a cell of \
-             {volume:.3e} Å³: the cell or the radius is wrong"
+        "a region of radius {reach} Å contains about {images:.0} periodic images of each atom of a cell of \
+             {volume:.3e} Å³: check the cell and the radius"
     )]
     TooManyImages {
-        /// How far the region reaches, Å.
+        /// Radius of the region, Å.
         reach: f64,
         /// Images of each atom.
         images: f64,
@@ -212,26 +212,28 @@ pub enum Error {
 
 fn fit_advice(fits: Option<f64>, buffer: f64) -> String {
     match fits {
-        Some(radius) => format!("a radius of {radius:.2} Å would fit with the buffer of {buffer} Å"),
-        None => format!("no radius fits with a buffer of {buffer} Å; raise max_atoms or give a smaller buffer"),
+        Some(radius) => {
+            format!("reduce the radius to {radius:.2} Å (with the buffer of {buffer} Å), or raise max_atoms")
+        }
+        None => format!("no radius fits with a buffer of {buffer} Å; raise max_atoms or use a smaller buffer"),
     }
 }
 
-/// A cut-out: a small periodic structure and where its atoms come from.
+/// A cut-out: a small periodic structure and the origin of its atoms in the parent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cluster {
-    /// The atoms in their new, cubic and fully periodic cell, the centre in its middle, in the order of their
-    /// distance from the centre; ids are 1 to n.
+    /// The atoms in a cubic, fully periodic cell with the centre in its middle, ordered by distance from the centre.
+    /// Ids are 1 to n.
     pub structure: Structure,
     /// 1 for core atoms, 0 for buffer atoms; shape (n).
     pub force_mask: Vec<f64>,
-    /// Identity of each atom in the parent; an atom is there once for each of its images; shape (n).
+    /// Id of each atom in the parent; occurs once for each image in the cut-out; shape (n).
     pub source_ids: Vec<i32>,
-    /// Which image of the parent's atom each is; shape (n, 3).
+    /// Image flags of each atom relative to the parent's atom; shape (n, 3).
     pub source_images: Vec<[i32; 3]>,
     /// Distance of each atom from the centre, Å; shape (n).
     pub distances: Vec<f64>,
-    /// Index of the centre.
+    /// Index of the centre, from 0.
     pub center: usize,
     /// The shape.
     pub shape: Shape,
@@ -239,30 +241,30 @@ pub struct Cluster {
     pub radius: f64,
     /// Thickness of the buffer, Å.
     pub buffer: f64,
-    /// Cutoff of the potential that the cell was made for, Å.
+    /// Cutoff of the potential for which the cell was built, Å.
     pub cutoff: f64,
-    /// Number of atoms that it should not exceed.
+    /// Largest allowed number of atoms; see [`Cluster::is_oversized`].
     pub max_atoms: usize,
-    /// Atoms of the parent that were left out because they would overlap across the new faces.
+    /// Number of atoms that were removed because they would overlap across the new faces.
     pub removed: usize,
     /// Smallest distance between two atoms of the cut-out, images included, Å.
     pub min_distance: f64,
 }
 
-/// A cluster, and what its parent frame says of the same atoms.
+/// A cluster with the data of the same atoms in the parent frame.
 #[derive(Debug, Clone)]
 pub struct CutOut {
     /// The cluster.
     pub cluster: Cluster,
-    /// Where the centre is in the parent, Å.
+    /// Position of the centre in the parent, Å.
     pub center: Vec3,
-    /// The parent's atoms around the centre that the cluster was built from.
+    /// The parent's atoms around the centre from which the cluster was built.
     pub surroundings: Vec<Selected>,
-    /// γ of each atom in the parent; length n. `None` where it is not known. Of the running simulation it is as
-    /// old as the last poll.
+    /// γ of each atom in the parent; shape (n). `None` if not available. In a running simulation the values are those
+    /// of the last poll.
     pub gamma: Option<Vec<f64>>,
-    /// Force on each atom in the parent, eV/Å; length n. `None` where it is not known by itself: in the last valid frame,
-    /// and under a Langevin thermostat, which adds to it. NaN for an atom that is fixed, whose force is taken away.
+    /// Force on each atom in the parent, eV/Å; shape (n). `None` if not available: for the last valid frame, and under a
+    /// Langevin thermostat, which adds to the forces. NaN for fixed atoms, whose force LAMMPS sets to 0.
     pub forces: Option<Vec<Vec3>>,
 }
 
@@ -279,37 +281,37 @@ impl Cluster {
         self.force_mask.iter().filter(|&&mask| mask > 0.0).count()
     }
 
-    /// Whether it has more atoms than it should: see [`EmbeddingExtractor::build_fitting`].
+    /// Whether it has more than [`Cluster::max_atoms`] atoms; see [`EmbeddingExtractor::build_fitting`].
     #[must_use]
     pub fn is_oversized(&self) -> bool {
         self.structure.len() > self.max_atoms
     }
 
-    /// Whether every core atom sees exactly the environment that it has in the parent.
+    /// Whether every core atom has the same neighbours within the cutoff as in the parent.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.buffer >= self.cutoff
     }
 
-    /// Number of neighbours within the cutoff that an atom has in the parent or in the cut-out, but not in both at the same
-    /// place. `parent` is what the cut-out was built from.
+    /// Number of neighbours within the cutoff that an atom has in the parent or in the cut-out, but not in both at the
+    /// same relative position. `parent` are the atoms from which the cut-out was built.
     ///
-    /// Atoms at the cutoff itself, where they contribute nothing, are not counted: rounding puts them inside or outside.
+    /// Atoms at the cutoff itself, which do not contribute, are not counted: rounding decides whether they are inside.
     ///
     /// # Panics
     /// If there is no atom at `index`.
     #[must_use]
     pub fn changed_neighbours(&self, index: usize, parent: &[Selected]) -> usize {
-        // More than rounding and less than any physical difference, Å.
-        const SAME_PLACE: f64 = 1e-9;
+        // Å; more than rounding and less than any physical difference.
+        const POSITION_TOLERANCE: f64 = 1e-9;
         let key = (self.source_ids[index], self.source_images[index]);
         let Some(own) = parent.iter().find(|atom| (atom.id, atom.image) == key) else { return usize::MAX };
         let within = |offset: Vec3| {
             let distance = dot(offset, offset).sqrt();
-            (distance < self.cutoff + EDGE).then_some(distance < self.cutoff - EDGE)
+            (distance < self.cutoff + EDGE_TOLERANCE).then_some(distance < self.cutoff - EDGE_TOLERANCE)
         };
-        // By identity in the parent: the offset, and whether the neighbour counts.
-        let mut there: HashMap<(i32, [i32; 3]), (Vec3, bool)> = parent
+        // By id and image in the parent: the offset, and whether the neighbour counts.
+        let mut in_parent: HashMap<(i32, [i32; 3]), (Vec3, bool)> = parent
             .iter()
             .filter(|atom| (atom.id, atom.image) != key)
             .filter_map(|atom| {
@@ -317,7 +319,7 @@ impl Cluster {
                 within(offset).map(|counts| ((atom.id, atom.image), (offset, counts)))
             })
             .collect();
-        let region = Region::Sphere { radius: self.cutoff + EDGE };
+        let region = Region::Sphere { radius: self.cutoff + EDGE_TOLERANCE };
         let structure = &self.structure;
         let mut changed = 0;
         for atom in select(structure.atoms(), &structure.cell, structure.position(index), region) {
@@ -325,22 +327,22 @@ impl Cluster {
             if (at, atom.image) == (index, [0; 3]) {
                 continue;
             }
-            // An image across the new faces is no neighbour in the parent.
-            let real = (atom.image == [0; 3]).then(|| (self.source_ids[at], self.source_images[at]));
+            // An image across the new faces is not a neighbour in the parent.
+            let source = (atom.image == [0; 3]).then(|| (self.source_ids[at], self.source_images[at]));
             let counts = within(atom.offset) == Some(true);
-            match real.and_then(|key| there.remove(&key)) {
+            match source.and_then(|key| in_parent.remove(&key)) {
                 Some((offset, also)) => {
                     let moved = sub(offset, atom.offset);
-                    changed += usize::from((counts || also) && dot(moved, moved).sqrt() > SAME_PLACE);
+                    changed += usize::from((counts || also) && dot(moved, moved).sqrt() > POSITION_TOLERANCE);
                 }
                 None => changed += usize::from(counts),
             }
         }
-        changed + there.values().filter(|(_, counts)| *counts).count()
+        changed + in_parent.values().filter(|(_, counts)| *counts).count()
     }
 }
 
-/// Makes cut-outs, all with the same settings.
+/// Extracts cut-outs with fixed settings.
 #[derive(Debug, Clone)]
 pub struct EmbeddingExtractor {
     shape: Shape,
@@ -354,16 +356,16 @@ pub struct EmbeddingExtractor {
 }
 
 impl EmbeddingExtractor {
-    /// An extractor for a potential with this cutoff (the largest over all pairs of elements, Å), which is also the
-    /// buffer if the settings give none.
+    /// Creates an extractor for a potential with this cutoff in Å (the largest over all pairs of elements). The cutoff is
+    /// the default of the buffer.
     ///
     /// # Errors
-    /// [`Error::Config`] for settings out of range; [`Error::BoxTooSmall`] if a cube would not be larger than twice the
-    /// cutoff.
+    /// [`Error::Config`] if a setting is out of range; [`Error::BoxTooSmall`] if a cube would not be larger than twice
+    /// the cutoff.
     pub fn new(config: &EmbeddingConfig, cutoff: f64) -> Result<Self, Error> {
         config.validate()?;
         if !(cutoff > 0.0 && cutoff < 100.0) {
-            let message = "the potential's cutoff must be above 0 and below 100 Å".to_owned();
+            let message = "the cutoff of the potential must be above 0 and below 100 Å".to_owned();
             return Err(Error::Config { field: "cutoff", value: cutoff.to_string(), message });
         }
         let extractor = Self {
@@ -401,30 +403,33 @@ impl EmbeddingExtractor {
         self.buffer
     }
 
-    /// Edge of the new cell before it grows, 2 (R + δ) + ε, Å.
+    /// Initial edge of the new cell, 2 (R + δ) + ε, Å.
     fn smallest_edge(&self) -> f64 {
         2.0 * (self.radius + self.buffer) + self.gap
     }
 
-    /// What has to be selected around a centre: the sphere, or the cube with the room that it may grow by.
+    /// The region to be selected around a centre: the sphere, or the cube including the margin for its growth.
     #[must_use]
     pub fn region(&self) -> Region {
         match self.shape {
             Shape::Sphere => Region::Sphere { radius: self.radius + self.buffer },
-            Shape::Cube => Region::Cube { half_edge: (self.smallest_edge() + CUBE_GROWTH) / 2.0 + 2.0 * EDGE },
+            Shape::Cube => {
+                Region::Cube { half_edge: (self.smallest_edge() + CUBE_GROWTH) / 2.0 + 2.0 * EDGE_TOLERANCE }
+            }
         }
     }
 
-    /// Checks that a parent cell can be searched with [`select`] in reasonable time. `atoms` is the number of atoms in
-    /// it (of several ranks: of each, on average).
+    /// Checks that [`select`] can search a parent cell in reasonable time. `atoms` is the number of atoms in it, or the
+    /// average per rank.
     ///
     /// # Errors
-    /// [`Error::Cell`], or [`Error::TooManyImages`] above 1e5 images of an atom, or 1e9 in total.
+    /// [`Error::Cell`] if the cell spans no volume; [`Error::TooManyImages`] above 1e5 images of an atom, or 1e9 images in
+    /// total.
     pub fn check_cell(&self, cell: &Cell, atoms: usize) -> Result<(), Error> {
         cell.check()?;
         let region = self.region();
         let images = image_count(cell, region);
-        // NaN is too many.
+        // NaN is rejected.
         if images <= 1e5 && images * atoms as f64 <= 1e9 {
             Ok(())
         } else {
@@ -432,16 +437,16 @@ impl EmbeddingExtractor {
         }
     }
 
-    /// Cut-outs around up to 16 atoms that are evenly spread over the list.
+    /// Cut-outs around up to 16 atoms evenly spaced in the list of atoms.
     pub fn trials<'a>(&'a self, atoms: &'a Structure) -> impl Iterator<Item = Result<Cluster, Error>> + 'a {
         let (all, tried) = (atoms.len(), atoms.len().min(16));
         (0..tried).map(move |k| self.extract_cluster(atoms, k * all / tried))
     }
 
-    /// Checks that not each of the [`EmbeddingExtractor::trials`] is too large.
+    /// Checks that at least one of the [`EmbeddingExtractor::trials`] does not exceed the largest number of atoms.
     ///
     /// # Errors
-    /// [`Error::TooMany`] of the last. Whatever else is wrong with cut-outs is not looked at here.
+    /// [`Error::TooMany`] of the last trial. Other errors of the trials are ignored.
     pub fn check_size(&self, atoms: &Structure) -> Result<(), Error> {
         let mut last = Ok(());
         for trial in self.trials(atoms) {
@@ -453,17 +458,18 @@ impl EmbeddingExtractor {
         last
     }
 
-    /// The whole job on a structure: selects around the atom at `center_index` (from 0) and builds.
+    /// Selects the atoms around the atom at `center_index` (from 0) and builds the cut-out. The masses are those of the
+    /// parent.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error`] if the index is out of range or no cut-out can be built.
     pub fn extract_cluster(&self, atoms: &Structure, center_index: usize) -> Result<Cluster, Error> {
         if center_index >= atoms.len() {
             return Err(Error::NoSuchAtom { index: center_index, atoms: atoms.len() });
         }
         self.check_cell(&atoms.cell, atoms.len())?;
         let (id, center) = (atoms.ids[center_index], atoms.position(center_index));
-        if !select::is_somewhere(center) {
+        if !select::is_valid_offset(center) {
             return Err(Error::NotFinite { id, offset: center });
         }
         let selected = select(atoms.atoms(), &atoms.cell, center, self.region());
@@ -472,27 +478,26 @@ impl EmbeddingExtractor {
         Ok(cluster)
     }
 
-    /// Builds the cut-out from what [`select`] found for [`EmbeddingExtractor::region`], on all ranks together.
+    /// Builds the cut-out from the atoms that [`select`] returned for [`EmbeddingExtractor::region`] on all ranks.
     ///
-    /// The order of `selected` does not matter: atoms are put in the order of their distance, and by id and image
-    /// within a shell, so the result does not depend on the number of ranks. `elements` is the parent's table; the
-    /// masses are the standard ones.
+    /// The result does not depend on the order of `selected`, and so not on the number of ranks: atoms are ordered by
+    /// distance, and by id and image within a shell. `elements` is the parent's table. The masses are the standard ones.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error`] if the selection is inconsistent, has too many atoms or none near the centre, or if atoms overlap.
     pub fn build(&self, center_id: i32, selected: Vec<Selected>, elements: &[Element]) -> Result<Cluster, Error> {
         let atoms = self.ordered(center_id, selected, elements)?;
         let reach = self.radius + self.buffer;
         let inside = |atom: &&Selected| match self.shape {
-            Shape::Sphere => atom.distance < reach - EDGE,
+            Shape::Sphere => atom.distance < reach - EDGE_TOLERANCE,
             Shape::Cube => shape::in_cube(atom.offset, self.smallest_edge()),
         };
         let found = atoms.iter().filter(inside).count();
         if found < 2 {
             return Err(Error::Empty { id: center_id, reach });
         }
-        // The few atoms that a cube loses at its faces are not counted yet; twice the limit is beyond doubt, and
-        // what follows looks at all pairs.
+        // A cube loses a few atoms at its faces, so only twice the limit is an error here. The check avoids the
+        // comparison of all pairs of very many atoms.
         if found > 2 * self.max_atoms || (self.shape == Shape::Sphere && found > self.max_atoms) {
             return Err(self.too_many(center_id, found, &atoms));
         }
@@ -534,11 +539,11 @@ impl EmbeddingExtractor {
         })
     }
 
-    /// [`EmbeddingExtractor::build`], with a smaller core where there are more than `max_atoms`: as many atoms of the core as fit
-    /// with the whole buffer. Where not even the centre alone does, up to twice as many atoms are taken as allowed
-    /// ([`Cluster::is_oversized`]), so that an event leaves something behind.
+    /// As [`EmbeddingExtractor::build`], but with more than `max_atoms` atoms the core is reduced to the largest radius
+    /// that fits with the whole buffer. If no radius fits, up to `2 max_atoms` atoms are allowed
+    /// ([`Cluster::is_oversized`]), so that an event still yields a candidate.
     ///
-    /// `select` gives what is in a region around the centre.
+    /// `select` returns the atoms in a region around the centre.
     ///
     /// # Errors
     /// As [`EmbeddingExtractor::build`].
@@ -562,17 +567,18 @@ impl EmbeddingExtractor {
         Ok(Cluster { max_atoms: self.max_atoms, ..built })
     }
 
-    /// With a smaller core; `None` if the radius is not smaller, or a cube too small for the potential.
+    /// A copy with a smaller core; `None` if the radius is not smaller, or if the cube would be too small for the
+    /// cutoff.
     fn with_radius(&self, radius: f64) -> Option<Self> {
         let smaller = Self { radius, ..self.clone() };
         let fits = smaller.shape == Shape::Sphere || smaller.smallest_edge() > 2.0 * smaller.cutoff;
         (radius < self.radius && fits).then_some(smaller)
     }
 
-    /// The centre, then the others in an order that rounding cannot change.
+    /// The centre, then the other atoms in an order that does not depend on rounding.
     fn ordered(&self, center_id: i32, mut atoms: Vec<Selected>, elements: &[Element]) -> Result<Vec<Selected>, Error> {
         for atom in &atoms {
-            if !(atom.distance.is_finite() && select::is_somewhere(atom.offset)) {
+            if !(atom.distance.is_finite() && select::is_valid_offset(atom.offset)) {
                 return Err(Error::NotFinite { id: atom.id, offset: atom.offset });
             }
             if atom.ty < 1 || atom.ty as usize > elements.len() {
@@ -584,35 +590,35 @@ impl EmbeddingExtractor {
         if let Some(pair) = atoms.windows(2).find(|pair| key(&pair[0]) == key(&pair[1])) {
             return Err(Error::Duplicate { id: pair[0].id, image: pair[0].image });
         }
-        let is_center = |atom: &Selected| atom.id == center_id && atom.distance < SAME_SHELL;
+        let is_center = |atom: &Selected| atom.id == center_id && atom.distance < SHELL_TOLERANCE;
         let Some(place) = atoms.iter().position(is_center) else {
             return Err(Error::NoCenter { id: center_id, found: atoms.len() });
         };
         let center = atoms.remove(place);
         atoms.sort_by(|a, b| a.distance.total_cmp(&b.distance));
-        // Within a shell (each atom as far as the one before, but for rounding) the distance says nothing.
-        for shell in atoms.chunk_by_mut(|a, b| b.distance - a.distance < SAME_SHELL) {
+        // Within a shell the distances differ by rounding only.
+        for shell in atoms.chunk_by_mut(|a, b| b.distance - a.distance < SHELL_TOLERANCE) {
             shell.sort_unstable_by_key(key);
         }
         atoms.insert(0, center);
         Ok(atoms)
     }
 
-    /// The error for a cut-out of `found` atoms, with the radius that would fit.
+    /// The error for a cut-out of `found` atoms, with the largest radius that fits.
     fn too_many(&self, id: i32, found: usize, atoms: &[Selected]) -> Error {
         let mut extents: Vec<f64> = match self.shape {
             Shape::Sphere => atoms.iter().map(|atom| atom.distance).collect(),
             Shape::Cube => atoms.iter().map(|atom| largest(atom.offset) - self.gap / 2.0).collect(),
         };
         extents.sort_unstable_by(f64::total_cmp);
-        // A region that ends at the first atom that is too many does not hold it. Round down to a round number.
+        // A region that ends at the first excess atom does not contain it. Round down to 0.01 Å.
         let radius = extents.get(self.max_atoms).map_or(0.0, |x| ((x - self.buffer) * 100.0).floor() / 100.0);
         let fits = (radius > 0.0).then_some(radius);
         Error::TooMany { id, found, limit: self.max_atoms, buffer: self.buffer, fits }
     }
 }
 
-/// The largest component, without sign.
+/// The largest absolute value of the components.
 fn largest(v: Vec3) -> f64 {
     v.iter().fold(0.0, |most, x| most.max(x.abs()))
 }

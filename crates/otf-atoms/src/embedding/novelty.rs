@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Whether an environment has been cut out before.
+//! Detection of environments that are already stored.
 //!
-//! An MD run meets the same new environment again and again: the same defect a few steps later, or at another place.
-//! Labelling it twice costs DFT time and teaches nothing. An [`Environment`] describes what surrounds an atom, and
-//! [`Novelty`] finds the nearest of those that are stored.
+//! An MD run samples the same environment repeatedly: the same defect a few steps later, or at another place. A second
+//! label of it costs DFT time and adds no information. An [`Environment`] is a descriptor of the neighbourhood of an
+//! atom, and [`Novelty`] finds the most similar stored one.
 //!
 //! The descriptor is a smooth power spectrum (Bartók, Kondor, Csányi, *Phys. Rev. B* 87, 184115 (2013), eq. 20–36),
 //! written as a sum over pairs of neighbours with the addition theorem of spherical harmonics:
@@ -15,46 +15,60 @@
 //! with Gaussians g_n under a cosine cutoff and Legendre polynomials P_l; the distance of two environments is the
 //! Euclidean distance of their spectra scaled to length 1, so between 0 and √2.
 //!
-//! Why this one: it does not change under rotations, reflections and exchange of equal atoms, by construction; it sees
-//! angles, which sorted lists of distances do not (two shells of the same radii in fcc and hcp look the same to them);
-//! it is smooth, so that an atom that crosses the cutoff changes nothing; it knows elements; and it belongs to no
-//! potential. The potential's own B-projections span the space in which γ is measured and would be sharper, but they
-//! change with each retraining, and old and new ones cannot be compared. Like all power spectra it is not injective:
-//! rare pairs of different environments coincide. The price of that is one candidate that is not stored; if the
-//! potential really does not know it, its γ stays high and the next event, a little different, brings it back.
+//! Properties of this descriptor:
 //!
-//! How far apart environments are, in Al with a cutoff of 5.5 Å (median of 40, `tests/cut_out.rs` holds them
-//! to it): two snapshots with independent thermal displacements of 0.05 Å 0.02, of 0.1 Å (300 K) 0.04; a strain of
-//! 1.2 % 0.03; a neighbour missing 0.03; fcc and hcp 0.17; a surface 0.2. [`DEFAULT_THRESHOLD`] errs to the side of
-//! storing: a candidate too many costs one DFT run, one too few may cost the potential.
+//! - It is invariant under rotation, reflection and permutation of equal atoms.
+//! - It depends on angles, unlike sorted lists of distances, which are equal for shells of the same radii in fcc and
+//!   hcp.
+//! - It is smooth: an atom that crosses the cutoff changes nothing.
+//! - It distinguishes elements.
+//! - It is independent of the potential. The B-projections of the potential span the space in which γ is measured and
+//!   would be more selective, but they change with each training, so stored ones could not be compared with new ones.
+//! - Like all power spectra it is not injective: rare pairs of different environments coincide. Then one candidate is
+//!   not stored. If γ of its environment stays high, a later event with a slightly different environment stores it.
+//!
+//! Distances in Al with a cutoff of 5.5 Å (median of 40; checked by `tests/cut_out.rs`):
+//!
+//! | environments | distance |
+//! |---|---|
+//! | two snapshots with independent thermal displacements of 0.05 Å | 0.02 |
+//! | the same with 0.1 Å (300 K) | 0.04 |
+//! | strain of 1.2 % | 0.03 |
+//! | missing neighbour | 0.03 |
+//! | fcc and hcp | 0.17 |
+//! | surface | 0.2 |
+//!
+//! [`DEFAULT_THRESHOLD`] is small: an unnecessary candidate costs one DFT calculation, a missing one can degrade the
+//! potential.
 use super::{Cluster, Selected};
 use crate::structure::{Element, Structure, Vec3};
 use crate::vector::{dot, norm};
 use serde::{Deserialize, Serialize};
 
-/// Number of radial functions and of Legendre polynomials: few and wide radial functions, because narrow ones see a
-/// strain of 1 % (0.03 Å) better than a missing neighbour; angles up to l = 6, the first that tells fcc from hcp well.
+/// Number of radial functions. Few and wide ones, because narrow ones are more sensitive to a strain of 1 % (0.03 Å)
+/// than to a missing neighbour.
 const RADIAL: usize = 4;
+/// Number of Legendre polynomials, up to l = 6, the first that separates fcc and hcp well.
 const ANGULAR: usize = 7;
 
-/// Environments nearer to each other than this are taken for the same: about what displacements of 0.05 Å do.
+/// Default of [`Novelty::threshold`]: about the distance caused by displacements of 0.05 Å.
 pub const DEFAULT_THRESHOLD: f64 = 0.02;
 
-/// What surrounds an atom, as numbers that do not depend on orientation or order.
+/// A descriptor of the neighbourhood of an atom, independent of its orientation and of the order of atoms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Environment {
-    /// Atomic number of the atom in the middle.
+    /// Atomic number of the centre.
     pub center: u32,
-    /// How far the description reaches, Å. Environments with different cutoffs cannot be compared.
+    /// Cutoff of the descriptor, Å. Environments with different cutoffs cannot be compared.
     pub cutoff: f64,
-    /// For each pair of neighbours' atomic numbers (the smaller first, ascending), the spectrum; all together have
-    /// length 1, or 0 without neighbours.
+    /// The spectrum for each pair of atomic numbers of the neighbours (the smaller first, pairs ascending); 4 × 4 × 7
+    /// numbers each. The norm over all pairs is 1, or 0 without neighbours.
     pub spectrum: Vec<(u32, u32, Vec<f64>)>,
 }
 
 impl Environment {
-    /// Describes the neighbours (element, offset from the centre in Å) nearer than `cutoff` (Å). The centre itself
-    /// must not be among them.
+    /// The descriptor of the `neighbours` (element, offset from the centre in Å) nearer than `cutoff` (Å). An offset of
+    /// 0 is ignored.
     #[must_use]
     pub fn new(center: Element, neighbours: impl IntoIterator<Item = (Element, Vec3)>, cutoff: f64) -> Self {
         struct Neighbour {
@@ -84,7 +98,7 @@ impl Environment {
         let mut blocks = vec![vec![0.0; RADIAL * RADIAL * ANGULAR]; numbers.len() * numbers.len()];
         for i in &shell {
             for j in &shell {
-                // Of two elements the smaller number comes first; the pair the other way round is the same entry.
+                // Pairs are stored with the smaller atomic number first.
                 if i.number > j.number {
                     continue;
                 }
@@ -114,8 +128,8 @@ impl Environment {
         Self { center: center.atomic_number(), cutoff, spectrum }
     }
 
-    /// The environment of an atom of a cut-out, images included. It is that of the parent if the atom's distance from
-    /// the centre and `cutoff` (Å) together are at most radius + buffer.
+    /// The environment of an atom of a cut-out, images included. It is the same as in the parent if the atom's distance
+    /// from the centre plus `cutoff` (Å) is at most radius + buffer.
     ///
     /// # Panics
     /// If `index` is out of range.
@@ -124,7 +138,7 @@ impl Environment {
         Self::in_structure(&cluster.structure, index, cutoff)
     }
 
-    /// The environment of an atom of any structure, images included.
+    /// The environment of an atom of a structure, images included. `cutoff` is in Å.
     ///
     /// # Panics
     /// If `index` is out of range.
@@ -135,7 +149,7 @@ impl Environment {
         Self::of_selected(structure.element(index), &found, &structure.elements, cutoff)
     }
 
-    /// The environment of the centre of a selection.
+    /// The environment of the centre of a selection. `elements` is the table of types, `cutoff` is in Å.
     ///
     /// # Panics
     /// If a type is not in the table of elements.
@@ -144,42 +158,42 @@ impl Environment {
         Self::new(center, selected.iter().map(|atom| (elements[atom.ty as usize - 1], atom.offset)), cutoff)
     }
 
-    /// Distance of two environments, 0 (the same) to √2 (nothing in common); infinite if the atoms in the middle are
-    /// of different elements, or the cutoffs differ.
+    /// Distance of two environments, from 0 (equal) to √2 (orthogonal); infinite if the centres are of different
+    /// elements or the cutoffs differ.
     #[must_use]
     pub fn distance(&self, other: &Self) -> f64 {
         if self.center != other.center || self.cutoff != other.cutoff {
             return f64::INFINITY;
         }
-        // The difference of the spectra, not √(2 - 2 p·q): that would keep only half of the digits near 0.
+        // The difference of the spectra, because √(2 - 2 p·q) loses half of the digits near 0.
         let mut sum = 0.0;
         let square = |values: &[f64]| values.iter().map(|x| x * x).sum::<f64>();
         for (a, b, values) in &self.spectrum {
             sum += match other.spectrum.iter().find(|block| (block.0, block.1) == (*a, *b)) {
-                Some((_, _, theirs)) => values.iter().zip(theirs).map(|(x, y)| (x - y) * (x - y)).sum(),
+                Some((_, _, other_values)) => values.iter().zip(other_values).map(|(x, y)| (x - y) * (x - y)).sum(),
                 None => square(values),
             };
         }
-        for (a, b, theirs) in &other.spectrum {
+        for (a, b, other_values) in &other.spectrum {
             if !self.spectrum.iter().any(|block| (block.0, block.1) == (*a, *b)) {
-                sum += square(theirs);
+                sum += square(other_values);
             }
         }
         sum.sqrt()
     }
 }
 
-/// Gaussians with their centres and widths a step apart, under a cosine that takes them to 0 at the cutoff.
+/// Gaussians with equidistant centres and the width of their spacing, times a cosine cutoff. `r` and `cutoff` in Å.
 fn radial(r: f64, cutoff: f64) -> [f64; RADIAL] {
     let step = cutoff / RADIAL as f64;
-    let fade = 0.5 * (1.0 + (std::f64::consts::PI * r / cutoff).cos());
+    let taper = 0.5 * (1.0 + (std::f64::consts::PI * r / cutoff).cos());
     std::array::from_fn(|n| {
         let t = (r - (n as f64 + 0.5) * step) / step;
-        fade * (-0.5 * t * t).exp()
+        taper * (-0.5 * t * t).exp()
     })
 }
 
-/// P_0 to P_6, each scaled by √(2 l + 1) as the spherical harmonics are.
+/// The Legendre polynomials P_0 to P_6 at `x`, scaled by √(2 l + 1) as the spherical harmonics are.
 fn legendre(x: f64) -> [f64; ANGULAR] {
     let mut p = [1.0; ANGULAR];
     p[1] = x;
@@ -190,59 +204,60 @@ fn legendre(x: f64) -> [f64; ANGULAR] {
     std::array::from_fn(|l| p[l] * (2.0 * l as f64 + 1.0).sqrt())
 }
 
-/// A stored environment that is like another.
+/// A stored environment and its distance from the one it was compared with.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Known {
-    /// What it was stored under.
+pub struct StoredMatch {
+    /// The key under which it was stored.
     pub key: i64,
-    /// Distance of the two.
+    /// Distance of the two environments, from 0 to √2.
     pub distance: f64,
 }
 
-/// The environments that have been stored.
+/// The set of stored environments.
 #[derive(Debug, Clone, Default)]
 pub struct Novelty {
-    /// Environments nearer than this are the same; 0 keeps all.
+    /// Environments at a smaller distance are duplicates; with 0 there are none.
     pub threshold: f64,
-    known: Vec<(i64, Environment)>,
+    stored: Vec<(i64, Environment)>,
 }
 
 impl Novelty {
-    /// A memory with this threshold, empty.
+    /// Creates an empty set with this threshold.
     #[must_use]
     pub fn new(threshold: f64) -> Self {
-        Self { threshold, known: Vec::new() }
+        Self { threshold, stored: Vec::new() }
     }
 
-    /// The nearest stored environment; of equally near ones the first stored. `None` if nothing comparable is.
+    /// The nearest stored environment, and the first stored of several at the same distance. `None` if no stored
+    /// environment is comparable.
     #[must_use]
-    pub fn nearest(&self, environment: &Environment) -> Option<Known> {
+    pub fn nearest(&self, environment: &Environment) -> Option<StoredMatch> {
         let distances =
-            self.known.iter().map(|(key, known)| Known { key: *key, distance: known.distance(environment) });
-        distances.filter(|known| known.distance.is_finite()).min_by(|a, b| a.distance.total_cmp(&b.distance))
+            self.stored.iter().map(|(key, stored)| StoredMatch { key: *key, distance: stored.distance(environment) });
+        distances.filter(|stored| stored.distance.is_finite()).min_by(|a, b| a.distance.total_cmp(&b.distance))
     }
 
-    /// The stored environment that makes this one superfluous, or `None` if this one is new.
+    /// The nearest stored environment if its distance is below the threshold; `None` if `environment` is new.
     #[must_use]
-    pub fn seen(&self, environment: &Environment) -> Option<Known> {
-        self.nearest(environment).filter(|known| known.distance < self.threshold)
+    pub fn find_duplicate(&self, environment: &Environment) -> Option<StoredMatch> {
+        self.nearest(environment).filter(|stored| stored.distance < self.threshold)
     }
 
-    /// Stores an environment under a key of the caller's, such as the candidate's row.
+    /// Stores an environment under a key chosen by the caller, such as the row of the candidate.
     pub fn insert(&mut self, key: i64, environment: Environment) {
-        self.known.push((key, environment));
+        self.stored.push((key, environment));
     }
 
     /// Number of stored environments.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.known.len()
+        self.stored.len()
     }
 
-    /// Whether nothing is stored.
+    /// Whether no environment is stored.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.known.is_empty()
+        self.stored.is_empty()
     }
 }
 
@@ -250,8 +265,8 @@ impl Novelty {
 mod tests {
     use super::*;
 
-    /// Nearest neighbours of a close-packed atom at distance 1: six in the plane, three above, three below; below as
-    /// above (hcp) or turned (fcc).
+    /// The 12 nearest neighbours of a close-packed atom at distance 1: six in the plane, three above and three below,
+    /// those below at the same angles as above (hcp) or rotated by 60° (fcc).
     fn close_packed(fcc: bool) -> Vec<Vec3> {
         let turn = |degrees: f64, r: f64, z: f64| {
             let t = degrees.to_radians();
@@ -269,11 +284,11 @@ mod tests {
     }
 
     #[test]
-    fn rotation_reflection_and_order_change_nothing() {
+    fn descriptor_is_invariant_under_rotation_reflection_and_permutation() {
         let mut points = close_packed(true);
         points[3] = points[3].map(|x| 1.1 * x);
         let before = environment(&points);
-        // A turn by (3, 4, 5) about z, a mirror, another order.
+        // A rotation about z with sine 0.8 and cosine 0.6, a reflection, and another order.
         for p in &mut points {
             *p = [0.6 * p[0] - 0.8 * p[1], 0.8 * p[0] + 0.6 * p[1], -p[2]];
         }
@@ -283,23 +298,23 @@ mod tests {
     }
 
     #[test]
-    fn stacking_is_seen_though_the_distances_are_equal() {
+    fn descriptor_separates_fcc_and_hcp_with_equal_distances() {
         let distance = environment(&close_packed(true)).distance(&environment(&close_packed(false)));
         assert!(distance > 0.02, "{distance}");
     }
 
     #[test]
-    fn elements_are_told_apart() {
+    fn descriptor_separates_elements() {
         let points = close_packed(true);
         let with = |center, shell| Environment::new(center, points.iter().map(|&p| (shell, p.map(|x| 2.7 * x))), 5.5);
         assert_eq!(with(Element::Al, Element::Al).distance(&with(Element::Cu, Element::Al)), f64::INFINITY);
         let apart = with(Element::Al, Element::Al).distance(&with(Element::Al, Element::Cu));
-        // Nothing in common: two unit vectors at a right angle.
+        // Two orthogonal unit vectors.
         assert!((apart - 2.0_f64.sqrt()).abs() < 1e-12);
     }
 
     #[test]
-    fn an_atom_that_crosses_the_cutoff_changes_nothing() {
+    fn descriptor_is_continuous_at_the_cutoff() {
         let mut points = close_packed(true);
         let before = environment(&points);
         points.push([0.0, 0.0, 5.499_999 / 2.86]);
@@ -307,17 +322,17 @@ mod tests {
     }
 
     #[test]
-    fn what_was_stored_is_seen_again() {
+    fn find_duplicate_returns_a_stored_environment() {
         let mut novelty = Novelty::new(0.05);
         let (fcc, hcp) = (environment(&close_packed(true)), environment(&close_packed(false)));
-        assert_eq!(novelty.seen(&fcc), None);
+        assert_eq!(novelty.find_duplicate(&fcc), None);
         novelty.insert(17, fcc.clone());
-        assert_eq!(novelty.seen(&fcc), Some(Known { key: 17, distance: 0.0 }));
-        assert!(novelty.nearest(&hcp).is_some_and(|known| known.distance > 0.0));
+        assert_eq!(novelty.find_duplicate(&fcc), Some(StoredMatch { key: 17, distance: 0.0 }));
+        assert!(novelty.nearest(&hcp).is_some_and(|stored| stored.distance > 0.0));
     }
 
     #[test]
-    fn no_neighbours_is_a_description_too() {
+    fn descriptor_without_neighbours_is_zero() {
         let empty = environment(&[]);
         assert_eq!(empty.distance(&empty), 0.0);
         assert!((empty.distance(&environment(&close_packed(true))) - 1.0).abs() < 1e-12);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Which atoms, and which of their periodic images, lie around a centre.
+//! Selection of the atoms, and their periodic images, in a region around a centre.
 use std::array::from_fn;
 
 use crate::structure::{AtomsView, Cell, Vec3};
@@ -8,12 +8,12 @@ use crate::vector::{dot, norm, sub};
 /// A region around a centre.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Region {
-    /// Everything nearer than `radius`.
+    /// All points nearer than `radius`.
     Sphere {
         /// Å.
         radius: f64,
     },
-    /// Everything whose offset along each of x, y and z is smaller than `half_edge`.
+    /// All points whose offset along each of x, y and z is smaller than `half_edge`.
     Cube {
         /// Å.
         half_edge: f64,
@@ -23,13 +23,13 @@ pub enum Region {
 /// An atom, or a periodic image of one, in a [`Region`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Selected {
-    /// Identity of the atom.
+    /// Id of the atom.
     pub id: i32,
-    /// Its type, from 1.
+    /// Type of the atom, from 1.
     pub ty: i32,
-    /// How many cells along each vector this image is away from the atom's stored position.
+    /// Number of cells along each vector between the atom's stored position and this image.
     pub image: [i32; 3],
-    /// From the centre to the image, Å.
+    /// Vector from the centre to the image, Å.
     pub offset: Vec3,
     /// Length of `offset`, Å.
     pub distance: f64,
@@ -45,7 +45,7 @@ impl Region {
         }
     }
 
-    /// Radius of the smallest sphere that holds the region, Å.
+    /// Radius of the smallest sphere that contains the region, Å.
     #[must_use]
     pub fn reach(self) -> f64 {
         match self {
@@ -63,7 +63,7 @@ impl Region {
         }
     }
 
-    /// How far the region reaches along a unit vector, Å (its support function).
+    /// The support function of the region: its extent along a unit vector, Å.
     fn support(self, direction: Vec3) -> f64 {
         match self {
             Self::Sphere { radius } => radius,
@@ -71,7 +71,7 @@ impl Region {
         }
     }
 
-    /// Whether the region holds a point at this offset from its centre. The surface does not belong to it.
+    /// Whether the region contains a point at this offset (Å) from its centre. The surface does not belong to it.
     #[must_use]
     pub fn contains(self, offset: Vec3) -> bool {
         match self {
@@ -81,14 +81,14 @@ impl Region {
     }
 }
 
-/// Whether an offset is one that an atom can have: finite, and less than ten centimetres (in Å). Beyond, coordinates
-/// of an exploded frame are no better than NaN: folding them back into a cell would give any answer.
-pub(super) fn is_somewhere(offset: Vec3) -> bool {
+/// Whether an offset is finite and below 1e9 Å. Larger coordinates of an exploded frame have too few digits to be
+/// wrapped into a cell and are treated as NaN.
+pub(super) fn is_valid_offset(offset: Vec3) -> bool {
     // False for NaN.
     offset[0].abs() + offset[1].abs() + offset[2].abs() < 1e9
 }
 
-/// The nearest whole number of any |x| < 2^51, without a library call.
+/// Rounds to the nearest integer for |x| < 2^51, without a library call.
 #[inline]
 fn nearest(x: f64) -> f64 {
     const ROUND: f64 = 6_755_399_441_055_744.0;
@@ -105,43 +105,43 @@ fn floor(x: f64) -> f64 {
     whole - f64::from(u8::from(whole > x))
 }
 
-/// What does not depend on the atom: the region, and how far it reaches in a compact form of the cell.
+/// The data of a search that do not depend on the atom.
 struct Search<'a> {
     cell: &'a Cell,
     region: Region,
     /// Rows of the inverse cell matrix, 1/Å.
     inverse: [Vec3; 3],
-    /// Whether the compact vectors lie along x, y and z.
-    upright: bool,
-    /// Half width of the region in fractional coordinates, a little wider than exact.
+    /// Whether the vectors of the reduced cell lie along x, y and z.
+    axis_aligned: bool,
+    /// Half width of the region in fractional coordinates of the reduced cell, slightly increased.
     width: Vec3,
-    /// The compact vectors in terms of the cell's own: `compact_i = Σ_j numbers[i][j] own_j`.
+    /// Coefficients of the reduced vectors: `reduced_i = Σ_j numbers[i][j] cell_j`.
     numbers: [Vec3; 3],
 }
 
 impl<'a> Search<'a> {
     fn new(cell: &'a Cell, region: Region) -> Self {
-        let (compact, numbers) = cell.reduced();
-        let inverse = compact.inverse();
+        let (reduced, numbers) = cell.reduced();
+        let inverse = reduced.inverse();
         let width = inverse.map(|row| {
             let length = norm(row);
-            // Rounding must not lose an image at the edge of the region; each image is tested on its own anyway.
+            // Rounding must not lose an image at the edge of the region. Each image is also tested exactly.
             region.support(row.map(|x| x / length)) * length * (1.0 + 1e-9) + 1e-9
         });
-        let upright = (0..3).all(|i| (0..3).all(|k| i == k || inverse[i][k] == 0.0));
-        Self { cell, region, inverse, upright, width, numbers }
+        let axis_aligned = (0..3).all(|i| (0..3).all(|k| i == k || inverse[i][k] == 0.0));
+        Self { cell, region, inverse, axis_aligned, width, numbers }
     }
 
-    /// Number of images that have to be looked at for each atom, at most.
+    /// Upper bound of the number of images to be tested for each atom.
     fn images(&self) -> f64 {
         (0..3).map(|k| if self.cell.pbc[k] { 2.0 * self.width[k] + 1.0 } else { 1.0 }).product()
     }
 
-    /// The image so many compact cells away from where an atom is, in the cell's own vectors, and its offset.
+    /// The image shifted by `away` reduced cells: its shift in numbers of the original cell vectors, and its offset (Å).
     fn image(&self, offset: Vec3, away: Vec3) -> ([i32; 3], Vec3) {
         let numbers = &self.numbers;
         let [p, q, r] = away;
-        // `as` saturates: an atom 2^31 cells away is no atom, and its wrong image is not in the region.
+        // `as` saturates: an image 2^31 cells away is not in the region.
         let image: [i32; 3] = from_fn(|k| (p * numbers[0][k] + q * numbers[1][k] + r * numbers[2][k]) as i32);
         let shift = self.cell.combine(from_fn(|k| f64::from(image[k])));
         (image, from_fn(|k| offset[k] + shift[k]))
@@ -154,7 +154,7 @@ impl<'a> Search<'a> {
         let mut high = [0.0; 3];
         for k in 0..3 {
             let s = dot(self.inverse[k], offset);
-            // Far away from the centre s has fewer digits left.
+            // Far from the centre s has fewer significant digits.
             let width = self.width[k] + 1e-14 * s.abs();
             if self.cell.pbc[k] {
                 low[k] = ceil(-width - s);
@@ -176,11 +176,11 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Whether there is any; at the very surface it may say so of one that rounding leaves outside.
+    /// Whether an atom at this offset has an image in the region. At the surface, rounding can give a false `true`.
     #[inline]
     fn has_image(&self, offset: Vec3) -> bool {
         let inside = |closest: Vec3| self.region.contains(closest.map(|x| x * (1.0 - 1e-9)));
-        if self.upright {
+        if self.axis_aligned {
             let [u, v, w] = [self.inverse[0][0], self.inverse[1][1], self.inverse[2][2]];
             let closest = |x: f64, k: usize, u: f64| if self.cell.pbc[k] { x - nearest(x * u) / u } else { x };
             return inside([closest(offset[0], 0, u), closest(offset[1], 1, v), closest(offset[2], 2, w)]);
@@ -192,81 +192,82 @@ impl<'a> Search<'a> {
         any
     }
 
-    /// Calls `candidate` with place and offset of the atoms that may have an image in the region, and tells the first
-    /// that is nowhere.
+    /// Calls `candidate` with index and offset of each atom that may have an image in the region. Returns the index of the
+    /// first atom whose offset is not valid.
     fn scan(&self, atoms: AtomsView<'_>, center: Vec3, mut candidate: impl FnMut(usize, Vec3)) -> Option<usize> {
         assert!(
             atoms.positions.dim() == (atoms.ids.len(), 3) && atoms.types.len() == atoms.ids.len(),
-            "positions, ids and types have one row for each atom"
+            "positions, ids and types must have one row for each atom"
         );
-        // A direction that does not repeat is not folded: by a whole number of cells times 0.
+        // The factor is 0 along non-periodic directions, which are not wrapped.
         let fold = self.cell.pbc.map(f64::from);
         let [u, v, w] = self.inverse;
         let width = self.width;
-        // Whether even the nearest image is outside, along one vector. Most atoms are, along the first.
+        // Whether the nearest image is outside along vector k. This rejects most atoms at the first vector.
         let outside = |s: f64, k: usize| (s - fold[k] * nearest(s)).abs() > width[k];
-        // An atom at NaN is rejected by its other coordinates as a rule, so it is looked for in passing.
-        let mut all_somewhere = true;
-        let mut look = |at: usize, d: Vec3, is_outside: bool| {
-            let somewhere = is_somewhere(d);
-            all_somewhere &= somewhere;
-            if !is_outside && somewhere {
+        // An atom with one NaN coordinate is often rejected by its other coordinates, so validity is tested separately.
+        let mut all_valid = true;
+        let mut test = |at: usize, d: Vec3, is_outside: bool| {
+            let valid = is_valid_offset(d);
+            all_valid &= valid;
+            if !is_outside && valid {
                 candidate(at, d);
             }
         };
         match atoms.positions.as_slice() {
-            Some(rows) if self.upright => {
+            Some(rows) if self.axis_aligned => {
                 for (i, x) in rows.as_chunks::<3>().0.iter().enumerate() {
                     let d = sub(*x, center);
-                    look(i, d, outside(d[0] * u[0], 0) || outside(d[1] * v[1], 1) || outside(d[2] * w[2], 2));
+                    test(i, d, outside(d[0] * u[0], 0) || outside(d[1] * v[1], 1) || outside(d[2] * w[2], 2));
                 }
             }
             Some(rows) => {
                 for (i, x) in rows.as_chunks::<3>().0.iter().enumerate() {
                     let d = sub(*x, center);
-                    look(i, d, outside(dot(u, d), 0) || outside(dot(v, d), 1) || outside(dot(w, d), 2));
+                    test(i, d, outside(dot(u, d), 0) || outside(dot(v, d), 1) || outside(dot(w, d), 2));
                 }
             }
             None => {
                 for (i, row) in atoms.positions.rows().into_iter().enumerate() {
-                    look(i, sub([row[0], row[1], row[2]], center), false);
+                    test(i, sub([row[0], row[1], row[2]], center), false);
                 }
             }
         }
-        if all_somewhere {
+        if all_valid {
             return None;
         }
-        atoms.positions.rows().into_iter().position(|row| !is_somewhere(sub([row[0], row[1], row[2]], center)))
+        atoms.positions.rows().into_iter().position(|row| !is_valid_offset(sub([row[0], row[1], row[2]], center)))
     }
 }
 
-/// The number of periodic images of each atom that [`select`] may have to look at, at most.
+/// Upper bound of the number of periodic images of each atom that [`select`] tests.
 ///
-/// It is 1 to 8 where the region is smaller than the cell, and grows as the ratio of their volumes where it is
-/// larger. Callers that take cells from outside should refuse absurd numbers.
+/// It is 1 to 8 if the region is smaller than the cell, and grows as the ratio of their volumes if it is larger. Callers
+/// must reject cells from untrusted input for which it is too large.
 #[must_use]
 pub fn image_count(cell: &Cell, region: Region) -> f64 {
     Search::new(cell, region).images()
 }
 
-/// Every atom, and every periodic image of one, within `region` around `center` (Å): also the atom at the centre
-/// itself, with distance 0, and its own images. In the order of `atoms`.
+/// All atoms and periodic images in `region` around `center` (Å), in the order of `atoms`. The result includes the atom
+/// at the centre itself, with distance 0, and its images.
 ///
-/// Atoms may lie outside the cell. The cell must span a volume and not be absurdly small against the region
-/// ([`Cell::check`], [`image_count`]; `EmbeddingExtractor::check_cell` does both). The surface of the region does not belong to it (`distance < radius`), as in ASE's
-/// `neighbor_list`. The images are complete for any cell (tilted, left-handed, smaller than the region) and any mix
-/// of periodic and fixed directions: their number along each vector is bounded by the distance between faces, in a
-/// form of the cell made compact first. Nothing is allocated but the result.
+/// Atoms may lie outside the cell. The cell must span a volume and must not be too small relative to the region
+/// ([`Cell::check`], [`image_count`];
+/// [`EmbeddingExtractor::check_cell`](super::EmbeddingExtractor::check_cell) tests both). The surface of the region does
+/// not belong to it (`distance < radius`), as in ASE's `neighbor_list`. The images are complete for any cell (tilted,
+/// left-handed, smaller than the region) and any combination of periodic and non-periodic directions: their number
+/// along each vector follows from the distance between the faces of the reduced cell. Only the result is allocated.
 ///
-/// A plain scan, and no tree: of 1,000,188 atoms it takes 1.6 ms (orthogonal) or 1.9 ms (triclinic), where building a
-/// k-d tree takes 41 ms (`cargo bench --bench cut_out`; on a busy machine both grow). So a tree pays from about 25
-/// centres in one frame on, and only in orthogonal cells larger than the region; an event has a few.
+/// The implementation is a linear scan. For 1,000,188 atoms it takes 1.6 ms (orthogonal) or 1.9 ms (triclinic), and the
+/// construction of a k-d tree takes 41 ms (`cargo bench --bench cut_out`, idle machine). A tree would be faster for more
+/// than about 25 centres per frame in orthogonal cells larger than the region; an event has a few centres.
 ///
-/// The first atom whose coordinates are not finite, or beyond 1e9 Å, is part of the result as it is: the caller must
-/// be able to see it ([`EmbeddingExtractor::build`](super::EmbeddingExtractor::build) does).
+/// The first atom whose coordinates are not finite or exceed 1e9 Å is included in the result unchanged, so that the
+/// caller can report it, as [`EmbeddingExtractor::build`](super::EmbeddingExtractor::build) does.
 ///
 /// # MPI
-/// Not collective: each rank selects among its own local atoms, and the results together are the selection.
+/// Not collective: each rank selects among its own local atoms, and the selection is the union of the results.
 ///
 /// # Panics
 /// If the arrays of `atoms` differ in length.
@@ -277,15 +278,16 @@ pub fn select(atoms: AtomsView<'_>, cell: &Cell, center: Vec3, region: Region) -
     let mut push = |at: usize, image, offset| {
         selected.push(Selected { id: atoms.ids[at], ty: atoms.types[at], image, offset, distance: norm(offset) });
     };
-    let broken = search.scan(atoms, center, |at, d| search.each_image(d, |image, offset| push(at, image, offset)));
-    if let Some(at) = broken {
+    let invalid = search.scan(atoms, center, |at, d| search.each_image(d, |image, offset| push(at, image, offset)));
+    if let Some(at) = invalid {
         push(at, [0; 3], [0, 1, 2].map(|k| atoms.positions[[at, k]] - center[k]));
     }
     selected
 }
 
-/// The atoms that [`select`] finds an image of, with the first that is nowhere: their places in `atoms`. It may hold a few
-/// at the surface of the region that [`select`] does not find.
+/// Indices in `atoms` (from 0) of the atoms of which [`select`] returns an image, including the first one with invalid
+/// coordinates. Because of rounding, the result can also contain atoms at the surface of the region that [`select`] does
+/// not return.
 ///
 /// # MPI
 /// Not collective, as [`select`].
@@ -293,14 +295,14 @@ pub fn select(atoms: AtomsView<'_>, cell: &Cell, center: Vec3, region: Region) -
 /// # Panics
 /// If the arrays of `atoms` differ in length.
 #[must_use]
-pub fn near(atoms: AtomsView<'_>, cell: &Cell, center: Vec3, region: Region) -> Vec<usize> {
+pub fn indices_in_region(atoms: AtomsView<'_>, cell: &Cell, center: Vec3, region: Region) -> Vec<usize> {
     let search = Search::new(cell, region);
-    let mut near = Vec::new();
-    let broken = search.scan(atoms, center, |at, d| {
+    let mut indices = Vec::new();
+    let invalid = search.scan(atoms, center, |at, d| {
         if search.has_image(d) {
-            near.push(at);
+            indices.push(at);
         }
     });
-    near.extend(broken);
-    near
+    indices.extend(invalid);
+    indices
 }

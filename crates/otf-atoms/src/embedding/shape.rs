@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The new cell: a sphere with vacuum around it, or a cube without.
+//! Construction of the new cell: a sphere surrounded by vacuum, or a cube without vacuum.
 use super::validate::{PairTable, boundary_limits, closest_pairs, squared_across};
-use super::{BOX_MARGIN, CUBE_GROWTH, EDGE, EmbeddingExtractor, Error, Selected, largest};
+use super::{BOX_MARGIN, CUBE_GROWTH, EDGE_TOLERANCE, EmbeddingExtractor, Error, Selected, largest};
 use crate::structure::{Element, Vec3};
 use crate::vector::{dot, sub};
 
-/// Steps in which a cell grows, Å.
+/// Increment by which a cell grows, Å.
 const STEP: f64 = 0.05;
 
-/// What is in the new cell.
+/// The atoms and the edge of the new cell.
 pub(super) struct Shaped {
     pub edge: f64,
     pub atoms: Vec<Selected>,
@@ -16,15 +16,16 @@ pub(super) struct Shaped {
 }
 
 impl EmbeddingExtractor {
-    /// The sphere in its cell, and the smallest distance in it.
+    /// The spherical cut-out and the smallest distance of two atoms in it, Å.
     pub(super) fn sphere(&self, atoms: &[Selected], elements: &[Element]) -> Result<(Shaped, f64), Error> {
         let reach = self.radius + self.buffer;
-        let atoms: Vec<Selected> = atoms.iter().filter(|atom| atom.distance < reach - EDGE).copied().collect();
+        let atoms: Vec<Selected> =
+            atoms.iter().filter(|atom| atom.distance < reach - EDGE_TOLERANCE).copied().collect();
         let (closest, smallest) = closest_pairs(&atoms, elements, &self.limits)?;
         let limits = boundary_limits(&closest, smallest, self.boundary_scale, elements, &self.limits);
         let start = self.smallest_edge().max(2.0 * self.cutoff + BOX_MARGIN);
-        // A gap as wide as the largest limit is always enough, so this ends. Distances across the faces only grow
-        // with the edge, because no offset is longer than the edge.
+        // A gap as wide as the largest limit is always sufficient, so the loop terminates. Distances across the faces
+        // increase with the edge, because no offset is longer than the edge.
         let most = start + limits.largest() + STEP;
         let mut edge = start;
         let mut step = 0.0;
@@ -36,21 +37,21 @@ impl EmbeddingExtractor {
         Ok((Shaped { edge, atoms, removed: 0 }, smallest))
     }
 
-    /// The cube, and the smallest distance in it.
+    /// The cubic cut-out and the smallest distance of two atoms in it, Å.
     pub(super) fn cube(&self, atoms: &[Selected], elements: &[Element]) -> Result<(Shaped, f64), Error> {
         let start = self.smallest_edge();
         let within =
             |edge: f64| -> Vec<Selected> { atoms.iter().filter(|atom| in_cube(atom.offset, edge)).copied().collect() };
         let (closest, smallest) = closest_pairs(&within(start + CUBE_GROWTH), elements, &self.limits)?;
         let limits = boundary_limits(&closest, smallest, self.boundary_scale, elements, &self.limits);
-        // What the core needs lies within radius + buffer of the centre, so two such atoms are apart by what the cube
-        // has grown, at least: this ends.
+        // The atoms needed by the core lie within radius + buffer of the centre, so two of them are at least as far
+        // apart across a face as the cube has grown, and the loop terminates.
         let most = start + limits.largest() + STEP;
         let mut step = 0.0;
         loop {
             let edge = start + step * STEP;
             step += 1.0;
-            // Beyond the growth that was selected for there are no more atoms to take in.
+            // The selection contains no atoms beyond this growth.
             let candidates = within(edge.min(start + CUBE_GROWTH));
             let needed = self.needed_by_core(&candidates);
             let pairs = conflicts(&candidates, edge, &limits);
@@ -65,36 +66,36 @@ impl EmbeddingExtractor {
         }
     }
 
-    /// Whether each atom belongs to the core or to what the forces on a core atom depend on, as far as the buffer reaches:
-    /// its neighbours, and theirs.
+    /// Whether each atom belongs to the core or influences the forces on a core atom: its neighbours and their
+    /// neighbours, within the buffer.
     fn needed_by_core(&self, atoms: &[Selected]) -> Vec<bool> {
-        let sight = self.buffer.min(2.0 * self.cutoff);
-        let core: Vec<&Selected> = atoms.iter().filter(|atom| atom.distance < self.radius - EDGE).collect();
-        let sees = |atom: &Selected| {
+        let range = self.buffer.min(2.0 * self.cutoff);
+        let core: Vec<&Selected> = atoms.iter().filter(|atom| atom.distance < self.radius - EDGE_TOLERANCE).collect();
+        let in_range = |atom: &Selected| {
             core.iter().any(|c| {
                 let d = sub(c.offset, atom.offset);
-                dot(d, d) < sight * sight
+                dot(d, d) < range * range
             })
         };
-        atoms.iter().map(|atom| atom.distance < self.radius - EDGE || sees(atom)).collect()
+        atoms.iter().map(|atom| atom.distance < self.radius - EDGE_TOLERANCE || in_range(atom)).collect()
     }
 }
 
-/// Whether the cube holds an atom. Of two opposite faces the lower belongs to it, so that a crystal that fits the cube
-/// has each atom of its faces once.
+/// Whether the cube contains an atom. The lower of two opposite faces belongs to the cube, so that the atoms on the
+/// faces of a commensurate crystal occur once.
 pub(super) fn in_cube(offset: Vec3, edge: f64) -> bool {
     let half = edge / 2.0;
-    offset.iter().all(|&x| x >= -half - EDGE && x < half - EDGE)
+    offset.iter().all(|&x| x >= -half - EDGE_TOLERANCE && x < half - EDGE_TOLERANCE)
 }
 
-/// Pairs of atoms that are too close across a face.
+/// Pairs of atoms (indices) that are too close across a face.
 fn conflicts(atoms: &[Selected], edge: f64, limits: &PairTable) -> Vec<(usize, usize)> {
     let far = edge - limits.largest();
     let mut pairs = Vec::new();
     for (i, a) in atoms.iter().enumerate() {
         for (j, b) in atoms[..i].iter().enumerate() {
             let d = sub(a.offset, b.offset);
-            // Across some face means nearly a whole edge away along that axis.
+            // Atoms that are close across a face are nearly one edge apart along that axis.
             if largest(d) > far {
                 let limit = limits.get(a.ty, b.ty);
                 if squared_across(d, edge) < limit * limit {
@@ -106,10 +107,10 @@ fn conflicts(atoms: &[Selected], edge: f64, limits: &PairTable) -> Vec<(usize, u
     pairs
 }
 
-/// Removes the outermost atom that is in a conflict and not needed, until there is no conflict left.
+/// Removes the outermost atom that is in a conflict and not needed, until no such atom is left.
 fn without_conflicts(atoms: &[Selected], needed: &[bool], mut pairs: Vec<(usize, usize)>) -> Vec<Selected> {
     let mut removed = vec![false; atoms.len()];
-    // The order of the atoms is that of their distance, so the outermost is the last.
+    // The atoms are ordered by distance, so the outermost one is the last.
     while let Some(outermost) = pairs.iter().flat_map(|&(i, j)| [i, j]).filter(|&i| !needed[i]).max() {
         removed[outermost] = true;
         pairs.retain(|&(i, j)| i != outermost && j != outermost);

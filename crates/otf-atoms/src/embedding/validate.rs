@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! How near two atoms may be.
+//! Smallest allowed distances of atoms in a cut-out.
 use super::{Error, Selected};
 use crate::structure::{Element, Vec3};
 use crate::vector::{dot, sub};
 
-/// Smallest distances allowed between atoms.
+/// Smallest allowed distances between atoms, for each pair of elements.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PairLimits {
     default: f64,
@@ -12,13 +12,13 @@ pub struct PairLimits {
 }
 
 impl PairLimits {
-    /// The same limit for all, Å.
+    /// Creates limits with the same value for all pairs, Å.
     #[must_use]
     pub fn new(default: f64) -> Self {
         Self { default, pairs: Vec::new() }
     }
 
-    /// Sets the limit of one pair of elements, Å; their order does not matter.
+    /// Sets the limit of one pair of elements in any order, Å.
     pub fn set(&mut self, a: Element, b: Element, limit: f64) {
         self.pairs.push((a.min(b), a.max(b), limit));
     }
@@ -32,7 +32,7 @@ impl PairLimits {
     }
 }
 
-/// A number for each pair of types.
+/// A symmetric table with a number for each pair of types.
 #[derive(Debug, Clone)]
 pub(super) struct PairTable {
     types: usize,
@@ -45,7 +45,7 @@ impl PairTable {
         Self { types: elements.len(), values: values.map(|(a, b)| value(a, b)).collect() }
     }
 
-    /// For two types, from 1.
+    /// The value for two types, from 1.
     pub fn get(&self, a: i32, b: i32) -> f64 {
         self.values[(a as usize - 1) * self.types + b as usize - 1]
     }
@@ -62,9 +62,10 @@ impl PairTable {
     }
 }
 
-/// The closest pair of each two types, not counting images: infinite where there is none.
+/// The smallest distance of each pair of types (infinite if there is none) and the smallest of all, Å, without images.
 ///
-/// An overlap (a pair below its limit) is an error.
+/// # Errors
+/// [`Error::Overlap`] if two atoms are closer than their limit.
 pub(super) fn closest_pairs(
     atoms: &[Selected],
     elements: &[Element],
@@ -88,8 +89,8 @@ pub(super) fn closest_pairs(
     Ok((closest, smallest))
 }
 
-/// How near two atoms must not come across the faces of the new cell: `scale` times the smallest distance that their
-/// types have inside the cut-out, and at least their limit. Types that do not meet in it use the smallest of all.
+/// Smallest allowed distances across the faces of the new cell, Å: `scale` times the smallest distance of the two types
+/// inside the cut-out, but at least their limit. Pairs of types that do not occur use the smallest distance of all.
 pub(super) fn boundary_limits(
     closest: &PairTable,
     smallest: f64,
@@ -98,18 +99,18 @@ pub(super) fn boundary_limits(
     limits: &PairLimits,
 ) -> PairTable {
     let mut table = PairTable::new(elements, |a, b| limits.get(a, b));
-    for (slot, &seen) in table.values.iter_mut().zip(&closest.values) {
-        let seen = if seen.is_finite() { seen } else { smallest };
-        *slot = slot.max(scale * seen);
+    for (slot, &distance) in table.values.iter_mut().zip(&closest.values) {
+        let distance = if distance.is_finite() { distance } else { smallest };
+        *slot = slot.max(scale * distance);
     }
     table
 }
 
-/// Squared distance to the nearest image of an atom **across a face** of a cubic cell, for two atoms whose direct
-/// offset is `d`, with components within ± `edge`, Å².
+/// Squared distance of two atoms **across a face** of a cubic cell, Å²: to the nearest image other than the atom itself.
+/// `d` is their direct offset, with components within ± `edge` (Å).
 ///
-/// Along each axis the direct offset or the one through the face is the shorter; if the direct one is everywhere, the
-/// axis where the other costs least is taken through the face.
+/// Along each axis the shorter of the direct offset and the one across the face is taken. If all direct offsets are
+/// shorter, the axis with the smallest increase is taken across the face.
 pub(super) fn squared_across(d: Vec3, edge: f64) -> f64 {
     let mut sum = 0.0;
     let mut extra = f64::INFINITY;
@@ -126,9 +127,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_image_across_a_face_is_the_nearest_of_all_26() {
+    fn squared_across_is_the_minimum_over_all_26_images() {
         let edge = 7.3;
-        // A fixed walk over offsets, golden-ratio steps in each direction.
+        // A quasi-random sequence of offsets.
         for n in 0..5000 {
             let d: Vec3 = std::array::from_fn(|k| {
                 let t = f64::from(n) * [0.618_033_988_7, 0.754_877_666_2, 0.569_840_290_9][k];
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn pair_limits_do_not_mind_the_order() {
+    fn pair_limits_are_symmetric() {
         let mut limits = PairLimits::new(0.5);
         limits.set(Element::Cu, Element::Al, 1.2);
         assert_eq!(limits.get(Element::Al, Element::Cu), 1.2);

@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Extended XYZ, as ASE and libAtoms define it.
+//! Extended XYZ, as defined by ASE and libAtoms.
 //!
-//! Per-atom columns that mean something here: `species` (or `Z`), `pos`, `id` (or `ids`), and velocities as
-//! `momenta` (ASE's units, with `masses` or the standard atomic weights), `velocities` (or `vel`; Å/ps) or `velo`
-//! (libAtoms: Å/fs), and `move_mask`, one flag for each atom or one for each of its axes: atoms that may not move are fixed.
-//! Atoms of one element with different `masses` become atoms of different types. The comment line's `Origin`, which OVITO
-//! knows too, is the corner of the cell. Other columns and
-//! keys are skipped.
+//! The following columns are read; other columns are ignored:
 //!
-//! Names are read in any letters, but the exact one goes first: `Lattice` before `lattice`, `forces` before `force`,
-//! `momenta` before velocities, as in ASE. Two values of one key, or two columns of the same rank, are an error that
-//! names both; where `species` and `Z` are both there, they must agree.
+//! - `species` or `Z`: the element. If both are present, they must agree.
+//! - `pos`: the position, Å.
+//! - `id` or `ids`: the id.
+//! - `masses`: the mass, u. Atoms of one element with different masses become different types.
+//! - `momenta` (ASE's units, with `masses` or the standard atomic weights), `velocities` or `vel` (Å/ps), or `velo`
+//!   (libAtoms: Å/fs): the velocity.
+//! - `move_mask`: one flag for each atom or for each of its axes. Atoms that may not move are fixed.
+//!
+//! The keys `Lattice`, `pbc` and `Origin` (the corner of the cell, as in OVITO) are read; other keys are ignored.
+//!
+//! Names are case-insensitive, but the exact name takes precedence: `Lattice` over `lattice`, `forces` over `force`, and
+//! `momenta` over velocities, as in ASE. Different values of one key, or two columns of the same precedence, are an error.
 mod results;
 
 pub use results::{Results, read_results};
@@ -22,44 +26,43 @@ use ndarray::{ArrayView1, ArrayView2};
 use std::io::{BufRead, Write};
 use std::path::Path;
 
-/// One of ASE's velocity units, Å (eV/u)^(1/2), in Å/ps: `1000 ase.units.fs` with the CODATA 2014 constants that ASE
-/// uses.
+/// ASE's unit of velocity, (eV/u)^(1/2), in Å/ps: `1000 ase.units.fs` with the CODATA 2014 constants that ASE uses.
 pub const ASE_VELOCITY: f64 = 98.226_947_884_640_64;
 
-/// A column to be written beside the standard ones.
+/// An additional column to be written.
 #[derive(Debug, Clone)]
 pub struct Column<'a> {
-    /// Its name.
+    /// The name.
     pub name: &'a str,
-    /// Its numbers, one row for each atom.
+    /// The data, one row for each atom.
     pub data: ColumnData<'a>,
 }
 
-/// The numbers of a column.
+/// The data of a column.
 #[derive(Debug, Clone)]
 pub enum ColumnData<'a> {
     /// `R`: real numbers; shape (n).
     Real(ArrayView1<'a, f64>),
     /// `R` with several numbers for each atom; shape (n, k).
     RealRows(ArrayView2<'a, f64>),
-    /// `I`: whole numbers; shape (n).
+    /// `I`: integers; shape (n).
     Integer(ArrayView1<'a, i32>),
-    /// `I` with several numbers for each atom; shape (n).
+    /// `I` with three integers for each atom; shape (n, 3).
     IntegerTriples(&'a [[i32; 3]]),
-    /// `L`: true or false; shape (n).
+    /// `L`: booleans; shape (n).
     Logical(&'a [bool]),
 }
 
-/// A value of the comment line.
+/// A value in the comment line.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     /// Text.
     Text(String),
     /// A real number.
     Real(f64),
-    /// A whole number.
+    /// An integer.
     Integer(i64),
-    /// True or false.
+    /// A boolean.
     Bool(bool),
 }
 
@@ -70,7 +73,7 @@ impl<'a> Column<'a> {
         Self { name, data: ColumnData::Real(data.into()) }
     }
 
-    /// A column of whole numbers.
+    /// A column of integers.
     #[must_use]
     pub fn integer(name: &'a str, data: &'a [i32]) -> Self {
         Self { name, data: ColumnData::Integer(data.into()) }
@@ -78,7 +81,7 @@ impl<'a> Column<'a> {
 }
 
 impl ColumnData<'_> {
-    /// Number of rows, and numbers in each.
+    /// Number of rows and of columns.
     fn shape(&self) -> (usize, usize) {
         match self {
             Self::Real(data) => (data.len(), 1),
@@ -90,15 +93,15 @@ impl ColumnData<'_> {
     }
 }
 
-/// Writes one frame that ASE, OVITO and quippy read. Numbers keep every bit.
+/// Writes one frame that can be read by ASE, OVITO and quippy. Numbers are written with full precision.
 ///
-/// Velocities become `momenta` in ASE's units. Masses become a column `masses`, unless they are the standard atomic weights:
-/// ASE's may differ from those in the eighth digit, and so may the velocities that it computes. Ids become a column `id`
-/// unless they are 1 to n in order.
+/// Velocities are written as `momenta` in ASE's units. Masses are written as the column `masses` unless they are the
+/// standard atomic weights; ASE's weights can differ from those in the eighth digit, and so can its velocities. Ids are
+/// written as the column `id` unless they are 1 to n in order. `info` are additional keys of the comment line.
 ///
 /// # Errors
-/// [`Error::Write`]; [`Error::Column`] if a name has a character that the format uses (space, colon, `=`, quotes), or
-/// a column does not have one row for each atom.
+/// [`Error::Write`] if writing fails; [`Error::Column`] if a name is empty or contains a character reserved by the format
+/// (whitespace, colon, `=`, quotes, brackets, backslash, comma), or if a column does not have one row for each atom.
 pub fn write(
     out: &mut impl Write,
     structure: &Structure,
@@ -109,12 +112,12 @@ pub fn write(
     for name in columns.iter().map(|c| c.name).chain(info.iter().map(|i| i.0)) {
         let bad = |c: char| c.is_whitespace() || c.is_control() || ":=\"'{}[]\\,".contains(c);
         if name.is_empty() || name.contains(bad) {
-            let message = "names are made of letters, digits and underscores".to_owned();
+            let message = "names must consist of letters, digits and underscores".to_owned();
             return Err(Error::Column { name: name.to_owned(), message });
         }
     }
     if let Some(column) = columns.iter().find(|column| column.data.shape().0 != n) {
-        let message = format!("it has {} rows for {n} atoms", column.data.shape().0);
+        let message = format!("the column has {} rows for {n} atoms", column.data.shape().0);
         return Err(Error::Column { name: column.name.to_owned(), message });
     }
 
@@ -140,7 +143,7 @@ pub fn write(
     for atoms in &structure.fixed {
         fixed.extend(atoms.ids.iter().map(|id| (*id, atoms.axes)));
     }
-    // ASE has one flag for `FixAtoms`, three for `FixCartesian`.
+    // ASE writes one flag for `FixAtoms` and three for `FixCartesian`.
     let flags = if fixed.values().all(|axes| *axes == [true; 3]) { 1 } else { 3 };
     if !fixed.is_empty() {
         write!(out, ":move_mask:L:{flags}")?;
@@ -158,7 +161,7 @@ pub fn write(
     for (key, value) in info {
         match value {
             Value::Text(text) => {
-                // A line break would end the comment line.
+                // The comment is a single line.
                 let text = text.replace(['\n', '\r'], " ").replace('\\', "\\\\").replace('"', "\\\"");
                 write!(out, " {key}=\"{text}\"")?;
             }
@@ -203,39 +206,36 @@ pub fn write(
     Ok(())
 }
 
-/// Reads one frame. `path` is only for the messages.
+/// Reads one frame. `path` is used in error messages only; `hint` lists the elements in the order of the types.
 ///
 /// # Errors
 /// [`Error`], with the line.
 pub fn read(reader: impl BufRead, path: &Path, hint: Option<&[Element]>, frame: Frame) -> Result<Structure, Error> {
-    read_noting(reader, path, hint, frame, &mut Vec::new())
+    read_with_warnings(reader, path, hint, frame, &mut Vec::new())
 }
 
-/// As [`read`], with what a user should know of the file.
-pub(super) fn read_noting(
+/// As [`read`], and appends warnings about unusual content.
+pub(super) fn read_with_warnings(
     reader: impl BufRead,
     path: &Path,
     hint: Option<&[Element]>,
     frame: Frame,
-    notes: &mut Vec<String>,
+    warnings: &mut Vec<String>,
 ) -> Result<Structure, Error> {
     let mut lines = Lines::new(reader, path);
     let mut text = FrameText::default();
     let mut found = 0;
     while next_frame(&mut lines, &mut text)? {
         found += 1;
-        if frame == Frame::First || frame == Frame::Nth(found - 1) {
-            return parse(&text, path, hint, notes);
+        if frame.is_index(found - 1) {
+            return parse(&text, path, hint, warnings);
         }
     }
-    match frame {
-        Frame::Nth(wanted) if found > 0 => Err(Error::NoFrame { path: path.to_owned(), found, wanted }),
-        _ if found == 0 => Err(lines.error("the file is empty: an extended XYZ file starts with the number of atoms")),
-        _ => parse(&text, path, hint, notes),
-    }
+    lines.check_last_frame(frame, found, "the file is empty: an extended XYZ file starts with the number of atoms")?;
+    parse(&text, path, hint, warnings)
 }
 
-/// Takes the text of the next frame; false at the end of the file. The last frame's text stays.
+/// Replaces `frame` with the text of the next frame. Returns `false` at the end of the file, where `frame` is unchanged.
 fn next_frame<R: BufRead>(lines: &mut Lines<'_, R>, frame: &mut FrameText) -> Result<bool, Error> {
     let count = loop {
         match lines.next()? {
@@ -259,7 +259,7 @@ fn next_frame<R: BufRead>(lines: &mut Lines<'_, R>, frame: &mut FrameText) -> Re
     Ok(true)
 }
 
-/// Where each column that matters starts.
+/// Index of the first token of each column that is read.
 struct Columns {
     species: Option<usize>,
     number: Option<usize>,
@@ -267,20 +267,20 @@ struct Columns {
     id: Option<usize>,
     mass: Option<usize>,
     momentum: Option<usize>,
-    /// Start, and the factor to Å/ps.
+    /// Index of the first token, and the factor to Å/ps.
     velocity: Option<(usize, f64)>,
     force: Option<usize>,
-    /// Start, and number of flags.
+    /// Index of the first token, and the number of flags.
     mobile: Option<(usize, usize)>,
     total: usize,
 }
 
-/// One entry of Properties.
+/// An entry of Properties.
 struct Property<'p> {
     name: &'p str,
     kind: &'p str,
     width: usize,
-    /// Its first column.
+    /// Index of its first token.
     at: usize,
 }
 
@@ -296,7 +296,7 @@ impl Columns {
             };
             let width: usize = integer(Some(width), "the number of columns in Properties")?;
             if width == 0 || width > 10_000 || total > 100_000 {
-                return Err(format!("Properties gives {name} an impossible number of columns, {width}"));
+                return Err(format!("the number of columns of {name} in Properties, {width}, is out of range"));
             }
             list.push(Property { name, kind, width, at: total });
             total += width;
@@ -304,23 +304,23 @@ impl Columns {
         let column = |names: &[&str], kind, width| Ok::<_, String>(find(&list, names, kind, width)?.map(|p| p.at));
         let (species, number) = (column(&["species", "symbols"], "S", 1)?, column(&["Z", "numbers"], "I", 1)?);
         let (Some(position), true) = (column(&["pos", "positions"], "R", 3)?, species.or(number).is_some()) else {
-            return Err(format!("Properties {properties:?} lacks pos or species"));
+            return Err(format!("Properties {properties:?} has no pos:R:3, or neither species:S:1 nor Z:I:1"));
         };
         let momentum = column(&["momenta"], "R", 3)?;
         let velocity = match momentum {
             Some(_) => None,
-            // libAtoms has Å/fs in `velo`.
+            // The unit of `velo` is Å/fs in libAtoms.
             None => one_of(list.iter().filter(|p| p.is_one_of(&["velocities", "vel", "velo"])), "R", 3)?
                 .map(|p| (p.at, if p.is_one_of(&["velo"]) { 1000.0 } else { 1.0 })),
         };
         let mobile = match list.iter().find(|p| p.is_one_of(&["move_mask"])).map(|p| (p.kind, p.width)) {
-            // ASE's and libAtoms'.
+            // ASE writes L, libAtoms I.
             Some((kind @ ("L" | "I"), width @ (1 | 3))) => {
                 one_of(list.iter().filter(|p| p.is_one_of(&["move_mask"])), kind, width)?.map(|p| (p.at, width))
             }
             Some((kind, width)) => {
                 return Err(format!(
-                    "Properties has move_mask:{kind}:{width}; it should be move_mask:L:1 or move_mask:L:3"
+                    "Properties has move_mask:{kind}:{width}; it must be move_mask:L:1 or move_mask:L:3"
                 ));
             }
             None => None,
@@ -341,13 +341,13 @@ impl Columns {
 }
 
 impl Property<'_> {
-    /// Whether it has one of these names, in any letters.
+    /// Whether it has one of these names, case-insensitive.
     fn is_one_of(&self, names: &[&str]) -> bool {
         names.iter().any(|name| self.name.eq_ignore_ascii_case(name))
     }
 }
 
-/// The column with the first of these names, which is the standard one; else with one of them in any letters.
+/// The column whose name equals the first of `names` exactly, else the one with any of them, case-insensitive.
 fn find<'l, 'p>(
     list: &'l [Property<'p>],
     names: &[&str],
@@ -360,7 +360,10 @@ fn find<'l, 'p>(
     }
 }
 
-/// The only one of these columns, of that kind; `None` if there is none.
+/// The only one of these columns; `None` if there is none.
+///
+/// # Errors
+/// If there are several, or if its kind or width is not the required one.
 fn one_of<'l, 'p>(
     mut found: impl Iterator<Item = &'l Property<'p>>,
     kind: &str,
@@ -370,9 +373,9 @@ fn one_of<'l, 'p>(
     match (found.next(), found.next()) {
         (None, _) => Ok(None),
         (Some(one), None) if one.kind == kind && one.width == width => Ok(Some(one)),
-        (Some(one), None) => Err(format!("Properties has {}; it should be {}:{kind}:{width}", text(one), one.name)),
+        (Some(one), None) => Err(format!("Properties has {}; it must be {}:{kind}:{width}", text(one), one.name)),
         (Some(one), Some(other)) => Err(format!(
-            "Properties has both {} and {}, which mean the same: remove or rename one of them",
+            "Properties has both {} and {}, which have the same meaning: remove or rename one of them",
             text(one),
             text(other)
         )),
@@ -387,7 +390,10 @@ impl Comment {
         Ok(Self(comment_keys(line)?))
     }
 
-    /// The value of a key: of the exact name if it is there, as ASE reads it, else of the same name in other letters.
+    /// The value of a key: that of the exact name if present, as in ASE, else that of the name in other case.
+    ///
+    /// # Errors
+    /// If there are several with different values.
     fn value(&self, name: &str) -> Result<Option<&str>, String> {
         let exact = self.0.iter().any(|(key, _)| key == name);
         let mut found: Option<&(String, String)> = None;
@@ -420,7 +426,7 @@ fn parse(
     frame: &FrameText,
     path: &Path,
     hint: Option<&[Element]>,
-    notes: &mut Vec<String>,
+    warnings: &mut Vec<String>,
 ) -> Result<Structure, Error> {
     let mut lines = frame.lines();
     let (header_line, header) = lines.next().unwrap_or((frame.first, ""));
@@ -447,7 +453,7 @@ fn parse(
         atoms.ids = (1..=count).collect();
     }
     let masses = table.masses();
-    notes.append(&mut table.notes);
+    warnings.append(&mut table.warnings);
     Ok(atoms.structure(cell, table.elements, masses))
 }
 
@@ -458,7 +464,7 @@ fn read_atom(
     atoms: &mut Collected,
 ) -> Result<(), String> {
     if tokens.len() != columns.total {
-        return Err(format!("{} columns, but Properties announces {}", tokens.len(), columns.total));
+        return Err(format!("the line has {} columns, but Properties defines {}", tokens.len(), columns.total));
     }
     let triple = |at: usize, what: [&str; 3]| -> Result<Vec3, String> {
         Ok([
@@ -472,11 +478,11 @@ fn read_atom(
         (Some(at), number) => {
             let ty = table.type_of(tokens[at], mass)?;
             if let Some(number) = number {
-                let (number, named) =
+                let (number, element) =
                     (integer::<u32>(Some(tokens[number]), "the atomic number")?, table.elements[ty as usize - 1]);
-                if named.atomic_number() != number {
-                    let right = named.atomic_number();
-                    return Err(format!("its species is {}, which is Z = {right}, but its Z is {number}", tokens[at]));
+                if element.atomic_number() != number {
+                    let expected = element.atomic_number();
+                    return Err(format!("its species is {} (Z = {expected}), but its Z is {number}", tokens[at]));
                 }
             }
             ty
@@ -486,7 +492,7 @@ fn read_atom(
             let element = Element::iter().find(|e| e.atomic_number() == number);
             table.type_of_element(element.ok_or_else(|| format!("{number} is not an atomic number"))?, mass)?
         }
-        (None, None) => return Err("no species".to_owned()),
+        (None, None) => return Err("the species is missing".to_owned()),
     };
     let position = triple(columns.position, ["x", "y", "z"])?;
     if let Some(at) = columns.momentum {
@@ -513,7 +519,7 @@ fn flag(token: &str, what: &str) -> Result<bool, String> {
     match token.to_ascii_lowercase().as_str() {
         "t" | "true" | "1" => Ok(true),
         "f" | "false" | "0" => Ok(false),
-        _ => Err(format!("{what} has {token:?}, which is neither T nor F")),
+        _ => Err(format!("{what} has {token:?}; it must be T or F")),
     }
 }
 
@@ -529,10 +535,10 @@ fn parse_cell(lattice: Option<&str>, pbc: Option<&str>, origin: Option<&str>) ->
             let tokens = text.split(|c: char| c.is_whitespace() || "[],".contains(c)).filter(|t| !t.is_empty());
             let flags: Result<Vec<bool>, String> = tokens.map(|token| flag(token, "pbc")).collect();
             match flags?[..] {
-                // One for all, as in ASE.
+                // One flag for all directions, as in ASE.
                 [all] => [all; 3],
                 [a, b, c] => [a, b, c],
-                ref others => return Err(format!("pbc has {} flags instead of 3", others.len())),
+                ref flags => return Err(format!("pbc has {} flags instead of 3", flags.len())),
             }
         }
     };
@@ -540,12 +546,12 @@ fn parse_cell(lattice: Option<&str>, pbc: Option<&str>, origin: Option<&str>) ->
         Some(lattice) => numbers(lattice, "a number of Lattice")?
             .try_into()
             .map_err(|m: Vec<f64>| format!("Lattice has {} numbers instead of 9", m.len()))?,
-        // As ASE has it.
+        // As in ASE.
         None if pbc_is_given && pbc == [false; 3] => [0.0; 9],
         None => {
             return Err(
-                "the comment line has no Lattice: a structure needs a cell. Add Lattice=\"ax ay az bx by bz cx cy \
-                    cz\", or pbc=\"F F F\" if it does not repeat"
+                "the comment line has no Lattice, which is required for a periodic structure. Add Lattice=\"ax ay az bx \
+                    by bz cx cy cz\", or pbc=\"F F F\" for a non-periodic structure"
                     .to_owned(),
             );
         }
@@ -559,8 +565,8 @@ fn parse_cell(lattice: Option<&str>, pbc: Option<&str>, origin: Option<&str>) ->
     Ok(Cell { origin, vectors: [[m[0], m[1], m[2]], [m[3], m[4], m[5]], [m[6], m[7], m[8]]], pbc })
 }
 
-/// Gives directions that do not repeat and have no vector (ASE writes slabs so) one of 1 Å, perpendicular to the
-/// others: any will do, since nothing depends on the extent of a cell along them.
+/// Replaces zero vectors of non-periodic directions, as ASE writes for slabs, by vectors of 1 Å perpendicular to the
+/// others. Nothing depends on the extent of the cell along them.
 fn complete(mut cell: Cell) -> Cell {
     use crate::vector::{cross, norm};
     for _ in 0..3 {
@@ -571,12 +577,12 @@ fn complete(mut cell: Cell) -> Cell {
         let normal = match (a == [0.0; 3], b == [0.0; 3]) {
             (false, false) => cross(a, b),
             (true, true) => axes[k],
-            (one, _) => {
-                let known = if one { b } else { a };
-                let of = |axis| norm(cross(known, axis));
-                let best = axes.into_iter().max_by(|&p, &q| of(p).total_cmp(&of(q))).unwrap_or(axes[0]);
-                // Right-handed: with b known for c's sake the order of the product turns.
-                if one { cross(best, known) } else { cross(known, best) }
+            (a_missing, _) => {
+                let present = if a_missing { b } else { a };
+                let length = |axis| norm(cross(present, axis));
+                let best = axes.into_iter().max_by(|&p, &q| length(p).total_cmp(&length(q))).unwrap_or(axes[0]);
+                // The order of the factors makes the cell right-handed.
+                if a_missing { cross(best, present) } else { cross(present, best) }
             }
         };
         let length = norm(normal);
@@ -588,7 +594,8 @@ fn complete(mut cell: Cell) -> Cell {
     cell
 }
 
-/// The `key=value` pairs of a comment line. Values are bare, in quotes, or in brackets or braces; a key alone is true.
+/// The `key=value` pairs of a comment line. Values are bare, in quotes, or in brackets or braces; a key without a value
+/// is `T`.
 fn comment_keys(line: &str) -> Result<Vec<(String, String)>, String> {
     let mut keys = Vec::new();
     let mut chars = line.chars().peekable();
@@ -634,7 +641,7 @@ fn quoted(chars: &mut impl Iterator<Item = char>, quote: char) -> Result<String,
     let mut value = String::new();
     loop {
         match chars.next() {
-            None => return Err(format!("the comment line has an open quote before {value:?}")),
+            None => return Err(format!("the comment line has an unclosed quote before {value:?}")),
             Some(c) if c == quote => return Ok(value),
             Some('\\') => value.extend(chars.next()),
             Some(c) => value.push(c),
@@ -660,5 +667,5 @@ fn bracketed(chars: &mut impl Iterator<Item = char>, open: char) -> Result<Strin
         }
         value.push(c);
     }
-    Err(format!("the comment line has an open {open:?} before {value:?}"))
+    Err(format!("the comment line has an unclosed {open:?} before {value:?}"))
 }

@@ -1,29 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! LAMMPS data files, as `read_data` takes and `write_data` makes them, in `units metal`, or in `units real` where the title
-//! says so, as that of `write_data` does.
+//! LAMMPS data files, as read by `read_data` and written by `write_data`, in `units metal`, or in `units real` if the
+//! title line of `write_data` declares them.
 //!
-//! Atom styles `atomic` and `charge` are read (the charges are skipped); a section `Atoms` that does not name its style is
-//! refused where its lines could be of a style with molecules. Read are also box bounds with tilt factors or general
-//! vectors (`avec`, `bvec`, `cvec`, `abc origin`); type labels, masses, velocities. Positions are kept as they are in
-//! the file: image flags are checked but not applied. A data file does not say which directions repeat; all do, by
-//! default.
-use super::text::{Collected, Lines, MOST_TYPES, integer, mass, once, parse_error, real, scaled, triple};
+//! Supported are the atom styles `atomic` and `charge` (charges are ignored); box bounds with tilt factors or general
+//! vectors (`avec`, `bvec`, `cvec`, `abc origin`); type labels, masses and velocities. A section `Atoms` without a style
+//! is rejected if its lines can be of a style with molecules. Positions are not unwrapped: image flags are checked but
+//! not applied. A data file does not contain the periodicity, so all directions are periodic.
+use super::text::{Collected, Lines, MAX_TYPES, integer, mass, parse_error, real, scaled, set_once, triple};
 use super::{Error, masses};
 use crate::structure::{Cell, Element, Structure, Vec3, element_from_symbol, standard_mass};
 use std::io::{BufRead, Write};
 use std::path::Path;
 
-/// Writes a file that `read_data` takes: `units metal`, `atom_style atomic`, every bit of every number, element
-/// symbols in the comments of `Masses`, velocities if there are any. A cell that is not in LAMMPS's frame is rotated
-/// ([`Structure::to_lammps_frame`]). Which atoms are fixed, for which the format has nothing, is a comment.
+/// Writes a file for `read_data` with `units metal` and `atom_style atomic`. Numbers have full precision. Element symbols
+/// are comments in the section `Masses`. Velocities are written if the structure has any. A cell that is not in LAMMPS's
+/// frame is rotated ([`Structure::to_lammps_frame`]). Fixed atoms are listed in comments, since the format has no field
+/// for them.
 ///
 /// # Errors
-/// [`Error::Frame`] if the cell is flat or left-handed; [`Error::Write`].
+/// [`Error::Frame`] if the structure cannot be rotated into LAMMPS's frame; [`Error::Write`] if writing fails.
 pub fn write(structure: &Structure, out: impl Write) -> Result<(), Error> {
     write_in("metal", 1.0, structure, out)
 }
 
-/// As [`write()`], in the units of this name, in which a velocity of 1 is one of `speed` Å/ps.
+/// As [`write()`], in the LAMMPS units `units`, whose unit of velocity is `speed` Å/ps.
+///
+/// # Errors
+/// As [`write()`].
 pub fn write_in(units: &str, speed: f64, structure: &Structure, mut out: impl Write) -> Result<(), Error> {
     let (structure, _) = structure.to_lammps_frame()?;
     let Cell { origin, vectors: [a, b, c], pbc } = structure.cell;
@@ -31,7 +34,7 @@ pub fn write_in(units: &str, speed: f64, structure: &Structure, mut out: impl Wr
     let flags = pbc.map(flag);
     writeln!(out, "LAMMPS data file, units {units}, boundary {} {} {}", flags[0], flags[1], flags[2])?;
     for fixed in &structure.fixed {
-        // LAMMPS takes lines of up to 254 characters.
+        // LAMMPS reads lines of up to 254 characters.
         for ids in fixed.ranges().chunks(8) {
             writeln!(out, "# fixed along {}: {}", fixed.axes(), ids.join(" "))?;
         }
@@ -62,7 +65,7 @@ pub fn write_in(units: &str, speed: f64, structure: &Structure, mut out: impl Wr
     Ok(())
 }
 
-/// What the header says.
+/// The content of the header.
 #[derive(Default)]
 struct Header {
     atoms: Option<u64>,
@@ -75,7 +78,7 @@ struct Header {
 }
 
 impl Header {
-    /// Reads one header line; false if it is none.
+    /// Parses a header line. Returns `false` if it is not one.
     fn take(&mut self, line: &str) -> Result<bool, String> {
         let tokens: Vec<&str> = line.split_whitespace().collect();
         let words =
@@ -87,14 +90,14 @@ impl Header {
         match tokens[words..] {
             ["atoms"] => {
                 let atoms = integer(numbers.next(), "the number of atoms")?;
-                once(&mut self.atoms, atoms, "the number of atoms")?;
+                set_once(&mut self.atoms, atoms, "the number of atoms")?;
             }
             ["atom", "types"] => {
                 let types = integer(numbers.next(), "the number of atom types")?;
-                if types > MOST_TYPES {
-                    return Err(format!("{types} atom types are more than the {MOST_TYPES} that can be read"));
+                if types > MAX_TYPES {
+                    return Err(format!("the file has {types} atom types; at most {MAX_TYPES} are supported"));
                 }
-                once(&mut self.types, types, "the number of atom types")?;
+                set_once(&mut self.types, types, "the number of atom types")?;
             }
             [lo @ ("xlo" | "ylo" | "zlo"), hi] if hi.as_bytes()[0] == lo.as_bytes()[0] && hi.ends_with("hi") => {
                 let axis = usize::from(lo.as_bytes()[0] - b'x');
@@ -102,16 +105,16 @@ impl Header {
                 if high <= low {
                     return Err(format!("the box has {lo} {low} and {hi} {high}: the upper bound must be larger"));
                 }
-                once(&mut self.bounds[axis], (low, high), &format!("{lo} {hi}"))?;
+                set_once(&mut self.bounds[axis], (low, high), &format!("{lo} {hi}"))?;
             }
             ["xy", "xz", "yz"] => {
-                once(&mut self.tilts, triple(numbers, ["xy", "xz", "yz"])?, "xy xz yz")?;
+                set_once(&mut self.tilts, triple(numbers, ["xy", "xz", "yz"])?, "xy xz yz")?;
             }
             [name @ ("avec" | "bvec" | "cvec")] => {
-                once(&mut self.vectors[usize::from(name.as_bytes()[0] - b'a')], triple(numbers, [name; 3])?, name)?;
+                set_once(&mut self.vectors[usize::from(name.as_bytes()[0] - b'a')], triple(numbers, [name; 3])?, name)?;
             }
-            ["abc", "origin"] => once(&mut self.origin, triple(numbers, ["the origin"; 3])?, "abc origin")?,
-            // Counts of bonds and the like: not ours.
+            ["abc", "origin"] => set_once(&mut self.origin, triple(numbers, ["the origin"; 3])?, "abc origin")?,
+            // Other counts, for example of bonds, are ignored.
             _ if words > 0 && tokens[..words].iter().all(|t| t.parse::<f64>().is_ok()) => {}
             _ => return Ok(false),
         }
@@ -132,7 +135,7 @@ impl Header {
     }
 }
 
-/// Sections with their own lines per atom or type that are not needed here.
+/// Sections that are ignored.
 const SKIPPED: [&str; 23] = [
     "Bond Type Labels",
     "Angle Type Labels",
@@ -175,22 +178,22 @@ enum Style {
     Charge,
 }
 
-/// Lines of six or nine columns in a section Atoms that does not name its style.
+/// The possible styles of a section Atoms without a style and with six or nine columns.
 #[derive(Clone, Copy)]
 struct Unnamed {
     count: usize,
-    /// Whether all lines so far can be of style charge: id, type, charge.
+    /// Whether all lines so far can be of style charge (id, type, charge).
     charge: bool,
-    /// Whether they can be of style bond, angle or molecular: id, molecule, type.
+    /// Whether all lines so far can be of style bond, angle or molecular (id, molecule, type).
     molecule: bool,
 }
 
 impl Unnamed {
     fn message(self) -> String {
         format!(
-            "the section Atoms does not name its style, and {} columns may be of style charge (id type q x y z) or \
-             molecular (id molecule type x y z). If it is charge, write the section as \"Atoms # charge\"; else, in \
-             LAMMPS, set atom_style atomic and write the data file again",
+            "the section Atoms is without a style, and its {} columns can be of style charge (id type q x y z) or \
+             molecular (id molecule type x y z). For style charge, change the heading to \"Atoms # charge\". Otherwise \
+             set atom_style atomic in LAMMPS and write the data file again",
             self.count
         )
     }
@@ -203,40 +206,40 @@ struct Type {
     comment: Option<String>,
 }
 
-/// The element of a label or comment that is nothing but its symbol.
+/// The element whose symbol is this label or comment.
 fn symbol(text: &Option<String>) -> Option<Element> {
     text.as_deref().and_then(element_from_symbol)
 }
 
-/// Reads a data file. `path` is only for the messages; `hint` gives the element of each type.
+/// Reads a data file. `path` is used in error messages only; `hint` lists the element of each type.
 ///
-/// Without it the element of a type is taken from its type label, else from the comment behind its mass (`# Al`),
-/// else from a mass within 0.05 u of the standard atomic weight. The masses are those of the file; one that is the mass
-/// of another element than the type's is an error.
+/// Without `hint` the element of a type is taken from its type label, else from the comment after its mass (`# Al`),
+/// else from a standard atomic weight within 0.05 u of its mass. The masses are those of the file. A mass that is that of
+/// another element is an error.
 ///
 /// # Errors
 /// [`Error`], with the line.
 pub fn read(reader: impl BufRead, path: &Path, hint: Option<&[Element]>) -> Result<Structure, Error> {
-    read_noting(reader, path, hint, &mut Vec::new())
+    read_with_warnings(reader, path, hint, &mut Vec::new())
 }
 
-/// As [`read`], with what a user should know of the file.
-pub(super) fn read_noting(
+/// As [`read`], and appends warnings about unusual content.
+pub(super) fn read_with_warnings(
     reader: impl BufRead,
     path: &Path,
     hint: Option<&[Element]>,
-    notes: &mut Vec<String>,
+    warnings: &mut Vec<String>,
 ) -> Result<Structure, Error> {
     let mut lines = Lines::new(reader, path);
     let mut file = DataFile::default();
     // The first line is a title.
     let speed = match lines.next()? {
         None => return Err(lines.error("the file is empty")),
-        Some(title) => speed_in(title),
+        Some(title) => velocity_unit(title),
     };
     file.speed = speed.map_err(|message| lines.error(message))?;
     let mut section = Section::Header;
-    let mut seen: Vec<String> = Vec::new();
+    let mut names: Vec<String> = Vec::new();
     while let Some(line) = lines.next()? {
         let (content, comment) = match line.split_once('#') {
             Some((content, comment)) => (content.trim(), Some(comment.trim())),
@@ -249,10 +252,10 @@ pub(super) fn read_noting(
             file.open(content, comment, section).and_then(|new| {
                 section = new;
                 let name = content.split_whitespace().collect::<Vec<_>>().join(" ");
-                if seen.contains(&name) {
-                    return Err(format!("section {name:?} comes twice"));
+                if names.contains(&name) {
+                    return Err(format!("the section {name:?} occurs twice: remove one of them"));
                 }
-                seen.push(name);
+                names.push(name);
                 Ok(())
             })
         } else {
@@ -267,25 +270,25 @@ pub(super) fn read_noting(
             file.velocity_lines.push(number);
         }
     }
-    file.finish(path, lines.number, hint, notes)
+    file.finish(path, lines.number, hint, warnings)
 }
 
-/// Å/ps in one unit of velocity of a file with this title: of `write_data`, which ends with `units = metal`, or of this
-/// program.
-fn speed_in(title: &str) -> Result<f64, String> {
+/// The unit of velocity in Å/ps for a file with this title, as written by `write_data` (`units = metal` at the end) or by
+/// [`write_in`].
+fn velocity_unit(title: &str) -> Result<f64, String> {
     let mut words = title.split([' ', '=', ',']).filter(|word| !word.is_empty());
     let units = words.find(|word| *word == "units").and_then(|_| words.next());
     match units.filter(|_| title.starts_with("LAMMPS data file")) {
         None | Some("metal") => Ok(1.0),
         // Å/fs
         Some("real") => Ok(1000.0),
-        Some(other) => Err(format!("units {other} cannot be read, only metal and real")),
+        Some(other) => Err(format!("units {other} are not supported, only metal and real")),
     }
 }
 
 #[derive(Default)]
 struct DataFile {
-    /// Å/ps in one unit of velocity.
+    /// Unit of velocity, Å/ps.
     speed: f64,
     header: Header,
     style: Option<Style>,
@@ -297,7 +300,7 @@ struct DataFile {
 }
 
 impl DataFile {
-    /// Opens a section.
+    /// Begins a section.
     fn open(&mut self, content: &str, comment: Option<&str>, current: Section) -> Result<Section, String> {
         let name = content.split_whitespace().collect::<Vec<_>>().join(" ");
         if current == Section::Header {
@@ -315,8 +318,8 @@ impl DataFile {
                     Some("charge") => Some(Style::Charge),
                     Some(other) => {
                         return Err(format!(
-                            "atom style {other:?} cannot be read, only atomic and charge: in LAMMPS, \
-                                            set atom_style atomic and write the data file again"
+                            "atom style {other:?} is not supported, only atomic and charge: set atom_style atomic in \
+                                            LAMMPS and write the data file again"
                         ));
                     }
                 };
@@ -327,7 +330,7 @@ impl DataFile {
         }
     }
 
-    /// Reads a line of a section.
+    /// Parses a line of a section.
     fn line(&mut self, section: Section, content: &str, comment: Option<&str>) -> Result<(), String> {
         match section {
             Section::Header => {
@@ -343,16 +346,16 @@ impl DataFile {
                 let ty = self.type_number(tokens.next())?;
                 let label = tokens.next().ok_or("the type label is missing")?;
                 if let Some(other) = self.types.iter().position(|t| t.label.as_deref() == Some(label)) {
-                    return Err(format!("the label {label:?} is that of type {} already", other + 1));
+                    return Err(format!("the label {label:?} is already used for type {}", other + 1));
                 }
-                once(&mut self.types[ty as usize - 1].label, label.to_owned(), &format!("the label of type {ty}"))
+                set_once(&mut self.types[ty as usize - 1].label, label.to_owned(), &format!("the label of type {ty}"))
             }
             Section::Masses => {
                 let mut tokens = content.split_whitespace();
                 let ty = self.type_number(tokens.next())?;
                 let mass = mass(tokens.next()).map_err(|message| format!("type {ty}: {message}"))?;
                 let entry = &mut self.types[ty as usize - 1];
-                once(&mut entry.mass, mass, &format!("the mass of type {ty}"))?;
+                set_once(&mut entry.mass, mass, &format!("the mass of type {ty}"))?;
                 entry.comment = comment.and_then(|c| c.split_whitespace().next()).map(str::to_owned);
                 Ok(())
             }
@@ -377,8 +380,8 @@ impl DataFile {
             }
             _ => {
                 return Err(format!(
-                    "a line of Atoms has {count} columns, which is neither atom style atomic nor charge: in LAMMPS, set \
-                     atom_style atomic and write the data file again"
+                    "a line of Atoms has {count} columns, which is neither atom style atomic nor charge: set atom_style \
+                     atomic in LAMMPS and write the data file again"
                 ));
             }
         };
@@ -405,7 +408,7 @@ impl DataFile {
         }
         let announced = self.header.atoms.ok_or("the header does not give the number of atoms")?;
         if self.atoms.ids.len() as u64 >= announced {
-            return Err(format!("there are more atoms than the {announced} that the header announces"));
+            return Err(format!("the section Atoms has more atoms than the {announced} in the header"));
         }
         let mut tokens = content.split_whitespace();
         let id = integer(tokens.next(), "the atom id")?;
@@ -425,13 +428,13 @@ impl DataFile {
         Ok(())
     }
 
-    /// A type as a number or as a label.
+    /// Parses a type that is given as a number or as a label.
     fn type_number(&self, token: Option<&str>) -> Result<i32, String> {
         let token = token.ok_or("the atom type is missing")?;
         let types = self.types.len();
         match token.parse::<i32>() {
             Ok(ty) if ty >= 1 && ty as usize <= types => Ok(ty),
-            Ok(ty) => Err(format!("atom type {ty} is not one of the {types} types that the header announces")),
+            Ok(ty) => Err(format!("atom type {ty} is not one of the {types} types in the header")),
             Err(_) => match self.types.iter().position(|t| t.label.as_deref() == Some(token)) {
                 Some(place) => Ok(place as i32 + 1),
                 None => Err(format!("{token:?} is neither a number nor one of the Atom Type Labels")),
@@ -444,7 +447,7 @@ impl DataFile {
         path: &Path,
         last: u64,
         hint: Option<&[Element]>,
-        notes: &mut Vec<String>,
+        warnings: &mut Vec<String>,
     ) -> Result<Structure, Error> {
         let fail = |message: String| parse_error(path, last, message);
         let announced = self.header.atoms.ok_or_else(|| fail("the header does not give the number of atoms".into()))?;
@@ -465,23 +468,23 @@ impl DataFile {
             for ((id, v), &line) in self.velocities.iter().zip(&self.velocity_lines) {
                 let place = order
                     .binary_search_by_key(id, |&i| self.atoms.ids[i])
-                    .map_err(|_| parse_error(path, line, format!("a velocity for atom {id}, which does not exist")))?;
+                    .map_err(|_| parse_error(path, line, format!("the velocity of atom {id}, which does not exist")))?;
                 let v = scaled(*v, self.speed, "the velocity").map_err(|message| parse_error(path, line, message))?;
                 let row = &mut rows[3 * order[place]..][..3];
                 if !row[0].is_nan() && *row != v[..] {
-                    let message = format!("atom {id} has two velocities: {row:?} before, and {v:?} here");
+                    let message = format!("atom {id} has two velocities: first {row:?}, then {v:?}");
                     return Err(parse_error(path, line, message));
                 }
                 row.copy_from_slice(&v);
             }
             if let Some(place) = rows.iter().position(|v| v.is_nan()) {
                 let id = self.atoms.ids[place / 3];
-                return Err(fail(format!("atom {id} has no velocity, though others have")));
+                return Err(fail(format!("atom {id} has no velocity, but other atoms have one")));
             }
             self.atoms.velocities = rows;
         }
         let elements = self.elements(path, hint)?;
-        let masses = self.masses(path, &elements, hint.is_some(), notes)?;
+        let masses = self.masses(path, &elements, hint.is_some(), warnings)?;
         Ok(self.atoms.structure(cell, elements, masses))
     }
 
@@ -495,26 +498,26 @@ impl DataFile {
             return Ok(hint.to_vec());
         }
         let find = |(number, ty): (usize, &Type)| {
-            let named = symbol(&ty.label).or_else(|| symbol(&ty.comment));
-            named.or_else(|| ty.mass.and_then(masses::element_of)).ok_or_else(|| {
+            let by_name = symbol(&ty.label).or_else(|| symbol(&ty.comment));
+            by_name.or_else(|| ty.mass.and_then(masses::element_of)).ok_or_else(|| {
                 let what = match (&ty.label, ty.mass) {
-                    (Some(label), _) => format!("its label {label:?} is not an element's symbol"),
+                    (Some(label), _) => format!("its label {label:?} is not an element symbol"),
                     (None, Some(mass)) => format!("no element has its mass of {mass} u"),
                     (None, None) => "it has no label and no mass".to_owned(),
                 };
-                fail(format!("the element of atom type {} is not known: {what}", number + 1))
+                fail(format!("the element of atom type {} is unknown: {what}", number + 1))
             })
         };
         self.types.iter().enumerate().map(find).collect()
     }
 
-    /// The mass of each type of the file, compared with its element; `None` for a file without masses.
+    /// The mass of each type (u), after comparison with its element; `None` for a file without masses.
     fn masses(
         &self,
         path: &Path,
         elements: &[Element],
         hinted: bool,
-        notes: &mut Vec<String>,
+        warnings: &mut Vec<String>,
     ) -> Result<Option<Vec<f64>>, Error> {
         if self.types.iter().all(|ty| ty.mass.is_none()) {
             return Ok(None);
@@ -522,16 +525,16 @@ impl DataFile {
         let mut all: Vec<f64> = elements.iter().copied().map(standard_mass).collect();
         for (number, ty) in self.types.iter().enumerate() {
             let Some(mass) = ty.mass else { continue };
-            let note = masses::compare(elements[number], mass).map_err(|why| {
-                let is = elements[number].symbol();
-                let said = match (hinted, &ty.label, &ty.comment) {
-                    (true, ..) => format!("is given as {is}"),
+            let warning = masses::compare(elements[number], mass).map_err(|why| {
+                let element = elements[number].symbol();
+                let source = match (hinted, &ty.label, &ty.comment) {
+                    (true, ..) => format!("is given as {element}"),
                     (_, Some(name), _) if symbol(&ty.label).is_some() => {
-                        format!("has the label {name:?}, which is {is}")
+                        format!("has the label {name:?}, which is {element}")
                     }
                     (_, _, comment) => {
                         let comment = comment.as_deref().unwrap_or_default();
-                        format!("has the comment {comment:?} in Masses, which is {is}")
+                        format!("has the comment {comment:?} in Masses, which is {element}")
                     }
                 };
                 let remedy = if hinted {
@@ -539,10 +542,10 @@ impl DataFile {
                 } else {
                     "give the elements in the order of the types (for example Al,Cu), or correct the file"
                 };
-                let message = format!("atom type {} {said}, but {why}; {remedy}", number + 1);
+                let message = format!("atom type {} {source}, but {why}; {remedy}", number + 1);
                 Error::Contradiction { path: path.to_owned(), message }
             })?;
-            notes.extend(note.map(|note| format!("atom type {}: {note}", number + 1)));
+            warnings.extend(warning.map(|warning| format!("atom type {}: {warning}", number + 1)));
             all[number] = mass;
         }
         Ok(Some(all))

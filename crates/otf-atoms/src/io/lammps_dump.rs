@@ -1,55 +1,55 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Text dumps of LAMMPS (`dump atom`, `dump custom`), in `units metal` or `real`.
 //!
-//! Columns that are read: `id`, `type`, `element`, `mass`, `vx vy vz`, and the position as the first of `x y z`,
-//! `xu yu zu`, `xs ys zs`, `xsu ysu zsu` that is there. Boxes may be orthogonal, triclinic or general triclinic.
+//! The columns `id`, `type`, `element`, `mass`, `vx vy vz` are read, and the position from the first of `x y z`,
+//! `xu yu zu`, `xs ys zs`, `xsu ysu zsu` that is present. Boxes can be orthogonal, triclinic or general triclinic.
 //!
-//! A column `element` that is C throughout is what LAMMPS writes without `dump_modify element`: given elements of the types
-//! then go before it.
-use super::text::{Collected, FrameText, Lines, TypeTable, integer, mass, once, parse_error, real, scaled, triple};
+//! LAMMPS writes `element` as C for all atoms without `dump_modify element`. In such a dump, given elements of the types
+//! take precedence over the column.
+use super::text::{Collected, FrameText, Lines, TypeTable, integer, mass, parse_error, real, scaled, set_once, triple};
 use super::{Error, Frame, masses};
 use crate::structure::{Cell, Element, Structure, Vec3, standard_mass};
 use std::io::BufRead;
 use std::path::Path;
 
-/// Reads one frame. `path` is only for the messages; `hint` gives the element of each type, which is needed unless
+/// Reads one frame. `path` is used in error messages only; `hint` lists the element of each type and is required unless
 /// the dump has a column `element` or `mass`.
 ///
 /// # Errors
 /// [`Error`], with the line.
 pub fn read(reader: impl BufRead, path: &Path, hint: Option<&[Element]>, frame: Frame) -> Result<Structure, Error> {
-    read_noting(reader, path, hint, frame, &mut Vec::new())
+    read_with_warnings(reader, path, hint, frame, &mut Vec::new())
 }
 
-/// As [`read`], with what a user should know of the file.
-pub(super) fn read_noting(
+/// As [`read`], and appends warnings about unusual content.
+pub(super) fn read_with_warnings(
     reader: impl BufRead,
     path: &Path,
     hint: Option<&[Element]>,
     frame: Frame,
-    notes: &mut Vec<String>,
+    warnings: &mut Vec<String>,
 ) -> Result<Structure, Error> {
     let mut lines = Lines::new(reader, path);
     let mut text = FrameText::default();
     let mut found = 0_usize;
-    let mut time = 1.0;
+    let mut speed = 1.0;
     loop {
         let number = lines.number + 1;
         let line = lines.next()?;
         let item = line.and_then(|line| line.strip_prefix("ITEM:")).map(str::trim);
         match item {
-            // These stand before the frame that they belong to (UNITS once in a file), so they are taken out here.
+            // These precede TIMESTEP (UNITS once in a file), so they are not part of the text of a frame.
             Some("TIME") => {
                 lines.next()?;
                 continue;
             }
             Some("UNITS") => {
-                time = match lines.next()? {
+                speed = match lines.next()? {
                     Some("metal") => 1.0,
                     // Å/fs
                     Some("real") => 1000.0,
                     other => {
-                        let message = format!("units {} cannot be read, only metal and real", other.unwrap_or(""));
+                        let message = format!("units {} are not supported, only metal and real", other.unwrap_or(""));
                         return Err(lines.error(message));
                     }
                 };
@@ -58,8 +58,8 @@ pub(super) fn read_noting(
             _ => {}
         }
         let starts = item == Some("TIMESTEP");
-        if (line.is_none() || starts) && found > 0 && matches_frame(frame, found - 1) {
-            return parse(&text, path, hint, time, notes);
+        if (line.is_none() || starts) && found > 0 && frame.is_index(found - 1) {
+            return parse(&text, path, hint, speed, warnings);
         }
         let Some(line) = line else { break };
         if starts {
@@ -67,35 +67,24 @@ pub(super) fn read_noting(
             text.text.clear();
             text.first = number;
         } else if found == 0 && !line.is_empty() {
-            let message = format!("a LAMMPS dump starts with \"ITEM: TIMESTEP\", not with {line:?}");
+            let message = format!("a LAMMPS dump must start with \"ITEM: TIMESTEP\", not with {line:?}");
             return Err(lines.error(message));
         } else if found == 0 {
             continue;
         }
         text.push(line);
     }
-    match frame {
-        Frame::Nth(wanted) if found > 0 => Err(Error::NoFrame { path: path.to_owned(), found, wanted }),
-        _ if found == 0 => Err(lines.error("the dump holds no frame")),
-        _ => parse(&text, path, hint, time, notes),
-    }
+    lines.check_last_frame(frame, found, "the dump has no frame")?;
+    parse(&text, path, hint, speed, warnings)
 }
 
-fn matches_frame(frame: Frame, index: usize) -> bool {
-    match frame {
-        Frame::First => index == 0,
-        Frame::Last => false,
-        Frame::Nth(wanted) => index == wanted,
-    }
-}
-
-/// `time` is the factor that turns the file's velocities into Å/ps.
+/// Parses the text of a frame. `speed` is the unit of velocity in Å/ps.
 fn parse(
     frame: &FrameText,
     path: &Path,
     hint: Option<&[Element]>,
-    time: f64,
-    notes: &mut Vec<String>,
+    speed: f64,
+    warnings: &mut Vec<String>,
 ) -> Result<Structure, Error> {
     let mut lines = frame.lines();
     let mut last = frame.first;
@@ -108,7 +97,7 @@ fn parse(
             if line.trim().is_empty() {
                 continue;
             }
-            return Err(fail(format!("expected a line that starts with \"ITEM:\", not {line:?}")));
+            return Err(fail(format!("expected a line that starts with \"ITEM:\", found {line:?}")));
         };
         let mut value = |what: &str| {
             let (_, line) = lines.next().ok_or_else(|| fail(format!("the file ends before {what}")))?;
@@ -119,20 +108,20 @@ fn parse(
         } else if item == "NUMBER OF ATOMS" {
             let text = value("the number of atoms")?;
             let number = integer(Some(text), "the number of atoms").map_err(fail)?;
-            once(&mut count, number, "the number of atoms").map_err(fail)?;
+            set_once(&mut count, number, "the number of atoms").map_err(fail)?;
         } else if let Some(kind) = item.strip_prefix("BOX BOUNDS") {
             let rows = [value("the box")?, value("the box")?, value("the box")?];
             let new = parse_box(kind, rows).map_err(fail)?;
             new.check().map_err(|source| Error::Cell { path: path.to_owned(), line: number, source })?;
-            once(&mut cell, new, "the box").map_err(fail)?;
+            set_once(&mut cell, new, "the box").map_err(fail)?;
         } else if let Some(names) = item.strip_prefix("ATOMS") {
             let count = count.ok_or_else(|| fail("no \"ITEM: NUMBER OF ATOMS\" before the atoms".into()))?;
             let cell = cell.ok_or_else(|| fail("no \"ITEM: BOX BOUNDS\" before the atoms".into()))?;
             let columns = Columns::parse(names).map_err(fail)?;
-            let atoms = read_atoms(&mut lines, number, path, count, &cell, &columns, time)?;
-            return atoms.structure(path, hint, cell, notes);
+            let atoms = read_atoms(&mut lines, number, path, count, &cell, &columns, speed)?;
+            return atoms.structure(path, hint, cell, warnings);
         } else {
-            return Err(fail(format!("\"ITEM: {item}\" is not known")));
+            return Err(fail(format!("\"ITEM: {item}\" is not supported")));
         }
     }
     Err(parse_error(path, last, "the frame has no \"ITEM: ATOMS\": the file is truncated"))
@@ -146,7 +135,7 @@ fn parse_box(kind: &str, rows: [&str; 3]) -> Result<Cell, String> {
         flags => ("orthogonal", flags),
     };
     let pbc = match *flags {
-        // Very old dumps do not say.
+        // Very old dumps have no flags.
         [] => [true; 3],
         [x, y, z] => [x, y, z].map(|flag| flag.starts_with('p')),
         _ => return Err(format!("BOX BOUNDS has {} boundary flags instead of 3", flags.len())),
@@ -172,14 +161,14 @@ fn parse_box(kind: &str, rows: [&str; 3]) -> Result<Cell, String> {
     }
     let (mut lo, mut hi) = (numbers.map(|row| row[0]), numbers.map(|row| row[1]));
     let [xy, xz, yz] = if shape == "triclinic" { numbers.map(|row| row[2]) } else { [0.0; 3] };
-    // The dump gives the box that bounds the tilted one (LAMMPS manual, Howto triclinic).
+    // The dump contains the bounding box of the tilted box (LAMMPS manual, Howto triclinic).
     let shifts = [0.0, xy, xz, xy + xz];
     lo[0] -= shifts.into_iter().fold(0.0, f64::min);
     hi[0] -= shifts.into_iter().fold(0.0, f64::max);
     lo[1] -= yz.min(0.0);
     hi[1] -= yz.max(0.0);
     if (0..3).any(|k| hi[k] <= lo[k]) {
-        return Err(format!("the box is empty: lower bounds {lo:?}, upper bounds {hi:?}"));
+        return Err(format!("the box has no volume: lower bounds {lo:?}, upper bounds {hi:?}"));
     }
     Ok(Cell::from_lammps(lo, hi, [xy, xz, yz], pbc))
 }
@@ -198,7 +187,7 @@ struct Columns {
 impl Columns {
     fn parse(names: &str) -> Result<Self, String> {
         let names: Vec<&str> = names.split_whitespace().collect();
-        let find = |name: &str| names.iter().position(|&known| known == name);
+        let find = |name: &str| names.iter().position(|&other| other == name);
         let three = |a: &str, b: &str, c: &str| Some([find(a)?, find(b)?, find(c)?]);
         let plain = three("x", "y", "z").or_else(|| three("xu", "yu", "zu"));
         let scaled = || three("xs", "ys", "zs").or_else(|| three("xsu", "ysu", "zsu"));
@@ -215,16 +204,16 @@ impl Columns {
     }
 }
 
-/// The atoms of a frame, before it is settled what their types are.
+/// The atoms of a frame, before their types are assigned.
 #[derive(Default)]
 struct Atoms {
-    /// Without types.
+    /// The atoms, without types.
     collected: Collected,
-    /// The type of each atom as the file numbers it; empty without a column `type`.
+    /// The type of each atom in the file; empty without a column `type`.
     types: Vec<i32>,
-    /// The place of each atom's element in `named`, from 1; empty without a column `element`.
+    /// The index of each atom's element in `named`, from 1; empty without a column `element`.
     elements: Vec<i32>,
-    /// The elements of the column `element`.
+    /// The different elements of the column `element`.
     named: Vec<Element>,
     /// The mass of each atom; empty without a column `mass`.
     masses: Vec<f64>,
@@ -237,7 +226,7 @@ fn read_atoms<'a>(
     count: u64,
     cell: &Cell,
     columns: &Columns,
-    time: f64,
+    speed: f64,
 ) -> Result<Atoms, Error> {
     let mut table = TypeTable::new(None);
     let mut atoms = Atoms::default();
@@ -253,10 +242,10 @@ fn read_atoms<'a>(
         let mut read = || -> Result<(), String> {
             let collected = &mut atoms.collected;
             if collected.len() as u64 >= count {
-                return Err(format!("there are more atoms than the {count} that the frame announces"));
+                return Err(format!("the frame has more atoms than the {count} in its header"));
             }
             if tokens.len() != columns.total {
-                return Err(format!("{} columns instead of {}", tokens.len(), columns.total));
+                return Err(format!("the line has {} columns instead of {}", tokens.len(), columns.total));
             }
             let pick = |at: [usize; 3], what| triple(&mut at.map(|k| tokens[k]).into_iter(), what);
             let mut position: Vec3 = pick(columns.position, ["x", "y", "z"])?;
@@ -267,12 +256,12 @@ fn read_atoms<'a>(
                 }
             }
             if let Some(at) = columns.velocity {
-                collected.velocities.extend(scaled(pick(at, ["vx", "vy", "vz"])?, time, "the velocity")?);
+                collected.velocities.extend(scaled(pick(at, ["vx", "vy", "vz"])?, speed, "the velocity")?);
             }
             if let Some(at) = columns.ty {
                 let ty = integer(Some(tokens[at]), "the type")?;
                 if ty < 1 {
-                    return Err(format!("type {ty} is not positive"));
+                    return Err(format!("atom type {ty} is not positive: types must be 1 or more"));
                 }
                 atoms.types.push(ty);
             }
@@ -307,23 +296,23 @@ impl Atoms {
         path: &Path,
         hint: Option<&[Element]>,
         cell: Cell,
-        notes: &mut Vec<String>,
+        warnings: &mut Vec<String>,
     ) -> Result<Structure, Error> {
-        let (types, elements) = self.number(path, hint, notes)?;
-        let masses = self.type_masses(path, &types, &elements, notes)?;
+        let (types, elements) = self.assign_types(path, hint, warnings)?;
+        let masses = self.type_masses(path, &types, &elements, warnings)?;
         self.collected.types = types;
         Ok(self.collected.structure(cell, elements, masses))
     }
 
     /// The type of each atom, and the element of each type.
-    fn number(
+    fn assign_types(
         &self,
         path: &Path,
         hint: Option<&[Element]>,
-        notes: &mut Vec<String>,
+        warnings: &mut Vec<String>,
     ) -> Result<(Vec<i32>, Vec<Element>), Error> {
         let highest = self.types.iter().copied().max().unwrap_or(0);
-        // What LAMMPS writes where `dump_modify element` is missing.
+        // LAMMPS writes C for all atoms without `dump_modify element`.
         let default = self.named == [Element::C] && !self.types.is_empty();
         match hint {
             Some(hint) if self.named.is_empty() || default => {
@@ -351,13 +340,13 @@ impl Atoms {
             None => {
                 let several = self.types.iter().any(|&ty| ty != self.types[0]);
                 if default && several {
-                    notes.push(format!(
-                        "all atoms are C in the column element, which is what LAMMPS writes without dump_modify element, \
-                         though there are types up to {highest}: give the elements of the types (for example Al,Cu) if \
-                         they are not all carbon"
+                    warnings.push(format!(
+                        "all atoms are C in the column element, as LAMMPS writes without dump_modify element, but the \
+                         types are numbered up to {highest}: give the elements of the types (for example Al,Cu) unless \
+                         all are carbon"
                     ));
                 }
-                Ok(match keep_numbering(&self.types, &self.elements, &self.named) {
+                Ok(match elements_of_types(&self.types, &self.elements, &self.named) {
                     Some(elements) => (self.types.clone(), elements),
                     None => (self.elements.clone(), self.named.clone()),
                 })
@@ -365,7 +354,7 @@ impl Atoms {
         }
     }
 
-    /// The element of each type of a dump that tells nothing but the masses.
+    /// The element of each type of a dump without a column `element`, identified by the masses.
     fn elements_by_mass(&self, path: &Path, highest: i32) -> Result<Vec<Element>, Error> {
         let fail = |message: String| Error::Elements { path: path.to_owned(), message };
         if self.masses.is_empty() {
@@ -373,41 +362,43 @@ impl Atoms {
         }
         let mut found: Vec<Option<f64>> = vec![None; self.types.len().min(highest as usize)];
         for (&ty, &mass) in self.types.iter().zip(&self.masses) {
-            // A type beyond the number of atoms leaves one before it without atoms.
-            if let Some(known) = found.get_mut(ty as usize - 1) {
-                *known = Some(mass);
+            // If a type is larger than the number of atoms, some smaller type has no atoms, which is an error below.
+            if let Some(type_mass) = found.get_mut(ty as usize - 1) {
+                *type_mass = Some(mass);
             }
         }
         let of_type = |(ty, mass): (usize, &Option<f64>)| {
-            let mass = mass.ok_or_else(|| fail(format!("no atom tells the element of type {}", ty + 1)))?;
+            let mass = mass.ok_or_else(|| {
+                fail(format!("the element of type {} is unknown: the dump has no atom of this type", ty + 1))
+            })?;
             masses::element_of(mass).ok_or_else(|| fail(format!("no element has the mass {mass} u of type {}", ty + 1)))
         };
         found.iter().enumerate().map(of_type).collect()
     }
 
-    /// The mass of each type, compared with its element; `None` for a dump without masses.
+    /// The mass of each type (u), after comparison with its element; `None` for a dump without masses.
     fn type_masses(
         &self,
         path: &Path,
         types: &[i32],
         elements: &[Element],
-        notes: &mut Vec<String>,
+        warnings: &mut Vec<String>,
     ) -> Result<Option<Vec<f64>>, Error> {
         if self.masses.is_empty() {
             return Ok(None);
         }
         let mut found: Vec<Option<f64>> = vec![None; elements.len()];
         for ((&ty, &mass), &line) in types.iter().zip(&self.masses).zip(&self.collected.lines) {
-            let (known, element) = (&mut found[ty as usize - 1], elements[ty as usize - 1]);
-            let message = match *known {
+            let (type_mass, element) = (&mut found[ty as usize - 1], elements[ty as usize - 1]);
+            let message = match *type_mass {
                 Some(other) if other == mass => continue,
                 Some(other) => {
-                    format!("atoms of type {ty} have masses of {other} and {mass} u, and LAMMPS has one for each type")
+                    format!("atoms of type {ty} have masses of {other} and {mass} u, but LAMMPS has one for each type")
                 }
                 None => match masses::compare(element, mass) {
-                    Ok(note) => {
-                        notes.extend(note.map(|note| format!("atom type {ty}: {note}")));
-                        *known = Some(mass);
+                    Ok(warning) => {
+                        warnings.extend(warning.map(|warning| format!("atom type {ty}: {warning}")));
+                        *type_mass = Some(mass);
                         continue;
                     }
                     Err(why) => format!(
@@ -423,10 +414,10 @@ impl Atoms {
     }
 }
 
-/// The element of each of the file's own types, if every type from 1 up occurs and means one element.
-fn keep_numbering(file_types: &[i32], types: &[i32], elements: &[Element]) -> Option<Vec<Element>> {
+/// The element of each type of the file; `None` if a type does not occur or has several elements.
+fn elements_of_types(file_types: &[i32], types: &[i32], elements: &[Element]) -> Option<Vec<Element>> {
     let highest = usize::try_from(*file_types.iter().max()?).ok()?;
-    // More types than elements cannot all occur with one element each unless elements repeat; 118 is a generous end.
+    // The limit bounds the allocation; there are 118 elements.
     if file_types.len() != types.len() || highest > 118 {
         return None;
     }

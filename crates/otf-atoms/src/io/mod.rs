@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Structure files: extended XYZ, LAMMPS data files and LAMMPS dumps.
 //!
-//! A file that is truncated, or holds numbers that are not finite, or disagrees with its own header, is an error that
-//! names the line. No input makes these readers panic, and a header alone never makes them reserve memory.
+//! A file that is truncated, contains numbers that are not finite, or contradicts its own header is an error with the
+//! line number. The readers do not panic on any input, and they do not allocate memory according to a header alone.
 //!
-//! A file may be compressed with gzip, under any name (`al.extxyz.gz`, `dump.al.gz`), and may begin with a byte order mark.
-//! A line that is not UTF-8 is read as Latin-1.
+//! Files compressed with gzip are detected by content (`al.extxyz.gz`, `dump.al.gz`). A byte order mark is skipped. A line
+//! that is not UTF-8 is read as Latin-1.
 pub mod extxyz;
 pub mod lammps_data;
 pub mod lammps_dump;
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use plain::PlainText;
 
-/// What went wrong with a structure file.
+/// The error of reading or writing a structure file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -32,17 +32,17 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// Something could not be written.
+    /// Writing failed.
     #[error("cannot write the structure: {0}")]
     Write(#[from] std::io::Error),
-    /// A line does not hold what it should.
+    /// A line is invalid.
     #[error("{}, line {line}: {message}", path.display())]
     Parse {
         /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: u64,
-        /// What is wrong, and what to do about it.
+        /// The problem and its remedy.
         message: String,
     },
     /// The elements of the atom types are not known.
@@ -50,15 +50,15 @@ pub enum Error {
     Elements {
         /// The file.
         path: PathBuf,
-        /// Which type, and what the file says about it.
+        /// The type and the data of the file about it.
         message: String,
     },
-    /// The file says of a type what does not go together.
+    /// The data of the file about a type are contradictory.
     #[error("{}: {message}", path.display())]
     Contradiction {
         /// The file.
         path: PathBuf,
-        /// Which type, what is said of it, and what to do.
+        /// The type, the contradiction, and its remedy.
         message: String,
     },
     /// The cell spans no volume.
@@ -71,28 +71,28 @@ pub enum Error {
         /// The cell.
         source: DegenerateCell,
     },
-    /// The file has fewer frames than asked for.
-    #[error("{} holds {found} frame(s), but frame {wanted} (counted from 0) was asked for", path.display())]
+    /// The file has fewer frames than requested.
+    #[error("{} has {found} frame(s), but frame {wanted} (counted from 0) was requested", path.display())]
     NoFrame {
         /// The file.
         path: PathBuf,
-        /// Frames found.
+        /// Number of frames in the file.
         found: usize,
-        /// The frame asked for, from 0.
+        /// The requested frame, from 0.
         wanted: usize,
     },
-    /// Neither name nor content tell the format.
-    #[error("cannot tell what kind of file {} is: name it .extxyz or .xyz, .data or .lmp (LAMMPS data), or .dump or \
+    /// The format cannot be detected from name and content.
+    #[error("cannot detect the format of {}: rename it to .extxyz or .xyz, .data or .lmp (LAMMPS data), or .dump or \
              .lammpstrj (LAMMPS dump)", path.display())]
     UnknownFormat {
         /// The file.
         path: PathBuf,
     },
-    /// The structure has no LAMMPS form.
+    /// The structure cannot be rotated into LAMMPS's frame.
     #[error("cannot write a LAMMPS data file: {0}")]
     Frame(#[from] FrameError),
     /// A column or key cannot be written.
-    #[error("cannot write {name:?} into extended XYZ: {message}")]
+    #[error("cannot write {name:?} to extended XYZ: {message}")]
     Column {
         /// The column or key.
         name: String,
@@ -101,13 +101,13 @@ pub enum Error {
     },
 }
 
-/// Most warnings about one file.
-const MOST_NOTES: usize = 20;
+/// Largest number of warnings about one file.
+const MAX_WARNINGS: usize = 20;
 
-/// Bytes at the start of a file from which its format is detected.
-const LOOKED_AT: u64 = 4096;
+/// Number of bytes at the start of a file from which its format is detected.
+const DETECTION_LENGTH: u64 = 4096;
 
-/// Which frame of a file with several.
+/// Selection of a frame of a trajectory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Frame {
     /// The first; the rest of the file is not read.
@@ -115,23 +115,34 @@ pub enum Frame {
     /// The last.
     #[default]
     Last,
-    /// The frame with this number, from 0.
+    /// The frame with this index, from 0.
     Nth(usize),
 }
 
-/// The formats.
+impl Frame {
+    /// Whether the frame with this index, from 0, is selected before the end of the file is known.
+    fn is_index(self, index: usize) -> bool {
+        match self {
+            Self::First => index == 0,
+            Self::Last => false,
+            Self::Nth(wanted) => index == wanted,
+        }
+    }
+}
+
+/// A structure file format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// Extended XYZ.
     ExtXyz,
-    /// What `read_data` and `write_data` use.
+    /// LAMMPS data file, as read by `read_data` and written by `write_data`.
     LammpsData,
-    /// What `dump atom` and `dump custom` write, as text.
+    /// LAMMPS text dump, as written by `dump atom` and `dump custom`.
     LammpsDump,
 }
 
-/// Reads the last frame of a structure file. `hint` lists the elements of the atom types, in the order of the types:
-/// for files that do not name them, and to fix the numbering of the types for files that do.
+/// Reads the last frame of a structure file. `hint` lists the elements in the order of the types. It is required for
+/// files without element names and fixes the numbering of the types for other files.
 ///
 /// # Errors
 /// [`Error`], with file and line.
@@ -144,49 +155,49 @@ pub fn read(path: impl AsRef<Path>, hint: Option<&[Element]>) -> Result<Structur
 /// # Errors
 /// [`Error`], with file and line.
 pub fn read_frame(path: impl AsRef<Path>, hint: Option<&[Element]>, frame: Frame) -> Result<Structure, Error> {
-    read_noting(path, hint, frame).map(|(structure, _)| structure)
+    read_with_warnings(path, hint, frame).map(|(structure, _)| structure)
 }
 
-/// As [`read_frame`], with warnings: what is unusual in the file, and how it was read.
+/// As [`read_frame`], and also returns warnings (at most 20) about unusual content and how it was interpreted.
 ///
 /// # Errors
 /// [`Error`], with file and line.
-pub fn read_noting(
+pub fn read_with_warnings(
     path: impl AsRef<Path>,
     hint: Option<&[Element]>,
     frame: Frame,
 ) -> Result<(Structure, Vec<String>), Error> {
     let path = path.as_ref();
-    let mut notes = Vec::new();
+    let mut warnings = Vec::new();
     let mut reader = open(path)?;
     let mut start = Vec::new();
-    let read = reader.by_ref().take(LOOKED_AT).read_to_end(&mut start);
+    let read = reader.by_ref().take(DETECTION_LENGTH).read_to_end(&mut start);
     read.map_err(|source| Error::Read { path: path.to_owned(), source })?;
     let format = detect(path, &start);
     let reader = Cursor::new(start).chain(reader);
     let structure = match format.ok_or_else(|| Error::UnknownFormat { path: path.to_owned() })? {
-        Format::ExtXyz => extxyz::read_noting(reader, path, hint, frame, &mut notes),
-        Format::LammpsDump => lammps_dump::read_noting(reader, path, hint, frame, &mut notes),
+        Format::ExtXyz => extxyz::read_with_warnings(reader, path, hint, frame, &mut warnings),
+        Format::LammpsDump => lammps_dump::read_with_warnings(reader, path, hint, frame, &mut warnings),
         Format::LammpsData => match frame {
             Frame::Nth(wanted @ 1..) => Err(Error::NoFrame { path: path.to_owned(), found: 1, wanted }),
-            _ => lammps_data::read_noting(reader, path, hint, &mut notes),
+            _ => lammps_data::read_with_warnings(reader, path, hint, &mut warnings),
         },
     }?;
-    let named = |note: String| format!("{}: {note}", path.display());
-    Ok((structure, notes.into_iter().take(MOST_NOTES).map(named).collect()))
+    let with_path = |warning: String| format!("{}: {warning}", path.display());
+    Ok((structure, warnings.into_iter().take(MAX_WARNINGS).map(with_path).collect()))
 }
 
-/// The text of a file.
+/// Opens a file as uncompressed text.
 fn open(path: &Path) -> Result<BufReader<PlainText<File>>, Error> {
     let file = File::open(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
     Ok(BufReader::with_capacity(1 << 16, PlainText::limited(file)))
 }
 
-/// Tells the format of a file: by its first line where that leaves no doubt (a dump), by its name (also with `.gz` behind
-/// it), by its first lines. `start` is the beginning of its text, unpacked.
+/// Detects the format of a file: by its first line (dumps), else by its name (a trailing `.gz` is ignored), else by its
+/// first lines. `start` is the beginning of its uncompressed text.
 #[must_use]
 pub fn detect(path: &Path, start: &[u8]) -> Option<Format> {
-    let text = String::from_utf8_lossy(&start[..start.len().min(LOOKED_AT as usize)]);
+    let text = String::from_utf8_lossy(&start[..start.len().min(DETECTION_LENGTH as usize)]);
     let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("");
     if first.starts_with("ITEM:") {
         return Some(Format::LammpsDump);

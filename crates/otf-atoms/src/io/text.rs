@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What the readers share: numbered lines, checked numbers, atoms as they are collected.
-use super::{Error, masses};
+//! Common parts of the readers: numbered lines, validated numbers, and the collection of atoms.
+use super::{Error, Frame, masses};
 use crate::structure::{
-    Cell, Element, FixedAtoms, Structure, Vec3, element_from_symbol, standard_mass, unless_standard,
+    Cell, Element, FixedAtoms, Structure, Vec3, element_from_symbol, nonstandard_masses, standard_mass,
 };
 use ndarray::{Array1, Array2};
 use std::collections::HashMap;
 use std::io::{BufRead, Read};
 use std::path::Path;
 
-/// A longer line is an error: it is no structure file, and it must not fill the memory.
-const LONGEST_LINE: u64 = 1 << 20;
+/// Longest accepted line in bytes, to limit the memory used for a file that is not a structure file.
+const MAX_LINE_LENGTH: u64 = 1 << 20;
 
 /// Lines of a file with their numbers.
 pub(super) struct Lines<'p, R> {
@@ -29,36 +29,48 @@ impl<'p, R: BufRead> Lines<'p, R> {
     /// The next line without its end, or `None` at the end of the file.
     pub fn next(&mut self) -> Result<Option<&str>, Error> {
         self.buffer.clear();
-        let read = (&mut self.reader).take(LONGEST_LINE).read_until(b'\n', &mut self.buffer);
+        let read = (&mut self.reader).take(MAX_LINE_LENGTH).read_until(b'\n', &mut self.buffer);
         let read = read.map_err(|source| Error::Read { path: self.path.to_owned(), source })?;
         if read == 0 {
             return Ok(None);
         }
         self.number += 1;
-        if read as u64 == LONGEST_LINE {
-            return Err(self.error("the line is longer than a million characters: this is no structure file"));
+        if read as u64 == MAX_LINE_LENGTH {
+            return Err(self.error("the line is longer than 2^20 bytes: this is not a structure file"));
         }
         if std::str::from_utf8(&self.buffer).is_err() {
             if self.buffer.iter().any(|byte| byte.is_ascii_control() && !byte.is_ascii_whitespace()) {
-                return Err(self.error("the line is not text"));
+                return Err(self.error("the line contains binary data: this is not a text file"));
             }
-            // Latin-1, of which each byte is the number of its character.
+            // In Latin-1, each byte is the code point of its character.
             self.buffer = self.buffer.iter().map(|&byte| char::from(byte)).collect::<String>().into_bytes();
         }
-        // Text by now.
+        // The buffer is valid UTF-8 here.
         Ok(Some(std::str::from_utf8(&self.buffer).unwrap_or_default().trim_end()))
     }
 
+    /// An error at the line that was read last.
     pub fn error(&self, message: impl Into<String>) -> Error {
         parse_error(self.path, self.number, message)
     }
+
+    /// Checks at the end of the file that its last frame was selected. `found` is the number of frames, and `empty` the
+    /// message for a file without frames.
+    pub fn check_last_frame(&self, frame: Frame, found: usize, empty: &str) -> Result<(), Error> {
+        match frame {
+            _ if found == 0 => Err(self.error(empty)),
+            Frame::Nth(wanted) => Err(Error::NoFrame { path: self.path.to_owned(), found, wanted }),
+            Frame::First | Frame::Last => Ok(()),
+        }
+    }
 }
 
+/// An error at a line.
 pub(super) fn parse_error(path: &Path, line: u64, message: impl Into<String>) -> Error {
     Error::Parse { path: path.to_owned(), line, message: message.into() }
 }
 
-/// The lines of one frame, kept as text until it is known that this frame is wanted.
+/// The lines of one frame, stored as text until the frame is selected.
 #[derive(Default)]
 pub(super) struct FrameText {
     pub text: String,
@@ -72,49 +84,49 @@ impl FrameText {
         self.text.push('\n');
     }
 
-    /// Its lines with their numbers in the file.
+    /// The lines with their numbers in the file.
     pub fn lines(&self) -> impl Iterator<Item = (u64, &str)> {
         (self.first..).zip(self.text.lines())
     }
 }
 
-/// A token as a finite number; the message tells what is wrong otherwise.
+/// Parses a token as a finite number. `what` is the subject of the error message.
 pub(super) fn real(token: Option<&str>, what: &str) -> Result<f64, String> {
     let token = token.ok_or_else(|| format!("{what} is missing"))?;
     match token.parse::<f64>() {
         Ok(value) if value.is_finite() => Ok(value),
         Ok(_) => Err(format!("{what} is {token}, not a finite number")),
-        Err(_) => Err(format!("{what} should be a number, not {token:?}")),
+        Err(_) => Err(format!("{what} must be a number, not {token:?}")),
     }
 }
 
-/// A token as a whole number of the wanted kind.
+/// Parses a token as an integer. `what` is the subject of the error message.
 pub(super) fn integer<T: std::str::FromStr>(token: Option<&str>, what: &str) -> Result<T, String> {
     let token = token.ok_or_else(|| format!("{what} is missing"))?;
-    token.parse().map_err(|_| format!("{what} should be a whole number (within range), not {token:?}"))
+    token.parse().map_err(|_| format!("{what} must be an integer (in range), not {token:?}"))
 }
 
-/// Three finite numbers.
+/// Parses three tokens as finite numbers.
 pub(super) fn triple<'a>(tokens: &mut impl Iterator<Item = &'a str>, what: [&str; 3]) -> Result<Vec3, String> {
     Ok([real(tokens.next(), what[0])?, real(tokens.next(), what[1])?, real(tokens.next(), what[2])?])
 }
 
-/// Numbers of the file in other units, which may have become too large.
+/// Multiplies numbers of the file by a unit factor. The result must be finite.
 pub(super) fn scaled(values: Vec3, factor: f64, what: &str) -> Result<Vec3, String> {
     let scaled = values.map(|x| x * factor);
     if scaled.iter().all(|x| x.is_finite()) { Ok(scaled) } else { Err(format!("{what} {values:?} is too large")) }
 }
 
-/// Atoms as they come in.
+/// The atoms read so far.
 #[derive(Default)]
 pub(super) struct Collected {
     pub ids: Vec<i32>,
     pub types: Vec<i32>,
     pub positions: Vec<f64>,
     pub velocities: Vec<f64>,
-    /// Axes along which each atom is fixed; empty where the file does not say.
+    /// Axes along which each atom is fixed; empty if the file has no such data.
     pub fixed: Vec<[bool; 3]>,
-    /// Line of each atom.
+    /// Line number of each atom.
     pub lines: Vec<u64>,
 }
 
@@ -123,32 +135,38 @@ impl Collected {
         self.ids.len()
     }
 
-    /// Places of the ids in ascending order; an error at the line of an id that is not positive or comes twice.
+    /// Indices of the atoms in ascending order of their ids.
+    ///
+    /// # Errors
+    /// At the line of an id that is not positive or occurs twice.
     pub fn by_id(&self, path: &Path) -> Result<Vec<usize>, Error> {
         let mut order: Vec<usize> = (0..self.len()).collect();
         order.sort_unstable_by_key(|&i| (self.ids[i], i));
         if let Some(&i) = order.first()
             && self.ids[i] < 1
         {
-            let message = format!("atom id {} is not positive: ids count from 1", self.ids[i]);
+            let message = format!("atom id {} is not positive: ids must be 1 or more", self.ids[i]);
             return Err(parse_error(path, self.lines[i], message));
         }
         for pair in order.windows(2) {
             if self.ids[pair[0]] == self.ids[pair[1]] {
-                let message = format!("atom id {} was used in line {} already", self.ids[pair[1]], self.lines[pair[0]]);
+                let message = format!(
+                    "atom id {} occurs also in line {}: ids must be unique",
+                    self.ids[pair[1]], self.lines[pair[0]]
+                );
                 return Err(parse_error(path, self.lines[pair[1]], message));
             }
         }
         Ok(order)
     }
 
-    /// `masses` are those of the types, where the file has any.
+    /// The structure. `masses` are those of the types (u), if the file has any.
     pub fn structure(self, cell: Cell, elements: Vec<Element>, masses: Option<Vec<f64>>) -> Structure {
         let n = self.ids.len();
         let table = |rows: Vec<f64>| Array2::from_shape_vec((n, 3), rows).ok();
         Structure {
             cell,
-            masses: masses.and_then(|masses| unless_standard(masses, &elements)),
+            masses: masses.and_then(|masses| nonstandard_masses(masses, &elements)),
             elements,
             types: Array1::from_vec(self.types),
             fixed: fixed_atoms(&self.ids, &self.fixed),
@@ -159,7 +177,7 @@ impl Collected {
     }
 }
 
-/// The atoms that are fixed, by the axes along which they are.
+/// The fixed atoms, grouped by their fixed axes.
 fn fixed_atoms(ids: &[i32], fixed: &[[bool; 3]]) -> Vec<FixedAtoms> {
     let mut found: Vec<FixedAtoms> = Vec::new();
     for (&id, &axes) in ids.iter().zip(fixed).filter(|(_, axes)| **axes != [false; 3]) {
@@ -171,20 +189,21 @@ fn fixed_atoms(ids: &[i32], fixed: &[[bool; 3]]) -> Vec<FixedAtoms> {
     found
 }
 
-/// Most atom types in a file. No potential has more than the elements; the limit keeps a broken file small.
-pub(super) const MOST_TYPES: usize = 100_000;
+/// Largest number of atom types in a file, to limit the memory used for an invalid header.
+pub(super) const MAX_TYPES: usize = 100_000;
 
-/// Numbers elements as types: in the order of the hint, or as they appear. Atoms of one element that have different masses
-/// are of different types, since LAMMPS has one mass for each type.
+/// Numbering of elements as types, in the order of the hint or of first occurrence. Atoms of one element with different
+/// masses have different types, since LAMMPS has one mass for each type.
 pub(super) struct TypeTable<'h> {
     hint: Option<&'h [Element]>,
     pub elements: Vec<Element>,
-    /// The mass of each type, where an atom has told it.
+    /// The mass of each type, if an atom of the type has a mass.
     masses: Vec<Option<f64>>,
-    /// The type of each element and mass that has come.
-    known: HashMap<(Element, Option<u64>), i32>,
-    /// What a user should know of the masses.
-    pub notes: Vec<String>,
+    /// The type of each combination of element and mass (as bits).
+    types: HashMap<(Element, Option<u64>), i32>,
+    /// Warnings about unusual masses.
+    pub warnings: Vec<String>,
+    /// Symbol, mass and type of the previous atom.
     last: (String, Option<f64>, i32),
 }
 
@@ -195,13 +214,13 @@ impl<'h> TypeTable<'h> {
             hint,
             masses: vec![None; elements.len()],
             elements,
-            known: HashMap::new(),
-            notes: Vec::new(),
+            types: HashMap::new(),
+            warnings: Vec::new(),
             last: (String::new(), None, 0),
         }
     }
 
-    /// The type of an atom of this element and, where the file has masses, of this mass.
+    /// The type of an atom with this element symbol and, if the file has masses, this mass (u).
     pub fn type_of(&mut self, symbol: &str, mass: Option<f64>) -> Result<i32, String> {
         if symbol == self.last.0 && mass == self.last.1 {
             return Ok(self.last.2);
@@ -212,17 +231,18 @@ impl<'h> TypeTable<'h> {
         Ok(ty)
     }
 
+    /// As [`TypeTable::type_of`], for an element.
     pub fn type_of_element(&mut self, element: Element, mass: Option<f64>) -> Result<i32, String> {
         let key = (element, mass.map(f64::to_bits));
-        if let Some(&ty) = self.known.get(&key) {
+        if let Some(&ty) = self.types.get(&key) {
             return Ok(ty);
         }
         let place = match self.hint {
-            Some(hint) => self.given(hint, element, mass)?,
-            None if self.elements.len() == MOST_TYPES => {
+            Some(hint) => self.place_in_hint(hint, element, mass)?,
+            None if self.elements.len() == MAX_TYPES => {
                 return Err(format!(
-                    "the atoms have more than {MOST_TYPES} different masses, and LAMMPS needs one type for each: give \
-                     atoms of one element the same mass"
+                    "the atoms have more than {MAX_TYPES} different masses, and LAMMPS requires one type for each: use \
+                     the same mass for all atoms of an element"
                 ));
             }
             None => {
@@ -232,55 +252,59 @@ impl<'h> TypeTable<'h> {
             }
         };
         if let Some(mass) = mass {
-            let said =
+            let warning =
                 masses::compare(element, mass).map_err(|why| format!("{why}: correct its mass or its element"))?;
-            self.notes.extend(said);
+            self.warnings.extend(warning);
         }
         self.masses[place] = mass;
         let ty = place as i32 + 1;
-        self.known.insert(key, ty);
+        self.types.insert(key, ty);
         Ok(ty)
     }
 
-    /// The first of the given types that is of this element and has no mass yet.
-    fn given(&self, hint: &[Element], element: Element, mass: Option<f64>) -> Result<usize, String> {
+    /// The index of the first type of the hint with this element and without a mass.
+    fn place_in_hint(&self, hint: &[Element], element: Element, mass: Option<f64>) -> Result<usize, String> {
         let mut of_element = (0..hint.len()).filter(|&place| hint[place] == element);
         if let Some(place) = of_element.clone().find(|&place| self.masses[place].is_none()) {
             return Ok(place);
         }
-        let (symbol, known) = (element.symbol(), hint.iter().map(|e| e.symbol()).collect::<Vec<_>>().join(", "));
+        let (symbol, given) = (element.symbol(), hint.iter().map(|e| e.symbol()).collect::<Vec<_>>().join(", "));
         Err(match (of_element.next().and_then(|place| self.masses[place]), mass) {
             (Some(other), Some(mass)) => format!(
-                "{symbol} has the mass {mass} u here and {other} u before, which takes one type for each: the given \
-                 elements {known} have fewer of {symbol}"
+                "{symbol} has the mass {mass} u here and {other} u before, which requires a type for each: list \
+                 {symbol} once for each mass (the given elements are {given})"
             ),
-            _ => format!("element {symbol} is not among the given elements {known}"),
+            _ => format!("element {symbol} is not among the given elements {given}"),
         })
     }
 
-    /// The mass of each type, if the file has any: the standard one where no atom has told it.
+    /// The mass of each type (u), or the standard one for a type without atoms; `None` if the file has no masses.
     pub fn masses(&self) -> Option<Vec<f64>> {
-        let told = self.masses.iter().zip(&self.elements);
-        let all = told.map(|(mass, element)| mass.unwrap_or_else(|| standard_mass(*element))).collect();
+        let types = self.masses.iter().zip(&self.elements);
+        let all = types.map(|(mass, element)| mass.unwrap_or_else(|| standard_mass(*element))).collect();
         self.masses.iter().any(Option::is_some).then_some(all)
     }
 }
 
-/// A token as a mass.
+/// Parses a token as a mass (u).
 pub(super) fn mass(token: Option<&str>) -> Result<f64, String> {
     let mass = real(token, "the mass")?;
     if (1e-6..=1e6).contains(&mass) {
         Ok(mass)
     } else {
-        Err(format!("the mass is {mass} u, not between 1e-6 and 1e6 u"))
+        Err(format!("the mass is {mass} u, but must be between 1e-6 and 1e6 u"))
     }
 }
 
-/// Notes a value that a file gives once.
-pub(super) fn once<T: PartialEq + std::fmt::Debug>(slot: &mut Option<T>, value: T, what: &str) -> Result<(), String> {
+/// Stores a value that a file must not give twice with different values.
+pub(super) fn set_once<T: PartialEq + std::fmt::Debug>(
+    slot: &mut Option<T>,
+    value: T,
+    what: &str,
+) -> Result<(), String> {
     match slot {
         Some(other) if *other != value => {
-            Err(format!("{what} is given twice: {other:?} before, and {value:?} here; remove one of them"))
+            Err(format!("{what} is given twice: first {other:?}, then {value:?}; remove one of them"))
         }
         _ => {
             *slot = Some(value);

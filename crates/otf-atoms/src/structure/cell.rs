@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The geometry of a cell.
+//! Geometry of a cell.
 use super::{Cell, Vec3};
 use crate::vector::{cross, dot, norm, sub};
 use ndarray::ArrayView2;
 
-/// A cell whose vectors do not span a volume, or are not numbers.
+/// The error for cell vectors that do not span a volume or are not finite.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error(
-    "the cell vectors {vectors:?} (Å) do not span a volume: every vector must be finite and point out of the \
-         plane of the other two"
+    "the cell vectors {vectors:?} (Å) do not span a volume: each vector must be finite and must not lie in the plane of \
+         the other two"
 )]
 pub struct DegenerateCell {
     /// The three vectors as rows, Å.
     pub vectors: [Vec3; 3],
 }
 
-/// What is left of `v` after its projections on `basis` (vectors perpendicular to each other) are taken away.
+/// The component of `v` perpendicular to all vectors of `basis`, which are perpendicular to each other.
 fn perpendicular(mut v: Vec3, basis: &[Vec3]) -> Vec3 {
     for &b in basis {
         let t = dot(v, b) / dot(b, b);
@@ -25,11 +25,11 @@ fn perpendicular(mut v: Vec3, basis: &[Vec3]) -> Vec3 {
 }
 
 impl Cell {
-    /// Height in Å below which a direction that does not repeat is too thin to be wrapped around its atoms: LAMMPS makes no
-    /// neighbour lists in a box of no height.
-    pub const THIN: f64 = 1.0;
+    /// Smallest height in Å of a shrink-wrapped non-periodic direction. LAMMPS cannot build neighbour lists in a box
+    /// of zero height.
+    pub const MIN_HEIGHT: f64 = 1.0;
 
-    /// Volume with the sign of the handedness, Å³: `a · (b × c)`; negative if the vectors are left-handed.
+    /// The signed volume `a · (b × c)`, Å³; negative if the vectors are left-handed.
     #[must_use]
     pub fn signed_volume(&self) -> f64 {
         let [a, b, c] = self.vectors;
@@ -42,10 +42,9 @@ impl Cell {
         self.signed_volume().abs()
     }
 
-    /// Distance between the two faces that each cell vector joins, Å: `h_k = V / |b × c|` and so on.
+    /// Distance between the pair of faces that each cell vector connects, Å: `V / |b × c|` and so on.
     ///
-    /// A sphere of radius r reaches `r / h_k` cells to each side along vector k, also in a strongly tilted cell,
-    /// where the length of the vector says nothing.
+    /// A sphere of radius r extends over `r / h_k` cells to each side along vector k, also in a strongly tilted cell.
     #[must_use]
     pub fn heights(&self) -> Vec3 {
         let [a, b, c] = self.vectors;
@@ -56,8 +55,8 @@ impl Cell {
     /// Checks that the vectors and the origin are finite and span a volume.
     ///
     /// # Errors
-    /// [`DegenerateCell`] if the volume is not a normal number, or below 1e-10 of the product of the lengths of the
-    /// vectors: below that, fractional coordinates keep fewer than five digits.
+    /// [`DegenerateCell`] if the volume is not a normal number or is below 1e-10 of the product of the lengths of the
+    /// vectors, where fractional coordinates have fewer than five significant digits.
     pub fn check(&self) -> Result<(), DegenerateCell> {
         let lengths: f64 = self.vectors.iter().map(|&v| norm(v)).product();
         let volume = self.volume();
@@ -69,8 +68,8 @@ impl Cell {
         }
     }
 
-    /// The matrix that turns Cartesian offsets into fractional ones, 1/Å: row k is the reciprocal vector of cell
-    /// vector k (without 2π), so `s_k = row_k · (x - origin)`. Not finite for a degenerate cell: see [`Cell::check`].
+    /// The matrix that converts Cartesian offsets to fractional ones, 1/Å: row k is the reciprocal vector of cell
+    /// vector k (without 2π), so `s_k = row_k · (x - origin)`. Not finite for a degenerate cell; see [`Cell::check`].
     #[must_use]
     pub fn inverse(&self) -> [Vec3; 3] {
         let [a, b, c] = self.vectors;
@@ -78,7 +77,7 @@ impl Cell {
         [cross(b, c), cross(c, a), cross(a, b)].map(|v| v.map(|x| x / volume))
     }
 
-    /// Fractional coordinates of a point: 0 at the origin, 1 at the end of each vector.
+    /// Fractional coordinates of a point (Å): 0 at the origin, 1 at the end of each vector.
     #[must_use]
     pub fn fractional(&self, point: Vec3) -> Vec3 {
         let offset = sub(point, self.origin);
@@ -99,7 +98,7 @@ impl Cell {
         std::array::from_fn(|k| factors[0] * a[k] + factors[1] * b[k] + factors[2] * c[k])
     }
 
-    /// The image of a point inside the cell, along its periodic vectors only.
+    /// The point (Å) wrapped into the cell along the periodic vectors.
     #[must_use]
     pub fn wrap(&self, point: Vec3) -> Vec3 {
         let s = self.fractional(point);
@@ -108,14 +107,14 @@ impl Cell {
         [point[0] + shift[0], point[1] + shift[1], point[2] + shift[2]]
     }
 
-    /// The same cell, made to hold `positions` (Å; shape (n, 3)) along the vectors that do not repeat, whose length has no
-    /// other meaning. A vector that holds them stays as it is.
+    /// A copy of the cell that is extended along its non-periodic vectors to contain `positions` (Å; shape (n, 3)). A
+    /// vector along which the cell already contains them is unchanged.
     ///
-    /// Where the atoms lie in one plane, the cell gets a height of less than 1 Å around them, however high it was.
+    /// Along a vector across which all atoms lie in one plane, the cell gets a height of less than 1 Å.
     #[must_use]
-    pub fn around(&self, positions: ArrayView2<'_, f64>) -> Self {
-        // Å. LAMMPS gives no owner to an atom on the upper face.
-        const MARGIN: f64 = Cell::THIN / 4.0;
+    pub fn enclosing(&self, positions: ArrayView2<'_, f64>) -> Self {
+        // Å. In LAMMPS, no rank owns an atom on the upper face.
+        const MARGIN: f64 = Cell::MIN_HEIGHT / 4.0;
         const FLAT: f64 = 0.1;
         let (rows, heights) = (self.inverse(), self.heights());
         let mut cell = self.clone();
@@ -135,41 +134,41 @@ impl Cell {
         cell
     }
 
-    /// Whether each vector lies along its own Cartesian axis, so that the cell is a box along x, y and z.
+    /// Whether the vectors lie along x, y and z.
     #[must_use]
     pub fn is_axis_aligned(&self) -> bool {
         (0..3).all(|i| (0..3).all(|j| i == j || self.vectors[i][j] == 0.0))
     }
 
-    /// Largest number of cells along each vector that an image of an atom in the same cell can be away and still
-    /// lie within `distance` (Å) of it; 0 along vectors that are not periodic.
+    /// Largest number of cells along each vector between an atom and an image within `distance` (Å), for atoms inside
+    /// the cell; 0 along non-periodic vectors.
     #[must_use]
     pub fn image_range(&self, distance: f64) -> [i32; 3] {
         let heights = self.heights();
         std::array::from_fn(|k| {
-            // `as` saturates, so a hopeless cell gives a large number and not a wrong one.
+            // `as` saturates, so a degenerate cell gives a large number, not a wrong one.
             if self.pbc[k] { (distance / heights[k]).ceil() as i32 } else { 0 }
         })
     }
 
-    /// The same lattice in a compact form, for distances: the periodic vectors Minkowski-reduced (no sum or
-    /// difference of them is shorter than they are), the others turned perpendicular to what came before.
+    /// A compact cell of the same lattice, for distances: the periodic vectors are Minkowski-reduced (no sum or
+    /// difference of them is shorter than they are), the others are perpendicular to all vectors before them.
     ///
-    /// Few images have to be looked at in it, however tilted the cell was. The whole numbers say how many of the old
-    /// vectors each new periodic vector is made of: `new_i = Σ_j numbers[i][j] old_j`.
+    /// Distances in the reduced cell need few images, however tilted the original cell is. The second value holds the
+    /// integer coefficients of each new periodic vector: `new_i = Σ_j numbers[i][j] old_j`.
     #[must_use]
     pub fn reduced(&self) -> (Self, [Vec3; 3]) {
         let mut cell = self.clone();
         let mut numbers = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
-        // Each step makes a vector shorter by at least a part in 1e12, so this ends; the limit is a seat belt.
+        // Each step shortens a vector by a relative 1e-12 at least, so the loop terminates without this limit.
         for _ in 0..1000 {
             let mut changed = false;
             for i in 0..3 {
                 let (j, k) = ((i + 1) % 3, (i + 2) % 3);
                 let size = |x: Vec3, y: Vec3| if x == y { 0.0 } else { (dot(x, y) / dot(y, y)).round() };
                 let [u, v, w] = [i, j, k].map(|n| cell.vectors[n]);
-                // Multiples of one other vector, then the sums and differences of all three (in three dimensions
-                // pairs are not enough: three vectors of a plane at 120° are pairwise reduced, their sum is 0).
+                // Multiples of one other vector, then the sums and differences of all three. In three dimensions
+                // pairs are not sufficient: three coplanar vectors at 120° are pairwise reduced, but their sum is 0.
                 let pairs = [(-size(u, v), 0.0), (0.0, -size(u, w))];
                 for (m, n) in pairs.into_iter().chain([(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)]) {
                     let periodic = self.pbc[i] && (m == 0.0 || self.pbc[j]) && (n == 0.0 || self.pbc[k]);
@@ -197,24 +196,24 @@ impl Cell {
         (cell, numbers)
     }
 
-    /// Distance of two points, Å: to the nearest periodic image, in any cell.
+    /// Minimum-image distance of two points, Å, in any cell.
     ///
-    /// To ask often, ask a [`Cell::reduced`] cell.
+    /// For repeated calls, use [`Cell::distance_reduced`] of the [`Cell::reduced`] cell.
     #[must_use]
     pub fn distance(&self, a: Vec3, b: Vec3) -> f64 {
         self.reduced().0.distance_reduced(sub(b, a))
     }
 
-    /// Whether any image of `b` lies within `distance` of `a` (Å; at the limit counts as within).
+    /// Whether the minimum-image distance of `a` and `b` is at most `distance` (Å).
     ///
-    /// To ask often, ask a [`Cell::reduced`] cell.
+    /// For repeated calls, use [`Cell::distance_reduced`] of the [`Cell::reduced`] cell.
     #[must_use]
     pub fn within(&self, a: Vec3, b: Vec3, distance: f64) -> bool {
         self.distance(a, b) <= distance
     }
 
-    /// Length of the shortest image of an offset, in a reduced cell: in such a one it is at most one cell away from
-    /// the image that rounding the fractional coordinates gives.
+    /// Length of the shortest image of an offset (Å), for a cell returned by [`Cell::reduced`]. In such a cell the
+    /// shortest image is at most one cell away from the one given by rounding the fractional coordinates.
     #[must_use]
     pub fn distance_reduced(&self, offset: Vec3) -> f64 {
         let s = self.inverse().map(|row| dot(row, offset));
@@ -243,11 +242,11 @@ mod tests {
     }
 
     #[test]
-    fn fractional_and_cartesian_undo_each_other() {
+    fn fractional_and_cartesian_are_inverse() {
         let cell = tilted();
         let point = [17.3, -4.2, 0.1];
         let back = cell.cartesian(cell.fractional(point));
-        // Coordinates of order 10 through a well-conditioned matrix: a few units in the last place.
+        // Coordinates of order 10 and a well-conditioned matrix: a few units in the last place.
         assert!((0..3).all(|k| (back[k] - point[k]).abs() < 1e-13), "{back:?}");
     }
 
@@ -255,13 +254,13 @@ mod tests {
     fn heights_of_a_tilted_cell_are_shorter_than_its_vectors() {
         let cell = tilted();
         let heights = cell.heights();
-        // The height along c of a LAMMPS box is lz, whatever the tilts.
+        // The height along c of a LAMMPS box is lz for any tilt.
         assert!((heights[2] - 7.0).abs() < 1e-14);
         assert!(heights[0] < 5.0 && heights[1] < norm(cell.vectors[1]));
     }
 
     #[test]
-    fn wrap_leaves_fixed_directions_alone() {
+    fn wrap_keeps_non_periodic_directions() {
         let mut cell = tilted();
         cell.pbc = [true, false, true];
         let s = cell.fractional(cell.wrap([50.0, 60.0, 70.0]));
@@ -269,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_around_its_atoms_holds_them_where_it_is_open() {
+    fn enclosing_cell_contains_the_atoms_along_open_directions() {
         let inside = |cell: &Cell, positions: &ndarray::Array2<f64>| {
             positions.rows().into_iter().all(|p| {
                 let s = cell.fractional([p[0], p[1], p[2]]);
@@ -280,18 +279,19 @@ mod tests {
         cell.pbc = [true, false, false];
         let within = ndarray::arr2(&[[0.5, 2.0, 3.0], [90.0, 3.0, 6.0]]);
         assert!(inside(&cell, &within));
-        assert_eq!(cell.around(within.view()), cell, "what fits is left alone");
-        assert_eq!(cell.around(ndarray::Array2::zeros((0, 3)).view()), cell);
+        assert_eq!(cell.enclosing(within.view()), cell, "a cell that contains the atoms is unchanged");
+        assert_eq!(cell.enclosing(ndarray::Array2::zeros((0, 3)).view()), cell);
 
         let beyond = ndarray::arr2(&[[0.5, -30.0, 3.0], [1.0, 3.0, 50.0]]);
-        let wide = cell.around(beyond.view());
+        let wide = cell.enclosing(beyond.view());
         assert!(!inside(&cell, &beyond) && inside(&wide, &beyond), "{wide:?}");
-        assert_eq!(wide.vectors[0], cell.vectors[0], "a vector that repeats is left alone");
+        assert_eq!(wide.vectors[0], cell.vectors[0], "a periodic vector is unchanged");
 
-        // In a plane of the first two vectors, in a high cell.
+        // Atoms in a plane of the first two vectors, in a high cell.
         let plane = ndarray::arr2(&[[0.0, 1.0, 4.0], [1.0, 3.0, 4.0]]);
-        let flat = cell.around(plane.view());
-        assert!(inside(&flat, &plane) && flat.heights()[2] < Cell::THIN && flat.heights()[1] > Cell::THIN, "{flat:?}");
+        let flat = cell.enclosing(plane.view());
+        let heights = flat.heights();
+        assert!(inside(&flat, &plane) && heights[2] < Cell::MIN_HEIGHT && heights[1] > Cell::MIN_HEIGHT, "{flat:?}");
     }
 
     #[test]
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn three_vectors_that_nearly_cancel_are_reduced() {
+    fn reduction_of_three_vectors_that_nearly_cancel() {
         let h = 3.0_f64.sqrt() / 2.0;
         let vectors = [[1.0, 0.0, 0.0], [-0.5, h, 0.0], [-0.5, -h, 0.01]];
         let (reduced, _) = Cell { origin: [0.0; 3], vectors, pbc: [true; 3] }.reduced();
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn flat_and_infinite_cells_are_refused() {
+    fn check_rejects_flat_and_non_finite_cells() {
         let mut cell = tilted();
         cell.vectors[2] = cell.vectors[0];
         assert!(cell.check().is_err());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The closest pair of atoms, over all periodic images, and what makes a structure fit to be used.
+//! The closest pair of atoms over all periodic images, and the validation of a structure.
 use super::{Cell, DegenerateCell, Structure, Vec3};
 use crate::vector::{norm, sub};
 use kiddo::{ImmutableKdTree, SquaredEuclidean};
@@ -8,83 +8,86 @@ use std::num::NonZero;
 /// The two atoms of a structure that are closest to each other.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ClosestPair {
-    /// Their places in the arrays, from 0; equal if the closest is an atom's own image.
+    /// Indices of the atoms, from 0; equal if the pair is an atom and its own image.
     pub indices: (usize, usize),
     /// Their distance, Å.
     pub distance: f64,
 }
 
-/// What makes a structure unfit for a simulation.
+/// The error for a structure that cannot be simulated.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StructureError {
     /// The cell spans no volume.
     #[error(transparent)]
     Cell(#[from] DegenerateCell),
-    /// The arrays do not have one row for each atom.
-    #[error("{what} has {found} rows for {expected} atoms")]
+    /// An array does not have one row for each atom.
+    #[error("the array of {what} has {found} rows for {expected} atoms")]
     Shape {
         /// The array.
         what: &'static str,
-        /// Its rows.
+        /// Number of rows.
         found: usize,
         /// The number of ids.
         expected: usize,
     },
     /// An atom's type has no element.
-    #[error("atom {id} has type {ty}, but the structure names the elements of types 1 to {types} only")]
+    #[error("atom {id} has type {ty}, but the structure defines the elements of types 1 to {types} only")]
     Type {
-        /// The atom.
+        /// Id of the atom.
         id: i32,
-        /// Its type.
+        /// Type of the atom.
         ty: i32,
         /// Number of types.
         types: usize,
     },
-    /// An id that is not positive, or used twice.
-    #[error("atom id {id} is not positive or is used twice: ids must be unique and start from 1")]
+    /// An id is not positive, or occurs twice.
+    #[error("atom id {id} is not positive or occurs twice: ids must be positive and unique")]
     Id {
         /// The id.
         id: i32,
     },
-    /// A type's mass is not a positive number, or types have none.
-    #[error("type {ty} of {types} has a mass of {mass} u: each type needs a positive mass")]
+    /// A type has no mass, or one that is not a positive number.
+    #[error("atom type {ty} of {types} has the mass {mass} u: each type requires a positive mass")]
     Mass {
         /// The type.
         ty: usize,
         /// Number of types.
         types: usize,
-        /// Its mass, NaN if there is none.
+        /// Mass of the type, u; NaN if there is none.
         mass: f64,
     },
     /// A coordinate or velocity is NaN or infinite.
-    #[error("{what} {value:?} of atom {id} is not a finite number")]
+    #[error("the {what} {value:?} of atom {id} is not finite")]
     NotFinite {
-        /// Position or velocity.
+        /// `position` or `velocity`.
         what: &'static str,
-        /// The atom.
+        /// Id of the atom.
         id: i32,
-        /// Its row.
+        /// The position (Å) or velocity (Å/ps).
         value: Vec3,
     },
     /// There are no atoms.
-    #[error("it has no atoms: choose another file, or another frame of it")]
+    #[error("it has no atoms: choose another file or another frame")]
     Empty,
     /// There is a single atom.
-    #[error("it has a single atom, on which no force acts, since its periodic images move with it: repeat the cell")]
+    #[error(
+        "it has a single atom, on which no force acts because its periodic images move with it: use a supercell with \
+             at least two atoms"
+    )]
     Single,
     /// All atoms are fixed.
-    #[error("all its atoms are fixed (`move_mask`): at least one must be able to move")]
+    #[error("all its atoms are fixed (`move_mask`): at least one must be free to move")]
     AllFixed,
     /// Two atoms overlap.
     #[error(
-        "atoms {a} and {b} are {distance:.4} Å apart, closer than the limit of {limit} Å (`min_distance`; periodic \
-             images count, also an atom's own): repair or relax the structure"
+        "atoms {a} and {b} are {distance:.4} Å apart, closer than `min_distance` ({limit} Å; periodic images included): \
+             correct or relax the structure"
     )]
     Overlap {
-        /// One atom's id.
+        /// Id of the first atom.
         a: i32,
-        /// The other's.
+        /// Id of the second atom.
         b: i32,
         /// Their distance, Å.
         distance: f64,
@@ -103,12 +106,12 @@ impl Structure {
         std::array::from_fn(|k| self.positions[[index, k]])
     }
 
-    /// Checks everything that the rest of the program takes for granted: array shapes, types, ids, finite numbers, a
-    /// cell with a volume, atoms that can move against each other, and no two atoms (periodic images included) closer than
-    /// `min_distance` (Å; 0.5 by custom).
+    /// Checks the array shapes, types, ids and masses, that all numbers are finite, that the cell has a volume, that
+    /// atoms can move relative to each other, and that no two atoms (periodic images included) are closer than
+    /// `min_distance` (Å; usually 0.5).
     ///
     /// # Errors
-    /// [`StructureError`], the first that is found.
+    /// The first [`StructureError`] found.
     pub fn validate(&self, min_distance: f64) -> Result<(), StructureError> {
         self.check_arrays()?;
         if 3 * self.len() <= self.lost_degrees_of_freedom() {
@@ -127,10 +130,10 @@ impl Structure {
         Ok(())
     }
 
-    /// The part of [`Structure::validate`] that looks at each atom alone.
+    /// The checks of [`Structure::validate`] that do not involve distances or the number of atoms.
     ///
     /// # Errors
-    /// [`StructureError`], the first that is found.
+    /// The first [`StructureError`] found.
     pub fn check_arrays(&self) -> Result<(), StructureError> {
         self.cell.check()?;
         let n = self.ids.len();
@@ -177,12 +180,12 @@ impl Structure {
         Ok(())
     }
 
-    /// The closest pair of atoms, over all periodic images (an atom and its own image too); `None` if there is none:
-    /// fewer than two atoms and no periodic direction, or coordinates or a cell that are not finite.
+    /// The closest pair of atoms over all periodic images, including an atom and its own image. `None` if there is none
+    /// (fewer than two atoms and no periodic direction) or if coordinates or cell are not finite.
     ///
-    /// A k-d tree over the atoms in the cell finds the closest direct pair; only images of atoms that lie within
-    /// that distance of a periodic face can be closer, so only those are asked again. O(N log N), whatever the
-    /// cell's shape and however uneven the density (a small cluster in a large vacuum box included).
+    /// A k-d tree over the atoms in the cell gives the closest direct pair. Only images of atoms within that distance
+    /// of a periodic face can be closer, so only those are queried again. The cost is O(N log N) for any cell shape
+    /// and density, including a small cluster in a large vacuum box.
     #[must_use]
     pub fn closest_pair(&self) -> Option<ClosestPair> {
         let (cell, _) = self.cell.reduced();
@@ -193,7 +196,7 @@ impl Structure {
         if points.is_empty() || !points.iter().flatten().all(|x| x.is_finite()) {
             return None;
         }
-        // The closest own image: the shortest lattice vector, which a reduced cell has among its own.
+        // The closest own image is at the shortest lattice vector, which is one of the vectors of a reduced cell.
         let mut best = ClosestPair { indices: (0, 0), distance: f64::INFINITY };
         let shortest = (0..3).filter(|&k| cell.pbc[k]).map(|k| norm(cell.vectors[k])).fold(f64::INFINITY, f64::min);
         best.distance = shortest;
@@ -203,7 +206,7 @@ impl Structure {
         if points.len() > 1 {
             for (i, point) in points.iter().enumerate() {
                 let two = tree.query(point).nearest_n::<SquaredEuclidean<f64>>(TWO).execute();
-                // Of two coincident atoms either may come first: take the one that is not this atom.
+                // Of two coincident atoms either may be returned first: take the one that is not this atom.
                 if let Some(other) = two.iter().find(|found| found.item as usize != i) {
                     let distance = other.distance.sqrt();
                     if distance < best.distance {
@@ -229,7 +232,7 @@ impl Structure {
             for a in -ra..=ra {
                 for b in -rb..=rb {
                     for c in -rc..=rc {
-                        // Half of the images: the other half are the same pairs from the other side.
+                        // Half of the images: the other half give the same pairs.
                         if (a, b, c) <= (0, 0, 0) {
                             continue;
                         }
@@ -258,7 +261,7 @@ impl Structure {
 
 const TWO: NonZero<usize> = NonZero::new(2).unwrap();
 
-/// The same by looking at every pair, for what the tree refuses to hold.
+/// The closest pair by comparing all pairs, for points from which the tree cannot be built.
 fn direct_search(cell: &Cell, points: &[Vec3], mut best: ClosestPair) -> Option<ClosestPair> {
     for (i, &p) in points.iter().enumerate() {
         for (j, &q) in points.iter().enumerate().skip(i + 1) {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Turning a general cell into the frame that LAMMPS wants.
+//! Rotation of a general cell into LAMMPS's restricted triclinic frame.
 use super::{Cell, DegenerateCell, Structure, Vec3};
 use crate::vector::{cross, dot, norm};
 use ndarray::Array2;
 
-/// A proper rotation of space.
+/// A proper rotation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rotation {
     /// The rows are the new axes in the old frame: `x' = matrix · x`.
@@ -12,32 +12,32 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// The rotation that changes nothing.
+    /// The identity.
     pub const IDENTITY: Self = Self { matrix: [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]] };
 
-    /// A vector of the old frame in the new one.
+    /// Transforms a vector from the old frame to the new one.
     #[must_use]
     pub fn apply(&self, v: Vec3) -> Vec3 {
         self.matrix.map(|row| dot(row, v))
     }
 
-    /// A vector of the new frame in the old one.
+    /// Transforms a vector from the new frame to the old one.
     #[must_use]
-    pub fn undo(&self, v: Vec3) -> Vec3 {
+    pub fn apply_inverse(&self, v: Vec3) -> Vec3 {
         std::array::from_fn(|k| (0..3).map(|row| self.matrix[row][k] * v[row]).sum())
     }
 
-    fn rows(&self, rows: &Array2<f64>) -> Array2<f64> {
+    fn apply_to_rows(&self, rows: &Array2<f64>) -> Array2<f64> {
         let mut out = rows.clone();
         for mut row in out.rows_mut() {
-            let turned = self.apply([row[0], row[1], row[2]]);
-            (0..3).for_each(|k| row[k] = turned[k]);
+            let rotated = self.apply([row[0], row[1], row[2]]);
+            (0..3).for_each(|k| row[k] = rotated[k]);
         }
         out
     }
 }
 
-/// Why a cell has no LAMMPS form.
+/// The error for a structure that cannot be rotated into LAMMPS's frame.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
@@ -46,18 +46,18 @@ pub enum FrameError {
     Degenerate(#[from] DegenerateCell),
     /// The vectors are left-handed.
     #[error(
-        "the cell vectors are left-handed (signed volume {volume} Å³), which no rotation turns into a LAMMPS \
-             box: exchange two of the cell vectors, with their periodicity; the crystal stays the same"
+        "the cell vectors are left-handed (signed volume {volume} Å³), and LAMMPS requires right-handed ones: swap two \
+             of the cell vectors and their periodic flags, which describes the same crystal"
     )]
     LeftHanded {
         /// `a · (b × c)`, Å³.
         volume: f64,
     },
-    /// Atoms that are fixed along one axis alone, in a cell that has to be turned.
+    /// An atom is fixed along some axes only, in a cell that has to be rotated.
     #[error(
-        "atom {id} is fixed along some of the axes only (`move_mask` with three columns), and LAMMPS needs the cell turned, \
-             which turns the axes: give a cell whose first vector is along x and whose second is in the xy plane, or fix \
-             the atom along all axes"
+        "atom {id} is fixed along some axes only (`move_mask` with three columns), but the cell must be rotated for \
+             LAMMPS, which changes the axes. Use a cell whose first vector is along x and whose second is in the xy \
+             plane, or fix the atom along all axes"
     )]
     FixedAxis {
         /// The first such atom.
@@ -66,14 +66,14 @@ pub enum FrameError {
 }
 
 impl Structure {
-    /// The structure in LAMMPS's restricted triclinic frame: a along x, b in the xy plane, c with z > 0, and the
-    /// rotation that led there. If the cell has that form already, every bit stays as it is.
+    /// The structure in LAMMPS's restricted triclinic frame (a along x, b in the xy plane, c with z > 0), and the
+    /// rotation into it. A structure that is already in this frame is returned unchanged, bit by bit.
     ///
-    /// The axes are `a/|a|`, `(a × b)/|a × b|` for z, and their cross product for y
-    /// (LAMMPS manual, *Howto triclinic*). Positions, velocities and the origin turn together.
+    /// The axes are `a/|a|` for x, `(a × b)/|a × b|` for z, and their cross product for y (LAMMPS manual, *Howto
+    /// triclinic*). Positions, velocities and the origin are rotated.
     ///
     /// # Errors
-    /// [`FrameError`] if the cell spans no volume or is left-handed, or if it has to be turned and atoms are fixed along
+    /// [`FrameError`] if the cell spans no volume or is left-handed, or if it has to be rotated and atoms are fixed along
     /// some axes only.
     pub fn to_lammps_frame(&self) -> Result<(Self, Rotation), FrameError> {
         self.cell.check()?;
@@ -95,21 +95,21 @@ impl Structure {
         let [a, b, c] = self.cell.vectors.map(|v| rotation.apply(v));
         let cell = Cell {
             origin: rotation.apply(self.cell.origin),
-            // What is zero by construction is set to zero, not to 1e-17.
+            // Components that are zero by construction are exactly 0, not 1e-17.
             vectors: [[a[0], 0.0, 0.0], [b[0], b[1], 0.0], c],
             pbc: self.cell.pbc,
         };
-        let turned = Self {
+        let rotated = Self {
             cell,
             elements: self.elements.clone(),
             masses: self.masses.clone(),
             types: self.types.clone(),
             ids: self.ids.clone(),
             fixed: self.fixed.clone(),
-            positions: rotation.rows(&self.positions),
-            velocities: self.velocities.as_ref().map(|v| rotation.rows(v)),
+            positions: rotation.apply_to_rows(&self.positions),
+            velocities: self.velocities.as_ref().map(|v| rotation.apply_to_rows(v)),
         };
-        Ok((turned, rotation))
+        Ok((rotated, rotation))
     }
 }
 
@@ -133,13 +133,13 @@ mod tests {
     }
 
     #[test]
-    fn rotation_keeps_fractional_coordinates_and_undoes_itself() {
+    fn rotation_keeps_fractional_coordinates_and_is_invertible() {
         let old = structure([[0.0, 4.0, 0.3], [1.0, 0.0, 5.0], [6.0, 1.0, 0.0]]);
         let (new, rotation) = old.to_lammps_frame().unwrap();
         for i in 0..2 {
             let row = |s: &Structure| std::array::from_fn(|k| s.positions[[i, k]]);
             let (before, after) = (old.cell.fractional(row(&old)), new.cell.fractional(row(&new)));
-            let back = rotation.undo(row(&new));
+            let back = rotation.apply_inverse(row(&new));
             // Two 3 × 3 products on numbers of order 1.
             assert!((0..3).all(|k| (before[k] - after[k]).abs() < 1e-14));
             assert!((0..3).all(|k| (back[k] - old.positions[[i, k]]).abs() < 1e-14));
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn left_handed_cells_are_refused() {
+    fn left_handed_cells_are_rejected() {
         let left = structure([[0.0, 4.0, 0.0], [4.0, 0.0, 0.0], [0.0, 0.0, 4.0]]);
         assert!(matches!(left.to_lammps_frame(), Err(FrameError::LeftHanded { .. })));
     }

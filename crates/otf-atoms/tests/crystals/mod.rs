@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Crystals and random numbers, for the tests of several crates.
-#![allow(dead_code, reason = "each test binary uses its own part")]
+//! Crystals and random numbers for the tests of several crates.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use ndarray::{Array1, Array2};
 use otf_atoms::structure::{Cell, Element, Structure, Vec3};
@@ -20,7 +20,7 @@ pub fn structure(cell: Cell, elements: &[Element], atoms: &[(i32, Vec3)]) -> Str
     }
 }
 
-/// fcc, `n` conventional cells of edge `a` (Å) along each axis.
+/// An fcc crystal of `n` conventional cells of edge `a` (Å) along each axis.
 pub fn fcc(element: Element, a: f64, n: usize) -> Structure {
     let basis = [[0.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]];
     let mut atoms = Vec::with_capacity(4 * n * n * n);
@@ -35,7 +35,7 @@ pub fn fcc(element: Element, a: f64, n: usize) -> Structure {
     structure(Cell::orthorhombic([a * n as f64; 3], [true; 3]), &[element], &atoms)
 }
 
-/// SplitMix64, for seeded displacements.
+/// The generator SplitMix64.
 pub struct Random(pub u64);
 
 impl Random {
@@ -47,22 +47,22 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// In [0, 1).
+    /// A uniform number in [0, 1).
     pub fn unit(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// In [low, high).
+    /// A uniform number in [low, high).
     pub fn between(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.unit()
     }
 
-    /// In 0..n.
+    /// An integer in 0..n.
     pub fn below(&mut self, n: usize) -> usize {
         (self.bits() % n as u64) as usize
     }
 
-    /// Normal with this standard deviation (Box and Muller).
+    /// A normal deviate with this standard deviation (Box-Muller).
     pub fn normal(&mut self, sigma: f64) -> f64 {
         let (u, v) = (1.0 - self.unit(), self.unit());
         sigma * (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A structure in each file format, and short ways to read a text, for the tests of several crates.
+//! A structure in each file format and helpers to read text, for the tests of several crates.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use crate::crystals::{Random, structure};
@@ -34,7 +34,7 @@ pub fn dump(text: &str, frame: Frame) -> Result<Structure, Error> {
 pub fn line_of(result: Result<Structure, Error>) -> (u64, String) {
     match result.unwrap_err() {
         Error::Parse { line, message, .. } => (line, message),
-        other => panic!("not an error of a line: {other}"),
+        other => panic!("not an error with a line: {other}"),
     }
 }
 
@@ -44,7 +44,7 @@ pub fn extxyz_text(structure: &Structure) -> String {
     String::from_utf8(out).unwrap()
 }
 
-/// Equal, but for velocities: those go through masses and units and lose a bit or two.
+/// Asserts equality, except for the rounding of velocities by the conversion with masses and units.
 pub fn assert_same(a: &Structure, b: &Structure) {
     let mut b = b.clone();
     if let (Some(va), Some(vb)) = (&a.velocities, &b.velocities) {
@@ -95,7 +95,7 @@ fn lammps_data_dialects() {
         .replace("1 2 1.5", "1 2 0 1.5")
         .replace("2 1 2 2", "2 1 0 2 2");
     assert_eq!(data(&charge).unwrap().position(1), [1.5, 1.0, 1.0]);
-    // The same without saying so: nine columns.
+    // The same without a style: nine columns.
     assert_eq!(data(&charge.replace("# charge", "")).unwrap().position(1), [1.5, 1.0, 1.0]);
 
     let labels = DATA.replace("Masses", "Atom Type Labels\n\n1 Ni\n2 Co\n\nMasses").replace("3 1 0 0", "3 Ni 0 0");
@@ -148,7 +148,7 @@ ITEM: ATOMS id type element xs ys zs
 ";
 
 #[test]
-fn dumps_are_read() {
+fn lammps_dump_dialects() {
     let first = dump(DUMP, Frame::First).unwrap();
     assert_eq!((first.ids.to_vec(), first.types.to_vec()), (vec![5, 4], vec![2, 1]));
     assert_eq!(first.elements, [Element::Al, Element::Cu]);

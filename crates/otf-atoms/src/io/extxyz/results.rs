@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What a calculator has written beside the atoms.
+//! Results of a calculator in an extended XYZ file.
 
 use std::path::Path;
 
@@ -10,21 +10,21 @@ use crate::io::text::{FrameText, Lines, parse_error, real};
 use crate::io::{Error, open};
 use crate::structure::Structure;
 
-/// Energy, forces and stress of one frame, in the units and under the names of ASE.
+/// Energy, forces and stress of one frame, with the units and names of ASE.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Results {
     /// Total energy, eV: the key `energy`.
     pub energy: Option<f64>,
     /// Forces, eV/Å: the column `forces`; shape (n, 3), in the order of the file.
     pub forces: Option<Array2<f64>>,
-    /// Stress, eV/Å³: the key `stress`, of nine numbers or of six; in the order xx, yy, zz, yz, xz, xy.
+    /// Stress, eV/Å³: the key `stress`, with nine numbers or six; in the order xx, yy, zz, yz, xz, xy.
     pub stress: Option<[f64; 6]>,
 }
 
-/// Reads the last frame of a file, with what was computed for it.
+/// Reads the last frame of a file and its results.
 ///
 /// # Errors
-/// As [`super::read`]; also if the frame has ids, which would put its atoms in another order.
+/// As [`super::read`]; also if the frame has a column of ids, because the results must be in the order of the atoms.
 pub fn read_results(path: &Path) -> Result<(Structure, Results), Error> {
     let mut lines = Lines::new(open(path)?, path);
     let mut frame = FrameText::default();
@@ -43,7 +43,9 @@ pub fn read_results(path: &Path) -> Result<(Structure, Results), Error> {
     let columns = comment.columns().map_err(fail)?;
     let (energy, stress) = (comment.value("energy").map_err(fail)?, comment.value("stress").map_err(fail)?);
     if columns.id.is_some() {
-        return Err(fail("results must be in the order of the atoms, without a column of ids".into()));
+        return Err(fail(
+            "the frame has a column of ids: write the results in the order of the atoms, without ids".into(),
+        ));
     }
     let energy = energy.map(|text| real(Some(text), "the energy")).transpose().map_err(fail)?;
     let stress = stress.map(parse_stress).transpose().map_err(fail)?;

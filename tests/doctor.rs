@@ -162,8 +162,11 @@ fn settings_that_do_nothing_together_are_warnings_of_doctor_and_run() {
     let path = al_config(folder.path(), more);
     let thin = std::fs::read_to_string(&path).unwrap() + "buffer = 4.0\n";
     write(folder.path(), "run.toml", &thin);
-    let words =
-        ["only the first value of `temperature = [300.0, 400.0]`", "`pressure` has no effect", "only the initial frame"];
+    let words = [
+        "only the first value of `temperature = [300.0, 400.0]`",
+        "`pressure` has no effect",
+        "only the initial frame",
+    ];
     let (report, code) = examine(&mut command(folder.path()));
     assert_eq!(code, Some(0), "{report:#}");
     let said = format!("{:?}", findings(&report, "settings"));

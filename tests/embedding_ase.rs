@@ -166,8 +166,10 @@ fn same_atoms(structure: &Structure, center: Vec3, [region, larger]: [Region; 2]
         ids.dedup();
         ids
     };
-    let near: Vec<i32> =
-        indices_in_region(structure.atoms(), &structure.cell, center, region).iter().map(|at| structure.ids[*at]).collect();
+    let near: Vec<i32> = indices_in_region(structure.atoms(), &structure.cell, center, region)
+        .iter()
+        .map(|at| structure.ids[*at])
+        .collect();
     let (least, most) = (found(region), found(larger));
     let within = |few: &[i32], many: &[i32]| {
         let mut many = many.iter();

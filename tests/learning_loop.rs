@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use common::{aluminium, dependency, eam_file, json, lammps_otf, python, root, succeed, text, write};
-use lammps_otf::candidates::{Phase, Round, RoundSeconds, Seen, Status, Store};
+use lammps_otf::candidates::{Phase, Round, RoundOutcome, RoundSeconds, Status, Store};
 
 /// What the soft potential was fitted to: `training.extxyz` and `testing.extxyz`, made once.
 fn data() -> &'static Path {
@@ -92,7 +92,7 @@ fn a_potential_learns_what_it_did_not_know() {
     let (last, learning) = rounds.split_last().unwrap();
     assert!(!learning.is_empty() && learning.iter().all(|r| r.phase == Phase::Done && r.labelled > 0), "{rounds:?}");
     // The whole ramp, from the start, with nothing unknown in it.
-    assert_eq!((last.seen, last.from, last.reached, last.events), (Some(Seen::Quiet), 0, 1500, 0));
+    assert_eq!((last.outcome, last.from, last.reached, last.events), (Some(RoundOutcome::Quiet), 0, 1500, 0));
     assert!(learning[0].gamma_max.unwrap() > 5.0 && last.gamma_max.unwrap() <= 5.0, "{rounds:?}");
     for round in learning {
         let report = json(&output.join(format!("round-{:03}/potential/report.json", round.number)));

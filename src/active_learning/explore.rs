@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::ledger::Ledger;
 use super::{Error, Learning, Outcome, ResumeFrom, files, round_folder};
-use crate::candidates::{Candidate, Phase, Round, Seen};
+use crate::candidates::{Candidate, Phase, Round, RoundOutcome};
 use crate::embedding::Environment;
 use crate::event::{self, Pipeline, Region, Sink};
 use crate::frame::Frame;
@@ -80,12 +80,12 @@ impl Learning<'_, '_> {
                 _ => step_start.elapsed().as_secs_f64(),
             };
             match event {
-                Event::Finished => break Seen::Quiet,
+                Event::Finished => break RoundOutcome::Quiet,
                 Event::Crashed(_) => {
                     if let Some(region) = event::region_of_crash(&simulation, exploration.last.as_ref()) {
                         self.store(&simulation, &region, &mut exploration)?;
                     }
-                    break Seen::Crash;
+                    break RoundOutcome::Crash;
                 }
                 Event::Polled(poll) => {
                     if let Some(seen) = self.handle_poll(&mut simulation, poll, &mut exploration)? {
@@ -98,19 +98,19 @@ impl Learning<'_, '_> {
             }
         };
         // A run that reached its end after events is not quiet.
-        let seen = if seen == Seen::Quiet && exploration.events > 0 { Seen::Events } else { seen };
+        let seen = if seen == RoundOutcome::Quiet && exploration.events > 0 { RoundOutcome::Events } else { seen };
         self.running += run_start.elapsed();
         let reached = exploration.last.as_ref().map_or(self.round.from, |poll| poll.step);
         let mut round = Round {
-            phase: if seen == Seen::Quiet { Phase::Done } else { Phase::Select },
-            seen: Some(seen),
+            phase: if seen == RoundOutcome::Quiet { Phase::Done } else { Phase::Select },
+            outcome: Some(seen),
             reached,
             first_event: exploration.first_event,
             events: exploration.events,
             gamma_max: Some(exploration.gamma_max).filter(|gamma| gamma.is_finite()),
             ..self.round.clone()
         };
-        if seen != Seen::Quiet {
+        if seen != RoundOutcome::Quiet {
             (round.next_restart, round.next_from) = self.rewind(simulation, &mut exploration)?;
         }
         let (candidates, running) = (exploration.candidates, exploration.running);
@@ -127,7 +127,7 @@ impl Learning<'_, '_> {
         simulation: &mut Simulation,
         poll: Poll,
         exploration: &mut Exploration,
-    ) -> Result<Option<Seen>, Error> {
+    ) -> Result<Option<RoundOutcome>, Error> {
         let ledger = &mut self.ledger;
         self.comm.on_root(|| ledger.as_mut().map_or(Ok(()), |l| l.poll(&poll)))?;
         let Some(gamma) = poll.gamma.clone() else {
@@ -163,10 +163,10 @@ impl Learning<'_, '_> {
         }
         let above_halt = gamma.max > self.settings.halt;
         if exploration.events >= self.settings.batch || (exploration.events > 0 && above_halt) {
-            return Ok(Some(Seen::Events));
+            return Ok(Some(RoundOutcome::Events));
         }
         let quiet = time - *exploration.quiet_since.get_or_insert(time);
-        Ok(self.settings.quiet_time.is_some_and(|limit| quiet >= limit - 1e-9).then_some(Seen::Quiet))
+        Ok(self.settings.quiet_time.is_some_and(|limit| quiet >= limit - 1e-9).then_some(RoundOutcome::Quiet))
     }
 
     /// Extracts a region as a candidate of the round. A region that has no valid cell is skipped with a warning.

@@ -11,7 +11,7 @@ use ndarray::{Array2, Axis};
 
 use super::program::{Program, ProgramError, tail};
 use crate::candidates::export::{self, Format};
-use crate::candidates::{Labels, StoredCandidate, order_of};
+use crate::candidates::{Labels, StoredCandidate, recover_order};
 use crate::config::{LoopConfig, OracleConfig};
 use crate::io::extxyz;
 use crate::script::Script;
@@ -136,8 +136,8 @@ fn text(path: &Path) -> Result<String, OracleError> {
 fn read_labels(path: &Path, structure: &Structure) -> Result<Labels, String> {
     let (found, results) = extxyz::read_results(path).map_err(|e| e.to_string())?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let order =
-        order_of(structure, &found).map_err(|why| format!("{name} does not hold the atoms of the candidate: {why}"))?;
+    let order = recover_order(structure, &found)
+        .map_err(|why| format!("{name} does not hold the atoms of the candidate: {why}"))?;
     let energy = results.energy.ok_or_else(|| format!("{name} has no energy= in its comment line"))?;
     let forces = results.forces.ok_or_else(|| format!("{name} has no column forces:R:3"))?;
     let forces = forces.select(Axis(0), &order);

@@ -233,7 +233,7 @@ fn import(store: &mut Store, path: &Path) -> Result<Vec<i64>, StoreError> {
             (candidate, status)
         })
         .collect();
-    store.add_as(&rows.iter().map(|(candidate, status)| (candidate, *status)).collect::<Vec<_>>())
+    store.add_with_status(&rows.iter().map(|(candidate, status)| (candidate, *status)).collect::<Vec<_>>())
 }
 
 fn list(db: &Path, status: Option<Status>, json: bool) -> Result<String, StoreError> {

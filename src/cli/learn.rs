@@ -88,7 +88,7 @@ fn row(round: &Round) -> String {
     let number = |name: &str, digits: usize| {
         round.report.get(name).and_then(serde_json::Value::as_f64).map_or("-".into(), |x| format!("{x:.digits$}"))
     };
-    let gamma = match (round.seen, round.gamma_max) {
+    let gamma = match (round.outcome, round.gamma_max) {
         (None, _) => "-".into(),
         (_, Some(gamma)) => format!("{gamma:.2}"),
         (_, None) => "inf".into(),

@@ -21,7 +21,7 @@ pub use plots::PlotError;
 pub use series::{Point, Series};
 
 use crate::active_learning::round_folders;
-use crate::candidates::{KeyValue, Phase, Round, Seen, Store, StoreError, StoredCandidate};
+use crate::candidates::{KeyValue, Phase, Round, RoundOutcome, Store, StoreError, StoredCandidate};
 use crate::runner::{files, poll_files};
 use crate::simulation::Poll;
 use candidate::{ROWS, sort_and_cut};
@@ -228,7 +228,10 @@ impl Report {
             Kind::Run => (status_of(&self.result), self.ending_of_run()),
             Kind::Replicas => (count(self.parts.len(), "replica"), String::new()),
             Kind::Loop => {
-                let done = self.rounds.last().is_some_and(|r| r.phase == Phase::Done && r.seen == Some(Seen::Quiet));
+                let done = self
+                    .rounds
+                    .last()
+                    .is_some_and(|r| r.phase == Phase::Done && r.outcome == Some(RoundOutcome::Quiet));
                 let labelled: usize = self.rounds.iter().map(|r| r.labelled).sum();
                 let ending =
                     format!("{}, {}", count(self.rounds.len(), "round"), count(labelled, "candidate") + " labelled");

@@ -260,7 +260,7 @@ impl Sink for Recorder {
                 candidate.keys.run_id.clone_from(&self.run_id);
                 let known = &mut self.known;
                 // Includes candidates that other runs have added to the same store in the meantime.
-                let added = self.store.add_unless(&candidate, known.last(), |newer| {
+                let added = self.store.add_if_new(&candidate, known.last(), |newer| {
                     newer.iter().for_each(|row| known.read(row));
                     known.contains(&environment)
                 })?;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Version 9 of ASE's SQLite schema, and how a candidate stands in it.
+//! Version 9 of ASE's SQLite schema, and the representation of a candidate in it.
 //!
-//! Arrays in columns are raw little-endian bytes: `int32` for atomic numbers, `float64` for everything else, row by
-//! row. The periodic directions are a bit mask (1, 2, 4). Times are years of 365.25 days since 1 January 2000.
-//! Key-value pairs stand twice: as JSON in the row, which ASE reads, and in tables, which ASE searches.
+//! Arrays in columns are raw little-endian bytes in row-major order: `int32` for atomic numbers, `float64` otherwise. The
+//! periodic directions are a bit mask (1, 2, 4). Times are years of 365.25 days since 1 January 2000. Key-value pairs are
+//! stored twice: as JSON in the row, which ASE reads, and in tables, which ASE searches.
 //!
-//! ASE has no origin of the cell, so positions are stored relative to it; it keeps no atom arrays of others, so
-//! everything of ours is in the `data` column (see [`data_names`]).
+//! ASE's cell has no origin, so positions are stored relative to it. ASE's schema has no columns for additional atom
+//! arrays, so these are in the `data` column (see [`data_names`]).
 
 use super::blob::{self, Data, from_bytes, parse_json};
 use super::keys::{self, KeyValue, Keys};
@@ -18,18 +18,18 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The version of ASE's schema that is read and written.
+/// The supported version of ASE's schema.
 pub const SCHEMA_VERSION: i64 = 9;
 
-/// Names of the entries of `row.data` that hold what ASE's own columns cannot.
+/// Names of the entries of `row.data`, for data without a column in ASE's schema.
 pub mod data_names {
     /// The force mask, `float64` (n).
     pub const FORCE_MASK: &str = "force_mask";
-    /// Id of each atom's parent in the frame it was cut from, `int32` (n).
+    /// Id of each atom in the parent frame, `int32` (n).
     pub const SOURCE_ID: &str = "source_id";
-    /// Periodic image of the parent from which the atom was taken, `int32` (n, 3).
+    /// Periodic image of each atom in the parent frame, `int32` (n, 3).
     pub const SOURCE_IMAGE: &str = "source_image";
-    /// Extrapolation grade of each atom in the frame it was cut from, `float64` (n).
+    /// Extrapolation grade of each atom in the parent frame, `float64` (n).
     pub const ATOM_GAMMA: &str = "atom_gamma";
     /// Id of each atom in the candidate, `int32` (n).
     pub const ATOM_ID: &str = "atom_id";
@@ -39,9 +39,9 @@ pub mod data_names {
     pub const TYPE_SYMBOLS: &str = "type_symbols";
     /// Corner of the cell, Å, `float64` (3).
     pub const ORIGIN: &str = "origin";
-    /// What the labelling program said when it failed.
+    /// Output of the oracle if it failed.
     pub const ERROR_LOG: &str = "error_log";
-    /// The atoms to which the arrays above belong, in their order, whatever the row itself holds by now: a dictionary
+    /// The atoms to which the arrays above belong, in their order, even if the atoms of the row have changed: a dictionary
     /// with `numbers`, `int32` (n); `positions`, Å, `float64` (n, 3); `cell`, Å, `float64` (3, 3); `pbc`, three flags.
     pub const STORED_ATOMS: &str = "stored_atoms";
 }
@@ -83,33 +83,33 @@ const COLUMNS: [(&str, &str); 33] = [
     ("charge", "REAL"),
 ];
 
-/// The columns that [`read_row`] wants, in its order.
+/// The columns read by [`read_row`], in its order.
 pub const READ_COLUMNS: &str = "unique_id, ctime, mtime, numbers, positions, cell, pbc, masses, momenta, \
      calculator, energy, free_energy, forces, stress, key_value_pairs, data";
 
-/// Å per ASE time unit, times Å/ps: one ps in ASE's unit of time, Å √(u/eV), with the constants ASE uses (CODATA 2014).
+/// One ps in ASE's unit of time, Å √(u/eV), with the constants of ASE (CODATA 2014).
 fn picosecond() -> f64 {
     const ELECTRON_VOLT: f64 = 1.602_176_620_8e-19;
     const ATOMIC_MASS: f64 = 1.660_539_040e-27;
     1e-12 * 1e10 * (ELECTRON_VOLT / ATOMIC_MASS).sqrt()
 }
 
-/// Seconds since 1970 now.
+/// The current time in seconds since 1970.
 pub fn unix_now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
 }
 
-/// ASE's time: years since 2000 (its own constants).
+/// Converts seconds since 1970 to ASE's time, years since 2000, with the constants of ASE.
 pub fn ase_time(unix: f64) -> f64 {
     (unix - 946_681_200.0) / 31_557_600.0
 }
 
-/// Seconds since 1970 of an ASE time.
+/// Converts ASE's time to seconds since 1970.
 pub fn unix_time(ase: f64) -> f64 {
     ase * 31_557_600.0 + 946_681_200.0
 }
 
-/// Writes the empty schema; the caller holds a transaction.
+/// Creates the tables. The caller holds a transaction.
 pub fn create(conn: &Connection) -> rusqlite::Result<()> {
     let columns: Vec<_> = COLUMNS.iter().map(|(name, kind)| format!("{name} {kind}")).collect();
     conn.execute_batch(&format!("CREATE TABLE systems ({});", columns.join(", ")))?;
@@ -141,7 +141,8 @@ pub fn create(conn: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// What ASE's web page and `ase db --show-metadata` tell about the keys: short and long description, unit.
+/// The metadata shown by ASE's web page and by `ase db --show-metadata`: short description, long description and unit of
+/// each key.
 fn metadata() -> serde_json::Value {
     serde_json::json!({
         "title": "lammps-otf candidates",
@@ -160,14 +161,14 @@ fn metadata() -> serde_json::Value {
     })
 }
 
-/// Whether there is such a table now. `Connection::table_exists` asks the connection's copy of the schema, which does
-/// not know what another process has created meanwhile; a query does.
+/// Whether the table exists. A query is used because `Connection::table_exists` uses the cached schema of the connection,
+/// without tables created by other processes.
 pub fn has_table(conn: &Connection, name: &str) -> rusqlite::Result<bool> {
     let query = "SELECT count(*) > 0 FROM sqlite_master WHERE type = 'table' AND name = ?1";
     conn.prepare_cached(query)?.query_row([name], |row| row.get(0))
 }
 
-/// What the database misses to be one of ASE's; `None` if it is one.
+/// The reason why the database is not an ASE database; `None` if it is one.
 pub fn not_ase(conn: &Connection) -> rusqlite::Result<Option<String>> {
     let mut statement = conn.prepare("SELECT name FROM pragma_table_info('systems') ORDER BY cid")?;
     let found: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
@@ -175,7 +176,7 @@ pub fn not_ase(conn: &Connection) -> rusqlite::Result<Option<String>> {
         return Ok(Some("it has no table `systems`".into()));
     }
     if !COLUMNS.iter().all(|(name, _)| found.iter().any(|other| other == name)) {
-        return Ok(Some("its table `systems` has other columns than ASE's".into()));
+        return Ok(Some("its table `systems` does not have the columns of ASE".into()));
     }
     for table in ["species", "keys", "text_key_values", "number_key_values", "information"] {
         if !has_table(conn, table)? {
@@ -185,7 +186,7 @@ pub fn not_ase(conn: &Connection) -> rusqlite::Result<Option<String>> {
     Ok(None)
 }
 
-/// The version of ASE's schema; `None` if it does not say.
+/// The version of ASE's schema; `None` if it is missing.
 pub fn schema_version(conn: &Connection) -> rusqlite::Result<Option<i64>> {
     let text = "SELECT CAST(value AS INTEGER) FROM information WHERE name = 'version'";
     conn.query_row(text, [], |row| row.get(0)).optional().map(Option::flatten)
@@ -195,7 +196,7 @@ fn floats(values: impl IntoIterator<Item = f64>) -> Vec<u8> {
     values.into_iter().flat_map(f64::to_le_bytes).collect()
 }
 
-/// The volume of a cell; ASE has none where it is 0.
+/// The volume of a cell, Å³; `None` if it is 0, as in ASE.
 fn volume(vectors: &[Vec3; 3]) -> Option<f64> {
     let [a, b, c] = vectors;
     let cross = [b[1] * c[2] - b[2] * c[1], b[2] * c[0] - b[0] * c[2], b[0] * c[1] - b[1] * c[0]];
@@ -203,7 +204,7 @@ fn volume(vectors: &[Vec3; 3]) -> Option<f64> {
     (volume > 0.0).then_some(volume)
 }
 
-/// Positions relative to the corner of the cell, as ASE has them, row by row.
+/// Positions relative to the origin of the cell, as in ASE, in row-major order.
 fn relative_positions(structure: &Structure) -> Vec<f64> {
     let origin = structure.cell.origin;
     structure.positions.rows().into_iter().flat_map(|r| [0, 1, 2].map(|k| r[k] - origin[k])).collect()
@@ -233,7 +234,7 @@ fn insert_species(conn: &Connection, id: i64, elements: &[Element]) -> rusqlite:
     Ok(())
 }
 
-/// Inserts a candidate that was checked, with these key-value pairs; the caller holds a transaction.
+/// Inserts a checked candidate with these key-value pairs and returns its row id. The caller holds a transaction.
 pub fn insert(conn: &Connection, candidate: &Candidate, pairs: &Keys, now: f64) -> rusqlite::Result<i64> {
     let structure = &candidate.structure;
     let elements = elements_of(structure);
@@ -257,7 +258,7 @@ pub fn insert(conn: &Connection, candidate: &Candidate, pairs: &Keys, now: f64) 
         floats(relative_positions(structure)),
         floats(structure.cell.vectors.as_flattened().iter().copied()),
         pbc_mask(structure.cell.pbc),
-        // ASE's own masses differ in the last digits; with momenta they must be the ones that were multiplied.
+        // The masses of ASE differ in the last digits. With momenta, the masses used for them must be stored.
         (momenta.is_some() || structure.masses.is_some()).then(|| floats(masses.iter().copied())),
         momenta,
         labels.as_ref().map(|l| &l.calculator),
@@ -306,7 +307,7 @@ fn data(candidate: &Candidate) -> BTreeMap<String, Data> {
     data
 }
 
-/// The atoms once more, where nobody who writes a label replaces them.
+/// A copy of the atoms, which is preserved when a label is written.
 fn stored_atoms(structure: &Structure) -> Data {
     let vectors = |values: Vec<f64>| {
         Data::Array(blob::Array { shape: vec![values.len() / 3, 3], values: blob::Values::F64(values) })
@@ -320,7 +321,7 @@ fn stored_atoms(structure: &Structure) -> Data {
     ]))
 }
 
-/// The JSON of the pairs, as ASE reads it.
+/// The pairs as JSON in ASE's format.
 fn json(pairs: &Keys) -> String {
     let mut text = String::from("{");
     for (index, (key, value)) in pairs.iter().enumerate() {
@@ -351,7 +352,7 @@ fn insert_pairs(conn: &Connection, id: i64, pairs: &Keys) -> rusqlite::Result<()
     Ok(())
 }
 
-/// Replaces the pairs of a row; the caller holds a transaction and ASE's lock file.
+/// Replaces the pairs of a row. The caller holds a transaction and ASE's lock file.
 pub fn update_pairs(conn: &Connection, id: i64, pairs: &Keys) -> rusqlite::Result<()> {
     conn.prepare_cached("UPDATE systems SET mtime = ?1, key_value_pairs = ?2 WHERE id = ?3")?.execute(params![
         ase_time(unix_now()),
@@ -364,7 +365,7 @@ pub fn update_pairs(conn: &Connection, id: i64, pairs: &Keys) -> rusqlite::Resul
     insert_pairs(conn, id, pairs)
 }
 
-/// The pairs of a row; the inner error says what is wrong with them.
+/// The pairs of a row; `None` if there is no such row. The inner error is the problem if they are invalid.
 pub fn read_pairs(conn: &Connection, id: i64) -> rusqlite::Result<Option<Result<Keys, String>>> {
     conn.prepare_cached("SELECT key_value_pairs FROM systems WHERE id = ?1")?
         .query_row([id], |row| row.get::<_, Option<String>>(0))
@@ -372,8 +373,7 @@ pub fn read_pairs(conn: &Connection, id: i64) -> rusqlite::Result<Option<Result<
         .map(|text| text.map(|text| parse_pairs(text.as_deref())))
 }
 
-/// Reads the JSON of the pairs; values that are neither number nor text (null, lists) are left out, as ASE's own
-/// search leaves them out.
+/// Parses the JSON of the pairs. Values that are neither numbers nor text (null, lists) are ignored, as in ASE's search.
 pub fn parse_pairs(text: Option<&str>) -> Result<Keys, String> {
     let Some(text) = text else { return Ok(Keys::new()) };
     let serde_json::Value::Object(map) = parse_json(text)? else {
@@ -391,7 +391,7 @@ pub fn parse_pairs(text: Option<&str>) -> Result<Keys, String> {
     Ok(map.into_iter().filter_map(|(key, json)| Some((key, value(json)?))).collect())
 }
 
-/// Adds entries to `row.data`, or takes them out (`None`); keeps the rest.
+/// Sets entries of `row.data`, or removes them (`None`). The inner error is the problem if `row.data` is invalid.
 pub fn update_data(
     conn: &Connection,
     id: i64,
@@ -417,7 +417,7 @@ pub fn update_data(
     Ok(Ok(()))
 }
 
-/// Reads `data`, which rows of older ASE versions hold as JSON text.
+/// Decodes `row.data`, which is empty or `null` in rows without entries.
 fn decode_data(bytes: Option<&[u8]>) -> Result<BTreeMap<String, Data>, String> {
     match bytes {
         None | Some(b"null" | b"") => Ok(BTreeMap::new()),
@@ -425,7 +425,7 @@ fn decode_data(bytes: Option<&[u8]>) -> Result<BTreeMap<String, Data>, String> {
     }
 }
 
-/// Labels as columns.
+/// Labels in the form of ASE's columns.
 struct LabelColumns {
     calculator: String,
     energy: f64,
@@ -450,7 +450,7 @@ impl LabelColumns {
     }
 }
 
-/// Writes labels into a row, or takes them out.
+/// Sets the labels of a row, or removes them (`None`).
 pub fn update_labels(conn: &Connection, id: i64, labels: Option<&Labels>) -> rusqlite::Result<()> {
     let labels = labels.map(LabelColumns::new);
     conn.prepare_cached(
@@ -471,8 +471,8 @@ pub fn update_labels(conn: &Connection, id: i64, labels: Option<&Labels>) -> rus
     Ok(())
 }
 
-/// Puts the atoms into a row that were stored, and takes out what belonged to those that replaced them, labels too;
-/// the caller holds a transaction and ASE's lock file.
+/// Restores the stored atoms of a row and removes the data of the atoms that replaced them, including the labels. The
+/// caller holds a transaction and ASE's lock file.
 pub fn restore_atoms(conn: &Connection, id: i64, structure: &Structure) -> rusqlite::Result<()> {
     update_labels(conn, id, None)?;
     let elements = elements_of(structure);
@@ -495,9 +495,9 @@ pub fn restore_atoms(conn: &Connection, id: i64, structure: &Structure) -> rusql
     insert_species(conn, id, &elements)
 }
 
-/// A row of `systems` as it was read, not yet understood.
+/// A row of `systems`, not yet parsed.
 pub struct RawRow {
-    /// 32 hexadecimal digits. ASE makes new ones when it replaces the atoms of a row.
+    /// 32 hexadecimal digits. ASE changes them when it replaces the atoms of a row.
     pub unique_id: Option<String>,
     /// ASE times of creation and of the last change.
     pub times: [Option<f64>; 2],
@@ -516,9 +516,9 @@ pub struct RawRow {
     data: Option<Vec<u8>>,
 }
 
-/// Takes a row of [`READ_COLUMNS`] over.
+/// Reads a row with the columns [`READ_COLUMNS`].
 pub fn read_row(row: &Row) -> rusqlite::Result<RawRow> {
-    // Old rows have text where new ones have bytes, and empty lists where there is nothing.
+    // Rows of old versions of ASE have text instead of bytes, and empty lists instead of nulls.
     let bytes = |index: usize| -> rusqlite::Result<Option<Vec<u8>>> {
         Ok(match row.get_ref(index)? {
             rusqlite::types::ValueRef::Blob(bytes) | rusqlite::types::ValueRef::Text(bytes) => Some(bytes.to_vec()),
@@ -544,26 +544,26 @@ pub fn read_row(row: &Row) -> rusqlite::Result<RawRow> {
     })
 }
 
-/// What a row holds.
-pub struct Understood {
-    /// The candidate, as it was stored; its labels only if they are labels of it.
+/// The content of a row.
+pub struct ParsedRow {
+    /// The candidate as stored, with labels only if they belong to its atoms.
     pub candidate: Candidate,
     /// All keys.
     pub pairs: Keys,
     /// All of `row.data`.
     pub data: BTreeMap<String, Data>,
-    /// Why the atoms of the row are not those of the candidate.
+    /// The difference between the atoms of the row and those of the candidate, if any.
     pub mismatch: Option<String>,
-    /// Place in the row of each atom of the candidate, if they are in another order there.
+    /// Index in the row of each atom of the candidate, if the order differs.
     pub row_order: Option<Vec<usize>>,
 }
 
 impl RawRow {
-    /// Understands the row; whatever ASE itself may have written is accepted.
+    /// Parses the row. All rows written by ASE are accepted.
     ///
     /// # Errors
-    /// A text that says what is wrong with the row.
-    pub fn understand(&self) -> Result<Understood, String> {
+    /// A message with the problem if the row is invalid.
+    pub fn parse(&self) -> Result<ParsedRow, String> {
         let data = decode_data(self.data.as_deref())?;
         let pairs = parse_pairs(self.pairs.as_deref())?;
         let own = self.own_atoms()?;
@@ -574,7 +574,7 @@ impl RawRow {
                 let stored = Atoms::stored(stored)
                     .ok_or_else(|| format!("its {} is malformed", data_names::STORED_ATOMS))?
                     .structure(&data)?;
-                match identity::order_of(&stored, &own.structure(&data)?) {
+                match identity::recover_order(&stored, &own.structure(&data)?) {
                     Ok(order) => (stored, None, order),
                     Err(why) => (stored, Some(why), Vec::new()),
                 }
@@ -583,20 +583,20 @@ impl RawRow {
         let n = structure.len();
         let ints = |name: &str, width: usize| -> Result<Option<Vec<i32>>, String> {
             let Some(value) = entry(&data, name) else { return Ok(None) };
-            let values = value.to_i32().ok_or_else(|| format!("its {name} holds something else than whole numbers"))?;
+            let values = value.to_i32().ok_or_else(|| format!("its {name} has values that are not integers"))?;
             let fits = values.len() == width * n;
-            fits.then_some(Some(values)).ok_or_else(|| format!("its {name} is not of {n} atoms"))
+            fits.then_some(Some(values)).ok_or_else(|| format!("its {name} does not have values for {n} atoms"))
         };
         let numbers_of = |name: &str| -> Result<Option<Vec<f64>>, String> {
             let Some(value) = entry(&data, name) else { return Ok(None) };
             let values = value.to_f64().filter(|values| values.len() == n);
-            values.map(Some).ok_or_else(|| format!("its {name} is not {n} numbers"))
+            values.map(Some).ok_or_else(|| format!("its {name} does not have {n} numbers"))
         };
         let count = i32::try_from(n).map_err(|_| "it has too many atoms")?;
         let ids = ints(data_names::ATOM_ID, 1)?.unwrap_or_else(|| (1..=count).collect());
         let source_ids = ints(data_names::SOURCE_ID, 1)?.unwrap_or_else(|| ids.clone());
         let images = ints(data_names::SOURCE_IMAGE, 3)?.unwrap_or_else(|| vec![0; 3 * n]);
-        // What the row says of its atoms, in the order of the candidate's; nothing if they are not the same.
+        // Data of the row in the order of the candidate's atoms; not used if the atoms differ.
         let in_order = |rows: Array2<f64>| rows.select(Axis(0), &order);
         let masses = self.masses.as_deref().filter(|_| mismatch.is_none()).map(|bytes| {
             let masses = exactly("masses", bytes, in_row)?;
@@ -631,7 +631,7 @@ impl RawRow {
             }),
             _ => None,
         };
-        // Old rows may hold something else, which only momenta need.
+        // Rows of old versions can have invalid masses, which are an error only with momenta.
         let masses = masses
             .and_then(Result::ok)
             .and_then(|masses| type_masses(&masses, &structure.types.to_vec(), &structure.elements));
@@ -645,14 +645,14 @@ impl RawRow {
             labels,
         };
         if entry(&data, data_names::STORED_ATOMS).is_none() {
-            mismatch = check_unreferenced(&candidate, &data).err();
+            mismatch = check_without_copy(&candidate, &data).err();
             candidate.labels = candidate.labels.filter(|_| mismatch.is_none());
         }
         let row_order = order.iter().enumerate().any(|(i, &at)| i != at).then_some(order);
-        Ok(Understood { candidate, pairs, data, mismatch, row_order })
+        Ok(ParsedRow { candidate, pairs, data, mismatch, row_order })
     }
 
-    /// The atoms in ASE's own columns.
+    /// The atoms in ASE's columns.
     fn own_atoms(&self) -> Result<Atoms, String> {
         let numbers: Vec<i32> = from_bytes(self.numbers.as_deref().unwrap_or_default(), i32::from_le_bytes).collect();
         let positions = vectors("positions", self.positions.as_deref(), numbers.len())?.ok_or("it has no positions")?;
@@ -665,12 +665,12 @@ impl RawRow {
     }
 }
 
-/// An entry of `row.data` that says something.
+/// An entry of `row.data` that is not null.
 fn entry<'d>(data: &'d BTreeMap<String, Data>, name: &str) -> Option<&'d Data> {
     data.get(name).filter(|value| !matches!(value, Data::Null))
 }
 
-/// Atoms as ASE has them: relative to the corner of the cell, without types and ids.
+/// Atoms as in ASE: relative to the origin of the cell, without types and ids.
 struct Atoms {
     numbers: Vec<i32>,
     positions: Array2<f64>,
@@ -679,20 +679,20 @@ struct Atoms {
 }
 
 impl Atoms {
-    /// Those of the entry [`data_names::STORED_ATOMS`].
+    /// The atoms of the entry [`data_names::STORED_ATOMS`]; `None` if it is malformed.
     fn stored(entry: &Data) -> Option<Self> {
         let Data::Map(entry) = entry else { return None };
         let numbers = entry.get("numbers")?.to_i32()?;
         let positions = Array2::from_shape_vec((numbers.len(), 3), entry.get("positions")?.to_f64()?).ok()?;
         let cell = entry.get("cell")?.to_f64()?;
         let (cell, []) = cell.as_chunks::<3>() else { return None };
-        // ASE may have turned the list into an array.
+        // ASE can convert the list to an array.
         let pbc = entry.get("pbc")?.to_f64()?;
         let &[a, b, c] = &pbc[..] else { return None };
         Some(Self { numbers, positions, cell: cell.try_into().ok()?, pbc: [a, b, c].map(|flag| flag != 0.0) })
     }
 
-    /// With the types and the origin in `data`.
+    /// The structure with the types and the origin in `data`.
     fn structure(self, data: &BTreeMap<String, Data>) -> Result<Structure, String> {
         let (elements, types) = types(&self.numbers, data)?;
         let mut cell = Cell { origin: [0.0; 3], vectors: self.cell, pbc: self.pbc };
@@ -720,8 +720,12 @@ impl Atoms {
     }
 }
 
-/// What can be told of the row of a version that did not store its atoms a second time.
-fn check_unreferenced(candidate: &Candidate, data: &BTreeMap<String, Data>) -> Result<(), String> {
+/// Checks a row without a copy of its atoms, from an older version: the elements in their order, and the radius of the
+/// core.
+///
+/// # Errors
+/// A message with the difference.
+fn check_without_copy(candidate: &Candidate, data: &BTreeMap<String, Data>) -> Result<(), String> {
     let structure = &candidate.structure;
     if let (Some(types), Some(Data::List(symbols))) =
         (entry(data, data_names::ATOM_TYPE).and_then(Data::to_i32), entry(data, data_names::TYPE_SYMBOLS))
@@ -731,17 +735,17 @@ fn check_unreferenced(candidate: &Candidate, data: &BTreeMap<String, Data>) -> R
             _ => None,
         };
         for index in 0..structure.len() {
-            let is = structure.element(index).symbol();
-            if let Some(was) = symbol(index).filter(|was| *was != is) {
-                return Err(format!("atom {index} (from 0) is {is}, and was stored as {was}"));
+            let found = structure.element(index).symbol();
+            if let Some(stored) = symbol(index).filter(|stored| *stored != found) {
+                return Err(format!("atom {index} (from 0) is {found}, but was stored as {stored}"));
             }
         }
     }
     identity::check_core(candidate)
 }
 
-/// The table of elements and the types: the ones that were stored, if they agree with the atomic numbers (ASE may
-/// have replaced the atoms), otherwise in the order in which the elements appear.
+/// The table of elements and the types: the stored ones if they agree with the atomic numbers (ASE can replace the atoms),
+/// otherwise numbered in the order of first occurrence.
 fn types(numbers: &[i32], data: &BTreeMap<String, Data>) -> Result<(Vec<Element>, Vec<i32>), String> {
     let number_of = |element: Element| i64::from(element.atomic_number());
     let stored = || -> Option<(Vec<Element>, Vec<i32>)> {
@@ -764,10 +768,10 @@ fn types(numbers: &[i32], data: &BTreeMap<String, Data>) -> Result<(Vec<Element>
     let mut elements = Vec::new();
     let mut types = Vec::with_capacity(numbers.len());
     for &number in numbers {
-        let element = Element::iter()
-            .find(|&element| number_of(element) == i64::from(number))
-            .ok_or_else(|| format!("it has an atom with the atomic number {number}, which is no element"))?;
-        let index = elements.iter().position(|&known| known == element).unwrap_or_else(|| {
+        let element = Element::iter().find(|&element| number_of(element) == i64::from(number)).ok_or_else(|| {
+            format!("it has an atom with the atomic number {number}, which is not that of an element")
+        })?;
+        let index = elements.iter().position(|&other| other == element).unwrap_or_else(|| {
             elements.push(element);
             elements.len() - 1
         });
@@ -776,7 +780,8 @@ fn types(numbers: &[i32], data: &BTreeMap<String, Data>) -> Result<(Vec<Element>
     Ok((elements, types))
 }
 
-/// The masses of the atoms as masses of their types; `None` where they are the standard ones, or atoms of one type differ.
+/// The masses of the types from the masses of the atoms (u); `None` if they are the standard ones, or if atoms of one type
+/// have different or invalid masses.
 fn type_masses(masses: &[f64], types: &[i32], elements: &[Element]) -> Option<Vec<f64>> {
     let mut found: Vec<Option<f64>> = vec![None; elements.len()];
     for (&mass, &ty) in masses.iter().zip(types) {
@@ -788,6 +793,7 @@ fn type_masses(masses: &[f64], types: &[i32], elements: &[Element]) -> Option<Ve
     nonstandard_masses(found.into_iter().zip(elements).map(of_type).collect(), elements)
 }
 
+/// `count` numbers.
 fn exactly(name: &str, bytes: &[u8], count: usize) -> Result<Vec<f64>, String> {
     if bytes.len() != 8 * count {
         return Err(format!("its {name} has {} bytes instead of {}", bytes.len(), 8 * count));
@@ -795,6 +801,7 @@ fn exactly(name: &str, bytes: &[u8], count: usize) -> Result<Vec<f64>, String> {
     Ok(from_bytes(bytes, f64::from_le_bytes).collect())
 }
 
+/// `n` vectors, shape (n, 3).
 fn vectors(name: &str, bytes: Option<&[u8]>, n: usize) -> Result<Option<Array2<f64>>, String> {
     let Some(bytes) = bytes else { return Ok(None) };
     Array2::from_shape_vec((n, 3), exactly(name, bytes, 3 * n)?).map(Some).map_err(|e| e.to_string())
@@ -803,7 +810,8 @@ fn vectors(name: &str, bytes: Option<&[u8]>, n: usize) -> Result<Option<Array2<f
 /// Checks a candidate before it is stored.
 ///
 /// # Errors
-/// If its arrays do not belong together, if a coordinate is not finite, or if ASE would not take one of its keys.
+/// [`StoreError::InvalidCandidate`] if the arrays are inconsistent or a number is not finite; [`StoreError::InvalidKey`] if
+/// a key is not valid in ASE.
 pub fn check(candidate: &Candidate) -> Result<(), StoreError> {
     let invalid = |reason: String| Err(StoreError::InvalidCandidate(reason));
     let structure = &candidate.structure;
@@ -825,10 +833,10 @@ pub fn check(candidate: &Candidate) -> Result<(), StoreError> {
         }
     }
     if structure.positions.ncols() != 3 || structure.velocities.as_ref().is_some_and(|v| v.ncols() != 3) {
-        return invalid("its coordinates are not of three dimensions".into());
+        return invalid("its positions or velocities do not have three components".into());
     }
-    let known = |&t: &i32| usize::try_from(t).is_ok_and(|t| (1..=structure.elements.len()).contains(&t));
-    if let Some(index) = structure.types.iter().position(|t| !known(t)) {
+    let is_defined = |&t: &i32| usize::try_from(t).is_ok_and(|t| (1..=structure.elements.len()).contains(&t));
+    if let Some(index) = structure.types.iter().position(|t| !is_defined(t)) {
         return invalid(format!(
             "atom {} has type {}, which has no element",
             structure.ids[index], structure.types[index]
@@ -847,10 +855,10 @@ pub fn check(candidate: &Candidate) -> Result<(), StoreError> {
         return invalid("a velocity is not finite".into());
     }
     if let Some(weight) = candidate.force_mask.iter().find(|w| !(w.is_finite() && **w >= 0.0)) {
-        return invalid(format!("its force mask holds {weight}, which is no weight"));
+        return invalid(format!("its force mask has the value {weight}, but must be finite and not negative"));
     }
     if candidate.keys.center.is_some_and(|center| center >= n) {
-        return invalid(format!("its centre is atom {:?} of {n} (counted from 0)", candidate.keys.center));
+        return invalid(format!("its centre is atom {:?} (from 0), but it has {n} atoms", candidate.keys.center));
     }
     if let Some(labels) = &candidate.labels {
         labels.check(n).or_else(invalid)?;

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! ASE's binary `data` column.
 //!
-//! Layout, all little-endian: 8 bytes with the offset of the JSON text; the raw arrays one after the other; the JSON
-//! text up to the end. In the JSON an array stands as `{"__ndarray__": [shape, dtype, offset]}`, its offset counted
-//! from the start of the blob. Numbers that are not finite stand as Python writes them, `NaN` and `Infinity`, which
-//! is not JSON.
+//! Layout, little-endian: 8 bytes with the offset of the JSON text; the raw arrays; the JSON text up to the end. In the
+//! JSON text an array is `{"__ndarray__": [shape, dtype, offset]}` with the offset from the start of the blob. Numbers that
+//! are not finite are written as in Python, `NaN` and `Infinity`, which is not valid JSON.
 
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
@@ -12,11 +11,11 @@ use std::collections::BTreeMap;
 /// A value of the `data` column.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Data {
-    /// None.
+    /// `None`.
     Null,
-    /// True or false.
+    /// A boolean.
     Bool(bool),
-    /// A whole number.
+    /// An integer.
     Int(i64),
     /// A number, finite or not.
     Float(f64),
@@ -46,7 +45,7 @@ pub enum Values {
     F64(Vec<f64>),
     /// `int32`.
     I32(Vec<i32>),
-    /// Any other type of numpy, kept as it is: its name and its bytes.
+    /// Another numpy type: its name and the raw bytes.
     Other(String, Vec<u8>),
 }
 
@@ -63,7 +62,7 @@ impl Data {
         Self::Array(Array { shape: vec![values.len()], values: Values::I32(values) })
     }
 
-    /// The numbers of an array or of a list of numbers, flattened.
+    /// The numbers of an array or of a list of numbers, flattened; `None` for other values.
     #[must_use]
     pub fn to_f64(&self) -> Option<Vec<f64>> {
         match self {
@@ -83,20 +82,20 @@ impl Data {
         }
     }
 
-    /// The whole numbers of an array or of a list of numbers, flattened; `None` also if one does not fit.
+    /// The integers of an array or of a list of numbers, flattened; `None` also if a number is not an `i32`.
     #[must_use]
     pub fn to_i32(&self) -> Option<Vec<i32>> {
         if let Self::Array(Array { values: Values::I32(values), .. }) = self {
             return Some(values.clone());
         }
         #[allow(clippy::cast_possible_truncation)]
-        let whole = |value: f64| (f64::from(value as i32).to_bits() == value.to_bits()).then_some(value as i32);
-        self.to_f64()?.into_iter().map(whole).collect()
+        let exact = |value: f64| (f64::from(value as i32).to_bits() == value.to_bits()).then_some(value as i32);
+        self.to_f64()?.into_iter().map(exact).collect()
     }
 }
 
 impl Array {
-    /// The values as `float64`, where that makes sense.
+    /// The values as `float64`; `None` for types that are not real numbers.
     #[must_use]
     #[allow(clippy::cast_precision_loss)]
     pub fn to_f64(&self) -> Option<Vec<f64>> {
@@ -118,12 +117,12 @@ impl Array {
     }
 }
 
-/// The numbers in a run of bytes; a rest that is no whole number is left out.
+/// The numbers in a sequence of bytes. Remaining bytes are ignored.
 pub fn from_bytes<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> impl Iterator<Item = T> {
     bytes.as_chunks::<N>().0.iter().map(move |&chunk| read(chunk))
 }
 
-/// The bytes of one element of a numpy type, from its name: the digits at its end are bits.
+/// The size in bytes of an element of a numpy type, from the number of bits at the end of its name.
 fn item_size(dtype: &str) -> Option<usize> {
     if dtype == "bool" {
         return Some(1);
@@ -132,7 +131,7 @@ fn item_size(dtype: &str) -> Option<usize> {
     (bits > 0 && bits.is_multiple_of(8)).then_some(bits / 8)
 }
 
-/// Writes the dictionary as ASE does.
+/// Encodes a dictionary in ASE's format.
 #[must_use]
 pub fn encode(data: &BTreeMap<String, Data>) -> Vec<u8> {
     let mut blob = vec![0; 8];
@@ -198,12 +197,12 @@ fn encode_value(value: &Data, blob: &mut Vec<u8>, text: &mut String) {
     }
 }
 
-/// A JSON string.
+/// Appends a JSON string.
 fn push_text(text: &mut String, string: &str) {
     text.push_str(&Json::from(string).to_string());
 }
 
-/// A number as Python's JSON writes it: the shortest text that reads back as the same number, always a float.
+/// Appends a number in the format of Python's JSON: the shortest text of the same number, always as a float.
 pub fn push_float(text: &mut String, float: f64) {
     if float.is_nan() {
         text.push_str("NaN");
@@ -214,17 +213,17 @@ pub fn push_float(text: &mut String, float: f64) {
     }
 }
 
-/// Reads the dictionary; any blob, also a hostile one, gives a value or a text that says what is wrong.
+/// Decodes a dictionary. The blob need not be trusted.
 ///
 /// # Errors
-/// If the blob is cut short, if its JSON is malformed, or if an array lies outside of it.
+/// A message if the blob is truncated, if its JSON is malformed, or if an array lies outside of the blob.
 pub fn decode(blob: &[u8]) -> Result<BTreeMap<String, Data>, String> {
     let Some((head, _)) = blob.split_first_chunk::<8>() else {
-        return Err(format!("its data has {} bytes, and cannot have fewer than 8", blob.len()));
+        return Err(format!("its data has {} bytes, but at least 8 are required", blob.len()));
     };
     let offset = usize::try_from(u64::from_le_bytes(*head)).unwrap_or(usize::MAX);
     let Some(text) = blob.get(offset..) else {
-        return Err(format!("its data is cut short: {} bytes, with the index at byte {offset}", blob.len()));
+        return Err(format!("its data is truncated: {} bytes, with the index at byte {offset}", blob.len()));
     };
     let text = std::str::from_utf8(text).map_err(|e| format!("the index of its data is not UTF-8: {e}"))?;
     match decode_value(parse_json(text)?, blob)? {
@@ -280,16 +279,19 @@ fn decode_array(spec: &Json, blob: &[u8]) -> Result<Array, String> {
     Ok(Array { shape, values })
 }
 
-/// Stands for a number that JSON does not have, between [`parse_json`] and [`not_finite`].
+/// Key of the object that represents a number that is not finite, between [`parse_json`] and [`not_finite`].
 const NOT_FINITE: &str = "__not_finite__";
 
-/// The number that JSON does not have and that the object stands for.
+/// The number that is represented by the object, if it is one made by [`parse_json`].
 pub fn not_finite(map: &serde_json::Map<String, Json>) -> Option<f64> {
     let text = map.get(NOT_FINITE)?.as_str()?;
     Some(text.replace("Infinity", "inf").parse().unwrap_or(f64::NAN))
 }
 
-/// Reads JSON as Python writes it, with `NaN` and `Infinity`.
+/// Parses JSON as written by Python, with `NaN` and `Infinity`.
+///
+/// # Errors
+/// A message if the JSON is malformed.
 pub fn parse_json(text: &str) -> Result<Json, String> {
     serde_json::from_str(text).or_else(|error| {
         let Some(text) = wrap_not_finite(text) else { return Err(format!("its JSON is malformed: {error}")) };
@@ -310,7 +312,7 @@ fn wrap_not_finite(text: &str) -> Option<String> {
             out.push_str(&format!("{{\"{NOT_FINITE}\":\"{word}\"}}"));
             word.len()
         } else {
-            // An escaped character never ends a string.
+            // An escaped character does not end a string.
             let escaped = if in_string && c == '\\' { rest[1..].chars().next() } else { None };
             in_string ^= c == '"';
             let length = c.len_utf8() + escaped.map_or(0, char::len_utf8);
@@ -348,12 +350,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_written_is_read(data in prop::collection::btree_map("[a-z\"\\\\N]*", any_data(), 0..4)) {
+        fn encode_decode_round_trip(data in prop::collection::btree_map("[a-z\"\\\\N]*", any_data(), 0..4)) {
             prop_assert_eq!(decode(&encode(&data)).unwrap(), data);
         }
 
         #[test]
-        fn any_bytes_are_refused_or_read(mut blob in prop::collection::vec(any::<u8>(), 0..64), text in ".*") {
+        fn decode_does_not_panic_on_any_bytes(mut blob in prop::collection::vec(any::<u8>(), 0..64), text in ".*") {
             let _ = decode(&blob);
             blob.splice(..0, (blob.len() as u64 + 8).to_le_bytes());
             blob.extend_from_slice(text.as_bytes());
@@ -361,7 +363,7 @@ mod tests {
         }
 
         #[test]
-        fn any_array_is_refused_or_read(shape in prop::collection::vec(any::<u64>(), 0..4), offset: u64,
+        fn decode_does_not_panic_on_any_array(shape in prop::collection::vec(any::<u64>(), 0..4), offset: u64,
             dtype in "(int|float|str|bool)[0-9]{0,20}") {
             let mut blob = 8_u64.to_le_bytes().to_vec();
             blob.extend_from_slice(format!("{{\"a\":{{\"__ndarray__\":[{shape:?},\"{dtype}\",{offset}]}}}}").as_bytes());
@@ -370,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn not_finite_numbers_are_read_outside_strings_only() {
+    fn decode_reads_nan_and_infinity_outside_strings_only() {
         let mut blob = 8_u64.to_le_bytes().to_vec();
         blob.extend_from_slice(br#"{"a":NaN,"b":"NaN \" -Infinity","c":[-Infinity,Infinity]}"#);
         let data = decode(&blob).unwrap();

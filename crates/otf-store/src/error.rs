@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What can go wrong with a store.
+//! Errors of the candidate store.
 
 use super::status::Status;
 use rusqlite::ErrorCode;
 use std::path::{Path, PathBuf};
 
-/// An error of the candidate store: what was tried, on which file, and what to do about it.
+/// An error of the candidate store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The file does not exist and was not to be created.
+    /// The file does not exist, and creating it was not requested.
     #[error("there is no candidate store {}: check the path, or let a run create it", path.display())]
     Missing {
         /// The database.
         path: PathBuf,
     },
-    /// The file is something else than an SQLite database.
+    /// The file is not an SQLite database.
     #[error("{} is not an SQLite database, so it cannot be a candidate store: choose another path", path.display())]
     NotADatabase {
         /// The file.
@@ -23,18 +23,18 @@ pub enum StoreError {
     },
     /// The file is an SQLite database, but not one of ASE's.
     #[error(
-        "{} is an SQLite database, but not an ASE one ({detail}); nothing was changed: choose another path",
+        "{} is an SQLite database, but not an ASE database ({detail}). The file is unchanged: choose another path",
         path.display()
     )]
     NotAse {
         /// The database.
         path: PathBuf,
-        /// What is missing.
+        /// The missing part.
         detail: String,
     },
-    /// ASE's schema has another version than the one written here.
+    /// The version of ASE's schema is not supported.
     #[error(
-        "{} has version {found} of ASE's database schema, this program works with version {}: {}",
+        "{} has version {found} of ASE's database schema, but lammps-otf supports version {} only: {}",
         path.display(),
         super::ase_db::SCHEMA_VERSION,
         if *found > super::ase_db::SCHEMA_VERSION { "update lammps-otf" } else { "convert it with `python -m ase.db.convert FILE`" }
@@ -47,8 +47,8 @@ pub enum StoreError {
     },
     /// The database was written by a newer lammps-otf.
     #[error(
-        "{} was written by a newer lammps-otf (store version {found}, this program knows up to {known}): update \
-         lammps-otf; nothing was changed",
+        "{} was written by a newer lammps-otf (store version {found}; versions up to {known} are supported): update \
+         lammps-otf. The file is unchanged",
         path.display()
     )]
     StoreVersion {
@@ -56,99 +56,99 @@ pub enum StoreError {
         path: PathBuf,
         /// The version found in it.
         found: i64,
-        /// The newest version this program knows.
+        /// The newest supported version.
         known: i64,
     },
     /// The file is damaged.
     #[error(
-        "{0} is damaged ({detail}). Stop everything that uses it and copy the file away. Then save what can be read: \
+        "{0} is damaged ({detail}). Stop all programs that use it and make a copy of the file. Then recover it with \
          `sqlite3 {0} .recover | sqlite3 recovered.db`, check the result with `lammps-otf candidates check`, and \
-         put it, or your last backup, in its place",
+         replace the file by it or by a backup",
         path.display()
     )]
     Corrupt {
         /// The database.
         path: PathBuf,
-        /// What SQLite says.
+        /// The message of SQLite.
         detail: String,
     },
     /// No write permission, on the file or on its folder.
     #[error(
-        "cannot {doing} the candidate store {}: it or its folder is read-only ({detail}). SQLite writes a journal \
-         beside the database, so both must be writable",
+        "cannot {doing} the candidate store {}: the file or its folder is read-only ({detail}). SQLite writes a journal \
+         beside the database: make both writable",
         path.display()
     )]
     ReadOnly {
         /// The database.
         path: PathBuf,
-        /// What was tried.
+        /// The operation.
         doing: &'static str,
-        /// What the system says.
+        /// The message of the system.
         detail: String,
     },
-    /// Somebody has moved or deleted the file, or put another one in its place, since it was opened.
+    /// The file was moved, deleted or replaced while it was open.
     #[error(
-        "cannot {doing} the candidate store {}: the file was moved, deleted or replaced while it was open. Put it back under \
-         this name, with nothing that was there meanwhile, and go on (`--resume`, or `loop` again)", path.display()
+        "cannot {doing} the candidate store {}: the file was moved, deleted or replaced while it was open. Restore the \
+         original file under this name, and continue with `--resume`, or with the same `loop` command", path.display()
     )]
     Moved {
-        /// Where the database was.
+        /// Path of the database when it was opened.
         path: PathBuf,
-        /// What was tried.
+        /// The operation.
         doing: &'static str,
     },
-    /// No space left, or a file-size limit.
+    /// No space is left, or a quota or file-size limit is reached.
     #[error(
-        "cannot {doing} the candidate store {}: the disk, a quota or a file-size limit is full ({detail}). What was \
-         stored before is intact; free some space and try again",
+        "cannot {doing} the candidate store {}: the disk is full, or a quota or file-size limit is reached ({detail}). \
+         The stored data are intact: free some space and try again",
         path.display()
     )]
     Full {
         /// The database.
         path: PathBuf,
-        /// What was tried.
+        /// The operation.
         doing: &'static str,
-        /// What SQLite says.
+        /// The message of SQLite.
         detail: String,
     },
-    /// Another process kept the database for itself for too long.
+    /// Another process held the lock of the database for too long.
     #[error(
-        "cannot {doing} the candidate store {}: another process has kept it locked for {seconds} s. Look for a \
-         program that holds a transaction open (an `ase.db` `with` block, an sqlite3 shell)",
+        "cannot {doing} the candidate store {}: another process kept it locked for {seconds} s. Close the program \
+         that holds a transaction open (an `ase.db` `with` block, an sqlite3 shell)",
         path.display()
     )]
     Busy {
         /// The database.
         path: PathBuf,
-        /// What was tried.
+        /// The operation.
         doing: &'static str,
-        /// How long it was waited for.
+        /// The waiting time, s.
         seconds: u64,
     },
-    /// ASE's lock file did not go away.
+    /// ASE's lock file was not removed.
     #[error(
-        "cannot {doing} the candidate store: the lock file {} is held by {owner} for more than {seconds} s. If no \
-         program works on the database, remove that file",
+        "cannot {doing} the candidate store: the lock file {} has been held by {owner} for more than {seconds} s. If no \
+         program uses the database, remove the lock file",
         path.display()
     )]
     LockFile {
         /// The lock file.
         path: PathBuf,
-        /// What was tried.
+        /// The operation.
         doing: &'static str,
-        /// Who made the lock file, as far as it can be told.
+        /// The process that created the lock file, if known.
         owner: String,
-        /// How long it was waited for.
+        /// The waiting time, s.
         seconds: u64,
     },
-    /// Any other error of SQLite.
+    /// Another error of SQLite.
     #[error("cannot {doing} the candidate store {}: {source}", path.display())]
     Sqlite {
         /// The database.
         path: PathBuf,
-        /// What was tried.
+        /// The operation.
         doing: &'static str,
-        /// SQLite's own error.
+        /// The error of SQLite.
         source: rusqlite::Error,
     },
     /// An error of the file system.
@@ -156,9 +156,9 @@ pub enum StoreError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What was tried.
+        /// The operation.
         doing: &'static str,
-        /// The system's own error.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// There is no such row.
@@ -169,25 +169,25 @@ pub enum StoreError {
         /// The row.
         id: i64,
     },
-    /// A row of the database cannot be understood.
+    /// A row of the database is invalid.
     #[error("candidate {id} in {} cannot be read: {reason}", path.display())]
     InvalidRow {
         /// The database.
         path: PathBuf,
         /// The row.
         id: i64,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
-    /// The atoms of a row are not those that were stored.
+    /// The atoms of a row are not the stored ones.
     #[error(
-        "candidate {id} in {} does not hold the atoms that were stored, in their order: {reason}. Its force mask belongs \
-         to those atoms, so its label is not used. {}",
+        "the atoms of candidate {id} in {} differ from the stored atoms: {reason}. The force mask belongs to the stored \
+         atoms, so the label is not used. {}",
         path.display(),
         if *restorable {
-            "Set its status to rejected and then to pending_dft to restore them and label them again"
+            "To restore the atoms and label them again, set the status to rejected and then to pending_dft"
         } else {
-            "It is of a version that kept no copy of them: delete the row, or restore it from a backup"
+            "An older version stored the row without a copy of the atoms: delete the row, or restore it from a backup"
         }
     )]
     Mismatch {
@@ -195,51 +195,51 @@ pub enum StoreError {
         path: PathBuf,
         /// The row.
         id: i64,
-        /// In what the atoms differ.
+        /// The difference.
         reason: String,
-        /// Whether the atoms that were stored are still known.
+        /// Whether the row has a copy of the stored atoms.
         restorable: bool,
     },
-    /// A candidate that must not be stored.
+    /// A candidate is invalid.
     #[error("the candidate cannot be stored: {0}")]
     InvalidCandidate(String),
-    /// A key that ASE would refuse or misread.
+    /// A key or its value is not valid in ASE.
     #[error("the key {key:?} cannot be stored: {reason}")]
     InvalidKey {
         /// The key.
         key: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// Labels that do not fit the candidate.
+    /// Labels do not belong to the candidate or are not finite.
     #[error("the labels of candidate {id} cannot be stored: {reason}")]
     InvalidLabels {
         /// The row.
         id: i64,
-        /// What is wrong with them.
+        /// The reason.
         reason: String,
     },
-    /// A status that cannot follow the present one.
+    /// A transition of the status is not allowed.
     #[error("candidate {id} is {} and cannot become {to}", .from.map_or("without a status", Status::as_str))]
     Transition {
         /// The row.
         id: i64,
-        /// Its status now.
+        /// The current status.
         from: Option<Status>,
-        /// The status asked for.
+        /// The requested status.
         to: Status,
     },
-    /// A worker reports on a candidate that it does not hold.
+    /// A worker reports the result of a candidate that it has not claimed.
     #[error(
-        "candidate {id} is not claimed by {worker:?} but by {holder:?}: the claim was released, for instance because \
-         it had grown stale; the result was not stored"
+        "candidate {id} is not claimed by {worker:?} but by {holder:?}, so the result was not stored. The claim was \
+         released, for example because it was stale"
     )]
     ClaimLost {
         /// The row.
         id: i64,
-        /// Who reports.
+        /// The worker that reports.
         worker: String,
-        /// Who holds the claim.
+        /// The worker that holds the claim.
         holder: String,
     },
     /// An export cannot be written.
@@ -248,7 +248,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Sorts SQLite's errors into those that a user can do something about, and the rest.
+    /// Converts an error of SQLite to the most specific error.
     pub(super) fn sqlite(
         path: &Path,
         doing: &'static str,
@@ -258,13 +258,13 @@ impl StoreError {
         let path = path.to_owned();
         let detail = source.to_string();
         let Some(error) = source.sqlite_error() else { return Self::Sqlite { path, doing, source } };
-        // The low byte of an extended code is the plain code: 10 is SQLITE_IOERR, whose write, fsync, truncate and
-        // file-size failures all mean that the disk would not take the data.
+        // The low byte of an extended code is the basic code. 10 is SQLITE_IOERR, whose write, fsync, truncate and
+        // file-size failures all mean that the data cannot be written to the disk.
         let write_failed = matches!(error.extended_code, 778 | 1034 | 1290 | 1546);
         match error.code {
             ErrorCode::NotADatabase => Self::NotADatabase { path },
             ErrorCode::DatabaseCorrupt => Self::Corrupt { path, detail },
-            // SQLITE_READONLY_DBMOVED; and where its folder is gone, no journal can be made.
+            // SQLITE_READONLY_DBMOVED, or a missing folder, in which no journal can be created.
             ErrorCode::ReadOnly if error.extended_code == 1032 => Self::Moved { path, doing },
             ErrorCode::CannotOpen | ErrorCode::ReadOnly if doing != "open" && !path.exists() => {
                 Self::Moved { path, doing }

@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Whether a labelled structure is the one that was stored.
+//! Comparison of a labelled structure with the stored one.
 //!
-//! The force mask, the source ids, γ and the index of the centre belong to the atoms that were stored, in their order.
-//! DFT codes and their interfaces sort atoms by element, wrap them into the cell, relax them or change the cell. An
-//! order can be recovered; a label of other atoms or of another cell is a label of something else.
+//! The force mask, the source ids, γ and the index of the centre belong to the stored atoms in their order. DFT codes and
+//! their interfaces can sort atoms by element, wrap them into the cell, relax them or change the cell. The order can be
+//! recovered. A label of other atoms or of another cell is not valid for the candidate.
 
 use super::Candidate;
 use otf_atoms::structure::{Cell, Structure, Vec3};
 use otf_atoms::vector::{cross, dot, norm, sub};
 
-/// Two positions, or two cell vectors, nearer than this are the same, Å. Programs write as few as eight digits.
-pub const SAME_POSITION: f64 = 1e-4;
+/// Tolerance for the comparison of positions and cell vectors, Å. Some programs write eight digits only.
+pub const POSITION_TOLERANCE: f64 = 1e-4;
 
-/// The place in `found` of each atom of `stored`: atom `i` of `stored` is atom `order[i]` of `found`. Positions may
-/// differ by a vector of the lattice.
+/// The index in `found` of each atom of `stored`: atom `i` of `stored` is atom `order[i]` of `found`. Positions can
+/// differ by a lattice vector.
 ///
 /// # Errors
-/// A text that says in what the two differ, or why the order is ambiguous; `found` is its subject.
-pub fn order_of(stored: &Structure, found: &Structure) -> Result<Vec<usize>, String> {
+/// A message with the first difference, or with the reason why the order is ambiguous; its subject is `found`.
+pub fn recover_order(stored: &Structure, found: &Structure) -> Result<Vec<usize>, String> {
     let n = stored.len();
     if found.len() != n {
         return Err(format!("it has {} atoms instead of {n}", found.len()));
@@ -26,14 +26,14 @@ pub fn order_of(stored: &Structure, found: &Structure) -> Result<Vec<usize>, Str
     let lattice = Lattice::new(&stored.cell);
     let same = |i: usize, j: usize| {
         stored.element(i) == found.element(j)
-            && lattice.distance(stored.position(i), found.position(j)) <= SAME_POSITION
+            && lattice.distance(stored.position(i), found.position(j)) <= POSITION_TOLERANCE
     };
     if (0..n).all(|i| same(i, i)) {
         return Ok((0..n).collect());
     }
-    // Sorted by their first fractional coordinate, with those of both ends at the other end too.
+    // Sorted by the first fractional coordinate; atoms near one end also occur as images at the other end.
     let mut sorted: Vec<(f64, usize)> = Vec::new();
-    let width = SAME_POSITION * norm(lattice.inverse[0]);
+    let width = POSITION_TOLERANCE * norm(lattice.inverse[0]);
     for j in 0..n {
         let s = lattice.first(found.position(j));
         let images = if stored.cell.pbc[0] { [-1.0, 0.0, 1.0].as_slice() } else { [0.0].as_slice() };
@@ -61,13 +61,13 @@ pub fn order_of(stored: &Structure, found: &Structure) -> Result<Vec<usize>, Str
             }
             [] => {
                 return Err(format!(
-                    "it has no {symbol} within {SAME_POSITION} Å of {:?}, where atom {i} (from 0) was stored",
+                    "it has no {symbol} within {POSITION_TOLERANCE} Å of {:?}, where atom {i} (from 0) was stored",
                     stored.position(i).map(|x| (x * 1e4).round() / 1e4)
                 ));
             }
             _ => {
                 return Err(format!(
-                    "its atoms are in another order, which cannot be recovered: several {symbol} are at the place of \
+                    "its atoms are in another order, which cannot be recovered: several {symbol} are at the position of \
                      atom {i} (from 0)"
                 ));
             }
@@ -76,7 +76,10 @@ pub fn order_of(stored: &Structure, found: &Structure) -> Result<Vec<usize>, Str
     Ok(order)
 }
 
-/// Checks that two cells are the same; without periodic directions a cell has no meaning.
+/// Checks that two cells are the same. The vectors of non-periodic cells are not compared.
+///
+/// # Errors
+/// A message with the first difference.
 fn check_cell(stored: &Cell, found: &Cell) -> Result<(), String> {
     if stored.pbc != found.pbc {
         let text = |pbc: [bool; 3]| pbc.map(|flag| if flag { "T" } else { "F" }).join(" ");
@@ -86,8 +89,8 @@ fn check_cell(stored: &Cell, found: &Cell) -> Result<(), String> {
         return Ok(());
     }
     for (name, (a, b)) in ["a", "b", "c"].iter().zip(stored.vectors.iter().zip(&found.vectors)) {
-        // NaN is another vector.
-        let same = norm(sub(*a, *b)) <= SAME_POSITION;
+        // `false` for NaN.
+        let same = norm(sub(*a, *b)) <= POSITION_TOLERANCE;
         if !same {
             return Err(format!("its cell vector {name} is {b:?} Å instead of {a:?} Å"));
         }
@@ -95,7 +98,7 @@ fn check_cell(stored: &Cell, found: &Cell) -> Result<(), String> {
     Ok(())
 }
 
-/// For distances of points that coincide up to a vector of the lattice; other distances may be too long.
+/// A lattice for the distances of points that coincide up to a lattice vector. Other distances can be too long.
 struct Lattice {
     cell: Cell,
     inverse: [Vec3; 3],
@@ -104,7 +107,7 @@ struct Lattice {
 impl Lattice {
     fn new(cell: &Cell) -> Self {
         let mut cell = Cell { origin: [0.0; 3], ..cell.clone() };
-        // Vectors along open directions have no meaning and may be zero: unit vectors that complete the others.
+        // Vectors along non-periodic directions can be zero: replace them by unit vectors that complete the others.
         for k in (0..3).filter(|&k| !cell.pbc[k]) {
             cell.vectors[k] = [0.0; 3];
         }
@@ -124,7 +127,7 @@ impl Lattice {
         Self { cell, inverse }
     }
 
-    /// The first fractional coordinate, within the cell if it repeats.
+    /// The first fractional coordinate, wrapped into the cell if the direction is periodic.
     fn first(&self, point: Vec3) -> f64 {
         let s = dot(self.inverse[0], point);
         if self.cell.pbc[0] { s - s.floor() } else { s }
@@ -132,8 +135,8 @@ impl Lattice {
 
     fn distance(&self, a: Vec3, b: Vec3) -> f64 {
         let offset = sub(a, b);
-        // In any cell, also in one without a volume.
-        if norm(offset) <= SAME_POSITION {
+        // This is valid in any cell, also in one without a volume.
+        if norm(offset) <= POSITION_TOLERANCE {
             return norm(offset);
         }
         let s = self.inverse.map(|row| dot(row, offset));
@@ -141,11 +144,11 @@ impl Lattice {
     }
 }
 
-/// Checks a candidate of a version that did not store its atoms a second time: the core lies within its radius of the
-/// centre.
+/// Checks a candidate without a copy of its atoms, from an older version: the core atoms must lie within the radius of the
+/// core.
 ///
 /// # Errors
-/// A text that says what is wrong.
+/// A message with the difference.
 pub fn check_core(candidate: &Candidate) -> Result<(), String> {
     let (structure, keys) = (&candidate.structure, &candidate.keys);
     let (Some(center), Some(radius), Some("sphere" | "cube")) = (keys.center, keys.radius, keys.shape.as_deref())
@@ -159,9 +162,9 @@ pub fn check_core(candidate: &Candidate) -> Result<(), String> {
     let at = structure.position(center);
     let core = candidate.force_mask.iter().enumerate().filter(|(_, weight)| **weight > 0.0);
     let farthest = core.map(|(i, _)| cell.distance_reduced(sub(structure.position(i), at))).fold(0.0, f64::max);
-    if farthest > radius + SAME_POSITION {
+    if farthest > radius + POSITION_TOLERANCE {
         return Err(format!(
-            "atoms with force_mask 1 lie up to {farthest:.1} Å from the centre, and the radius of the core is {radius} Å"
+            "atoms with force_mask 1 are up to {farthest:.1} Å from the centre, but the radius of the core is {radius} Å"
         ));
     }
     Ok(())
@@ -192,7 +195,7 @@ mod tests {
         }
     }
 
-    /// Its atoms in another order, each in another image and off by a little.
+    /// The atoms in another order, each in another image and slightly displaced.
     fn permuted(structure: &Structure, order: &[usize]) -> Structure {
         let mut found = structure.clone();
         found.types = order.iter().map(|&i| structure.types[i]).collect::<Array1<i32>>();
@@ -210,45 +213,45 @@ mod tests {
     }
 
     #[test]
-    fn an_order_is_recovered_in_any_cell() {
+    fn recover_order_works_in_any_cell() {
         for pbc in [[true; 3], [true, true, false], [false, true, true], [false, false, true], [false; 3]] {
             let mut stored = structure(pbc);
             for k in (0..3).filter(|&k| !pbc[k]) {
-                // As ASE has it for molecules and slabs.
+                // As in ASE for molecules and slabs.
                 stored.cell.vectors[k] = [0.0; 3];
             }
             let n = stored.len();
             let order: Vec<usize> = (0..n).map(|i| i * 37 % n).collect();
             let found = permuted(&stored, &order);
-            let recovered = order_of(&stored, &found).unwrap();
+            let recovered = recover_order(&stored, &found).unwrap();
             assert!((0..n).all(|i| order[recovered[i]] == i), "{pbc:?}");
             let identity: Vec<usize> = (0..n).collect();
-            assert_eq!(order_of(&stored, &permuted(&stored, &identity)).unwrap(), identity);
+            assert_eq!(recover_order(&stored, &permuted(&stored, &identity)).unwrap(), identity);
         }
     }
 
     #[test]
-    fn moved_atoms_and_other_cells_are_refused() {
+    fn recover_order_rejects_moved_atoms_and_other_cells() {
         let stored = structure([true; 3]);
-        let says = |change: &dyn Fn(&mut Structure), what: &str| {
+        let rejects = |change: &dyn Fn(&mut Structure), what: &str| {
             let mut found = stored.clone();
             change(&mut found);
-            let why = order_of(&stored, &found).unwrap_err();
+            let why = recover_order(&stored, &found).unwrap_err();
             assert!(why.contains(what), "{why}");
         };
-        says(&|s| s.positions[[5, 1]] += 0.01, "no Al within 0.0001 Å");
-        says(&|s| s.positions[[5, 1]] = f64::NAN, "no Al within");
-        says(&|s| s.types[4] = 2, "no Cu within");
-        says(&|s| s.cell.vectors[2][2] *= 1.001, "cell vector c");
-        says(&|s| s.cell.vectors[0] = [f64::NAN; 3], "cell vector a");
-        says(&|s| s.cell.pbc[1] = false, "periodic along T F T instead of T T T");
-        // Two of one element at one place, and the others in another order.
+        rejects(&|s| s.positions[[5, 1]] += 0.01, "no Al within 0.0001 Å");
+        rejects(&|s| s.positions[[5, 1]] = f64::NAN, "no Al within");
+        rejects(&|s| s.types[4] = 2, "no Cu within");
+        rejects(&|s| s.cell.vectors[2][2] *= 1.001, "cell vector c");
+        rejects(&|s| s.cell.vectors[0] = [f64::NAN; 3], "cell vector a");
+        rejects(&|s| s.cell.pbc[1] = false, "periodic along T F T instead of T T T");
+        // Two atoms of one element at the same position, and the others in another order.
         let mut twice = stored.clone();
         for k in 0..3 {
             twice.positions[[3, k]] = twice.positions[[1, k]];
         }
-        assert!(order_of(&twice, &twice).is_ok());
+        assert!(recover_order(&twice, &twice).is_ok());
         let order: Vec<usize> = (0..twice.len()).rev().collect();
-        assert!(order_of(&twice, &permuted(&twice, &order)).unwrap_err().contains("cannot be recovered"));
+        assert!(recover_order(&twice, &permuted(&twice, &order)).unwrap_err().contains("cannot be recovered"));
     }
 }

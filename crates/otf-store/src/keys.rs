@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Key-value pairs as ASE allows them.
+//! Key-value pairs as allowed by ASE.
 
 use super::StoreError;
 use mendeleev::Element;
@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum KeyValue {
-    /// True or false; ASE searches it as 1 or 0.
+    /// A boolean, which ASE searches as 1 or 0.
     Bool(bool),
-    /// A whole number.
+    /// An integer.
     Int(i64),
     /// A number.
     Float(f64),
@@ -30,7 +30,7 @@ impl KeyValue {
         }
     }
 
-    /// The number, if it is one; true counts as 1.
+    /// The number, if it is one. `true` is 1 and `false` is 0.
     #[must_use]
     #[allow(clippy::cast_precision_loss)]
     pub fn as_f64(&self) -> Option<f64> {
@@ -42,7 +42,7 @@ impl KeyValue {
         }
     }
 
-    /// The whole number, if it is one (also 3.0, which is what Python arithmetic makes of it).
+    /// The integer, if it is one, also as a float such as 3.0.
     #[must_use]
     #[allow(clippy::cast_possible_truncation)]
     pub fn as_i64(&self) -> Option<i64> {
@@ -98,7 +98,7 @@ impl From<String> for KeyValue {
 /// The pairs of a row, by key.
 pub type Keys = BTreeMap<String, KeyValue>;
 
-/// Names that ASE keeps for itself, besides the element symbols.
+/// Names reserved by ASE, besides the element symbols.
 const RESERVED: [&str; 35] = [
     "age",
     "born_effective_charges",
@@ -137,61 +137,61 @@ const RESERVED: [&str; 35] = [
     "unique_id",
 ];
 
-/// Names that ASE does not refuse but that would hide something of the row (`row.mass` would be the key's value).
-const HIDING: [&str; 8] = ["charge", "mass", "masses", "species", "symbols", "tags", "user", "volume"];
+/// Names that ASE accepts but that would shadow attributes of a row (`row.mass` would be the value of the key).
+const SHADOWING: [&str; 8] = ["charge", "mass", "masses", "species", "symbols", "tags", "user", "volume"];
 
-/// Checks that ASE takes the pair as it is, also when a row is copied from one database to another.
+/// Checks that ASE accepts the pair unchanged, also when a row is copied from one database to another.
 pub fn check(key: &str, value: &KeyValue) -> Result<(), StoreError> {
-    let refuse = |reason: String| Err(StoreError::InvalidKey { key: key.to_owned(), reason });
+    let invalid = |reason: String| Err(StoreError::InvalidKey { key: key.to_owned(), reason });
     let mut letters = key.chars();
     let starts_well = letters.next().is_some_and(|c| c == '_' || c.is_ascii_alphabetic());
     if !starts_well || !letters.all(|c| c == '_' || c.is_ascii_alphanumeric()) {
-        return refuse("a key is made of letters, digits and _, and does not begin with a digit".into());
+        return invalid("a key must consist of letters, digits and _, and must not begin with a digit".into());
     }
-    if RESERVED.contains(&key) || HIDING.contains(&key) {
-        return refuse("ASE uses this name itself: choose another".into());
+    if RESERVED.contains(&key) || SHADOWING.contains(&key) {
+        return invalid("the name is reserved by ASE: choose another name".into());
     }
     if is_formula(key) {
-        return refuse("ASE would read it as a chemical formula in a search: choose another name".into());
+        return invalid("ASE would parse it as a chemical formula in a search: choose another name".into());
     }
     match value {
         KeyValue::Float(number) if !number.is_finite() => {
-            refuse(format!("its value {number} is not finite, and SQLite would store nothing at all"))
+            invalid(format!("its value {number} is not finite, and SQLite cannot store it"))
         }
-        KeyValue::Text(text) if is_number(text) => refuse(format!(
-            "its text {text:?} reads as a number, which ASE refuses when the row is copied: give a number, or put a \
-             word in front"
+        KeyValue::Text(text) if is_number(text) => invalid(format!(
+            "its text {text:?} can be parsed as a number, which ASE rejects when the row is copied: use a number, or \
+             prepend a word"
         )),
-        KeyValue::Text(text) if text.contains('\0') => refuse("its text holds a NUL".into()),
+        KeyValue::Text(text) if text.contains('\0') => invalid("its text contains a NUL character".into()),
         _ => Ok(()),
     }
 }
 
-/// Whether Python's `int`, `float` or a comparison with `True` and `False` would take the text.
+/// Whether Python parses the text as an `int` or a `float`, or whether it is `True` or `False`.
 pub fn is_number(text: &str) -> bool {
     let trimmed = text.trim();
-    // Python ignores single underscores between digits; taking out all of them refuses a little more than it would.
+    // Python ignores single underscores between digits. Removing all of them rejects slightly more than Python does.
     let digits: String = trimmed.chars().filter(|&c| c != '_').collect();
     if matches!(text, "True" | "False") || digits.parse::<f64>().is_ok() {
         return true;
     }
-    // Python takes the digits of every script.
+    // Python accepts the digits of every script.
     !digits.is_empty() && digits.chars().all(|c| c.is_numeric() || matches!(c, '+' | '-' | '.'))
 }
 
-/// The text, in quotation marks if it reads as a number, and without what no database text may hold.
+/// The text, in quotation marks if it can be parsed as a number, with NUL characters replaced.
 pub fn quote_number(text: &str) -> String {
     let text = text.replace('\0', "\u{fffd}");
     if is_number(&text) { format!("\"{text}\"") } else { text }
 }
 
-/// The text that was given to [`quote_number`].
+/// The inverse of [`quote_number`].
 pub fn unquote_number(text: &str) -> &str {
     let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
     inner.filter(|inner| is_number(inner)).unwrap_or(text)
 }
 
-/// Whether the key is made of element symbols and counts only, such as `Al` or `AlCu3`.
+/// Whether the key consists of element symbols and counts only, such as `Al` or `AlCu3`.
 fn is_formula(key: &str) -> bool {
     let mut rest = key;
     while !rest.is_empty() {
@@ -202,7 +202,7 @@ fn is_formula(key: &str) -> bool {
     !key.is_empty()
 }
 
-/// Whether the text is an element symbol; ASE also knows X, the dummy atom.
+/// Whether the text is an element symbol, or X, the dummy atom of ASE.
 fn is_symbol(text: &str) -> bool {
     text == "X" || Element::iter().any(|element| element.symbol() == text)
 }
@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_that_ase_refuses() {
+    fn check_rejects_keys_that_ase_rejects() {
         let one = KeyValue::Int(1);
         for bad in ["", "1a", "a-b", "energy", "Al", "Al2O3", "H", "X", "id", "é", "a b", "mass"] {
             assert!(check(bad, &one).is_err(), "{bad}");
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_python_reads_as_numbers() {
+    fn check_rejects_text_that_python_parses_as_a_number() {
         for bad in ["1", " 1.5 ", "1e5", "123e4567", "nan", "-inf", "Infinity", "1_000", "True", "٣"] {
             assert!(check("key", &bad.into()).is_err(), "{bad}");
         }

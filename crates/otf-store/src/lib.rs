@@ -1,43 +1,42 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The candidate store: cut-outs that wait for a label, in a database that ASE reads.
+//! The candidate store: a database of cut-outs and their labels that is readable by ASE.
 //!
-//! A [`Store`] is an ASE database (SQLite, schema 9): `ase db candidates.db` lists it, `ase.db.connect` reads and
-//! writes it, also while a run adds to it. What ASE has no place for stands in `row.data`:
+//! A [`Store`] is an ASE database (SQLite, schema 9): `ase db candidates.db` lists it, and `ase.db.connect` reads and
+//! writes it, also while a run adds candidates. Data without a column in ASE's schema are in `row.data`:
 //!
 //! | `row.data[...]` | type | meaning |
 //! |---|---|---|
-//! | `force_mask` | `float64` (n) | 1 for atoms whose forces are to be learned, 0 for the buffer |
-//! | `source_id` | `int32` (n) | id of the parent in the frame it was cut from |
-//! | `source_image` | `int32` (n, 3) | periodic image of the parent |
-//! | `atom_gamma` | `float64` (n) | extrapolation grade in that frame, where known |
-//! | `error_log` | text | what the labelling program said when it failed |
-//! | `stored_atoms` | dictionary | the atoms to which all of this belongs: `numbers`, `positions`, `cell`, `pbc` |
+//! | `force_mask` | `float64` (n) | 1 for core atoms, whose forces are used for training, 0 for the buffer |
+//! | `source_id` | `int32` (n) | id of the atom in the parent frame |
+//! | `source_image` | `int32` (n, 3) | periodic image of the atom in the parent frame |
+//! | `atom_gamma` | `float64` (n) | extrapolation grade in the parent frame, if available |
+//! | `error_log` | text | output of the oracle if it failed |
+//! | `stored_atoms` | dictionary | the atoms to which these data belong: `numbers`, `positions`, `cell`, `pbc` |
 //!
-//! The arrays belong to the atoms of `stored_atoms`, in their order. Whoever writes a label may write the atoms back in
-//! another order, or wrapped into the cell: a row is read in the order that was stored, its forces too. Atoms that were
-//! moved (by more than 1e-4 Å), other elements, another cell or other periodic directions make the label that of
-//! another structure: it is not read, [`StoredCandidate::mismatch`] says why, and nothing uses it. Rows of versions
-//! that wrote no `stored_atoms` are checked for what can be told: the elements in their order, and that the core lies
-//! within its radius of the centre.
+//! The arrays are in the order of `stored_atoms`. A program that writes a label can write the atoms in another order or
+//! wrapped into the cell: when a row is read, the atoms and forces are returned in the stored order. If an atom has moved
+//! by more than 1e-4 Å, or if elements, cell or periodic directions differ, the label belongs to another structure. It is
+//! then not read, and [`StoredCandidate::mismatch`] gives the reason. Rows of older versions have no `stored_atoms`. For
+//! them, the elements in their order are compared, and the core atoms must lie within the radius of the core.
 //!
-//! The energy and the stress of a cut-out are no bulk values, so the keys `energy_weight` and `stress_weight` are 0,
-//! and the exports pass that on in the form that each trainer knows.
+//! The energy and the stress of a cut-out are not bulk values, so the keys `energy_weight` and `stress_weight` are 0.
+//! Each export format represents these weights in the form of its trainer.
 //!
 //! # Durability and locking
-//! - Rollback journal, not WAL: one file beside the database while a change is made, none afterwards; readers need no
-//!   write permission and no shared memory, so it works on network file systems whose locks work (NFSv4, Lustre with
-//!   `flock`). A database that somebody has switched to WAL is left as it is.
-//! - `synchronous = EXTRA`: when [`Store::add`] returns, the candidate has been written to the disk together with the
-//!   folder's entry, and survives `kill -9` and power loss. A change costs about five `fsync`s (5 to 50 ms on a disk),
-//!   however many candidates [`Store::add`] is given at once.
-//! - Whoever changes an existing row holds a write transaction *and* ASE's lock file (`candidates.db.lock`); see
-//!   `lock.rs` for why both are needed. Adding rows needs the transaction only, so a run never waits for a worker.
-//!   A lock file whose owner was killed is removed at once if it was a lammps-otf process, and after
+//! - The database uses a rollback journal, not WAL: there is one additional file during a change, and none afterwards.
+//!   Readers require neither write permission nor shared memory, so network file systems with working locks (NFSv4, Lustre
+//!   with `flock`) are supported. A database that was switched to WAL is not changed back.
+//! - `synchronous = EXTRA`: when [`Store::add`] returns, the candidates and the directory entry have been written to the
+//!   disk and survive `kill -9` and power loss. A change costs about five `fsync`s (5 to 50 ms on a disk), independent of
+//!   the number of candidates in one call of [`Store::add`].
+//! - A change of an existing row holds a write transaction *and* ASE's lock file (`candidates.db.lock`); `lock.rs`
+//!   explains why both are required. Adding rows requires the transaction only, so a run never waits for a worker. A lock
+//!   file whose owner was killed is removed immediately if the owner was a lammps-otf process, and after
 //!   [`StoreOptions::stale_lock_after`] if it was ASE.
 //!
 //! # A worker in Python
-//! `ase.db` alone is enough. Two workers never take the same row if they select and mark it under ASE's own lock,
-//! with a second connection that does not take it again:
+//! A worker requires `ase.db` only. Two workers never claim the same row if they select and mark it while they hold ASE's
+//! lock, with a second connection that does not take the lock again:
 //! ```python
 //! from ase.db import connect
 //! db, plain = connect("candidates.db"), connect("candidates.db", use_lock_file=False)
@@ -48,8 +47,8 @@
 //! # ... atoms = row.toatoms(); atoms.calc = ...; atoms.get_forces() ...
 //! db.update(row.id, atoms=atoms, status="DONE")      # or status="FAILED", message="..."
 //! ```
-//! `atoms` holds the same atoms in the same cell; their order does not matter. For who reads such a row with ASE it
-//! does: `row.data` is in the order of `row.data["stored_atoms"]["positions"]`.
+//! `atoms` must be the same atoms in the same cell, in any order. Programs that read such a row with ASE must note that
+//! `row.data` is in the order of `row.data["stored_atoms"]["positions"]`.
 
 #![forbid(unsafe_code)]
 
@@ -66,37 +65,38 @@ mod store;
 
 pub use ase_db::{SCHEMA_VERSION, data_names};
 pub use error::StoreError;
-pub use identity::order_of;
+pub use identity::recover_order;
 pub use keys::{KeyValue, Keys};
 pub use status::{Status, UnknownStatus};
 pub use store::{
-    Checked, Phase, PotentialRecord, Round, RoundSeconds, Seen, Store, StoreOptions, StoredCandidate, Summary,
+    CheckSummary, Phase, PotentialRecord, Round, RoundOutcome, RoundSeconds, Store, StoreOptions, StoredCandidate,
+    Summary,
 };
 
 use ndarray::Array2;
 use otf_atoms::structure::Structure;
 
-/// A cut-out, or any other structure, that is to be labelled.
+/// A cut-out or another structure to be labelled.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
     /// The atoms and their cell.
     pub structure: Structure,
-    /// Weight of each atom's force in training: 1 in the core, 0 in the buffer; length n.
+    /// Weight of the force on each atom in training: 1 in the core, 0 in the buffer; shape (n).
     pub force_mask: Vec<f64>,
-    /// Id of each atom's parent in the frame it was cut from; length n.
+    /// Id of each atom in the parent frame; shape (n).
     pub source_ids: Vec<i32>,
-    /// Periodic image of the parent from which the atom was taken; length n.
+    /// Periodic image of each atom in the parent frame; shape (n, 3).
     pub source_images: Vec<[i32; 3]>,
-    /// Extrapolation grade of each atom in the frame it was cut from, where known; length n.
+    /// Extrapolation grade of each atom in the parent frame, if available; shape (n).
     pub atom_gamma: Option<Vec<f64>>,
-    /// Where it comes from and what is known of it.
+    /// Origin and properties.
     pub keys: CandidateKeys,
-    /// Energy and forces, once computed.
+    /// The label (energy and forces), if computed.
     pub labels: Option<Labels>,
 }
 
 impl Candidate {
-    /// A structure of which every force counts, and of which nothing else is known.
+    /// A candidate with force mask 1 for all atoms and without keys and labels.
     #[must_use]
     pub fn new(structure: Structure) -> Self {
         let n = structure.len();
@@ -107,23 +107,23 @@ impl Candidate {
     }
 }
 
-/// The reference values of a candidate, in the units and with the signs of ASE.
+/// The label of a candidate, with the units and signs of ASE.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Labels {
     /// Total energy, eV.
     pub energy: f64,
-    /// Free energy (consistent with the forces where electrons are smeared), eV.
+    /// Free energy (consistent with the forces for smeared occupations), eV.
     pub free_energy: Option<f64>,
     /// Forces, eV/Å; shape (n, 3).
     pub forces: Array2<f64>,
     /// Stress, eV/Å³, in the order xx, yy, zz, yz, xz, xy; positive under tension.
     pub stress: Option<[f64; 6]>,
-    /// What computed them, for instance `gpaw`.
+    /// Name of the calculator, for example `gpaw`.
     pub calculator: Option<String>,
 }
 
 impl Labels {
-    /// Length of the largest force, eV/Å; 0 without atoms.
+    /// Norm of the largest force, eV/Å; 0 without atoms.
     #[must_use]
     pub fn largest_force(&self) -> f64 {
         let norm = |force: ndarray::ArrayView1<'_, f64>| force.iter().map(|x| x * x).sum::<f64>().sqrt();
@@ -132,13 +132,16 @@ impl Labels {
 }
 
 impl Labels {
-    /// Checks that the labels are finite and fit `n` atoms; a text says what is wrong.
+    /// Checks that the labels are finite and have forces for `n` atoms.
+    ///
+    /// # Errors
+    /// A message with the first problem.
     fn check(&self, n: usize) -> Result<(), String> {
         if self.forces.dim() != (n, 3) {
-            return Err(format!("there are {n} atoms, but the forces have the shape {:?}", self.forces.dim()));
+            return Err(format!("the forces have the shape {:?} for {n} atoms", self.forces.dim()));
         }
         if let Some(index) = self.forces.outer_iter().position(|force| !force.iter().all(|x| x.is_finite())) {
-            return Err(format!("the force on atom {index} (counted from 0) is not finite"));
+            return Err(format!("the force on atom {index} (from 0) is not finite"));
         }
         let energies = [self.energy, self.free_energy.unwrap_or(0.0)];
         if !energies.iter().chain(&self.stress.unwrap_or_default()).all(|x| x.is_finite()) {
@@ -148,16 +151,16 @@ impl Labels {
     }
 }
 
-/// What made a run set a structure aside; the text key `trigger`.
+/// The reason for which a run stored a structure; the text key `trigger`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trigger {
-    /// The extrapolation grade passed the threshold.
+    /// An event: the extrapolation grade exceeded the threshold.
     Gamma,
-    /// The run broke down; this is its last valid frame.
+    /// A crash of the run; the structure is from the last valid frame.
     Crash,
-    /// The extrapolation grade passed the lower threshold, and the run went on.
+    /// The extrapolation grade exceeded the lower threshold, and the run continued.
     Flag,
-    /// Something else.
+    /// Another reason.
     Other(String),
 }
 
@@ -185,45 +188,45 @@ impl From<&str> for Trigger {
     }
 }
 
-/// What is known of a candidate; each field is a key of the same name that `ase db` can search.
+/// Properties of a candidate. Each field is a key of the same name that `ase db` can search.
 ///
-/// Numbers that are not finite (γ of a broken frame) are left out. A text that reads as a number, which ASE refuses,
-/// stands in quotation marks in the database: a run called 2024 has `source="2024"`.
+/// Numbers that are not finite, such as γ of an invalid frame, are not stored. A text that can be parsed as a number is
+/// rejected by ASE and therefore stored in quotation marks: a run called 2024 has `source="2024"`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct CandidateKeys {
-    /// Extrapolation grade of the centre when it was found.
+    /// Extrapolation grade of the centre at the event.
     pub gamma: Option<f64>,
     /// Timestep of the run.
     pub step: Option<i64>,
     /// Index of the centre atom, from 0.
     pub center: Option<usize>,
-    /// Id of the centre atom in the frame it was cut from.
+    /// Id of the centre atom in the parent frame.
     pub center_id: Option<i32>,
     /// Radius of the core, Å.
     pub radius: Option<f64>,
     /// Width of the buffer around the core, Å.
     pub buffer: Option<f64>,
-    /// How it was cut, `sphere` or `cube`.
+    /// Shape of the cut-out, `sphere` or `cube`.
     pub shape: Option<String>,
-    /// The run or the structure it comes from.
+    /// The run or the structure from which it was extracted.
     pub source: Option<String>,
-    /// SHA-256 of the potential, best as `sha256:` and the digits (bare digits may read as a number).
+    /// SHA-256 of the potential, with the prefix `sha256:` (bare digits can be parsed as a number).
     pub potential_hash: Option<String>,
-    /// What set it aside.
+    /// The reason for which it was stored.
     pub trigger: Option<Trigger>,
-    /// The run, if it has a name of its own.
+    /// Identifier of the run.
     pub run_id: Option<String>,
-    /// γ of the centre by one evaluation of the frame it was cut from.
+    /// γ of the centre from a single evaluation of the parent frame.
     pub gamma_parent: Option<f64>,
-    /// γ of the centre by one evaluation of the candidate itself.
+    /// γ of the centre from a single evaluation of the candidate.
     pub gamma_cluster: Option<f64>,
-    /// What rounding alone changes in that γ; known where it differs from the one of the frame.
+    /// Change of `gamma_cluster` by rounding alone; available if it differs from `gamma_parent`.
     pub gamma_rounding: Option<f64>,
-    /// Largest difference of a force component between frame and candidate, over atoms with force mask 1, eV/Å.
+    /// Largest difference of a force component between parent frame and candidate over core atoms, eV/Å.
     pub max_force_difference: Option<f64>,
-    /// Weight of the energy in training. `None` is stored as 0, right for cut-outs.
+    /// Weight of the energy in training. `None` is stored as 0, as required for cut-outs.
     pub energy_weight: Option<f64>,
-    /// Weight of the stress in training. `None` is stored as 0, right for cut-outs.
+    /// Weight of the stress in training. `None` is stored as 0, as required for cut-outs.
     pub stress_weight: Option<f64>,
     /// Any other keys.
     pub extra: Keys,
@@ -236,7 +239,7 @@ impl CandidateKeys {
         let int = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         let text = |value: &Option<String>| value.as_deref().map(|text| KeyValue::Text(keys::quote_number(text)));
         let float = |value: Option<f64>| value.filter(|value| value.is_finite()).map(KeyValue::from);
-        let known = [
+        let fields = [
             ("gamma", float(self.gamma)),
             ("step", self.step.map(KeyValue::from)),
             ("center", self.center.map(int).map(KeyValue::from)),
@@ -255,11 +258,11 @@ impl CandidateKeys {
             ("energy_weight", float(self.energy_weight.or(Some(0.0)))),
             ("stress_weight", float(self.stress_weight.or(Some(0.0)))),
         ];
-        let known = known.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
-        self.extra.iter().map(|(key, value)| (key.clone(), value.clone())).chain(known).collect()
+        let fields = fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        self.extra.iter().map(|(key, value)| (key.clone(), value.clone())).chain(fields).collect()
     }
 
-    /// The keys of a row; what has another type than expected is among `extra`.
+    /// The keys of a row. Keys with an unexpected type are in `extra`.
     #[must_use]
     pub fn from_pairs(pairs: &Keys) -> Self {
         let mut extra = pairs.clone();

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The life of a candidate.
+//! The status of a candidate and its transitions.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Where a candidate stands. Stored as the text key `status`, so that `ase db candidates.db status=DONE` finds it.
+/// The status of a candidate. Stored as the text key `status`, so that `ase db candidates.db status=DONE` selects by it.
 ///
 /// ```text
 ///              claim             finish
@@ -17,20 +17,20 @@ use std::str::FromStr;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Status {
-    /// Waits for a label.
+    /// Not yet labelled.
     PendingDft,
-    /// A worker has claimed it and computes its label.
+    /// Claimed by a worker, which computes its label.
     RunningDft,
-    /// Labelled: energy and forces are in the row.
+    /// Labelled: the row contains energy and forces.
     Done,
-    /// The label could not be computed; the row holds the error.
+    /// The label could not be computed; the row contains the error.
     Failed,
-    /// Taken out by a person or by a check; it is neither labelled nor exported.
+    /// Excluded by the user or by a check; neither labelled nor exported.
     Rejected,
 }
 
 impl Status {
-    /// Every status, in the order of a candidate's life.
+    /// Every status, in the usual order.
     pub const ALL: [Self; 5] = [Self::PendingDft, Self::RunningDft, Self::Done, Self::Failed, Self::Rejected];
 
     /// The text in the database.
@@ -45,12 +45,12 @@ impl Status {
         }
     }
 
-    /// Whether a candidate may go from this status to `to`.
+    /// Whether the status of a candidate can change from this one to `to`.
     ///
-    /// Labels that were once accepted can be rejected, but a label is never silently computed twice: the way from
-    /// `DONE` back to `PENDING_DFT` goes through `REJECTED`, which drops the label.
+    /// `DONE` can change to `PENDING_DFT` only through `REJECTED`, which drops the label, so that no label is computed
+    /// twice by mistake.
     #[must_use]
-    pub fn may_become(self, to: Self) -> bool {
+    pub fn can_change_to(self, to: Self) -> bool {
         use Status::{Done, Failed, PendingDft, Rejected, RunningDft};
         matches!(
             (self, to),
@@ -69,7 +69,7 @@ impl fmt::Display for Status {
     }
 }
 
-/// The text is no status.
+/// The error for a text that is not a status.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a status: use PENDING_DFT, RUNNING_DFT, DONE, FAILED or REJECTED")]
 pub struct UnknownStatus(pub String);
@@ -77,7 +77,7 @@ pub struct UnknownStatus(pub String);
 impl FromStr for Status {
     type Err = UnknownStatus;
 
-    /// Reads a status; upper or lower case, and `pending` and `running` for short.
+    /// Parses a status, case-insensitive; `pending` and `running` are accepted as abbreviations.
     fn from_str(text: &str) -> Result<Self, UnknownStatus> {
         match text.to_ascii_uppercase().as_str() {
             "PENDING_DFT" | "PENDING" => Ok(Self::PendingDft),
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_round_trips() {
+    fn status_text_round_trip() {
         for status in Status::ALL {
             assert_eq!(status.as_str().parse(), Ok(status));
         }
@@ -103,10 +103,10 @@ mod tests {
     }
 
     #[test]
-    fn only_a_claimed_candidate_can_be_done() {
+    fn done_follows_running_only() {
         for from in Status::ALL {
-            assert_eq!(from.may_become(Status::Done), from == Status::RunningDft);
-            assert!(!from.may_become(from));
+            assert_eq!(from.can_change_to(Status::Done), from == Status::RunningDft);
+            assert!(!from.can_change_to(from));
         }
     }
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The database file: opening, adding, claiming, finishing.
+//! Operations on the database: open, add, claim, finish and others.
 
 mod learning;
 
-pub use learning::{Phase, PotentialRecord, Round, RoundSeconds, Seen};
+pub use learning::{Phase, PotentialRecord, Round, RoundOutcome, RoundSeconds};
 
 use super::blob::Data;
 use super::keys::{self, KeyValue, Keys};
-use super::lock::{LockFile, Watch};
+use super::lock::{LockFile, LockWatch};
 use super::status::Status;
 use super::{Candidate, CandidateKeys, Labels, StoreError, ase_db};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
@@ -17,10 +17,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Keys that say where a candidate stands, not what it is.
+/// Keys of the workflow, which are not properties of a candidate.
 pub(super) const WORKFLOW_KEYS: [&str; 5] = ["status", "worker", "claimed_at", "attempts", "message"];
 
-/// Our own tables beside ASE's, by version: entry `v` brings a store of version `v` to `v + 1`.
+/// The tables in addition to ASE's: entry `v` migrates a store of version `v` to `v + 1`.
 const MIGRATIONS: [&str; 2] = [
     "
     CREATE TABLE otf_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -37,21 +37,21 @@ const MIGRATIONS: [&str; 2] = [
 ",
 ];
 
-/// The newest version of our own tables.
+/// The newest version of the additional tables.
 const STORE_VERSION: i64 = MIGRATIONS.len() as i64;
 
-/// The longest error log that is kept; its end tells most.
-const LOG_LIMIT: usize = 64 * 1024;
+/// Largest length of a stored error log in bytes. The end of a longer log is stored.
+const MAX_LOG_LENGTH: usize = 64 * 1024;
 
-/// How long a store waits for others.
+/// Timeouts of a store.
 #[derive(Debug, Clone, Copy)]
 pub struct StoreOptions {
-    /// How long to wait for another process's transaction. ASE waits 20 s.
+    /// Largest waiting time for the transaction of another process. That of ASE is 20 s.
     pub busy_timeout: Duration,
-    /// How long to wait for ASE's lock file before giving up; longer than `stale_lock_after`, or a file left behind
-    /// by a killed ASE process is never removed.
+    /// Largest waiting time for ASE's lock file. It must be larger than `stale_lock_after`; otherwise a lock file left by a
+    /// killed ASE process is never removed.
     pub lock_timeout: Duration,
-    /// When a lock file that does not change counts as left behind. ASE never holds it longer than its own 20 s.
+    /// Time after which an unchanged lock file is stale. ASE does not hold it longer than its timeout of 20 s.
     pub stale_lock_after: Duration,
 }
 
@@ -65,51 +65,51 @@ impl Default for StoreOptions {
     }
 }
 
-/// A candidate as it stands in the store.
+/// A candidate in the store, with its status.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredCandidate {
-    /// Its number in the database.
+    /// Row id in the database.
     pub id: i64,
-    /// 32 hexadecimal digits. ASE gives a row new ones when it replaces the atoms: refer to rows by `id`.
+    /// 32 hexadecimal digits. ASE changes them when it replaces the atoms: refer to rows by `id`.
     pub unique_id: Option<String>,
-    /// When it was added, seconds since 1970.
+    /// Time at which it was added, seconds since 1970.
     pub created: Option<f64>,
-    /// When it was last changed, seconds since 1970.
+    /// Time of the last change, seconds since 1970.
     pub modified: Option<f64>,
-    /// Where it stands; `None` for rows that are none of ours.
+    /// The status; `None` for rows that were not stored by lammps-otf.
     pub status: Option<Status>,
-    /// Who has claimed it, or labelled it.
+    /// The worker that has claimed or labelled it.
     pub worker: Option<String>,
-    /// When it was claimed, seconds since 1970.
+    /// Time of the claim or of the last heartbeat, seconds since 1970.
     pub claimed_at: Option<f64>,
-    /// How often it was claimed.
+    /// Number of claims.
     pub attempts: i64,
-    /// Why it failed, in one line.
+    /// The reason why it failed, in one line.
     pub message: Option<String>,
-    /// What the labelling program said when it failed.
+    /// The output of the oracle if it failed.
     pub error_log: Option<String>,
-    /// Why the atoms in the row are not those that were stored; `candidate` then has no labels. Its atoms are those that
-    /// were stored, except in rows of versions that kept no copy of them ([`StoredCandidate::is_restorable`]).
+    /// The difference between the atoms of the row and the stored atoms, if any. `candidate` then has no labels. Its atoms
+    /// are the stored ones, unless the row has no copy of them ([`StoredCandidate::is_restorable`]).
     pub mismatch: Option<String>,
-    /// Whether the row has a copy of the atoms that were stored.
+    /// Whether the row has a copy of the stored atoms.
     pub is_restorable: bool,
-    /// Place in the row of each atom of `candidate`, if somebody has written the atoms back in another order.
+    /// Index in the row of each atom of `candidate`, if the atoms were written in another order; shape (n).
     pub row_order: Option<Vec<usize>>,
     /// The candidate.
     pub candidate: Candidate,
 }
 
-/// What [`Store::check`] has read.
+/// The result of [`Store::check`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Checked {
+pub struct CheckSummary {
     /// Number of rows.
     pub rows: usize,
-    /// Rows whose atoms were written back in another order, which is known.
+    /// Rows whose atoms were written in another order, which was recovered.
     pub reordered: Vec<i64>,
 }
 
 impl StoredCandidate {
-    /// Whether it has energy and forces, finite and of its atoms. What a worker writes by itself may be anything.
+    /// Whether it has energy and forces that are finite and belong to its atoms. A worker can write any values.
     #[must_use]
     pub fn is_labelled(&self) -> bool {
         let atoms = self.candidate.structure.len();
@@ -117,28 +117,28 @@ impl StoredCandidate {
     }
 }
 
-/// One line of a list of candidates.
+/// An entry of a list of candidates.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary {
-    /// Its number in the database.
+    /// Row id in the database.
     pub id: i64,
-    /// Where it stands.
+    /// The status.
     pub status: Option<String>,
-    /// How many atoms of which element, by symbol.
+    /// The chemical formula.
     pub formula: String,
     /// Number of atoms.
     pub natoms: i64,
-    /// When it was added, seconds since 1970.
+    /// Time at which it was added, seconds since 1970.
     pub created: Option<f64>,
     /// Total energy, eV, if it is labelled.
     pub energy: Option<f64>,
-    /// All its keys.
+    /// All keys.
     pub keys: Keys,
 }
 
 /// The candidate store.
 ///
-/// One `Store` is one connection: give each thread and each process its own.
+/// A `Store` is a connection to the database: each thread and each process requires its own.
 ///
 /// ```no_run
 /// use otf_store::{Status, Store};
@@ -167,16 +167,16 @@ enum Mode {
 }
 
 impl Store {
-    /// Opens a store, or creates it. Also an ASE database that others have made becomes a store; its rows stay as
-    /// they are.
+    /// Opens a store, or creates it if the file does not exist. A database created by ASE becomes a store, with its rows
+    /// unchanged.
     ///
     /// # Errors
-    /// If the file is no ASE database, or one of another version; if it is damaged; if it cannot be written.
+    /// If the file is not an ASE database, has an unsupported version, is damaged, or cannot be written.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         Self::open_as(path, Mode::Create, StoreOptions::default())
     }
 
-    /// Like [`Store::open`], with other waiting times.
+    /// As [`Store::open`], with other timeouts.
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -184,19 +184,19 @@ impl Store {
         Self::open_as(path, Mode::Create, options)
     }
 
-    /// Opens a store that exists. In a database without any table, as a process leaves it that is killed in its first moment,
-    /// one is created.
+    /// Opens an existing store. A database without tables, left by a process that was killed while it created the store, is
+    /// completed.
     ///
     /// # Errors
-    /// [`StoreError::Missing`] if there is none; otherwise as [`Store::open`].
+    /// [`StoreError::Missing`] if the file does not exist; otherwise as [`Store::open`].
     pub fn open_existing(path: &Path) -> Result<Self, StoreError> {
         Self::open_as(path, Mode::Existing, StoreOptions::default())
     }
 
-    /// Opens a store for reading; nothing in it or beside it is changed.
+    /// Opens a store for reading. Neither the file nor its folder is changed.
     ///
     /// # Errors
-    /// [`StoreError::Missing`] if there is none; otherwise as [`Store::open`].
+    /// [`StoreError::Missing`] if the file does not exist; otherwise as [`Store::open`].
     pub fn open_read_only(path: &Path) -> Result<Self, StoreError> {
         Self::open_as(path, Mode::ReadOnly, StoreOptions::default())
     }
@@ -214,7 +214,7 @@ impl Store {
         if mode != Mode::Create && !path.exists() {
             return Err(StoreError::Missing { path: path.to_owned() });
         }
-        // Without SQLITE_OPEN_URI: a name that begins with `file:` is a name.
+        // Without SQLITE_OPEN_URI, a name that begins with `file:` is a file name.
         let access = match mode {
             Mode::Create => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
             Mode::Existing => OpenFlags::SQLITE_OPEN_READ_WRITE,
@@ -223,15 +223,15 @@ impl Store {
         let conn = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(err)?;
         conn.busy_timeout(options.busy_timeout).map_err(err)?;
         conn.set_prepared_statement_cache_capacity(64);
-        // The file may come from elsewhere: its schema is not trusted, and damaged cells are looked for. Foreign keys
-        // are declared but not enforced in ASE, which deletes from `systems` first.
+        // The file is not trusted: its schema is restricted, and damaged cells are detected. ASE declares foreign keys but
+        // does not enforce them, and deletes from `systems` first.
         conn.execute_batch(
             "PRAGMA synchronous = EXTRA; PRAGMA foreign_keys = OFF; PRAGMA trusted_schema = OFF; \
              PRAGMA cell_size_check = ON;",
         )
         .map_err(err)?;
-        let store = Self { conn, path: path.to_owned(), lock: LockFile::beside(path), options };
-        // One that exists and is blank is that of a process which was killed while it created it.
+        let store = Self { conn, path: path.to_owned(), lock: LockFile::for_database(path), options };
+        // An existing database without tables was left by a process that was killed while it created the store.
         if mode != Mode::ReadOnly && store.is_blank().map_err(err)? {
             store.modify("create", |tx| {
                 if store.is_blank().map_err(err)? { ase_db::create(tx).map_err(err) } else { Ok(()) }
@@ -239,21 +239,21 @@ impl Store {
         }
         let found = store.verify()?;
         if found < STORE_VERSION && mode != Mode::ReadOnly {
-            store.modify("prepare", |tx| store.migrate(tx))?;
+            store.modify("upgrade", |tx| store.migrate(tx))?;
         }
         Ok(store)
     }
 
-    /// Whether there is no table at all.
+    /// Whether the database has no tables.
     fn is_blank(&self) -> rusqlite::Result<bool> {
         self.conn.query_row("SELECT count(*) = 0 FROM sqlite_master", [], |row| row.get(0))
     }
 
-    /// Checks both versions; gives that of our own tables.
+    /// Checks the versions of ASE's schema and of the additional tables, and returns the latter.
     fn verify(&self) -> Result<i64, StoreError> {
         let err = |e| self.error("open", e);
         let path = || self.path.clone();
-        // ASE creates its tables one by one: what looks half made may just be in the making.
+        // ASE creates its tables one by one, so an incomplete database may be just being created.
         for attempt in 0.. {
             match ase_db::not_ase(&self.conn).map_err(err)? {
                 None => break,
@@ -264,7 +264,7 @@ impl Store {
         match ase_db::schema_version(&self.conn).map_err(err)? {
             Some(ase_db::SCHEMA_VERSION) => {}
             Some(found) => return Err(StoreError::AseVersion { path: path(), found }),
-            None => return Err(StoreError::NotAse { path: path(), detail: "it does not tell its version".into() }),
+            None => return Err(StoreError::NotAse { path: path(), detail: "it has no schema version".into() }),
         }
         let found = self.store_version().map_err(err)?;
         if found > STORE_VERSION {
@@ -273,7 +273,7 @@ impl Store {
         Ok(found)
     }
 
-    /// The version of our own tables; 0 if there are none.
+    /// The version of the additional tables; 0 if there are none.
     fn store_version(&self) -> rusqlite::Result<i64> {
         if !ase_db::has_table(&self.conn, "otf_meta")? {
             return Ok(0);
@@ -283,7 +283,7 @@ impl Store {
     }
 
     fn migrate(&self, tx: &Connection) -> Result<(), StoreError> {
-        let err = |e| self.error("prepare", e);
+        let err = |e| self.error("upgrade", e);
         let found = usize::try_from(self.store_version().map_err(err)?).unwrap_or(0);
         for step in MIGRATIONS.iter().skip(found) {
             tx.execute_batch(step).map_err(err)?;
@@ -298,14 +298,14 @@ impl Store {
         StoreError::sqlite(&self.path, doing, self.options.busy_timeout, source)
     }
 
-    /// Runs `change` in a write transaction, with ASE's lock file held from before the first read until after the
-    /// commit.
+    /// Runs `change` in a write transaction and holds ASE's lock file from before the first read until after the commit.
+    /// `doing` is the operation for error messages.
     fn modify<T>(
         &self,
         doing: &'static str,
         change: impl FnOnce(&Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let mut watch = Watch::default();
+        let mut watch = LockWatch::default();
         let start = Instant::now();
         let mut pause = Duration::from_millis(1);
         let (transaction, guard) = loop {
@@ -315,7 +315,7 @@ impl Store {
             {
                 break (transaction, guard);
             }
-            // ASE holds the file and may be waiting for the transaction.
+            // ASE holds the lock file and may be waiting for the transaction.
             transaction.rollback().map_err(|e| self.error(doing, e))?;
             if start.elapsed() > self.options.lock_timeout {
                 return Err(StoreError::LockFile {
@@ -352,24 +352,23 @@ impl Store {
         }
     }
 
-    /// Where the database is.
+    /// The path of the database.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Adds candidates, all or none, and gives their numbers. They wait for a label, or are done if they have one.
-    ///
-    /// When this returns they are on the disk.
+    /// Adds candidates in one transaction and returns their row ids. Their status is `PENDING_DFT`, or `DONE` for those with
+    /// labels. When this returns, the candidates are on the disk.
     ///
     /// # Errors
-    /// If a candidate is not sound (then nothing is stored), or if the database cannot be written.
+    /// If a candidate is invalid (then no candidate is stored), or if the database cannot be written.
     pub fn add(&mut self, candidates: &[Candidate]) -> Result<Vec<i64>, StoreError> {
         let rows = self.checked(candidates)?;
-        self.add_as(&rows)
+        self.add_with_status(&rows)
     }
 
-    /// The candidates with the status that they begin with.
+    /// Checks candidates and returns them with their initial status.
     fn checked<'c>(&self, candidates: &'c [Candidate]) -> Result<Vec<(&'c Candidate, Status)>, StoreError> {
         let status = |c: &Candidate| if c.labels.is_some() { Status::Done } else { Status::PendingDft };
         let rows: Vec<_> = candidates.iter().map(|candidate| (candidate, status(candidate))).collect();
@@ -377,11 +376,12 @@ impl Store {
         Ok(rows)
     }
 
-    /// Adds candidates with a status of their own; `RUNNING_DFT` becomes `PENDING_DFT`, for nobody works on them here.
+    /// As [`Store::add`], with a given status for each candidate. `RUNNING_DFT` becomes `PENDING_DFT`, since no worker of
+    /// this store has claimed them.
     ///
     /// # Errors
     /// As [`Store::add`]; also if a candidate is `DONE` without labels.
-    pub fn add_as(&mut self, rows: &[(&Candidate, Status)]) -> Result<Vec<i64>, StoreError> {
+    pub fn add_with_status(&mut self, rows: &[(&Candidate, Status)]) -> Result<Vec<i64>, StoreError> {
         Self::check_rows(rows)?;
         let transaction = self.begin("add to")?;
         let ids = self.insert(&transaction, rows)?;
@@ -393,17 +393,17 @@ impl Store {
         for (candidate, status) in rows {
             ase_db::check(candidate)?;
             if let Some(key) = WORKFLOW_KEYS.into_iter().find(|&key| candidate.keys.extra.contains_key(key)) {
-                let reason = "the store uses this key itself".into();
+                let reason = "the key is reserved by the store: choose another name".into();
                 return Err(StoreError::InvalidKey { key: key.into(), reason });
             }
             if *status == Status::Done && candidate.labels.is_none() {
-                return Err(StoreError::InvalidCandidate("it is DONE, but has no energy and forces".into()));
+                return Err(StoreError::InvalidCandidate("its status is DONE, but it has no energy and forces".into()));
             }
         }
         Ok(())
     }
 
-    /// Inserts candidates that were checked; the caller holds a transaction.
+    /// Inserts checked candidates. The caller holds a transaction.
     fn insert(&self, tx: &Connection, rows: &[(&Candidate, Status)]) -> Result<Vec<i64>, StoreError> {
         let err = |e| self.error("add to", e);
         let mut ids = Vec::with_capacity(rows.len());
@@ -416,17 +416,17 @@ impl Store {
         Ok(ids)
     }
 
-    /// Adds a candidate that waits for a label, unless `known` says that the store has its like: it is shown the rows with
-    /// numbers above `after`, ascending, whoever added them. Nobody can add anything between its answer and this
-    /// candidate. Rows that cannot be understood are not shown.
+    /// Adds a candidate with the status `PENDING_DFT` and returns its row id, unless `is_duplicate` returns `true` for the
+    /// rows with ids above `after` (ascending, added by any process). No process can add rows between this check and the
+    /// insertion. Invalid rows are ignored.
     ///
     /// # Errors
     /// As [`Store::add`].
-    pub fn add_unless(
+    pub fn add_if_new(
         &mut self,
         candidate: &Candidate,
         after: i64,
-        known: impl FnOnce(&[StoredCandidate]) -> bool,
+        is_duplicate: impl FnOnce(&[StoredCandidate]) -> bool,
     ) -> Result<Option<i64>, StoreError> {
         ase_db::check(candidate)?;
         let transaction = self.begin("add to")?;
@@ -438,7 +438,7 @@ impl Store {
                 Err(error) => return Err(error),
             }
         }
-        if known(&newer) {
+        if is_duplicate(&newer) {
             return Ok(None);
         }
         let id = self.insert(&transaction, &[(candidate, Status::PendingDft)])?[0];
@@ -446,15 +446,15 @@ impl Store {
         Ok(Some(id))
     }
 
-    /// The candidate with this number.
+    /// The candidate with this row id.
     ///
     /// # Errors
-    /// If there is none, or if its row cannot be understood.
+    /// If there is none, or if its row is invalid.
     pub fn get(&self, id: i64) -> Result<StoredCandidate, StoreError> {
-        self.find(id)?.ok_or_else(|| self.no_such(id))
+        self.find(id)?.ok_or_else(|| self.no_such_candidate(id))
     }
 
-    fn no_such(&self, id: i64) -> StoreError {
+    fn no_such_candidate(&self, id: i64) -> StoreError {
         StoreError::NoSuchCandidate { path: self.path.clone(), id }
     }
 
@@ -462,7 +462,7 @@ impl Store {
         StoreError::InvalidRow { path: self.path.clone(), id, reason }
     }
 
-    /// The error for a row whose atoms are not those that were stored.
+    /// The error for a row whose atoms differ from the stored ones; `None` for other rows.
     #[must_use]
     pub fn mismatch(&self, row: &StoredCandidate) -> Option<StoreError> {
         row.mismatch.as_ref().map(|reason| StoreError::Mismatch {
@@ -473,7 +473,7 @@ impl Store {
         })
     }
 
-    /// Reads a row: the one way from the database to a candidate, on which it is compared with what was stored.
+    /// Reads a row and compares its atoms with the stored ones. All reading of candidates uses this function.
     fn find(&self, id: i64) -> Result<Option<StoredCandidate>, StoreError> {
         let query = format!("SELECT {} FROM systems WHERE id = ?1", ase_db::READ_COLUMNS);
         let raw = self
@@ -481,15 +481,15 @@ impl Store {
             .prepare_cached(&query)
             .and_then(|mut statement| statement.query_row([id], ase_db::read_row).optional())
             .map_err(|e| match e {
-                // A column of a type that ASE never writes.
+                // A type that ASE does not write.
                 rusqlite::Error::InvalidColumnType(..) | rusqlite::Error::Utf8Error(..) => {
                     self.invalid_row(id, e.to_string())
                 }
                 e => self.error("read", e),
             })?;
         let Some(raw) = raw else { return Ok(None) };
-        let ase_db::Understood { candidate, pairs, data, mismatch, row_order } =
-            raw.understand().map_err(|reason| self.invalid_row(id, reason))?;
+        let ase_db::ParsedRow { candidate, pairs, data, mismatch, row_order } =
+            raw.parse().map_err(|reason| self.invalid_row(id, reason))?;
         let text = |key: &str| pairs.get(key).and_then(KeyValue::as_text).map(str::to_owned);
         Ok(Some(StoredCandidate {
             id,
@@ -512,7 +512,7 @@ impl Store {
         }))
     }
 
-    /// The numbers of the candidates with this status (or of all rows), ascending.
+    /// The row ids of the candidates with this status (or of all rows), ascending.
     ///
     /// # Errors
     /// If the database cannot be read.
@@ -528,10 +528,11 @@ impl Store {
         ids().map_err(|e| self.error("read", e))
     }
 
-    /// The candidates with this status (or all rows), read one by one; rows deleted meanwhile are left out.
+    /// An iterator over the candidates with this status (or all rows). Rows are read one by one; rows deleted meanwhile are
+    /// skipped.
     ///
     /// # Errors
-    /// If the database cannot be read; each item can be an error of its own row.
+    /// If the database cannot be read. An item is an error if its row is invalid.
     pub fn iter(
         &self,
         status: Option<Status>,
@@ -539,13 +540,13 @@ impl Store {
         Ok(self.ids(status)?.into_iter().filter_map(|id| self.find(id).transpose()))
     }
 
-    /// One line for each candidate with this status (or for each row), without reading its atoms.
+    /// A summary of each candidate with this status (or of each row), without reading the atoms.
     ///
     /// # Errors
-    /// If the database cannot be read.
+    /// If the database cannot be read, or if the keys of a row are invalid.
     pub fn summaries(&self, status: Option<Status>) -> Result<Vec<Summary>, StoreError> {
         let err = |e| self.error("read", e);
-        // One snapshot: a row and its species belong together.
+        // One snapshot, so that rows and species are consistent.
         let snapshot = self.conn.unchecked_transaction().map_err(err)?;
         let mut species = snapshot.prepare_cached("SELECT Z, n FROM species WHERE id = ?1 ORDER BY Z").map_err(err)?;
         let mut rows = snapshot
@@ -586,7 +587,7 @@ impl Store {
         Ok(summaries)
     }
 
-    /// How many candidates there are of each status.
+    /// The number of candidates of each status.
     ///
     /// # Errors
     /// If the database cannot be read.
@@ -598,7 +599,7 @@ impl Store {
         let counts = counts().map_err(|e| self.error("read", e))?;
         let mut by_status: BTreeMap<_, _> = Status::ALL.into_iter().map(|status| (status, 0)).collect();
         for (text, count) in counts {
-            // Other texts are another program's.
+            // Other texts were written by other programs.
             if let Some(slot) = text.parse().ok().and_then(|status| by_status.get_mut(&status)) {
                 *slot += count;
             }
@@ -606,15 +607,15 @@ impl Store {
         Ok(by_status)
     }
 
-    /// The pairs of a row and the status among them; for use in a transaction.
+    /// The pairs of a row and its status. The caller holds a transaction.
     fn pairs(&self, tx: &Connection, id: i64) -> Result<(Keys, Option<Status>), StoreError> {
         let pairs = ase_db::read_pairs(tx, id).map_err(|e| self.error("read", e))?;
-        let pairs = pairs.ok_or_else(|| self.no_such(id))?.map_err(|reason| self.invalid_row(id, reason))?;
+        let pairs = pairs.ok_or_else(|| self.no_such_candidate(id))?.map_err(|reason| self.invalid_row(id, reason))?;
         let status = pairs.get("status").and_then(KeyValue::as_text).and_then(|status| status.parse().ok());
         Ok((pairs, status))
     }
 
-    /// Moves a row to another status; what belongs to the old one goes.
+    /// Changes the status of a row and removes the data of the previous status.
     fn transition(
         &self,
         tx: &Connection,
@@ -624,7 +625,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let err = |e| self.error("change", e);
         let (mut pairs, from) = self.pairs(tx, id)?;
-        if !from.is_some_and(|from| from.may_become(to)) {
+        if !from.is_some_and(|from| from.can_change_to(to)) {
             return Err(StoreError::Transition { id, from, to });
         }
         pairs.insert("status".into(), to.as_str().into());
@@ -651,11 +652,11 @@ impl Store {
         ase_db::update_pairs(tx, id, &pairs).map_err(err)
     }
 
-    /// Moves a candidate to another status by hand: reject it, or send a failed one back to be labelled.
+    /// Changes the status of a candidate manually, for example to reject it or to label a failed one again.
     ///
     /// # Errors
-    /// [`StoreError::Transition`] if the one cannot follow the other, which includes every way to `DONE`: labels make
-    /// a candidate done, see [`Store::finish`] and [`Store::import_labels`].
+    /// [`StoreError::Transition`] if the transition is not allowed. The status `DONE` can only be reached by labels: see
+    /// [`Store::finish`] and [`Store::import_labels`].
     pub fn set_status(&mut self, id: i64, to: Status) -> Result<(), StoreError> {
         self.modify("change", |tx| {
             if matches!(to, Status::Done | Status::RunningDft) {
@@ -665,16 +666,16 @@ impl Store {
         })
     }
 
-    /// Takes the oldest candidate that waits for a label; no other worker gets the same one.
+    /// Claims the oldest pending candidate for a worker; `None` if there is none. No other worker gets the same one.
     ///
-    /// `worker` names the caller; it should be different for every worker that ever runs (host, process, counter),
-    /// so that one whose claim was released cannot pass for the next. A row that cannot be understood, or whose atoms
-    /// are not those that were stored, is set to `FAILED`, and the next one is taken.
+    /// `worker` identifies the caller. It should be unique over all workers (host, process, counter), so that a worker
+    /// whose claim was released is not mistaken for its successor. A row that is invalid, or whose atoms differ from the
+    /// stored ones, is set to `FAILED`, and the next one is claimed.
     ///
     /// # Errors
     /// If the database cannot be written.
     pub fn claim(&mut self, worker: &str) -> Result<Option<StoredCandidate>, StoreError> {
-        self.modify("claim from", |tx| {
+        self.modify("claim a candidate of", |tx| {
             for id in self.ids(Some(Status::PendingDft))? {
                 if let Some(claimed) = self.claim_row(tx, id, worker)? {
                     return Ok(Some(claimed));
@@ -684,24 +685,24 @@ impl Store {
         })
     }
 
-    /// Takes this candidate, if it still waits for a label.
+    /// Claims this candidate; `None` if it is not pending.
     ///
     /// # Errors
     /// If there is no such candidate, or if the database cannot be written.
     pub fn claim_id(&mut self, id: i64, worker: &str) -> Result<Option<StoredCandidate>, StoreError> {
-        self.modify("claim from", |tx| self.claim_row(tx, id, worker))
+        self.modify("claim a candidate of", |tx| self.claim_row(tx, id, worker))
     }
 
     fn claim_row(&self, tx: &Connection, id: i64, worker: &str) -> Result<Option<StoredCandidate>, StoreError> {
         let (pairs, status) = match self.pairs(tx, id) {
-            // Not even its keys can be read, so nothing can be written down in it either.
+            // The keys cannot be parsed, so the status cannot be changed.
             Err(StoreError::InvalidRow { .. }) => return Ok(None),
             other => other?,
         };
         if status != Some(Status::PendingDft) {
-            // The search tables said so, the row itself does not. What the row says counts, as it does for ASE.
+            // The search tables differ from the row. The row takes precedence, as in ASE.
             if self.ids(Some(Status::PendingDft))?.contains(&id) {
-                ase_db::update_pairs(tx, id, &pairs).map_err(|e| self.error("claim from", e))?;
+                ase_db::update_pairs(tx, id, &pairs).map_err(|e| self.error("claim a candidate of", e))?;
             }
             return Ok(None);
         }
@@ -713,7 +714,7 @@ impl Store {
             let mut pairs = pairs;
             pairs.insert("status".into(), Status::Failed.as_str().into());
             pairs.insert("message".into(), one_line(&reason).into());
-            ase_db::update_pairs(tx, id, &pairs).map_err(|e| self.error("claim from", e))?;
+            ase_db::update_pairs(tx, id, &pairs).map_err(|e| self.error("claim a candidate of", e))?;
             return Ok(None);
         }
         let attempts = pairs.get("attempts").and_then(KeyValue::as_i64).unwrap_or(0).saturating_add(1);
@@ -725,20 +726,20 @@ impl Store {
         self.find(id)
     }
 
-    /// Tells that a worker is still at work, so that its claim does not grow stale.
+    /// Renews the claim of a worker, so that it does not become stale.
     ///
     /// # Errors
-    /// [`StoreError::ClaimLost`] if another worker has the candidate, or nobody.
+    /// [`StoreError::ClaimLost`] if the candidate is not claimed by this worker.
     pub fn heartbeat(&mut self, id: i64, worker: &str) -> Result<(), StoreError> {
         self.modify("change", |tx| {
-            let mut pairs = self.held_by(tx, id, worker)?;
+            let mut pairs = self.claimed_by(tx, id, worker)?;
             pairs.insert("claimed_at".into(), ase_db::unix_now().into());
             ase_db::update_pairs(tx, id, &pairs).map_err(|e| self.error("change", e))
         })
     }
 
-    /// The pairs of a row that this worker holds.
-    fn held_by(&self, tx: &Connection, id: i64, worker: &str) -> Result<Keys, StoreError> {
+    /// The pairs of a row that this worker has claimed.
+    fn claimed_by(&self, tx: &Connection, id: i64, worker: &str) -> Result<Keys, StoreError> {
         let (pairs, status) = self.pairs(tx, id)?;
         let holder = pairs.get("worker").and_then(KeyValue::as_text).unwrap_or("nobody");
         if status != Some(Status::RunningDft) || holder != keys::quote_number(worker) {
@@ -748,24 +749,25 @@ impl Store {
         Ok(pairs)
     }
 
-    /// Stores the labels of a candidate that this worker has claimed; it is then `DONE`.
+    /// Stores the labels of a candidate that this worker has claimed and sets its status to `DONE`.
     ///
     /// # Errors
-    /// If the labels do not fit or are not finite, or [`StoreError::ClaimLost`].
+    /// [`StoreError::InvalidLabels`] if the labels do not belong to the atoms or are not finite; [`StoreError::ClaimLost`].
     pub fn finish(&mut self, id: i64, worker: &str, labels: &Labels) -> Result<(), StoreError> {
-        self.modify("label in", |tx| {
-            self.held_by(tx, id, worker)?;
+        self.modify("write labels to", |tx| {
+            self.claimed_by(tx, id, worker)?;
             self.store_labels(tx, id, labels)?;
             self.transition(tx, id, Status::Done, |_| {})
         })
     }
 
-    /// Stores labels that were computed elsewhere, for a candidate that waits, runs or has failed.
+    /// Stores labels that were computed by another program for a candidate that is pending, running or failed.
     ///
     /// # Errors
-    /// If the labels do not fit or are not finite, or [`StoreError::Transition`] if it is done or rejected.
+    /// [`StoreError::InvalidLabels`] if the labels do not belong to the atoms or are not finite;
+    /// [`StoreError::Transition`] if the candidate is done or rejected.
     pub fn import_labels(&mut self, id: i64, labels: &Labels) -> Result<(), StoreError> {
-        self.modify("label in", |tx| {
+        self.modify("write labels to", |tx| {
             self.store_labels(tx, id, labels)?;
             let (_, from) = self.pairs(tx, id)?;
             for step in match from {
@@ -780,32 +782,32 @@ impl Store {
     }
 
     fn store_labels(&self, tx: &Connection, id: i64, labels: &Labels) -> Result<(), StoreError> {
-        let row = self.find(id)?.ok_or_else(|| self.no_such(id))?;
+        let row = self.find(id)?.ok_or_else(|| self.no_such_candidate(id))?;
         let invalid = |reason| StoreError::InvalidLabels { id, reason };
         labels.check(row.candidate.structure.len()).map_err(invalid)?;
         if let Some(reason) = row.mismatch {
-            return Err(invalid(format!("the atoms of its row are not those that were stored: {reason}")));
+            return Err(invalid(format!("the atoms of its row differ from the stored atoms: {reason}")));
         }
         let mut labels = labels.clone();
         if let Some(order) = row.row_order {
             let forces = labels.forces.clone();
             order.iter().enumerate().for_each(|(i, &at)| labels.forces.row_mut(at).assign(&forces.row(i)));
         }
-        ase_db::update_labels(tx, id, Some(&labels)).map_err(|e| self.error("label in", e))
+        ase_db::update_labels(tx, id, Some(&labels)).map_err(|e| self.error("write labels to", e))
     }
 
-    /// Writes down that the label of a claimed candidate could not be computed; it is then `FAILED`. The log's first
-    /// line becomes the key `message`, its last 64 KiB `row.data["error_log"]`.
+    /// Sets the status of a claimed candidate to `FAILED`. The first line of the log is stored as the key `message`, its last
+    /// 64 KiB as `row.data["error_log"]`.
     ///
     /// # Errors
     /// [`StoreError::ClaimLost`], or if the database cannot be written.
     pub fn fail(&mut self, id: i64, worker: &str, log: &str) -> Result<(), StoreError> {
         self.modify("change", |tx| {
-            self.held_by(tx, id, worker)?;
+            self.claimed_by(tx, id, worker)?;
             self.transition(tx, id, Status::Failed, |pairs| {
                 pairs.insert("message".into(), one_line(log).into());
             })?;
-            let start = (log.len().saturating_sub(LOG_LIMIT)..=log.len()).find(|&i| log.is_char_boundary(i));
+            let start = (log.len().saturating_sub(MAX_LOG_LENGTH)..=log.len()).find(|&i| log.is_char_boundary(i));
             let log = Data::Text(log[start.unwrap_or(0)..].to_owned());
             ase_db::update_data(tx, id, &[(ase_db::data_names::ERROR_LOG, Some(log))])
                 .map_err(|e| self.error("change", e))?
@@ -813,19 +815,19 @@ impl Store {
         })
     }
 
-    /// Gives a claimed candidate back, without a label.
+    /// Releases a claimed candidate without a label; its status is `PENDING_DFT` again.
     ///
     /// # Errors
     /// [`StoreError::ClaimLost`], or if the database cannot be written.
     pub fn release(&mut self, id: i64, worker: &str) -> Result<(), StoreError> {
         self.modify("change", |tx| {
-            self.held_by(tx, id, worker)?;
+            self.claimed_by(tx, id, worker)?;
             self.transition(tx, id, Status::PendingDft, |_| {})
         })
     }
 
-    /// Gives every candidate back whose worker has not been heard of for longer than `age`, and tells which. For
-    /// workers that do not write the key `claimed_at`, the last change of the row counts.
+    /// Releases the candidates whose claim was not renewed for `age`, and returns their row ids. If a worker does not write
+    /// the key `claimed_at`, the time of the last change of the row is used.
     ///
     /// # Errors
     /// If the database cannot be written.
@@ -838,8 +840,8 @@ impl Store {
                 let query = "SELECT mtime FROM systems WHERE id = ?1";
                 let changed: Option<f64> =
                     tx.query_row(query, [id], |row| row.get(0)).map_err(|e| self.error("read", e))?;
-                let heard = pairs.get("claimed_at").and_then(KeyValue::as_f64).or(changed.map(ase_db::unix_time));
-                if status == Some(Status::RunningDft) && heard.is_none_or(|heard| heard <= oldest) {
+                let renewed = pairs.get("claimed_at").and_then(KeyValue::as_f64).or(changed.map(ase_db::unix_time));
+                if status == Some(Status::RunningDft) && renewed.is_none_or(|renewed| renewed <= oldest) {
                     self.transition(tx, id, Status::PendingDft, |_| {})?;
                     released.push(id);
                 }
@@ -848,7 +850,7 @@ impl Store {
         })
     }
 
-    /// A value that a program has put down with [`Store::set_meta`].
+    /// The value stored under a name by [`Store::set_meta`]; `None` if there is none.
     ///
     /// # Errors
     /// If the database cannot be read.
@@ -861,13 +863,13 @@ impl Store {
         self.conn.query_row(query, [key], |row| row.get(0)).optional().map_err(err)
     }
 
-    /// Puts a value down under a name, in our own table `otf_meta`, which ASE does not see.
+    /// Stores a value under a name in the table `otf_meta`, which ASE ignores.
     ///
     /// # Errors
-    /// If the name is one of the store's own (`store_version`, `written_by`), or if the database cannot be written.
+    /// If the name is reserved (`store_version`, `written_by`), or if the database cannot be written.
     pub fn set_meta(&mut self, key: &str, value: &str) -> Result<(), StoreError> {
         if matches!(key, "store_version" | "written_by") {
-            let reason = "the store uses this name itself".into();
+            let reason = "the name is reserved by the store: choose another name".into();
             return Err(StoreError::InvalidKey { key: key.into(), reason });
         }
         let err = |e| self.error("write", e);
@@ -876,13 +878,12 @@ impl Store {
         transaction.commit().map_err(err)
     }
 
-    /// Reads the whole database and checks it: SQLite's structures, that every row can be understood, and that its atoms
-    /// are those that were stored.
+    /// Reads the whole database and checks the structures of SQLite, that every row is valid, and that its atoms are the
+    /// stored ones.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`], [`StoreError::InvalidRow`] or [`StoreError::Mismatch`] with the first thing that is
-    /// wrong.
-    pub fn check(&self) -> Result<Checked, StoreError> {
+    /// [`StoreError::Corrupt`], [`StoreError::InvalidRow`] or [`StoreError::Mismatch`] with the first problem.
+    pub fn check(&self) -> Result<CheckSummary, StoreError> {
         let problems = || -> rusqlite::Result<Vec<String>> {
             let mut statement = self.conn.prepare("PRAGMA integrity_check(5)")?;
             statement.query_map([], |row| row.get(0))?.collect()
@@ -892,17 +893,17 @@ impl Store {
             let detail = problems.join("; ").replace('\n', " ");
             return Err(StoreError::Corrupt { path: self.path.clone(), detail });
         }
-        let mut checked = Checked { rows: 0, reordered: Vec::new() };
+        let mut summary = CheckSummary { rows: 0, reordered: Vec::new() };
         for row in self.iter(None)? {
             let row = row?;
             self.mismatch(&row).map_or(Ok(()), Err)?;
-            checked.rows += 1;
-            checked.reordered.extend(row.row_order.map(|_| row.id));
+            summary.rows += 1;
+            summary.reordered.extend(row.row_order.map(|_| row.id));
         }
-        Ok(checked)
+        Ok(summary)
     }
 
-    /// Copies the database to a new file, also while others work on it.
+    /// Copies the database to a new file, also while other processes use it.
     ///
     /// # Errors
     /// If the file exists or cannot be written.
@@ -915,7 +916,7 @@ impl Store {
             let source = io::Error::new(io::ErrorKind::InvalidInput, "the name is not UTF-8");
             return Err(StoreError::Io { path: to.to_owned(), doing: "write a backup to", source });
         };
-        // SQLite takes a name that begins with `file:` for a URI here, whatever the flags.
+        // VACUUM INTO interprets a name that begins with `file:` as a URI, independent of the flags.
         let name = if name.starts_with("file:") { format!("./{name}") } else { name.to_owned() };
         self.conn
             .execute("VACUUM INTO ?1", [name])
@@ -925,14 +926,14 @@ impl Store {
 }
 
 impl StoredCandidate {
-    /// Its keys, by themselves.
+    /// The keys of the candidate.
     #[must_use]
     pub fn keys(&self) -> &CandidateKeys {
         &self.candidate.keys
     }
 }
 
-/// The first line of a text that says something, short enough for a key.
+/// The first non-empty line of a text, truncated for use as a key.
 fn one_line(text: &str) -> String {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no message");
     keys::quote_number(&line.chars().take(200).collect::<String>())

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The candidate store by itself. With the real ASE: `tests/store_ase.rs` of the workspace; under load and `kill -9`: `tests/store_stress.rs`.
+//! The candidate store. Tests with ASE are in `tests/store_ase.rs` of the workspace, those under load and `kill -9` in
+//! `tests/store_stress.rs`.
 #[path = "common/candidate.rs"]
 mod common_candidate;
 
@@ -15,11 +16,11 @@ fn fresh() -> (tempfile::TempDir, PathBuf) {
 }
 
 #[test]
-fn what_is_added_is_read_back() {
+fn add_and_get_round_trip() {
     let (_folder, path) = fresh();
     let mut store = Store::open(&path).unwrap();
     let original = candidate(20, 1);
-    // ASE's years hold no more than 1e-6 s.
+    // The resolution of ASE's years is about 1e-6 s.
     let before = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64() - 1e-3;
     let ids = store.add(&[original.clone(), candidate(5, 2)]).unwrap();
     assert_eq!(ids, [1, 2]);
@@ -41,7 +42,7 @@ fn what_is_added_is_read_back() {
 }
 
 #[test]
-fn claims_are_checked() {
+fn claims_and_transitions_are_checked() {
     let (_folder, path) = fresh();
     let mut store = Store::open(&path).unwrap();
     store.add(&[candidate(4, 1), candidate(4, 2), candidate(4, 3)]).unwrap();
@@ -54,13 +55,13 @@ fn claims_are_checked() {
     assert_eq!(store.release_stale(Duration::from_secs(100_000)).unwrap(), [0; 0]);
     std::thread::sleep(Duration::from_millis(20));
     assert_eq!(store.release_stale(Duration::from_millis(10)).unwrap(), [2]);
-    // The worker that was given up comes back too late.
+    // A worker reports after its claim was released.
     assert!(store.claim_id(2, "b").unwrap().is_some());
     assert!(matches!(store.finish(2, "a", &labels(4)), Err(StoreError::ClaimLost { .. })));
     store.finish(2, "b", &labels(4)).unwrap();
     let done = store.get(2).unwrap();
     assert_eq!((done.attempts, done.worker.as_deref(), done.claimed_at), (2, Some("b"), None));
-    // A rejected label is dropped when the candidate goes back to be labelled.
+    // A rejected label is dropped when the candidate becomes pending.
     store.set_status(2, Status::Rejected).unwrap();
     store.set_status(2, Status::PendingDft).unwrap();
     assert_eq!(store.get(2).unwrap().candidate.labels, None);
@@ -79,7 +80,7 @@ fn claims_are_checked() {
 }
 
 #[test]
-fn unsound_candidates_are_refused_and_nothing_is_stored() {
+fn add_rejects_invalid_candidates_and_stores_none() {
     let (_folder, path) = fresh();
     let mut store = Store::open(&path).unwrap();
     let break_it: [fn(&mut Candidate); 9] = [
@@ -100,7 +101,7 @@ fn unsound_candidates_are_refused_and_nothing_is_stored() {
         assert!(error.contains("cannot be stored"), "{error}");
     }
     assert_eq!(store.ids(None).unwrap(), [0; 0]);
-    // A broken frame may have no γ; that is no reason to lose it.
+    // A candidate from an invalid frame, without a finite γ, is stored.
     let mut crash = candidate(4, 1);
     crash.keys.gamma = Some(f64::NAN);
     store.add(&[crash]).unwrap();
@@ -108,7 +109,7 @@ fn unsound_candidates_are_refused_and_nothing_is_stored() {
 }
 
 #[test]
-fn a_store_that_is_moved_deleted_or_replaced_says_so() {
+fn moved_deleted_or_replaced_store_is_reported() {
     for what in ["moved", "deleted", "replaced", "in a folder that is deleted"] {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out/candidates.db");
@@ -132,7 +133,7 @@ fn a_store_that_is_moved_deleted_or_replaced_says_so() {
 }
 
 #[test]
-fn other_versions_and_other_files_are_left_alone() {
+fn open_rejects_other_versions_and_files_and_keeps_them() {
     let (folder, path) = fresh();
     Store::open(&path).unwrap().add(&[candidate(4, 1)]).unwrap();
     let change = |sql: &str| rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
@@ -164,13 +165,13 @@ fn other_versions_and_other_files_are_left_alone() {
     let error = Store::open(&folder.path().join("no/such.db")).unwrap_err().to_string();
     assert!(error.contains("folder"), "{error}");
     assert!(Store::open(folder.path()).is_err());
-    // A file that was created and never filled is no obstacle.
+    // An empty file is accepted.
     std::fs::write(&missing, "").unwrap();
     Store::open(&missing).unwrap().check().unwrap();
 }
 
 #[test]
-fn a_damaged_file_is_named_as_such() {
+fn damaged_file_is_reported_as_damaged() {
     let (_folder, path) = fresh();
     let mut store = Store::open(&path).unwrap();
     store.add(&(0..100).map(|seed| candidate(60, seed)).collect::<Vec<_>>()).unwrap();
@@ -189,7 +190,7 @@ fn a_damaged_file_is_named_as_such() {
                 assert!(text.contains(path.to_str().unwrap()) && text.contains(".recover"), "{text}");
                 found += 1;
             }
-            // A page inside a large blob: no structure of SQLite's is there, but the row makes no sense.
+            // A page inside a large blob, without structures of SQLite: the row is invalid.
             Err(
                 StoreError::InvalidRow { .. }
                 | StoreError::Mismatch { .. }
@@ -200,7 +201,7 @@ fn a_damaged_file_is_named_as_such() {
             Ok(_) => {}
         }
     }
-    // Garbage within the numbers of a mask, for instance, cannot be told from numbers.
+    // Garbage within the numbers of an array, for example, cannot be detected.
     assert!(found * 10 > pages * 6, "{found} of {pages} damaged pages found");
     std::fs::write(&path, &good[..good.len() / 2]).unwrap();
     let error = Store::open(&path).and_then(|store| store.check()).unwrap_err();
@@ -208,7 +209,7 @@ fn a_damaged_file_is_named_as_such() {
 }
 
 #[test]
-fn a_row_that_makes_no_sense_does_not_stop_the_others() {
+fn invalid_rows_do_not_affect_other_rows() {
     let (_folder, path) = fresh();
     let mut store = Store::open(&path).unwrap();
     store.add(&[candidate(4, 1), candidate(4, 2), candidate(4, 3), candidate(4, 4)]).unwrap();

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! DeePMD-kit's folders of arrays.
+//! The folders of arrays of DeePMD-kit.
 
 use super::xyz::stress_of_weight;
-use super::{StoredCandidate, energy_weight, failed, folder_of, positions, virial};
+use super::{StoredCandidate, energy_weight, folder_of, io_error, positions, virial};
 use crate::{Labels, StoreError};
 use ndarray::{Array1, Array2, Axis};
 use ndarray_npy::WriteNpyExt;
@@ -12,18 +12,18 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-/// What frames of one system have in common.
+/// The common properties of the frames of a system.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct System {
-    /// Atoms of each element of the type map.
+    /// Number of atoms of each element of the type map.
     counts: Vec<usize>,
-    /// Whether there is a cell at all.
+    /// Whether there is a cell.
     periodic: bool,
     with_energy: bool,
     with_virial: bool,
 }
 
-/// Writes the folder; all rows have labels.
+/// Writes the folder. All rows must have labels.
 pub fn write(target: &Path, rows: &[&StoredCandidate]) -> Result<(), StoreError> {
     if target.exists() {
         let reason = format!("{} exists already: choose another folder, or remove it", target.display());
@@ -46,22 +46,22 @@ pub fn write(target: &Path, rows: &[&StoredCandidate]) -> Result<(), StoreError>
         systems.entry(system).or_default().push((row, labels));
     }
 
-    let err = failed(target, "write");
-    let aside = tempfile::Builder::new().prefix(".export").tempdir_in(folder_of(target)).map_err(&err)?;
+    let err = io_error(target, "write");
+    let temporary = tempfile::Builder::new().prefix(".export").tempdir_in(folder_of(target)).map_err(&err)?;
     for (system, frames) in &systems {
-        write_system(&aside.path().join(system.name(&map)), system, frames, &map).map_err(&err)?;
+        write_system(&temporary.path().join(system.name(&map)), system, frames, &map).map_err(&err)?;
     }
     #[cfg(unix)]
     {
-        // A temporary folder is for its owner alone; this one is to be as any other.
-        let plain = aside.path().join(".mode");
+        // A temporary folder is accessible by its owner only: set the permissions of a normal new folder.
+        let plain = temporary.path().join(".mode");
         fs::create_dir(&plain).map_err(&err)?;
         let permissions = fs::metadata(&plain).map_err(&err)?.permissions();
-        fs::remove_dir(&plain).and_then(|()| fs::set_permissions(aside.path(), permissions)).map_err(&err)?;
+        fs::remove_dir(&plain).and_then(|()| fs::set_permissions(temporary.path(), permissions)).map_err(&err)?;
     }
-    fs::rename(aside.path(), target).map_err(&err)?;
-    // It is no longer where the guard would remove it.
-    let _ = aside.keep();
+    fs::rename(temporary.path(), target).map_err(&err)?;
+    // The folder was renamed, so the guard must not remove it.
+    let _ = temporary.keep();
     Ok(())
 }
 
@@ -103,7 +103,7 @@ fn write_system(
     if !system.periodic {
         fs::write(folder.join("nopbc"), "")?;
     }
-    // Atoms of one type stand together, so that frames share `type.raw`.
+    // Atoms are sorted by type, so that all frames have the same `type.raw`.
     let order = |row: &StoredCandidate| map.iter().flat_map(|(z, _)| elements_of(row, *z)).collect::<Vec<_>>();
     let table = |values: &dyn Fn(&StoredCandidate, &Labels) -> Vec<f64>| {
         let rows: Vec<Vec<f64>> = frames.iter().map(|(row, labels)| values(row, labels)).collect();

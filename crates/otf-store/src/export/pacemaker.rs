@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! pacemaker's data frame.
+//! The data frame of pacemaker.
 
 use super::pickle::Object;
 use super::{StoredCandidate, energy_weight, positions};
@@ -7,7 +7,7 @@ use crate::Labels;
 use flate2::{Compression, GzBuilder};
 use std::io::{self, Write};
 
-/// Writes the frame: one row for each candidate, all of which have labels.
+/// Writes the frame with one row for each candidate. All candidates must have labels.
 pub fn write(out: &mut dyn Write, rows: &[&StoredCandidate]) -> io::Result<()> {
     let names: Vec<String> = rows.iter().map(|row| format!("candidate-{}", row.id)).collect();
     let labelled: Vec<(&StoredCandidate, &Labels)> =
@@ -22,7 +22,7 @@ pub fn write(out: &mut dyn Write, rows: &[&StoredCandidate]) -> io::Result<()> {
             ("name", Object::List(names.iter().map(|name| Object::Text(name)).collect())),
             ("ase_atoms", list(|row, _| atoms(row))),
             ("energy", list(|_, labels| Object::Float(labels.energy))),
-            // What pacemaker fits where its input gives no `reference_energy`.
+            // pacemaker fits this column if its input has no `reference_energy`.
             ("energy_corrected", list(|_, labels| Object::Float(labels.energy))),
             ("forces", list(|_, labels| Object::matrix(labels.forces.rows().into_iter().map(|f| f.to_vec())))),
             ("w_energy", list(|row, _| Object::Float(energy_weight(row)))),
@@ -30,7 +30,7 @@ pub fn write(out: &mut dyn Write, rows: &[&StoredCandidate]) -> io::Result<()> {
             ("gamma", list(|row, _| row.candidate.keys.gamma.map_or(Object::None, Object::Float))),
         ])],
     );
-    // No time in the header: the same rows make the same file.
+    // The header has no time, so that the same rows give the same file.
     let mut compressed = GzBuilder::new().mtime(0).write(out, Compression::default());
     compressed.write_all(&frame.dump())?;
     compressed.finish().map(|_| ())

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The part of Python's pickle format (protocol 4) that a table of arrays needs: values, containers and calls.
+//! The part of Python's pickle format (protocol 4) required for a table of arrays: values, containers and calls.
 
-/// Something that a pickle can say.
+/// A Python object.
 pub enum Object<'a> {
     /// `None`.
     None,
@@ -38,7 +38,7 @@ impl Object<'_> {
         Object::Call("numpy", "array", vec![Object::List(list), Object::Text(dtype)])
     }
 
-    /// The pickle.
+    /// The pickle of the object.
     pub fn dump(&self) -> Vec<u8> {
         let mut out = vec![0x80, 4];
         self.push(&mut out);
@@ -83,7 +83,7 @@ impl Object<'_> {
     }
 }
 
-/// A text with its length in eight bytes.
+/// Appends a text with its length in eight bytes.
 fn push_text(text: &str, out: &mut Vec<u8>) {
     out.push(0x8d);
     out.extend((text.len() as u64).to_le_bytes());

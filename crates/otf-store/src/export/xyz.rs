@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The dialects of extended XYZ.
+//! The variants of extended XYZ.
 
 use super::{StoredCandidate, energy_weight, full, positions, stress_weight, virial};
 use crate::{KeyValue, Labels};
@@ -7,7 +7,7 @@ use otf_atoms::io::extxyz::{self, Column, ColumnData, Value};
 use otf_atoms::structure::{Cell, Structure};
 use std::io::{self, Write};
 
-/// Everything that is known, under the names that ASE gives to results.
+/// Writes a candidate with all data, with ASE's names for results.
 pub fn plain(mut out: &mut dyn Write, row: &StoredCandidate) -> io::Result<()> {
     let candidate = &row.candidate;
     let mut columns = vec![
@@ -31,7 +31,7 @@ pub fn plain(mut out: &mut dyn Write, row: &StoredCandidate) -> io::Result<()> {
     extxyz::write(&mut out, &candidate.structure, &columns, &info).map_err(other)
 }
 
-/// `gap_fit`: the mask excludes, and what has no weight is not there.
+/// Writes a candidate for `gap_fit`: the mask marks excluded atoms, and energy and virial without weight are omitted.
 pub fn gap(mut out: &mut dyn Write, row: &StoredCandidate) -> io::Result<()> {
     let Some(labels) = &row.candidate.labels else { return Ok(()) };
     let structure = bare(row);
@@ -50,7 +50,7 @@ pub fn gap(mut out: &mut dyn Write, row: &StoredCandidate) -> io::Result<()> {
     extxyz::write(&mut out, &structure, &columns, &info).map_err(other)
 }
 
-/// MACE: its default names, `config_*_weight` for the frame, weights for the atoms.
+/// Writes a candidate for MACE: default names, `config_*_weight` for the frame, and weights for the atoms.
 pub fn mace(mut out: &mut dyn Write, row: &StoredCandidate) -> io::Result<()> {
     let Some(labels) = &row.candidate.labels else { return Ok(()) };
     let structure = bare(row);
@@ -77,7 +77,7 @@ pub fn stress_of_weight(row: &StoredCandidate, labels: &Labels) -> Option<[f64; 
     labels.stress.filter(|_| stress_weight(row) > 0.0)
 }
 
-/// The structure without velocities, masses, ids and origin, which mean nothing to a trainer.
+/// The structure without velocities, masses, ids and origin, which trainers do not use.
 fn bare(row: &StoredCandidate) -> Structure {
     let structure = &row.candidate.structure;
     let n = i32::try_from(structure.len()).unwrap_or(i32::MAX);
@@ -100,7 +100,7 @@ fn value(value: &KeyValue) -> Value {
     }
 }
 
-/// Numbers in quotation marks, which readers take for an array.
+/// Numbers in quotation marks, which readers parse as an array.
 fn numbers(numbers: &[f64]) -> Value {
     Value::Text(numbers.iter().map(|x| format!("{x:?}")).collect::<Vec<_>>().join(" "))
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The state of a learning loop, in tables of our own beside ASE's, so that rows and state change together.
+//! The state of a learning loop, in additional tables of the database, so that rows and state change in one transaction.
 
 use std::path::PathBuf;
 
@@ -8,50 +8,50 @@ use serde::{Deserialize, Serialize};
 
 use super::{Candidate, Store, StoreError, ase_db};
 
-/// A potential that the loop has run with, or will.
+/// A potential of the loop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PotentialRecord {
     /// SHA-256 of its files.
     pub hash: String,
-    /// Hash of the one that it replaced; none for the first.
+    /// Hash of the potential that it replaced; `None` for the first.
     pub parent: Option<String>,
-    /// The round that made it; 0 for the first.
+    /// The round in which it was trained; 0 for the first.
     pub round: u32,
-    /// The B-basis, `.yaml`.
+    /// The file of the B-basis (`.yaml`).
     pub file: PathBuf,
-    /// The active set, `.asi`.
+    /// The file of the active set (`.asi`).
     pub active_set: PathBuf,
 }
 
-/// How far a round has come.
+/// The phase of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// The run goes on until its potential does not know what it sees.
+    /// The run continues until it has events or ends.
     Explore,
-    /// Its candidates are stored; which of them to label is not decided.
+    /// The candidates of the run are stored; those to be labelled are not yet selected.
     Select,
-    /// The selected ones are being labelled.
+    /// The selected candidates are being labelled.
     Label,
-    /// All are labelled, or have failed.
+    /// All selected candidates are labelled or have failed.
     Train,
-    /// Over: the next round has begun, or the loop has ended.
+    /// The next round has begun, or the loop has ended.
     Done,
 }
 
-/// How the run of a round ended.
+/// The outcome of the run of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Seen {
-    /// Enough events.
+pub enum RoundOutcome {
+    /// The run had events.
     Events,
-    /// It broke.
+    /// The run crashed.
     Crash,
-    /// No event for long enough, or to the last step.
+    /// The run had no event for the required time, or until the last step.
     Quiet,
 }
 
-impl std::fmt::Display for Seen {
+impl std::fmt::Display for RoundOutcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Events => "γ above the threshold",
@@ -61,20 +61,20 @@ impl std::fmt::Display for Seen {
     }
 }
 
-/// Where the wall time of a round went, in seconds, on rank 0. They add up to all of it, but for what a process had done of a
-/// step in which it was killed.
+/// Wall time of the parts of a round on rank 0, in seconds. The sum is the total time, except for the work of a process that
+/// was killed.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct RoundSeconds {
-    /// Until the run stood with its potential: swapped in, or set up anew.
+    /// Set-up of the run, or swap of the potential.
     #[serde(deserialize_with = "crate::json::or_nan")]
     pub setup: f64,
-    /// In LAMMPS's steps.
+    /// Time steps of LAMMPS.
     #[serde(deserialize_with = "crate::json::or_nan")]
     pub run: f64,
-    /// Looking at γ, cutting out, checking, and storing.
+    /// Polls of γ, and extraction, check and storage of candidates.
     #[serde(deserialize_with = "crate::json::or_nan")]
     pub watch: f64,
-    /// Choosing what to label.
+    /// Selection of the candidates to be labelled.
     #[serde(deserialize_with = "crate::json::or_nan")]
     pub select: f64,
     /// The oracle.
@@ -83,7 +83,7 @@ pub struct RoundSeconds {
     /// The trainer.
     #[serde(deserialize_with = "crate::json::or_nan")]
     pub train: f64,
-    /// Trying the new potential, and asking it about what was not labelled.
+    /// Trial of the new potential, also on candidates that were not labelled.
     #[serde(deserialize_with = "crate::json::or_nan")]
     pub trial: f64,
 }
@@ -91,49 +91,50 @@ pub struct RoundSeconds {
 /// One round of a learning loop.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Round {
-    /// From 1.
+    /// Number of the round, from 1.
     pub number: u32,
-    /// How far it has come.
+    /// The phase.
     pub phase: Phase,
-    /// Hash of the potential that it runs with.
+    /// Hash of the potential of its run.
     pub potential: String,
-    /// The LAMMPS restart file, in the folder of the loop, that it begins from; none for the start of the run.
+    /// The LAMMPS restart file from which it starts, in the folder of the loop; `None` for the start of the run.
     pub restart: Option<String>,
-    /// The step that it begins at.
+    /// The step at which it starts.
     pub from: i64,
-    /// How its run ended; none for a round without one, which labels what is left of the round before.
-    pub seen: Option<Seen>,
+    /// The outcome of its run; `None` for a round without a run, which labels candidates left by the round before.
+    #[serde(rename = "seen")]
+    pub outcome: Option<RoundOutcome>,
     /// The last step of its run.
     pub reached: i64,
     /// The step of its first event.
     pub first_event: Option<i64>,
-    /// Number of its events.
+    /// Number of events.
     pub events: u32,
-    /// The largest γ that it saw; none if it is not finite.
+    /// The largest γ of its run; `None` if it is not finite.
     pub gamma_max: Option<f64>,
-    /// Candidates that it stored.
+    /// Number of candidates stored.
     pub stored: usize,
-    /// Candidates that waited for a label when some were selected, those of earlier rounds too.
+    /// Number of pending candidates at the selection, including those of earlier rounds.
     pub pool: usize,
-    /// Those to be labelled, by their number.
+    /// Row ids of the candidates selected for labelling.
     pub selected: Vec<i64>,
-    /// How many of them were labelled.
+    /// Number of selected candidates that were labelled.
     pub labelled: usize,
-    /// How many of them failed.
+    /// Number of selected candidates that failed.
     pub failed: usize,
-    /// The LAMMPS restart file that the next round begins from, in the folder of the loop.
+    /// The LAMMPS restart file from which the next round starts, in the folder of the loop.
     pub next_restart: Option<String>,
-    /// The step that the next round begins at.
+    /// The step at which the next round starts.
     pub next_from: i64,
-    /// What the trainer said of its potential.
+    /// The report of the trainer.
     pub report: serde_json::Value,
-    /// Where its time went.
+    /// Wall time of its parts.
     #[serde(default)]
     pub seconds: RoundSeconds,
 }
 
 impl Round {
-    /// A round that is to begin.
+    /// A new round in the phase [`Phase::Explore`].
     #[must_use]
     pub fn begin(number: u32, potential: &str, restart: Option<String>, from: i64) -> Self {
         Self {
@@ -142,7 +143,7 @@ impl Round {
             potential: potential.to_owned(),
             restart,
             from,
-            seen: None,
+            outcome: None,
             reached: from,
             first_event: None,
             events: 0,
@@ -159,11 +160,11 @@ impl Round {
         }
     }
 
-    /// How its run ended, in a few words.
+    /// The outcome of its run as text.
     #[must_use]
     pub fn ending(&self) -> String {
-        match (self.seen, self.phase) {
-            (Some(seen), _) => seen.to_string(),
+        match (self.outcome, self.phase) {
+            (Some(outcome), _) => outcome.to_string(),
             (None, Phase::Explore) => "not over".into(),
             (None, _) => "no run: labels what was left".into(),
         }
@@ -171,8 +172,8 @@ impl Round {
 }
 
 impl Store {
-    /// Writes down how far a loop has come, all or nothing: rounds as they stand now, a potential that there was not, and
-    /// candidates, whose numbers it gives.
+    /// Stores the state of a loop in one transaction: rounds (new or updated), a new potential, and new candidates. Returns
+    /// the row ids of the candidates.
     ///
     /// # Errors
     /// As [`Store::add`].
@@ -189,7 +190,7 @@ impl Store {
         if let Some(p) = potential {
             let path = |path: &PathBuf| path.to_string_lossy().into_owned();
             let row = (&p.hash, &p.parent, p.round, path(&p.file), path(&p.active_set), ase_db::unix_now());
-            // The same files again are the same potential.
+            // The same files are the same potential.
             let add = "INSERT OR IGNORE INTO otf_potentials VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
             transaction.execute(add, row).map_err(err)?;
         }
@@ -203,7 +204,7 @@ impl Store {
         Ok(ids)
     }
 
-    /// The rounds of a loop, in order; none if there was no loop.
+    /// The rounds of the loop in order; empty if there was no loop.
     ///
     /// # Errors
     /// If the database cannot be read.
@@ -220,7 +221,7 @@ impl Store {
         bodies.iter().map(|body| serde_json::from_str(body).map_err(corrupt)).collect()
     }
 
-    /// The potential with this hash.
+    /// The potential with this hash; `None` if there is none.
     ///
     /// # Errors
     /// If the database cannot be read.
@@ -245,7 +246,7 @@ mod tests {
     use super::{Round, RoundSeconds};
 
     #[test]
-    fn a_round_is_read_back_whichever_of_its_numbers_is_not_finite() {
+    fn round_is_read_back_if_a_number_is_not_finite() {
         let seconds =
             RoundSeconds { setup: 0.5, run: 1.5, watch: 2.5, select: 3.5, label: 4.5, train: 5.5, trial: 6.5 };
         let report = serde_json::json!({ "energy_rmse_mev_per_atom": 0.5 });

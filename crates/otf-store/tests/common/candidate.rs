@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A candidate like those that a run cuts out.
+//! A candidate as stored by a run.
 
 use ndarray::{Array1, Array2};
 use otf_atoms::structure::{Cell, Element, Structure};
 use otf_store::{Candidate, CandidateKeys, Labels, Trigger};
 
-/// A cut-out of `n` aluminium and copper atoms in a tilted cell, different for every `seed`.
+/// A cut-out of `n` aluminium and copper atoms in a tilted cell, different for each `seed`.
 pub fn candidate(n: usize, seed: u32) -> Candidate {
-    // Numbers that need every digit.
+    // Numbers with all digits.
     let noise =
         |i: usize, k: usize| f64::from((i * 7919 + k * 104_729 + seed as usize * 31) as u32 % 10_007) / 10_007.0;
     let ids = Array1::from_iter((0..n).map(|i| 1000 - 3 * i as i32));

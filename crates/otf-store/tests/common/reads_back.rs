@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! For the unit tests of all types that are read back from JSON, in any crate.
-/// Checks that a value is read back whichever of its numbers is not finite.
+//! A check for the unit tests of types that are read back from JSON, in any crate.
+/// Checks that a value is read back from JSON in which any one of its numbers is `null`.
 ///
 /// # Panics
-/// If it is not.
+/// If reading fails or the result differs.
 pub fn reads_back<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T) {
     use serde_json::Value;
     fn numbers(value: &Value, path: &str, found: &mut Vec<String>) {

@@ -35,7 +35,7 @@ fn suffixes_reach_lammps_and_give_the_same_event() {
 }
 
 #[test]
-fn an_accelerator_that_this_lammps_lacks_is_refused_and_named() {
+fn missing_accelerator_is_rejected_with_its_name() {
     let folder = tempfile::tempdir().unwrap();
     al_config(folder.path(), "temperature = 300\nsteps = 10\nsuffix = \"kk\"\n");
     let output = lammps_otf().current_dir(&folder).args(["run", "run.toml", "-o", "out"]).output().unwrap();
@@ -45,7 +45,7 @@ fn an_accelerator_that_this_lammps_lacks_is_refused_and_named() {
 }
 
 #[test]
-fn gamma_is_read_under_a_suffix_that_the_pair_style_does_not_know() {
+fn gamma_is_read_under_a_suffix_without_a_variant_of_the_pair_style() {
     // No `pace/extrapolation/omp` exists: LAMMPS takes the plain style, and γ is there.
     let folder = tempfile::tempdir().unwrap();
     let omp = "suffix = \"omp\"\n";

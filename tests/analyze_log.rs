@@ -99,7 +99,7 @@ fn analyze(folder: &Path, arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn every_style_in_one_log() {
+fn log_with_every_thermo_style() {
     let log = mixed_log();
     let (all, outcome) = samples(&checker(3.4), log.as_bytes());
     let expected: Vec<(u64, i64)> =
@@ -124,14 +124,14 @@ fn every_style_in_one_log() {
 }
 
 #[test]
-fn carriage_returns_change_nothing() {
+fn carriage_returns_are_ignored() {
     let log = mixed_log();
     assert_eq!(result(3.4, &log.replace('\n', "\r\n")), result(3.4, log));
 }
 
 /// As `mpiexec` and `srun` write them; of other ranks there are lines too.
 #[test]
-fn lines_with_the_tag_of_a_rank() {
+fn lines_with_the_prefix_of_a_rank() {
     let log = mixed_log();
     for (own, other) in [
         ("[0] ", "[1] "),
@@ -160,7 +160,7 @@ fn lines_with_the_tag_of_a_rank() {
 
 /// The real thing, where `mpiexec` is MPICH's.
 #[test]
-fn what_mpiexec_tags() {
+fn lines_prefixed_by_mpiexec() {
     let folder = tempfile::tempdir().unwrap();
     let script = write(folder.path(), "in", &format!("{SYSTEM}thermo_style custom step v_max_gamma\nrun 20\n"));
     let help = std::process::Command::new(dependency("bin/mpiexec")).arg("-help").output().unwrap();
@@ -193,7 +193,7 @@ fn compressed_logs() {
 }
 
 #[test]
-fn cut_at_every_byte() {
+fn log_truncated_at_every_byte() {
     let log = mixed_log().as_bytes();
     let (whole, _) = samples(&checker(2.6), log);
     let farewell = mixed_log().find("Total wall time:").unwrap() + "Total wall time:".len();
@@ -217,7 +217,7 @@ fn cut_at_every_byte() {
 }
 
 #[test]
-fn values_that_are_not_finite_are_above() {
+fn values_that_are_not_finite_are_above_the_threshold() {
     for line in ["one", "multi", "yaml"] {
         let log = run_lmp(&format!("thermo_style custom step v_gone v_odd\nthermo_modify line {line}\nrun 30\n"));
         let gone = samples(&checker(1e9).column("v_gone"), log.as_bytes()).1.unwrap();
@@ -271,7 +271,7 @@ fn logs_of_old_versions() {
 }
 
 #[test]
-fn a_log_appended_to_a_cut_one() {
+fn log_appended_to_a_truncated_one() {
     let log = mixed_log();
     let cut = &log[..log.find("\n        40").unwrap() + 14];
     let both = format!("{cut}{log}");
@@ -280,7 +280,7 @@ fn a_log_appended_to_a_cut_one() {
 }
 
 #[test]
-fn a_log_that_goes_on_in_another_file() {
+fn log_continued_in_another_file() {
     let log = run_lmp("thermo_style custom step v_max_gamma\nrun 20\nlog other\nrun 10\n");
     let outcome = result(1e9, &log);
     assert_eq!((outcome.steps_read, outcome.truncated), (3, false), "{log}");
@@ -294,7 +294,7 @@ fn numbers_that_do_not_fit_the_table_are_counted() {
 }
 
 #[test]
-fn the_logs_of_mpi_partitions() {
+fn logs_of_mpi_partitions() {
     let folder = tempfile::tempdir().unwrap();
     let script = write(folder.path(), "in", &format!("{SYSTEM}thermo_style custom step v_max_gamma\nrun 20\n"));
     let program = lmp();
@@ -315,7 +315,7 @@ fn the_logs_of_mpi_partitions() {
 }
 
 #[test]
-fn the_command() {
+fn command_line_of_analyze_log() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     write(folder, "log.lammps", mixed_log());
@@ -340,7 +340,7 @@ fn the_command() {
     assert_eq!(std::fs::read_to_string(folder.join("log.lammps")).unwrap(), mixed_log());
 
     let (_, err) = run(&["log.lammps", "--threshold", "1", "--column", "max_gamma"], 2);
-    for word in ["max_gamma", "Step", "Temp", "c_mx", "PotEng", "is \"v_max_gamma\" meant"] {
+    for word in ["max_gamma", "Step", "Temp", "c_mx", "PotEng", "did you mean \"v_max_gamma\""] {
         assert!(err.contains(word), "{err}");
     }
     assert!(run(&["nowhere", "--threshold", "1"], 2).1.contains("nowhere"));
@@ -407,7 +407,7 @@ impl Read for Endless {
 }
 
 #[test]
-fn a_long_log_in_little_memory() {
+fn long_log_is_read_in_constant_memory() {
     let log = Endless { step: 0, rest: Vec::new(), read: 0, made: 0 };
     // Far less than a block of the log above, which this thread holds too.
     let (most, result) =
@@ -422,7 +422,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_damaged_log_never_panics(at in any::<usize>(), length in 0_usize..200, with in prop::collection::vec(any::<u8>(), 0..50)) {
+    fn damaged_log_does_not_panic(at in any::<usize>(), length in 0_usize..200, with in prop::collection::vec(any::<u8>(), 0..50)) {
         let mut log = mixed_log().as_bytes().to_vec();
         let at = at % log.len();
         let end = (at + length).min(log.len());

@@ -47,7 +47,7 @@ fn four_workers_label_every_row_once() {
 }
 
 #[test]
-fn one_structure_gets_the_calculators_own_numbers() {
+fn single_structure_gets_the_results_of_the_calculator() {
     let folder = tempfile::tempdir().unwrap();
     let (input, output) = (folder.path().join("in.extxyz"), folder.path().join("out.extxyz"));
     let (input, output) = (input.to_str().unwrap(), output.to_str().unwrap());

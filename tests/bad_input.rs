@@ -361,7 +361,7 @@ fn snapshot(folder: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
 }
 
 #[test]
-fn messages() {
+fn error_messages_match_the_snapshot() {
     let cases = cases();
     let next = AtomicUsize::new(0);
     let mut said: Vec<(usize, Result<String, String>)> = std::thread::scope(|scope| {

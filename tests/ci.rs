@@ -31,7 +31,7 @@ fn run(folder: &Path, script: &str, programs: &[(&str, &str)]) -> (Option<i32>, 
 }
 
 #[test]
-fn setup_runs_what_it_needs_before_it_begins() {
+fn setup_checks_its_requirements_before_it_begins() {
     let rustup = "echo error: no default toolchain is configured >&2; exit 1";
     let no_linker = "case \"$*\" in *--version*) echo 1;; *) exit 1;; esac";
     for (programs, words) in [
@@ -49,7 +49,7 @@ fn setup_runs_what_it_needs_before_it_begins() {
 }
 
 #[test]
-fn a_check_that_fails_does_not_stop_the_others() {
+fn failing_check_does_not_stop_the_others() {
     let cargo = r#"
 case "$*" in
   test*)
@@ -95,7 +95,7 @@ esac"#;
 }
 
 #[test]
-fn import_cycles_are_reported() {
+fn import_cycles_of_modules_are_reported() {
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("src");
     std::fs::create_dir_all(source.join("c")).unwrap();

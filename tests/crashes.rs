@@ -52,7 +52,7 @@ fn left_behind(folder: &Path, way: &str, last_valid: i64) -> i64 {
 }
 
 #[test]
-fn every_way_to_break_leaves_a_candidate_and_exit_code_3() {
+fn crash_of_any_kind_stores_a_candidate_and_exits_with_3() {
     for way in &WAYS {
         let folder = tempfile::tempdir().unwrap();
         configure(way, folder.path());
@@ -77,7 +77,7 @@ fn on_two_ranks(folder: &Path) -> Output {
 }
 
 #[test]
-fn no_way_to_break_leaves_a_rank_waiting() {
+fn crash_of_any_kind_ends_all_ranks() {
     for way in &WAYS {
         let folder = tempfile::tempdir().unwrap();
         configure(way, folder.path());
@@ -114,7 +114,7 @@ fn by_id(ids: impl Iterator<Item = i32>, rows: ndarray::ArrayView2<'_, f64>) -> 
 }
 
 #[test]
-fn a_broken_simulation_goes_on_from_its_last_valid_frame() {
+fn restore_continues_from_the_last_valid_frame_after_a_crash() {
     let _one = common::one_at_a_time();
     for way in &WAYS {
         let folder = tempfile::tempdir().unwrap();
@@ -148,7 +148,7 @@ fn a_broken_simulation_goes_on_from_its_last_valid_frame() {
 }
 
 #[test]
-fn an_exception_in_the_pair_style_is_a_crash() {
+fn crash_by_an_exception_in_the_pair_style() {
     let folder = tempfile::tempdir().unwrap();
     configure_table(folder.path());
     let output = lammps_otf().current_dir(&folder).args(["run", "run.toml", "-o", "out"]).output().unwrap();
@@ -170,7 +170,7 @@ fn an_exception_in_the_pair_style_is_a_crash() {
 }
 
 #[test]
-fn an_atom_that_goes_too_far_between_two_polls_is_a_crash() {
+fn crash_when_an_atom_moves_too_far_between_polls() {
     // All atoms drift, through the boundaries of the box and from rank to rank: 0.5 Å between two polls, and some heat.
     let run = |limit: f64, ranks: usize| {
         let folder = tempfile::tempdir().unwrap();
@@ -198,7 +198,7 @@ fn an_atom_that_goes_too_far_between_two_polls_is_a_crash() {
 }
 
 #[test]
-fn a_simulation_that_goes_back_has_the_time_of_its_frame() {
+fn restore_resets_the_time_to_that_of_the_frame() {
     let _one = common::one_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     let more = "temperature = 300\nsteps = 100\nsampling_interval = 10\nuncertainty = \"none\"\n\
@@ -219,7 +219,7 @@ fn a_simulation_that_goes_back_has_the_time_of_its_frame() {
 }
 
 #[test]
-fn fixed_atoms_and_groups_stay_what_they_are_through_a_restore() {
+fn restore_keeps_fixed_atoms_and_groups() {
     let _one = common::one_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     // Groups by place: those of the first frame, not of the one that is put back.

@@ -33,7 +33,7 @@ const LATTICE: &str = "\"lattice fcc 4.045\", \"region box block 0 4 0 4 0 4\", 
                        \"create_atoms 1 box\", \"mass 1 26.982\"";
 
 #[test]
-fn what_lammps_reads_by_itself_gives_the_same_event() {
+fn structure_read_by_lammps_commands_gives_the_same_event() {
     let folder = tempfile::tempdir().unwrap();
     eam_config(folder.path(), 4, EARLY);
     let one = run(folder.path(), "one");
@@ -86,7 +86,7 @@ fn candidates_have_the_masses_of_the_run() {
 }
 
 #[test]
-fn plain_lmp_runs_what_was_created() {
+fn created_structure_runs_in_plain_lmp() {
     let folder = tempfile::tempdir().unwrap();
     created(folder.path(), LATTICE, &format!("elements = [\"Al\"]\n{EARLY}"));
     let output = run(folder.path(), "out");
@@ -101,7 +101,7 @@ fn plain_lmp_runs_what_was_created() {
 }
 
 #[test]
-fn a_loop_that_would_not_begin_at_step_0_is_refused() {
+fn loop_that_does_not_begin_at_step_0_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let potential = common::root().join("potentials/al/Al.yaml");
     let text = format!(
@@ -118,7 +118,7 @@ fn a_loop_that_would_not_begin_at_step_0_is_refused() {
 }
 
 #[test]
-fn what_is_missing_is_named() {
+fn missing_parts_of_a_created_structure_are_reported() {
     for (create, more, words) in [
         (LATTICE, "temperature = 300\n", ["`elements`", "each type"]),
         (LATTICE, "temperature = 300\nelements = [\"Al\", \"Cu\"]\n", ["1 atom types", "`elements`"]),
@@ -137,7 +137,7 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
-fn a_created_simulation_goes_back_to_its_last_valid_frame() {
+fn created_simulation_restores_its_last_valid_frame() {
     let folder = tempfile::tempdir().unwrap();
     created(folder.path(), LATTICE, &format!("elements = [\"Al\"]\n{}", EARLY.replace("0.35\n", "9.0\n")));
     let config = InferenceConfig::read(folder.path().join("run.toml")).unwrap();
@@ -193,7 +193,7 @@ fn sent(cells: usize) -> (u64, u64, usize) {
 }
 
 #[test]
-fn what_an_event_sends_does_not_grow_with_the_number_of_atoms() {
+fn event_communication_does_not_grow_with_the_number_of_atoms() {
     for cells in [6, 16] {
         let (poll, region, atoms) = sent(cells);
         // 13 numbers for each atom of the region that is not on rank 0, the answer, and a few flags.
@@ -233,7 +233,7 @@ fn polls(folder: &Path) -> Vec<(i64, i64, f64)> {
 }
 
 #[test]
-fn a_restart_file_keeps_its_velocities_and_steps_count_from_there() {
+fn restart_file_keeps_its_velocities_and_step() {
     let folder = tempfile::tempdir().unwrap();
     let temperature = restart(folder.path(), false, true);
     created(folder.path(), "\"read_restart eq.restart\"", &format!("{CALM}checkpoint_interval = 20\n"));
@@ -278,7 +278,7 @@ fn a_restart_file_keeps_its_velocities_and_steps_count_from_there() {
 }
 
 #[test]
-fn gaps_in_the_ids_do_not_keep_velocities_from_being_drawn() {
+fn velocities_are_created_despite_gaps_in_the_ids() {
     let folder = tempfile::tempdir().unwrap();
     let drawn = |out: &str, ranks: usize| {
         let mut command = if ranks == 1 { lammps_otf() } else { common::mpiexec(ranks) };

@@ -87,7 +87,7 @@ fn anchors(page: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn what_is_generated_is_up_to_date() {
+fn generated_documentation_is_up_to_date() {
     let folder = tempfile::tempdir().unwrap();
     succeed(lammps_otf().args(["generate", "docs"]).arg(folder.path()));
     for name in
@@ -103,7 +103,7 @@ fn what_is_generated_is_up_to_date() {
 }
 
 #[test]
-fn completions_and_manual_pages_are_what_shells_and_man_read() {
+fn completions_and_manual_pages_are_readable_by_shells_and_man() {
     let folder = tempfile::tempdir().unwrap();
     let bash = succeed(lammps_otf().args(["generate", "completions", "bash"]));
     let script = common::write(folder.path(), "complete.bash", &bash);
@@ -123,7 +123,7 @@ fn completions_and_manual_pages_are_what_shells_and_man_read() {
 }
 
 #[test]
-fn links_lead_somewhere() {
+fn links_have_existing_targets() {
     let mut broken = Vec::new();
     let mut seen = 0;
     for (path, text) in pages() {
@@ -148,7 +148,7 @@ fn links_lead_somewhere() {
 }
 
 #[test]
-fn every_page_is_in_the_table_of_contents() {
+fn table_of_contents_lists_every_page() {
     let summary = std::fs::read_to_string(root().join("docs/SUMMARY.md")).unwrap();
     for (path, _) in pages() {
         let Ok(name) = path.strip_prefix(root().join("docs")) else { continue };
@@ -158,7 +158,7 @@ fn every_page_is_in_the_table_of_contents() {
 }
 
 #[test]
-fn every_option_that_is_shown_exists() {
+fn options_shown_in_the_documentation_exist() {
     let known = std::fs::read_to_string(root().join("docs/reference/cli.md")).unwrap();
     for (path, text) in pages() {
         for (info, lines) in blocks(&text) {
@@ -229,7 +229,7 @@ fn run_page(path: &Path, page: &str) -> Result<usize, String> {
 }
 
 #[test]
-fn every_command_that_is_shown_works() {
+fn commands_shown_in_the_documentation_work() {
     let pages = pages();
     let outcomes: Vec<_> = std::thread::scope(|scope| {
         let halves = pages.chunks(pages.len().div_ceil(2));
@@ -244,13 +244,19 @@ fn every_command_that_is_shown_works() {
 
 /// All that the program can say, on one line, without the breaks that the source has in its texts.
 fn sources() -> String {
-    let listed = succeed(Command::new("git").current_dir(root()).args(["ls-files", "src", "plugins", "build.rs"]));
+    let listed = succeed(Command::new("git").current_dir(root()).args([
+        "ls-files",
+        "src",
+        "crates/*.rs",
+        "plugins",
+        "build.rs",
+    ]));
     let all: String = listed.lines().map(|name| std::fs::read_to_string(root().join(name)).unwrap()).collect();
     all.replace("\\\n", " ").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[test]
-fn the_messages_that_are_explained_are_those_of_the_program() {
+fn messages_explained_in_the_documentation_exist() {
     let page = std::fs::read_to_string(root().join("docs/troubleshooting.md")).unwrap();
     // What ML-PACE itself says is kept by the snapshot of messages.
     let said = sources() + &std::fs::read_to_string(root().join("tests/snapshots/bad_input__messages.snap")).unwrap();
@@ -268,7 +274,7 @@ fn the_messages_that_are_explained_are_those_of_the_program() {
 }
 
 #[test]
-fn every_source_file_names_its_licence() {
+fn source_files_state_their_licence() {
     let listed = succeed(Command::new("git").current_dir(root()).args(["ls-files"]));
     let code = ["rs", "py", "cpp", "h", "sh", "j2", "js", "mjs"];
     let without: Vec<&str> = listed

@@ -49,7 +49,7 @@ fn failing(more: &str, spoil: impl Fn(&Path), what: &str, words: &[&str]) {
 }
 
 #[test]
-fn all_is_well_with_the_test_potential() {
+fn test_potential_passes_all_checks() {
     let folder = tempfile::tempdir().unwrap();
     al_config(folder.path(), "temperature = 300\n");
     let before = std::fs::read_dir(folder.path()).unwrap().count();
@@ -75,7 +75,7 @@ fn all_is_well_with_the_test_potential() {
 }
 
 #[test]
-fn on_two_ranks_it_speaks_once() {
+fn output_on_two_ranks_is_printed_once() {
     let folder = tempfile::tempdir().unwrap();
     al_config(folder.path(), "temperature = 300\n");
     let mut command = Command::new("timeout");
@@ -92,7 +92,7 @@ fn on_two_ranks_it_speaks_once() {
 }
 
 #[test]
-fn ranks_that_another_mpi_started_are_alone() {
+fn ranks_started_by_another_mpi_are_detected() {
     let folder = tempfile::tempdir().unwrap();
     al_config(folder.path(), "temperature = 300\n");
     // What Open MPI's mpiexec tells its processes, and what MPICH, which this program has, does not read.
@@ -102,7 +102,7 @@ fn ranks_that_another_mpi_started_are_alone() {
 }
 
 #[test]
-fn a_liblammps_without_ml_pace() {
+fn liblammps_without_ml_pace() {
     let folder = tempfile::tempdir().unwrap();
     al_config(folder.path(), "temperature = 300\n");
     let nothing = tempfile::tempdir().unwrap();
@@ -124,7 +124,7 @@ fn a_liblammps_without_ml_pace() {
 }
 
 #[test]
-fn an_active_set_of_another_potential() {
+fn active_set_of_another_potential() {
     let active_set = |f: &Path| {
         let text = std::fs::read_to_string(f.join("run.toml")).unwrap();
         let other = root().join("potentials/alcu/AlCu.asi");
@@ -134,7 +134,7 @@ fn an_active_set_of_another_potential() {
 }
 
 #[test]
-fn an_element_that_the_potential_does_not_know() {
+fn element_missing_in_the_potential() {
     let copper = |f: &Path| {
         write(f, "al.extxyz", &aluminium(5).replacen("Al ", "Cu ", 3));
     };
@@ -142,7 +142,7 @@ fn an_element_that_the_potential_does_not_know() {
 }
 
 #[test]
-fn a_cut_out_that_is_too_large() {
+fn cut_out_that_is_too_large() {
     let few = |f: &Path| {
         let text = std::fs::read_to_string(f.join("run.toml")).unwrap();
         write(f, "run.toml", &(text + "max_atoms = 50\n"));
@@ -151,12 +151,12 @@ fn a_cut_out_that_is_too_large() {
 }
 
 #[test]
-fn a_configuration_that_is_none() {
+fn invalid_configuration() {
     failing("temprature = 300\n", |_| (), "config", &["temprature", "Did you mean"]);
 }
 
 #[test]
-fn settings_that_do_nothing_together_are_warnings_of_doctor_and_run() {
+fn settings_without_effect_are_warnings_of_doctor_and_run() {
     let folder = tempfile::tempdir().unwrap();
     let more = "temperature = [300, 400]\nensemble = \"nve\"\npressure = 10\nsteps = 2\nsampling_interval = 30\n";
     let path = al_config(folder.path(), more);
@@ -178,7 +178,7 @@ fn settings_that_do_nothing_together_are_warnings_of_doctor_and_run() {
 }
 
 #[test]
-fn what_is_only_doubtful_is_a_warning() {
+fn doubtful_settings_are_warnings() {
     let folder = tempfile::tempdir().unwrap();
     // Every thermal atom is above this, and a single unit cell is smaller than anything that is cut from it.
     al_config(folder.path(), "temperature = 300\nuncertainty_threshold = 0.1\nuncertainty_low = 0.1\n");
@@ -224,7 +224,7 @@ fn run_refuses(folder: &Path, words: &[&str]) {
 }
 
 #[test]
-fn ml_pace_is_not_given_what_it_computes_wrong() {
+fn ml_pace_is_rejected_for_potentials_that_it_evaluates_incorrectly() {
     let mixed = std::fs::read_to_string(root().join("crates/pace-opt/tests/data/mixeddens.yaml")).unwrap();
     let words = ["mixeddens.yaml", "Al 2, Cu 1", "wrong", "Set `engine ="];
     let folder = tempfile::tempdir().unwrap();
@@ -245,7 +245,7 @@ fn ml_pace_is_not_given_what_it_computes_wrong() {
 }
 
 #[test]
-fn a_potential_that_is_cut_off_before_the_functions_of_an_element() {
+fn potential_truncated_before_the_functions_of_an_element() {
     let whole = std::fs::read_to_string(root().join("potentials/alcu/AlCu.yace")).unwrap();
     let at = whole.rfind("  1:").unwrap();
     for engine in ["opt", "ml-pace"] {
@@ -259,7 +259,7 @@ fn a_potential_that_is_cut_off_before_the_functions_of_an_element() {
 }
 
 #[test]
-fn what_only_ml_pace_reads_is_said_so() {
+fn potential_readable_by_ml_pace_only_is_reported() {
     let whole = std::fs::read_to_string(root().join("potentials/alcu/AlCu.yace")).unwrap();
     // A stub of ML-PACE's own tests.
     let stub = whole.replacen("radbasename: SBessel", "radbasename: TEST_zero", 1);

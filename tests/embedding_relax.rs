@@ -43,7 +43,7 @@ fn relaxation_moves_the_outer_buffer_alone_and_keeps_gamma() {
 }
 
 #[test]
-fn where_relaxing_fails_the_region_is_stored_as_it_was() {
+fn failed_relaxation_stores_the_original_region() {
     let folder = tempfile::tempdir().unwrap();
     let built_in = std::fs::read_to_string(common::root().join("templates/md.in.j2")).unwrap();
     let read = "read_data       {{ data }}\n";

@@ -60,7 +60,7 @@ fn in_good_order(out: &Path) -> i64 {
 }
 
 #[test]
-fn a_signal_stops_at_the_next_poll_with_everything_written() {
+fn signal_stops_at_the_next_poll_with_everything_written() {
     for ranks in [1, 2] {
         for name in ["INT", "TERM"] {
             let folder = tempfile::tempdir().unwrap();
@@ -85,7 +85,7 @@ fn a_signal_stops_at_the_next_poll_with_everything_written() {
 }
 
 #[test]
-fn the_wall_time_limit_is_such_a_signal() {
+fn wall_time_limit_stops_like_a_signal() {
     for ranks in [1, 2] {
         let folder = tempfile::tempdir().unwrap();
         eam_config(folder.path(), 3, &format!("sampling_interval = 10\nwall_time = 0.5\n{LONG}"));
@@ -97,7 +97,7 @@ fn the_wall_time_limit_is_such_a_signal() {
 }
 
 #[test]
-fn a_second_signal_ends_at_once() {
+fn second_signal_ends_immediately() {
     for ranks in [1, 2] {
         let folder = tempfile::tempdir().unwrap();
         // No poll for hours, and nothing to store at the first.
@@ -121,7 +121,7 @@ fn a_second_signal_ends_at_once() {
 }
 
 #[test]
-fn events_come_as_lines_of_json_while_the_run_goes_on() {
+fn events_are_printed_as_json_lines_during_the_run() {
     for ranks in [1, 2] {
         let folder = tempfile::tempdir().unwrap();
         eam_config(folder.path(), 3, &format!("sampling_interval = 10\n{LONG}"));
@@ -160,7 +160,7 @@ fn events_come_as_lines_of_json_while_the_run_goes_on() {
 }
 
 #[test]
-fn a_reader_that_goes_away_does_not_stop_the_run() {
+fn closed_output_pipe_does_not_stop_the_run() {
     let folder = tempfile::tempdir().unwrap();
     eam_config(folder.path(), 3, &format!("sampling_interval = 10\n{LONG}").replace("100000000", "500"));
     let mut child = start(folder.path(), 1, &["--json"]);

@@ -49,7 +49,7 @@ fn two_runs_in_one_mpi_job() {
 }
 
 #[test]
-fn another_uncertainty_and_another_potential() {
+fn other_uncertainty_source_and_other_potential() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(example("own_uncertainty"));
     command.arg(root().join("examples/al-500.extxyz")).arg(eam_file()).arg("out");
@@ -60,7 +60,7 @@ fn another_uncertainty_and_another_potential() {
 }
 
 #[test]
-fn a_simulation_pauses_and_continues_to_its_end() {
+fn simulation_pauses_and_continues_to_its_end() {
     let folder = tempfile::tempdir().unwrap();
     let summary = pause_and_continue::run(folder.path()).unwrap();
     println!("{summary:?}");
@@ -71,7 +71,7 @@ fn a_simulation_pauses_and_continues_to_its_end() {
 }
 
 #[test]
-fn a_monitor_in_python_follows_a_run() {
+fn python_monitor_follows_a_run() {
     let folder = tempfile::tempdir().unwrap();
     let config = common::al_config(folder.path(), "temperature = [1200, 1500]\nsteps = 600\nseed = 12345\n");
     let mut run = common::lammps_otf();

@@ -24,7 +24,7 @@ fn extract(arguments: &[&str], folder: &Path) -> Result<String, String> {
 }
 
 #[test]
-fn cuts_a_cluster_out_of_each_kind_of_file() {
+fn extract_reads_each_file_format() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let mut crystal = fcc(Element::Al, 4.05, 5);
@@ -73,7 +73,7 @@ fn cuts_a_cluster_out_of_each_kind_of_file() {
 }
 
 #[test]
-fn masses_and_warnings_come_along() {
+fn extract_keeps_masses_and_prints_warnings() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let mut crystal = fcc(Element::Al, 4.05, 4);
@@ -90,7 +90,7 @@ fn masses_and_warnings_come_along() {
 }
 
 #[test]
-fn a_failure_says_why_and_leaves_the_old_output() {
+fn failure_is_explained_and_keeps_the_old_output() {
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("in.extxyz");
     extxyz::write(&mut File::create(&input).unwrap(), &fcc(Element::Al, 4.05, 4), &[], &[]).unwrap();

@@ -12,7 +12,7 @@ use lammps_otf::structure::Cell;
 const QUIET: [&str; 4] = ["-screen", "none", "-log", "none"];
 
 #[test]
-fn every_kind_of_exception_becomes_text() {
+fn exceptions_of_every_kind_become_errors() {
     // These calls too forget what LAMMPS has noted where there is no instance: of an `open` in another thread.
     let _one = common::one_at_a_time();
     assert!(throw(0).unwrap_err().message.contains("a value that cannot be"));
@@ -23,7 +23,7 @@ fn every_kind_of_exception_becomes_text() {
 }
 
 #[test]
-fn an_unknown_command_is_an_error_and_the_instance_stays_usable() {
+fn unknown_command_is_an_error_and_the_instance_remains_usable() {
     let _one = common::one_at_a_time();
     let mut lammps = Lammps::open(&QUIET, &Comm::single()).unwrap();
     let error = lammps.command("no_such_command 1 2").unwrap_err();
@@ -53,7 +53,7 @@ fn usable(lammps: &mut Lammps) {
 }
 
 #[test]
-fn bad_arguments_do_not_open_and_good_ones_do() {
+fn bad_arguments_are_rejected_and_good_ones_accepted() {
     let _one = common::one_at_a_time();
     let error = Lammps::open(&["-screen", "none", "-sufix", "omp"], &Comm::single()).unwrap_err();
     assert_eq!(error.severity(), Some(Severity::AllRanks));
@@ -73,7 +73,7 @@ const KINDS: [(&str, Severity, &str); 4] = [
 ];
 
 #[test]
-fn what_a_plugin_throws_becomes_text() {
+fn plugin_that_throws_gives_an_error() {
     let _one = common::one_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     let plugin = common::throwing::plugin(folder.path());
@@ -128,7 +128,7 @@ fn child_that_loads_the_plugin_as_it_opens() {
 }
 
 #[test]
-fn a_plugin_that_throws_while_lammps_opens_becomes_text() {
+fn plugin_that_throws_while_lammps_opens_gives_an_error() {
     let folder = tempfile::tempdir().unwrap();
     common::throwing::plugin(folder.path());
     let mut child = std::process::Command::new(std::env::current_exe().unwrap());
@@ -139,7 +139,7 @@ fn a_plugin_that_throws_while_lammps_opens_becomes_text() {
 }
 
 #[test]
-fn a_run_in_which_a_plugin_throws_has_crashed_and_keeps_its_last_valid_frame() {
+fn plugin_that_throws_in_a_run_is_a_crash_with_a_last_valid_frame() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let plugin = common::throwing::plugin(folder);
@@ -162,7 +162,7 @@ fn a_run_in_which_a_plugin_throws_has_crashed_and_keeps_its_last_valid_frame() {
 }
 
 #[test]
-fn atoms_and_boxes_that_cannot_be_are_refused() {
+fn invalid_atoms_and_boxes_are_rejected() {
     let _one = common::one_at_a_time();
     let one = |lammps: &mut Lammps| lammps.create_atoms(&[1], &[1], &[1.0; 3], &[0.0; 3], &[0]);
     let cell = |lo: f64, hi: f64, tilt: f64| Cell::from_lammps([lo; 3], [hi; 3], [tilt, 0.0, 0.0], [true; 3]);
@@ -194,7 +194,7 @@ fn atoms_and_boxes_that_cannot_be_are_refused() {
 }
 
 #[test]
-fn without_atoms_every_view_is_empty() {
+fn views_without_atoms_are_empty() {
     let _one = common::one_at_a_time();
     let mut lammps = Lammps::open(&QUIET, &Comm::single()).unwrap();
     assert_eq!(lammps.positions().dim(), (0, 3));
@@ -204,7 +204,7 @@ fn without_atoms_every_view_is_empty() {
 }
 
 #[test]
-fn text_that_would_be_a_second_command_stays_one_word() {
+fn text_that_contains_a_command_remains_one_word() {
     let _one = common::one_at_a_time();
     let mut lammps = Lammps::open(&QUIET, &Comm::single()).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -218,7 +218,7 @@ fn text_that_would_be_a_second_command_stays_one_word() {
 }
 
 #[test]
-fn this_liblammps_passes_its_own_preflight() {
+fn preflight_accepts_this_liblammps() {
     let _one = common::one_at_a_time();
     let build = Build::of(&Lammps::open(&QUIET, &Comm::single()).unwrap());
     assert!(build.exceptions && build.id_bits == 32 && build.image_bits == 32, "{build:?}");
@@ -227,7 +227,7 @@ fn this_liblammps_passes_its_own_preflight() {
 }
 
 #[test]
-fn a_liblammps_that_would_be_misread_or_end_the_process_is_refused() {
+fn preflight_rejects_an_incompatible_liblammps() {
     let _one = common::one_at_a_time();
     let comm = Comm::single();
     let build = Build::of(&Lammps::open(&QUIET, &comm).unwrap());
@@ -246,7 +246,7 @@ fn a_liblammps_that_would_be_misread_or_end_the_process_is_refused() {
 }
 
 #[test]
-fn an_instance_leaves_nothing_behind() {
+fn instance_frees_its_resources() {
     let _one = common::one_at_a_time();
     let comm = Comm::single();
     let cycle = || {
@@ -263,7 +263,7 @@ fn an_instance_leaves_nothing_behind() {
 
 #[test]
 #[ignore = "measures the memory of the process: ci/stress memory"]
-fn a_thousand_instances_come_and_go() {
+fn a_thousand_instances_do_not_leak_memory() {
     let _one = common::one_at_a_time();
     let comm = Comm::single();
     let resident = || {

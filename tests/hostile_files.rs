@@ -43,7 +43,7 @@ fn bomb(folder: &Path, name: &str, head: &[u8], piece: &[u8]) {
 }
 
 #[test]
-fn structures() {
+fn hostile_structures_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let extract = |name: &str, words: &str| {
@@ -75,7 +75,7 @@ fn structures() {
 }
 
 #[test]
-fn configurations_logs_and_stores() {
+fn hostile_configurations_logs_and_stores_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     endless(folder, "endless.toml");
@@ -92,7 +92,7 @@ fn configurations_logs_and_stores() {
 }
 
 #[test]
-fn potentials() {
+fn hostile_potentials_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     endless(folder, "endless.yaml");

@@ -18,7 +18,7 @@ fn potential(name: &str) -> String {
 }
 
 #[test]
-fn what_it_writes_runs() {
+fn init_writes_a_configuration_that_runs() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "my crystal.extxyz", &aluminium(5));
     for file in ["Al.yaml", "Al.asi"] {
@@ -49,7 +49,7 @@ fn what_it_writes_runs() {
 }
 
 #[test]
-fn two_elements_from_a_lammps_file_elsewhere() {
+fn init_with_two_elements_and_a_lammps_file_in_another_folder() {
     let folder = tempfile::tempdir().unwrap();
     // A box of Al with Cu in it, as LAMMPS writes it; masses tell the elements.
     let made = "units metal\nlattice fcc 4.05\nregion box block 0 4 0 4 0 4\ncreate_box 2 box\ncreate_atoms 1 box\n\
@@ -79,7 +79,7 @@ fn two_elements_from_a_lammps_file_elsewhere() {
 }
 
 #[test]
-fn the_temperature_is_that_of_the_velocities() {
+fn init_takes_the_temperature_of_the_velocities() {
     let folder = tempfile::tempdir().unwrap();
     let made = "units metal\nlattice fcc 4.05\nregion box block 0 4 0 4 0 4\ncreate_box 1 box\ncreate_atoms 1 box\n\
                 mass 1 26.98\nvelocity all create 457.0 4711\nwrite_data al.data nocoeff\n";
@@ -95,7 +95,7 @@ fn the_temperature_is_that_of_the_velocities() {
 }
 
 #[test]
-fn a_small_cell_is_a_warning_and_a_dense_one_a_smaller_radius() {
+fn init_warns_of_a_small_cell_and_reduces_the_radius_for_a_dense_one() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "al.extxyz", &aluminium(2));
     let output = init(folder.path(), &["al.extxyz", &potential("al/Al.yaml")]);
@@ -128,7 +128,7 @@ fn a_small_cell_is_a_warning_and_a_dense_one_a_smaller_radius() {
 }
 
 #[test]
-fn nothing_is_overwritten_unasked() {
+fn init_does_not_overwrite_without_force() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "al.extxyz", &aluminium(5));
     let config = write(folder.path(), "config.toml", "precious");

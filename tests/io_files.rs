@@ -16,7 +16,7 @@ use ndarray::Array2;
 use std::path::Path;
 
 #[test]
-fn the_real_ase_reads_what_we_write_and_we_read_what_it_writes() {
+fn extxyz_is_exchanged_with_ase_both_ways() {
     let structure = al_cu();
     let n = structure.len();
     let mask: Vec<f64> = (0..n).map(|i| f64::from(u8::from(i < 5))).collect();
@@ -93,7 +93,7 @@ write(sys.argv[3], a, format="lammps-data", masses=True, velocities=True, units=
 }
 
 #[test]
-fn the_real_lammps_reads_our_data_files() {
+fn data_files_are_read_by_lammps() {
     let mut structure = al_cu();
     structure.cell =
         Cell { origin: [1.0, 0.0, 0.0], vectors: [[0.0, 7.0, 1.0], [1.0, 0.5, 8.0], [9.0, 0.0, 1.0]], pbc: [true; 3] };
@@ -128,7 +128,7 @@ fn the_real_lammps_reads_our_data_files() {
 
 /// What we read is what ASE reads, or an error that names both.
 #[test]
-fn the_real_ase_reads_the_same_of_files_that_repeat_themselves() {
+fn files_with_repeated_keys_are_read_as_by_ase() {
     let folder = tempfile::tempdir().unwrap();
     let lattice = "Lattice=\"4 0 0 0 5 0 0 0 6\"";
     let headers = [
@@ -282,7 +282,7 @@ fn files_that_are_compressed_or_marked_or_not_utf8() {
 }
 
 #[test]
-fn constraints_are_those_of_ase_both_ways() {
+fn constraints_are_exchanged_with_ase_both_ways() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let crystal = {
@@ -344,7 +344,7 @@ write(sys.argv[1] + "/cartesian.extxyz", a)
 }
 
 #[test]
-fn velocities_are_in_the_units_that_the_title_tells() {
+fn velocities_have_the_units_of_the_title() {
     let folder = tempfile::tempdir().unwrap();
     let lmp = std::env::var_os("LAMMPS_OTF_LMP")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".deps/bin/lmp"), std::path::PathBuf::from);

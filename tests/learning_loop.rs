@@ -65,7 +65,7 @@ fn state(output: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_potential_learns_what_it_did_not_know() {
+fn loop_trains_until_no_event_remains() {
     let folder = tempfile::tempdir().unwrap();
     config(folder.path(), "start", 5);
     let toml = std::fs::read_to_string(folder.path().join("loop.toml")).unwrap();
@@ -147,7 +147,7 @@ fn train(labelled: &Path, output: &Path, more: &[&str]) -> (Option<i32>, serde_j
 }
 
 #[test]
-fn the_trainer_gives_the_same_bytes_again_and_refuses_what_is_worse() {
+fn trainer_is_reproducible_and_rejects_worse_potentials() {
     let folder = tempfile::tempdir().unwrap();
     let labelled = folder.path().join("labelled.extxyz");
     // Three frames of the test set stand for cut-outs, with a core of one atom in four.
@@ -188,7 +188,7 @@ fn random(state: &mut u64, below: u64) -> u64 {
 }
 
 #[test]
-fn killed_anywhere_it_comes_to_the_same_end() {
+fn loop_killed_anywhere_ends_in_the_same_state() {
     let (kills, mut seed) = (setting("OTF_KILLS", 3), setting("OTF_SEED", 20_261_124));
     let folder = tempfile::tempdir().unwrap();
     // The thermostat, too, must go on as if nothing had happened.

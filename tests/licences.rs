@@ -21,7 +21,7 @@ const COMPATIBLE: [&str; 11] = [
 ];
 
 #[test]
-fn everything_that_is_linked_may_be_linked_with_lammps() {
+fn licences_of_linked_crates_are_compatible_with_lammps() {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let command = |arguments: &[&str]| {
         let output =

@@ -62,7 +62,7 @@ fn left_behind(out: &Path, polls: i64) -> String {
 }
 
 #[test]
-fn memory_and_files_stay_as_they_are() {
+fn memory_and_files_do_not_grow() {
     const POLLS: i64 = 20_000;
     let folder = tempfile::tempdir().unwrap();
     let config = InferenceConfig::read(configure(folder.path(), POLLS)).unwrap();
@@ -98,7 +98,7 @@ fn resident(pid: u32) -> Option<u64> {
 
 #[test]
 #[ignore = "measures memory and time of a long run: ci/stress long"]
-fn a_long_run_takes_no_more_memory_and_time_at_its_end() {
+fn long_run_needs_no_more_memory_and_time_at_its_end() {
     let polls: i64 = std::env::var("OTF_POLLS").map_or(200_000, |n| n.parse().expect("a number"));
     let folder = tempfile::tempdir().unwrap();
     configure(folder.path(), polls);

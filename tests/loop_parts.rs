@@ -66,7 +66,7 @@ fn emt(failures: u32, more: &str) -> String {
 }
 
 #[test]
-fn rows_of_projections_are_those_of_gamma() {
+fn projection_rows_are_consistent_with_gamma() {
     let _one = common::one_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     let mut config = InferenceConfig::read(config(folder.path(), EAM, COPY, "")).unwrap();
@@ -90,7 +90,7 @@ fn rows_of_projections_are_those_of_gamma() {
 }
 
 #[test]
-fn a_label_that_fails_is_put_down_and_the_others_are_made() {
+fn failed_label_is_recorded_and_the_others_are_computed() {
     let folder = tempfile::tempdir().unwrap();
     let out = run(&config(folder.path(), &emt(1, ""), COPY, ""));
     // Nothing is learned from the copy, so the loop ends at its trial.
@@ -105,7 +105,7 @@ fn a_label_that_fails_is_put_down_and_the_others_are_made() {
 }
 
 #[test]
-fn a_label_is_tried_again_and_is_what_the_program_says() {
+fn oracle_is_retried_and_its_results_are_stored() {
     let folder = tempfile::tempdir().unwrap();
     let out = run(&config(folder.path(), &emt(1, "retries = 1"), COPY, ""));
     assert_eq!(out.status.code(), Some(4), "{}", text(&out));
@@ -118,7 +118,7 @@ fn a_label_is_tried_again_and_is_what_the_program_says() {
 }
 
 #[test]
-fn a_label_in_another_order_is_put_in_order_and_one_of_another_structure_is_refused() {
+fn label_in_another_order_is_reordered_and_one_of_another_structure_rejected() {
     for (change, refused) in [
         ("atoms = atoms[::-1]; atoms.wrap()", None),
         ("atoms.positions[5] += 0.01", Some("it has no Al within 0.0001 Å")),
@@ -149,7 +149,7 @@ fn a_label_in_another_order_is_put_in_order_and_one_of_another_structure_is_refu
 }
 
 #[test]
-fn an_oracle_that_takes_too_long_is_ended() {
+fn oracle_that_exceeds_its_time_limit_is_stopped() {
     let folder = tempfile::tempdir().unwrap();
     let slow = "command = [\"sh\", \"-c\", \"sleep 900\", \"{input}\", \"{output}\"]\ntimeout = 0.3";
     let out = run(&config(folder.path(), slow, COPY, "max_labels = 2"));
@@ -159,7 +159,7 @@ fn an_oracle_that_takes_too_long_is_ended() {
 }
 
 #[test]
-fn a_potential_that_is_no_better_is_not_swapped_in() {
+fn potential_that_is_not_better_is_not_swapped_in() {
     let nothing = r#"command = ["sh", "-c", "echo '{\"accepted\": false, \"reason\": \"worse by 9\"}' > \"$0/report.json\"; exit 3", "{output}", "{labelled}"]"#;
     let broken =
         COPY.replace("cp \\\"$0\\\" \\\"$2/potential.yaml\\\"", "head -c 700 \\\"$0\\\" > \\\"$2/potential.yaml\\\"");
@@ -197,7 +197,7 @@ fn a_potential_that_is_no_better_is_not_swapped_in() {
 
 /// What people and workers do to the rows that a loop is waiting for, and what it does about it.
 #[test]
-fn rows_that_are_deleted_or_labelled_with_nonsense_do_not_end_a_loop() {
+fn deleted_or_invalid_rows_do_not_end_a_loop() {
     let delete =
         "import sqlite3; c = sqlite3.connect('out/candidates.db'); c.execute('delete from systems'); c.commit()";
     let nonsense = "import numpy\nfrom ase.db import connect\nfrom ase.calculators.singlepoint import SinglePointCalculator\n\
@@ -223,7 +223,7 @@ fn rows_that_are_deleted_or_labelled_with_nonsense_do_not_end_a_loop() {
 }
 
 #[test]
-fn a_loop_does_not_begin_in_the_folder_of_a_run() {
+fn loop_in_the_folder_of_a_run_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let path = config(folder.path(), EAM, COPY, "");
     let ran = lammps_otf().current_dir(&folder).args(["run", "loop.toml", "-o", "out", "-q"]).output().unwrap();
@@ -236,7 +236,7 @@ fn a_loop_does_not_begin_in_the_folder_of_a_run() {
 }
 
 #[test]
-fn another_configuration_and_a_second_process_are_refused() {
+fn other_configuration_and_second_process_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let trainer = &waiting_trainer();
     let path = config(folder.path(), EAM, trainer, "");
@@ -263,7 +263,7 @@ fn another_configuration_and_a_second_process_are_refused() {
 }
 
 #[test]
-fn ranks_that_wait_leave_their_processors_alone() {
+fn waiting_ranks_use_no_processor_time() {
     let folder = tempfile::tempdir().unwrap();
     config(folder.path(), EAM, &waiting_trainer(), "");
     let mut command = common::mpiexec(2);
@@ -300,7 +300,7 @@ fn on_ranks(folder: &Path, ranks: &str) {
 }
 
 #[test]
-fn atoms_that_are_dealt_out_anew_keep_their_forces() {
+fn redistributed_atoms_keep_their_forces() {
     // So hot that within 20 steps atoms are due to change ranks, which they do where the loop writes its restart file.
     let mut differences = Vec::new();
     for ranks in ["1", "2"] {
@@ -332,7 +332,7 @@ fn atoms_that_are_dealt_out_anew_keep_their_forces() {
 }
 
 #[test]
-fn two_ranks_see_the_same_events_and_candidates() {
+fn loop_on_two_ranks_has_the_same_events_and_candidates() {
     let mut seen = Vec::new();
     for ranks in ["1", "2"] {
         let folder = tempfile::tempdir().unwrap();
@@ -348,7 +348,7 @@ fn two_ranks_see_the_same_events_and_candidates() {
 }
 
 #[test]
-fn what_the_table_says_wrong_is_named() {
+fn errors_in_the_loop_table_are_reported() {
     let folder = tempfile::tempdir().unwrap();
     for (more, trainer, named) in [
         ("batch = 0", COPY, "batch"),
@@ -369,7 +369,7 @@ fn what_the_table_says_wrong_is_named() {
 }
 
 #[test]
-fn a_quiet_time_is_time_of_lammps_and_every_run_appends_to_what_the_setup_writes() {
+fn quiet_time_is_lammps_time_and_every_run_appends_to_files_of_the_setup() {
     let folder = tempfile::tempdir().unwrap();
     let path = config(folder.path(), EAM, COPY, "quiet_time = 0.1");
     let text_of = std::fs::read_to_string(&path).unwrap();

@@ -16,7 +16,7 @@ const ROWS: usize = 500;
 const WORKERS: usize = 4;
 
 #[test]
-fn four_python_workers_label_500_rows_beside_a_loop_and_nothing_is_lost() {
+fn four_python_workers_label_500_rows_during_a_loop_without_loss() {
     let shm = Path::new("/dev/shm");
     let folder = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() }.unwrap();
     let path = folder.path().join("candidates.db");

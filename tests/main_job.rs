@@ -28,7 +28,7 @@ fn melt(folder: &Path) -> serde_json::Value {
 }
 
 #[test]
-fn a_melting_crystal_is_stopped_cut_out_and_stored_where_ase_reads_it() {
+fn melting_crystal_stops_and_stores_a_candidate_readable_by_ase() {
     let folder = tempfile::tempdir().unwrap();
     let result = melt(folder.path());
     assert_eq!(result["status"], "UNCERTAIN");
@@ -66,7 +66,7 @@ fn a_melting_crystal_is_stopped_cut_out_and_stored_where_ase_reads_it() {
 }
 
 #[test]
-fn gamma_energy_and_forces_are_those_of_python_ace() {
+fn gamma_energy_and_forces_equal_those_of_python_ace() {
     let _one = common::one_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     let config = InferenceConfig::read(al_config(folder.path(), RAMP)).unwrap();
@@ -131,7 +131,7 @@ fn slope(x: &[f64], y: &[f64]) -> f64 {
 }
 
 #[test]
-fn any_number_of_ranks_gives_the_same_event_and_the_same_cut_out() {
+fn event_and_cut_out_do_not_depend_on_the_number_of_ranks() {
     let folder = tempfile::tempdir().unwrap();
     // γ passes this early threshold within some 300 steps, before the order of summation has parted the trajectories.
     let config = al_config(
@@ -188,7 +188,7 @@ fn stored_by(more: &str, embedding: &str) -> Vec<lammps_otf::candidates::Candida
 }
 
 #[test]
-fn a_buffer_of_one_cutoff_keeps_gamma_and_several_regions_are_cut_out() {
+fn buffer_of_one_cutoff_keeps_gamma_for_several_regions() {
     let regions = "regions_per_event = 3\nuncertainty_low = 1.0\nuncertainty_threshold = 1.5\nnovelty = 0.0\n";
     let found = stored_by(regions, "radius = 4.0");
     assert_eq!(found.len(), 3);
@@ -200,7 +200,7 @@ fn a_buffer_of_one_cutoff_keeps_gamma_and_several_regions_are_cut_out() {
 }
 
 #[test]
-fn an_active_set_that_multiplies_rounding_is_no_false_alarm() {
+fn ill_conditioned_active_set_gives_no_false_warning() {
     let folder = tempfile::tempdir().unwrap();
     let config = al_config(folder.path(), &format!("{HOT}regions_per_event = 3\nnovelty = 0.0\n"));
     let potential = root().join("potentials/al");
@@ -232,7 +232,7 @@ fn an_active_set_that_multiplies_rounding_is_no_false_alarm() {
 }
 
 #[test]
-fn a_buffer_of_two_cutoffs_keeps_the_forces_too() {
+fn buffer_of_two_cutoffs_keeps_the_forces() {
     for shape in ["sphere", "cube"] {
         let found = stored_by("", &format!("shape = \"{shape}\"\nradius = 2.3\nbuffer = 11.0\nmax_atoms = 2000"));
         let forces = found[0].max_force_difference.unwrap();
@@ -242,7 +242,7 @@ fn a_buffer_of_two_cutoffs_keeps_the_forces_too() {
 }
 
 #[test]
-fn a_buffer_thinner_than_the_cutoff_is_told_of() {
+fn buffer_thinner_than_the_cutoff_is_a_warning() {
     let folder = tempfile::tempdir().unwrap();
     let config = al_config(
         folder.path(),
@@ -256,7 +256,7 @@ fn a_buffer_thinner_than_the_cutoff_is_told_of() {
 }
 
 #[test]
-fn the_fast_engine_gives_the_same_event_and_the_same_cut_out() {
+fn optimized_engine_gives_the_same_event_and_cut_out() {
     let folder = tempfile::tempdir().unwrap();
     let early =
         "temperature = [600, 3000]\nsteps = 2000\nsampling_interval = 10\nseed = 5\nuncertainty_threshold = 2.5\n";

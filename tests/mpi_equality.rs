@@ -146,7 +146,7 @@ fn same(case: &Case, grids: &[(usize, &str)]) {
 }
 
 #[test]
-fn the_same_event_wherever_it_is() {
+fn event_is_the_same_on_any_rank() {
     for case in &CASES {
         let grids: Vec<(usize, &str)> = case.ranks.iter().map(|ranks| (*ranks, "")).collect();
         same(case, &grids);
@@ -154,7 +154,7 @@ fn the_same_event_wherever_it_is() {
 }
 
 #[test]
-fn the_same_event_on_processor_grids_that_are_no_cubes() {
+fn event_is_the_same_on_non_cubic_processor_grids() {
     let grids = [(1, ""), (2, "1 2 1"), (3, "1 1 3"), (4, "4 1 1"), (4, "1 4 1"), (4, "1 1 4"), (4, "2 1 2")];
     same(&CASES[0], &grids);
     // The drop in the middle leaves the outer ranks of a row without an atom.
@@ -162,7 +162,7 @@ fn the_same_event_on_processor_grids_that_are_no_cubes() {
 }
 
 #[test]
-fn balancing_moves_atoms_between_ranks() {
+fn event_is_the_same_when_balancing_moves_atoms() {
     // Without it the test of a balanced run would test nothing.
     let folder = tempfile::tempdir().unwrap();
     let case = CASES.iter().find(|case| case.name == "balanced").unwrap();

@@ -97,7 +97,7 @@ fn nan_on_one_rank() {
 }
 
 #[test]
-fn an_exception_in_the_pair_style_of_one_rank() {
+fn exception_in_the_pair_style_of_one_rank() {
     let prepare = |folder: &Path, watched: &str| {
         write(folder, "morse.table", &common::breaking::morse_table(2.3));
         write(folder, "al.extxyz", &aluminium(3));
@@ -120,7 +120,7 @@ fn an_exception_in_the_pair_style_of_one_rank() {
 }
 
 #[test]
-fn a_calm_run_tells_all_ranks_a_region_every_hundred_steps() {
+fn fallback_region_is_shared_every_hundred_steps_without_events() {
     let folder = tempfile::tempdir().unwrap();
     eam_config(
         folder.path(),
@@ -135,7 +135,7 @@ fn a_calm_run_tells_all_ranks_a_region_every_hundred_steps() {
 }
 
 #[test]
-fn a_set_up_that_rank_0_alone_refuses() {
+fn setup_error_on_rank_0_only() {
     let prepare = |folder: &Path| {
         let path = eam_config(folder, 2, "temperature = 300\nsteps = 10\nuncertainty = \"none\"\n");
         let text = std::fs::read_to_string(path).unwrap();
@@ -166,7 +166,7 @@ fn child_whose_work_on_rank_0_panics() {
 }
 
 #[test]
-fn a_panic_in_what_rank_0_does_for_all() {
+fn panic_in_work_of_rank_0_for_all() {
     let folder = tempfile::tempdir().unwrap();
     let output = mpiexec(2)
         .arg(std::env::current_exe().unwrap())
@@ -197,7 +197,7 @@ fn child_whose_handler_panics_on_rank_1() {
 }
 
 #[test]
-fn a_panic_in_the_handler_of_one_rank() {
+fn panic_in_the_handler_of_one_rank() {
     let prepare = |folder: &Path| {
         eam_config(folder, 3, &format!("{COMMON}setup = [\"compute u all ke/atom\"]\n"));
     };
@@ -226,7 +226,7 @@ fn a_panic_in_the_handler_of_one_rank() {
 }
 
 #[test]
-fn a_full_disk_on_rank_0() {
+fn full_disk_on_rank_0() {
     let name = "a full disk on rank 0";
     let mut longest = Duration::ZERO;
     for _ in 0..times() {
@@ -265,7 +265,7 @@ fn a_full_disk_on_rank_0() {
 }
 
 #[test]
-fn bad_input_is_said_once_and_ends_all_ranks() {
+fn bad_input_is_reported_once_and_ends_all_ranks() {
     let folder = tempfile::tempdir().unwrap();
     al_config(folder.path(), "temperature = -1\n");
     let output = command(folder.path());

@@ -38,7 +38,7 @@ fn add_to_config(folder: &Path, more: &str) {
 }
 
 #[test]
-fn each_replica_has_its_temperature_folder_and_share_of_the_ranks_and_all_one_store() {
+fn replicas_have_their_own_temperature_folder_and_ranks_and_share_one_store() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     eam_config(folder, 3, KINETIC);
@@ -63,7 +63,7 @@ fn each_replica_has_its_temperature_folder_and_share_of_the_ranks_and_all_one_st
 }
 
 #[test]
-fn the_first_replica_is_the_run_by_itself_and_the_others_are_not() {
+fn first_replica_equals_the_single_run_and_the_others_differ() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     eam_config(folder, 3, &format!("{KINETIC}novelty = 0.0\n"));
@@ -83,7 +83,7 @@ fn the_first_replica_is_the_run_by_itself_and_the_others_are_not() {
 }
 
 #[test]
-fn what_one_replica_has_stored_the_others_do_not_store_again() {
+fn candidates_stored_by_one_replica_are_not_stored_by_others() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     // Anything in a crystal is the same at this distance.
@@ -102,7 +102,7 @@ fn what_one_replica_has_stored_the_others_do_not_store_again() {
 }
 
 #[test]
-fn a_number_of_ranks_that_does_not_divide_and_a_list_of_another_length_are_refused() {
+fn number_of_ranks_and_length_of_lists_must_match_the_replicas() {
     let folder = tempfile::tempdir().unwrap();
     eam_config(folder.path(), 3, KINETIC);
     let refused = |ranks, replicas, words: &[&str]| {
@@ -122,7 +122,7 @@ fn a_number_of_ranks_that_does_not_divide_and_a_list_of_another_length_are_refus
 }
 
 #[test]
-fn a_replica_that_cannot_begin_leaves_the_others_alone() {
+fn replica_that_cannot_begin_does_not_affect_the_others() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     eam_config(folder, 3, &format!("{KINETIC}novelty = 0.0\n"));
@@ -139,7 +139,7 @@ fn a_replica_that_cannot_begin_leaves_the_others_alone() {
 }
 
 #[test]
-fn one_rank_that_fails_alone_ends_the_job_and_what_was_stored_stays() {
+fn rank_failure_ends_the_job_and_keeps_the_store() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     // The hot replica is thrown into a hole of its potential, where the pair style throws on one rank; the other, which
@@ -169,7 +169,7 @@ fn one_rank_that_fails_alone_ends_the_job_and_what_was_stored_stays() {
 }
 
 #[test]
-fn a_signal_to_one_rank_stops_its_replica_and_no_other() {
+fn signal_to_one_rank_stops_its_replica_only() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     // While it is set up, rank 0 of each replica waits for a line of a pipe of its own.
@@ -208,7 +208,7 @@ fn a_signal_to_one_rank_stops_its_replica_and_no_other() {
 }
 
 #[test]
-fn each_replica_writes_files_of_its_own() {
+fn replicas_write_their_own_files() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let setup = "ke/atom\", \"dump d all custom 20 atoms.dump id x\", \"fix t all print 20 '$(step)' file told.txt";

@@ -61,7 +61,7 @@ fn child_that_shares_a_job() {
 }
 
 #[test]
-fn several_simulations_share_a_job() {
+fn simulations_share_a_job() {
     let folder = tempfile::tempdir().unwrap();
     eam_config(folder.path(), 3, MORE);
     let config = InferenceConfig::read(folder.path().join("run.toml")).unwrap();
@@ -181,7 +181,7 @@ fn child_with_two_mpi_libraries() {
 }
 
 #[test]
-fn a_second_mpi_library_is_refused_and_both_are_named() {
+fn second_mpi_library_is_rejected_and_both_are_reported() {
     // A library of the other family's name, which the loader brings into the process before anything else.
     let folder = tempfile::tempdir().unwrap();
     let source = common::write(folder.path(), "other.c", "int otf_other_mpi(void) { return 40; }\n");

@@ -70,7 +70,7 @@ fn give_back(out: &Path, name: &str, elsewhere: &Path) {
 }
 
 #[test]
-fn links_in_the_folder_of_a_run_that_goes_on() {
+fn links_in_the_folder_of_a_resumed_run() {
     let folder = tempfile::tempdir().unwrap();
     let (folder, elsewhere) = (folder.path(), tempfile::tempdir().unwrap());
     let (out, elsewhere) = (folder.join("out"), elsewhere.path());
@@ -122,7 +122,7 @@ fn links_in_the_folder_of_a_run_that_goes_on() {
 }
 
 #[test]
-fn a_checkpoint_that_names_a_file_elsewhere() {
+fn checkpoint_with_a_file_in_another_folder() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let out = folder.join("out");
@@ -156,7 +156,7 @@ fn a_checkpoint_that_names_a_file_elsewhere() {
 }
 
 #[test]
-fn a_folder_that_the_user_names_by_a_link() {
+fn output_folder_given_as_a_link() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     config(folder, 40);
@@ -179,7 +179,7 @@ fn a_folder_that_the_user_names_by_a_link() {
 }
 
 #[test]
-fn replicas() {
+fn links_in_the_folders_of_replicas() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     config(folder, 20);
@@ -217,7 +217,7 @@ fn learn(folder: &Path) -> Output {
 }
 
 #[test]
-fn links_in_the_folder_of_a_loop_that_goes_on() {
+fn links_in_the_folder_of_a_resumed_loop() {
     let folder = tempfile::tempdir().unwrap();
     let (folder, elsewhere) = (folder.path(), tempfile::tempdir().unwrap());
     let (out, elsewhere) = (folder.join("out"), elsewhere.path());
@@ -259,7 +259,7 @@ fn links_in_the_folder_of_a_loop_that_goes_on() {
 }
 
 #[test]
-fn programs_get_their_arguments_as_they_stand() {
+fn programs_get_their_arguments_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let told = |name: &str| format!("import json, sys; json.dump(sys.argv[1:], open({name:?}, 'w')); sys.exit(1)");
@@ -300,7 +300,7 @@ fn programs_get_their_arguments_as_they_stand() {
 }
 
 #[test]
-fn names_that_the_user_gives_are_followed_and_only_read() {
+fn links_given_by_the_user_are_followed_and_only_read() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     for name in ["inputs", "runs", "cwd"] {
@@ -342,7 +342,7 @@ fn names_that_the_user_gives_are_followed_and_only_read() {
 }
 
 #[test]
-fn files_that_are_asked_for_take_the_place_of_links() {
+fn requested_output_files_replace_links() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     config(folder, 40);

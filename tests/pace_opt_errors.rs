@@ -29,7 +29,7 @@ fn broken(style: &str, files: &str, change: &str) -> String {
 }
 
 #[test]
-fn overlapping_atoms_and_nan_are_named() {
+fn overlapping_atoms_and_nan_are_reported() {
     let al = root().join("potentials/al/Al");
     let (yace, graded) = (format!("{}.yace", al.display()), format!("{0}.yaml {0}.asi", al.display()));
     for (style, files) in [("pace/opt", &yace), ("pace/extrapolation/opt", &graded)] {

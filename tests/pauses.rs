@@ -34,7 +34,7 @@ fn tables(log: &Path) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn the_log_has_the_table_of_one_run() {
+fn log_has_the_table_of_a_single_run() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     eam_config(folder, 3, &format!("steps = 200\nsampling_interval = 10\nsetup = [\"compute u all ke/atom\"]\n{RUN}"));
@@ -59,7 +59,7 @@ fn the_log_has_the_table_of_one_run() {
 }
 
 #[test]
-fn rows_that_are_due_between_two_polls_stay_where_they_are() {
+fn rows_due_between_two_polls_are_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let steps = |out: &str| -> Vec<i64> {
@@ -94,7 +94,7 @@ fn rows_that_are_due_between_two_polls_stay_where_they_are() {
 }
 
 #[test]
-fn a_run_that_the_set_up_ends_is_a_crash_and_not_a_loop_without_end() {
+fn run_ended_by_the_setup_is_a_crash() {
     for pauses in [true, false] {
         let folder = tempfile::tempdir().unwrap();
         let setup = "setup = [\"compute u all ke/atom\", \"fix h all halt 1 tlimit > -1 error soft\"]\n";
@@ -139,7 +139,7 @@ fn state(lammps: &Lammps) -> (i64, Vec<f64>, Vec<f64>, Option<f64>) {
 }
 
 #[test]
-fn whatever_is_done_in_a_pause_the_trajectory_is_that_of_one_run() {
+fn trajectory_is_unchanged_whatever_is_done_in_a_pause() {
     let _one = common::one_at_a_time();
     let mut plain = crystal();
     plain.run(0, true, 0..100).unwrap();
@@ -184,7 +184,7 @@ fn whatever_is_done_in_a_pause_the_trajectory_is_that_of_one_run() {
 }
 
 #[test]
-fn an_error_within_a_run_that_has_paused_is_an_error_of_that_run() {
+fn an_error_in_a_paused_run_is_an_error_of_that_run() {
     let _one = common::one_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     let mut lammps = crystal();
@@ -205,7 +205,7 @@ fn an_error_within_a_run_that_has_paused_is_an_error_of_that_run() {
 }
 
 #[test]
-fn an_instance_that_goes_away_in_a_pause_leaves_nothing() {
+fn instance_that_goes_away_in_a_pause_frees_its_resources() {
     let _one = common::one_at_a_time();
     let mapped = || {
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
@@ -225,7 +225,7 @@ fn an_instance_that_goes_away_in_a_pause_leaves_nothing() {
 }
 
 #[test]
-fn the_fix_is_not_for_input_files() {
+fn fix_is_rejected_in_input_files() {
     let folder = tempfile::tempdir().unwrap();
     let input =
         common::write(folder.path(), "in", "region b block 0 1 0 1 0 1\ncreate_box 1 b\nfix p all otf/pause 10\n");

@@ -31,7 +31,7 @@ fn data(page: &Path) -> Value {
 }
 
 #[test]
-fn the_page_says_what_the_run_said() {
+fn page_contains_the_data_of_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let result = hot(folder.path());
     let out = folder.path().join("out");
@@ -71,7 +71,7 @@ fn the_page_says_what_the_run_said() {
 }
 
 #[test]
-fn what_a_killed_run_left_is_enough_and_what_is_no_run_is_refused() {
+fn report_of_a_killed_run_is_written_and_other_folders_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
     hot(folder.path());
     let out = folder.path().join("out");
@@ -99,7 +99,7 @@ fn what_a_killed_run_left_is_enough_and_what_is_no_run_is_refused() {
 }
 
 #[test]
-fn a_long_run_is_a_small_page() {
+fn page_of_a_long_run_is_small() {
     let folder = tempfile::tempdir().unwrap();
     hot(folder.path());
     let out = folder.path().join("out");
@@ -117,7 +117,7 @@ fn a_long_run_is_a_small_page() {
 }
 
 #[test]
-fn replicas_are_parts_of_one_page() {
+fn page_has_a_part_for_each_replica() {
     let folder = tempfile::tempdir().unwrap();
     let config = eam_config(folder.path(), 4, HOT);
     let mut run = common::mpiexec(2);
@@ -132,7 +132,7 @@ fn replicas_are_parts_of_one_page() {
 }
 
 #[test]
-fn watching_misses_no_poll_and_ends_with_the_run() {
+fn watch_shows_every_poll_and_ends_with_the_run() {
     let folder = tempfile::tempdir().unwrap();
     // Files so small that several are filled between two looks of the watcher.
     let hot = HOT.replace("sampling_interval = 10", "sampling_interval = 1");
@@ -158,7 +158,7 @@ fn watching_misses_no_poll_and_ends_with_the_run() {
 }
 
 #[test]
-fn watching_takes_what_a_run_prints() {
+fn watch_reads_the_output_of_a_run() {
     let folder = tempfile::tempdir().unwrap();
     let config = eam_config(folder.path(), 4, HOT);
     let mut run = lammps_otf()
@@ -178,7 +178,7 @@ fn watching_takes_what_a_run_prints() {
 }
 
 #[test]
-fn a_line_is_what_its_schema_says() {
+fn poll_lines_match_the_schema() {
     let folder = tempfile::tempdir().unwrap();
     hot(folder.path());
     let schema = json(&root().join("docs/polls.schema.json"));
@@ -194,7 +194,7 @@ fn a_line_is_what_its_schema_says() {
 }
 
 #[test]
-fn watching_draws_on_a_terminal() {
+fn watch_draws_on_a_terminal() {
     let folder = tempfile::tempdir().unwrap();
     hot(folder.path());
     let spawn = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)";
@@ -206,7 +206,7 @@ fn watching_draws_on_a_terminal() {
 }
 
 #[test]
-fn numbers_beyond_all_measure_are_drawn() {
+fn plots_of_extreme_numbers_are_finite() {
     let folder = tempfile::tempdir().unwrap();
     hot(folder.path());
     let out = folder.path().join("out");

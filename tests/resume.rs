@@ -73,7 +73,7 @@ fn the_same(folder: &Path, one: &str, other: &str, step: i64) {
 }
 
 #[test]
-fn nve_and_nose_hoover_go_on_bit_for_bit() {
+fn resume_of_nve_and_nose_hoover_is_exact() {
     for ensemble in ["ensemble = \"nve\"\n", "ensemble = \"nvt\"\n"] {
         for ranks in [1, 2] {
             let folder = tempfile::tempdir().unwrap();
@@ -96,7 +96,7 @@ fn nve_and_nose_hoover_go_on_bit_for_bit() {
 }
 
 #[test]
-fn past_an_event_the_run_stops_at_the_next_and_tells_that() {
+fn resume_after_an_event_stops_at_the_next_one_and_reports_it() {
     let folder = tempfile::tempdir().unwrap();
     let stops = FLAGS.replace("mode = \"flag\"\nflag_interval = 100\n", "max_candidates = 1\n");
     eam_config(folder.path(), 3, &format!("steps = 100000\n{stops}"));
@@ -137,7 +137,7 @@ fn checkpoint(out: &Path) -> i64 {
 }
 
 #[test]
-fn a_ramp_goes_on_bit_for_bit() {
+fn resume_of_a_ramp_is_exact() {
     let folder = tempfile::tempdir().unwrap();
     let ramp = FLAGS.replace("temperature = 600", "temperature = [300, 900]");
     eam_config(folder.path(), 3, &format!("steps = 4000\ncheckpoint_interval = 200\n{ramp}"));
@@ -149,7 +149,7 @@ fn a_ramp_goes_on_bit_for_bit() {
 }
 
 #[test]
-fn with_checkpoints_too_plain_lmp_goes_the_same_way() {
+fn run_with_checkpoints_equals_plain_lmp() {
     let folder = tempfile::tempdir().unwrap();
     let dump = "setup = [\"compute u all ke/atom\", \"dump end all custom 400 dump id x y z vx vy vz\", \
                 \"dump_modify end sort id format float %.17g\"]\n";
@@ -164,7 +164,7 @@ fn with_checkpoints_too_plain_lmp_goes_the_same_way() {
 }
 
 #[test]
-fn a_barostat_goes_on_within_a_stated_tolerance() {
+fn resume_of_a_barostat_is_within_the_stated_tolerance() {
     let folder = tempfile::tempdir().unwrap();
     let config = |steps| {
         let more = format!(
@@ -194,7 +194,7 @@ fn a_barostat_goes_on_within_a_stated_tolerance() {
 }
 
 #[test]
-fn a_run_that_wall_time_ended_goes_on_as_one_with_a_checkpoint_there() {
+fn resume_after_the_wall_time_limit_equals_a_checkpoint_there() {
     let folder = tempfile::tempdir().unwrap();
     eam_config(folder.path(), 3, &format!("steps = 1000000\nwall_time = 0.2\n{FLAGS}"));
     let output = run(folder.path(), 1, &["-o", "parts"]);
@@ -210,7 +210,7 @@ fn a_run_that_wall_time_ended_goes_on_as_one_with_a_checkpoint_there() {
 }
 
 #[test]
-fn ml_pace_with_gamma_goes_on_bit_for_bit() {
+fn resume_of_ml_pace_with_gamma_is_exact() {
     let folder = tempfile::tempdir().unwrap();
     let config = |steps, engine| {
         write(folder.path(), "al.extxyz", &common::aluminium(3));
@@ -296,7 +296,7 @@ fn kills() -> u32 {
 }
 
 #[test]
-fn a_database_of_a_process_killed_in_its_first_moment_is_an_empty_store() {
+fn database_left_by_a_process_killed_at_its_creation_is_an_empty_store() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("candidates.db");
     std::fs::write(&path, "").unwrap();
@@ -306,7 +306,7 @@ fn a_database_of_a_process_killed_in_its_first_moment_is_an_empty_store() {
 }
 
 #[test]
-fn killed_at_random_moments_it_loses_nothing_and_ends_the_same() {
+fn run_killed_at_random_loses_nothing_and_ends_the_same() {
     let folder = tempfile::tempdir().unwrap();
     eam_config(folder.path(), 3, &format!("steps = 3000\ncheckpoint_interval = 300\n{FLAGS}"));
     finishes(folder.path(), 1, &["-o", "whole"]);
@@ -347,7 +347,7 @@ fn killed_at_random_moments_it_loses_nothing_and_ends_the_same() {
 }
 
 #[test]
-fn lines_in_many_files_go_on_too_and_the_oldest_go() {
+fn rotated_poll_files_continue_and_the_oldest_are_removed() {
     let folder = tempfile::tempdir().unwrap();
     // Some twenty lines in a file: a checkpoint lies several files behind what is written when the run is killed.
     let many = "polls_file_size = 0.01\npolls_files = 100\ncheckpoint_interval = 1000\nsteps = 4000\n";
@@ -375,7 +375,7 @@ fn lines_in_many_files_go_on_too_and_the_oldest_go() {
 }
 
 #[test]
-fn what_has_changed_is_named_and_nothing_is_touched() {
+fn changed_settings_are_reported_and_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let config = |more: &str| eam_config(folder.path(), 3, more);
     config(&format!("steps = 200\ncheckpoint_interval = 100\n{FLAGS}"));
@@ -422,7 +422,7 @@ fn what_has_changed_is_named_and_nothing_is_touched() {
 }
 
 #[test]
-fn without_resume_a_run_is_never_overwritten_and_with_it_it_may_begin() {
+fn existing_run_requires_resume_and_resume_can_begin_a_run() {
     let folder = tempfile::tempdir().unwrap();
     eam_config(folder.path(), 3, &format!("steps = 50\n{FLAGS}"));
     // Nothing there: it begins, so that a job script may say --resume always.
@@ -445,7 +445,7 @@ fn without_resume_a_run_is_never_overwritten_and_with_it_it_may_begin() {
 }
 
 #[test]
-fn two_processes_never_run_in_one_folder() {
+fn second_process_in_one_folder_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     eam_config(folder.path(), 3, &format!("steps = 10000000\n{FLAGS}"));
     let polls: PathBuf = folder.path().join("out/polls.jsonl");
@@ -459,7 +459,7 @@ fn two_processes_never_run_in_one_folder() {
 }
 
 #[test]
-fn a_template_that_always_begins_anew_is_told_what_it_lacks() {
+fn template_without_restart_is_rejected_with_the_missing_line() {
     let folder = tempfile::tempdir().unwrap();
     let template = std::fs::read_to_string(common::root().join("templates/md.in.j2")).unwrap();
     let choice =
@@ -477,7 +477,7 @@ fn a_template_that_always_begins_anew_is_told_what_it_lacks() {
 }
 
 #[test]
-fn fixed_atoms_and_groups_are_those_of_the_start() {
+fn resume_keeps_fixed_atoms_and_groups_of_the_start() {
     // What the structure fixes; and a group by place, which the atoms leave and others enter.
     let folder = tempfile::tempdir().unwrap();
     let config = |steps: u64| {
@@ -522,7 +522,7 @@ fn writing(folder: &Path, steps: u32, every: u32) {
 }
 
 #[test]
-fn what_the_setup_writes_goes_on_where_the_checkpoint_was() {
+fn files_of_the_setup_continue_at_the_checkpoint() {
     let files = |folder: &Path| WRITTEN.map(|name| (name, std::fs::read_to_string(folder.join(name)).unwrap()));
     let same = |one: &Path, other: &Path| {
         for ((name, one), (_, other)) in files(one).into_iter().zip(files(other)) {
@@ -570,7 +570,7 @@ fn what_the_setup_writes_goes_on_where_the_checkpoint_was() {
 }
 
 #[test]
-fn what_the_setup_writes_elsewhere_is_not_emptied_but_refused() {
+fn files_of_the_setup_in_other_folders_are_rejected_and_kept() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "more.in", "fix told all print 20 hello file told.txt\n");
     let config = |steps: u32| {
@@ -592,7 +592,7 @@ fn what_the_setup_writes_elsewhere_is_not_emptied_but_refused() {
 }
 
 #[test]
-fn the_doctor_writes_over_nothing() {
+fn doctor_overwrites_no_files() {
     let folder = tempfile::tempdir().unwrap();
     writing(folder.path(), 100, 0);
     WRITTEN.iter().for_each(|name| drop(write(folder.path(), name, "precious")));
@@ -605,7 +605,7 @@ fn the_doctor_writes_over_nothing() {
 }
 
 #[test]
-fn a_gamma_that_is_not_finite_is_read_back() {
+fn gamma_that_is_not_finite_is_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let config = |steps: u32| {
         let setup = "setup = [\"variable g atom exp(1000*(id<=3)*(step>15))\"]\nuncertainty = { variable = \"g\" }\n";
@@ -632,7 +632,7 @@ fn a_gamma_that_is_not_finite_is_read_back() {
 }
 
 #[test]
-fn time_is_that_of_lammps_also_in_a_resumed_run() {
+fn time_of_a_resumed_run_is_that_of_lammps() {
     for setup in ["fix dr all dt/reset 10 1.0e-5 0.0005 0.001 units box", "timestep 0.0002"] {
         let folder = tempfile::tempdir().unwrap();
         let config = |steps: u32| {
@@ -682,7 +682,7 @@ fn stopping(folder: &Path, embedding: &str) {
 }
 
 #[test]
-fn an_event_whose_region_could_not_be_cut_out_is_taken_up_again() {
+fn event_whose_extraction_failed_is_processed_after_resume() {
     let folder = tempfile::tempdir().unwrap();
     let go_on = |code: i32, more: &[&str]| {
         let output = run(folder.path(), 1, more);
@@ -708,7 +708,7 @@ fn an_event_whose_region_could_not_be_cut_out_is_taken_up_again() {
 }
 
 #[test]
-fn an_event_with_too_many_atoms_leaves_a_candidate_all_the_same() {
+fn event_with_too_many_atoms_stores_a_candidate() {
     let stored = |embedding: &str| {
         let folder = tempfile::tempdir().unwrap();
         stopping(folder.path(), embedding);

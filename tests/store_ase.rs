@@ -48,7 +48,7 @@ fn masses_are_stored_and_read_back() {
 }
 
 #[test]
-fn ase_reads_everything() {
+fn ase_reads_all_data() {
     let (_folder, path) = fresh();
     let mut store = Store::open(&path).unwrap();
     let added = candidate(20, 1);
@@ -102,7 +102,7 @@ copy.write(row, key_value_pairs=row.key_value_pairs, data=row.data)
 }
 
 #[test]
-fn the_ase_command_lists_it() {
+fn ase_command_lists_the_store() {
     let (_folder, path) = fresh();
     Store::open(&path).unwrap().add(&[candidate(8, 1)]).unwrap();
     let ase = |arguments: &[&str]| {
@@ -118,7 +118,7 @@ fn the_ase_command_lists_it() {
 }
 
 #[test]
-fn labels_make_ase_results() {
+fn labels_are_results_in_ase() {
     let (_folder, path) = fresh();
     let mut store = Store::open(&path).unwrap();
     store.add(&[candidate(6, 1), candidate(6, 2), Candidate { labels: Some(labels(6)), ..candidate(6, 3) }]).unwrap();
@@ -159,7 +159,7 @@ assert len(row.data["force_mask"]) == 6
 }
 
 #[test]
-fn a_database_of_ase_becomes_a_store() {
+fn ase_database_becomes_a_store() {
     let (_folder, path) = fresh();
     run(
         r#"
@@ -223,7 +223,7 @@ db.update(3, message="again")
 }
 
 #[test]
-fn ase_changes_a_row_and_we_see_it() {
+fn row_changed_by_ase_is_read() {
     let (_folder, path) = fresh();
     let mut store = Store::open(&path).unwrap();
     store.add(&[candidate(6, 1), candidate(6, 2)]).unwrap();
@@ -257,7 +257,7 @@ db.update(row.id, atoms=atoms, status="DONE")
 }
 
 #[test]
-fn the_lock_of_ase_is_respected() {
+fn ase_lock_is_respected() {
     let (_folder, path) = fresh();
     let mut store = Store::open(&path).unwrap();
     store.add(&[candidate(6, 1)]).unwrap();

@@ -52,7 +52,7 @@ fn check(what: &str, db: &Path, target: &Path) -> String {
 }
 
 #[test]
-fn ase_reads_the_extended_xyz() {
+fn extended_xyz_is_read_by_ase() {
     let folder = tempfile::tempdir().unwrap();
     let (db, rows) = filled(folder.path());
     let target = folder.path().join("all.extxyz");
@@ -81,7 +81,7 @@ for frame, row in zip(frames, rows):
 }
 
 #[test]
-fn gap_excludes_by_its_mask() {
+fn gap_mask_excludes_the_buffer() {
     let folder = tempfile::tempdir().unwrap();
     let (db, rows) = filled(folder.path());
     let target = folder.path().join("gap.xyz");
@@ -111,7 +111,7 @@ for frame, row in zip(frames, rows):
 }
 
 #[test]
-fn mace_gets_weights() {
+fn mace_export_has_weights() {
     let folder = tempfile::tempdir().unwrap();
     let (db, rows) = filled(folder.path());
     let target = folder.path().join("mace.xyz");
@@ -137,7 +137,7 @@ for frame, row in zip(frames, rows):
 }
 
 #[test]
-fn pacemaker_loads_the_data_frame() {
+fn pacemaker_data_frame_is_loaded() {
     let folder = tempfile::tempdir().unwrap();
     let (db, rows) = filled(folder.path());
     let target = folder.path().join("candidates.pckl.gzip");
@@ -181,7 +181,7 @@ for files, share in (sys.argv[2], 1), ([sys.argv[2], sys.argv[2]], 2):
 }
 
 #[test]
-fn dpdata_reads_the_deepmd_folder() {
+fn deepmd_folder_is_read_by_dpdata() {
     let folder = tempfile::tempdir().unwrap();
     let (db, rows) = filled(folder.path());
     let target = folder.path().join("deepmd");
@@ -223,7 +223,7 @@ for name, members in zip(systems, [rows[:2], rows[3:], rows[2:3]]):
 }
 
 #[test]
-fn the_command_says_which_status_it_looked_for() {
+fn export_without_candidates_reports_the_status() {
     let folder = tempfile::tempdir().unwrap();
     let db = folder.path().join("empty.db");
     drop(Store::open(&db).unwrap());
@@ -237,7 +237,7 @@ fn the_command_says_which_status_it_looked_for() {
 }
 
 #[test]
-fn nothing_to_export_is_said_and_writes_nothing() {
+fn export_of_nothing_is_an_error_and_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (_, rows) = filled(folder.path());
     for format in Format::ALL {
@@ -263,7 +263,7 @@ fn succeed(arguments: &[&str]) -> String {
 }
 
 #[test]
-fn the_command_does_it_all() {
+fn candidates_command_supports_all_operations() {
     let folder = tempfile::tempdir().unwrap();
     let (db, _) = filled(folder.path());
     let db = db.to_str().unwrap();
@@ -414,7 +414,7 @@ fn atoms_in_another_order_keep_their_mask_forces_and_ids() {
 }
 
 #[test]
-fn a_label_is_written_in_the_order_of_a_row_that_was_reordered() {
+fn labels_are_written_in_the_order_of_a_reordered_row() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("candidates.db");
     let mut store = Store::open(&path).unwrap();
@@ -436,7 +436,7 @@ fn a_label_is_written_in_the_order_of_a_row_that_was_reordered() {
 }
 
 #[test]
-fn a_label_of_other_atoms_or_of_another_cell_is_not_used() {
+fn labels_of_other_atoms_or_another_cell_are_not_used() {
     for (change, word) in [
         ("atoms.positions[3, 1] += 0.01", "within 0.0001 Å"),
         ("atoms.set_cell(atoms.cell * 1.001)", "its cell vector a is"),
@@ -475,7 +475,7 @@ fn a_label_of_other_atoms_or_of_another_cell_is_not_used() {
         let rows: Vec<_> = store.iter(None).unwrap().map(Result::unwrap).collect();
         let report = export(Format::Mace, &rows, &out).unwrap();
         assert_eq!((report.written, &report.without_labels[..]), (1, &[1][..]));
-        assert!(report.warnings.iter().any(|warning| warning.contains("candidate 1 is left out")), "{report:?}");
+        assert!(report.warnings.iter().any(|warning| warning.contains("candidate 1 was skipped")), "{report:?}");
         // Labelled again as it was stored.
         store.set_status(1, Status::Rejected).unwrap();
         store.set_status(1, Status::PendingDft).unwrap();
@@ -494,7 +494,7 @@ fn a_label_of_other_atoms_or_of_another_cell_is_not_used() {
 }
 
 #[test]
-fn a_row_that_waits_and_was_changed_is_not_labelled() {
+fn pending_row_that_was_changed_is_not_labelled() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("candidates.db");
     let mut store = Store::open(&path).unwrap();
@@ -529,7 +529,7 @@ fn as_older_versions_wrote_it(path: &Path) {
 }
 
 #[test]
-fn rows_of_older_versions_are_read_and_checked_for_what_can_be_told() {
+fn rows_of_older_versions_are_read_and_checked() {
     let cut_out = |elements: Vec<Element>| {
         let positions = ndarray::Array2::from_shape_fn((216, 3), |(i, k)| {
             3.35 * (i / 6_usize.pow(k as u32) % 6) as f64 + 0.1 * ((i * 7 + k) as f64).sin()
@@ -556,7 +556,7 @@ fn rows_of_older_versions_are_read_and_checked_for_what_can_be_told() {
     };
     for (elements, change, wrong) in [
         (vec![Element::Po], "", None),
-        (vec![Element::Po], "p = p[::-1]; atoms, forces = atoms[p], forces[p]", Some("force_mask 1 lie up to")),
+        (vec![Element::Po], "p = p[::-1]; atoms, forces = atoms[p], forces[p]", Some("force_mask 1 are up to")),
         (vec![Element::Po, Element::Al], "atoms, forces = atoms[p], forces[p]", Some("was stored as")),
     ] {
         let folder = tempfile::tempdir().unwrap();

@@ -202,7 +202,7 @@ fn number(word: &str) -> i64 {
 // ---- the tests ----
 
 #[test]
-fn many_processes_lose_nothing_and_do_nothing_twice() {
+fn concurrent_processes_lose_nothing_and_do_nothing_twice() {
     // In memory where that is possible: many more collisions than a disk's `fsync` lets through.
     let shm = Path::new("/dev/shm");
     let folder = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() }.unwrap();
@@ -287,7 +287,7 @@ print("@READ", reads, flush=True)
 }
 
 #[test]
-fn many_may_create_it_at_once() {
+fn concurrent_creation_gives_one_store() {
     let shm = Path::new("/dev/shm");
     for _ in 0..setting("OTF_STRESS_CREATIONS", 60) {
         let folder = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() }.unwrap();
@@ -308,7 +308,7 @@ fn many_may_create_it_at_once() {
 }
 
 #[test]
-fn a_killed_process_takes_nothing_with_it() {
+fn killed_process_loses_no_committed_rows() {
     let (_folder, path) = fresh();
     let mut added = BTreeMap::new();
     let mut labelled = BTreeMap::new();
@@ -394,7 +394,7 @@ fn expect_ok(mut command: Command) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn a_file_size_limit_loses_nothing() {
+fn file_size_limit_loses_nothing() {
     let (_folder, path) = fresh();
     // Blocks of 512 bytes in a POSIX shell.
     let wrapper = ["sh", "-c", "trap '' XFSZ; ulimit -f 600; exec \"$@\"", "sh"];
@@ -408,7 +408,7 @@ fn a_file_size_limit_loses_nothing() {
 }
 
 #[test]
-fn a_full_disk_loses_nothing() {
+fn full_disk_loses_nothing() {
     let (folder, path) = fresh();
     let mount = "mount -t tmpfs -o size=512k tmpfs \"$1\" && shift && exec \"$@\"";
     let wrapper = with_mounts(mount, folder.path().to_str().unwrap());
@@ -424,7 +424,7 @@ fn a_full_disk_loses_nothing() {
 }
 
 #[test]
-fn a_read_only_folder_can_be_read_and_says_so() {
+fn read_only_folder_is_readable_and_reported() {
     let (folder, path) = fresh();
     Store::open(&path).unwrap().add(&[candidate(4, 1)]).unwrap();
     let text = folder.path().to_str().unwrap();

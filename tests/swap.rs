@@ -89,7 +89,7 @@ fn toml_potential(text: &str) -> Potential {
 }
 
 #[test]
-fn a_swap_changes_the_potential_and_nothing_else() {
+fn swap_changes_the_potential_only() {
     let _one = common::one_at_a_time();
     for engine in [Engine::MlPace, Engine::Opt] {
         let folder = tempfile::tempdir().unwrap();
@@ -120,7 +120,7 @@ fn a_swap_changes_the_potential_and_nothing_else() {
 }
 
 #[test]
-fn a_potential_that_cannot_be_used_leaves_the_run_untouched() {
+fn swap_to_an_unusable_potential_keeps_the_run() {
     let _one = common::one_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path(), Engine::Opt);
@@ -151,7 +151,7 @@ fn a_potential_that_cannot_be_used_leaves_the_run_untouched() {
 }
 
 #[test]
-fn after_a_swap_an_uncertainty_of_ones_own_is_asked_for_anew() {
+fn swap_reads_a_custom_uncertainty_again() {
     let _one = common::one_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     common::write(folder.path(), "al.extxyz", &common::aluminium(4));

@@ -56,7 +56,7 @@ thermo {{ interval }}
 ";
 
 #[test]
-fn a_template_of_the_users_own_is_what_runs() {
+fn custom_template_is_used() {
     let folder = with_template(OWN);
     let output = run(folder.path());
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
@@ -66,7 +66,7 @@ fn a_template_of_the_users_own_is_what_runs() {
 }
 
 #[test]
-fn a_template_without_gamma_is_refused_and_told_what_to_add() {
+fn template_without_gamma_is_rejected_with_the_line_to_add() {
     let without: String = OWN.lines().filter(|l| !l.contains("otf_gamma")).map(|l| format!("{l}\n")).collect();
     let folder = with_template(&without);
     refused(folder.path(), &["my.j2", "`otf_gamma`", "pair {{ interval }} {{ pair_style }} gamma 1"]);
@@ -76,7 +76,7 @@ fn a_template_without_gamma_is_refused_and_told_what_to_add() {
 }
 
 #[test]
-fn a_template_that_asks_another_pair_style_for_gamma() {
+fn template_that_reads_gamma_from_another_pair_style() {
     let other = OWN.replace("{{ pair_style }} gamma 1", "pace/extrapolation gamma 1");
     let folder = with_template(&other);
     refused(
@@ -91,7 +91,7 @@ fn a_template_that_asks_another_pair_style_for_gamma() {
 }
 
 #[test]
-fn a_template_that_is_no_template_names_the_line() {
+fn template_syntax_error_reports_the_line() {
     let folder = with_template("units {{ units }}\n# two\n{% if ensemble = \"nve\" %}\n{% endif %}\n");
     refused(folder.path(), &["my.j2", "3:"]);
     let folder = with_template("units {{ unis }}\n");
@@ -102,7 +102,7 @@ fn a_template_that_is_no_template_names_the_line() {
 }
 
 #[test]
-fn a_template_reads_no_files() {
+fn template_cannot_read_files() {
     let texts = [
         "{% include \"/etc/passwd\" %}",
         "{% include \"secret\" %}",
@@ -173,7 +173,7 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn names_that_lammps_would_interpret_are_names() {
+fn file_names_with_lammps_syntax_are_quoted() {
     for name in NAMES {
         let (folder, inner) = with_name(name);
         let output = lammps_otf()
@@ -211,7 +211,7 @@ fn names_that_lammps_would_interpret_are_names() {
 }
 
 #[test]
-fn a_newline_in_a_name_executes_nothing() {
+fn newline_in_a_name_executes_nothing() {
     let name = "al\nshell touch PWNED\n";
     let (folder, _) = with_name("al");
     let (fresh, _) = with_name(name);
@@ -274,7 +274,7 @@ fn evaporating() -> String {
 }
 
 #[test]
-fn what_setup_says_of_the_thermo_table_holds() {
+fn thermo_settings_of_the_setup_are_kept() {
     let folder = tempfile::tempdir().unwrap();
     let lost = "\"change_box all z final -1 20 boundary p p f\", \"thermo_modify lost ignore format float %.3f\"";
     let more = |setup: &str| {
@@ -304,7 +304,7 @@ fn what_setup_says_of_the_thermo_table_holds() {
 }
 
 #[test]
-fn a_template_that_sets_fixed_atoms_free_is_refused() {
+fn template_that_frees_fixed_atoms_is_rejected() {
     let crystal = aluminium(3).replace("pos:R:3", "pos:R:3:move_mask:L:1");
     let rows: Vec<String> = crystal
         .lines()
@@ -331,7 +331,7 @@ fix {{ part.group }} {{ part.group }} setforce {{ part.held }}
 
 /// What ends the program where only LAMMPS sees it, in a file whose name is in a variable.
 #[test]
-fn a_set_up_that_ends_the_program_is_no_run_that_went_well() {
+fn setup_that_ends_the_program_is_a_failure() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "more.in", "quit\n");
     let setup = "setup = [\"variable more string more.in\", \"include ${more}\"]\n";

@@ -60,35 +60,35 @@ fn chunked_equals_plain(more: &str) {
 }
 
 #[test]
-fn nve_in_chunks_is_the_plain_run() {
+fn nve_in_chunks_equals_the_plain_run() {
     chunked_equals_plain("ensemble = \"nve\"\ntemperature = 600\nsampling_interval = 10\n");
 }
 
 #[test]
-fn nose_hoover_in_chunks_is_the_plain_run() {
+fn nose_hoover_in_chunks_equals_the_plain_run() {
     // An interval that does not divide the number of steps: the last chunk is shorter.
     chunked_equals_plain("temperature = 600\nsampling_interval = 7\n");
 }
 
 #[test]
-fn langevin_in_chunks_is_the_plain_run() {
+fn langevin_in_chunks_equals_the_plain_run() {
     chunked_equals_plain("thermostat = \"langevin\"\ntemperature = 600\nsampling_interval = 10\n");
 }
 
 #[test]
-fn isotropic_npt_in_chunks_is_the_plain_run() {
+fn isotropic_npt_in_chunks_equals_the_plain_run() {
     chunked_equals_plain("ensemble = \"npt\"\ntemperature = 600\npressure = 1000\nsampling_interval = 100\n");
 }
 
 #[test]
-fn triclinic_npt_in_chunks_is_the_plain_run() {
+fn triclinic_npt_in_chunks_equals_the_plain_run() {
     chunked_equals_plain(
         "ensemble = \"npt\"\nbarostat = \"tri\"\ntemperature = 600\npressure = 1000\nsampling_interval = 10\n",
     );
 }
 
 #[test]
-fn anisotropic_npt_with_langevin_in_chunks_is_the_plain_run() {
+fn anisotropic_npt_with_langevin_in_chunks_equals_the_plain_run() {
     chunked_equals_plain(
         "ensemble = \"npt\"\nbarostat = \"aniso\"\nthermostat = \"langevin\"\ntemperature = 600\npressure = 1000\n\
          sampling_interval = 10\n",
@@ -96,19 +96,19 @@ fn anisotropic_npt_with_langevin_in_chunks_is_the_plain_run() {
 }
 
 #[test]
-fn a_temperature_ramp_in_chunks_is_the_plain_run() {
+fn temperature_ramp_in_chunks_equals_the_plain_run() {
     chunked_equals_plain("temperature = [300, 1200]\nsampling_interval = 10\n");
 }
 
 #[test]
-fn a_pressure_ramp_in_chunks_is_the_plain_run() {
+fn pressure_ramp_in_chunks_equals_the_plain_run() {
     chunked_equals_plain(
         "ensemble = \"npt\"\ntemperature = [300, 600]\npressure = [0, 20000]\nsampling_interval = 10\n",
     );
 }
 
 #[test]
-fn a_minimisation_before_the_run_is_that_of_the_plain_run() {
+fn minimisation_before_the_run_equals_that_of_the_plain_run() {
     let folder = tempfile::tempdir().unwrap();
     eam_config(
         folder.path(),
@@ -124,7 +124,7 @@ fn a_minimisation_before_the_run_is_that_of_the_plain_run() {
 }
 
 #[test]
-fn ml_pace_with_gamma_in_chunks_is_the_plain_run() {
+fn ml_pace_with_gamma_in_chunks_equals_the_plain_run() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "al.extxyz", &aluminium(3));
     let potential = root().join("potentials/al/Al.yaml");
@@ -194,7 +194,7 @@ fn npt_holds_temperature_and_pressure() {
 const KCAL_PER_MOL: f64 = 4184.0 / (6.022_140_76e23 * 1.602_176_634e-19);
 
 #[test]
-fn real_and_metal_units_are_the_same_physics() {
+fn real_and_metal_units_give_the_same_physics() {
     let folder = tempfile::tempdir().unwrap();
     // Velocities of their own, some 500 K, different for each atom.
     let mut crystal = String::new();
@@ -250,7 +250,7 @@ fn real_and_metal_units_are_the_same_physics() {
 }
 
 #[test]
-fn ml_pace_in_real_units_is_refused() {
+fn ml_pace_in_real_units_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     common::al_config(folder.path(), "temperature = 300\nunits = \"real\"\n");
     let output = lammps_otf().current_dir(&folder).args(["run", "run.toml", "-o", "out"]).output().unwrap();
@@ -287,7 +287,7 @@ fn frames(dump: &str, atoms: usize) -> Vec<Vec<Vec<f64>>> {
 }
 
 #[test]
-fn atoms_that_the_structure_fixes_stay_and_have_no_temperature() {
+fn fixed_atoms_do_not_move_and_have_no_temperature() {
     let (low, all) = (36, 108);
     for (more, ranks) in [
         ("", 1),
@@ -393,7 +393,7 @@ fn atoms_outside_of_an_open_box_and_in_a_plane_are_simulated() {
 }
 
 #[test]
-fn atoms_all_at_rest_have_no_velocities_to_keep() {
+fn velocities_of_atoms_at_rest_cannot_be_kept() {
     let folder = tempfile::tempdir().unwrap();
     let start = |velocities: &str| {
         let more = format!(

@@ -62,28 +62,28 @@ fn drives_a_stop(source: &str, column: &str, setup: &str, threshold: f64) {
 }
 
 #[test]
-fn a_compute_drives_a_stop() {
+fn compute_triggers_a_stop() {
     drives_a_stop("{ compute = \"u\" }", "c_u", "\"compute u all ke/atom\"", 0.5);
 }
 
 #[test]
-fn a_compute_that_the_pair_style_has_to_tally_drives_a_stop() {
+fn compute_tallied_by_the_pair_style_triggers_a_stop() {
     drives_a_stop("{ compute = \"u\" }", "c_u", "\"compute u all centro/atom fcc\"", 6.0);
     drives_a_stop("{ variable = \"u\" }", "v_u", "\"compute pe all pe/atom\", \"variable u atom c_pe+3.41\"", 0.35);
 }
 
 #[test]
-fn a_fix_drives_a_stop() {
+fn fix_triggers_a_stop() {
     drives_a_stop("{ fix = \"u\" }", "f_u", "\"compute ke all ke/atom\", \"fix u all ave/atom 1 10 10 c_ke\"", 0.4);
 }
 
 #[test]
-fn a_variable_drives_a_stop() {
+fn variable_triggers_a_stop() {
     drives_a_stop("{ variable = \"u\" }", "v_u", "\"variable u atom sqrt(vx^2+vy^2+vz^2)\"", 16.0);
 }
 
 #[test]
-fn a_wrong_name_is_refused_before_anything_is_written() {
+fn unknown_name_is_rejected_before_anything_is_written() {
     for (source, setup, words) in [
         ("{ fix = \"nothing\" }", "", ["no fix `nothing`", "setup"]),
         ("{ compute = \"nothing\" }", "", ["no compute `nothing`", "setup"]),
@@ -108,7 +108,7 @@ fn a_wrong_name_is_refused_before_anything_is_written() {
 }
 
 #[test]
-fn a_run_that_is_not_watched_completes_and_says_so() {
+fn run_without_uncertainty_completes_with_a_note() {
     let folder = tempfile::tempdir().unwrap();
     eam_config(folder.path(), 3, "temperature = 300\nsteps = 50\nsampling_interval = 10\nuncertainty = \"none\"\n");
     let output = lammps_otf().current_dir(&folder).args(["run", "run.toml", "-o", "out"]).output().unwrap();
@@ -129,7 +129,7 @@ fn with_steady_growth(more: &str) -> (i32, Value, Vec<Value>, tempfile::TempDir)
 }
 
 #[test]
-fn the_limits_themselves_are_not_above() {
+fn values_equal_to_the_thresholds_do_not_trigger() {
     let (code, result, polls, _folder) = with_steady_growth("");
     let verdicts: Vec<_> = polls.iter().map(|p| p["verdict"].as_str().unwrap()).collect();
     assert_eq!(
@@ -154,7 +154,7 @@ fn steps_stored(folder: &Path) -> Vec<(i64, String)> {
 }
 
 #[test]
-fn flagging_goes_on_and_stores_up_to_the_limit() {
+fn flagging_continues_and_stores_up_to_the_limit() {
     let (code, result, polls, folder) = with_steady_growth("mode = \"flag\"\nnovelty = 0.0\n");
     assert_eq!((code, &result["status"], polls.len()), (0, &"COMPLETED".into(), 11));
     assert_eq!(result["trigger_step"].as_i64(), Some(60), "the first");
@@ -168,14 +168,14 @@ fn flagging_goes_on_and_stores_up_to_the_limit() {
 }
 
 #[test]
-fn a_region_like_one_that_is_stored_is_counted_and_not_stored_again() {
+fn region_like_a_stored_one_is_counted_and_not_stored() {
     let (code, result, _, folder) = with_steady_growth("mode = \"flag\"\nnovelty = 2.0\n");
     assert_eq!((code, result["known"].as_i64()), (0, Some(4)), "{result}");
     assert_eq!(steps_stored(folder.path()), [(60, "gamma".to_owned())]);
 }
 
 #[test]
-fn between_the_limits_a_candidate_is_stored_at_most_so_often() {
+fn candidates_between_the_thresholds_are_stored_at_most_once_per_interval() {
     let (code, result, _, folder) = with_steady_growth("flag_interval = 20\nnovelty = 0.0\n");
     assert_eq!(code, 4, "{result}");
     let stored = steps_stored(folder.path());
@@ -184,7 +184,7 @@ fn between_the_limits_a_candidate_is_stored_at_most_so_often() {
 }
 
 #[test]
-fn a_value_that_is_no_number_counts_as_above() {
+fn value_that_is_nan_counts_as_above_the_threshold() {
     // Infinity minus infinity from step 40 on, for atom 7.
     for formula in ["(1e308*v_grow)-(1e308*v_grow)", "1e308*v_grow"] {
         let (code, result, polls, _folder) = run(&format!(

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! LAMMPS's accelerated styles, as far as this LAMMPS has them: what the configuration says reaches LAMMPS, the event is
-//! the same, and a path without γ is refused by name.
+//! Accelerated styles of LAMMPS, if available: the settings reach LAMMPS, the event is the same, and a style without
+//! γ is rejected with its name.
 
 mod common;
 
 use common::{al_config, eam_config, json, lammps_otf, text};
 
-/// One atom is pushed until it passes the threshold, after some steps under the potential's forces.
+/// Atom 1 is pushed until γ exceeds the threshold, after some steps under the forces of the potential.
 const PUSHED: &str = "temperature = 300\nsteps = 100\nsampling_interval = 10\nseed = 3\n\
                    uncertainty = { compute = \"u\" }\nuncertainty_threshold = 2.0\nuncertainty_low = 2.0\n\
                    setup = [\"compute u all ke/atom\", \"group one id 20\", \"fix push one addforce -3 -3 -3\"]\n";
@@ -46,7 +46,7 @@ fn missing_accelerator_is_rejected_with_its_name() {
 
 #[test]
 fn gamma_is_read_under_a_suffix_without_a_variant_of_the_pair_style() {
-    // No `pace/extrapolation/omp` exists: LAMMPS takes the plain style, and γ is there.
+    // There is no `pace/extrapolation/omp`: LAMMPS uses the plain style, and γ is available.
     let folder = tempfile::tempdir().unwrap();
     let omp = "suffix = \"omp\"\n";
     al_config(folder.path(), &format!("temperature = 300\nsteps = 10\nsampling_interval = 5\n{omp}"));

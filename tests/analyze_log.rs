@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! `analyze-log` on logs that the real `lmp` writes here, cut at every byte, mixed with garbage, and longer than memory.
+//! `analyze-log` on logs written by `lmp`: truncated at every byte, mixed with garbage, and longer than the memory.
 
 mod common;
 #[path = "common/counting.rs"]
@@ -15,7 +15,7 @@ use lammps_otf::thermo_log::{Error, Sample, UncertaintyChecker, UqResult};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-/// 108 atoms of Lennard-Jonesium; γ is 1.5 + step / 40, printed exactly in all styles.
+/// A Lennard-Jones crystal of 108 atoms. γ is 1.5 + step / 40 and is printed exactly in all styles.
 const SYSTEM: &str = "\
 units lj
 lattice fcc 0.8442
@@ -39,14 +39,14 @@ thermo 10
 fn run_lmp(commands: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let script = write(folder.path(), "in", &format!("{SYSTEM}{commands}"));
-    // Not `succeed`: some logs end with an error on purpose.
+    // Not `succeed`, because some logs end with an error.
     let mut command = lmp();
     command.current_dir(folder.path()).args(["-log", "log", "-screen", "none", "-in"]).arg(script);
     command.output().unwrap();
     std::fs::read_to_string(folder.path().join("log")).unwrap()
 }
 
-/// All styles, several runs, columns that change, a step count that begins anew.
+/// All styles, several runs, changing columns, and a step count that restarts.
 fn mixed_log() -> &'static str {
     static LOG: OnceLock<String> = OnceLock::new();
     LOG.get_or_init(|| {
@@ -63,7 +63,7 @@ fn mixed_log() -> &'static str {
     })
 }
 
-/// The steps of the tables of [`mixed_log`] that have the column, by run.
+/// The steps of the tables of [`mixed_log`] with the column, by run.
 const MIXED_STEPS: [(u64, &[i64]); 9] = [
     (2, &[20, 30, 40]),
     (3, &[40, 50, 60]),
@@ -115,7 +115,7 @@ fn log_with_every_thermo_style() {
     assert_eq!((outcome.trigger_step, outcome.gamma_max, outcome.gamma_max_step), (Some(80), 4.5, 120));
     assert_eq!((outcome.steps_read, outcome.runs, outcome.runs_without_column), (19, 10, 3));
     assert_eq!((outcome.skipped_lines, outcome.truncated), (0, false));
-    // The threshold itself is not above.
+    // A value equal to the threshold does not trigger.
     assert_eq!(result(4.5, log).trigger_step, None);
     let (reduced, _) = samples(&checker(0.0).column("c_mx"), log.as_bytes());
     assert_eq!(reduced.len(), 13);
@@ -129,7 +129,7 @@ fn carriage_returns_are_ignored() {
     assert_eq!(result(3.4, &log.replace('\n', "\r\n")), result(3.4, log));
 }
 
-/// As `mpiexec` and `srun` write them; of other ranks there are lines too.
+/// The prefixes written by `mpiexec` and `srun`, with lines of other ranks.
 #[test]
 fn lines_with_the_prefix_of_a_rank() {
     let log = mixed_log();
@@ -140,25 +140,25 @@ fn lines_with_the_prefix_of_a_rank() {
         ("0: ", "1: "),
         (" 0: ", "13: "),
     ] {
-        // Another rank says something that looks like a row of the table.
+        // A line of another rank that looks like a row of the table.
         let tagged: String =
             log.lines().map(|line| format!("{own}{line}\n{other}10 99 3\n{other}20 1 99 3\n")).collect();
         let mut outcome = result(3.4, &tagged);
         assert_eq!(outcome.trigger_line, result(3.4, log).trigger_line.map(|line| 3 * line - 2), "{own}");
         outcome.trigger_line = result(3.4, log).trigger_line;
         assert_eq!(outcome, result(3.4, log), "{own}");
-        // Within a job script's output, and from the middle of a run.
+        // Within the output of a job script, and starting in the middle of a run.
         let (from, _) = log.match_indices("Per MPI rank").nth(3).unwrap();
         let tagged: String = log[from..].lines().map(|line| format!("{own}{line}\n")).collect();
         assert_eq!(steps(&format!("job 17 on node-7\n{tagged}done\n")), steps(&log[from..]), "{own}");
     }
-    // Not a tag: nothing else in the log has it.
+    // Not a prefix: no other line of the log has it.
     let printed =
         "Per MPI rank memory allocation\n Step v_max_gamma\n 0 1.0\n5: 7 99\n[3] 8 99\n 10 2.0\nLoop time of 1\n";
     assert_eq!(steps(printed), [0, 10]);
 }
 
-/// The real thing, where `mpiexec` is MPICH's.
+/// The actual prefixes of MPICH's `mpiexec`.
 #[test]
 fn lines_prefixed_by_mpiexec() {
     let folder = tempfile::tempdir().unwrap();
@@ -335,7 +335,7 @@ fn command_line_of_analyze_log() {
     let table = std::fs::read_to_string(folder.join("table.csv")).unwrap();
     assert_eq!(table.lines().count(), 20);
     assert!(table.starts_with("run,step,gamma\n2,20,2\n2,30,2.25\n"), "{table}");
-    // Never over a file that exists: it may be the log.
+    // An existing file is not overwritten, since it can be the log.
     run(&["log.lammps", "--threshold", "3.4", "--table", "log.lammps"], 1);
     assert_eq!(std::fs::read_to_string(folder.join("log.lammps")).unwrap(), mixed_log());
 
@@ -353,7 +353,7 @@ fn command_line_of_analyze_log() {
     assert!(run(&["cut", "--threshold", "1"], 2).1.contains("line 2"));
 }
 
-/// A log of 200 MB that is made while it is read: numbers, a line of text now and then, and one line of 30 MB.
+/// A log of 200 MB that is generated while it is read: numbers, some lines of text, and one line of 30 MB.
 struct Endless {
     step: u64,
     rest: Vec<u8>,
@@ -387,7 +387,7 @@ impl Endless {
 
 impl Read for Endless {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        // The long line, out of nothing.
+        // The long line.
         if self.read == self.rest.len() && (Self::LENGTH / 2..Self::LENGTH / 2 + (30 << 20)).contains(&self.made) {
             buffer.fill(b'x');
             self.made += buffer.len();
@@ -409,7 +409,7 @@ impl Read for Endless {
 #[test]
 fn long_log_is_read_in_constant_memory() {
     let log = Endless { step: 0, rest: Vec::new(), read: 0, made: 0 };
-    // Far less than a block of the log above, which this thread holds too.
+    // Far less than a block of the log above, which this thread also holds.
     let (most, result) =
         counting::most_during(|| UncertaintyChecker::new(5.0).analyze_reader("log", log, |_| ()).unwrap());
     let last = result.steps_read - 1;
@@ -430,7 +430,7 @@ proptest! {
         let (all, outcome) = samples(&checker(2.0), &log);
         match outcome {
             Ok(outcome) => prop_assert_eq!(outcome.steps_read, all.len() as u64),
-            // Only the name of a step column can be damaged so that the whole log is refused.
+            // The whole log can be rejected only if the name of a step column is damaged.
             Err(error) => prop_assert!(matches!(error, Error::NoStep { .. }), "{}", error),
         }
     }

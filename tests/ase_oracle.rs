@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! `examples/oracles/ase_oracle.py` with a real calculator: as workers on one store, and for one structure.
+//! `examples/oracles/ase_oracle.py` with an actual calculator: as workers on one store, and for a single structure.
 
 #[path = "../crates/otf-store/tests/common/candidate.rs"]
 #[allow(dead_code)]

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Bad input ends with one clear paragraph, exit code 2, and nothing written. Tried on the real binary.
+//! Bad input gives one clear paragraph and exit code 2, and nothing is written. Tested with the compiled program.
 //!
-//! All messages stand in one file, `snapshots/bad_input__messages.snap`, to be read from top to bottom as a user would.
-//! After a change, read it again, and keep it with `INSTA_UPDATE=always cargo test --test bad_input`.
+//! All messages are in `snapshots/bad_input__messages.snap`. After a change, read that file and update it with
+//! `INSTA_UPDATE=always cargo test --test bad_input`.
 
 mod common;
 
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{aluminium, lammps_otf, root, text, write};
 
-/// One way to go wrong, in a folder of its own that holds a good run of 108 atoms of aluminium.
+/// A case of bad input, in a new folder with a valid run of 108 atoms of aluminium.
 struct Case {
     title: &'static str,
     command: String,
@@ -24,7 +24,7 @@ fn case(title: &'static str, command: &str, spoil: impl Fn(&Path) + Send + Sync 
     Case { title, command: command.to_owned(), spoil: Box::new(spoil), environment: Vec::new(), code: 2 }
 }
 
-/// `run` with `line` before all tables of the configuration.
+/// `run` with `line` inserted before all tables of the configuration.
 fn top(title: &'static str, line: &'static str) -> Case {
     case(title, "run run.toml", move |f| {
         let without = if line.contains("temperature =") { "temperature = 300\n" } else { "" };
@@ -213,12 +213,12 @@ fn cases() -> Vec<Case> {
             write(f, "md.j2", "fix otf_gamma all pair 10 pace/extrapolation gamma 1\n");
             change(f, "run.toml", "steps", "template = \"md.j2\"\nsteps");
         }),
-        // The folder.
+        // The output folder.
         case("a folder that holds a run", "run run.toml", |f| {
             std::fs::create_dir(f.join("run")).unwrap();
             write(&f.join("run"), "candidates.db", "precious");
         }),
-        // Not wrong in itself: on another disk it would work.
+        // Not an error in general: it works on another file system.
         Case { code: 1, ..case("a folder that cannot be made", "run run.toml -o al.extxyz/out", nothing) },
         case("a run to go on with that is another", "run run.toml --resume", |f| {
             let first = lammps_otf().current_dir(f).args(["run", "-q", "run.toml"]).status().unwrap();
@@ -273,7 +273,7 @@ fn cases() -> Vec<Case> {
 }
 
 impl Case {
-    /// Changes the good configuration first.
+    /// Changes the valid configuration first.
     fn with_run(self, from: &'static str, to: &'static str) -> Self {
         let spoil = self.spoil;
         let spoil = move |f: &Path| {
@@ -283,7 +283,7 @@ impl Case {
         Case { spoil: Box::new(spoil), ..self }
     }
 
-    /// What it says, with the places of this machine taken out.
+    /// The output, without paths of this machine.
     fn message(&self) -> Result<String, String> {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().canonicalize().unwrap();
@@ -307,9 +307,9 @@ impl Case {
         wrong.map_or(Ok(text.clone()), |wrong| Err(format!("{wrong}:\n{text}")))
     }
 
-    /// What is against the rules, if anything.
+    /// The violated rule, if any.
     fn wrong(&self, code: Option<i32>, message: &str, untouched: bool) -> Option<String> {
-        // LAMMPS speaks for itself while it reads its own command line.
+        // LAMMPS prints its own messages while it parses its command line.
         let own =
             self.command.is_empty() || self.command.starts_with("doctor") || message.starts_with("ERROR: Invalid comm");
         if code != Some(self.code) {
@@ -326,7 +326,7 @@ impl Case {
     }
 }
 
-/// `(src/pair.cpp:123)` of LAMMPS becomes `(pair.cpp)`, and the name of a temporary folder goes.
+/// Replaces `(src/pair.cpp:123)` of LAMMPS by `(pair.cpp)`, and removes the name of a temporary folder.
 fn without_line_number(line: &str) -> String {
     let mut line = line.to_owned();
     if let Some(at) = line.find(".cpp:") {
@@ -343,7 +343,7 @@ fn without_line_number(line: &str) -> String {
     line
 }
 
-/// All files with their contents.
+/// All files with their content.
 fn snapshot(folder: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let mut all = Vec::new();
     let mut folders = vec![folder.to_owned()];

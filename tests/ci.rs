@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The scripts of `ci/`: what they say where the machine lacks something, and where checks fail.
+//! The scripts of `ci/`: their output if the machine lacks a requirement, and if checks fail.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// A script of `ci/`, alone in a folder with what it reads; `programs` come first in its search path.
+/// Runs a script of `ci/` in a folder with the files that it reads. `programs` are first in PATH.
 fn run(folder: &Path, script: &str, programs: &[(&str, &str)]) -> (Option<i32>, String) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (ci, bin) = (folder.join("ci"), folder.join("bin"));
@@ -89,7 +89,7 @@ esac"#;
     let (code, said) = run(folder.path(), "ci/test", &[&[("cargo", "exit 0")][..], &well("")].concat());
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("All checks passed"), "{said}");
-    // Without what it makes, nothing can be checked.
+    // If the set-up fails, no check can run.
     let (code, said) = run(folder.path(), "ci/test", &[&[("cargo", "exit 0")][..], &well("ci/setup")].concat());
     assert_eq!((code, said.contains("==")), (Some(3), false), "{said}");
 }

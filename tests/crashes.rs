@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Runs that break: whatever breaks, the last valid frame gives a candidate, the exit code says so, no rank waits for
-//! ever, and the instance goes on from that frame.
+//! Crashes of a run: the last valid frame gives a candidate, the exit code reports the crash, no rank waits forever,
+//! and the instance can continue from that frame.
 
 mod common;
 
@@ -27,7 +27,7 @@ fn configure_table(folder: &Path) {
     write(folder, "run.toml", &breaking::table_config(&table));
 }
 
-/// What every crash must leave behind; gives the step of its candidate.
+/// Checks the files after a crash and returns the step of the candidate.
 fn left_behind(folder: &Path, way: &str, last_valid: i64) -> i64 {
     let out = folder.join("out");
     let result = json(&out.join("result.json"));
@@ -63,7 +63,7 @@ fn crash_of_any_kind_stores_a_candidate_and_exits_with_3() {
     }
 }
 
-/// Runs on two ranks; a hang is a failure.
+/// Runs on two ranks. A hang is a failure.
 fn on_two_ranks(folder: &Path) -> Output {
     Command::new("timeout")
         .arg(common::HANG.to_string())
@@ -91,7 +91,7 @@ fn crash_of_any_kind_ends_all_ranks() {
     }
 }
 
-/// A simulation that has broken in this way, and how it was found.
+/// A simulation that has crashed in this way, and the reported cause.
 fn broken(folder: &Path, way: &Way) -> (Simulation, CrashKind) {
     configure(way, folder);
     let config = InferenceConfig::read(folder.join("run.toml")).unwrap();
@@ -105,7 +105,7 @@ fn broken(folder: &Path, way: &Way) -> (Simulation, CrashKind) {
     }
 }
 
-/// The bits of each atom's position, by id.
+/// The bits of the position of each atom, by id.
 fn by_id(ids: impl Iterator<Item = i32>, rows: ndarray::ArrayView2<'_, f64>) -> Vec<(i32, [u64; 3])> {
     let mut all: Vec<_> =
         ids.zip(rows.outer_iter()).map(|(id, r)| (id, [r[0].to_bits(), r[1].to_bits(), r[2].to_bits()])).collect();
@@ -159,19 +159,19 @@ fn crash_by_an_exception_in_the_pair_style() {
     let last = result["last"]["step"].as_i64().unwrap();
     assert_eq!(left_behind(folder.path(), "an exception in the pair style", last), last);
 
-    // Thrown on one rank alone, while the other waits for it.
+    // The exception is thrown on one rank only, while the other waits for it.
     let folder = tempfile::tempdir().unwrap();
     configure_table(folder.path());
     let output = on_two_ranks(folder.path());
     assert_eq!(output.status.code(), Some(3), "{}", text(&output));
-    // It stores what all ranks were told, some steps before.
+    // It stores the region that was last sent to all ranks, some steps before.
     let stored = left_behind(folder.path(), "an exception in the pair style of one rank", last);
     assert!(stored <= last, "{stored}");
 }
 
 #[test]
 fn crash_when_an_atom_moves_too_far_between_polls() {
-    // All atoms drift, through the boundaries of the box and from rank to rank: 0.5 Å between two polls, and some heat.
+    // All atoms drift across the faces of the box and from rank to rank, by 0.5 Å between two polls.
     let run = |limit: f64, ranks: usize| {
         let folder = tempfile::tempdir().unwrap();
         let more = format!(
@@ -222,7 +222,7 @@ fn restore_resets_the_time_to_that_of_the_frame() {
 fn restore_keeps_fixed_atoms_and_groups() {
     let _one = common::one_at_a_time();
     let folder = tempfile::tempdir().unwrap();
-    // Groups by place: those of the first frame, not of the one that is put back.
+    // Groups by position: those of the first frame, not of the restored one.
     let own = "\"region low block INF INF INF INF -1 7\", \"group low region low\", \"compute u all ke/atom\", \
                \"fix push low addforce 0.5 0 0.5\"";
     let more =

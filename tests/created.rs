@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Atoms that LAMMPS creates or reads by itself, so that no rank ever holds all of them.
+//! Atoms that are created or read by LAMMPS, so that no rank holds all of them.
 
 mod common;
 
@@ -45,7 +45,7 @@ fn structure_read_by_lammps_commands_gives_the_same_event() {
     let [a, b] = ["one", "two"].map(|out| json(&folder.path().join(out).join("result.json")));
     assert_eq!((&a["trigger_step"], &a["atom_id"]), (&b["trigger_step"], &b["atom_id"]));
     assert!(!folder.path().join("two/data.lammps").exists());
-    // All but where the atoms are from is the same.
+    // Everything but the origin of the atoms is the same.
     succeed(
         python()
             .arg(script("same_candidate.py"))
@@ -55,7 +55,7 @@ fn structure_read_by_lammps_commands_gives_the_same_event() {
     );
 }
 
-/// Whatever told LAMMPS the masses: the data file, or commands.
+/// The masses can be defined by the data file or by commands.
 #[test]
 fn candidates_have_the_masses_of_the_run() {
     let folder = tempfile::tempdir().unwrap();
@@ -68,7 +68,7 @@ fn candidates_have_the_masses_of_the_run() {
     lammps_otf::io::extxyz::write(&mut xyz, &structure, &[], &[]).unwrap();
     std::fs::write(folder.path().join(&name), xyz).unwrap();
     let masses = |out: &str| {
-        // EAM has masses of its own, which LAMMPS takes.
+        // EAM defines masses, which LAMMPS uses.
         let config = std::fs::read_to_string(&file).unwrap();
         let eam = config.lines().find(|line| line.starts_with("pair_coeff")).unwrap();
         let config = config.replace(eam, "pair_coeff = [\"* * 0.4 2.6\"]").replace("eam/fs", "lj/cut 6.5");
@@ -163,11 +163,11 @@ fn created_simulation_restores_its_last_valid_frame() {
     assert!((poll.total_energy - energies[2]).abs() < 1e-9, "{} {energies:?}", poll.total_energy);
 }
 
-/// Bytes that polls and regions sent on two ranks, and the number of atoms in the region.
+/// The number of bytes sent by polls and by regions on two ranks, and the number of atoms in the region.
 fn sent(cells: usize) -> (u64, u64, usize) {
     let folder = tempfile::tempdir().unwrap();
     let lattice = LATTICE.replace("0 4 0 4 0 4", &format!("0 {cells} 0 {cells} 0 {cells}"));
-    // An atom in the middle, where the parts of two ranks meet, is pushed until it passes the threshold.
+    // An atom in the middle, at the boundary of the two ranks, is pushed until γ exceeds the threshold.
     let pushed = EARLY.replace(
         "ke/atom\"]",
         &format!("ke/atom\", \"group one id {}\", \"fix push one addforce 15 0 0\"]", 2 * cells.pow(3)),
@@ -198,13 +198,13 @@ fn event_communication_does_not_grow_with_the_number_of_atoms() {
         let (poll, region, atoms) = sent(cells);
         // 13 numbers for each atom of the region that is not on rank 0, the answer, and a few flags.
         assert!(region > 1000 && region < 104 * atoms as u64 + 1000, "{cells}: {region} bytes for {atoms} atoms");
-        // Twice the region (once to rank 0, once to the others), and a histogram of γ from each rank.
+        // The region twice (to rank 0 and to the others), and a histogram of γ from each rank.
         assert!(poll < 2 * 104 * atoms as u64 + 8000, "{cells}: {poll} bytes");
     }
 }
 
-/// A restart file that plain `lmp` leaves at step 500, with velocities of 450 K at first, and one atom fewer where `gap` says so;
-/// the temperature at its end.
+/// A restart file of plain `lmp` at step 500, with initial velocities of 450 K, and without one atom if `gap` is set.
+/// Returns the final temperature.
 fn restart(folder: &Path, gap: bool, velocities: bool) -> f64 {
     let lattice = LATTICE.replace("\", \"", "\n").replace('"', "");
     let gap = if gap { "group gone id 7\ndelete_atoms group gone compress no\n" } else { "" };
@@ -249,7 +249,7 @@ fn restart_file_keeps_its_velocities_and_step() {
     assert!((seen[0].2 - temperature).abs() < 0.01, "{seen:?}: {temperature}");
     assert_eq!(json(&folder.path().join("out/result.json"))["steps"], 40);
 
-    // Resumed, they are counted from the same step; the run is longer now.
+    // After a resume, the steps are counted from the same step. The run is longer now.
     let config = std::fs::read_to_string(folder.path().join("run.toml")).unwrap();
     write(folder.path(), "run.toml", &config.replace("steps = 40", "steps = 60"));
     let output =
@@ -259,13 +259,13 @@ fn restart_file_keeps_its_velocities_and_step() {
     assert_eq!(polls(&folder.path().join("out")).last().map(|poll| (poll.0, poll.1)), Some((560, 60)));
     assert_eq!(json(&folder.path().join("out/result.json"))["steps"], 60);
 
-    // Nor does minimising take them, or the step.
+    // Minimisation changes neither the velocities nor the step.
     created(folder.path(), "\"read_restart eq.restart\"", &format!("{CALM}minimize = true\n"));
     assert_eq!(run(folder.path(), "minimised").status.code(), Some(0));
     let seen = polls(&folder.path().join("minimised"));
     assert!((seen[0].0, seen[0].1) == (500, 0) && (seen[0].2 - temperature).abs() < 0.01, "{seen:?}");
 
-    // Drawn where that is asked for, and where there are none.
+    // Velocities are created if requested, and if there are none.
     created(folder.path(), "\"read_restart eq.restart\"", &format!("{CALM}velocities = \"create\"\n"));
     assert_eq!(run(folder.path(), "drawn").status.code(), Some(0));
     restart(folder.path(), false, false);
@@ -294,7 +294,7 @@ fn velocities_are_created_despite_gaps_in_the_ids() {
     created(folder.path(), "\"read_restart eq.restart\"", CALM);
     let one = drawn("restart", 1);
     assert!((one[0].2 - 300.0).abs() < 1e-6, "{one:?}");
-    // The same from a file whose ids have the gap, on any number of ranks.
+    // The same with a file whose ids have a gap, on any number of ranks.
     let (lattice, atoms) = ("Lattice=\"16.18 0 0 0 16.18 0 0 0 16.18\"", common::aluminium(4));
     let ids = atoms.lines().skip(2).enumerate().map(|(i, line)| format!("{line} {}\n", i + 1));
     let rows: String = ids.enumerate().filter(|(i, _)| *i != 6).map(|(_, line)| line).collect();

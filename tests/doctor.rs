@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! `lammps-otf doctor` on what is really there, and on what is really wrong.
+//! `lammps-otf doctor` with valid and invalid installations and configurations.
 
 mod common;
 
@@ -15,7 +15,7 @@ fn command(folder: &Path) -> Command {
     command
 }
 
-/// The report, and the exit code.
+/// The report and the exit code.
 fn examine(command: &mut Command) -> (Value, Option<i32>) {
     let output = command.arg("--json").output().unwrap();
     let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&output)));
@@ -26,7 +26,7 @@ fn findings<'a>(report: &'a Value, what: &str) -> Vec<&'a Value> {
     report["findings"].as_array().unwrap().iter().filter(|f| f["what"] == what).collect()
 }
 
-/// The one finding about `what`, which must be of this level and say all of `words` in message or remedy.
+/// The single finding about `what`. It must have this level and contain all of `words` in its message or remedy.
 fn expect<'a>(report: &'a Value, what: &str, level: &str, words: &[&str]) -> &'a Value {
     let all = findings(report, what);
     assert_eq!(all.len(), 1, "{what}: {report:#}");
@@ -95,7 +95,7 @@ fn output_on_two_ranks_is_printed_once() {
 fn ranks_started_by_another_mpi_are_detected() {
     let folder = tempfile::tempdir().unwrap();
     al_config(folder.path(), "temperature = 300\n");
-    // What Open MPI's mpiexec tells its processes, and what MPICH, which this program has, does not read.
+    // Variables set by Open MPI's mpiexec, which MPICH, used by this program, does not read.
     let (report, code) = examine(command(folder.path()).env("OMPI_COMM_WORLD_SIZE", "4"));
     assert_eq!(code, Some(2));
     expect(&report, "mpi", "failure", &["4 processes", "alone", "mpiexec"]);
@@ -180,7 +180,7 @@ fn settings_without_effect_are_warnings_of_doctor_and_run() {
 #[test]
 fn doubtful_settings_are_warnings() {
     let folder = tempfile::tempdir().unwrap();
-    // Every thermal atom is above this, and a single unit cell is smaller than anything that is cut from it.
+    // Every thermal atom is above this threshold, and the unit cell is smaller than any cut-out.
     al_config(folder.path(), "temperature = 300\nuncertainty_threshold = 0.1\nuncertainty_low = 0.1\n");
     write(folder.path(), "al.extxyz", &aluminium(1));
     let (report, code) = examine(command(folder.path()).env("LAMMPS_OTF_PYTHON", "/nowhere/python3"));
@@ -205,7 +205,7 @@ fn doubtful_settings_are_warnings() {
     assert!(!text(&refused).contains('\x1b'), "NO_COLOR wins");
 }
 
-/// A run of a potential without γ: `file` for atoms of these elements.
+/// A run of a potential without γ. `file` is for atoms of these elements.
 fn unwatched(folder: &Path, file: &str, text: &str, more: &str) {
     write(folder, file, text);
     write(folder, "al.extxyz", &aluminium(3).replacen("Al ", "Cu ", 20));
@@ -233,12 +233,12 @@ fn ml_pace_is_rejected_for_potentials_that_it_evaluates_incorrectly() {
     assert_eq!(code, Some(2), "{report:#}");
     expect(&report, "potential", "failure", &words);
     run_refuses(folder.path(), &words);
-    // The same evaluator by its name in LAMMPS.
+    // The same evaluator under its name in LAMMPS.
     let own = "structure = \"al.extxyz\"\nuncertainty = \"none\"\ntemperature = 300\nsteps = 2\n[potential]\n\
                pair_style = \"pace product\"\npair_coeff = [\"* * mixeddens.yaml Al Cu\"]\ncutoff = 5.0\n";
     write(folder.path(), "run.toml", own);
     run_refuses(folder.path(), &words);
-    // The default engine computes it right.
+    // The default engine evaluates it correctly.
     unwatched(folder.path(), "mixeddens.yaml", &mixed, "");
     let (report, code) = examine(&mut command(folder.path()));
     assert_eq!(code, Some(0), "{report:#}");
@@ -261,7 +261,7 @@ fn potential_truncated_before_the_functions_of_an_element() {
 #[test]
 fn potential_readable_by_ml_pace_only_is_reported() {
     let whole = std::fs::read_to_string(root().join("potentials/alcu/AlCu.yace")).unwrap();
-    // A stub of ML-PACE's own tests.
+    // A potential stub from the tests of ML-PACE.
     let stub = whole.replacen("radbasename: SBessel", "radbasename: TEST_zero", 1);
     assert_ne!(whole, stub);
     let folder = tempfile::tempdir().unwrap();

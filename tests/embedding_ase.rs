@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The selection, and the closest pair, against ASE's `neighbor_list` on random structures.
+//! Comparison of the selection and of the closest pair with ASE's `neighbor_list` on random structures.
 //!
-//! All cases go to one Python process in one file, and come back in one file.
+//! All cases are passed to one Python process in one file, and the results are returned in one file.
 #[path = "common/python.rs"]
 mod common_python;
 #[path = "../crates/otf-atoms/tests/crystals/mod.rs"]
@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 
 const CASES: usize = 2400;
 
-/// Reads the cases, writes for each: number of neighbours of the centre, their index, shift and distance, then the
-/// smallest distance of all (infinite if there is no pair within the radius). All little-endian, 8 bytes each.
+/// Reads the cases and writes for each: the number of neighbours of the centre, their index, shift and distance, and
+/// the smallest distance of all (infinite if there is no pair within the radius). Little-endian, 8 bytes each.
 const PROGRAM: &str = r#"
 import sys
 import numpy as np
@@ -61,7 +61,7 @@ fn random_cell(random: &mut Random, edge: f64) -> Cell {
     let origin = std::array::from_fn(|_| random.between(-5.0, 5.0));
     let mut cell = match random.below(5) {
         0 => Cell::from_lammps([0.0; 3], edges, [0.0; 3], pbc),
-        // As LAMMPS has it: tilts up to half an edge.
+        // As in LAMMPS: tilts up to half an edge.
         1 => {
             let t: Vec3 = std::array::from_fn(|k| random.between(-0.5, 0.5) * edges[k / 2]);
             Cell::from_lammps([0.0; 3], edges, t, pbc)
@@ -71,7 +71,7 @@ fn random_cell(random: &mut Random, edge: f64) -> Cell {
             let t: Vec3 = std::array::from_fn(|k| random.between(-3.0, 3.0) * edges[k / 2]);
             Cell::from_lammps([0.0; 3], edges, t, pbc)
         }
-        // Any vectors, either hand.
+        // Arbitrary vectors, left- or right-handed.
         _ => {
             edges = edges.map(|x| x * 1.3);
             loop {
@@ -85,7 +85,7 @@ fn random_cell(random: &mut Random, edge: f64) -> Cell {
             }
         }
     };
-    // ASE's cells start at zero; the selection must not care.
+    // ASE's cells start at zero; the selection must not depend on the origin.
     cell.origin = origin;
     cell
 }
@@ -95,7 +95,7 @@ fn random_case(number: usize) -> Case {
     let large = number.is_multiple_of(100);
     let edge = if large { random.between(20.0, 40.0) } else { random.between(3.0, 20.0) };
     let cell = random_cell(&mut random, edge);
-    // Mostly small, some up to 3000 atoms.
+    // Mostly small structures, some with up to 3000 atoms.
     let (most_atoms, most_pairs) = match number % 100 {
         0 => (3000, 6e6),
         1..10 => (600, 3e5),
@@ -104,10 +104,10 @@ fn random_case(number: usize) -> Case {
     let mut n = if large { 2000 + random.below(1001) } else { 1 + random.below(most_atoms) };
     let mut ratio: f64 = random.between(0.05, 1.5);
     let length = cell.volume().cbrt();
-    // Some atoms lie up to two cells outside, along any vector.
+    // Some atoms are up to two cells outside, along any vector.
     let stray = if !large && random.below(3) == 0 { 2.0 } else { 0.0 };
-    // What ASE has to look at: it sorts atoms into bins as wide as the radius (atoms outside of a fixed face into the
-    // last bin there), gives all bins as many places as the fullest one needs, and tries all pairs of places.
+    // The cost in ASE: it sorts atoms into bins as wide as the radius (atoms outside a non-periodic face into the
+    // last bin), gives all bins as many places as the fullest one, and tests all pairs of places.
     let heights = cell.heights();
     let pbc = cell.pbc;
     let pairs = |n: usize, ratio: f64| {
@@ -157,8 +157,8 @@ impl Bytes {
     }
 }
 
-/// `near` finds all atoms that `select` finds an image of in the first region, in that order, and none that has no image in
-/// the second, which is a little larger.
+/// `indices_in_region` returns all atoms of which `select` returns an image in the first region, in that order, and
+/// none without an image in the second, which is slightly larger.
 fn same_atoms(structure: &Structure, center: Vec3, [region, larger]: [Region; 2]) {
     let found = |region| {
         let mut ids: Vec<i32> =
@@ -220,7 +220,7 @@ fn selection_and_closest_pair_equal_ase_on_random_structures() {
         same_atoms(structure, position, [region, Region::Sphere { radius: radius * (1.0 + 1e-8) }]);
         let [cube, larger] = [*radius, radius * (1.0 + 1e-8)].map(|half_edge| Region::Cube { half_edge });
         same_atoms(structure, position, [cube, larger]);
-        // Coordinates reach 5 cells × 60 Å: 1e-16 of that in each of a few additions.
+        // Coordinates up to 5 cells × 60 Å: a relative 1e-16 in each of a few additions.
         let tolerance = 1e-11;
         let mut others = 0;
         for atom in &found {
@@ -235,7 +235,7 @@ fn selection_and_closest_pair_equal_ase_on_random_structures() {
                     let element = structure.elements[atom.ty as usize - 1];
                     assert_eq!(i64::from(element.atomic_number()), number);
                 }
-                // On the surface rounding decides.
+                // On the surface, rounding decides.
                 None => assert!((atom.distance - radius).abs() < tolerance, "case {number}: {atom:?} is not ASE's"),
             }
             others += 1;
@@ -252,6 +252,6 @@ fn selection_and_closest_pair_equal_ase_on_random_structures() {
         }
     }
     println!("{CASES} structures, {neighbours} neighbours, {beyond_the_nearest} with several images of an atom");
-    // Guards against a generator that stopped asking anything.
+    // Checks that the generator produced a sufficient number of neighbours.
     assert!(neighbours > 40_000 && beyond_the_nearest > 300 && closest_checked > 1000);
 }

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Relaxing the buffer of a cube: the real potential, on the real binary.
+//! Relaxation of the buffer of a cube with an actual potential and the compiled program.
 
 mod common;
 
 use common::{al_config, lammps_otf, text as text_of};
 
-/// Hot from the start; without a thermostat.
+/// Hot from the start, without a thermostat.
 const HOT: &str = "temperature = 6000\nensemble = \"nve\"\nsteps = 200\nsampling_interval = 10\nseed = 3\n";
 
-/// Runs with a cube, and gives the stored candidate.
+/// Runs with a cube and returns the stored candidate.
 fn cube(relax: bool) -> lammps_otf::candidates::Candidate {
     let folder = tempfile::tempdir().unwrap();
     let config = al_config(folder.path(), &format!("{HOT}relax = {relax}\n"));
@@ -48,7 +48,7 @@ fn failed_relaxation_stores_the_original_region() {
     let built_in = std::fs::read_to_string(common::root().join("templates/md.in.j2")).unwrap();
     let read = "read_data       {{ data }}\n";
     assert!(built_in.contains(read));
-    // Names of types that the cut-out's own instance of LAMMPS does not know: it cannot take the potential.
+    // The separate LAMMPS instance for the cut-out lacks the names of the types, so it cannot use the potential.
     let named = built_in.replace(read, &format!("{read}labelmap atom 1 Aluminium\n"));
     common::write(folder.path(), "named.j2", &named);
     common::write(folder.path(), "al.extxyz", &common::aluminium(4));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The ways in which a run is ended from outside, and what can be read while it goes on.
+//! Termination of a run from outside, and the output available during the run.
 
 mod common;
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::{dependency, eam_config, json, lammps_otf, lines, text, wait_for};
 use lammps_otf::candidates::Store;
 
-/// Far more steps than anybody waits for.
+/// More steps than a test can wait for.
 const LONG: &str = "temperature = 600\nsteps = 100000000\nseed = 5\nsetup = [\"compute u all ke/atom\"]\n\
                     uncertainty = { compute = \"u\" }\nuncertainty_low = 0.2\nuncertainty_threshold = 1e9\n\
                     flag_interval = 100\nverify = false\n";
@@ -40,7 +40,7 @@ fn code(mut child: Child) -> (Option<i32>, String) {
     (output.status.code(), text(&output))
 }
 
-/// Everything is written, and it is the state of one step.
+/// Checks that everything is written and belongs to one step.
 fn in_good_order(out: &Path) -> i64 {
     let result = json(&out.join("result.json"));
     assert_eq!(result["status"], "INTERRUPTED", "{result}");
@@ -72,7 +72,7 @@ fn signal_stops_at_the_next_poll_with_everything_written() {
             let (code, said) = code(child);
             assert_eq!(code, Some(6), "{name} on {ranks} ranks: {said}");
             let step = in_good_order(&out);
-            // And it goes on from there.
+            // The run can be resumed.
             let short = format!("sampling_interval = 10\n{LONG}").replace("100000000", &(step + 20).to_string());
             eam_config(folder.path(), 3, &short);
             let child = start(folder.path(), ranks, &["-q", "--resume"]);
@@ -100,7 +100,7 @@ fn wall_time_limit_stops_like_a_signal() {
 fn second_signal_ends_immediately() {
     for ranks in [1, 2] {
         let folder = tempfile::tempdir().unwrap();
-        // No poll for hours, and nothing to store at the first.
+        // No poll for hours, and nothing to store at the first one.
         let never = LONG.replace("uncertainty_low = 0.2", "uncertainty_low = 1e9");
         eam_config(folder.path(), 3, &format!("sampling_interval = 50000000\n{never}"));
         let polls = folder.path().join("out/polls.jsonl");
@@ -108,14 +108,14 @@ fn second_signal_ends_immediately() {
         wait_for("the first poll", || polls.metadata().is_ok_and(|m| m.len() > 0));
         std::thread::sleep(Duration::from_millis(300));
         signal(&child, "TERM");
-        // Two signals that are sent one right after the other may arrive as one.
+        // Two signals sent immediately after each other can arrive as one.
         std::thread::sleep(Duration::from_millis(300));
         assert!(child.try_wait().unwrap().is_none(), "the first signal waits for a poll");
         signal(&child, "TERM");
         let (code, said) = code(child);
         assert_eq!(code, Some(128 + 15), "on {ranks} ranks: {said}");
         assert!(!folder.path().join("out/result.json").exists());
-        // What was begun can go on: the first checkpoint is there from the beginning.
+        // The run can be resumed: the first checkpoint is written at its start.
         assert_eq!(json(&folder.path().join("out/checkpoint.json"))["step"], 0);
     }
 }
@@ -128,7 +128,7 @@ fn events_are_printed_as_json_lines_during_the_run() {
         let mut child = start(folder.path(), ranks, &["--json"]);
         let mut printed = BufReader::new(child.stdout.take().unwrap()).lines().map(|l| l.unwrap());
         let mut events: Vec<serde_json::Value> = Vec::new();
-        // They are here while the run goes on: it would never end by itself.
+        // The events are printed during the run, which would not end by itself.
         while events.iter().filter(|e| e["event"] == "poll").count() < 20
             || !events.iter().any(|e| e["event"] == "candidate")
         {

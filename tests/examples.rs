@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The examples run and do what they say.
+//! The examples run and produce the documented output.
 
 mod common;
 
@@ -11,7 +11,7 @@ use std::process::Command;
 
 use common::{dependency, eam_file, json, root, succeed};
 
-/// Where cargo puts it when it builds all targets.
+/// The path of the example in a build of all targets.
 fn example(name: &str) -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     let path = tests.parent().and_then(|p| p.parent()).unwrap().join("examples").join(name);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! `lammps-otf extract`: its arguments, its output, and that a failure leaves nothing behind.
+//! `lammps-otf extract`: arguments, output, and no partial files after a failure.
 mod common;
 #[path = "common/python.rs"]
 mod common_python;
@@ -12,7 +12,7 @@ use lammps_otf::structure::Element;
 use std::fs::{self, File};
 use std::path::Path;
 
-/// What the command printed on standard output, or its error.
+/// The standard output of the command, or its error.
 fn extract(arguments: &[&str], folder: &Path) -> Result<String, String> {
     let mut command = common::lammps_otf();
     let output = command.arg("extract").args(arguments).arg("-o").arg(folder.join("out.extxyz")).output().unwrap();
@@ -49,7 +49,7 @@ fn extract_reads_each_file_format() {
         outputs.push(fs::read_to_string(at("out.extxyz")).unwrap());
     }
     assert!(outputs[0].starts_with("78\n"), "{}", &outputs[0][..200]);
-    // The cell's edge may differ in its last bit between files; the atoms not.
+    // The edge of the cell can differ in its last bit between files; the atoms are the same.
     let atoms =
         |text: &str| text.lines().skip(2).map(|line| line.split(' ').nth(4).unwrap().to_owned()).collect::<Vec<_>>();
     assert_eq!(atoms(&outputs[0]), atoms(&outputs[1]));
@@ -62,7 +62,7 @@ fn extract_reads_each_file_format() {
         &[&at("out.extxyz")],
     );
     assert_eq!(said.trim(), "78 77 f i 13 True True sphere 0.0");
-    // What was written is an input again.
+    // The output can be read as input.
     let file = at("again.extxyz");
     fs::copy(at("out.extxyz"), &file).unwrap();
     let arguments = [file.to_str().unwrap(), "--center", "1", "--radius", "3", "--buffer", "2.8", "--shape", "cube"];

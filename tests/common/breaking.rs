@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Ways to break a run of 108 atoms of aluminium, for the tests and for the table in docs/crashes.md.
+//! Crashes of a run of 108 atoms of aluminium, for the tests and for the table in docs/crashes.md.
 #![allow(dead_code)]
 
 use lammps_otf::simulation::CrashKind;
 
-/// Polls come every 10 steps, the run breaks after step 20.
+/// Polls are every 10 steps; the run crashes after step 20.
 pub const COMMON: &str = "temperature = 300\nsteps = 100\nsampling_interval = 10\nseed = 11\n\
                       uncertainty = { compute = \"u\" }\nuncertainty_threshold = 1e9\n";
 
-/// A way to break a run.
+/// A cause of a crash.
 pub struct Way {
-    /// What happens.
+    /// The description.
     pub name: &'static str,
-    /// Commands, each in TOML's quotes.
+    /// The commands, each a quoted TOML string.
     pub setup: &'static str,
-    /// What undoes them, for the run that goes on.
+    /// The commands that remove the cause, for the continued run.
     pub undo: &'static str,
     pub kinds: &'static [CrashKind],
     /// The step of the last valid poll.
@@ -23,7 +23,7 @@ pub struct Way {
 
 pub const WAYS: [Way; 6] = [
     Way {
-        // Atom 1 is pulled out of a box that has been closed around the crystal, with 8 Å of room.
+        // Atom 1 is pulled out of a non-periodic box around the crystal with 8 Å of vacuum.
         name: "lost atoms",
         setup: "\"change_box all boundary f f f x delta -8 8 y delta -8 8 z delta -8 8\", \
                 \"variable away equal -5000*(step>20)\", \"group one id 1\", \"fix away one addforce v_away 0 0\"",
@@ -56,7 +56,7 @@ pub const WAYS: [Way; 6] = [
         last_valid: 20,
     },
     Way {
-        // A force that a broken potential might give throws atoms through the crystal.
+        // A large force, as from an invalid potential, moves atoms through the crystal.
         name: "an explosion",
         setup: "\"group one id 1\", \"variable push equal 3e5*(step>22)\", \"fix bad one addforce v_push 0 0\"",
         undo: "unfix bad",
@@ -65,8 +65,8 @@ pub const WAYS: [Way; 6] = [
     },
     Way {
         name: "two atoms in one place",
-        // One shove of 2 Å a step puts atom 2 on atom 1, where Lennard-Jones knows no limit. (`fix move` would not do:
-        // LAMMPS wraps its atom back box by box, for ever.)
+        // A displacement of 2 Å in one step moves atom 2 onto atom 1, where Lennard-Jones diverges. (`fix move` is
+        // not usable, because LAMMPS would wrap the atom back without end.)
         setup: "\"pair_style lj/cut 6.0\", \"pair_coeff * * 0.392 2.62\", \"group two id 2\", \
                 \"variable shove atom -5600*(step==21)\", \"fix bad two addforce 0 v_shove v_shove\"",
         undo: "unfix bad",
@@ -76,17 +76,18 @@ pub const WAYS: [Way; 6] = [
 ];
 
 impl Way {
-    /// Keys of the configuration, without its tables.
+    /// Keys of the configuration, before its tables.
     pub fn keys(&self) -> String {
         format!("{COMMON}setup = [\"compute u all ke/atom\", {}]\n", self.setup)
     }
 }
 
-/// A pair potential for Al that is a table from `low` to 6 Å, for `pair_style table`, which throws below.
+/// A tabulated pair potential for Al between `low` and 6 Å, for `pair_style table`, which throws an error below
+/// `low`.
 pub fn morse_table(low: f64) -> String {
     let (high, rows) = (6.0, 2000);
     let mut text = format!("MORSE\nN {rows} R {low} {high}\n\n");
-    // Morse, as for Al: D = 0.27 eV, a = 1.16 /Å, r0 = 3.25 Å.
+    // Morse potential of Al: D = 0.27 eV, a = 1.16 /Å, r0 = 3.25 Å.
     for i in 0..rows {
         let r = low + (high - low) * f64::from(i) / f64::from(rows - 1);
         let x = (-1.16 * (r - 3.25_f64)).exp();
@@ -96,7 +97,7 @@ pub fn morse_table(low: f64) -> String {
     text
 }
 
-/// The configuration for that table, in the file `table`: one atom is driven into another.
+/// The configuration with the table in the file `table`: one atom is driven into another.
 pub fn table_config(table: &std::path::Path) -> String {
     format!(
         "structure = \"al.extxyz\"\n{}setup = [\"compute u all ke/atom\", \"group two id 2\", \

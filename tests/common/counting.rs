@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! An allocator that counts the bytes that a thread holds: exact, whatever the machine and the system's allocator do.
+//! An allocator that counts the bytes held by a thread, independent of the machine and of the system's allocator.
 //!
-//! Rust's allocations only: not those of LAMMPS, MPI and SQLite.
+//! Only allocations of Rust are counted, not those of LAMMPS, MPI and SQLite.
 #![allow(dead_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -18,18 +18,18 @@ pub struct Counting;
 static ALLOCATOR: Counting = Counting;
 
 fn count(change: i64) {
-    // The last values of a thread are dropped when its own are gone.
+    // The last values of a thread are dropped after its thread-local storage.
     let _ = HELD.try_with(|held| {
         held.set(held.get() + change);
         MOST.with(|most| most.set(most.get().max(held.get())));
     });
 }
 
-// SAFETY: every call is passed on to the system's allocator as it is; counting allocates nothing.
+// SAFETY: every call is forwarded unchanged to the system's allocator; counting does not allocate.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as i64);
-        // SAFETY: the caller's promises are those that the system's allocator asks for.
+        // SAFETY: the requirements on the caller are those of the system's allocator.
         unsafe { System.alloc(layout) }
     }
 
@@ -52,12 +52,12 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Bytes that this thread holds.
+/// Number of bytes held by this thread.
 pub fn held() -> i64 {
     HELD.get()
 }
 
-/// The most bytes that this thread holds at once during `work`, above those that it holds before.
+/// Largest number of bytes held by this thread during `work`, above the number held before.
 pub fn most_during<T>(work: impl FnOnce() -> T) -> (i64, T) {
     let before = held();
     MOST.set(before);

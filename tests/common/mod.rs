@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What the tests share: the real programs, the test potential, and fresh folders.
+//! Shared parts of the tests: the programs, the test potential, and new folders.
 #![allow(dead_code)]
 
 pub mod breaking;
@@ -10,15 +10,15 @@ use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// After so many seconds something that has to end counts as hanging. It is no measure of speed: it is far more than
-/// anything takes on a slow machine that is busy with other things.
+/// Time in seconds after which a process is considered to hang. It is far longer than any process requires on a slow
+/// and busy machine, and not a measure of speed.
 pub const HANG: u64 = 900;
 
 pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A file of `.deps/`; a test that lacks it fails, and says what makes it.
+/// A file of `.deps/`. If it is missing, the test fails with the command that creates it.
 pub fn dependency(name: &str) -> PathBuf {
     let path = root().join(".deps").join(name);
     assert!(path.exists(), "{} is missing: run ci/setup", path.display());
@@ -47,7 +47,7 @@ pub fn lmp() -> Command {
     command
 }
 
-/// MPI allows calls from one thread at a time, and the tests of one file run on several.
+/// MPI allows calls from one thread at a time, but the tests of a file run on several threads.
 pub fn one_at_a_time() -> MutexGuard<'static, ()> {
     static LOCK: Mutex<()> = Mutex::new(());
     LOCK.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -63,7 +63,7 @@ pub fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// An fcc crystal of Al as extended XYZ, `n` cubic cells along each edge.
+/// An fcc crystal of Al as extended XYZ with `n` cubic cells along each edge.
 pub fn aluminium(n: usize) -> String {
     let a = 4.045;
     let edge = a * n as f64;
@@ -90,14 +90,14 @@ pub fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
     path
 }
 
-/// How many files there are whose name is that of `path` and then `more`.
+/// Number of files whose name is that of `path` followed by `more`.
 pub fn files_with(path: &Path, more: &str) -> usize {
     let start = format!("{}{more}", path.file_name().unwrap().to_str().unwrap());
     let entries = std::fs::read_dir(path.parent().unwrap()).unwrap().flatten();
     entries.filter(|entry| entry.file_name().to_str().unwrap().starts_with(&start)).count()
 }
 
-/// A configuration for 500 atoms of Al with the test potential; `more` goes before its tables.
+/// A configuration for 500 atoms of Al with the test potential. `more` is inserted before its tables.
 pub fn al_config(folder: &Path, more: &str) -> PathBuf {
     write(folder, "al.extxyz", &aluminium(5));
     let potential = root().join("potentials/al/Al.yaml");
@@ -108,15 +108,15 @@ pub fn al_config(folder: &Path, more: &str) -> PathBuf {
     write(folder, "run.toml", &text)
 }
 
-/// The EAM potential for Al that comes with LAMMPS: cheap, and stable at any temperature.
+/// The EAM potential for Al distributed with LAMMPS: fast, and stable at any temperature.
 pub fn eam_file() -> PathBuf {
     dependency("share/lammps/potentials/Al_mm.eam.fs")
 }
 
-/// A configuration for Al with EAM, `cells` cubic cells along each edge; `more` goes before its tables.
+/// A configuration for Al with EAM and `cells` cubic cells along each edge. `more` is inserted before its tables.
 pub fn eam_config(folder: &Path, cells: usize, more: &str) -> PathBuf {
     write(folder, "al.extxyz", &aluminium(cells));
-    // The potential reaches 6.5 Å, and a sphere of 7.5 Å is enough to be a valid cut-out.
+    // The cutoff of the potential is 6.5 Å, and a sphere of 7.5 Å gives a valid cut-out.
     let text = format!(
         "structure = \"al.extxyz\"\n{more}\n[potential]\npair_style = \"eam/fs\"\npair_coeff = [\"* * {} Al\"]\n\
          cutoff = 6.5\n[embedding]\nradius = 4.0\nbuffer = 3.5\n",
@@ -134,21 +134,21 @@ pub fn lines(path: &Path) -> Vec<serde_json::Value> {
     std::fs::read_to_string(path).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect()
 }
 
-/// `mpiexec -n ranks`, to be followed by a program; a hang ends with code 124.
+/// `mpiexec -n ranks`, to be followed by a program. A hang ends with code 124.
 pub fn mpiexec(ranks: usize) -> Command {
     let mut command = limited(dependency("bin/mpiexec"));
     command.args(["-n", &ranks.to_string()]);
     command
 }
 
-/// A program that is ended with code 124 where it hangs.
+/// A command that is stopped with code 124 if it hangs.
 pub fn limited(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new("timeout");
     command.args(["-k", "5", &HANG.to_string()]).arg(program);
     command
 }
 
-/// Waits until `ready`; fails if that never comes.
+/// Waits until `ready` returns `true`; fails after the time limit.
 pub fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
     let started = Instant::now();
     while !ready() {
@@ -157,7 +157,7 @@ pub fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
     }
 }
 
-/// The process of this rank of the job that runs in `folder`.
+/// The process id of this rank of the job that runs in `folder`.
 pub fn process(folder: &Path, rank: usize) -> Option<u32> {
     let place = folder.canonicalize().unwrap();
     let wanted = format!("PMI_RANK={rank}");

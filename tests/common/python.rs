@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Runs the real Python libraries that read what we write.
+//! Runs Python libraries that read the output of the program.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The Python with ASE: `LAMMPS_OTF_PYTHON`, or the one that `ci/setup` makes.
+/// The Python with ASE: `LAMMPS_OTF_PYTHON`, or the one made by `ci/setup`.
 ///
 /// # Panics
-/// If there is none: without it these tests would prove nothing.
+/// If it is missing, because the tests require it.
 pub fn python() -> PathBuf {
     let path = std::env::var_os("LAMMPS_OTF_PYTHON")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".deps/bin/python3"), PathBuf::from);
@@ -28,10 +28,10 @@ pub fn script(text: &str, arguments: &[impl AsRef<OsStr>]) -> Command {
     command
 }
 
-/// Runs the script and gives what it printed.
+/// Runs the script and returns its output.
 ///
 /// # Panics
-/// If it fails.
+/// If the script fails.
 pub fn run(text: &str, arguments: &[impl AsRef<OsStr>]) -> String {
     let output = script(text, arguments).output().expect("python starts");
     let error = String::from_utf8_lossy(&output.stderr);

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The plugin that throws.
+//! A LAMMPS plugin that throws exceptions.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Compiles `tests/throwing`, a LAMMPS plugin with a fix that throws what it is told to where it is told to.
+/// Compiles `tests/throwing`, a LAMMPS plugin with a fix that throws the requested exception at the requested place.
 pub fn plugin(folder: &Path) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    // LAMMPS loads by itself what is called so in the folders of LAMMPS_PLUGIN_PATH.
+    // LAMMPS loads files with this name in the folders of LAMMPS_PLUGIN_PATH at its start.
     let file = folder.join("throwingplugin.so");
     let mut compiler = Command::new(root.join(".deps/bin/mpicxx"));
     compiler.args(["-shared", "-fPIC", "-std=c++17", "-DLAMMPS_SMALLBIG"]);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The border to C++: nothing that is thrown there crosses it, and what is refused leaves a usable instance.
+//! The C++ interface: no exception crosses it, and the instance remains usable after an error.
 
 mod common;
 #[path = "common/counting.rs"]
@@ -13,7 +13,8 @@ const QUIET: [&str; 4] = ["-screen", "none", "-log", "none"];
 
 #[test]
 fn exceptions_of_every_kind_become_errors() {
-    // These calls too forget what LAMMPS has noted where there is no instance: of an `open` in another thread.
+    // These calls also clear a pending error of LAMMPS without an instance, for example of an `open` in another
+    // thread.
     let _one = common::one_at_a_time();
     assert!(throw(0).unwrap_err().message.contains("a value that cannot be"));
     assert!(throw(1).unwrap_err().message.contains("out of memory"));
@@ -35,7 +36,7 @@ fn unknown_command_is_an_error_and_the_instance_remains_usable() {
     assert_eq!((x.dim(), x[[0, 0]], x[[0, 2]]), ((1, 3), 1.0, 3.0));
 }
 
-/// A box of 4 Å, one type of atoms, and none of them.
+/// A box of 4 Å with one atom type and no atoms.
 const BOX: &str = "units metal\natom_modify map array\nregion box block 0 4 0 4 0 4\ncreate_box 1 box\nmass 1 1.0\n\
                    pair_style zero 2.0\npair_coeff * *";
 
@@ -45,7 +46,7 @@ fn with_box() -> Lammps {
     lammps
 }
 
-/// The instance still takes atoms and makes steps.
+/// Checks that the instance still accepts atoms and runs steps.
 fn usable(lammps: &mut Lammps) {
     let (atoms, step) = (lammps.total_atoms(), lammps.step());
     lammps.command("create_atoms 1 single 3 2 1\nrun 2 post no").unwrap();
@@ -59,12 +60,12 @@ fn bad_arguments_are_rejected_and_good_ones_accepted() {
     assert_eq!(error.severity(), Some(Severity::AllRanks));
     assert!(error.to_string().contains("Invalid command-line argument"), "{error}");
     assert!(error.to_string().contains("-screen none -sufix omp"), "{error}");
-    // The error is not taken for one of the next instance.
+    // The error is not attributed to the next instance.
     usable(&mut with_box());
     println!("tried 1: `lammps_open` with bad arguments: text, and the next one opens");
 }
 
-/// What the fix of the plugin can throw, and what is made of it.
+/// The exceptions thrown by the fix of the plugin, and the resulting errors.
 const KINDS: [(&str, Severity, &str); 4] = [
     ("lammps", Severity::AllRanks, "LAMMPS itself refuses at"),
     ("standard", Severity::Foreign, "thrown at"),
@@ -90,7 +91,7 @@ fn plugin_that_throws_gives_an_error() {
                 let (ones, places) = (vec![1; n as usize], vec![1.0; 3 * n as usize]);
                 lammps.create_atoms(&ids, &ones, &places, &places, &ones).unwrap_err()
             } else if place == "end_of_step" {
-                // One line is another call than several.
+                // A single line uses another call than several lines.
                 lammps.command(&fix).unwrap();
                 lammps.command("run 2").unwrap_err()
             } else {
@@ -100,7 +101,7 @@ fn plugin_that_throws_gives_an_error() {
             assert!(error.to_string().contains(words), "{place} {kind}: {error}");
             match place {
                 "constructor" => {}
-                // LAMMPS has made atoms that it has not counted.
+                // LAMMPS has created atoms that it has not counted.
                 "grow" => lammps.command(&format!("clear\n{BOX}")).unwrap(),
                 _ => lammps.command("unfix t").unwrap(),
             }
@@ -113,7 +114,7 @@ fn plugin_that_throws_gives_an_error() {
     );
 }
 
-/// Not a test of its own: it is run with a plugin that throws while it is loaded.
+/// Not an independent test: run as a child process with a plugin that throws while it is loaded.
 #[test]
 fn child_that_loads_the_plugin_as_it_opens() {
     if std::env::var_os("OTF_THROW_AT_LOAD").is_none() {
@@ -253,11 +254,11 @@ fn instance_frees_its_resources() {
         let mut lammps = Lammps::open(&QUIET, &comm).unwrap();
         lammps.command("region box block 0 4 0 4 0 4\ncreate_box 1 box\ncreate_atoms 1 single 1 2 3").unwrap();
     };
-    // What is kept for all instances.
+    // Data that are kept for all instances.
     cycle();
     let before = counting::held();
     (0..10).for_each(|_| cycle());
-    // LAMMPS's own memory is checked by ci/valgrind.
+    // The memory of LAMMPS is checked by ci/valgrind.
     assert_eq!(counting::held(), before);
 }
 
@@ -283,6 +284,7 @@ fn a_thousand_instances_do_not_leak_memory() {
         cycle();
     }
     let grown = resident().saturating_sub(before);
-    // A leak of one instance would be megabytes each; the allocator's own noise is far less than one instance.
+    // A leak of one instance would be megabytes per instance. The variation of the allocator is far less than one
+    // instance.
     assert!(grown < 4 << 20, "{grown} bytes more after 1000 instances");
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Files that want all memory: each reader gives up with a message, in a process that may not have more than 1.5 GB.
+//! Files that would exhaust the memory: each reader stops with a message, in a process limited to 1.5 GB.
 
 mod common;
 
@@ -9,7 +9,7 @@ use std::process::Command;
 
 use common::{HANG, root, text, write};
 
-/// Runs the command with a limit on its memory; it must end by itself, with the exit code of bad input.
+/// Runs the command with a limit on its memory. It must end by itself with the exit code of bad input.
 fn refused(folder: &Path, name: &str, arguments: &[&str], words: &str) {
     let output = Command::new("prlimit")
         .args(["--data=1500000000", "timeout", &HANG.to_string()])
@@ -26,12 +26,12 @@ fn refused(folder: &Path, name: &str, arguments: &[&str], words: &str) {
     println!("tried 1: {name}, with 1.5 GB of memory: refused");
 }
 
-/// A file of 3 GB without a single end of line; it takes no room on the disk.
+/// A sparse file of 3 GB without a line break.
 fn endless(folder: &Path, name: &str) {
     std::fs::File::create(folder.join(name)).unwrap().set_len(3 << 30).unwrap();
 }
 
-/// A compressed file of a few megabytes that unpacks to 3 GB: `piece` over and over.
+/// A compressed file of a few megabytes that decompresses to 3 GB of repeated `piece`.
 fn bomb(folder: &Path, name: &str, head: &[u8], piece: &[u8]) {
     let packed = |text: &[u8]| {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
@@ -82,7 +82,7 @@ fn hostile_configurations_logs_and_stores_are_rejected() {
     refused(folder, "a configuration without end", &["run", "endless.toml"], "is larger than 16 MB");
     write(folder, "deep.toml", &format!("a = {}", "[".repeat(200_000)));
     refused(folder, "a configuration of brackets", &["run", "deep.toml"], "deep.toml");
-    // Constant memory: the whole of it is read.
+    // The memory is constant, so the whole file is read.
     std::fs::File::create(folder.join("endless.log")).unwrap().set_len(1 << 31).unwrap();
     refused(folder, "a log of one line", &["analyze-log", "endless.log", "--threshold", "5"], "no thermo output");
     bomb(folder, "bomb.log.gz", b"LAMMPS (22 Jul 2025)\n", &[b'x'; 1 << 20]);
@@ -98,7 +98,7 @@ fn hostile_potentials_are_rejected() {
     endless(folder, "endless.yaml");
     endless(folder, "endless.asi");
     write(folder, "deep.yaml", &"[".repeat(200_000));
-    // Each line stands for nine of the line before: a billion words and more.
+    // Each line expands to nine times the line before: more than a billion words.
     let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
     for line in 1..12 {
         let _ = writeln!(bomb, "a{line}: &a{line} [{}]", vec![format!("*a{}", line - 1); 9].join(", "));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! `lammps-otf init`: what it writes runs.
+//! `lammps-otf init`: the configuration that it writes can be run.
 
 mod common;
 
@@ -28,7 +28,7 @@ fn init_writes_a_configuration_that_runs() {
     assert!(output.status.success(), "{}", text(&output));
     assert!(text(&output).contains("500 Al") && text(&output).contains("lammps-otf run config.toml"));
     let written = std::fs::read_to_string(folder.path().join("config.toml")).unwrap();
-    // Files beside the configuration are named relative to it, so that the folder can be moved.
+    // Files beside the configuration have relative names, so that the folder can be moved.
     assert!(
         written.contains("structure = \"my crystal.extxyz\"") && written.contains("file = \"Al.yaml\""),
         "{written}"
@@ -38,7 +38,7 @@ fn init_writes_a_configuration_that_runs() {
     std::fs::rename(folder.path(), &place).unwrap();
     succeed(lammps_otf().args(["run", "-q", "-o"]).arg(place.join("out")).arg(place.join("config.toml")));
     assert_eq!(json(&place.join("out/result.json"))["steps"], 30);
-    // Every line that is commented out is a setting too.
+    // Every commented line is a valid setting.
     let all: String = written
         .lines()
         .map(|l| l.strip_prefix("# ").filter(|l| l.contains(" = ") && !l.contains('…')).unwrap_or(l).to_owned() + "\n")
@@ -51,7 +51,7 @@ fn init_writes_a_configuration_that_runs() {
 #[test]
 fn init_with_two_elements_and_a_lammps_file_in_another_folder() {
     let folder = tempfile::tempdir().unwrap();
-    // A box of Al with Cu in it, as LAMMPS writes it; masses tell the elements.
+    // A box of Al with Cu, as written by LAMMPS; the masses identify the elements.
     let made = "units metal\nlattice fcc 4.05\nregion box block 0 4 0 4 0 4\ncreate_box 2 box\ncreate_atoms 1 box\n\
                 set type 1 type/fraction 2 0.1 4711\nmass 1 26.98\nmass 2 63.55\nwrite_data alcu.data nocoeff\n";
     write(folder.path(), "make.in", made);
@@ -74,7 +74,7 @@ fn init_with_two_elements_and_a_lammps_file_in_another_folder() {
     let config = InferenceConfig::read(folder.path().join("runs/alcu.toml")).unwrap();
     assert_eq!((config.md.temperature, config.md.steps), (Ramp::Linear([100.0, 200.0]), 20));
     let output = lammps_otf().current_dir(folder.path()).args(["run", "runs/alcu.toml"]).output().unwrap();
-    // The potential has seen little of this alloy; what counts is that it ran.
+    // The potential was hardly trained on this alloy; only a completed run is required.
     assert!(matches!(output.status.code(), Some(0 | 4)), "{}", text(&output));
 }
 
@@ -88,8 +88,8 @@ fn init_takes_the_temperature_of_the_velocities() {
     let output = init(folder.path(), &["al.data", &potential("al/Al.yaml"), "-q"]);
     assert!(output.status.success() && output.stdout.is_empty(), "{}", text(&output));
     let config = InferenceConfig::read(folder.path().join("config.toml")).unwrap();
-    // LAMMPS gives the whole box this temperature, with the momentum taken out, to the digits of the data file; the
-    // masses of a data file are rounded.
+    // LAMMPS sets this temperature for the whole box with zero momentum, to the digits of the data file. The masses
+    // of a data file are rounded.
     let Ramp::Constant(t) = config.md.temperature else { panic!("{:?}", config.md.temperature) };
     assert!((t - 457.0).abs() <= 1.0, "{t}");
 }
@@ -102,7 +102,7 @@ fn init_warns_of_a_small_cell_and_reduces_the_radius_for_a_dense_one() {
     let said = text(&output);
     assert!(output.status.success() && said.contains("warning: the cell is thinner"), "{said}");
     assert!(said.contains("2 × 2 × 2") && said.contains("more than once") && said.contains("3 × 3 × 3"), "{said}");
-    // Compressed by a quarter along each edge: more atoms in the same sphere.
+    // Compressed by a quarter along each edge, so that a sphere contains more atoms.
     let dense = aluminium(5).replace("20.225", "15.16875");
     let dense: String = dense
         .lines()

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Structure files as the real ASE and the real LAMMPS read and write them; without either: `crates/otf-atoms/tests/readers.rs`.
+//! Structure files exchanged with ASE and LAMMPS. Tests without them are in `crates/otf-atoms/tests/readers.rs`.
 #[path = "common/python.rs"]
 mod common_python;
 #[path = "../crates/otf-atoms/tests/crystals/mod.rs"]
@@ -73,7 +73,7 @@ write(sys.argv[3], a, format="lammps-data", masses=True, velocities=True, units=
         .collect();
     for (k, v) in velocity.iter().enumerate() {
         let ours = structure.velocities.as_ref().unwrap()[[3, k]];
-        // ASE's atomic weights are IUPAC's of another year than ours.
+        // ASE's atomic weights are from another IUPAC table.
         assert!((v / ours - 1.0).abs() < 1e-7, "{v} {ours}");
     }
     assert_eq!(lines[4], format!("{:?}", forces.row(4).to_vec()));
@@ -113,20 +113,20 @@ fn data_files_are_read_by_lammps() {
     assert!(lmp.exists(), "{} does not exist: run ci/setup, or set LAMMPS_OTF_LMP", lmp.display());
     let output = std::process::Command::new(lmp).arg("-log").arg("none").arg("-in").arg(&input).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-    // What LAMMPS writes is ours after wrapping, without comments behind the masses: the masses tell the elements.
+    // LAMMPS writes wrapped positions and no comments after the masses: the masses identify the elements.
     let back = io::read(&theirs, None).unwrap();
     let (turned, _) = structure.to_lammps_frame().unwrap();
     assert_eq!((back.len(), &back.elements), (20, &structure.elements));
     for (i, id) in back.ids.iter().enumerate() {
         let parent = turned.ids.iter().position(|other| other == id).unwrap();
-        // LAMMPS wraps through fractional coordinates of its own.
+        // LAMMPS wraps through fractional coordinates.
         assert!(turned.cell.distance(turned.position(parent), back.position(i)) < 1e-12);
         let (a, b) = (back.velocities.as_ref().unwrap().row(i), turned.velocities.as_ref().unwrap().row(parent));
         assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12));
     }
 }
 
-/// What we read is what ASE reads, or an error that names both.
+/// The result is that of ASE, or an error with both values.
 #[test]
 fn files_with_repeated_keys_are_read_as_by_ase() {
     let folder = tempfile::tempdir().unwrap();
@@ -187,7 +187,7 @@ fn atoms_of_one_element_with_two_masses_are_of_two_types() {
     let many: String = (0..100_001).map(|i| format!("H 0 0 0 {}\n", 1.5 + f64::from(i) / 1e6)).collect();
     let head = "100001\nLattice=\"999 0 0 0 9 0 0 0 9\" Properties=species:S:1:pos:R:3:masses:R:1\n";
     assert!(line_of(xyz(&format!("{head}{many}"))).1.contains("more than 100000 different masses"));
-    // The real ASE and the real LAMMPS have them as we do.
+    // ASE and LAMMPS read the same values.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t.extxyz");
     std::fs::write(&path, extxyz_text(&read)).unwrap();
@@ -207,7 +207,7 @@ fn atoms_of_one_element_with_two_masses_are_of_two_types() {
     assert!(lmp_says(&script).contains("masses 2.014 4.030"));
 }
 
-/// What `lmp` prints.
+/// The output of `lmp`.
 fn lmp_says(script: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("in");
@@ -241,7 +241,7 @@ fn files_that_are_compressed_or_marked_or_not_utf8() {
             (format!("packed.{name}"), packed(text.as_bytes())),
             (format!("marked.{name}"), marked(text)),
             (format!("both.{name}.gz"), packed(&marked(text))),
-            // Without a name that says it: by content.
+            // Without an extension, gzip is detected by content.
             (format!("{}-unnamed", name.replace('.', "-")), packed(&marked(text))),
         ] {
             assert_eq!(io::read(write(&other, &bytes), None).unwrap(), plain, "{other}");
@@ -250,7 +250,7 @@ fn files_that_are_compressed_or_marked_or_not_utf8() {
         let cut = io::read(write("cut.gz", &whole[..whole.len() / 2]), None).unwrap_err().to_string();
         assert!(cut.contains("cut.gz") && cut.contains("damaged or truncated"), "{cut}");
     }
-    // The real gzip, and ASE on the same file.
+    // Comparison with `gzip`, and with ASE on the same file.
     write("real.extxyz", xyz.as_bytes());
     assert!(std::process::Command::new("gzip").arg(folder.path().join("real.extxyz")).status().unwrap().success());
     let real = folder.path().join("real.extxyz.gz");
@@ -268,7 +268,7 @@ fn files_that_are_compressed_or_marked_or_not_utf8() {
         let error = io::read(write("al.data", start), None).unwrap_err().to_string();
         assert!(error.contains("al.data") && error.contains(word), "{error}");
     }
-    // é in Latin-1, in the title, in comments, and in keys that are not read; where it matters it is an error.
+    // é in Latin-1 in the title, in comments, and in ignored keys; in other places it is an error.
     let latin = |text: &str| text.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect::<Vec<u8>>();
     let title = DATA.replace("title", "Modèle").replace("# Al", "# Al côté");
     assert_eq!(io::read(write("latin.data", &latin(&title)), None).unwrap(), data(DATA).unwrap());
@@ -299,7 +299,7 @@ fn constraints_are_exchanged_with_ase_both_ways() {
         let structure = Structure { fixed: fixed.to_vec(), ..crystal.clone() };
         extxyz::write(&mut std::fs::File::create(path(name)).unwrap(), &structure, &[], &[]).unwrap();
     }
-    // ASE writes only what it read itself, and ids are a column that it does not know.
+    // ASE writes only columns that it has read, and ids are a column without meaning in ASE.
     let said = common_python::run(
         r#"
 import sys
@@ -336,7 +336,7 @@ write(sys.argv[1] + "/cartesian.extxyz", a)
             "1\nLattice=\"4 0 0 0 4 0 0 0 4\" Properties=pos:R:3:species:S:1:move_mask:{kind} pbc=\"T T T\"\n0 0 0 Al {flags}\n"
         )
     };
-    // libAtoms has whole numbers.
+    // libAtoms writes integers.
     assert_eq!(xyz(&text("0", "I:1")).unwrap().fixed[0].axes, [true; 3]);
     assert!(xyz(&text("1", "I:1")).unwrap().fixed.is_empty());
     assert!(line_of(xyz(&text("x", "L:1"))).1.contains("must be T or F"));
@@ -365,14 +365,14 @@ fn velocities_have_the_units_of_the_title() {
         let kelvin = temperature(units);
         assert!((kelvin - 300.0).abs() < 0.01, "{units}: {kelvin} K");
     }
-    // One that knows other units only.
+    // A file in other units.
     let text = std::fs::read_to_string(folder.path().join("real.data")).unwrap();
     let (line, message) = line_of(data(&text.replacen("units = real", "units = si", 1)));
     assert!(line == 1 && message.contains("units si") && message.contains("metal and real"), "{message}");
-    // A title that is a user's own says nothing.
+    // A custom title contains no units.
     let own = text.replacen("LAMMPS data file via write_data", "made with other units, units = si", 1);
     assert!((data(&own).unwrap().velocity_temperature().unwrap() - 300e-6).abs() < 1e-6);
-    // At rest there is no temperature.
+    // Atoms at rest have no temperature.
     let mut still = fcc(Element::Al, 4.05, 2);
     assert_eq!(still.velocity_temperature(), None);
     still.velocities = Some(Array2::zeros((32, 3)));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The closed loop on real parts: the soft potential of aluminium learns from EAM, undisturbed and under `kill -9`.
+//! The learning loop with actual parts: the soft potential of aluminium learns from EAM, undisturbed and under `kill
+//! -9`.
 //!
 //! `OTF_KILLS=30 OTF_SEED=7` makes the kill test longer (`ci/stress`).
 
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use common::{aluminium, dependency, eam_file, json, lammps_otf, python, root, succeed, text, write};
 use lammps_otf::candidates::{Phase, Round, RoundOutcome, RoundSeconds, Status, Store};
 
-/// What the soft potential was fitted to: `training.extxyz` and `testing.extxyz`, made once.
+/// The data to which the soft potential was fitted: `training.extxyz` and `testing.extxyz`, created once.
 fn data() -> &'static Path {
     static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
     let make = || {
@@ -24,7 +25,7 @@ fn data() -> &'static Path {
     FOLDER.get_or_init(make).path()
 }
 
-/// Heats the soft potential until it does not know what it sees; EAM labels, python-ace fits anew.
+/// Heats the soft potential until γ exceeds the threshold; EAM labels, and python-ace fits the new potential.
 fn config(folder: &Path, resume_from: &str, rounds: u32) -> PathBuf {
     write(folder, "al.extxyz", &aluminium(5));
     let (potential, eam) = (root().join("potentials/al-soft/Al.yaml"), eam_file());
@@ -49,7 +50,7 @@ fn command(folder: &Path, output: &str) -> Command {
     command
 }
 
-/// All that a loop has come to, but for when and by which process.
+/// The state of a loop, without times and process ids.
 fn state(output: &Path) -> Vec<String> {
     let store = Store::open_existing(&output.join("candidates.db")).unwrap();
     let timeless = |round: Round| Round { seconds: RoundSeconds::default(), ..round };
@@ -75,14 +76,14 @@ fn loop_trains_until_no_event_remains() {
     let out = command(folder.path(), "out").arg("--json").output().unwrap();
     assert_eq!(out.status.code(), Some(0), "{}", text(&out));
     let output = folder.path().join("out");
-    // No ramp is lost to the next.
+    // The ramp is continued in the next round.
     let ramps = std::fs::read_to_string(folder.path().join("ramps.dump")).unwrap();
     let begun = lammps_otf::active_learning::round_folders(&output).filter(|round| round.join("log.lammps").is_file());
     assert_eq!(
         (ramps.matches("TIMESTEP\n0\n").count(), ramps.matches("TIMESTEP\n1500\n").count() >= 1),
         (begun.count(), true)
     );
-    // The healed potential and the one that it was made of cannot be taken for each other.
+    // The new potential and the initial one cannot be confused.
     let read = |path: &Path| std::fs::read(path).unwrap();
     assert!(read(&output.join("start/potential.yaml")) == read(&root().join("potentials/al-soft/Al.yaml")));
     assert!(read(&output.join("final/potential.yaml")) != read(&output.join("start/potential.yaml")));
@@ -91,7 +92,7 @@ fn loop_trains_until_no_event_remains() {
     let rounds = store.rounds().unwrap();
     let (last, learning) = rounds.split_last().unwrap();
     assert!(!learning.is_empty() && learning.iter().all(|r| r.phase == Phase::Done && r.labelled > 0), "{rounds:?}");
-    // The whole ramp, from the start, with nothing unknown in it.
+    // The whole ramp from the start, without an event.
     assert_eq!((last.outcome, last.from, last.reached, last.events), (Some(RoundOutcome::Quiet), 0, 1500, 0));
     assert!(learning[0].gamma_max.unwrap() > 5.0 && last.gamma_max.unwrap() <= 5.0, "{rounds:?}");
     for round in learning {
@@ -122,13 +123,13 @@ fn loop_trains_until_no_event_remains() {
     let first = learning[0].seconds;
     let all = [first.setup, first.run, first.watch, first.select, first.label, first.train, first.trial];
     assert!(all.iter().all(|seconds| *seconds > 0.0), "{first:?}");
-    // A loop that has ended stays as it is.
+    // A loop that has ended is unchanged.
     let before = state(&output);
     assert_eq!(command(folder.path(), "out").status().unwrap().code(), Some(0));
     assert!(before == state(&output));
 }
 
-/// The trainer by itself, with these rows labelled; its exit code and what it left.
+/// Runs the trainer with these labelled rows. Returns its exit code and its output.
 fn train(labelled: &Path, output: &Path, more: &[&str]) -> (Option<i32>, serde_json::Value) {
     let status = python()
         .arg(root().join("examples/trainers/pace_linear.py"))
@@ -150,7 +151,7 @@ fn train(labelled: &Path, output: &Path, more: &[&str]) -> (Option<i32>, serde_j
 fn trainer_is_reproducible_and_rejects_worse_potentials() {
     let folder = tempfile::tempdir().unwrap();
     let labelled = folder.path().join("labelled.extxyz");
-    // Three frames of the test set stand for cut-outs, with a core of one atom in four.
+    // Three frames of the test set are used as cut-outs, with every fourth atom in the core.
     succeed(
         python()
             .args([
@@ -169,7 +170,7 @@ fn trainer_is_reproducible_and_rejects_worse_potentials() {
     for file in ["potential.yaml", "potential.asi"] {
         assert!(std::fs::read(one.join(file)).unwrap() == std::fs::read(two.join(file)).unwrap(), "{file} differs");
     }
-    // A limit that no fit can meet: the errors on the test set would have to fall by 1 eV/Å.
+    // A limit that no fit can meet: the errors on the test set would have to decrease by 1 eV/Å.
     let (code, report) = train(&labelled, &worse, &["--worse-force", "-1000"]);
     assert_eq!((code, &report["accepted"]), (Some(3), &false.into()), "{report}");
     assert!(report["reason"].as_str().unwrap().starts_with("force error"), "{report}");
@@ -179,7 +180,7 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().expect("a whole number"))
 }
 
-/// The next of a series of numbers that look random (xorshift).
+/// The next number of a pseudo-random sequence (xorshift).
 fn random(state: &mut u64, below: u64) -> u64 {
     *state ^= *state << 13;
     *state ^= *state >> 7;
@@ -191,7 +192,7 @@ fn random(state: &mut u64, below: u64) -> u64 {
 fn loop_killed_anywhere_ends_in_the_same_state() {
     let (kills, mut seed) = (setting("OTF_KILLS", 3), setting("OTF_SEED", 20_261_124));
     let folder = tempfile::tempdir().unwrap();
-    // The thermostat, too, must go on as if nothing had happened.
+    // The thermostat must also continue exactly.
     config(folder.path(), "pause", 2);
     let started = Instant::now();
     let undisturbed = command(folder.path(), "undisturbed").status().unwrap().code();

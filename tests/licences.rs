@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Nothing is linked into this program that cannot be linked with LAMMPS, which is GPL-2.0 only. The long form is
-//! `cargo deny check`, in `ci/stress supply`.
+//! All linked crates have licences compatible with LAMMPS, which is GPL-2.0 only. The complete check is `cargo deny
+//! check` in `ci/stress supply`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-/// Licences of which one is enough. Apache-2.0 alone is not among them.
+/// Accepted licences, of which one is sufficient. Apache-2.0 alone is not accepted.
 const COMPATIBLE: [&str; 11] = [
     "MIT",
     "BSD-2-Clause",
@@ -36,7 +36,7 @@ fn licences_of_linked_crates_are_compatible_with_lammps() {
         let text = |key: &str| package[key].as_str().unwrap_or_default().to_owned();
         licences.insert((text("name"), text("version")), text("license"));
     }
-    // What runs only while the program is built (procedural macros, build scripts) is not in it.
+    // Crates used only during the build (procedural macros, build scripts) are not included.
     let tree = ["tree", "--locked", "--package", "lammps-otf", "--package", "pace-opt", "--prefix", "none"];
     let tree = command(&[&tree[..], &["--edges", "normal,no-proc-macro", "--format", "{p}"]].concat());
     let mut linked = BTreeSet::new();
@@ -48,7 +48,7 @@ fn licences_of_linked_crates_are_compatible_with_lammps() {
     assert!(linked.len() > 30, "{linked:?}");
     for package in &linked {
         let licence = licences.get(package).unwrap_or_else(|| panic!("{package:?} is unknown"));
-        // Every part that is joined by AND must offer one that fits.
+        // Each part joined by AND must offer an accepted licence.
         let fits = licence.split(" AND ").all(|part| {
             let choices = part.trim_matches(['(', ')']).split(" OR ").flat_map(|choice| choice.split('/'));
             choices.map(|choice| choice.trim().trim_matches(['(', ')'])).any(|choice| COMPATIBLE.contains(&choice))

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! A run of many polls: memory stays flat, files bounded.
+//! A run with many polls: the memory is constant and the size of files is limited.
 //!
-//! `OTF_POLLS=1000000` and `--ignored` make it long (`ci/stress`): then the memory of the whole process is measured, and
-//! whether polls are as quick at the end as at the beginning.
+//! `OTF_POLLS=1000000` and `--ignored` make it long (`ci/stress`). Then the memory of the whole process is measured,
+//! and whether polls are as fast at the end as at the beginning.
 
 mod common;
 #[path = "common/counting.rs"]
@@ -28,7 +28,7 @@ fn configure(folder: &Path, polls: i64) -> std::path::PathBuf {
     eam_config(folder, 1, &config)
 }
 
-/// The step of the last whole line.
+/// The step of the last complete line.
 fn step(folder: &Path) -> i64 {
     let last = |file: &Path| {
         let text = std::fs::read_to_string(file).ok()?;
@@ -38,12 +38,12 @@ fn step(folder: &Path) -> i64 {
     poll_files(folder).unwrap_or_default().iter().rev().find_map(|file| last(file)).unwrap_or(0)
 }
 
-/// Bytes of all files of polls.
+/// Total size of the files of polls in bytes.
 fn bytes_of_polls(out: &Path) -> u64 {
     poll_files(out).unwrap_or_default().iter().filter_map(|f| f.metadata().ok()).map(|m| m.len()).sum()
 }
 
-/// What a run of so many polls leaves behind; a few words about it.
+/// Checks the files of a run with this number of polls and returns a summary.
 fn left_behind(out: &Path, polls: i64) -> String {
     assert_eq!(step(out), polls);
     let result = json(&out.join("result.json"));
@@ -52,7 +52,7 @@ fn left_behind(out: &Path, polls: i64) -> String {
     store.check().unwrap();
     let stored = store.ids(None).unwrap().len();
     assert!(flagged > 0 && stored > 0 && stored <= 20, "{flagged} flagged, {stored} stored");
-    // LAMMPS's log too, which is closed after 100,000 chunks.
+    // Including LAMMPS's log, which is closed after 100,000 chunks.
     let logged = out.join("log.lammps").metadata().unwrap().len();
     assert!(logged < 60_000_000, "the log has {logged} bytes");
     assert!(result["warnings"].as_array().unwrap().len() <= 100);
@@ -81,16 +81,16 @@ fn memory_and_files_do_not_grow() {
         .unwrap();
     let left = left_behind(&out, POLLS);
     assert!(most <= 4_000_000, "{most} bytes of polls");
-    // Behind the first tenth everything that is allocated once has been.
+    // After the first tenth, everything that is allocated once has been allocated.
     let steady: Vec<i64> = seen.iter().filter(|(at, _)| *at > POLLS / 10).map(|(_, held)| *held).collect();
     let (first, last) = steady.split_at(steady.len() / 2);
     let [first, last] = [first, last].map(|part| *part.iter().max().unwrap());
     println!("{POLLS} polls, {left}: at most {first} bytes in the first half, {last} in the second");
-    // Longer numbers, and another candidate, but nothing for each of 9,000 polls.
+    // Longer numbers and another candidate, but no allocation for each of 9,000 polls.
     assert!(last <= first + 4096, "Rust holds {first} bytes in the first half of the polls and {last} in the second");
 }
 
-/// Resident memory of a process in kB, while it lives.
+/// Resident memory of a running process in kB.
 fn resident(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse().ok())
@@ -122,10 +122,10 @@ fn long_run_needs_no_more_memory_and_time_at_its_end() {
     let output = child.wait_with_output().unwrap();
     assert!(matches!(output.status.code(), Some(0 | 4)), "{}", common::text(&output));
     let left = left_behind(&out, polls);
-    // Behind the first tenth everything that is allocated once has been.
+    // After the first tenth, everything that is allocated once has been allocated.
     let steady: Vec<_> = seen.into_iter().filter(|(_, at, _)| *at > polls as f64 / 10.0).collect();
     assert!(steady.len() > 20, "{steady:?}");
-    // Of a straight line through all of them: single pages come and go.
+    // Deviations from a straight line through all values, since single pages are allocated and freed.
     let slope = |y: fn(&(f64, f64, f64)) -> f64, part: &[(f64, f64, f64)]| {
         let n = part.len() as f64;
         let mean = |f: &dyn Fn(&(f64, f64, f64)) -> f64| part.iter().map(f).sum::<f64>() / n;

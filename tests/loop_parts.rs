@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The parts of the learning loop, each with real programs: oracles that fail, trainers that refuse, ranks that wait.
+//! Parts of the learning loop with actual programs: oracles that fail, trainers that reject, ranks that wait.
 
 mod common;
 
@@ -16,7 +16,7 @@ use lammps_otf::{io, verify};
 
 const EAM: &str = "lammps";
 
-/// A configuration of a hot run whose γ soon passes a low threshold. `oracle` is a command, or [`EAM`].
+/// A configuration of a hot run whose γ soon exceeds a low threshold. `oracle` is a command, or [`EAM`].
 fn config(folder: &Path, oracle: &str, trainer: &str, more: &str) -> PathBuf {
     write(folder, "al.extxyz", &aluminium(4));
     let potential = root().join("potentials/al/Al.yaml");
@@ -35,10 +35,10 @@ fn config(folder: &Path, oracle: &str, trainer: &str, more: &str) -> PathBuf {
     write(folder, "loop.toml", &toml)
 }
 
-/// Puts the present potential into the output: it knows no more than before.
+/// Copies the current potential to the output, so that it is not improved.
 const COPY: &str = r#"command = ["sh", "-c", "cp \"$0\" \"$2/potential.yaml\" && cp \"$1\" \"$2/potential.asi\" && echo '{\"accepted\": true}' > \"$2/report.json\" # {labelled}", "{potential}", "{active_set}", "{output}"]"#;
 
-/// A trainer that waits for the file `go` in the folder of the configuration, and fails.
+/// A trainer that waits for the file `go` in the folder of the configuration and then fails.
 fn waiting_trainer() -> String {
     r#"command = ["sh", "-c", "while [ ! -e go ]; do sleep 0.05; done; exit 1", "{output}", "{labelled}"]"#.into()
 }
@@ -59,7 +59,7 @@ fn rows(folder: &Path, status: Status) -> Vec<StoredCandidate> {
     store.iter(Some(status)).unwrap().collect::<Result<_, _>>().unwrap()
 }
 
-/// An oracle of ASE's EMT that fails for each candidate as often as the second argument says.
+/// An oracle with ASE's EMT that fails for each candidate as often as the second argument specifies.
 fn emt(failures: u32, more: &str) -> String {
     let (python, oracle) = (dependency("bin/python3"), script("emt_oracle.py"));
     format!("command = [{python:?}, {oracle:?}, \"{{input}}\", \"{{output}}\", \"{failures}\"]\n{more}")
@@ -93,7 +93,7 @@ fn projection_rows_are_consistent_with_gamma() {
 fn failed_label_is_recorded_and_the_others_are_computed() {
     let folder = tempfile::tempdir().unwrap();
     let out = run(&config(folder.path(), &emt(1, ""), COPY, ""));
-    // Nothing is learned from the copy, so the loop ends at its trial.
+    // The copy is not improved, so the loop ends at its trial.
     assert_eq!(out.status.code(), Some(4), "{}", text(&out));
     let failed = rows(folder.path(), Status::Failed);
     assert!(!failed.is_empty(), "{}", text(&out));
@@ -195,7 +195,7 @@ fn potential_that_is_not_better_is_not_swapped_in() {
     }
 }
 
-/// What people and workers do to the rows that a loop is waiting for, and what it does about it.
+/// Changes by users and workers of rows for which a loop waits, and the results.
 #[test]
 fn deleted_or_invalid_rows_do_not_end_a_loop() {
     let delete =
@@ -204,7 +204,7 @@ fn deleted_or_invalid_rows_do_not_end_a_loop() {
                     db = connect('out/candidates.db')\nfor row in list(db.select(status='RUNNING_DFT')):\n    \
                     atoms = row.toatoms()\n    atoms.calc = SinglePointCalculator(atoms, energy=1.0, \
                     forces=numpy.full((len(atoms), 3), numpy.nan))\n    db.update(row.id, atoms=atoms, status='DONE')";
-    // A sound label, but of other atoms.
+    // A valid label of other atoms.
     let moved = &nonsense.replace("atoms = row.toatoms()", "atoms = row.toatoms()\n    atoms.rattle(0.01)");
     let moved = &moved.replace("numpy.full((len(atoms), 3), numpy.nan)", "numpy.ones((len(atoms), 3))");
     for (name, program, left) in [("deleted", delete, 0), ("nonsense", nonsense, 1), ("moved", moved, 1)] {
@@ -272,7 +272,7 @@ fn waiting_ranks_use_no_processor_time() {
     let log = folder.path().join("out/round-001/training.log");
     common::wait_for("the trainer", || log.exists());
     let process = common::process(folder.path(), 1).expect("rank 1 is running");
-    // `S` where it sleeps; a rank that spins is always `R`.
+    // `S` for a sleeping process; a rank that spins is always `R`.
     let state = || {
         let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
         stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap()
@@ -288,7 +288,7 @@ fn waiting_ranks_use_no_processor_time() {
     assert!(seen.matches('S').count() >= 20, "rank 1 does not sleep while rank 0 waits for the trainer: {seen}");
 }
 
-/// Runs the loop on so many ranks, until it has come to its last round.
+/// Runs the loop on this number of ranks until its last round.
 fn on_ranks(folder: &Path, ranks: &str) {
     let out = common::mpiexec(ranks.parse().unwrap())
         .arg(env!("CARGO_BIN_EXE_lammps-otf"))
@@ -301,7 +301,7 @@ fn on_ranks(folder: &Path, ranks: &str) {
 
 #[test]
 fn redistributed_atoms_keep_their_forces() {
-    // So hot that within 20 steps atoms are due to change ranks, which they do where the loop writes its restart file.
+    // So hot that atoms must change ranks within 20 steps, which happens when the loop writes its restart file.
     let mut differences = Vec::new();
     for ranks in ["1", "2"] {
         let folder = tempfile::tempdir().unwrap();
@@ -386,7 +386,7 @@ fn quiet_time_is_lammps_time_and_every_run_appends_to_files_of_the_setup() {
     };
     assert_eq!(steps(), [0, 50, 100, 150, 200]);
 
-    // A process that is killed leaves its frames there.
+    // A killed process leaves its frames in the file.
     let folder = tempfile::tempdir().unwrap();
     let begin = |more: &str| {
         let path = config(folder.path(), EAM, COPY, more);
@@ -409,7 +409,7 @@ fn quiet_time_is_lammps_time_and_every_run_appends_to_files_of_the_setup() {
     assert!(
         whole.find("TIMESTEP\n200\n") < whole.rfind("TIMESTEP\n0\n") && whole.matches("TIMESTEP\n200\n").count() == 2
     );
-    // What cannot be appended to is refused before a file is opened.
+    // Files that cannot be appended to are rejected before a file is opened.
     write(folder.path(), "t.dcd", "precious");
     let path = config(folder.path(), EAM, COPY, "");
     let text_of = std::fs::read_to_string(&path).unwrap();

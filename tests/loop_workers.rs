@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Workers of others beside a learning loop: plain `ase.db`, while the loop writes its rounds and candidates.
+//! External workers during a learning loop: plain `ase.db`, while the loop writes its rounds and candidates.
 
 #[path = "../crates/otf-store/tests/common/candidate.rs"]
 #[allow(dead_code)]

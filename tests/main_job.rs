@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The main job on real input: run, watch, stop, cut out, store, against python-ace, plain `lmp` and ASE.
+//! The main job on actual input: run, poll, stop, extract and store, compared with python-ace, plain `lmp` and ASE.
 
 mod common;
 
@@ -12,7 +12,7 @@ use lammps_otf::io;
 use lammps_otf::simulation::{Event, Simulation};
 use lammps_otf::uncertainty::Verdict;
 
-/// Melts Al until γ passes 5; some 20 s, so that one run serves several checks.
+/// Melts Al until γ exceeds 5. The run takes some 20 s and serves several checks.
 const RAMP: &str = "temperature = [300, 1500]\nsteps = 4000\nsampling_interval = 10\nseed = 12345\n";
 
 fn melt(folder: &Path) -> serde_json::Value {
@@ -100,7 +100,7 @@ fn gamma_energy_and_forces_equal_those_of_python_ace() {
 #[test]
 fn energy_is_conserved_and_gamma_stays_low_in_a_crystal_at_300_k() {
     let folder = tempfile::tempdir().unwrap();
-    // From a perfect lattice half of the kinetic energy goes into the potential: 600 K become 300 K.
+    // Starting from a perfect lattice, half of the kinetic energy becomes potential energy: 600 K become 300 K.
     let config = al_config(
         folder.path(),
         "ensemble = \"nve\"\ntemperature = 600\nsteps = 2000\nsampling_interval = 10\nseed = 7\n",
@@ -133,7 +133,8 @@ fn slope(x: &[f64], y: &[f64]) -> f64 {
 #[test]
 fn event_and_cut_out_do_not_depend_on_the_number_of_ranks() {
     let folder = tempfile::tempdir().unwrap();
-    // γ passes this early threshold within some 300 steps, before the order of summation has parted the trajectories.
+    // γ exceeds this low threshold within some 300 steps, before the order of summation has separated the
+    // trajectories.
     let config = al_config(
         folder.path(),
         "temperature = [600, 3000]\nsteps = 2000\nsampling_interval = 10\nseed = 5\nuncertainty_threshold = 2.5\nregions_per_event = 3\n",
@@ -141,7 +142,7 @@ fn event_and_cut_out_do_not_depend_on_the_number_of_ranks() {
     let mut first: Option<serde_json::Value> = None;
     for ranks in [1, 2, 3, 4] {
         let out = folder.path().join(format!("out-{ranks}"));
-        // MPI puts its sockets below TMPDIR and needs no more than a minute here; a hang is a failure, not a wait.
+        // MPI creates its sockets below TMPDIR. The command takes less than a minute, so a hang is a failure.
         let output = std::process::Command::new("timeout")
             .arg(common::HANG.to_string())
             .arg(dependency("bin/mpiexec"))
@@ -171,8 +172,8 @@ fn event_and_cut_out_do_not_depend_on_the_number_of_ranks() {
     );
 }
 
-/// Hot from the start, so that several regions are above the threshold after a few steps; without a thermostat, whose
-/// forces would be added.
+/// Hot from the start, so that several regions are above the threshold after a few steps. There is no thermostat,
+/// whose forces would be added.
 const HOT: &str = "temperature = 6000\nensemble = \"nve\"\nsteps = 200\nsampling_interval = 10\nseed = 3\n";
 
 fn stored_by(more: &str, embedding: &str) -> Vec<lammps_otf::candidates::CandidateKeys> {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The same event, the same cut-out and the same rows on any number of ranks, wherever the event is and however the box
-//! is dealt out.
+//! The event, the cut-out and the rows are the same on any number of ranks, for any location of the event and any
+//! decomposition of the box.
 
 mod common;
 
@@ -9,16 +9,16 @@ use std::path::Path;
 use common::{eam_file, json, lmp, mpiexec, python, script, succeed, text, write};
 use serde_json::Value;
 
-/// One way to set a run up.
+/// A set-up of a run.
 struct Case {
     name: &'static str,
     /// LAMMPS commands that make the atoms.
     create: &'static str,
-    /// How the box is dealt out, and what else is special.
+    /// The decomposition of the box and other settings.
     setup: &'static str,
-    /// What is watched, and the command that defines it.
+    /// The source of γ, and the command that defines it.
     watched: [&'static str; 2],
-    /// Number of the atom that is pushed until its kinetic energy passes the threshold, if it is known beforehand.
+    /// Id of the atom that is pushed until its kinetic energy exceeds the threshold, if known in advance.
     pushed: i64,
     ranks: &'static [usize],
 }
@@ -26,17 +26,17 @@ struct Case {
 const KINETIC: [&str; 2] = ["compute = \"u\"", "compute u all ke/atom"];
 
 const BULK: &str = "lattice fcc 4.045|region box block 0 6 0 6 0 6|create_box 1 box|create_atoms 1 box|mass 1 26.982";
-/// A drop of some 10 Å in a box of 73 Å: with four ranks in a row, the outer ones have no atom.
+/// A drop of some 10 Å in a box of 73 Å: with four ranks in a row, the outer ones have no atoms.
 const DROP: &str = "lattice fcc 4.045|region box block 0 18 0 6 0 6|create_box 1 box|region drop sphere 6.5 3 3 2.4|\
                     create_atoms 1 region drop|mass 1 26.982";
-/// Half of the box is empty, and the atoms are moved to other ranks while the run goes on.
+/// Half of the box is empty, and atoms move to other ranks during the run.
 const SLAB: &str = "lattice fcc 4.045|region box block 0 12 0 5 0 5|create_box 1 box|region slab block 0 4.9 INF INF INF INF|\
                     create_atoms 1 region slab|mass 1 26.982";
 const TILTED: &str = "box tilt large|lattice fcc 4.045|region box prism 0 6 0 6 0 6 2 1 1|create_box 1 box|create_atoms 1 box|\
                       mass 1 26.982";
 
 const CASES: [Case; 6] = [
-    // Atom 1 is in the corner of the box, at 0 0 0, and moves out of it through three faces.
+    // Atom 1 is in the corner of the box, at 0 0 0, and leaves it through three faces.
     Case {
         name: "periodic corner",
         create: BULK,
@@ -45,7 +45,7 @@ const CASES: [Case; 6] = [
         pushed: 1,
         ranks: &[1, 2, 3, 4],
     },
-    // 12.135 Å, half of the edge: on the boundary of 2 and of 4 ranks, in any direction.
+    // 12.135 Å is half of the edge: on the boundary of 2 and of 4 ranks, in any direction.
     Case { name: "rank boundary", create: BULK, setup: "", watched: KINETIC, pushed: 475, ranks: &[1, 2, 3, 4] },
     Case { name: "ranks without atoms", create: DROP, setup: "", watched: KINETIC, pushed: 30, ranks: &[1, 2, 3, 4] },
     Case {
@@ -57,7 +57,7 @@ const CASES: [Case; 6] = [
         ranks: &[1, 2, 3, 4],
     },
     Case { name: "tilted", create: TILTED, setup: "", watched: KINETIC, pushed: 40, ranks: &[1, 2, 4] },
-    // Nearly all atoms have the largest value, on every rank some.
+    // Nearly all atoms have the largest value, some on every rank.
     Case {
         name: "several worst",
         create: BULK,
@@ -70,7 +70,7 @@ const CASES: [Case; 6] = [
 
 fn config(folder: &Path, case: &Case, processors: &str) {
     let quoted = |lines: &str| lines.split('|').map(|l| format!("{l:?}")).collect::<Vec<_>>().join(", ");
-    // Made once, on one rank: which ids `create_atoms` gives depends on how the box is dealt out.
+    // Created once on one rank, because the ids assigned by `create_atoms` depend on the decomposition.
     let data = folder.join("made.data");
     if !data.exists() {
         let commands = case.create.replace('|', "\n");
@@ -108,7 +108,7 @@ fn run(folder: &Path, ranks: usize, out: &str) -> Value {
     result
 }
 
-/// The number of ranks along each direction that LAMMPS says it used.
+/// The number of ranks along each direction reported by LAMMPS.
 fn grid(folder: &Path, out: &str) -> String {
     let log = std::fs::read_to_string(folder.join(out).join("log.lammps")).unwrap();
     let line = log.lines().find(|l| l.contains("MPI processor grid")).expect("LAMMPS says its grid");
@@ -157,13 +157,13 @@ fn event_is_the_same_on_any_rank() {
 fn event_is_the_same_on_non_cubic_processor_grids() {
     let grids = [(1, ""), (2, "1 2 1"), (3, "1 1 3"), (4, "4 1 1"), (4, "1 4 1"), (4, "1 1 4"), (4, "2 1 2")];
     same(&CASES[0], &grids);
-    // The drop in the middle leaves the outer ranks of a row without an atom.
+    // The drop in the middle leaves the outer ranks of a row without atoms.
     same(&CASES[2], &[(1, ""), (4, "4 1 1")]);
 }
 
 #[test]
 fn event_is_the_same_when_balancing_moves_atoms() {
-    // Without it the test of a balanced run would test nothing.
+    // Without it, the test of a balanced run would not test the balancing.
     let folder = tempfile::tempdir().unwrap();
     let case = CASES.iter().find(|case| case.name == "balanced").unwrap();
     config(folder.path(), case, "4 1 1");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! One rank fails and the others wait for it: the job ends each time, with the right exit code and message, and nothing that was
-//! stored is lost. `ci/stress` repeats each way 20 times and shows how long it took; here each is done twice.
+//! Rank failures: one rank fails while the others wait for it. The job ends with the documented exit code and
+//! message, and no stored data are lost. `ci/stress` repeats each case 20 times and reports the time; here each is
+//! run twice.
 
 mod common;
 
@@ -20,7 +21,7 @@ fn times() -> usize {
     std::env::var("LAMMPS_OTF_TIMES").ok().and_then(|n| n.parse().ok()).unwrap_or(2)
 }
 
-/// Runs until one rank fails, again and again, and looks at what is left each time.
+/// Runs repeatedly until one rank fails, and checks the files after each run.
 fn each_time(
     name: &str,
     prepare: impl Fn(&Path),
@@ -60,7 +61,8 @@ fn crashed(folder: &Path) {
     let store = Store::open_existing(&folder.join("out/candidates.db")).unwrap();
     store.check().unwrap();
     assert_eq!(store.ids(None).unwrap(), [1], "{result}");
-    // Nothing was suspicious, so what is known on all ranks may be some steps older than the last poll, but γ was not much less.
+    // Without a suspicious poll, the region shared by all ranks can be some steps older than the last poll, but its γ
+    // is similar.
     let keys = store.get(1).unwrap().candidate.keys;
     let (step, gamma) = (keys.step.unwrap(), keys.gamma.unwrap());
     let last = result["steps"].as_i64().unwrap();
@@ -71,14 +73,14 @@ fn crashed(folder: &Path) {
     assert!(largest <= 1.25 * gamma, "{gamma} at step {step} and later {largest}: {result}");
 }
 
-/// The run breaks after step 20; polls come every 10 steps.
+/// The run crashes after step 20; polls are every 10 steps.
 const COMMON: &str = "temperature = 300\nsteps = 1000\nsampling_interval = 10\nseed = 11\n\
                       uncertainty = { compute = \"u\" }\nuncertainty_threshold = 1e9\n";
 
 #[test]
 fn nan_on_one_rank() {
-    // Atom 1 belongs to one rank. LAMMPS sees its NaN when it next deals out atoms, on that rank alone, unless the poll
-    // sees it first.
+    // Atom 1 belongs to one rank. LAMMPS detects its NaN on that rank only, at the next exchange of atoms, unless a
+    // poll detects it before.
     let setup = "setup = [\"compute u all ke/atom\", \"group one id 1\", \
                  \"variable big atom 1e308*(1+99*(step>22))\", \"variable nan atom v_big-v_big\", \
                  \"variable nought equal 0\", \"fix bad one move variable v_nan NULL NULL v_nought NULL NULL\"";
@@ -130,7 +132,7 @@ fn fallback_region_is_shared_every_hundred_steps_without_events() {
     );
     let output = command(folder.path());
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-    // At 0, 100, 200, 300 and 400.
+    // At steps 0, 100, 200, 300 and 400.
     assert_eq!(json(&folder.path().join("out/result.json"))["cost"]["shares"], 5);
 }
 
@@ -151,7 +153,7 @@ fn setup_error_on_rank_0_only() {
     each_time("the same, before doctor", prepare, doctor, 2, &words[..1], nothing);
 }
 
-/// Not a test of its own: what the test below runs on two ranks.
+/// Not an independent test: run on two ranks by the test below.
 #[test]
 fn child_whose_work_on_rank_0_panics() {
     if std::env::var_os(FOLDER).is_none() {
@@ -180,7 +182,7 @@ fn panic_in_work_of_rank_0_for_all() {
     assert!(said.contains("rank 1 has rank 0 failed: ") && said.contains("it panicked"), "{said}");
 }
 
-/// Not a test of its own: what the test below runs on two ranks.
+/// Not an independent test: run on two ranks by the test below.
 #[test]
 fn child_whose_handler_panics_on_rank_1() {
     let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
@@ -192,7 +194,7 @@ fn child_whose_handler_panics_on_rank_1() {
         .observe(move |poll| assert!(rank != 1 || poll.step < 20, "the handler of rank 1 gives up"));
     let error = runner.run(&config).unwrap_err();
     println!("rank {rank} was told: {error}");
-    // As the command does: one code for the job, from the ranks that can still speak.
+    // As in the command: one exit code for the job, from the ranks that can still communicate.
     std::process::exit(1);
 }
 
@@ -215,7 +217,7 @@ fn panic_in_the_handler_of_one_rank() {
         prepare(folder.path());
         let output = run(folder.path());
         let said = text(&output);
-        // The test harness turns the panic of rank 1 into its own code, 101, and mpiexec mixes the two.
+        // The test harness converts the panic of rank 1 to the exit code 101, and mpiexec combines the two codes.
         let code = output.status.code();
         assert!(!output.status.success() && code != Some(124), "{code:?} {said}");
         assert!(said.contains("the handler of rank 1 gives up"), "{said}");
@@ -233,7 +235,7 @@ fn full_disk_on_rank_0() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         eam_config(folder, 2, "temperature = 300\nsteps = 10000000\nsampling_interval = 1\nuncertainty = \"none\"\n");
-        // A limit on the size of a file stands for the disk: from the moment it is set, rank 0 can write nothing more.
+        // A limit on the file size simulates a full disk: after it is set, rank 0 cannot write.
         let ignoring = "trap '' XFSZ; exec \"$0\" run run.toml -q -o out";
         let job = mpiexec(2)
             .args(["bash", "-c", ignoring])

@@ -10,7 +10,7 @@ use common::{aluminium, eam_config, json, lines, mpiexec, text, write};
 use lammps_otf::candidates::Store;
 use serde_json::Value;
 
-/// Passes the threshold within some 30 steps at 3000 K, and not at all at 300 K.
+/// γ exceeds the threshold within some 30 steps at 3000 K, and never at 300 K.
 const KINETIC: &str = "temperature = 3000\nsteps = 60\nsampling_interval = 10\nseed = 4\n\
                        uncertainty = { compute = \"u\" }\nuncertainty_threshold = 1.0\nuncertainty_low = 1.0\n\
                        setup = [\"compute u all ke/atom\"]\nverify = false\n";
@@ -76,7 +76,7 @@ fn first_replica_equals_the_single_run_and_the_others_differ() {
     let largest = [0, 1, 2].map(|k| polls(&format!("out/replica-{k:02}")));
     assert_eq!(largest[0], polls("alone"));
     assert!(largest[0] != largest[1] && largest[1] != largest[2] && largest[0] != largest[2], "{largest:?}");
-    // With nothing taken for the same, each stores its own, under a number of its own.
+    // Without a novelty threshold each replica stores its candidate under its own id.
     let mut ids: Vec<i64> = (0..3).map(|k| result(folder, k)["candidates"][0].as_i64().unwrap()).collect();
     ids.sort_unstable();
     assert_eq!((ids, store(folder).ids(None).unwrap()), (vec![1, 2, 3], vec![1, 2, 3]));
@@ -86,7 +86,7 @@ fn first_replica_equals_the_single_run_and_the_others_differ() {
 fn candidates_stored_by_one_replica_are_not_stored_by_others() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    // Anything in a crystal is the same at this distance.
+    // All environments in a crystal are equal at this threshold.
     eam_config(folder, 3, &format!("{KINETIC}novelty = 1.0\n"));
     let output = run(folder, 4, 4);
     assert_eq!(output.status.code(), Some(4), "{}", text(&output));
@@ -114,7 +114,7 @@ fn number_of_ranks_and_length_of_lists_must_match_the_replicas() {
         assert!(!folder.path().join("out").exists());
     };
     refused(3, 2, &["--replicas 2", "multiple of 2", "there are 3"]);
-    // Also one after the other on one rank: a job is started for that.
+    // Also consecutively on one rank, for which a job is started.
     refused(1, 2, &["--replicas 2", "there are 1"]);
     refused(1, 0, &["must be 1 or more"]);
     add_to_config(folder.path(), "[replicas]\ntemperatures = [300, 400, 500]\n");
@@ -142,8 +142,8 @@ fn replica_that_cannot_begin_does_not_affect_the_others() {
 fn rank_failure_ends_the_job_and_keeps_the_store() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    // The hot replica is thrown into a hole of its potential, where the pair style throws on one rank; the other, which
-    // would run for hours, has stored something at its first polls.
+    // The hot replica moves into a hole of its potential, where the pair style throws on one rank. The other replica,
+    // which would run for hours, has stored a candidate at its first polls.
     write(folder, "morse.table", &common::breaking::morse_table(2.3));
     write(folder, "al.extxyz", &aluminium(3));
     let config = format!(
@@ -172,7 +172,7 @@ fn rank_failure_ends_the_job_and_keeps_the_store() {
 fn signal_to_one_rank_stops_its_replica_only() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    // While it is set up, rank 0 of each replica waits for a line of a pipe of its own.
+    // During the set-up, rank 0 of each replica waits for a line of a separate pipe.
     let gate = "setup = [\"variable r getenv PMI_RANK\", \"variable g file gate-${r}\", ";
     let gated = KINETIC.replace("threshold = 1.0", "threshold = 1e9").replace("setup = [", gate);
     eam_config(folder, 3, &gated);
@@ -221,7 +221,7 @@ fn replicas_write_their_own_files() {
             [0, 1].map(|n| std::fs::read_to_string(folder.join(format!("replica-{n:02}-{name}"))).unwrap());
         assert!(!one.is_empty() && one.lines().count() == other.lines().count(), "{one} {other}");
     }
-    // A file that all of them would write is refused, before any is opened.
+    // A file that would be written by all replicas is rejected before it is opened.
     write(folder, "more.in", "dump d all custom 20 shared.dump id x\n");
     eam_config(folder, 3, &KINETIC.replace("compute u all ke/atom", "compute u all ke/atom\", \"include more.in"));
     std::fs::remove_dir_all(folder.join("out")).unwrap();

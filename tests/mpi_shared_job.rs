@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Several simulations of the library share one job, each on a group of ranks of its own, and one process holds a small
-//! simulation inside a large one; and two MPI libraries in one process are refused by name.
+//! Several simulations of the library share a job, each on a group of ranks; a process holds a small simulation
+//! inside a large one; and two MPI libraries in one process are rejected.
 
 mod common;
 
@@ -17,7 +17,7 @@ use lammps_otf::simulation::{Event, Simulation};
 const FOLDER: &str = "LAMMPS_OTF_TEST_FOLDER";
 const MORE: &str = "temperature = 300\nsteps = 40\nsampling_interval = 10\nuncertainty = \"none\"\n";
 
-/// Runs to the end and gives the last total energy.
+/// Runs to the end and returns the last total energy.
 fn run(folder: &Path, seed: u32, comm: &Comm) -> f64 {
     let mut config = InferenceConfig::read(folder.join("run.toml")).unwrap();
     config.md.seed = seed;
@@ -35,7 +35,7 @@ fn run(folder: &Path, seed: u32, comm: &Comm) -> f64 {
     }
 }
 
-/// Not a test of its own: what the test below runs on four ranks.
+/// Not an independent test: run on four ranks by the test below.
 #[test]
 fn child_that_shares_a_job() {
     let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
@@ -47,10 +47,10 @@ fn child_that_shares_a_job() {
     assert_eq!(comm.size(), [1, 3][group]);
     let seed = [1, 3][group];
     let shared = run(&folder, seed, &comm);
-    // The same by itself, on this rank alone, while the groups still exist.
+    // The same simulation on this rank alone, while the groups still exist.
     let alone = run(&folder, seed, &Comm::single());
     assert!((shared - alone).abs() < 1e-9 * alone.abs(), "{shared} {alone}");
-    // What one group sent, the other did not count, and nothing was sent in a group of one.
+    // Bytes sent by one group are not counted by the other, and a group of one rank sends nothing.
     assert_eq!(comm.bytes_sent() > 0, group == 1);
     let mut sum = [seed as f64];
     world.sum(&mut sum);
@@ -88,7 +88,7 @@ fn on_ranks(ranks: usize, child: &str) -> std::process::Output {
         .unwrap()
 }
 
-/// Not a test of its own: what the test below runs on two ranks.
+/// Not an independent test: what the test below runs on two ranks.
 #[test]
 fn child_whose_communicators_outlive_the_session() {
     if std::env::var_os(FOLDER).is_none() {
@@ -125,7 +125,7 @@ fn mpi_is_finalised_when_the_last_communicator_is_gone() {
     assert!(output.status.success() && printed.matches("MPI was there to the end").count() == 2, "{printed}");
 }
 
-/// Not a test of its own: what the test below runs on two ranks.
+/// Not an independent test: what the test below runs on two ranks.
 #[test]
 fn child_that_splits_again_and_again() {
     if std::env::var_os(FOLDER).is_none() {
@@ -148,7 +148,7 @@ fn groups_give_their_communicators_back() {
     assert!(output.status.success() && printed.matches("the communicators were enough").count() == 2, "{printed}");
 }
 
-/// Not a test of its own: what the test below runs on two ranks.
+/// Not an independent test: what the test below runs on two ranks.
 #[test]
 fn child_one_rank_of_which_panics() {
     if std::env::var_os(FOLDER).is_none() {
@@ -170,7 +170,7 @@ fn a_rank_that_unwinds_ends_the_job() {
     assert!(printed.contains("rank 1 panicked. The job is aborted."), "{printed}");
 }
 
-/// Not a test of its own: a process into which a second MPI library was loaded.
+/// Not an independent test: a process into which a second MPI library is loaded.
 #[test]
 fn child_with_two_mpi_libraries() {
     if std::env::var_os("LAMMPS_OTF_TEST_TWO").is_none() {
@@ -182,7 +182,7 @@ fn child_with_two_mpi_libraries() {
 
 #[test]
 fn second_mpi_library_is_rejected_and_both_are_reported() {
-    // A library of the other family's name, which the loader brings into the process before anything else.
+    // A library with the name of the other family, which the loader loads before all others.
     let folder = tempfile::tempdir().unwrap();
     let source = common::write(folder.path(), "other.c", "int otf_other_mpi(void) { return 40; }\n");
     let other = folder.path().join("libmpi.so.40");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Nothing is written outside the folder of a run, whatever has been put into it: links, and names that lead away. Where the
-//! user's own words lead elsewhere they are followed.
+//! No files are written outside the folder of a run, even if it contains links or names of other folders. Paths given
+//! by the user are followed.
 
 mod common;
 
@@ -11,7 +11,7 @@ use std::process::Output;
 use common::{aluminium, dependency, eam_config, json, lammps_otf, mpiexec, root, succeed, text, write};
 use lammps_otf::candidates::Store;
 
-/// 108 atoms, one of which is flagged each 20 steps.
+/// 108 atoms, one of which is flagged every 20 steps.
 const FLAGS: &str = "temperature = 600\nsampling_interval = 10\nseed = 5\nsetup = [\"compute u all ke/atom\"]\n\
                      uncertainty = { compute = \"u\" }\nuncertainty_low = 0.1\nuncertainty_threshold = 0.2\n\
                      mode = \"flag\"\nflag_interval = 20\nnovelty = 0\nverify = false\ncheckpoint_interval = 20\n";
@@ -30,7 +30,7 @@ fn ends(output: &Output, code: i32, words: &str) {
     assert!(said.contains(words) && !said.contains("panicked"), "{words:?} is not in\n{said}");
 }
 
-/// All files with their contents, links as what they say.
+/// All files with their content; links with their target.
 fn snapshot(folder: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let mut all = Vec::new();
     for entry in folder.read_dir().unwrap() {
@@ -47,7 +47,7 @@ fn snapshot(folder: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     all
 }
 
-/// Puts a link in the place of `name`, to what was there or to a file of the same kind, moved to `elsewhere`.
+/// Replaces `name` by a link to the original file, or to a file of the same kind, in `elsewhere`.
 fn plant(out: &Path, name: &str, elsewhere: &Path) {
     let (place, moved) = (out.join(name), elsewhere.join(name.replace('/', "-")));
     if place.exists() {
@@ -58,7 +58,7 @@ fn plant(out: &Path, name: &str, elsewhere: &Path) {
     symlink(&moved, &place).unwrap();
 }
 
-/// What each file of a run was before the link, so that it can be given back.
+/// The original content of each file, so that it can be restored.
 fn give_back(out: &Path, name: &str, elsewhere: &Path) {
     let (place, moved) = (out.join(name), elsewhere.join(name.replace('/', "-")));
     std::fs::remove_file(&place).unwrap();
@@ -106,12 +106,12 @@ fn links_in_the_folder_of_a_resumed_run() {
         ends(&output, 2, "is a symbolic link");
         assert!(text(&output).contains(&format!("out/{name} ")), "{name}: {}", text(&output));
         assert!(before == (snapshot(elsewhere), snapshot(&out)), "{name}: something was written");
-        // A new run does not begin in it either.
+        // A new run in the folder is also rejected.
         ends(&run(folder, &["-o", "out"]), 2, "already holds a run");
         assert!(before == (snapshot(elsewhere), snapshot(&out)), "{name}: something was written");
         give_back(&out, name, elsewhere);
     }
-    // With a link to nothing, nothing is made.
+    // A dangling link creates no file.
     symlink(elsewhere.join("new"), out.join("polls.2.jsonl")).unwrap();
     ends(&run(folder, &["-o", "out", "--resume"]), 2, "is a symbolic link");
     std::fs::remove_file(out.join("polls.2.jsonl")).unwrap();
@@ -130,7 +130,7 @@ fn checkpoint_with_a_file_in_another_folder() {
     ends(&run(folder, &["-o", "out"]), 0, "");
     let good = std::fs::read_to_string(out.join("checkpoint.json")).unwrap();
     assert!(good.contains("\"checkpoint-40.restart\""), "{good}");
-    // Each is a restart file that LAMMPS could read, and that would be removed with the next checkpoint.
+    // Each is a valid restart file that would be removed at the next checkpoint.
     let names = [
         "../checkpoint-40.restart",
         "checkpoint-/../../checkpoint-40.restart",
@@ -169,11 +169,11 @@ fn output_folder_given_as_a_link() {
     ends(&run(folder, &["-o", "out", "--resume"]), 0, "");
     assert!(folder.join("out").is_symlink());
     assert_eq!(json(&folder.join("disk/real/result.json"))["steps"], 80);
-    // Nothing is left beside it, and nothing is made where a link leads nowhere.
+    // No temporary files remain, and no file is created at the target of a dangling link.
     assert_eq!(folder.join("disk").read_dir().unwrap().count(), 1);
     ends(&run(folder, &["-o", "lost"]), 1, "cannot write lost");
     assert_eq!(folder.join("disk").read_dir().unwrap().count(), 1);
-    // Up and down again.
+    // A path that ascends and descends again.
     ends(&run(folder, &["-o", "disk/../disk/other"]), 0, "");
     assert!(folder.join("disk/other/result.json").is_file());
 }
@@ -322,14 +322,14 @@ fn links_given_by_the_user_are_followed_and_only_read() {
     );
     write(&folder.join("runs"), "run.toml", &toml);
     let before = snapshot(&folder.join("inputs"));
-    // They stand beside the configuration, wherever the program is started.
+    // They are beside the configuration, independent of the working folder.
     let mut command = lammps_otf();
     command.current_dir(folder.join("cwd")).args(["run", "../runs/run.toml", "-q", "-o", "../runs/out"]);
     succeed(&mut command);
     assert!(std::fs::read_to_string(folder.join("runs/out/md.in")).unwrap().starts_with("# mine"));
     assert!(before == snapshot(&folder.join("inputs")), "an input was changed");
     assert_eq!(folder.join("cwd").read_dir().unwrap().count(), 0);
-    // Without its name in the configuration no plugin is loaded from beside it.
+    // Without its name in the configuration, no plugin is loaded from its folder.
     let without = toml.replace(&format!("plugins = [{name:?}]\n"), "");
     write(&folder.join("runs"), "run.toml", &without);
     std::fs::copy(&plugin, folder.join("runs/throwingplugin.so")).unwrap();

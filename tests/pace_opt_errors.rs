@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What cannot be evaluated ends plain `lmp` under `pace/opt` with an error that names the atoms.
+//! Errors of the evaluation end plain `lmp` with `pace/opt` with a message that identifies the atoms.
 
 mod common;
 
 use common::{dependency, root};
 use std::process::{Command, Stdio};
 
-/// Runs aluminium after `change`, and gives what `lmp` said; it must have failed.
+/// Runs aluminium after `change`, which must fail, and returns the output of `lmp`.
 fn broken(style: &str, files: &str, change: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let input = format!(
@@ -33,7 +33,7 @@ fn overlapping_atoms_and_nan_are_reported() {
     let al = root().join("potentials/al/Al");
     let (yace, graded) = (format!("{}.yace", al.display()), format!("{0}.yaml {0}.asi", al.display()));
     for (style, files) in [("pace/opt", &yace), ("pace/extrapolation/opt", &graded)] {
-        // Atom 7 to where atom 3 is, but for 0.1 mÅ.
+        // Moves atom 7 to the position of atom 3, up to 0.1 mÅ.
         let place = "variable d atom x[3]+0.0001\nvariable e atom y[3]\nvariable f atom z[3]\n\
                      group one id 7\nset group one x v_d y v_e z v_f";
         let said = broken(style, files, place);

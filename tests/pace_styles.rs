@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What LAMMPS's other commands take from `pace` they take from `pace/opt`, in plain `lmp`: the same numbers.
+//! Other commands of LAMMPS that use `pace` also work with `pace/opt` in plain `lmp` and give the same numbers.
 
 mod common;
 
 use common::dependency;
 use std::process::{Command, Stdio};
 
-/// LAMMPS's potential of copper, with a core repulsion that reaches farther and switches the rest off earlier: as it is, it
-/// does so only where atoms are nearly at the same place.
+/// LAMMPS's potential of copper with a core repulsion of longer range. The original acts only on atoms at nearly the
+/// same position.
 fn copper() -> String {
     let text = std::fs::read_to_string(dependency("share/lammps/potentials/Cu-PBE-core-rep.ace")).unwrap();
     let changed = [("core energy-cutoff parameters: ", "60.0 50.0"), ("core repulsion parameters: ", "400.0 3.0")];
@@ -18,7 +18,8 @@ fn copper() -> String {
     text.lines().map(line).collect()
 }
 
-/// Id, forces, energy and share of core repulsion of each atom of squeezed copper, with all energies times `scale`.
+/// Id, forces, energy and fraction of core repulsion of each atom of compressed copper, with all energies times
+/// `scale`.
 fn squeezed(style: &str, scale: f64) -> Vec<[f64; 6]> {
     let folder = tempfile::tempdir().unwrap();
     let input = format!(
@@ -54,14 +55,14 @@ fn squeezed(style: &str, scale: f64) -> Vec<[f64; 6]> {
 fn scale_and_core_repulsion() {
     let plain = squeezed("pace/opt", 1.0);
     let shares = plain.iter().map(|row| row[5]);
-    // Some atoms are all repulsion, some have none of it, some are between.
+    // Some atoms have repulsion only, some have none, and some have both.
     assert!(shares.clone().any(|s| s == 1.0) && shares.clone().any(|s| s == 0.0), "{:?}", shares.collect::<Vec<_>>());
     assert!(plain.iter().any(|row| row[5] > 0.01 && row[5] < 0.99));
     let halved = squeezed("pace/opt", 0.5);
     let reference = squeezed("pace", 0.5);
     assert_eq!((plain.len(), reference.len()), (108, 108));
     for ((plain, halved), reference) in plain.iter().zip(&halved).zip(&reference) {
-        // Forces of hundreds of eV/Å, of which 1e-10 is left by the sums.
+        // Forces of hundreds of eV/Å, with a relative error of 1e-10 from summation.
         let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-9 * (1.0 + a.abs()), "{a} and {b}: {reference:?}");
         plain[1..5].iter().zip(&halved[1..5]).for_each(|(plain, halved)| close(0.5 * plain, *halved));
         halved.iter().zip(reference).for_each(|(a, b)| close(*a, *b));
@@ -69,7 +70,7 @@ fn scale_and_core_repulsion() {
     }
 }
 
-/// The energy of a distorted crystal of aluminium with copper in it, eV.
+/// The energy of a distorted crystal of aluminium with copper, eV.
 fn energy(folder: &std::path::Path, style: &str, file: &str) -> f64 {
     let input = format!(
         "units metal\nread_data mixed.data\nmass * 50\npair_style {style}\npair_coeff * * {file} Al Cu\n\
@@ -90,8 +91,8 @@ fn energy(folder: &std::path::Path, style: &str, file: &str) -> f64 {
     said.trim().trim_start_matches("energy ").parse().unwrap()
 }
 
-/// Why `engine = "ml-pace"` refuses such potentials: its evaluator of C-tilde functions mixes up their coefficients. Its
-/// evaluator of the B-basis, which python-ace uses, does not.
+/// The reason why `engine = "ml-pace"` rejects such potentials: its evaluator of C-tilde functions confuses their
+/// coefficients. Its evaluator of the B-basis, used by python-ace, is correct.
 #[test]
 fn elements_with_different_numbers_of_densities() {
     let folder = tempfile::tempdir().unwrap();
@@ -119,7 +120,8 @@ fn elements_with_different_numbers_of_densities() {
         assert!(relative(style, "mixedemb.yaml", reference[1]) < 1e-11);
     }
     assert!(relative("pace/opt", "mixeddens.yaml", reference[0]) < 1e-11);
-    // Should this ever be small, ML-PACE has been corrected, and `engine = "ml-pace"` need not refuse it.
+    // If this difference becomes small, ML-PACE was corrected, and `engine = "ml-pace"` need not reject the
+    // potential.
     for style in ["pace", "pace product"] {
         assert!(relative(style, "mixeddens.yaml", reference[0]) > 0.01);
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Pauses within a run: LAMMPS does what it does without them, whatever is done in one, and without the plugin nothing but the log
-//! is another.
+//! Pauses within a run: LAMMPS gives the same results as without them, whatever is done in a pause. Without the
+//! plugin only the log differs.
 
 mod common;
 
@@ -23,7 +23,7 @@ fn run(folder: &Path, out: &str, pauses: bool) {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
 }
 
-/// The tables of a log, row by row.
+/// The tables of a log as rows.
 fn tables(log: &Path) -> Vec<Vec<String>> {
     let log = std::fs::read_to_string(log).unwrap();
     let rows = |table: &str| {
@@ -43,10 +43,10 @@ fn log_has_the_table_of_a_single_run() {
     let (ours, plain) = (tables(&folder.join("out/log.lammps")), tables(&folder.join("out/plain")));
     assert_eq!(plain.len(), 1);
     assert_eq!(plain[0].len(), 21);
-    // The look at the atoms before any step is a run of no steps.
+    // The poll before the first step is a run of zero steps.
     assert_eq!(ours, [&plain[0][..1], &plain[0]], "the same numbers, to the last digit");
 
-    // Without the plugin each chunk is a run.
+    // Without the plugin, each chunk is a run.
     run(folder, "chunks", false);
     assert_eq!(tables(&folder.join("chunks/log.lammps")).len(), 21);
     let polls = |out: &str| {
@@ -76,7 +76,7 @@ fn rows_due_between_two_polls_are_unchanged() {
     .into_iter()
     .enumerate()
     {
-        // Energies and pressures are there on every one of them, or LAMMPS would end the run.
+        // Energies and pressures are available at each of them; otherwise LAMMPS would end the run.
         let setup = format!("setup = [\"compute u all ke/atom\", \"{thermo}\"]\n");
         let template = std::fs::read_to_string(common::root().join("templates/md.in.j2")).unwrap();
         let fixed = "thermo          {{ interval }}\n";
@@ -114,7 +114,7 @@ fn run_ended_by_the_setup_is_a_crash() {
     }
 }
 
-/// A hot crystal of 108 atoms, not set up.
+/// A hot crystal of 108 atoms, before set-up.
 fn crystal() -> Lammps {
     let mut lammps = Lammps::open(&["-screen", "none", "-log", "none"], &Comm::single()).unwrap();
     lammps
@@ -154,7 +154,7 @@ fn trajectory_is_unchanged_whatever_is_done_in_a_pause() {
         assert!(lammps.is_paused());
         assert_eq!(lammps.last_thermo("Step").unwrap(), Some(step as f64));
         seen.push(step);
-        // Commands end the run, and a new one goes on; a second instance does not mind the first.
+        // Commands end the run, and a new one continues. A second instance does not affect the first.
         going = match step {
             20 => {
                 lammps.command("print nothing").unwrap();
@@ -220,7 +220,7 @@ fn instance_that_goes_away_in_a_pause_frees_its_resources() {
         ready(&mut lammps);
         assert!(lammps.begin_run(100, 0..100).unwrap());
     }
-    // A stack that stays would be two more for each.
+    // A stack that is not freed would add two mappings for each instance.
     assert!(mapped() < before + 20, "{before} places of memory became {}", mapped());
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What `report` and `watch` make of real runs; `ci/browser` looks at the page.
+//! The output of `report` and `watch` for actual runs; `ci/browser` tests the page in a browser.
 
 mod common;
 
@@ -10,7 +10,7 @@ use std::process::Stdio;
 use common::{eam_config, json, lammps_otf, lines, root, succeed, text};
 use serde_json::Value;
 
-/// Heats EAM aluminium under the watch of its kinetic energy, which takes no time to evaluate.
+/// Heats EAM aluminium and polls its kinetic energy, which is fast to evaluate.
 const HOT: &str = "temperature = [300, 900]\nsteps = 400\nsampling_interval = 10\nseed = 7\nmode = \"flag\"\n\
                    uncertainty_threshold = 1000.0\nuncertainty_low = 900.0\nuncertainty = { compute = \"u\" }\n\
                    setup = [\"compute u all ke/atom\"]\n";
@@ -52,7 +52,7 @@ fn page_contains_the_data_of_the_run() {
         near("q99", &poll["gamma"]["q99"]);
         near("temperature", &poll["temperature"]);
     }
-    // Every atom of every poll is in the histogram.
+    // The histogram contains every atom of every poll.
     let counted: u64 = series["histogram"].as_array().unwrap().iter().map(|bin| bin[2].as_u64().unwrap()).sum();
     assert_eq!(counted, polls.len() as u64 * result["atoms"].as_u64().unwrap());
     let known = json(&out.join("run.json"));
@@ -134,7 +134,7 @@ fn page_has_a_part_for_each_replica() {
 #[test]
 fn watch_shows_every_poll_and_ends_with_the_run() {
     let folder = tempfile::tempdir().unwrap();
-    // Files so small that several are filled between two looks of the watcher.
+    // Files so small that several are filled between two reads of `watch`.
     let hot = HOT.replace("sampling_interval = 10", "sampling_interval = 1");
     let config = eam_config(folder.path(), 4, &format!("{hot}polls_file_size = 0.004\npolls_files = 1000\n"));
     let mut run =
@@ -230,7 +230,7 @@ fn plots_of_extreme_numbers_are_finite() {
         let mut report = common::limited(env!("CARGO_BIN_EXE_lammps-otf"));
         report.args(["-q", "report"]).arg(&out);
         let done = report.arg("--plots").arg(folder.path().join("plots")).output().unwrap();
-        // A plot that cannot be drawn may be refused by name; nothing hangs, and nothing panics.
+        // A plot that cannot be drawn may be rejected with its name; nothing hangs or panics.
         let code = done.status.code();
         assert!(code == Some(0) || code == Some(2), "{a} and {b}: {code:?}\n{}", common::text(&done));
     }

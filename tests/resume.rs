@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Runs that end before their time and go on: nothing is lost, nothing comes twice, and the end is that of a run which was
-//! never interrupted.
+//! Interrupted and resumed runs: no data are lost or duplicated, and the final state is that of an uninterrupted run.
 
 mod common;
 
@@ -15,7 +14,7 @@ use std::time::Duration;
 use common::{dependency, eam_config, json, lammps_otf, lines, succeed, text, write};
 use lammps_otf::candidates::Store;
 
-/// A run of 108 atoms that flags now and then.
+/// A run of 108 atoms with occasional flags.
 const FLAGS: &str = "temperature = 600\nsampling_interval = 10\nseed = 5\nsetup = [\"compute u all ke/atom\"]\n\
                      uncertainty = { compute = \"u\" }\nuncertainty_low = 0.3\nuncertainty_threshold = 0.55\n\
                      mode = \"flag\"\nflag_interval = 100\nnovelty = 0\nverify = false\n";
@@ -37,14 +36,14 @@ fn finishes(folder: &Path, ranks: usize, more: &[&str]) {
     assert_eq!(output.status.code(), Some(0), "{more:?}: {}", text(&output));
 }
 
-/// All that a run leaves behind but for wall times and its own name.
+/// All output of a run without wall times and the name of its folder.
 fn left(out: &Path) -> (Vec<serde_json::Value>, serde_json::Value, Vec<String>) {
     let files = lammps_otf::runner::poll_files(out).unwrap();
     let mut polls: Vec<serde_json::Value> = files.iter().flat_map(|file| lines(file)).collect();
     polls.iter_mut().for_each(|poll| poll["seconds"] = 0.into());
     let mut result = json(&out.join("result.json"));
     (result["event_seconds"], result["commit_seconds"]) = (0.into(), 0.into());
-    // What watching has cost is counted by each process for itself.
+    // The cost of polling is counted by each process separately.
     result["cost"] = 0.into();
     (result["seconds"], result["output"], result["last"]["seconds"]) = (0.into(), 0.into(), 0.into());
     let store = Store::open_existing(&out.join("candidates.db")).unwrap();
@@ -57,7 +56,7 @@ fn left(out: &Path) -> (Vec<serde_json::Value>, serde_json::Value, Vec<String>) 
     (polls, result, rows.collect())
 }
 
-/// The same polls, candidates and result, and the same last state of LAMMPS bit for bit, thermostat and all.
+/// Checks that polls, candidates, result and the last state of LAMMPS are identical, including the thermostat.
 fn the_same(folder: &Path, one: &str, other: &str, step: i64) {
     let [one, other] = [one, other].map(|name| folder.join(name));
     let (polls, result, rows) = left(&one);
@@ -83,7 +82,7 @@ fn resume_of_nve_and_nose_hoover_is_exact() {
             };
             config(1200);
             finishes(folder.path(), ranks, &["-o", "whole"]);
-            // Without a ramp a run may become longer; one of 600 steps ends where the long one has a checkpoint.
+            // Without a ramp, a run can be extended. One of 600 steps ends where the long one has a checkpoint.
             config(600);
             finishes(folder.path(), ranks, &["-o", "parts"]);
             config(1200);
@@ -119,7 +118,7 @@ fn resume_after_an_event_stops_at_the_next_one_and_reports_it() {
     assert!(said.contains("no more candidates are stored: max_candidates = 1 is reached"), "{said}");
 }
 
-/// Kills a run of one rank as soon as `ready` says so.
+/// Kills a run on one rank as soon as `ready` returns `true`.
 fn kill_when(folder: &Path, out: &str, ready: impl Fn(&Path) -> bool) {
     let mut child = lammps_otf().current_dir(folder).args(["run", "run.toml", "-q", "-o", out]).spawn().unwrap();
     common::wait_for("the state to be killed in", || {
@@ -224,7 +223,7 @@ fn resume_of_ml_pace_with_gamma_is_exact() {
         );
         write(folder.path(), "run.toml", &text);
     };
-    // ML-PACE's own evaluator has forces of other last digits on a step with γ.
+    // The evaluator of ML-PACE gives forces that differ in the last digits at a step with γ.
     for (engine, whole, parts) in [("opt", "opt", "opt-parts"), ("ml-pace", "ml-pace", "ml-pace-parts")] {
         config(150, engine);
         finishes(folder.path(), 1, &["-o", whole]);
@@ -241,14 +240,14 @@ fn resume_of_ml_pace_with_gamma_is_exact() {
     }
 }
 
-/// Numbers that look random and are the same each time.
+/// A reproducible pseudo-random sequence.
 fn random(seed: &mut u64) -> f64 {
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     (*seed >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-/// Runs until `polls` of them were printed and `pause` is over, then `kill -9`; gives the candidates that were announced
-/// before, and whether the run was through already.
+/// Runs until `polls` lines were printed and `pause` has passed, then sends `kill -9`. Returns the candidates
+/// announced before, and whether the run had already ended.
 fn killed_after(folder: &Path, polls: usize, pause: Duration) -> (Vec<i64>, bool) {
     let mut child = lammps_otf()
         .current_dir(folder)
@@ -285,12 +284,12 @@ fn killed_after(folder: &Path, polls: usize, pause: Duration) -> (Vec<i64>, bool
     });
     std::thread::sleep(pause);
     let _ = child.kill();
-    // It may have ended by itself meanwhile.
+    // It may have ended by itself.
     through |= child.wait().unwrap().success();
     (reader.join().unwrap(), through)
 }
 
-/// How often the next test kills; `ci/stress` asks for more.
+/// Number of kills in the next test; `ci/stress` sets a larger one.
 fn kills() -> u32 {
     std::env::var("LAMMPS_OTF_KILLS").map_or(50, |n| n.parse().expect("a number"))
 }
@@ -314,7 +313,7 @@ fn run_killed_at_random_loses_nothing_and_ends_the_same() {
     let (mut seed, mut killed, mut through, mut announced) = (2026, 0, 0, BTreeSet::new());
     let (mut inside, mut torn) = (0, 0);
     while killed < kills() {
-        // Of 300 polls; a checkpoint stands behind each thirty. Before the first poll the run is set up.
+        // Of 300 polls; there is a checkpoint after every thirty. Before the first poll, the run is set up.
         let polls = (180.0 * random(&mut seed)) as usize;
         let pause = Duration::from_secs_f64(random(&mut seed) * if polls < 10 { 0.2 } else { 0.01 });
         let (told, done) = killed_after(folder.path(), polls, pause);
@@ -322,7 +321,7 @@ fn run_killed_at_random_loses_nothing_and_ends_the_same() {
         killed += u32::from(!done);
         inside += u32::from(!done && checkpoint(&out) > 0);
         if out.join("candidates.db").exists() {
-            // Opened as another program does, while nobody writes.
+            // Opened as by another program while no process writes.
             let store = Store::open_existing(&out.join("candidates.db")).unwrap();
             store.check().unwrap();
             let rows: BTreeSet<i64> = store.ids(None).unwrap().into_iter().collect();
@@ -349,7 +348,7 @@ fn run_killed_at_random_loses_nothing_and_ends_the_same() {
 #[test]
 fn rotated_poll_files_continue_and_the_oldest_are_removed() {
     let folder = tempfile::tempdir().unwrap();
-    // Some twenty lines in a file: a checkpoint lies several files behind what is written when the run is killed.
+    // Some twenty lines in a file: a checkpoint is several files behind the current one when the run is killed.
     let many = "polls_file_size = 0.01\npolls_files = 100\ncheckpoint_interval = 1000\nsteps = 4000\n";
     eam_config(folder.path(), 3, &format!("{many}{FLAGS}"));
     finishes(folder.path(), 1, &["-o", "whole"]);
@@ -363,7 +362,7 @@ fn rotated_poll_files_continue_and_the_oldest_are_removed() {
         finishes(folder.path(), 1, &["-o", out, "--resume"]);
         the_same(folder.path(), "whole", out, 4000);
     }
-    // Few files: what is left are the last lines.
+    // Only a few files remain, with the last lines.
     eam_config(
         folder.path(),
         3,
@@ -407,7 +406,7 @@ fn changed_settings_are_reported_and_nothing_is_written() {
         .collect();
     write(folder.path(), "run.toml", &another);
     refused(&["the content of `potential`"]);
-    // What does not touch the trajectory may change, and a run that is through is through.
+    // Settings that do not affect the trajectory can change, and a completed run remains completed.
     config(&format!("steps = 200\nuncertainty_threshold = 0.6\n{FLAGS}").replacen(
         "uncertainty_threshold = 0.55\n",
         "",
@@ -415,7 +414,7 @@ fn changed_settings_are_reported_and_nothing_is_written() {
     ));
     finishes(folder.path(), 1, &["-o", "out", "--resume"]);
     assert!(left(&out) == before, "something has changed");
-    // On another number of ranks too; that is said.
+    // Another number of ranks is allowed and reported.
     finishes(folder.path(), 2, &["-o", "out", "--resume"]);
     let warnings = json(&out.join("result.json"))["warnings"].to_string();
     assert!(warnings.contains("started on 1 ranks and resumed on 2"), "{warnings}");
@@ -425,12 +424,12 @@ fn changed_settings_are_reported_and_nothing_is_written() {
 fn existing_run_requires_resume_and_resume_can_begin_a_run() {
     let folder = tempfile::tempdir().unwrap();
     eam_config(folder.path(), 3, &format!("steps = 50\n{FLAGS}"));
-    // Nothing there: it begins, so that a job script may say --resume always.
+    // In an empty folder the run begins, so that a job script can always use --resume.
     finishes(folder.path(), 1, &["-o", "out", "--resume"]);
     let output = run(folder.path(), 1, &["-o", "out"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output).contains("--resume"), "{}", text(&output));
-    // Something else there: it does not.
+    // A folder with other content is rejected.
     std::fs::create_dir(folder.path().join("other")).unwrap();
     write(&folder.path().join("other"), "thesis.tex", "");
     let output = run(folder.path(), 1, &["-o", "other", "--resume"]);
@@ -478,7 +477,7 @@ fn template_without_restart_is_rejected_with_the_missing_line() {
 
 #[test]
 fn resume_keeps_fixed_atoms_and_groups_of_the_start() {
-    // What the structure fixes; and a group by place, which the atoms leave and others enter.
+    // Atoms fixed by the structure, and a group by position, which atoms leave and enter.
     let folder = tempfile::tempdir().unwrap();
     let config = |steps: u64| {
         let own = "\"region low block INF INF INF INF -1 4\", \"group low region low\", \"fix push low addforce 0.05 0 0.05\", \
@@ -499,7 +498,7 @@ fn resume_keeps_fixed_atoms_and_groups_of_the_start() {
     config(900);
     finishes(folder.path(), 1, &["-o", "parts", "--resume"]);
     the_same(folder.path(), "whole", "parts", 900);
-    // Another set of fixed atoms is another run.
+    // With other fixed atoms it is another run.
     let moved = std::fs::read_to_string(folder.path().join("al.extxyz")).unwrap().replacen(" F\n", " T\n", 1);
     write(folder.path(), "al.extxyz", &moved);
     let output = run(folder.path(), 1, &["-o", "parts", "--resume"]);
@@ -507,7 +506,7 @@ fn resume_keeps_fixed_atoms_and_groups_of_the_start() {
     assert!(text(&output).contains("`structure` is different"), "{}", text(&output));
 }
 
-/// What `setup` writes beside the run, on each of its lines: LAMMPS would begin each file anew.
+/// Commands of `setup` that write files beside the run, one in a line. LAMMPS would overwrite each file.
 const WRITES: &str = "dump atoms all custom 20 atoms.dump id x y z vx\", \"dump_modify atoms sort id\", \"dump frames all xyz 40 frames.xyz\", \
                       \"fix average all ave/time 10 2 20 c_thermo_temp file average.txt\", \
                       \"fix each all ave/time 1 1 10 c_thermo_temp file each.txt\", \
@@ -534,14 +533,14 @@ fn files_of_the_setup_continue_at_the_checkpoint() {
     writing(whole.path(), 600, 200);
     finishes(whole.path(), 1, &["-o", "out"]);
     assert!(files(whole.path())[0].1.contains("TIMESTEP\n600\n"), "nothing was written");
-    // One that has come to its end, and becomes longer, twice.
+    // A completed run that is extended twice.
     for steps in [200, 400, 600] {
         writing(parts.path(), steps, 200);
         finishes(parts.path(), 1, &["-o", "out", "--resume"]);
     }
     same(whole.path(), parts.path());
 
-    // Killed, before the first checkpoint and behind one: what came after it comes again.
+    // Killed before the first checkpoint and after one: the output after the checkpoint is written again.
     writing(whole.path(), 3000, 1000);
     finishes(whole.path(), 1, &["-o", "long"]);
     let killed = tempfile::tempdir().unwrap();
@@ -551,7 +550,7 @@ fn files_of_the_setup_continue_at_the_checkpoint() {
         let frame = format!("TIMESTEP\n{step}\n");
         let dumped =
             || std::fs::read_to_string(killed.path().join("atoms.dump")).is_ok_and(|text| text.contains(&frame));
-        // It may come to its end first, on a machine that has much else to do.
+        // It may end before, on a busy machine.
         common::wait_for("the frame", || dumped() || child.try_wait().unwrap().is_some());
         let _ = child.kill();
         child.wait().unwrap();
@@ -585,7 +584,7 @@ fn files_of_the_setup_in_other_folders_are_rejected_and_kept() {
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
     assert!(text(&output).contains("include more.in") && text(&output).contains("append"), "{}", text(&output));
     assert_eq!(std::fs::read_to_string(folder.path().join("told.txt")).unwrap(), told);
-    // As the message says.
+    // As the message recommends.
     write(folder.path(), "more.in", "fix told all print 20 hello append told.txt\n");
     finishes(folder.path(), 1, &["-o", "out", "--resume"]);
     assert!(std::fs::read_to_string(folder.path().join("told.txt")).unwrap().starts_with(&told));
@@ -618,7 +617,7 @@ fn gamma_that_is_not_finite_is_read_back() {
     let out = folder.path().join("out");
     let gamma = &lines(&out.join("polls.jsonl"))[2]["gamma"];
     assert!(gamma["max"].is_null() && gamma["q99"].is_null() && gamma["not_finite"] == 3, "{gamma}");
-    // The poll that matters is shown.
+    // The poll of the event is shown.
     let watched = succeed(lammps_otf().current_dir(&folder).args(["watch", "--once", "out"]));
     assert!(watched.contains("step 40") && watched.contains("γ_max inf at atom 1"), "{watched}");
     let reported = lammps_otf().current_dir(&folder).args(["report", "out"]).output().unwrap();
@@ -689,7 +688,7 @@ fn event_whose_extraction_failed_is_processed_after_resume() {
         assert_eq!(output.status.code(), Some(code), "{}", text(&output));
         json(&folder.path().join("out/result.json"))
     };
-    // Nearest neighbours count as overlapping.
+    // Nearest neighbours are treated as overlapping.
     stopping(folder.path(), "min_distance = 3.5\n");
     let first = go_on(4, &["-o", "out"]);
     let warnings = first["warnings"].to_string();
@@ -702,7 +701,7 @@ fn event_whose_extraction_failed_is_processed_after_resume() {
     assert_eq!(second["candidates"], serde_json::json!([1]), "{second}");
     let store = Store::open_existing(&folder.path().join("out/candidates.db")).unwrap();
     assert_eq!(store.get(1).unwrap().keys().step, first["trigger_step"].as_i64(), "{first}");
-    // Once.
+    // Only once.
     let third = go_on(0, &["-o", "out", "--resume"]);
     assert_eq!(third["candidates"], serde_json::json!([1]), "{third}");
 }
@@ -719,7 +718,7 @@ fn event_with_too_many_atoms_stores_a_candidate() {
     };
     let (whole, warnings) = stored("");
     assert_eq!((whole.keys().radius, warnings.as_str()), (Some(4.0), "[]"));
-    // Of the crystal that the run begins with, fewer atoms are within reach.
+    // In the initial crystal, fewer atoms are within the radius.
     let atoms = whole.candidate.structure.len();
     let (smaller, warnings) = stored(&format!("max_atoms = {}\n", atoms - 1));
     assert!(smaller.candidate.structure.len() < atoms && smaller.keys().radius.unwrap() < 4.0, "{:?}", smaller.keys());

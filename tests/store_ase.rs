@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The candidate store and the real ASE work on one database.
+//! The candidate store and ASE work on one database.
 
 #[path = "../crates/otf-store/tests/common/candidate.rs"]
 mod common_candidate;
@@ -31,7 +31,7 @@ fn masses_are_stored_and_read_back() {
     still.structure.masses = Some(vec![64.5, 28.25]);
     let mut moving = still.clone();
     still.structure.velocities = None;
-    // Of another seed, or it would be the same candidate.
+    // From another seed; otherwise it would be the same candidate.
     moving.structure.positions = candidate(6, 2).structure.positions;
     store.add(&[still.clone(), moving.clone()]).unwrap();
     assert_eq!(store.get(1).unwrap().candidate, still);
@@ -92,7 +92,7 @@ copy.write(row, key_value_pairs=row.key_value_pairs, data=row.data)
             .to_string(),
         ],
     );
-    // The copy that ASE wrote is the same candidate.
+    // The copy written by ASE is the same candidate.
     let copy = Store::open(&path.with_file_name("candidates-copy.db")).unwrap().get(1).unwrap();
     assert_eq!(copy.candidate.keys, added.keys);
     assert_eq!(copy.candidate.force_mask, added.force_mask);
@@ -200,7 +200,7 @@ db.write(bulk("Al"), status="PENDING_DFT", gamma=float("inf"))
     assert_eq!(water.candidate.structure.elements.len(), 2);
     assert_eq!(water.candidate.structure.cell.vectors, [[0.0; 3]; 3]);
     assert!(matches!(store.set_status(2, Status::Rejected), Err(StoreError::Transition { from: None, .. })));
-    // Our change of one row keeps all else that is in it.
+    // Changing one row preserves all other data in it.
     assert_eq!(store.claim("w").unwrap().unwrap().id, 3);
     store.fail(3, "w", "1234").unwrap();
     store.set_status(1, Status::Rejected).unwrap();
@@ -248,7 +248,7 @@ db.update(row.id, atoms=atoms, status="DONE")
     let labels = done.candidate.labels.unwrap();
     assert_eq!(labels.calculator.as_deref(), Some("lennardjones"));
     assert_eq!(labels.forces.dim(), (6, 3));
-    // Replacing the atoms keeps what is ours.
+    // Replacing the atoms preserves the additional data.
     assert_eq!(done.candidate.force_mask, candidate(6, 1).force_mask);
     assert_eq!(done.candidate.keys, candidate(6, 1).keys);
     assert_eq!(done.candidate.structure.types, candidate(6, 1).structure.types);
@@ -261,7 +261,7 @@ fn ase_lock_is_respected() {
     let (_folder, path) = fresh();
     let mut store = Store::open(&path).unwrap();
     store.add(&[candidate(6, 1)]).unwrap();
-    // Holds the lock until it is told to release it, and notes that before it does.
+    // Holds the lock until it is told to release it, and records this before the release.
     let mut holder = script(
         "import sys\nfrom ase.db import connect\nwith connect(sys.argv[1]).lock:\n print('held', flush=True)\n \
          sys.stdin.readline()\n open(sys.argv[1] + '.released', 'w').close()",
@@ -273,7 +273,7 @@ fn ase_lock_is_respected() {
     .unwrap();
     let mut line = [0; 5];
     std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut line).unwrap();
-    // Adding does not wait, changing does.
+    // Adding does not wait; changing does.
     store.add(&[candidate(6, 2)]).unwrap();
     let released = PathBuf::from(format!("{}.released", path.display()));
     let claim = std::thread::spawn({
@@ -283,13 +283,13 @@ fn ase_lock_is_respected() {
             (claimed.is_some(), released.exists())
         }
     });
-    // The longer, the surer that a claim that does not wait is seen to have been made.
+    // A longer time makes it more certain that a claim that does not wait is detected.
     std::thread::sleep(Duration::from_millis(300));
     assert!(!released.exists());
     drop(holder.stdin.take());
     assert_eq!(claim.join().unwrap(), (true, true), "claimed while ASE held its lock");
     assert!(holder.wait().unwrap().success());
-    // ASE was killed while it held the file.
+    // ASE was killed while it held the lock file.
     std::fs::write(format!("{}.lock", path.display()), "").unwrap();
     let options = |timeout: u64, stale: u64| lammps_otf::candidates::StoreOptions {
         lock_timeout: Duration::from_secs(timeout),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Every export is read back by the library that reads it in practice, and the command that makes them is tried.
+//! Every export is read back by the library of its trainer, and the command is tested.
 
 #[path = "../crates/otf-store/tests/common/candidate.rs"]
 mod common_candidate;
@@ -15,8 +15,8 @@ use lammps_otf::structure::{Cell, Element, Structure};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// A store with: two labelled cut-outs of one composition, one of another, a whole frame (weights 1), and one that
-/// waits.
+/// A store with two labelled cut-outs of one composition, one of another, a whole frame (weights 1), and a pending
+/// one.
 fn filled(folder: &Path) -> (PathBuf, Vec<StoredCandidate>) {
     let path = folder.join("candidates.db");
     let labelled = |n: usize, seed: u32| {
@@ -37,7 +37,7 @@ fn filled(folder: &Path) -> (PathBuf, Vec<StoredCandidate>) {
     (path, rows)
 }
 
-/// What the Python side compares with: the store as ASE reads it.
+/// The reference for the Python side: the store as read by ASE.
 const REFERENCE: &str = r#"
 import sys, numpy as np, ase.db
 rows = [row for row in ase.db.connect(sys.argv[1]).select("energy", sort="id")]
@@ -170,7 +170,7 @@ for files, share in (sys.argv[2], 1), ([sys.argv[2], sys.argv[2]], 2):
         &db,
         &target,
     );
-    // The same rows, the same file.
+    // The same rows give the same file.
     let first = std::fs::read(&target).unwrap();
     export(Format::Pacemaker, &rows, &target).unwrap();
     assert_eq!(std::fs::read(&target).unwrap(), first);
@@ -300,7 +300,7 @@ fn candidates_command_supports_all_operations() {
     succeed(&["import", &file("new.db"), db, db]);
     let new = Store::open_existing(Path::new(&file("new.db"))).unwrap();
     assert_eq!((new.ids(None).unwrap().len(), new.ids(Some(Status::Done)).unwrap().len()), (10, 6));
-    // Velocities are stored as momenta, and may change in their last digit.
+    // Velocities are stored as momenta and can change in the last digit.
     let third = |store: &Store| {
         let mut candidate = store.get(3).unwrap().candidate;
         assert!(candidate.structure.velocities.take().is_some());
@@ -328,7 +328,8 @@ fn candidates_command_supports_all_operations() {
     }
 }
 
-/// A worker that writes row 1 back as DFT codes and their interfaces do. `change` gets `atoms`, `forces` and `p`, an order.
+/// A worker that writes row 1 back as DFT codes and their interfaces do. `change` is Python code with `atoms`,
+/// `forces` and an order `p`.
 fn written_back(path: &Path, change: &str) {
     let program = format!(
         r#"
@@ -382,7 +383,7 @@ fn atoms_in_another_order_keep_their_mask_forces_and_ids() {
         ("rounded", "atoms.positions = np.round(atoms.positions, 6); atoms, forces = atoms[p], forces[p]"),
     ] {
         let path = folder.path().join(format!("{name}.db"));
-        // The worker labels the first, and the second has never been touched.
+        // The worker labels the first row; the second is unchanged.
         let mut plain = candidate(30, 1);
         plain.structure.velocities = None;
         Store::open(&path).unwrap().add(&[plain.clone(), candidate(6, 2)]).unwrap();
@@ -399,7 +400,7 @@ fn atoms_in_another_order_keep_their_mask_forces_and_ids() {
         }
         let said = succeed(&["check", path.to_str().unwrap(), "--json"]);
         assert_eq!(said.contains("\"reordered\": [\n    1\n  ]"), name != "in-order", "{said}");
-        // Into another store: in the order that was stored.
+        // Copied to another store in the stored order.
         let other = folder.path().join(format!("{name}-imported.db"));
         succeed(&["import", other.to_str().unwrap(), path.to_str().unwrap()]);
         let imported = Store::open(&other).unwrap().get(1).unwrap();
@@ -476,7 +477,7 @@ fn labels_of_other_atoms_or_another_cell_are_not_used() {
         let report = export(Format::Mace, &rows, &out).unwrap();
         assert_eq!((report.written, &report.without_labels[..]), (1, &[1][..]));
         assert!(report.warnings.iter().any(|warning| warning.contains("candidate 1 was skipped")), "{report:?}");
-        // Labelled again as it was stored.
+        // Labelled again with the stored atoms.
         store.set_status(1, Status::Rejected).unwrap();
         store.set_status(1, Status::PendingDft).unwrap();
         let restored = store.claim_id(1, "w").unwrap().unwrap();
@@ -510,7 +511,7 @@ fn pending_row_that_was_changed_is_not_labelled() {
     assert_eq!(store.claim("w").unwrap().unwrap().id, 1);
 }
 
-/// Takes out what older versions did not write.
+/// Removes the data that older versions did not write.
 fn as_older_versions_wrote_it(path: &Path) {
     use lammps_otf::candidates::blob;
     let conn = rusqlite::Connection::open(path).unwrap();

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The candidate store under load, under `kill -9`, and on disks that do not play along.
+//! The candidate store under load, under `kill -9`, and with full or read-only disks.
 //!
-//! The other processes are this test binary itself, started again with `OTF_CHILD`. They announce what they have done
-//! in lines that begin with `@`. `OTF_STRESS_SECONDS` makes the load longer (default 4: ten changes by each writer for each),
-//! `OTF_STRESS_KILLS` the number of kills (default 8).
+//! The other processes are this test binary, started again with `OTF_CHILD`. They announce completed operations in
+//! lines that begin with `@`. `OTF_STRESS_SECONDS` makes the load longer (default 4; at least ten changes by each
+//! writer), and `OTF_STRESS_KILLS` sets the number of kills (default 8).
 
 mod common;
 #[path = "../crates/otf-store/tests/common/candidate.rs"]
@@ -31,13 +31,13 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number")))
 }
 
-/// A small number that nobody can foresee, so that each run tries something else.
+/// A small unpredictable number, so that each run tests something else.
 fn random(below: u64) -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::collections::hash_map::RandomState::new().build_hasher().finish() % below
 }
 
-// ---- what the child processes do ----
+// ---- child processes ----
 
 fn say(line: std::fmt::Arguments) {
     let mut out = std::io::stdout().lock();
@@ -49,7 +49,7 @@ fn serial(store: &Store, id: i64) -> i64 {
     store.get(id).unwrap().candidate.keys.extra["serial"].as_i64().unwrap()
 }
 
-/// Adds rows with serial numbers of its own, so many times.
+/// Adds this number of rows with its own serial numbers.
 fn writer(path: &Path, index: i64, times: u64) {
     let mut store = Store::open(path).unwrap();
     let mut serial = index * 1_000_000;
@@ -66,7 +66,7 @@ fn writer(path: &Path, index: i64, times: u64) {
         for (k, id) in store.add(&batch).unwrap().into_iter().enumerate() {
             say(format_args!("ADDED {id} {}", first + k as i64));
         }
-        // A run that adds is rarer than this; what is to be tested is the crowd of readers and workers around it.
+        // A run adds less often. The test is about many readers and workers at the same time.
         std::thread::sleep(Duration::from_millis(100));
     }
 }
@@ -75,7 +75,7 @@ fn label_of(serial: i64) -> Labels {
     Labels { energy: serial as f64, ..labels(30) }
 }
 
-/// Takes rows and labels them until there are none and there is the file `….done`.
+/// Claims rows and labels them until there are none and the file `….done` exists.
 fn claimer(path: &Path, index: i64) {
     let mut store = Store::open(path).unwrap();
     let worker = format!("rust-{index}-{}", std::process::id());
@@ -90,8 +90,8 @@ fn claimer(path: &Path, index: i64) {
         };
         say(format_args!("CLAIMED {}", claimed.id));
         let serial = claimed.candidate.keys.extra["serial"].as_i64().unwrap();
-        // A label takes its time. Workers that claim without a pause would keep ASE from ever getting its lock file,
-        // for which it looks after 0.2, 0.4, 0.8, ... seconds only.
+        // A label takes some time. Workers that claim without a pause would prevent ASE from getting its lock file,
+        // which it tries after 0.2, 0.4, 0.8, ... seconds only.
         std::thread::sleep(Duration::from_millis(20 + random(40)));
         if serial % 10 == 9 {
             store.fail(claimed.id, &worker, "no luck").unwrap();
@@ -102,7 +102,7 @@ fn claimer(path: &Path, index: i64) {
     }
 }
 
-/// Adds rows until the disk is full, then checks that all is still there.
+/// Adds rows until the disk is full, then checks that all rows are present.
 fn filler(path: &Path) {
     let mut store = Store::open(path).unwrap();
     let mut ids = Vec::new();
@@ -124,10 +124,10 @@ fn filler(path: &Path) {
     say(format_args!("OK {}", ids.len()));
 }
 
-/// What may be done where nothing may be written.
+/// The operations that are possible without write permission.
 fn reader(path: &Path) {
     assert_eq!(Store::open_read_only(path).unwrap().ids(None).unwrap(), [1]);
-    // A store that is up to date opens also for writing: the error comes where something is written.
+    // An up-to-date store can also be opened for writing: the error is reported at the first write.
     let mut store = Store::open(path).unwrap();
     assert_eq!(store.ids(None).unwrap(), [1]);
     for error in [
@@ -179,11 +179,11 @@ fn child_command(wrapper: &[&str], what: &str, path: &Path, index: i64, times: u
     command
 }
 
-/// The announcements in a child's output, as words. The harness may write before the first on the same line.
+/// The announcements in the output of a child, as words. The harness can write before the first on the same line.
 fn announcements(output: impl std::io::Read) -> impl Iterator<Item = Vec<String>> {
     let lines = BufReader::new(output).lines().map_while(Result::ok);
     let words = |line: String| Some(line.split_once('@')?.1.split(' ').map(str::to_owned).collect());
-    // A killed process may have been cut off in the middle of its last line, but a pipe takes short lines whole.
+    // The last line of a killed process can be truncated, but a pipe transfers short lines as a whole.
     lines.filter_map(words)
 }
 
@@ -199,11 +199,11 @@ fn number(word: &str) -> i64 {
     word.parse().unwrap()
 }
 
-// ---- the tests ----
+// ---- tests ----
 
 #[test]
 fn concurrent_processes_lose_nothing_and_do_nothing_twice() {
-    // In memory where that is possible: many more collisions than a disk's `fsync` lets through.
+    // In memory if possible, for many more collisions than with the `fsync` of a disk.
     let shm = Path::new("/dev/shm");
     let folder = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() }.unwrap();
     let path = folder.path().join("candidates.db");
@@ -212,7 +212,7 @@ fn concurrent_processes_lose_nothing_and_do_nothing_twice() {
     Store::open(&path).unwrap();
     let mut running = Vec::new();
     for _ in 0..2 {
-        // Plain ASE, nothing of ours: the recipe from the documentation.
+        // Plain ASE: the example from the documentation.
         let worker = include_str!("python/ase_worker.py");
         running.push(collect(script(worker, &[text]).stdout(Stdio::piped()).spawn().unwrap()));
     }
@@ -235,7 +235,7 @@ print("@READ", reads, flush=True)
     common::wait_for("the Python workers", || common::files_with(&path, ".ready-") == 2);
     let writer = |index| collect(child_command(&[], "writer", &path, index, times).spawn().unwrap());
     let writers: Vec<_> = (0..4).map(writer).collect();
-    // Starting Python takes longer than starting ours, which would take all rows before.
+    // Python starts more slowly than the other workers, which would label all rows before.
     let by_python = |row: &StoredCandidate| row.worker.as_ref().is_some_and(|worker| worker.starts_with("python"));
     let store = Store::open_read_only(&path).unwrap();
     common::wait_for("a Python worker", || store.iter(None).unwrap().any(|row| by_python(&row.unwrap())));
@@ -319,7 +319,7 @@ fn killed_process_loses_no_committed_rows() {
             children.push(child_command(&[], "writer", &path, 2 * round + index, u64::MAX).spawn().unwrap());
             children.push(child_command(&[], "claimer", &path, 2 * round + index, 0).spawn().unwrap());
         }
-        // What they have announced so far, as words.
+        // The announcements so far, as words.
         let said = Arc::new(Mutex::new(Vec::new()));
         let listen = |child: &mut Child| {
             let (said, output) = (Arc::clone(&said), child.stdout.take().unwrap());
@@ -345,8 +345,8 @@ fn killed_process_loses_no_committed_rows() {
                 _ => {}
             }
         }
-        // What was announced is there, and the next process continues without help: a lock of a process that is gone
-        // is none, however young it is.
+        // Announced rows are present, and the next process continues without intervention: a lock of a process that
+        // no longer exists is removed at any age.
         let options = StoreOptions { stale_lock_after: Duration::from_secs(1_000_000), ..StoreOptions::default() };
         let mut store = Store::open_with(&path, options).unwrap();
         store.check().unwrap();
@@ -369,13 +369,13 @@ fn killed_process_loses_no_committed_rows() {
     println!("{} rows added and {} labelled over {kills} kills of 4 processes", added.len(), labelled.len());
 }
 
-/// Whether this process is root, without asking the C library.
+/// Whether this process is root, without the C library.
 fn is_root() -> bool {
     let output = Command::new("id").arg("-u").output().expect("id runs");
     String::from_utf8_lossy(&output.stdout).trim() == "0"
 }
 
-/// A command that runs `shell` with a private set of mounts, then what follows; `$1` is the folder.
+/// A command that runs `shell` with private mounts and then the following command; `$1` is the folder.
 fn with_mounts<'a>(shell: &'a str, folder: &'a str) -> Vec<&'a str> {
     let unshare: &[&str] = if is_root() { &["unshare", "-m"] } else { &["unshare", "-r", "-m"] };
     [unshare, &["sh", "-c", shell, "sh", folder]].concat()
@@ -399,7 +399,7 @@ fn file_size_limit_loses_nothing() {
     // Blocks of 512 bytes in a POSIX shell.
     let wrapper = ["sh", "-c", "trap '' XFSZ; ulimit -f 600; exec \"$@\"", "sh"];
     let lines = expect_ok(child_command(&wrapper, "filler", &path, 0, 0));
-    // With the limit gone, the work goes on.
+    // Without the limit, the work continues.
     let mut store = Store::open(&path).unwrap();
     let before = store.ids(None).unwrap().len();
     assert_eq!(before.to_string(), lines.last().unwrap()[1]);
@@ -415,7 +415,7 @@ fn full_disk_loses_nothing() {
     if !is_root() {
         let possible = Command::new("unshare").args(["-r", "-m", "true"]).status().is_ok_and(|status| status.success());
         if !possible {
-            // The file-size limit above goes the same way through SQLite, with another error of the system.
+            // The file-size limit above takes the same path in SQLite, with another error of the system.
             println!("no user namespaces here: the full disk is tested by the file-size limit only");
             return;
         }
@@ -429,7 +429,7 @@ fn read_only_folder_is_readable_and_reported() {
     Store::open(&path).unwrap().add(&[candidate(4, 1)]).unwrap();
     let text = folder.path().to_str().unwrap();
     let mount = "mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\" && shift && exec \"$@\"";
-    // Permissions do not bind root, a read-only mount does.
+    // Permissions do not apply to root; a read-only mount does.
     let wrapper = if is_root() {
         with_mounts(mount, text)
     } else {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Another potential for a simulation on its way: nothing but the potential changes, or nothing at all.
+//! Swap of the potential in a running simulation: only the potential changes, or nothing on an error.
 
 mod common;
 
@@ -28,7 +28,7 @@ fn open(folder: &Path, config: &InferenceConfig) -> Simulation {
     Simulation::new(config, &structure, &data, None, &Comm::single()).unwrap()
 }
 
-/// γ max of the next event, and its step.
+/// The largest γ of the next event, and its step.
 fn poll(simulation: &mut Simulation) -> (i64, f64) {
     match simulation.advance().unwrap() {
         Event::Polled(poll) => (poll.step, poll.gamma.unwrap().max),
@@ -36,7 +36,7 @@ fn poll(simulation: &mut Simulation) -> (i64, f64) {
     }
 }
 
-/// Positions and velocities in the order of ids, to the last bit.
+/// Positions and velocities in the order of ids, as bits.
 fn state(simulation: &Simulation) -> Vec<(i32, Vec<u64>)> {
     let lammps = simulation.lammps();
     let rows = lammps.positions().into_iter().copied().collect::<Vec<f64>>();
@@ -63,7 +63,7 @@ fn frame(simulation: &Simulation) -> Structure {
     }
 }
 
-/// The soft potential, with an active set that makes every γ twice as large.
+/// The soft potential, with an active set that doubles every γ.
 fn doubled(folder: &Path) -> Potential {
     let asi = folder.join("doubled.asi");
     common::succeed(
@@ -104,11 +104,11 @@ fn swap_changes_the_potential_only() {
         println!("the swap took {:.1} ms", started.elapsed().as_secs_f64() * 1e3);
         assert!(before == state(&simulation), "the swap itself moves nothing");
         let (again, new) = poll(&mut simulation);
-        // What LAMMPS does by itself whenever it is set up anew: atoms that have left the box come in on the other side.
+        // LAMMPS does this at each set-up: atoms that have left the box are wrapped.
         twin.lammps_mut();
         assert_eq!((again, poll(&mut twin)), (step, (step, old)));
         assert!(state(&simulation) == state(&twin), "as if nothing had been swapped");
-        // What the new potential says of this frame in an instance that never knew another one.
+        // γ of the new potential for this frame in a separate instance.
         let expected = evaluate(&frame(&simulation), simulation.script()).unwrap();
         let largest = expected.gamma.unwrap().into_iter().fold(0.0, f64::max);
         println!("γ_max at step {step}: {old} before, {new} after the swap, {largest} in a fresh instance");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Templates of the user's own, and texts that would be LAMMPS commands if they were not quoted.
+//! Custom templates, and text that would be LAMMPS commands without quotes.
 
 mod common;
 
@@ -70,7 +70,7 @@ fn template_without_gamma_is_rejected_with_the_line_to_add() {
     let without: String = OWN.lines().filter(|l| !l.contains("otf_gamma")).map(|l| format!("{l}\n")).collect();
     let folder = with_template(&without);
     refused(folder.path(), &["my.j2", "`otf_gamma`", "pair {{ interval }} {{ pair_style }} gamma 1"]);
-    // In a comment it is not defined.
+    // A definition in a comment is not one.
     let folder = with_template(&format!("{without}# fix otf_gamma all pair\n"));
     refused(folder.path(), &["`otf_gamma`"]);
 }
@@ -83,7 +83,7 @@ fn template_that_reads_gamma_from_another_pair_style() {
         folder.path(),
         &["my.j2", "`pace/extrapolation`", "`pace/extrapolation/opt`", "{{ pair_style }}", "engine"],
     );
-    // It is the right one with the other engine.
+    // It is correct with the other engine.
     let config = std::fs::read_to_string(folder.path().join("run.toml")).unwrap();
     write(folder.path(), "run.toml", &(config + "engine = \"ml-pace\"\n"));
     let output = run(folder.path());
@@ -123,7 +123,7 @@ fn template_cannot_read_files() {
         let message = refused(folder.path(), &["my.j2"]);
         assert!(!message.contains("root:") && !message.contains("the secret"), "{message}");
     }
-    // What may be missing is missing.
+    // A file that is not found is ignored: nothing is included.
     let folder = with_template(&format!("{{% include \"/etc/passwd\" ignore missing %}}\n{OWN}"));
     let output = run(folder.path());
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
@@ -131,7 +131,7 @@ fn template_cannot_read_files() {
     println!("tried {}: templates that would read another file: refused, or nothing read", texts.len() + 1);
 }
 
-/// Names that LAMMPS or a shell would take apart.
+/// Names that LAMMPS or a shell would split.
 const NAMES: [&str; 12] = [
     "two words",
     "it's",
@@ -147,7 +147,7 @@ const NAMES: [&str; 12] = [
     "it's \"",
 ];
 
-/// A run whose structure, potential and output have this name in them.
+/// A run whose structure, potential and output have this name.
 fn with_name(name: &str) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let inner = folder.path().join(name);
@@ -184,7 +184,7 @@ fn file_names_with_lammps_syntax_are_quoted() {
             .unwrap();
         let executed = |f: &PathBuf| f.file_name().is_some_and(|n| n == "PWNED");
         assert!(!files_below(folder.path()).iter().any(executed), "{name}");
-        // What no LAMMPS word can hold is said to be the reason, and nothing is left behind.
+        // Names that no LAMMPS word can contain are reported as the reason, and no files remain.
         let reason = match name {
             "ünïcödé γ 中" => Some("ASCII"),
             "\"\"\" three" => Some("quotes"),
@@ -199,7 +199,7 @@ fn file_names_with_lammps_syntax_are_quoted() {
         assert_eq!(output.status.code(), Some(0), "{name}: {}", text(&output));
         let out = inner.join("the out & $put");
         assert_eq!(json(&out.join("result.json"))["status"], "COMPLETED", "{name}");
-        // The script that is left behind holds the same names.
+        // The written script contains the same names.
         let log = succeed(lmp().current_dir(&out).args(["-in", "md.in", "-log", "none"]));
         assert!(log.contains("108 atoms") && log.contains("Loop time"), "{name}: {log}");
         assert!(!files_below(folder.path()).iter().any(executed), "{name}");
@@ -218,7 +218,7 @@ fn newline_in_a_name_executes_nothing() {
     let output = run(fresh.path());
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
     assert!(text(&output).contains("newline"), "{}", text(&output));
-    // In the folder of the output, and in its last part: a crashed run is set up again from the files there.
+    // In the folder of the output, and in its last part: a crashed run is set up again from the files in it.
     for out in [Path::new(name).join("out"), PathBuf::from(name)] {
         let output =
             lammps_otf().current_dir(&folder).args(["run", "run.toml", "-q", "-o"]).arg(&out).output().unwrap();
@@ -263,7 +263,7 @@ fn names_of_uncertainty_sources_are_names() {
     }
 }
 
-/// A slab of 108 atoms, and one that leaves it and the box.
+/// A slab of 108 atoms, and one that leaves the slab and the box.
 fn evaporating() -> String {
     let slab = aluminium(3);
     let rows: String = slab.lines().skip(2).map(|line| format!("{line} 0 0 0\n")).collect();
@@ -289,7 +289,7 @@ fn thermo_settings_of_the_setup_are_kept() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let last = json(&folder.path().join("out/result.json"))["last"].clone();
     assert_eq!(last["step"], 100, "{last}");
-    // The table is of the user's form, and the numbers are there all the same.
+    // The table has the format of the user, and the numbers are still available.
     let custom = "\"thermo_style custom time step etotal pe press temp\", \"thermo 7\"";
     eam_config(folder.path(), 3, &more(&format!("{custom}, {lost}")));
     write(folder.path(), "al.extxyz", &evaporating());
@@ -329,7 +329,7 @@ fix {{ part.group }} {{ part.group }} setforce {{ part.held }}
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
 }
 
-/// What ends the program where only LAMMPS sees it, in a file whose name is in a variable.
+/// Commands that end the program and are visible to LAMMPS only, in a file whose name is in a variable.
 #[test]
 fn setup_that_ends_the_program_is_a_failure() {
     let folder = tempfile::tempdir().unwrap();

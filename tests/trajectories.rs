@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Trajectories: chunks and polls change nothing, thermostats and barostats hold what they are told to hold, and the
-//! units are a matter of writing only.
+//! Trajectories: chunks and polls change nothing, thermostats and barostats reach their targets, and units affect
+//! only the representation.
 
 mod common;
 
@@ -8,7 +8,7 @@ use std::path::Path;
 
 use common::{aluminium, eam_config, lammps_otf, lines, lmp, root, succeed, text, write};
 
-/// Watches something, so that polls do all that they do.
+/// A source of γ, so that polls perform all their operations.
 const WATCHED: &str = "uncertainty = { compute = \"u\" }\nuncertainty_threshold = 1e9\n";
 
 fn run(folder: &Path, out: &str) {
@@ -17,7 +17,7 @@ fn run(folder: &Path, out: &str) {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
 }
 
-/// Writes the dump in full precision: 17 digits tell any two numbers apart.
+/// Writes the dump with 17 digits, which distinguish any two numbers.
 fn setup_with_dump(every: u64, watched: bool) -> String {
     let watch = if watched { "\"compute u all ke/atom\", " } else { "" };
     format!(
@@ -26,7 +26,7 @@ fn setup_with_dump(every: u64, watched: bool) -> String {
     )
 }
 
-/// Runs the configuration in `folder` and the same set-up in plain `lmp` with one `run`, and compares the dumps.
+/// Runs the configuration in `folder` and the same set-up in plain `lmp` with a single `run`, and compares the dumps.
 fn equals_one_plain_run(folder: &Path, atoms: usize, frames: usize) {
     run(folder, "out");
     let ours = std::fs::read_to_string(folder.join("dump")).unwrap();
@@ -44,7 +44,7 @@ fn equals_one_plain_run(folder: &Path, atoms: usize, frames: usize) {
         panic!("frame {} differs, first at\n{}\n{}", line / frame, of(&ours), of(&theirs));
     }
     assert_eq!(ours, theirs);
-    // The atoms did move: a comparison of two crystals at rest would prove nothing.
+    // The atoms must have moved: a comparison of crystals at rest would be meaningless.
     let (first, last) = (ours.lines().skip(9), ours.lines().skip((frames - 1) * frame + 9));
     assert!(first.zip(last).take(atoms).all(|(a, b)| a != b));
 }
@@ -66,7 +66,7 @@ fn nve_in_chunks_equals_the_plain_run() {
 
 #[test]
 fn nose_hoover_in_chunks_equals_the_plain_run() {
-    // An interval that does not divide the number of steps: the last chunk is shorter.
+    // The interval does not divide the number of steps: the last chunk is shorter.
     chunked_equals_plain("temperature = 600\nsampling_interval = 7\n");
 }
 
@@ -118,7 +118,7 @@ fn minimisation_before_the_run_equals_that_of_the_plain_run() {
             setup_with_dump(1000, false)
         ),
     );
-    // A crystal is at its minimum: something for the minimiser to do.
+    // A crystal at its minimum would leave nothing for the minimiser.
     write(folder.path(), "al.extxyz", &aluminium(3).replacen("Al 0 2.0225 2.0225", "Al 0.3 2.1 2.2", 1));
     equals_one_plain_run(folder.path(), 108, 3);
 }
@@ -153,8 +153,8 @@ fn mean_and_error(values: &[f64], skip: usize) -> (f64, f64) {
     (all, (variance / BLOCKS as f64).sqrt())
 }
 
-/// Runs 24 ps of Al, of which the first 4 ps settle, and checks the means over all polls: blocks of 2 ps, longer than the
-/// slowest oscillation (that of the barostat, 1 ps).
+/// Runs 24 ps of Al, of which the first 4 ps are equilibration, and checks the means over all polls in blocks of 2
+/// ps, longer than the slowest oscillation (that of the barostat, 1 ps).
 fn held(more: &str, names: &[(&str, f64, f64)]) {
     let folder = tempfile::tempdir().unwrap();
     let common = "steps = 12000\ntimestep = 0.002\nsampling_interval = 5\nseed = 4\nuncertainty = \"none\"\n";
@@ -166,7 +166,7 @@ fn held(more: &str, names: &[(&str, f64, f64)]) {
         let values: Vec<f64> = polls.iter().map(|p| p[name].as_f64().unwrap()).collect();
         let (mean, error) = mean_and_error(&values, 400);
         println!("{name}: {mean:.3} ± {error:.3}, set to {set}");
-        // An error bar as wide as a barn would make the next line true of anything.
+        // With a large error bar, the next check would be meaningless.
         assert!(error < most, "{name}: a standard error of {error}");
         assert!((mean - set).abs() < 3.0 * error, "{name} is {mean} ± {error} and was set to {set}");
     }
@@ -196,7 +196,7 @@ const KCAL_PER_MOL: f64 = 4184.0 / (6.022_140_76e23 * 1.602_176_634e-19);
 #[test]
 fn real_and_metal_units_give_the_same_physics() {
     let folder = tempfile::tempdir().unwrap();
-    // Velocities of their own, some 500 K, different for each atom.
+    // Different velocities for each atom, some 500 K.
     let mut crystal = String::new();
     for (number, line) in aluminium(3).lines().enumerate() {
         let noise = |k: usize| f64::from((number * 7919 + k * 104_729) as u32 % 10_007) / 10_007.0 - 0.5;
@@ -239,8 +239,8 @@ fn real_and_metal_units_give_the_same_physics() {
     println!("after 200 steps {apart:.1e} Å apart, having moved by up to {:.2} Å", furthest(start, metal));
     assert!(furthest(start, metal) > 0.1, "nothing moves");
     assert!(apart < 1e-6, "the trajectories are {apart} Å apart");
-    // LAMMPS's own constants of the two systems agree to some 1e-7 (its `mvv2e` and `boltz` have 8 digits), the
-    // pressure, a small difference of large numbers, to 1e-6 of a typical 1e5 bar.
+    // LAMMPS's constants of the two systems agree to some 1e-7 (`mvv2e` and `boltz` have 8 digits). The pressure, a
+    // small difference of large numbers, agrees to 1e-6 of a typical 1e5 bar.
     for (a, b) in polls.iter().zip(converted) {
         for (name, scale) in [("time", 0.2), ("temperature", 500.0), ("potential_energy", 300.0), ("pressure", 1e5)] {
             let (x, y) = (a[name].as_f64().unwrap(), b[name].as_f64().unwrap());
@@ -259,8 +259,8 @@ fn ml_pace_in_real_units_is_rejected() {
     assert!(!folder.path().join("out").exists());
 }
 
-/// An Al slab of three cells along each edge whose lowest two layers may not move, and of which one atom of the top layer moves
-/// along x and y alone: a `move_mask` of three columns, as ASE writes it.
+/// An Al slab of three cells along each edge with its lowest two layers fixed and one atom of the top layer free
+/// along x and y only: a `move_mask` with three columns, as written by ASE.
 fn slab() -> String {
     let crystal = aluminium(3);
     let mut lines = crystal.lines();
@@ -279,7 +279,7 @@ fn slab() -> String {
     text
 }
 
-/// The numbers of each atom in each frame of a dump that is sorted by id.
+/// The numbers of each atom in each frame of a dump sorted by id.
 fn frames(dump: &str, atoms: usize) -> Vec<Vec<Vec<f64>>> {
     let lines: Vec<&str> = dump.lines().collect();
     let numbers = |line: &&str| line.split_whitespace().map(|word| word.parse().unwrap()).collect();
@@ -295,7 +295,7 @@ fn fixed_atoms_do_not_move_and_have_no_temperature() {
         ("thermostat = \"langevin\"\n", 1),
         ("ensemble = \"nve\"\n", 1),
         ("minimize = true\n", 1),
-        // Later commands of the user's own do not set them free.
+        // Later commands of the user do not free them.
         ("extra", 1),
     ] {
         let folder = tempfile::tempdir().unwrap();
@@ -332,8 +332,8 @@ fn fixed_atoms_do_not_move_and_have_no_temperature() {
                 }
             }
         }
-        // 2 E_kin = k_B T times the number of coordinates that can change: no atom is fixed along x or y alone, so that the
-        // centre of mass takes none of them.
+        // 2 E_kin = k_B T times the number of free coordinates. No atom is fixed along x or y alone, so the centre of
+        // mass removes none of them.
         let polls = lines(&folder.path().join("out/polls.jsonl"));
         let (ev, boltzmann) = (26.981_538_4 * 1.036_426_9e-4, 8.617_343e-5);
         let freedom = (3 * all - 3 * low - 1) as f64;
@@ -346,7 +346,7 @@ fn fixed_atoms_do_not_move_and_have_no_temperature() {
         assert!(!extra.is_empty() || (first - 600.0).abs() < 1e-6, "{more}: {first} K");
 
         if ranks == 1 {
-            // The script that is left behind does the same.
+            // The written script does the same.
             succeed(lmp().current_dir(folder.path().join("out")).args(["-in", "md.in", "-log", "none"]));
             let [ours, theirs] =
                 ["dump", "out/dump"].map(|name| std::fs::read_to_string(folder.path().join(name)).unwrap());
@@ -357,7 +357,8 @@ fn fixed_atoms_do_not_move_and_have_no_temperature() {
 
 #[test]
 fn atoms_outside_of_an_open_box_and_in_a_plane_are_simulated() {
-    // A ring in a plane, around the origin, in no cell at all; the same in a box from there on, along two vectors, and tilted.
+    // A ring in a plane around the origin, without a cell; the same in a box at the origin, along two vectors, and
+    // tilted.
     let ring: String = (0..8)
         .map(|k| f64::from(k) * std::f64::consts::TAU / 8.0)
         .map(|angle| format!("Al {} {} 0\n", 3.7 * angle.cos(), 3.7 * angle.sin()))
@@ -411,7 +412,7 @@ fn velocities_of_atoms_at_rest_cannot_be_kept() {
     };
     let (temperature, warnings) = start("auto");
     assert!((temperature - 300.0).abs() < 1e-6 && warnings == "[]", "{temperature} K: {warnings}");
-    // Kept as they are on demand, and said so.
+    // They are kept if requested, with a warning.
     let (temperature, warnings) = start("keep");
     assert!(temperature == 0.0 && warnings.contains("all initial velocities are 0"), "{temperature} K: {warnings}");
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Any fix, compute or variable with a value for each atom can drive a run; and what happens in the three bands.
+//! Any fix, compute or variable with per-atom values can be the source of γ; behaviour below, between and above the
+//! thresholds.
 
 mod common;
 
@@ -8,7 +9,7 @@ use std::path::Path;
 use common::{eam_config, json, lammps_otf, lines, text};
 use serde_json::Value;
 
-/// Runs Al with EAM and gives the exit code, the result and the polls.
+/// Runs Al with EAM and returns the exit code, the result and the polls.
 fn run(more: &str) -> (i32, Value, Vec<Value>, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     eam_config(folder.path(), 3, more);
@@ -33,8 +34,8 @@ fn largest(dump: &Path) -> Vec<(i64, i64, f64)> {
         .collect()
 }
 
-/// Heats Al until a quantity that grows with temperature passes the threshold, and compares each poll with a dump
-/// that LAMMPS writes by itself.
+/// Heats Al until a quantity that grows with temperature exceeds the threshold, and compares each poll with a dump
+/// written by LAMMPS.
 fn drives_a_stop(source: &str, column: &str, setup: &str, threshold: f64) {
     let (code, result, polls, folder) = run(&format!(
         "temperature = [300, 3000]\nsteps = 1000\nsampling_interval = 10\nseed = 2\nuncertainty = {source}\n\
@@ -48,9 +49,9 @@ fn drives_a_stop(source: &str, column: &str, setup: &str, threshold: f64) {
     for (poll, (step, id, value)) in polls.iter().zip(&seen) {
         let gamma = &poll["gamma"];
         assert_eq!(poll["step"].as_i64(), Some(*step));
-        // The JSON reader of this test may be off by one in the last place.
+        // The JSON reader of this test can differ in the last digit.
         assert!((gamma["max"].as_f64().unwrap() - value).abs() <= 1e-15 * value.abs(), "step {step}: {gamma}, {value}");
-        // In the crystal at the start all values are the same but for rounding.
+        // In the initial crystal all values are equal up to rounding.
         assert!(*step == 0 || gamma["worst_id"].as_i64() == Some(*id), "step {step}: {gamma}, {id}");
     }
     let above: Vec<_> = seen.iter().filter(|(_, _, value)| *value > threshold).collect();
@@ -88,7 +89,7 @@ fn unknown_name_is_rejected_before_anything_is_written() {
         ("{ fix = \"nothing\" }", "", ["no fix `nothing`", "setup"]),
         ("{ compute = \"nothing\" }", "", ["no compute `nothing`", "setup"]),
         ("{ variable = \"nothing\" }", "", ["no variable `nothing`", "setup"]),
-        // The right name of the wrong thing.
+        // An existing name of another kind of command.
         ("{ variable = \"x\" }", "\"variable x equal 3\"", ["x", "atom-style"]),
         ("{ fix = \"xy\" }", "\"fix xy all ave/atom 1 1 5 x y\"", ["fix `xy`", "array"]),
         ("{ fix = \"v\" }", "\"fix v all ave/time 1 1 5 c_thermo_temp\"", ["per-atom", "`v`"]),
@@ -120,7 +121,7 @@ fn run_without_uncertainty_completes_with_a_note() {
     assert!(json(&folder.path().join("out/result.json"))["gamma_max"].is_null());
 }
 
-/// γ of atom 7 is 0.1 for each step, of the others 0: at the polls 0, 1, 2, ….
+/// γ of atom 7 is 0.1 per step, of the others 0; at the polls 0, 1, 2, ….
 fn with_steady_growth(more: &str) -> (i32, Value, Vec<Value>, tempfile::TempDir) {
     run(&format!(
         "temperature = 300\nsteps = 100\nsampling_interval = 10\nseed = 3\nuncertainty = {{ variable = \"u\" }}\n\
@@ -185,7 +186,7 @@ fn candidates_between_the_thresholds_are_stored_at_most_once_per_interval() {
 
 #[test]
 fn value_that_is_nan_counts_as_above_the_threshold() {
-    // Infinity minus infinity from step 40 on, for atom 7.
+    // Infinity minus infinity from step 40, for atom 7.
     for formula in ["(1e308*v_grow)-(1e308*v_grow)", "1e308*v_grow"] {
         let (code, result, polls, _folder) = run(&format!(
             "temperature = 300\nsteps = 100\nsampling_interval = 10\nseed = 3\nuncertainty = {{ variable = \"u\" }}\n\

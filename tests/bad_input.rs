@@ -25,7 +25,7 @@ fn case(title: &'static str, command: &str, spoil: impl Fn(&Path) + Send + Sync 
 }
 
 /// `run` with `line` inserted before all tables of the configuration.
-fn top(title: &'static str, line: &'static str) -> Case {
+fn with_line(title: &'static str, line: &'static str) -> Case {
     case(title, "run run.toml", move |f| {
         let without = if line.contains("temperature =") { "temperature = 300\n" } else { "" };
         let text = std::fs::read_to_string(f.join("run.toml")).unwrap().replace(without, "");
@@ -34,12 +34,12 @@ fn top(title: &'static str, line: &'static str) -> Case {
 }
 
 /// `run` with the text `from` of the configuration replaced.
-fn instead(title: &'static str, from: &'static str, to: &'static str) -> Case {
+fn with_replacement(title: &'static str, from: &'static str, to: &'static str) -> Case {
     case(title, "run run.toml", move |f| change(f, "run.toml", from, to))
 }
 
 /// `loop` with these lines in its table.
-fn learn(title: &'static str, lines: &'static str) -> Case {
+fn with_loop_lines(title: &'static str, lines: &'static str) -> Case {
     case(title, "loop run.toml", move |f| {
         write(f, "run.toml", &format!("{RUN}[loop]\n{lines}\n"));
     })
@@ -80,35 +80,35 @@ fn cases() -> Vec<Case> {
         case("an unknown option", "run run.toml --threshold 5", nothing),
         // The configuration.
         case("no configuration", "run nowhere.toml", nothing),
-        instead("malformed TOML", "temperature = 300", "temperature = = 300"),
-        top("an unknown key", "temprature = 300"),
-        instead("an unknown key in a table", "file =", "fiel = 1\nfile ="),
-        top("an unknown name", "ensemble = \"nvr\""),
-        top("text for a number", "temperature = \"hot\""),
-        instead("a key that is missing", "structure = \"al.extxyz\"\n", ""),
-        instead("a table that is missing", "[potential]\nfile = \"Al.yaml\"\n", ""),
-        top("a negative temperature", "temperature = -300"),
-        top("a temperature that is no number", "temperature = nan"),
-        top("no temperature for a thermostat", "temperature = 0"),
-        top("no time step", "timestep = 0.0"),
-        top("a time step in fs", "timestep = 1.0"),
-        top("a damping below the time step", "temperature_damping = 0.0001"),
-        top("no steps", "steps = 0").with_run("steps = 10\n", ""),
-        top("no interval", "sampling_interval = 0"),
-        top("thresholds in the wrong order", "uncertainty_low = 9.0"),
-        top("units that ML-PACE does not take", "units = \"real\""),
-        top("a limit of no candidates", "max_candidates = 0"),
-        instead("a radius of nothing", "[potential]", "embedding.radius = 0.0\n[potential]"),
-        instead("a pair of elements that is none", "[potential]", "embedding.pair_distances = { AlCu = 1.0 }\n[potential]"),
-        instead("cut-outs that are too large", "[potential]", "embedding.radius = 6.0\n[potential]"),
+        with_replacement("malformed TOML", "temperature = 300", "temperature = = 300"),
+        with_line("an unknown key", "temprature = 300"),
+        with_replacement("an unknown key in a table", "file =", "fiel = 1\nfile ="),
+        with_line("an unknown name", "ensemble = \"nvr\""),
+        with_line("text for a number", "temperature = \"hot\""),
+        with_replacement("a key that is missing", "structure = \"al.extxyz\"\n", ""),
+        with_replacement("a table that is missing", "[potential]\nfile = \"Al.yaml\"\n", ""),
+        with_line("a negative temperature", "temperature = -300"),
+        with_line("a temperature that is no number", "temperature = nan"),
+        with_line("no temperature for a thermostat", "temperature = 0"),
+        with_line("no time step", "timestep = 0.0"),
+        with_line("a time step in fs", "timestep = 1.0"),
+        with_line("a damping below the time step", "temperature_damping = 0.0001"),
+        with_line("no steps", "steps = 0").with_run("steps = 10\n", ""),
+        with_line("no interval", "sampling_interval = 0"),
+        with_line("thresholds in the wrong order", "uncertainty_low = 9.0"),
+        with_line("units that ML-PACE does not take", "units = \"real\""),
+        with_line("a limit of no candidates", "max_candidates = 0"),
+        with_replacement("a radius of nothing", "[potential]", "embedding.radius = 0.0\n[potential]"),
+        with_replacement("a pair of elements that is none", "[potential]", "embedding.pair_distances = { AlCu = 1.0 }\n[potential]"),
+        with_replacement("cut-outs that are too large", "[potential]", "embedding.radius = 6.0\n[potential]"),
         // The potential.
-        instead("no potential", "file = \"Al.yaml\"", ""),
-        instead("two potentials", "file = \"Al.yaml\"", "file = \"Al.yaml\"\npair_style = \"eam/fs\""),
-        instead("a pair style without its coefficients", "file = \"Al.yaml\"", "pair_style = \"lj/cut 5.0\""),
-        instead("γ of a pair style that has none", "file = \"Al.yaml\"", "pair_style = \"zero 6.0\"\npair_coeff = [\"* *\"]"),
-        instead("a pair style that does not exist", "temperature = 300\nsteps = 10\n[potential]\nfile = \"Al.yaml\"",
+        with_replacement("no potential", "file = \"Al.yaml\"", ""),
+        with_replacement("two potentials", "file = \"Al.yaml\"", "file = \"Al.yaml\"\npair_style = \"eam/fs\""),
+        with_replacement("a pair style without its coefficients", "file = \"Al.yaml\"", "pair_style = \"lj/cut 5.0\""),
+        with_replacement("γ of a pair style that has none", "file = \"Al.yaml\"", "pair_style = \"zero 6.0\"\npair_coeff = [\"* *\"]"),
+        with_replacement("a pair style that does not exist", "temperature = 300\nsteps = 10\n[potential]\nfile = \"Al.yaml\"",
                 "temperature = 300\nuncertainty = \"none\"\n[potential]\npair_style = \"eam/sf\"\npair_coeff = [\"* *\"]"),
-        instead("commands in a pair style", "temperature = 300\nsteps = 10\n[potential]\nfile = \"Al.yaml\"",
+        with_replacement("commands in a pair style", "temperature = 300\nsteps = 10\n[potential]\nfile = \"Al.yaml\"",
                 "temperature = 300\nuncertainty = \"none\"\n[potential]\npair_style = \"zero 5.0\\nshell ls\"\npair_coeff = [\"* *\"]"),
         case("a potential that does not exist", "run run.toml", |f| remove(f, "Al.yaml")),
         case("a potential without its active set", "run run.toml", |f| remove(f, "Al.asi")),
@@ -118,9 +118,9 @@ fn cases() -> Vec<Case> {
         case("an active set of another potential", "run run.toml", |f| {
             std::fs::copy(root().join("potentials/alcu/AlCu.asi"), f.join("Al.asi")).unwrap();
         }),
-        instead("a .yace where γ is needed", "Al.yaml", "Al.yace"),
-        instead("a file that is no potential", "Al.yaml", "al.extxyz"),
-        instead("an engine that does not exist", "file =", "engine = \"fast\"\nfile ="),
+        with_replacement("a .yace where γ is needed", "Al.yaml", "Al.yace"),
+        with_replacement("a file that is no potential", "Al.yaml", "al.extxyz"),
+        with_replacement("an engine that does not exist", "file =", "engine = \"fast\"\nfile ="),
         // The structure.
         case("a structure that does not exist", "run run.toml", |f| remove(f, "al.extxyz")),
         case("an element that the potential does not know", "run run.toml", |f| change(f, "al.extxyz", "Al ", "Cu ")),
@@ -159,38 +159,38 @@ fn cases() -> Vec<Case> {
             change(f, "al.extxyz", "T T T", "T T F");
             change(f, "run.toml", "steps", "ensemble = \"npt\"\nsteps");
         }),
-        top("a thermo table without what is read from it", "setup = [\"thermo_style custom step temp v_mine\"]"),
-        top("energies per atom", "setup = [\"thermo_modify norm yes\"]"),
+        with_line("a thermo table without what is read from it", "setup = [\"thermo_style custom step temp v_mine\"]"),
+        with_line("energies per atom", "setup = [\"thermo_modify norm yes\"]"),
         // What LAMMPS is given.
-        top("a plugin that does not exist", "plugins = [\"noplugin.so\"]"),
-        top("a plugin that is none", "plugins = [\"al.extxyz\"]"),
-        top("a command that LAMMPS does not know", "setup = [\"fxi 1 all nve\"]"),
-        top("a dump without a folder", "setup = [\"dump d all custom 10 nowhere/t.dump id\"]"),
-        top("a file that cannot be written, which LAMMPS sees at its first step", "setup = [\"dump d all custom 10 . id\"]"),
-        top("a variable that LAMMPS misses at its first step",
+        with_line("a plugin that does not exist", "plugins = [\"noplugin.so\"]"),
+        with_line("a plugin that is none", "plugins = [\"al.extxyz\"]"),
+        with_line("a command that LAMMPS does not know", "setup = [\"fxi 1 all nve\"]"),
+        with_line("a dump without a folder", "setup = [\"dump d all custom 10 nowhere/t.dump id\"]"),
+        with_line("a file that cannot be written, which LAMMPS sees at its first step", "setup = [\"dump d all custom 10 . id\"]"),
+        with_line("a variable that LAMMPS misses at its first step",
             "setup = [\"compute c all reduce max v_none\", \"fix a all ave/time 1 1 1 c_c\"]"),
-        top("a command that ends the program", "setup = [\"quit\"]"),
-        top("a command that ends the program under a condition", "setup = [\"if \\\"2 > 1\\\" then quit\"]"),
-        top("a command whose name is in a variable", "setup = [\"variable end string quit\", \"${end}\"]"),
+        with_line("a command that ends the program", "setup = [\"quit\"]"),
+        with_line("a command that ends the program under a condition", "setup = [\"if \\\"2 > 1\\\" then quit\"]"),
+        with_line("a command whose name is in a variable", "setup = [\"variable end string quit\", \"${end}\"]"),
         case("a command that ends the program in a file", "run run.toml", |f| {
             write(f, "more.in", "compute k all ke/atom\nquit 0\n");
             change(f, "run.toml", "steps", "setup = [\"include more.in\"]\nsteps");
         }),
-        top("a command that deletes the set-up", "setup = [\"clear\"]"),
-        top("a loop of commands", "setup = [\"label again\", \"jump SELF again\"]"),
-        top("another log", "setup = [\"log other.log\"]"),
-        top("another folder", "setup = [\"shell cd /\"]"),
-        top("a box within the set-up", "setup = [\"region r block 0 1 0 1 0 1\", \"create_box 1 r\"]"),
-        top("other atoms within the set-up", "setup = [\"read_restart run.restart\"]"),
-        instead("created atoms without an end", "structure = \"al.extxyz\"", "create = [\"clear\"]\nelements = [\"Al\"]"),
+        with_line("a command that deletes the set-up", "setup = [\"clear\"]"),
+        with_line("a loop of commands", "setup = [\"label again\", \"jump SELF again\"]"),
+        with_line("another log", "setup = [\"log other.log\"]"),
+        with_line("another folder", "setup = [\"shell cd /\"]"),
+        with_line("a box within the set-up", "setup = [\"region r block 0 1 0 1 0 1\", \"create_box 1 r\"]"),
+        with_line("other atoms within the set-up", "setup = [\"read_restart run.restart\"]"),
+        with_replacement("created atoms without an end", "structure = \"al.extxyz\"", "create = [\"clear\"]\nelements = [\"Al\"]"),
         case("a template that jumps", "run run.toml", |f| {
             write(f, "md.j2", "units metal\njump SELF here\n");
             change(f, "run.toml", "steps", "template = \"md.j2\"\nsteps");
         }),
-        top("a switch among the settings of a package", "package = [\"omp 2 -in other\"]"),
-        top("an argument that LAMMPS does not know", "lammps_args = [\"-sufix\", \"omp\"]"),
-        top("γ from a fix that does not exist", "uncertainty = { fix = \"mine\" }"),
-        top("a template that does not exist", "template = \"md.j2\""),
+        with_line("a switch among the settings of a package", "package = [\"omp 2 -in other\"]"),
+        with_line("an argument that LAMMPS does not know", "lammps_args = [\"-sufix\", \"omp\"]"),
+        with_line("γ from a fix that does not exist", "uncertainty = { fix = \"mine\" }"),
+        with_line("a template that does not exist", "template = \"md.j2\""),
         case("a template with an unknown variable", "run run.toml", |f| {
             write(f, "md.j2", "units {{ unit }}\n");
             change(f, "run.toml", "steps", "template = \"md.j2\"\nsteps");
@@ -227,13 +227,13 @@ fn cases() -> Vec<Case> {
         }),
         // The loop.
         case("loop: no table for it", "loop run.toml", nothing),
-        learn("loop: no trainer", "oracle = { type = \"command\", command = [\"dft\", \"{input}\", \"{output}\"] }"),
-        learn("loop: an oracle of no kind", "oracle = { type = \"vasp\" }\ntrainer = { command = [\"fit\"] }"),
-        learn("loop: a trainer that is told nothing", "oracle = { type = \"lammps\", pair_style = \"eam/fs\", pair_coeff = [\"* * Al.eam Al\"] }\n\
+        with_loop_lines("loop: no trainer", "oracle = { type = \"command\", command = [\"dft\", \"{input}\", \"{output}\"] }"),
+        with_loop_lines("loop: an oracle of no kind", "oracle = { type = \"vasp\" }\ntrainer = { command = [\"fit\"] }"),
+        with_loop_lines("loop: a trainer that is told nothing", "oracle = { type = \"lammps\", pair_style = \"eam/fs\", pair_coeff = [\"* * Al.eam Al\"] }\n\
                trainer = { command = [\"fit\"] }"),
-        learn("loop: a halt below the threshold", "halt = 1.0\noracle = { type = \"command\", command = [\"dft\", \"{input}\", \"{output}\"] }\n\
+        with_loop_lines("loop: a halt below the threshold", "halt = 1.0\noracle = { type = \"command\", command = [\"dft\", \"{input}\", \"{output}\"] }\n\
                trainer = { command = [\"fit\", \"{labelled}\", \"{output}\"] }"),
-        learn("loop: cut-outs that are too large", "oracle = { type = \"command\", command = [\"dft\", \"{input}\", \"{output}\"] }\n\
+        with_loop_lines("loop: cut-outs that are too large", "oracle = { type = \"command\", command = [\"dft\", \"{input}\", \"{output}\"] }\n\
                trainer = { command = [\"fit\", \"{labelled}\", \"{output}\"] }\n[embedding]\nradius = 6.0"),
         // Other commands.
         case("init: a structure that does not exist", "init nowhere.extxyz Al.yaml", nothing),

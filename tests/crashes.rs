@@ -28,7 +28,7 @@ fn configure_table(folder: &Path) {
 }
 
 /// Checks the files after a crash and returns the step of the candidate.
-fn left_behind(folder: &Path, way: &str, last_valid: i64) -> i64 {
+fn check_crash_output(folder: &Path, way: &str, last_valid: i64) -> i64 {
     let out = folder.join("out");
     let result = json(&out.join("result.json"));
     println!("{way}: {} candidates {}", result["crash"], result["candidates"]);
@@ -59,12 +59,12 @@ fn crash_of_any_kind_stores_a_candidate_and_exits_with_3() {
         let output = lammps_otf().current_dir(&folder).args(["run", "run.toml", "-o", "out"]).output().unwrap();
         assert_eq!(output.status.code(), Some(3), "{}: {}", way.name, text(&output));
         assert!(text(&output).contains("Crashed at step"), "{}: {}", way.name, text(&output));
-        assert_eq!(left_behind(folder.path(), way.name, way.last_valid), way.last_valid, "{}", way.name);
+        assert_eq!(check_crash_output(folder.path(), way.name, way.last_valid), way.last_valid, "{}", way.name);
     }
 }
 
 /// Runs on two ranks. A hang is a failure.
-fn on_two_ranks(folder: &Path) -> Output {
+fn run_on_two_ranks(folder: &Path) -> Output {
     Command::new("timeout")
         .arg(common::HANG.to_string())
         .arg(dependency("bin/mpiexec"))
@@ -82,17 +82,17 @@ fn crash_of_any_kind_ends_all_ranks() {
         let folder = tempfile::tempdir().unwrap();
         configure(way, folder.path());
         let started = Instant::now();
-        let output = on_two_ranks(folder.path());
+        let output = run_on_two_ranks(folder.path());
         let code = output.status.code();
         println!("{}: exit {code:?} after {:.1} s", way.name, started.elapsed().as_secs_f64());
         println!("{}", text(&output));
         assert_eq!(code, Some(3), "{}: {}", way.name, text(&output));
-        assert_eq!(left_behind(folder.path(), way.name, way.last_valid), way.last_valid, "{}", way.name);
+        assert_eq!(check_crash_output(folder.path(), way.name, way.last_valid), way.last_valid, "{}", way.name);
     }
 }
 
 /// A simulation that has crashed in this way, and the reported cause.
-fn broken(folder: &Path, way: &Way) -> (Simulation, CrashKind) {
+fn run_until_crash(folder: &Path, way: &Way) -> (Simulation, CrashKind) {
     configure(way, folder);
     let config = InferenceConfig::read(folder.join("run.toml")).unwrap();
     let mut simulation = LammpsRunner::new(&Comm::single(), folder.join("out")).simulation(&config).unwrap();
@@ -118,7 +118,7 @@ fn restore_continues_from_the_last_valid_frame_after_a_crash() {
     let _one = common::one_at_a_time();
     for way in &WAYS {
         let folder = tempfile::tempdir().unwrap();
-        let (mut simulation, kind) = broken(folder.path(), way);
+        let (mut simulation, kind) = run_until_crash(folder.path(), way);
         assert!(way.kinds.contains(&kind), "{}: {kind:?}", way.name);
         simulation.restore().unwrap_or_else(|e| panic!("{}: {e}", way.name));
         let frame: &Frame = simulation.last_valid();
@@ -157,15 +157,15 @@ fn crash_by_an_exception_in_the_pair_style() {
     assert_eq!(result["crash"]["kind"], "lammps_error", "{result}");
     assert!(result["crash"]["reason"].as_str().unwrap().contains("table inner cutoff"), "{result}");
     let last = result["last"]["step"].as_i64().unwrap();
-    assert_eq!(left_behind(folder.path(), "an exception in the pair style", last), last);
+    assert_eq!(check_crash_output(folder.path(), "an exception in the pair style", last), last);
 
     // The exception is thrown on one rank only, while the other waits for it.
     let folder = tempfile::tempdir().unwrap();
     configure_table(folder.path());
-    let output = on_two_ranks(folder.path());
+    let output = run_on_two_ranks(folder.path());
     assert_eq!(output.status.code(), Some(3), "{}", text(&output));
     // It stores the region that was last sent to all ranks, some steps before.
-    let stored = left_behind(folder.path(), "an exception in the pair style of one rank", last);
+    let stored = check_crash_output(folder.path(), "an exception in the pair style of one rank", last);
     assert!(stored <= last, "{stored}");
 }
 
@@ -181,7 +181,7 @@ fn crash_when_an_atom_moves_too_far_between_polls() {
         eam_config(folder.path(), 3, &more);
         let output = match ranks {
             1 => lammps_otf().current_dir(&folder).args(["run", "run.toml", "-o", "out"]).output().unwrap(),
-            _ => on_two_ranks(folder.path()),
+            _ => run_on_two_ranks(folder.path()),
         };
         (output.status.code(), json(&folder.path().join("out/result.json")), text(&output))
     };

@@ -164,7 +164,7 @@ fn created_simulation_restores_its_last_valid_frame() {
 }
 
 /// The number of bytes sent by polls and by regions on two ranks, and the number of atoms in the region.
-fn sent(cells: usize) -> (u64, u64, usize) {
+fn bytes_sent(cells: usize) -> (u64, u64, usize) {
     let folder = tempfile::tempdir().unwrap();
     let lattice = LATTICE.replace("0 4 0 4 0 4", &format!("0 {cells} 0 {cells} 0 {cells}"));
     // An atom in the middle, at the boundary of the two ranks, is pushed until γ exceeds the threshold.
@@ -195,7 +195,7 @@ fn sent(cells: usize) -> (u64, u64, usize) {
 #[test]
 fn event_communication_does_not_grow_with_the_number_of_atoms() {
     for cells in [6, 16] {
-        let (poll, region, atoms) = sent(cells);
+        let (poll, region, atoms) = bytes_sent(cells);
         // 13 numbers for each atom of the region that is not on rank 0, the answer, and a few flags.
         assert!(region > 1000 && region < 104 * atoms as u64 + 1000, "{cells}: {region} bytes for {atoms} atoms");
         // The region twice (to rank 0 and to the others), and a histogram of γ from each rank.
@@ -205,7 +205,7 @@ fn event_communication_does_not_grow_with_the_number_of_atoms() {
 
 /// A restart file of plain `lmp` at step 500, with initial velocities of 450 K, and without one atom if `gap` is set.
 /// Returns the final temperature.
-fn restart(folder: &Path, gap: bool, velocities: bool) -> f64 {
+fn write_restart(folder: &Path, gap: bool, velocities: bool) -> f64 {
     let lattice = LATTICE.replace("\", \"", "\n").replace('"', "");
     let gap = if gap { "group gone id 7\ndelete_atoms group gone compress no\n" } else { "" };
     let velocities = if velocities { "velocity all create 450 3 loop geom\n" } else { "" };
@@ -235,7 +235,7 @@ fn polls(folder: &Path) -> Vec<(i64, i64, f64)> {
 #[test]
 fn restart_file_keeps_its_velocities_and_step() {
     let folder = tempfile::tempdir().unwrap();
-    let temperature = restart(folder.path(), false, true);
+    let temperature = write_restart(folder.path(), false, true);
     created(folder.path(), "\"read_restart eq.restart\"", &format!("{CALM}checkpoint_interval = 20\n"));
     let output = lammps_otf().current_dir(&folder).args(["run", "run.toml", "-v", "-o", "out"]).output().unwrap();
     let said = text(&output);
@@ -268,7 +268,7 @@ fn restart_file_keeps_its_velocities_and_step() {
     // Velocities are created if requested, and if there are none.
     created(folder.path(), "\"read_restart eq.restart\"", &format!("{CALM}velocities = \"create\"\n"));
     assert_eq!(run(folder.path(), "drawn").status.code(), Some(0));
-    restart(folder.path(), false, false);
+    write_restart(folder.path(), false, false);
     created(folder.path(), "\"read_restart eq.restart\"", CALM);
     assert_eq!(run(folder.path(), "none").status.code(), Some(0));
     let starts = ["drawn", "none"].map(|out| polls(&folder.path().join(out))[0].2);
@@ -290,7 +290,7 @@ fn velocities_are_created_despite_gaps_in_the_ids() {
         assert_eq!(json(&folder.path().join(out).join("result.json"))["atoms"], 255);
         polls(&folder.path().join(out))
     };
-    restart(folder.path(), true, false);
+    write_restart(folder.path(), true, false);
     created(folder.path(), "\"read_restart eq.restart\"", CALM);
     let one = drawn("restart", 1);
     assert!((one[0].2 - 300.0).abs() < 1e-6, "{one:?}");

@@ -27,7 +27,7 @@ fn findings<'a>(report: &'a Value, what: &str) -> Vec<&'a Value> {
 }
 
 /// The single finding about `what`. It must have this level and contain all of `words` in its message or remedy.
-fn expect<'a>(report: &'a Value, what: &str, level: &str, words: &[&str]) -> &'a Value {
+fn expect_finding<'a>(report: &'a Value, what: &str, level: &str, words: &[&str]) -> &'a Value {
     let all = findings(report, what);
     assert_eq!(all.len(), 1, "{what}: {report:#}");
     assert_eq!(all[0]["level"], level, "{report:#}");
@@ -38,13 +38,13 @@ fn expect<'a>(report: &'a Value, what: &str, level: &str, words: &[&str]) -> &'a
     all[0]
 }
 
-fn failing(more: &str, spoil: impl Fn(&Path), what: &str, words: &[&str]) {
+fn expect_failure(more: &str, spoil: impl Fn(&Path), what: &str, words: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     al_config(folder.path(), more);
     spoil(folder.path());
     let (report, code) = examine(&mut command(folder.path()));
     assert_eq!((code, &report["ok"]), (Some(2), &Value::Bool(false)), "{report:#}");
-    expect(&report, what, "failure", words);
+    expect_finding(&report, what, "failure", words);
     assert!(findings(&report, "trial run").is_empty(), "no run after a failure: {report:#}");
 }
 
@@ -55,23 +55,26 @@ fn test_potential_passes_all_checks() {
     let before = std::fs::read_dir(folder.path()).unwrap().count();
     let (report, code) = examine(&mut command(folder.path()));
     assert_eq!((code, &report["failures"], &report["warnings"]), (Some(0), &0.into(), &0.into()), "{report:#}");
-    assert_eq!(before, std::fs::read_dir(folder.path()).unwrap().count(), "nothing is left behind");
+    assert_eq!(before, std::fs::read_dir(folder.path()).unwrap().count(), "doctor leaves no files");
 
-    let lammps = &expect(&report, "liblammps", "ok", &["liblammps"])["details"];
+    let lammps = &expect_finding(&report, "liblammps", "ok", &["liblammps"])["details"];
     assert!(lammps["build"]["version"].as_i64().unwrap() > 20_230_802 && lammps["build"]["id_bits"] == 32);
     assert!(Path::new(lammps["files"][0].as_str().unwrap()).is_file());
-    assert_eq!(expect(&report, "mpi", "ok", &["libmpi"])["details"]["ranks"], 1);
-    let styles = &expect(&report, "pair styles", "ok", &["pace/extrapolation/opt"])["details"];
+    assert_eq!(expect_finding(&report, "mpi", "ok", &["libmpi"])["details"]["ranks"], 1);
+    let styles = &expect_finding(&report, "pair styles", "ok", &["pace/extrapolation/opt"])["details"];
     assert_eq!(styles.as_array().unwrap().len(), 4);
-    let potential = &expect(&report, "potential", "ok", &["B-basis"])["details"];
+    let potential = &expect_finding(&report, "potential", "ok", &["B-basis"])["details"];
     assert_eq!((&potential["elements"][0], &potential["cutoff"]), (&"Al".into(), &5.5.into()));
-    assert_eq!(expect(&report, "active set", "ok", &["linear"])["details"]["rows"][0], potential["functions"][0]);
-    assert_eq!(expect(&report, "structure", "ok", &["500 Al"])["details"]["atoms"], 500);
-    let cut = &expect(&report, "cut-out", "ok", &[])["details"]["atoms"];
+    assert_eq!(
+        expect_finding(&report, "active set", "ok", &["linear"])["details"]["rows"][0],
+        potential["functions"][0]
+    );
+    assert_eq!(expect_finding(&report, "structure", "ok", &["500 Al"])["details"]["atoms"], 500);
+    let cut = &expect_finding(&report, "cut-out", "ok", &[])["details"]["atoms"];
     assert!(cut[0].as_u64().unwrap() > 100 && cut[1].as_u64().unwrap() <= 250, "{cut}");
-    let gamma = expect(&report, "trial run", "ok", &[])["details"]["gamma_max"].as_f64().unwrap();
+    let gamma = expect_finding(&report, "trial run", "ok", &[])["details"]["gamma_max"].as_f64().unwrap();
     assert!(gamma > 0.1 && gamma < 5.0, "{gamma}");
-    expect(&report, "python", "ok", &["ASE"]);
+    expect_finding(&report, "python", "ok", &["ASE"]);
 }
 
 #[test]
@@ -87,8 +90,8 @@ fn output_on_two_ranks_is_printed_once() {
     ]);
     let (report, code) = examine(command.current_dir(folder.path()).arg("run.toml"));
     assert_eq!(code, Some(0), "{report:#}");
-    assert_eq!(expect(&report, "mpi", "ok", &["2 ranks"])["details"]["ranks"], 2);
-    expect(&report, "trial run", "ok", &[]);
+    assert_eq!(expect_finding(&report, "mpi", "ok", &["2 ranks"])["details"]["ranks"], 2);
+    expect_finding(&report, "trial run", "ok", &[]);
 }
 
 #[test]
@@ -98,7 +101,7 @@ fn ranks_started_by_another_mpi_are_detected() {
     // Variables set by Open MPI's mpiexec, which MPICH, used by this program, does not read.
     let (report, code) = examine(command(folder.path()).env("OMPI_COMM_WORLD_SIZE", "4"));
     assert_eq!(code, Some(2));
-    expect(&report, "mpi", "failure", &["4 processes", "alone", "mpiexec"]);
+    expect_finding(&report, "mpi", "failure", &["4 processes", "alone", "mpiexec"]);
 }
 
 #[test]
@@ -113,14 +116,14 @@ fn liblammps_without_ml_pace() {
     };
     let (report, code) = bare();
     assert_eq!(code, Some(2));
-    expect(&report, "pair styles", "failure", &["pace/extrapolation/opt", "ml-pace", "LAMMPS_PLUGIN_PATH"]);
-    expect(&report, "ml-pace", "ok", &["not required"]);
+    expect_finding(&report, "pair styles", "failure", &["pace/extrapolation/opt", "ml-pace", "LAMMPS_PLUGIN_PATH"]);
+    expect_finding(&report, "ml-pace", "ok", &["not required"]);
 
     let text = std::fs::read_to_string(folder.path().join("run.toml")).unwrap();
     write(folder.path(), "run.toml", &text.replace("[potential]", "[potential]\nengine = \"ml-pace\""));
     let (report, code) = bare();
     assert_eq!(code, Some(2));
-    expect(&report, "ml-pace", "failure", &["PKG_ML-PACE", "LAMMPS_PLUGIN_PATH"]);
+    expect_finding(&report, "ml-pace", "failure", &["PKG_ML-PACE", "LAMMPS_PLUGIN_PATH"]);
 }
 
 #[test]
@@ -130,7 +133,12 @@ fn active_set_of_another_potential() {
         let other = root().join("potentials/alcu/AlCu.asi");
         write(f, "run.toml", &text.replace("[potential]", &format!("[potential]\nactive_set = {other:?}")));
     };
-    failing("temperature = 300\n", active_set, "active set", &["AlCu.asi", "2 array", "1 element", "pace_activeset"]);
+    expect_failure(
+        "temperature = 300\n",
+        active_set,
+        "active set",
+        &["AlCu.asi", "2 array", "1 element", "pace_activeset"],
+    );
 }
 
 #[test]
@@ -138,7 +146,7 @@ fn element_missing_in_the_potential() {
     let copper = |f: &Path| {
         write(f, "al.extxyz", &aluminium(5).replacen("Al ", "Cu ", 3));
     };
-    failing("temperature = 300\n", copper, "structure", &["Cu", "does not know", "Al"]);
+    expect_failure("temperature = 300\n", copper, "structure", &["Cu", "does not know", "Al"]);
 }
 
 #[test]
@@ -147,12 +155,12 @@ fn cut_out_that_is_too_large() {
         let text = std::fs::read_to_string(f.join("run.toml")).unwrap();
         write(f, "run.toml", &(text + "max_atoms = 50\n"));
     };
-    failing("temperature = 300\n", few, "cut-out", &["max_atoms", "radius"]);
+    expect_failure("temperature = 300\n", few, "cut-out", &["max_atoms", "radius"]);
 }
 
 #[test]
 fn invalid_configuration() {
-    failing("temprature = 300\n", |_| (), "config", &["temprature", "Did you mean"]);
+    expect_failure("temprature = 300\n", |_| (), "config", &["temprature", "Did you mean"]);
 }
 
 #[test]
@@ -171,7 +179,7 @@ fn settings_without_effect_are_warnings_of_doctor_and_run() {
     assert_eq!(code, Some(0), "{report:#}");
     let said = format!("{:?}", findings(&report, "settings"));
     assert!(words.iter().all(|word| said.contains(word)), "{said}");
-    expect(&report, "buffer", "warning", &["less than the cutoff"]);
+    expect_finding(&report, "buffer", "warning", &["less than the cutoff"]);
     let output = lammps_otf().current_dir(&folder).args(["run", "run.toml", "-q", "-o", "out"]).output().unwrap();
     let said = text(&output);
     assert!(output.status.success() && words.iter().all(|word| said.contains(word)), "{said}");
@@ -185,10 +193,10 @@ fn doubtful_settings_are_warnings() {
     write(folder.path(), "al.extxyz", &aluminium(1));
     let (report, code) = examine(command(folder.path()).env("LAMMPS_OTF_PYTHON", "/nowhere/python3"));
     assert_eq!((code, &report["ok"]), (Some(0), &Value::Bool(true)), "{report:#}");
-    expect(&report, "cell", "warning", &["own images", "3 × 3 × 3"]);
-    expect(&report, "cut-out", "warning", &["more than once", "5 × 5 × 5"]);
-    expect(&report, "trial run", "warning", &["above the threshold of 0.1"]);
-    expect(&report, "python", "warning", &["/nowhere/python3", "pip install ase"]);
+    expect_finding(&report, "cell", "warning", &["own images", "3 × 3 × 3"]);
+    expect_finding(&report, "cut-out", "warning", &["more than once", "5 × 5 × 5"]);
+    expect_finding(&report, "trial run", "warning", &["above the threshold of 0.1"]);
+    expect_finding(&report, "python", "warning", &["/nowhere/python3", "pip install ase"]);
 
     let plain = command(folder.path()).output().unwrap();
     let plain = String::from_utf8(plain.stdout).unwrap();
@@ -231,7 +239,7 @@ fn ml_pace_is_rejected_for_potentials_that_it_evaluates_incorrectly() {
     unwatched(folder.path(), "mixeddens.yaml", &mixed, "engine = \"ml-pace\"");
     let (report, code) = examine(&mut command(folder.path()));
     assert_eq!(code, Some(2), "{report:#}");
-    expect(&report, "potential", "failure", &words);
+    expect_finding(&report, "potential", "failure", &words);
     run_refuses(folder.path(), &words);
     // The same evaluator under its name in LAMMPS.
     let own = "structure = \"al.extxyz\"\nuncertainty = \"none\"\ntemperature = 300\nsteps = 2\n[potential]\n\
@@ -253,7 +261,7 @@ fn potential_truncated_before_the_functions_of_an_element() {
         unwatched(folder.path(), "AlCu.yace", &whole[..at], &format!("engine = \"{engine}\""));
         let (report, code) = examine(&mut command(folder.path()));
         assert_eq!(code, Some(2), "{report:#}");
-        expect(&report, "potential", "failure", &["AlCu.yace", "no basis functions for Cu", "Copy the file"]);
+        expect_finding(&report, "potential", "failure", &["AlCu.yace", "no basis functions for Cu", "Copy the file"]);
         run_refuses(folder.path(), &["AlCu.yace", "no basis functions for", "Cu"]);
     }
 }
@@ -267,10 +275,10 @@ fn potential_readable_by_ml_pace_only_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     unwatched(folder.path(), "AlCu.yace", &stub, "");
     let (report, _) = examine(&mut command(folder.path()));
-    expect(&report, "potential", "failure", &["TEST_zero", "engine = \\\"ml-pace\\\""]);
+    expect_finding(&report, "potential", "failure", &["TEST_zero", "engine = \\\"ml-pace\\\""]);
     run_refuses(folder.path(), &["TEST_zero", "ml-pace"]);
     unwatched(folder.path(), "AlCu.yace", &stub, "engine = \"ml-pace\"");
     let (report, code) = examine(&mut command(folder.path()));
     assert_eq!(code, Some(0), "{report:#}");
-    expect(&report, "potential", "ok", &["TEST_zero", "ML-PACE reads it"]);
+    expect_finding(&report, "potential", "ok", &["TEST_zero", "ML-PACE reads it"]);
 }

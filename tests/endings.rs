@@ -34,14 +34,14 @@ fn signal(child: &Child, name: &str) {
 }
 
 /// The exit code.
-fn code(mut child: Child) -> (Option<i32>, String) {
+fn exit_code(mut child: Child) -> (Option<i32>, String) {
     wait_for("the end", || child.try_wait().unwrap().is_some());
     let output = child.wait_with_output().unwrap();
     (output.status.code(), text(&output))
 }
 
 /// Checks that everything is written and belongs to one step.
-fn in_good_order(out: &Path) -> i64 {
+fn check_output(out: &Path) -> i64 {
     let result = json(&out.join("result.json"));
     assert_eq!(result["status"], "INTERRUPTED", "{result}");
     let step = result["steps"].as_i64().unwrap();
@@ -69,14 +69,14 @@ fn signal_stops_at_the_next_poll_with_everything_written() {
             let child = start(folder.path(), ranks, &["-q"]);
             wait_for("the first candidate", || out.join("candidates/candidate-000001.extxyz").is_file());
             signal(&child, name);
-            let (code, said) = code(child);
+            let (code, said) = exit_code(child);
             assert_eq!(code, Some(6), "{name} on {ranks} ranks: {said}");
-            let step = in_good_order(&out);
+            let step = check_output(&out);
             // The run can be resumed.
             let short = format!("sampling_interval = 10\n{LONG}").replace("100000000", &(step + 20).to_string());
             eam_config(folder.path(), 3, &short);
             let child = start(folder.path(), ranks, &["-q", "--resume"]);
-            let (code, said) = self::code(child);
+            let (code, said) = exit_code(child);
             assert_eq!(code, Some(0), "{said}");
             let polls = lines(&out.join("polls.jsonl"));
             assert_eq!(polls.len() as i64, step / 10 + 3, "no poll is missing, none is there twice");
@@ -89,10 +89,10 @@ fn wall_time_limit_stops_like_a_signal() {
     for ranks in [1, 2] {
         let folder = tempfile::tempdir().unwrap();
         eam_config(folder.path(), 3, &format!("sampling_interval = 10\nwall_time = 0.5\n{LONG}"));
-        let (code, said) = code(start(folder.path(), ranks, &[]));
+        let (code, said) = exit_code(start(folder.path(), ranks, &[]));
         assert_eq!(code, Some(6), "{said}");
         assert!(said.contains("Interrupted after"), "{said}");
-        in_good_order(&folder.path().join("out"));
+        check_output(&folder.path().join("out"));
     }
 }
 
@@ -112,7 +112,7 @@ fn second_signal_ends_immediately() {
         std::thread::sleep(Duration::from_millis(300));
         assert!(child.try_wait().unwrap().is_none(), "the first signal waits for a poll");
         signal(&child, "TERM");
-        let (code, said) = code(child);
+        let (code, said) = exit_code(child);
         assert_eq!(code, Some(128 + 15), "on {ranks} ranks: {said}");
         assert!(!folder.path().join("out/result.json").exists());
         // The run can be resumed: the first checkpoint is written at its start.
@@ -138,7 +138,7 @@ fn events_are_printed_as_json_lines_during_the_run() {
         events.extend(
             printed.filter(|l| ranks == 1 || !l.starts_with("[mpiexec")).map(|l| serde_json::from_str(&l).unwrap()),
         );
-        assert_eq!(code(child).0, Some(6));
+        assert_eq!(exit_code(child).0, Some(6));
         let of = |name: &str| -> Vec<serde_json::Value> {
             let mut some: Vec<_> = events.iter().filter(|e| e["event"] == name).cloned().collect();
             some.iter_mut().for_each(|e| drop(e.as_object_mut().unwrap().remove("event")));
@@ -165,7 +165,7 @@ fn closed_output_pipe_does_not_stop_the_run() {
     eam_config(folder.path(), 3, &format!("sampling_interval = 10\n{LONG}").replace("100000000", "500"));
     let mut child = start(folder.path(), 1, &["--json"]);
     drop(child.stdout.take());
-    let (code, said) = code(child);
+    let (code, said) = exit_code(child);
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(lines(&folder.path().join("out/polls.jsonl")).len(), 51);
 }

@@ -47,7 +47,7 @@ fn with_box() -> Lammps {
 }
 
 /// Checks that the instance still accepts atoms and runs steps.
-fn usable(lammps: &mut Lammps) {
+fn assert_usable(lammps: &mut Lammps) {
     let (atoms, step) = (lammps.total_atoms(), lammps.step());
     lammps.command("create_atoms 1 single 3 2 1\nrun 2 post no").unwrap();
     assert_eq!((lammps.total_atoms(), lammps.step()), (atoms + 1, step + 2));
@@ -61,7 +61,7 @@ fn bad_arguments_are_rejected_and_good_ones_accepted() {
     assert!(error.to_string().contains("Invalid command-line argument"), "{error}");
     assert!(error.to_string().contains("-screen none -sufix omp"), "{error}");
     // The error is not attributed to the next instance.
-    usable(&mut with_box());
+    assert_usable(&mut with_box());
     println!("tried 1: `lammps_open` with bad arguments: text, and the next one opens");
 }
 
@@ -105,7 +105,7 @@ fn plugin_that_throws_gives_an_error() {
                 "grow" => lammps.command(&format!("clear\n{BOX}")).unwrap(),
                 _ => lammps.command("unfix t").unwrap(),
             }
-            usable(&mut lammps);
+            assert_usable(&mut lammps);
             tries += 1;
         }
     }
@@ -190,7 +190,7 @@ fn invalid_atoms_and_boxes_are_rejected() {
     assert_eq!(error.severity(), Some(Severity::AllRanks));
     assert!(error.to_string().contains("when atoms exist"), "{error}");
     assert_eq!(lammps.cell(), cell(0.0, 5.0, 0.0));
-    usable(&mut lammps);
+    assert_usable(&mut lammps);
     println!("tried 9: `lammps_create_atoms`, `lammps_reset_box` with what they cannot do: refused, the box as it was");
 }
 

@@ -10,7 +10,7 @@ use std::process::Command;
 use common::{HANG, root, text, write};
 
 /// Runs the command with a limit on its memory. It must end by itself with the exit code of bad input.
-fn refused(folder: &Path, name: &str, arguments: &[&str], words: &str) {
+fn assert_rejected(folder: &Path, name: &str, arguments: &[&str], words: &str) {
     let output = Command::new("prlimit")
         .args(["--data=1500000000", "timeout", &HANG.to_string()])
         .arg(env!("CARGO_BIN_EXE_lammps-otf"))
@@ -27,7 +27,7 @@ fn refused(folder: &Path, name: &str, arguments: &[&str], words: &str) {
 }
 
 /// A sparse file of 3 GB without a line break.
-fn endless(folder: &Path, name: &str) {
+fn sparse_file(folder: &Path, name: &str) {
     std::fs::File::create(folder.join(name)).unwrap().set_len(3 << 30).unwrap();
 }
 
@@ -48,10 +48,10 @@ fn hostile_structures_are_rejected() {
     let folder = folder.path();
     let extract = |name: &str, words: &str| {
         let rest = ["--center", "1", "--radius", "3", "--buffer", "2", "--output", "cut.extxyz"];
-        refused(folder, name, &[&["extract", name][..], &rest].concat(), words);
+        assert_rejected(folder, name, &[&["extract", name][..], &rest].concat(), words);
     };
     for name in ["endless.extxyz", "endless.data", "endless.dump"] {
-        endless(folder, name);
+        sparse_file(folder, name);
         extract(name, "longer than 2^20 bytes");
     }
     for name in ["endless.extxyz.gz", "endless.data.gz", "endless.dump.gz"] {
@@ -78,25 +78,35 @@ fn hostile_structures_are_rejected() {
 fn hostile_configurations_logs_and_stores_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    endless(folder, "endless.toml");
-    refused(folder, "a configuration without end", &["run", "endless.toml"], "is larger than 16 MB");
+    sparse_file(folder, "endless.toml");
+    assert_rejected(folder, "a configuration without end", &["run", "endless.toml"], "is larger than 16 MB");
     write(folder, "deep.toml", &format!("a = {}", "[".repeat(200_000)));
-    refused(folder, "a configuration of brackets", &["run", "deep.toml"], "deep.toml");
+    assert_rejected(folder, "a configuration of brackets", &["run", "deep.toml"], "deep.toml");
     // The memory is constant, so the whole file is read.
     std::fs::File::create(folder.join("endless.log")).unwrap().set_len(1 << 31).unwrap();
-    refused(folder, "a log of one line", &["analyze-log", "endless.log", "--threshold", "5"], "no thermo output");
+    assert_rejected(
+        folder,
+        "a log of one line",
+        &["analyze-log", "endless.log", "--threshold", "5"],
+        "no thermo output",
+    );
     bomb(folder, "bomb.log.gz", b"LAMMPS (22 Jul 2025)\n", &[b'x'; 1 << 20]);
-    refused(folder, "a compressed log", &["analyze-log", "bomb.log.gz", "--threshold", "5"], "no thermo output");
-    endless(folder, "endless.db");
-    refused(folder, "a store of nothing", &["candidates", "list", "endless.db"], "not an SQLite database");
+    assert_rejected(
+        folder,
+        "a compressed log",
+        &["analyze-log", "bomb.log.gz", "--threshold", "5"],
+        "no thermo output",
+    );
+    sparse_file(folder, "endless.db");
+    assert_rejected(folder, "a store of nothing", &["candidates", "list", "endless.db"], "not an SQLite database");
 }
 
 #[test]
 fn hostile_potentials_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    endless(folder, "endless.yaml");
-    endless(folder, "endless.asi");
+    sparse_file(folder, "endless.yaml");
+    sparse_file(folder, "endless.asi");
     write(folder, "deep.yaml", &"[".repeat(200_000));
     // Each line expands to nine times the line before: more than a billion words.
     let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
@@ -118,7 +128,12 @@ fn hostile_potentials_are_rejected() {
             write(folder, "run.toml", &config);
             let names = [file, set].map(|file| Path::new(file).file_name().unwrap().display().to_string());
             let [file, set] = &names;
-            refused(folder, &format!("{engine} reads {file} and {set}"), &["run", "run.toml"], "cannot use potential");
+            assert_rejected(
+                folder,
+                &format!("{engine} reads {file} and {set}"),
+                &["run", "run.toml"],
+                "cannot use potential",
+            );
         }
     }
 }

@@ -44,7 +44,7 @@ fn bytes_of_polls(out: &Path) -> u64 {
 }
 
 /// Checks the files of a run with this number of polls and returns a summary.
-fn left_behind(out: &Path, polls: i64) -> String {
+fn check_output(out: &Path, polls: i64) -> String {
     assert_eq!(step(out), polls);
     let result = json(&out.join("result.json"));
     let flagged = result["flagged"].as_u64().unwrap();
@@ -79,7 +79,7 @@ fn memory_and_files_do_not_grow() {
         })
         .run(&config)
         .unwrap();
-    let left = left_behind(&out, POLLS);
+    let left = check_output(&out, POLLS);
     assert!(most <= 4_000_000, "{most} bytes of polls");
     // After the first tenth, everything that is allocated once has been allocated.
     let steady: Vec<i64> = seen.iter().filter(|(at, _)| *at > POLLS / 10).map(|(_, held)| *held).collect();
@@ -91,7 +91,7 @@ fn memory_and_files_do_not_grow() {
 }
 
 /// Resident memory of a running process in kB.
-fn resident(pid: u32) -> Option<u64> {
+fn resident_memory(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse().ok())
 }
@@ -114,14 +114,14 @@ fn long_run_needs_no_more_memory_and_time_at_its_end() {
     let mut seen: Vec<(f64, f64, f64)> = Vec::new();
     while child.try_wait().unwrap().is_none() {
         std::thread::sleep(Duration::from_millis(200));
-        if let (Some(kb), at @ 1..) = (resident(child.id()), step(&out)) {
+        if let (Some(kb), at @ 1..) = (resident_memory(child.id()), step(&out)) {
             seen.push((started.elapsed().as_secs_f64(), at as f64, kb as f64));
         }
         assert!(bytes_of_polls(&out) <= 4_000_000);
     }
     let output = child.wait_with_output().unwrap();
     assert!(matches!(output.status.code(), Some(0 | 4)), "{}", common::text(&output));
-    let left = left_behind(&out, polls);
+    let left = check_output(&out, polls);
     // After the first tenth, everything that is allocated once has been allocated.
     let steady: Vec<_> = seen.into_iter().filter(|(_, at, _)| *at > polls as f64 / 10.0).collect();
     assert!(steady.len() > 20, "{steady:?}");

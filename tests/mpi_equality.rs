@@ -115,7 +115,7 @@ fn grid(folder: &Path, out: &str) -> String {
     line.trim().split(" MPI").next().unwrap().to_owned()
 }
 
-fn same(case: &Case, grids: &[(usize, &str)]) {
+fn assert_same_event(case: &Case, grids: &[(usize, &str)]) {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let mut first: Option<Value> = None;
@@ -149,16 +149,16 @@ fn same(case: &Case, grids: &[(usize, &str)]) {
 fn event_is_the_same_on_any_rank() {
     for case in &CASES {
         let grids: Vec<(usize, &str)> = case.ranks.iter().map(|ranks| (*ranks, "")).collect();
-        same(case, &grids);
+        assert_same_event(case, &grids);
     }
 }
 
 #[test]
 fn event_is_the_same_on_non_cubic_processor_grids() {
     let grids = [(1, ""), (2, "1 2 1"), (3, "1 1 3"), (4, "4 1 1"), (4, "1 4 1"), (4, "1 1 4"), (4, "2 1 2")];
-    same(&CASES[0], &grids);
+    assert_same_event(&CASES[0], &grids);
     // The drop in the middle leaves the outer ranks of a row without atoms.
-    same(&CASES[2], &[(1, ""), (4, "4 1 1")]);
+    assert_same_event(&CASES[2], &[(1, ""), (4, "4 1 1")]);
 }
 
 #[test]

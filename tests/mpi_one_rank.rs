@@ -22,7 +22,7 @@ fn times() -> usize {
 }
 
 /// Runs repeatedly until one rank fails, and checks the files after each run.
-fn each_time(
+fn repeat(
     name: &str,
     prepare: impl Fn(&Path),
     run: impl Fn(&Path) -> Output,
@@ -55,7 +55,7 @@ fn command(folder: &Path) -> Output {
         .unwrap()
 }
 
-fn crashed(folder: &Path) {
+fn check_crash_output(folder: &Path) {
     let result = json(&folder.join("out/result.json"));
     assert_eq!(result["status"], "CRASHED");
     let store = Store::open_existing(&folder.join("out/candidates.db")).unwrap();
@@ -91,9 +91,9 @@ fn nan_on_one_rank() {
         let prepare = |folder: &Path| {
             eam_config(folder, 3, &format!("{COMMON}{setup}{more}"));
         };
-        each_time(name, prepare, command, 3, &[], |folder| {
+        repeat(name, prepare, command, 3, &[], |folder| {
             assert_eq!(json(&folder.join("out/result.json"))["crash"]["kind"], "not_finite");
-            crashed(folder);
+            check_crash_output(folder);
         });
     }
 }
@@ -117,7 +117,7 @@ fn exception_in_the_pair_style_of_one_rank() {
         ("an exception in the pair style of one rank", "compute = \"u\""),
         ("an exception in the pair style of one rank while γ rises", "variable = \"rising\""),
     ] {
-        each_time(name, |folder| prepare(folder, watched), command, 3, &words, crashed);
+        repeat(name, |folder| prepare(folder, watched), command, 3, &words, check_crash_output);
     }
 }
 
@@ -145,12 +145,12 @@ fn setup_error_on_rank_0_only() {
     };
     let nothing = |folder: &Path| assert!(!folder.join("out").exists());
     let words = ["nowhere.eam.fs", "The job is aborted"];
-    each_time("a file that rank 0 alone looks for", prepare, command, 5, &words, nothing);
+    repeat("a file that rank 0 alone looks for", prepare, command, 5, &words, nothing);
     let doctor = |folder: &Path| {
         let program = env!("CARGO_BIN_EXE_lammps-otf");
         mpiexec(2).arg(program).args(["doctor", "run.toml"]).current_dir(folder).output().unwrap()
     };
-    each_time("the same, before doctor", prepare, doctor, 2, &words[..1], nothing);
+    repeat("the same, before doctor", prepare, doctor, 2, &words[..1], nothing);
 }
 
 /// Not an independent test: run on two ranks by the test below.

@@ -24,7 +24,7 @@ fn run(folder: &Path, more: &[&str]) -> Output {
     lammps_otf().current_dir(folder).args(["run", "run.toml", "-q"]).args(more).output().unwrap()
 }
 
-fn ends(output: &Output, code: i32, words: &str) {
+fn check_exit(output: &Output, code: i32, words: &str) {
     let said = text(output);
     assert_eq!(output.status.code(), Some(code), "{said}");
     assert!(said.contains(words) && !said.contains("panicked"), "{words:?} is not in\n{said}");
@@ -48,7 +48,7 @@ fn snapshot(folder: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
 }
 
 /// Replaces `name` by a link to the original file, or to a file of the same kind, in `elsewhere`.
-fn plant(out: &Path, name: &str, elsewhere: &Path) {
+fn replace_by_link(out: &Path, name: &str, elsewhere: &Path) {
     let (place, moved) = (out.join(name), elsewhere.join(name.replace('/', "-")));
     if place.exists() {
         std::fs::rename(&place, &moved).unwrap();
@@ -59,7 +59,7 @@ fn plant(out: &Path, name: &str, elsewhere: &Path) {
 }
 
 /// The original content of each file, so that it can be restored.
-fn give_back(out: &Path, name: &str, elsewhere: &Path) {
+fn restore(out: &Path, name: &str, elsewhere: &Path) {
     let (place, moved) = (out.join(name), elsewhere.join(name.replace('/', "-")));
     std::fs::remove_file(&place).unwrap();
     if std::fs::read(&moved).is_ok_and(|bytes| bytes == b"precious\n") {
@@ -75,7 +75,7 @@ fn links_in_the_folder_of_a_resumed_run() {
     let (folder, elsewhere) = (folder.path(), tempfile::tempdir().unwrap());
     let (out, elsewhere) = (folder.join("out"), elsewhere.path());
     config(folder, 40);
-    ends(&run(folder, &["-o", "out"]), 0, "");
+    check_exit(&run(folder, &["-o", "out"]), 0, "");
     let names = [
         "polls.jsonl",
         "polls.1.jsonl",
@@ -100,23 +100,23 @@ fn links_in_the_folder_of_a_resumed_run() {
     ];
     config(folder, 80);
     for name in names {
-        plant(&out, name, elsewhere);
+        replace_by_link(&out, name, elsewhere);
         let before = (snapshot(elsewhere), snapshot(&out));
         let output = run(folder, &["-o", "out", "--resume"]);
-        ends(&output, 2, "is a symbolic link");
+        check_exit(&output, 2, "is a symbolic link");
         assert!(text(&output).contains(&format!("out/{name} ")), "{name}: {}", text(&output));
         assert!(before == (snapshot(elsewhere), snapshot(&out)), "{name}: something was written");
         // A new run in the folder is also rejected.
-        ends(&run(folder, &["-o", "out"]), 2, "already holds a run");
+        check_exit(&run(folder, &["-o", "out"]), 2, "already holds a run");
         assert!(before == (snapshot(elsewhere), snapshot(&out)), "{name}: something was written");
-        give_back(&out, name, elsewhere);
+        restore(&out, name, elsewhere);
     }
     // A dangling link creates no file.
     symlink(elsewhere.join("new"), out.join("polls.2.jsonl")).unwrap();
-    ends(&run(folder, &["-o", "out", "--resume"]), 2, "is a symbolic link");
+    check_exit(&run(folder, &["-o", "out", "--resume"]), 2, "is a symbolic link");
     std::fs::remove_file(out.join("polls.2.jsonl")).unwrap();
     assert!(snapshot(elsewhere).is_empty(), "{:?}", snapshot(elsewhere));
-    ends(&run(folder, &["-o", "out", "--resume"]), 0, "");
+    check_exit(&run(folder, &["-o", "out", "--resume"]), 0, "");
     assert_eq!(json(&out.join("result.json"))["steps"], 80);
     println!("tried {}: links in the folder of a run that goes on: refused, and nothing written", names.len() + 1);
 }
@@ -127,7 +127,7 @@ fn checkpoint_with_a_file_in_another_folder() {
     let folder = folder.path();
     let out = folder.join("out");
     config(folder, 40);
-    ends(&run(folder, &["-o", "out"]), 0, "");
+    check_exit(&run(folder, &["-o", "out"]), 0, "");
     let good = std::fs::read_to_string(out.join("checkpoint.json")).unwrap();
     assert!(good.contains("\"checkpoint-40.restart\""), "{good}");
     // Each is a valid restart file that would be removed at the next checkpoint.
@@ -146,11 +146,11 @@ fn checkpoint_with_a_file_in_another_folder() {
     for name in &names {
         write(&out, "checkpoint.json", &good.replace("checkpoint-40.restart", name));
         let before = snapshot(folder);
-        ends(&run(folder, &["-o", "out", "--resume"]), 2, "is not the name of a restart file in this folder");
+        check_exit(&run(folder, &["-o", "out", "--resume"]), 2, "is not the name of a restart file in this folder");
         assert!(before == snapshot(folder), "{name}: something was written");
     }
     write(&out, "checkpoint.json", &good);
-    ends(&run(folder, &["-o", "out", "--resume"]), 0, "");
+    check_exit(&run(folder, &["-o", "out", "--resume"]), 0, "");
     assert!(folder.join("checkpoint-40.restart").is_file());
     println!("tried {}: names in `checkpoint.json` that lead elsewhere: refused, and nothing written", names.len());
 }
@@ -163,18 +163,18 @@ fn output_folder_given_as_a_link() {
     std::fs::create_dir_all(folder.join("disk/real")).unwrap();
     symlink("disk/real", folder.join("out")).unwrap();
     symlink("disk/nothing", folder.join("lost")).unwrap();
-    ends(&run(folder, &["-o", "out"]), 0, "");
+    check_exit(&run(folder, &["-o", "out"]), 0, "");
     config(folder, 80);
-    ends(&run(folder, &["-o", "out"]), 2, "already holds a run");
-    ends(&run(folder, &["-o", "out", "--resume"]), 0, "");
+    check_exit(&run(folder, &["-o", "out"]), 2, "already holds a run");
+    check_exit(&run(folder, &["-o", "out", "--resume"]), 0, "");
     assert!(folder.join("out").is_symlink());
     assert_eq!(json(&folder.join("disk/real/result.json"))["steps"], 80);
     // No temporary files remain, and no file is created at the target of a dangling link.
     assert_eq!(folder.join("disk").read_dir().unwrap().count(), 1);
-    ends(&run(folder, &["-o", "lost"]), 1, "cannot write lost");
+    check_exit(&run(folder, &["-o", "lost"]), 1, "cannot write lost");
     assert_eq!(folder.join("disk").read_dir().unwrap().count(), 1);
     // A path that ascends and descends again.
-    ends(&run(folder, &["-o", "disk/../disk/other"]), 0, "");
+    check_exit(&run(folder, &["-o", "disk/../disk/other"]), 0, "");
     assert!(folder.join("disk/other/result.json").is_file());
 }
 
@@ -192,10 +192,10 @@ fn links_in_the_folders_of_replicas() {
         std::fs::create_dir(folder.join(name)).unwrap();
     }
     symlink("../elsewhere", folder.join("planted/replica-00")).unwrap();
-    ends(&replicas("planted"), 2, "already holds a run");
+    check_exit(&replicas("planted"), 2, "already holds a run");
     assert_eq!(folder.join("elsewhere").read_dir().unwrap().count(), 0);
     symlink("real", folder.join("out")).unwrap();
-    ends(&replicas("out"), 0, "");
+    check_exit(&replicas("out"), 0, "");
     assert!(folder.join("real/replica-01/result.json").is_file() && folder.join("out").is_symlink());
 }
 
@@ -245,13 +245,13 @@ fn links_in_the_folder_of_a_resumed_loop() {
         "report.html",
     ];
     for name in names {
-        plant(&out, name, elsewhere);
+        replace_by_link(&out, name, elsewhere);
         let before = (snapshot(elsewhere), snapshot(&out));
         let output = learn(folder);
-        ends(&output, 2, "is a symbolic link");
+        check_exit(&output, 2, "is a symbolic link");
         assert!(text(&output).contains(&format!("out/{name} ")), "{name}: {}", text(&output));
         assert!(before == (snapshot(elsewhere), snapshot(&out)), "{name}: something was written");
-        give_back(&out, name, elsewhere);
+        restore(&out, name, elsewhere);
     }
     let again = learn(folder);
     assert_eq!(again.status.code(), first.status.code(), "{}", text(&again));
@@ -335,10 +335,10 @@ fn links_given_by_the_user_are_followed_and_only_read() {
     std::fs::copy(&plugin, folder.join("runs/throwingplugin.so")).unwrap();
     std::fs::copy(&plugin, folder.join("cwd/throwingplugin.so")).unwrap();
     let output = command.output().unwrap();
-    ends(&output, 2, "already holds a run");
+    check_exit(&output, 2, "already holds a run");
     let mut command = lammps_otf();
     command.current_dir(folder.join("cwd")).args(["run", "../runs/run.toml", "-q", "-o", "../runs/without"]);
-    ends(&command.output().unwrap(), 2, "Unrecognized fix style 'otf/throw'");
+    check_exit(&command.output().unwrap(), 2, "Unrecognized fix style 'otf/throw'");
 }
 
 #[test]
@@ -346,7 +346,7 @@ fn requested_output_files_replace_links() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     config(folder, 40);
-    ends(&run(folder, &["-o", "out"]), 0, "");
+    check_exit(&run(folder, &["-o", "out"]), 0, "");
     assert!(!Store::open_existing(&folder.join("out/candidates.db")).unwrap().ids(None).unwrap().is_empty());
     std::fs::create_dir_all(folder.join("elsewhere/folder")).unwrap();
     symlink("elsewhere/folder", folder.join("there")).unwrap();
@@ -370,7 +370,7 @@ fn requested_output_files_replace_links() {
         let mut command = lammps_otf();
         let output = command.current_dir(folder).args(arguments.split(' ')).arg(name).output().unwrap();
         // A copy of a store is a new file.
-        ends(&output, if name == "copy.db" { 2 } else { 0 }, "");
+        check_exit(&output, if name == "copy.db" { 2 } else { 0 }, "");
         assert_eq!(folder.join(name).is_symlink(), name == "copy.db", "{name}");
         assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious\n", "{name} was written through a link");
     }

@@ -20,7 +20,7 @@ fn copper() -> String {
 
 /// Id, forces, energy and fraction of core repulsion of each atom of compressed copper, with all energies times
 /// `scale`.
-fn squeezed(style: &str, scale: f64) -> Vec<[f64; 6]> {
+fn compressed_copper(style: &str, scale: f64) -> Vec<[f64; 6]> {
     let folder = tempfile::tempdir().unwrap();
     let input = format!(
         "units metal\nlattice fcc 2.3\nregion box block 0 3 0 3 0 3\ncreate_box 1 box\ncreate_atoms 1 box\nmass 1 63.5\n\
@@ -53,13 +53,13 @@ fn squeezed(style: &str, scale: f64) -> Vec<[f64; 6]> {
 
 #[test]
 fn scale_and_core_repulsion() {
-    let plain = squeezed("pace/opt", 1.0);
+    let plain = compressed_copper("pace/opt", 1.0);
     let shares = plain.iter().map(|row| row[5]);
     // Some atoms have repulsion only, some have none, and some have both.
     assert!(shares.clone().any(|s| s == 1.0) && shares.clone().any(|s| s == 0.0), "{:?}", shares.collect::<Vec<_>>());
     assert!(plain.iter().any(|row| row[5] > 0.01 && row[5] < 0.99));
-    let halved = squeezed("pace/opt", 0.5);
-    let reference = squeezed("pace", 0.5);
+    let halved = compressed_copper("pace/opt", 0.5);
+    let reference = compressed_copper("pace", 0.5);
     assert_eq!((plain.len(), reference.len()), (108, 108));
     for ((plain, halved), reference) in plain.iter().zip(&halved).zip(&reference) {
         // Forces of hundreds of eV/Å, with a relative error of 1e-10 from summation.

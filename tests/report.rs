@@ -16,7 +16,7 @@ const HOT: &str = "temperature = [300, 900]\nsteps = 400\nsampling_interval = 10
                    setup = [\"compute u all ke/atom\"]\n";
 
 /// A run of some hundred polls in `out`.
-fn hot(folder: &Path) -> Value {
+fn heated_run(folder: &Path) -> Value {
     let config = eam_config(folder, 4, HOT);
     succeed(lammps_otf().current_dir(folder).args(["-q", "run"]).arg(config).args(["-o", "out"]));
     json(&folder.join("out/result.json"))
@@ -33,7 +33,7 @@ fn data(page: &Path) -> Value {
 #[test]
 fn page_contains_the_data_of_the_run() {
     let folder = tempfile::tempdir().unwrap();
-    let result = hot(folder.path());
+    let result = heated_run(folder.path());
     let out = folder.path().join("out");
     let polls = lines(&out.join("polls.jsonl"));
     assert!(polls.iter().all(|poll| poll["format"] == 1));
@@ -73,7 +73,7 @@ fn page_contains_the_data_of_the_run() {
 #[test]
 fn report_of_a_killed_run_is_written_and_other_folders_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
-    hot(folder.path());
+    heated_run(folder.path());
     let out = folder.path().join("out");
     for name in ["result.json", "run.json", "candidates.db"] {
         std::fs::remove_file(out.join(name)).unwrap();
@@ -101,7 +101,7 @@ fn report_of_a_killed_run_is_written_and_other_folders_are_rejected() {
 #[test]
 fn page_of_a_long_run_is_small() {
     let folder = tempfile::tempdir().unwrap();
-    hot(folder.path());
+    heated_run(folder.path());
     let out = folder.path().join("out");
     let one = std::fs::read_to_string(out.join("polls.jsonl")).unwrap().lines().last().unwrap().to_owned();
     let (before, after) = one.split_once("\"step\":400").unwrap();
@@ -180,7 +180,7 @@ fn watch_reads_the_output_of_a_run() {
 #[test]
 fn poll_lines_match_the_schema() {
     let folder = tempfile::tempdir().unwrap();
-    hot(folder.path());
+    heated_run(folder.path());
     let schema = json(&root().join("docs/polls.schema.json"));
     let keys = |value: &Value| {
         let mut keys: Vec<String> = value.as_object().unwrap().keys().cloned().collect();
@@ -196,7 +196,7 @@ fn poll_lines_match_the_schema() {
 #[test]
 fn watch_draws_on_a_terminal() {
     let folder = tempfile::tempdir().unwrap();
-    hot(folder.path());
+    heated_run(folder.path());
     let spawn = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)";
     let mut watch = common::python();
     watch.args(["-c", spawn, env!("CARGO_BIN_EXE_lammps-otf"), "watch", "--once"]).arg(folder.path().join("out"));
@@ -208,7 +208,7 @@ fn watch_draws_on_a_terminal() {
 #[test]
 fn plots_of_extreme_numbers_are_finite() {
     let folder = tempfile::tempdir().unwrap();
-    hot(folder.path());
+    heated_run(folder.path());
     let out = folder.path().join("out");
     let mut polls = lines(&out.join("polls.jsonl"));
     let values = [0.0, -0.0, 1e308, -1e308, 1e-320, 1.0, 1.000_000_000_000_000_2, 5e15];

@@ -31,13 +31,13 @@ fn run(folder: &Path, ranks: usize, more: &[&str]) -> Output {
     command.current_dir(folder).args(["run", "run.toml", "-q"]).args(more).output().unwrap()
 }
 
-fn finishes(folder: &Path, ranks: usize, more: &[&str]) {
+fn run_to_end(folder: &Path, ranks: usize, more: &[&str]) {
     let output = run(folder, ranks, more);
     assert_eq!(output.status.code(), Some(0), "{more:?}: {}", text(&output));
 }
 
 /// All output of a run without wall times and the name of its folder.
-fn left(out: &Path) -> (Vec<serde_json::Value>, serde_json::Value, Vec<String>) {
+fn output_of(out: &Path) -> (Vec<serde_json::Value>, serde_json::Value, Vec<String>) {
     let files = lammps_otf::runner::poll_files(out).unwrap();
     let mut polls: Vec<serde_json::Value> = files.iter().flat_map(|file| lines(file)).collect();
     polls.iter_mut().for_each(|poll| poll["seconds"] = 0.into());
@@ -57,10 +57,10 @@ fn left(out: &Path) -> (Vec<serde_json::Value>, serde_json::Value, Vec<String>) 
 }
 
 /// Checks that polls, candidates, result and the last state of LAMMPS are identical, including the thermostat.
-fn the_same(folder: &Path, one: &str, other: &str, step: i64) {
+fn assert_same(folder: &Path, one: &str, other: &str, step: i64) {
     let [one, other] = [one, other].map(|name| folder.join(name));
-    let (polls, result, rows) = left(&one);
-    let (polls_too, result_too, rows_too) = left(&other);
+    let (polls, result, rows) = output_of(&one);
+    let (polls_too, result_too, rows_too) = output_of(&other);
     let differ = polls.iter().zip(&polls_too).find(|(a, b)| a != b);
     assert!(differ.is_none() && polls.len() == polls_too.len(), "{} {} {differ:?}", polls.len(), polls_too.len());
     assert_eq!(result, result_too);
@@ -81,13 +81,13 @@ fn resume_of_nve_and_nose_hoover_is_exact() {
                 eam_config(folder.path(), 3, &more);
             };
             config(1200);
-            finishes(folder.path(), ranks, &["-o", "whole"]);
+            run_to_end(folder.path(), ranks, &["-o", "whole"]);
             // Without a ramp, a run can be extended. One of 600 steps ends where the long one has a checkpoint.
             config(600);
-            finishes(folder.path(), ranks, &["-o", "parts"]);
+            run_to_end(folder.path(), ranks, &["-o", "parts"]);
             config(1200);
-            finishes(folder.path(), ranks, &["-o", "parts", "--resume"]);
-            the_same(folder.path(), "whole", "parts", 1200);
+            run_to_end(folder.path(), ranks, &["-o", "parts", "--resume"]);
+            assert_same(folder.path(), "whole", "parts", 1200);
             let rows = Store::open_existing(&folder.path().join("whole/candidates.db")).unwrap().ids(None).unwrap();
             assert!(!rows.is_empty());
         }
@@ -142,9 +142,9 @@ fn resume_of_a_ramp_is_exact() {
     eam_config(folder.path(), 3, &format!("steps = 4000\ncheckpoint_interval = 200\n{ramp}"));
     kill_when(folder.path(), "parts", |out| checkpoint(out) >= 400);
     assert!(checkpoint(&folder.path().join("parts")) < 4000);
-    finishes(folder.path(), 1, &["-o", "parts", "--resume"]);
-    finishes(folder.path(), 1, &["-o", "whole"]);
-    the_same(folder.path(), "whole", "parts", 4000);
+    run_to_end(folder.path(), 1, &["-o", "parts", "--resume"]);
+    run_to_end(folder.path(), 1, &["-o", "whole"]);
+    assert_same(folder.path(), "whole", "parts", 4000);
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn run_with_checkpoints_equals_plain_lmp() {
                 \"dump_modify end sort id format float %.17g\"]\n";
     let more = FLAGS.replace("setup = [\"compute u all ke/atom\"]\n", dump);
     eam_config(folder.path(), 3, &format!("steps = 800\ncheckpoint_interval = 250\n{more}"));
-    finishes(folder.path(), 1, &["-o", "out"]);
+    run_to_end(folder.path(), 1, &["-o", "out"]);
     let out = folder.path().join("out");
     succeed(common::lmp().current_dir(&out).args(["-in", "md.in", "-log", "none"]));
     let dump = |folder: &Path| std::fs::read_to_string(folder.join("dump")).unwrap();
@@ -179,13 +179,13 @@ fn resume_of_a_barostat_is_within_the_stated_tolerance() {
         lines[lines.len() - 108..].iter().flat_map(|l| l.split(' ').skip(1).map(|w| w.parse().unwrap())).collect()
     };
     config(600);
-    finishes(folder.path(), 1, &["-o", "whole"]);
+    run_to_end(folder.path(), 1, &["-o", "whole"]);
     let whole = last();
     config(300);
-    finishes(folder.path(), 1, &["-o", "parts"]);
+    run_to_end(folder.path(), 1, &["-o", "parts"]);
     let half = last();
     config(600);
-    finishes(folder.path(), 1, &["-o", "parts", "--resume"]);
+    run_to_end(folder.path(), 1, &["-o", "parts", "--resume"]);
     let furthest = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max);
     let apart = furthest(&whole, &last());
     println!("after 300 steps {apart:.1e} Å apart, having moved by {:.2} Å", furthest(&whole, &half));
@@ -203,9 +203,9 @@ fn resume_after_the_wall_time_limit_equals_a_checkpoint_there() {
     let step = result["steps"].as_i64().unwrap();
     assert!(step > 0 && checkpoint(&folder.path().join("parts")) == step, "{result}");
     eam_config(folder.path(), 3, &format!("steps = {}\ncheckpoint_interval = {step}\n{FLAGS}", 2 * step));
-    finishes(folder.path(), 1, &["-o", "parts", "--resume"]);
-    finishes(folder.path(), 1, &["-o", "whole"]);
-    the_same(folder.path(), "whole", "parts", 2 * step);
+    run_to_end(folder.path(), 1, &["-o", "parts", "--resume"]);
+    run_to_end(folder.path(), 1, &["-o", "whole"]);
+    assert_same(folder.path(), "whole", "parts", 2 * step);
 }
 
 #[test]
@@ -226,12 +226,12 @@ fn resume_of_ml_pace_with_gamma_is_exact() {
     // The evaluator of ML-PACE gives forces that differ in the last digits at a step with γ.
     for (engine, whole, parts) in [("opt", "opt", "opt-parts"), ("ml-pace", "ml-pace", "ml-pace-parts")] {
         config(150, engine);
-        finishes(folder.path(), 1, &["-o", whole]);
+        run_to_end(folder.path(), 1, &["-o", whole]);
         config(60, engine);
-        finishes(folder.path(), 1, &["-o", parts]);
+        run_to_end(folder.path(), 1, &["-o", parts]);
         config(150, engine);
-        finishes(folder.path(), 1, &["-o", parts, "--resume"]);
-        the_same(folder.path(), whole, parts, 150);
+        run_to_end(folder.path(), 1, &["-o", parts, "--resume"]);
+        assert_same(folder.path(), whole, parts, 150);
         let result = json(&folder.path().join(whole).join("result.json"));
         assert!(
             result["flagged"].as_i64().unwrap() > 3 && !result["candidates"].as_array().unwrap().is_empty(),
@@ -290,7 +290,7 @@ fn killed_after(folder: &Path, polls: usize, pause: Duration) -> (Vec<i64>, bool
 }
 
 /// Number of kills in the next test; `ci/stress` sets a larger one.
-fn kills() -> u32 {
+fn number_of_kills() -> u32 {
     std::env::var("LAMMPS_OTF_KILLS").map_or(50, |n| n.parse().expect("a number"))
 }
 
@@ -308,11 +308,11 @@ fn database_left_by_a_process_killed_at_its_creation_is_an_empty_store() {
 fn run_killed_at_random_loses_nothing_and_ends_the_same() {
     let folder = tempfile::tempdir().unwrap();
     eam_config(folder.path(), 3, &format!("steps = 3000\ncheckpoint_interval = 300\n{FLAGS}"));
-    finishes(folder.path(), 1, &["-o", "whole"]);
+    run_to_end(folder.path(), 1, &["-o", "whole"]);
     let out = folder.path().join("killed");
     let (mut seed, mut killed, mut through, mut announced) = (2026, 0, 0, BTreeSet::new());
     let (mut inside, mut torn) = (0, 0);
-    while killed < kills() {
+    while killed < number_of_kills() {
         // Of 300 polls; there is a checkpoint after every thirty. Before the first poll, the run is set up.
         let polls = (180.0 * random(&mut seed)) as usize;
         let pause = Duration::from_secs_f64(random(&mut seed) * if polls < 10 { 0.2 } else { 0.01 });
@@ -331,7 +331,7 @@ fn run_killed_at_random_loses_nothing_and_ends_the_same() {
             assert!(announced.is_empty());
         }
         if done {
-            the_same(folder.path(), "whole", "killed", 3000);
+            assert_same(folder.path(), "whole", "killed", 3000);
             std::fs::remove_dir_all(&out).unwrap();
             announced.clear();
             through += 1;
@@ -340,8 +340,8 @@ fn run_killed_at_random_loses_nothing_and_ends_the_same() {
     println!(
         "{killed} kills, {inside} of them after a checkpoint, {torn} between storing and telling; {through} runs done"
     );
-    finishes(folder.path(), 1, &["-o", "killed", "--resume"]);
-    the_same(folder.path(), "whole", "killed", 3000);
+    run_to_end(folder.path(), 1, &["-o", "killed", "--resume"]);
+    assert_same(folder.path(), "whole", "killed", 3000);
     assert!(inside > killed / 4, "most were killed before they began");
 }
 
@@ -351,7 +351,7 @@ fn rotated_poll_files_continue_and_the_oldest_are_removed() {
     // Some twenty lines in a file: a checkpoint is several files behind the current one when the run is killed.
     let many = "polls_file_size = 0.01\npolls_files = 100\ncheckpoint_interval = 1000\nsteps = 4000\n";
     eam_config(folder.path(), 3, &format!("{many}{FLAGS}"));
-    finishes(folder.path(), 1, &["-o", "whole"]);
+    run_to_end(folder.path(), 1, &["-o", "whole"]);
     let numbered = |out: &str| lammps_otf::runner::poll_files(&folder.path().join(out)).unwrap();
     assert!(numbered("whole").len() > 8, "{:?}", numbered("whole"));
     assert!(numbered("whole").iter().all(|file| file.metadata().unwrap().len() <= 10_000));
@@ -359,8 +359,8 @@ fn rotated_poll_files_continue_and_the_oldest_are_removed() {
         kill_when(folder.path(), out, |out| {
             checkpoint(out) >= behind && lammps_otf::runner::poll_files(out).unwrap().len() > behind as usize / 1000 * 3
         });
-        finishes(folder.path(), 1, &["-o", out, "--resume"]);
-        the_same(folder.path(), "whole", out, 4000);
+        run_to_end(folder.path(), 1, &["-o", out, "--resume"]);
+        assert_same(folder.path(), "whole", out, 4000);
     }
     // Only a few files remain, with the last lines.
     eam_config(
@@ -368,8 +368,8 @@ fn rotated_poll_files_continue_and_the_oldest_are_removed() {
         3,
         &format!("polls_file_size = 0.01\npolls_files = 3\ncheckpoint_interval = 1000\nsteps = 4000\n{FLAGS}"),
     );
-    finishes(folder.path(), 1, &["-o", "few"]);
-    let (all, few) = (left(&folder.path().join("whole")).0, left(&folder.path().join("few")).0);
+    run_to_end(folder.path(), 1, &["-o", "few"]);
+    let (all, few) = (output_of(&folder.path().join("whole")).0, output_of(&folder.path().join("few")).0);
     assert!(numbered("few").len() == 3 && few[..] == all[all.len() - few.len()..], "{:?}", numbered("few"));
 }
 
@@ -378,15 +378,15 @@ fn changed_settings_are_reported_and_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let config = |more: &str| eam_config(folder.path(), 3, more);
     config(&format!("steps = 200\ncheckpoint_interval = 100\n{FLAGS}"));
-    finishes(folder.path(), 1, &["-o", "out"]);
+    run_to_end(folder.path(), 1, &["-o", "out"]);
     let out = folder.path().join("out");
-    let before = left(&out);
+    let before = output_of(&out);
     let refused = |words: &[&str]| {
         let output = run(folder.path(), 1, &["-o", "out", "--resume"]);
         let said = text(&output);
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(words.iter().all(|word| said.contains(word)), "{words:?} are not in: {said}");
-        assert!(left(&out) == before, "something has changed");
+        assert!(output_of(&out) == before, "something has changed");
     };
     config(&format!("steps = 200\ntimestep = 0.002\n{FLAGS}").replace("600", "700"));
     refused(&["`temperature` was 600.0 and is now 700.0", "`timestep` was 0.001 and is now 0.002", "out"]);
@@ -412,10 +412,10 @@ fn changed_settings_are_reported_and_nothing_is_written() {
         "",
         1,
     ));
-    finishes(folder.path(), 1, &["-o", "out", "--resume"]);
-    assert!(left(&out) == before, "something has changed");
+    run_to_end(folder.path(), 1, &["-o", "out", "--resume"]);
+    assert!(output_of(&out) == before, "something has changed");
     // Another number of ranks is allowed and reported.
-    finishes(folder.path(), 2, &["-o", "out", "--resume"]);
+    run_to_end(folder.path(), 2, &["-o", "out", "--resume"]);
     let warnings = json(&out.join("result.json"))["warnings"].to_string();
     assert!(warnings.contains("started on 1 ranks and resumed on 2"), "{warnings}");
 }
@@ -425,7 +425,7 @@ fn existing_run_requires_resume_and_resume_can_begin_a_run() {
     let folder = tempfile::tempdir().unwrap();
     eam_config(folder.path(), 3, &format!("steps = 50\n{FLAGS}"));
     // In an empty folder the run begins, so that a job script can always use --resume.
-    finishes(folder.path(), 1, &["-o", "out", "--resume"]);
+    run_to_end(folder.path(), 1, &["-o", "out", "--resume"]);
     let output = run(folder.path(), 1, &["-o", "out"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output).contains("--resume"), "{}", text(&output));
@@ -468,7 +468,7 @@ fn template_without_restart_is_rejected_with_the_missing_line() {
     write(folder.path(), "my.j2", &without);
     let config = |steps| eam_config(folder.path(), 3, &format!("steps = {steps}\ntemplate = \"my.j2\"\n{FLAGS}"));
     config(50);
-    finishes(folder.path(), 1, &["-o", "out"]);
+    run_to_end(folder.path(), 1, &["-o", "out"]);
     config(100);
     let output = run(folder.path(), 1, &["-o", "out", "--resume"]);
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
@@ -492,12 +492,12 @@ fn resume_keeps_fixed_atoms_and_groups_of_the_start() {
         write(folder.path(), "al.extxyz", &rows.collect::<String>());
     };
     config(900);
-    finishes(folder.path(), 1, &["-o", "whole"]);
+    run_to_end(folder.path(), 1, &["-o", "whole"]);
     config(600);
-    finishes(folder.path(), 1, &["-o", "parts"]);
+    run_to_end(folder.path(), 1, &["-o", "parts"]);
     config(900);
-    finishes(folder.path(), 1, &["-o", "parts", "--resume"]);
-    the_same(folder.path(), "whole", "parts", 900);
+    run_to_end(folder.path(), 1, &["-o", "parts", "--resume"]);
+    assert_same(folder.path(), "whole", "parts", 900);
     // With other fixed atoms it is another run.
     let moved = std::fs::read_to_string(folder.path().join("al.extxyz")).unwrap().replacen(" F\n", " T\n", 1);
     write(folder.path(), "al.extxyz", &moved);
@@ -531,18 +531,18 @@ fn files_of_the_setup_continue_at_the_checkpoint() {
     };
     let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     writing(whole.path(), 600, 200);
-    finishes(whole.path(), 1, &["-o", "out"]);
+    run_to_end(whole.path(), 1, &["-o", "out"]);
     assert!(files(whole.path())[0].1.contains("TIMESTEP\n600\n"), "nothing was written");
     // A completed run that is extended twice.
     for steps in [200, 400, 600] {
         writing(parts.path(), steps, 200);
-        finishes(parts.path(), 1, &["-o", "out", "--resume"]);
+        run_to_end(parts.path(), 1, &["-o", "out", "--resume"]);
     }
     same(whole.path(), parts.path());
 
     // Killed before the first checkpoint and after one: the output after the checkpoint is written again.
     writing(whole.path(), 3000, 1000);
-    finishes(whole.path(), 1, &["-o", "long"]);
+    run_to_end(whole.path(), 1, &["-o", "long"]);
     let killed = tempfile::tempdir().unwrap();
     let kill_after = |step: u32| {
         let mut child =
@@ -564,7 +564,7 @@ fn files_of_the_setup_continue_at_the_checkpoint() {
     assert!(said.contains("out has no checkpoint; the run starts again at its first step"), "{said}");
     writing(killed.path(), 3000, 1000);
     kill_after(1300);
-    finishes(killed.path(), 1, &["-o", "out", "--resume"]);
+    run_to_end(killed.path(), 1, &["-o", "out", "--resume"]);
     same(whole.path(), killed.path());
 }
 
@@ -577,7 +577,7 @@ fn files_of_the_setup_in_other_folders_are_rejected_and_kept() {
         eam_config(folder.path(), 3, &format!("steps = {steps}\n{more}"));
     };
     config(100);
-    finishes(folder.path(), 1, &["-o", "out"]);
+    run_to_end(folder.path(), 1, &["-o", "out"]);
     let told = std::fs::read_to_string(folder.path().join("told.txt")).unwrap();
     config(200);
     let output = run(folder.path(), 1, &["-o", "out", "--resume"]);
@@ -586,7 +586,7 @@ fn files_of_the_setup_in_other_folders_are_rejected_and_kept() {
     assert_eq!(std::fs::read_to_string(folder.path().join("told.txt")).unwrap(), told);
     // As the message recommends.
     write(folder.path(), "more.in", "fix told all print 20 hello append told.txt\n");
-    finishes(folder.path(), 1, &["-o", "out", "--resume"]);
+    run_to_end(folder.path(), 1, &["-o", "out", "--resume"]);
     assert!(std::fs::read_to_string(folder.path().join("told.txt")).unwrap().starts_with(&told));
 }
 
@@ -613,7 +613,7 @@ fn gamma_that_is_not_finite_is_read_back() {
         eam_config(folder.path(), 3, &format!("steps = {steps}\n{more}"));
     };
     config(40);
-    finishes(folder.path(), 1, &["-o", "out"]);
+    run_to_end(folder.path(), 1, &["-o", "out"]);
     let out = folder.path().join("out");
     let gamma = &lines(&out.join("polls.jsonl"))[2]["gamma"];
     assert!(gamma["max"].is_null() && gamma["q99"].is_null() && gamma["not_finite"] == 3, "{gamma}");
@@ -626,7 +626,7 @@ fn gamma_that_is_not_finite_is_read_back() {
     let page = std::fs::read_to_string(out.join("report.html")).unwrap();
     assert!(!page.contains("could not be read"));
     config(80);
-    finishes(folder.path(), 1, &["-o", "out", "--resume"]);
+    run_to_end(folder.path(), 1, &["-o", "out", "--resume"]);
     assert_eq!(lines(&out.join("polls.jsonl")).len(), 5);
 }
 
@@ -642,7 +642,7 @@ fn time_of_a_resumed_run_is_that_of_lammps() {
             eam_config(folder.path(), 3, &format!("steps = {steps}\ncheckpoint_interval = 100\n{more}"));
         };
         config(200);
-        finishes(folder.path(), 1, &["-o", "whole"]);
+        run_to_end(folder.path(), 1, &["-o", "whole"]);
         let polled: Vec<(i64, f64)> = lines(&folder.path().join("whole/polls.jsonl"))
             .iter()
             .map(|poll| (poll["step"].as_i64().unwrap(), poll["time"].as_f64().unwrap()))
@@ -662,9 +662,9 @@ fn time_of_a_resumed_run_is_that_of_lammps() {
             assert!((poll.1 - time).abs() < 1e-12, "{setup}: {poll:?} {time}");
         }
         config(100);
-        finishes(folder.path(), 1, &["-o", "parts"]);
+        run_to_end(folder.path(), 1, &["-o", "parts"]);
         config(200);
-        finishes(folder.path(), 1, &["-o", "parts", "--resume"]);
+        run_to_end(folder.path(), 1, &["-o", "parts", "--resume"]);
         for (poll, (step, time)) in lines(&folder.path().join("parts/polls.jsonl")).iter().zip(&polled) {
             assert_eq!(poll["step"].as_i64(), Some(*step));
             assert!((poll["time"].as_f64().unwrap() - time).abs() < 1e-12, "{setup}: {poll} {time}");

@@ -17,7 +17,7 @@ use std::process::{Command, Output};
 
 /// A store with two labelled cut-outs of one composition, one of another, a whole frame (weights 1), and a pending
 /// one.
-fn filled(folder: &Path) -> (PathBuf, Vec<StoredCandidate>) {
+fn example_store(folder: &Path) -> (PathBuf, Vec<StoredCandidate>) {
     let path = folder.join("candidates.db");
     let labelled = |n: usize, seed: u32| {
         let mut new = candidate(n, seed);
@@ -54,7 +54,7 @@ fn check(what: &str, db: &Path, target: &Path) -> String {
 #[test]
 fn extended_xyz_is_read_by_ase() {
     let folder = tempfile::tempdir().unwrap();
-    let (db, rows) = filled(folder.path());
+    let (db, rows) = example_store(folder.path());
     let target = folder.path().join("all.extxyz");
     let report = export(Format::Extxyz, &rows, &target).unwrap();
     assert_eq!((report.written, report.without_labels.len()), (5, 0));
@@ -83,7 +83,7 @@ for frame, row in zip(frames, rows):
 #[test]
 fn gap_mask_excludes_the_buffer() {
     let folder = tempfile::tempdir().unwrap();
-    let (db, rows) = filled(folder.path());
+    let (db, rows) = example_store(folder.path());
     let target = folder.path().join("gap.xyz");
     let report = export(Format::Gap, &rows, &target).unwrap();
     assert_eq!((report.written, &report.without_labels[..]), (4, &[5][..]));
@@ -113,7 +113,7 @@ for frame, row in zip(frames, rows):
 #[test]
 fn mace_export_has_weights() {
     let folder = tempfile::tempdir().unwrap();
-    let (db, rows) = filled(folder.path());
+    let (db, rows) = example_store(folder.path());
     let target = folder.path().join("mace.xyz");
     let report = export(Format::Mace, &rows, &target).unwrap();
     assert!(report.warnings[0].contains("REF_forces_atomic_weights"));
@@ -139,7 +139,7 @@ for frame, row in zip(frames, rows):
 #[test]
 fn pacemaker_data_frame_is_loaded() {
     let folder = tempfile::tempdir().unwrap();
-    let (db, rows) = filled(folder.path());
+    let (db, rows) = example_store(folder.path());
     let target = folder.path().join("candidates.pckl.gzip");
     let report = export(Format::Pacemaker, &rows, &target).unwrap();
     assert_eq!((report.written, report.warnings.len()), (4, 0));
@@ -183,7 +183,7 @@ for files, share in (sys.argv[2], 1), ([sys.argv[2], sys.argv[2]], 2):
 #[test]
 fn deepmd_folder_is_read_by_dpdata() {
     let folder = tempfile::tempdir().unwrap();
-    let (db, rows) = filled(folder.path());
+    let (db, rows) = example_store(folder.path());
     let target = folder.path().join("deepmd");
     export(Format::Deepmd, &rows, &target).unwrap();
     assert!(export(Format::Deepmd, &rows, &target).unwrap_err().to_string().contains("exists"));
@@ -239,7 +239,7 @@ fn export_without_candidates_reports_the_status() {
 #[test]
 fn export_of_nothing_is_an_error_and_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let (_, rows) = filled(folder.path());
+    let (_, rows) = example_store(folder.path());
     for format in Format::ALL {
         let target = folder.path().join("none");
         let error = export(format, &rows[..0], &target).unwrap_err().to_string();
@@ -265,7 +265,7 @@ fn succeed(arguments: &[&str]) -> String {
 #[test]
 fn candidates_command_supports_all_operations() {
     let folder = tempfile::tempdir().unwrap();
-    let (db, _) = filled(folder.path());
+    let (db, _) = example_store(folder.path());
     let db = db.to_str().unwrap();
     let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
 
@@ -330,7 +330,7 @@ fn candidates_command_supports_all_operations() {
 
 /// A worker that writes row 1 back as DFT codes and their interfaces do. `change` is Python code with `atoms`,
 /// `forces` and an order `p`.
-fn written_back(path: &Path, change: &str) {
+fn write_back(path: &Path, change: &str) {
     let program = format!(
         r#"
 import sys, numpy as np
@@ -387,7 +387,7 @@ fn atoms_in_another_order_keep_their_mask_forces_and_ids() {
         let mut plain = candidate(30, 1);
         plain.structure.velocities = None;
         Store::open(&path).unwrap().add(&[plain.clone(), candidate(6, 2)]).unwrap();
-        written_back(&path, change);
+        write_back(&path, change);
         let store = Store::open(&path).unwrap();
         let row = store.get(1).unwrap();
         assert_eq!(row.mismatch, None, "{name}");
@@ -450,7 +450,7 @@ fn labels_of_other_atoms_or_another_cell_are_not_used() {
         let (db, out) = (path.to_str().unwrap(), folder.path().join("out"));
         let mut store = Store::open(&path).unwrap();
         store.add(&[candidate(30, 1)]).unwrap();
-        written_back(&path, change);
+        write_back(&path, change);
         let row = store.get(1).unwrap();
         assert!(row.mismatch.as_ref().is_some_and(|why| why.contains(word)), "{change}: {:?}", row.mismatch);
         assert!(!row.is_labelled() && row.candidate.labels.is_none(), "{change}");
@@ -512,7 +512,7 @@ fn pending_row_that_was_changed_is_not_labelled() {
 }
 
 /// Removes the data that older versions did not write.
-fn as_older_versions_wrote_it(path: &Path) {
+fn remove_stored_atoms(path: &Path) {
     use lammps_otf::candidates::blob;
     let conn = rusqlite::Connection::open(path).unwrap();
     let rows: Vec<(i64, Vec<u8>)> = conn
@@ -563,8 +563,8 @@ fn rows_of_older_versions_are_read_and_checked() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("candidates.db");
         Store::open(&path).unwrap().add(&[cut_out(elements)]).unwrap();
-        as_older_versions_wrote_it(&path);
-        written_back(&path, change);
+        remove_stored_atoms(&path);
+        write_back(&path, change);
         let store = Store::open(&path).unwrap();
         let row = store.get(1).unwrap();
         let Some(wrong) = wrong else {

@@ -102,12 +102,12 @@ fn swap_changes_the_potential_only() {
         let started = std::time::Instant::now();
         simulation.swap_potential(&new).unwrap();
         println!("the swap took {:.1} ms", started.elapsed().as_secs_f64() * 1e3);
-        assert!(before == state(&simulation), "the swap itself moves nothing");
+        assert!(before == state(&simulation), "the swap changes no atom");
         let (again, new) = poll(&mut simulation);
         // LAMMPS does this at each set-up: atoms that have left the box are wrapped.
         twin.lammps_mut();
         assert_eq!((again, poll(&mut twin)), (step, (step, old)));
-        assert!(state(&simulation) == state(&twin), "as if nothing had been swapped");
+        assert!(state(&simulation) == state(&twin), "the trajectory differs from that without a swap");
         // γ of the new potential for this frame in a separate instance.
         let expected = evaluate(&frame(&simulation), simulation.script()).unwrap();
         let largest = expected.gamma.unwrap().into_iter().fold(0.0, f64::max);

@@ -12,7 +12,7 @@ fn run(folder: &Path) -> Output {
     lammps_otf().current_dir(folder).args(["run", "run.toml", "-o", "out"]).output().unwrap()
 }
 
-fn refused(folder: &Path, words: &[&str]) -> String {
+fn assert_rejected(folder: &Path, words: &[&str]) -> String {
     let output = run(folder);
     let message = text(&output);
     assert_eq!(output.status.code(), Some(2), "{message}");
@@ -69,17 +69,17 @@ fn custom_template_is_used() {
 fn template_without_gamma_is_rejected_with_the_line_to_add() {
     let without: String = OWN.lines().filter(|l| !l.contains("otf_gamma")).map(|l| format!("{l}\n")).collect();
     let folder = with_template(&without);
-    refused(folder.path(), &["my.j2", "`otf_gamma`", "pair {{ interval }} {{ pair_style }} gamma 1"]);
+    assert_rejected(folder.path(), &["my.j2", "`otf_gamma`", "pair {{ interval }} {{ pair_style }} gamma 1"]);
     // A definition in a comment is not one.
     let folder = with_template(&format!("{without}# fix otf_gamma all pair\n"));
-    refused(folder.path(), &["`otf_gamma`"]);
+    assert_rejected(folder.path(), &["`otf_gamma`"]);
 }
 
 #[test]
 fn template_that_reads_gamma_from_another_pair_style() {
     let other = OWN.replace("{{ pair_style }} gamma 1", "pace/extrapolation gamma 1");
     let folder = with_template(&other);
-    refused(
+    assert_rejected(
         folder.path(),
         &["my.j2", "`pace/extrapolation`", "`pace/extrapolation/opt`", "{{ pair_style }}", "engine"],
     );
@@ -93,12 +93,12 @@ fn template_that_reads_gamma_from_another_pair_style() {
 #[test]
 fn template_syntax_error_reports_the_line() {
     let folder = with_template("units {{ units }}\n# two\n{% if ensemble = \"nve\" %}\n{% endif %}\n");
-    refused(folder.path(), &["my.j2", "3:"]);
+    assert_rejected(folder.path(), &["my.j2", "3:"]);
     let folder = with_template("units {{ unis }}\n");
-    refused(folder.path(), &["my.j2", "unis"]);
+    assert_rejected(folder.path(), &["my.j2", "unis"]);
     let folder = with_template(OWN);
     std::fs::remove_file(folder.path().join("my.j2")).unwrap();
-    refused(folder.path(), &["my.j2", "No such file"]);
+    assert_rejected(folder.path(), &["my.j2", "No such file"]);
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn template_cannot_read_files() {
     for text in texts {
         let folder = with_template(&format!("{text}\n{OWN}"));
         write(folder.path(), "secret", "print \"the secret\"\n");
-        let message = refused(folder.path(), &["my.j2"]);
+        let message = assert_rejected(folder.path(), &["my.j2"]);
         assert!(!message.contains("root:") && !message.contains("the secret"), "{message}");
     }
     // A file that is not found is ignored: nothing is included.
@@ -247,7 +247,7 @@ fn commands_of_the_potential_stay_on_their_line() {
              pair_style = \"{style}\"\npair_coeff = [\"{coeff}\"]\ncutoff = 6.5\n"
         );
         write(folder.path(), "run.toml", &config);
-        refused(folder.path(), &["pair_style or pair_coeff", "on one line"]);
+        assert_rejected(folder.path(), &["pair_style or pair_coeff", "on one line"]);
         assert!(!folder.path().join("PWNED").exists());
     }
 }
@@ -258,13 +258,13 @@ fn names_of_uncertainty_sources_are_names() {
         let folder = tempfile::tempdir().unwrap();
         let name = "u\\nshell touch PWNED";
         eam_config(folder.path(), 3, &format!("temperature = 300\nuncertainty = {{ {kind} = \"{name}\" }}\n"));
-        refused(folder.path(), &[&format!("LAMMPS has no {kind}")]);
+        assert_rejected(folder.path(), &[&format!("LAMMPS has no {kind}")]);
         assert!(!folder.path().join("PWNED").exists());
     }
 }
 
 /// A slab of 108 atoms, and one that leaves the slab and the box.
-fn evaporating() -> String {
+fn evaporating_slab() -> String {
     let slab = aluminium(3);
     let rows: String = slab.lines().skip(2).map(|line| format!("{line} 0 0 0\n")).collect();
     format!(
@@ -284,7 +284,7 @@ fn thermo_settings_of_the_setup_are_kept() {
         )
     };
     eam_config(folder.path(), 3, &more(lost));
-    write(folder.path(), "al.extxyz", &evaporating());
+    write(folder.path(), "al.extxyz", &evaporating_slab());
     let output = run(folder.path());
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let last = json(&folder.path().join("out/result.json"))["last"].clone();
@@ -292,7 +292,7 @@ fn thermo_settings_of_the_setup_are_kept() {
     // The table has the format of the user, and the numbers are still available.
     let custom = "\"thermo_style custom time step etotal pe press temp\", \"thermo 7\"";
     eam_config(folder.path(), 3, &more(&format!("{custom}, {lost}")));
-    write(folder.path(), "al.extxyz", &evaporating());
+    write(folder.path(), "al.extxyz", &evaporating_slab());
     let output = lammps_otf().current_dir(&folder).args(["run", "run.toml", "-o", "own"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let own = json(&folder.path().join("own/result.json"))["last"].clone();
@@ -315,7 +315,7 @@ fn template_that_frees_fixed_atoms_is_rejected() {
     let fixed = crystal.lines().take(2).map(|line| format!("{line}\n")).chain(rows).collect::<String>();
     let folder = with_template(OWN);
     write(folder.path(), "al.extxyz", &fixed);
-    refused(folder.path(), &["my.j2", "9 atoms", "`move_mask`", "setforce", "`fixed`"]);
+    assert_rejected(folder.path(), &["my.j2", "9 atoms", "`move_mask`", "setforce", "`fixed`"]);
     let taken_over = "{% for part in fixed %}
 {% for ids in part.ids %}group {{ part.group }} id {{ ids }}
 {% endfor %}

@@ -155,7 +155,7 @@ fn mean_and_error(values: &[f64], skip: usize) -> (f64, f64) {
 
 /// Runs 24 ps of Al, of which the first 4 ps are equilibration, and checks the means over all polls in blocks of 2
 /// ps, longer than the slowest oscillation (that of the barostat, 1 ps).
-fn held(more: &str, names: &[(&str, f64, f64)]) {
+fn assert_targets(more: &str, names: &[(&str, f64, f64)]) {
     let folder = tempfile::tempdir().unwrap();
     let common = "steps = 12000\ntimestep = 0.002\nsampling_interval = 5\nseed = 4\nuncertainty = \"none\"\n";
     eam_config(folder.path(), 3, &format!("{common}{more}"));
@@ -174,17 +174,17 @@ fn held(more: &str, names: &[(&str, f64, f64)]) {
 
 #[test]
 fn nose_hoover_holds_the_temperature() {
-    held("temperature = 500\n", &[("temperature", 500.0, 5.0)]);
+    assert_targets("temperature = 500\n", &[("temperature", 500.0, 5.0)]);
 }
 
 #[test]
 fn langevin_holds_the_temperature() {
-    held("thermostat = \"langevin\"\ntemperature = 500\n", &[("temperature", 500.0, 5.0)]);
+    assert_targets("thermostat = \"langevin\"\ntemperature = 500\n", &[("temperature", 500.0, 5.0)]);
 }
 
 #[test]
 fn npt_holds_temperature_and_pressure() {
-    held(
+    assert_targets(
         "ensemble = \"npt\"\ntemperature = 500\npressure = 10000\n",
         &[("temperature", 500.0, 5.0), ("pressure", 10_000.0, 200.0)],
     );
@@ -237,7 +237,7 @@ fn real_and_metal_units_give_the_same_physics() {
     let furthest = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max);
     let apart = furthest(metal, real);
     println!("after 200 steps {apart:.1e} Å apart, having moved by up to {:.2} Å", furthest(start, metal));
-    assert!(furthest(start, metal) > 0.1, "nothing moves");
+    assert!(furthest(start, metal) > 0.1, "the atoms have not moved");
     assert!(apart < 1e-6, "the trajectories are {apart} Å apart");
     // LAMMPS's constants of the two systems agree to some 1e-7 (`mvv2e` and `boltz` have 8 digits). The pressure, a
     // small difference of large numbers, agrees to 1e-6 of a typical 1e5 bar.

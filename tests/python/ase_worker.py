@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A worker of plain ase.db, by the recipe of the documentation: ase_worker.py DATABASE.
+"""A worker with plain ase.db, as in the documentation: ase_worker.py DATABASE.
 
 It makes the file DATABASE.ready-PID, and ends when no row waits and there is the file DATABASE.done.
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Labels input with ASE's EMT into output, after it has failed so many times for the same candidate.
+"""Labels a file with ASE's EMT, after a given number of failures for the same candidate.
 
 A fourth argument is a line of Python that changes `atoms` before they are labelled.
 """
@@ -11,7 +11,7 @@ from ase.io import read, write
 
 source, target, failures = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 atoms = read(source)
-# Beside the folder of the attempt, where it is found again.
+# Beside the folder of the attempt, so that the next attempt finds it.
 marks = source.parent.parent / f"failed-{atoms.info['candidate']}"
 failed = len(marks.read_text()) if marks.exists() else 0
 if failed < failures:

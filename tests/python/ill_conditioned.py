@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Make of the test potential one whose active set multiplies rounding, as real ones with a condition of 1e18 do.
+"""Makes a variant of the test potential whose active set amplifies rounding, like active sets with a condition number of
+1e18.
 
     ill_conditioned.py AL.yaml AL.asi FOLDER
 
-Two functions are added, with no weight in the energy, which are the same but for a factor and the order of additions. Their
-difference, which is nothing but rounding, is given such a weight in the inverted active set that it shows in the seventh digit
-of the extrapolation grade. Writes Al.yaml and Al.asi.
+Two functions without weight in the energy are added, which differ only by a factor and the order of additions. Their
+difference, which is rounding only, gets a weight in the inverted active set that affects the seventh digit of the
+extrapolation grade. Writes Al.yaml and Al.asi.
 """
 import logging
 import sys

@@ -5,7 +5,7 @@
 //! Blocks in README.md and docs/ are processed in order, each page in a new folder:
 //! - `toml`, `python` and `text` whose first line is `# NAME` are written to that file;
 //! - `sh` is run by bash, with the programs of this build and of `.deps/bin` first in PATH and the source in `$SRC`.
-//! A line that ends in `# exit code N` must exit with that code, all others with 0;
+//!   A line that ends in `# exit code N` must exit with that code, all others with 0;
 //! - `sh norun` is not run: it requires a cluster, a screen, a network or another LAMMPS, which the page states.
 
 mod common;

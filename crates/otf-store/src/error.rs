@@ -231,7 +231,7 @@ pub enum StoreError {
     },
     /// A worker reports the result of a candidate that it has not claimed.
     #[error(
-        "candidate {id} is not claimed by {worker:?} but by {holder:?}, so the result was not stored. The claim was \
+        "candidate {id} is not claimed by {worker:?} (current claim: {holder}), so the result was not stored. The claim was \
          released, for example because it was stale"
     )]
     ClaimLost {
@@ -239,7 +239,7 @@ pub enum StoreError {
         id: i64,
         /// The worker that reports.
         worker: String,
-        /// The worker that holds the claim.
+        /// The worker that holds the claim, or `none`.
         holder: String,
     },
     /// An export cannot be written.

@@ -741,9 +741,9 @@ impl Store {
     /// The pairs of a row that this worker has claimed.
     fn claimed_by(&self, tx: &Connection, id: i64, worker: &str) -> Result<Keys, StoreError> {
         let (pairs, status) = self.pairs(tx, id)?;
-        let holder = pairs.get("worker").and_then(KeyValue::as_text).unwrap_or("nobody");
+        let holder = pairs.get("worker").and_then(KeyValue::as_text).unwrap_or("none");
         if status != Some(Status::RunningDft) || holder != keys::quote_number(worker) {
-            let holder = if status == Some(Status::RunningDft) { holder } else { "nobody" };
+            let holder = if status == Some(Status::RunningDft) { holder } else { "none" };
             return Err(StoreError::ClaimLost { id, worker: worker.to_owned(), holder: holder.to_owned() });
         }
         Ok(pairs)

@@ -120,7 +120,7 @@ fn loop_that_does_not_begin_at_step_0_is_rejected() {
 #[test]
 fn missing_parts_of_a_created_structure_are_reported() {
     for (create, more, words) in [
-        (LATTICE, "temperature = 300\n", ["`elements`", "each type"]),
+        (LATTICE, "temperature = 300\n", ["`elements`", "each atom type"]),
         (LATTICE, "temperature = 300\nelements = [\"Al\", \"Cu\"]\n", ["1 atom types", "`elements`"]),
         ("", "temperature = 300\n", ["`structure`", "`create`"]),
         (LATTICE, "temperature = 300\nstructure = \"x\"\nelements = [\"Al\"]\n", ["`structure`", "`create`"]),

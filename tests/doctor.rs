@@ -146,7 +146,7 @@ fn element_missing_in_the_potential() {
     let copper = |f: &Path| {
         write(f, "al.extxyz", &aluminium(5).replacen("Al ", "Cu ", 3));
     };
-    expect_failure("temperature = 300\n", copper, "structure", &["Cu", "does not know", "Al"]);
+    expect_failure("temperature = 300\n", copper, "structure", &["Cu", "does not cover", "Al"]);
 }
 
 #[test]

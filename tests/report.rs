@@ -93,7 +93,7 @@ fn report_of_a_killed_run_is_written_and_other_folders_are_rejected() {
     for command in ["report", "watch"] {
         let refused = lammps_otf().arg(command).arg(&empty).output().unwrap();
         assert_eq!(refused.status.code(), Some(2));
-        assert!(text(&refused).contains("there is neither polls.jsonl nor round-001/"), "{}", text(&refused));
+        assert!(text(&refused).contains("neither polls.jsonl nor round-001/"), "{}", text(&refused));
     }
     assert_eq!(lammps_otf().arg("report").arg(folder.path().join("none")).output().unwrap().status.code(), Some(2));
 }

@@ -247,7 +247,7 @@ fn commands_of_the_potential_stay_on_their_line() {
              pair_style = \"{style}\"\npair_coeff = [\"{coeff}\"]\ncutoff = 6.5\n"
         );
         write(folder.path(), "run.toml", &config);
-        assert_rejected(folder.path(), &["pair_style or pair_coeff", "on one line"]);
+        assert_rejected(folder.path(), &["pair_style or pair_coeff", "a single line"]);
         assert!(!folder.path().join("PWNED").exists());
     }
 }

@@ -27,7 +27,7 @@ PAIR, RUN = r"::compute\(int, int\)$", r"lammps::Lammps>::(begin_run|continue_ru
 POLLED = {
     "where LAMMPS keeps its arrays": r"lammps::Lammps::state$",
     "four values of LAMMPS's table": r"Lammps::last_thermos$",
-    "is anything broken: positions, velocities, forces, ways": r"Frame::flaw$",
+    "checks: positions, velocities, forces, displacements": r"Frame::check$",
     "γ: its maximum, mean and histogram": r"LocalGamma::(of|reduce)$",
     "γ: finding it in LAMMPS": r"uncertainty::.*::values$",
     "copying the last valid frame": r"Frame::capture$",

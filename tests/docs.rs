@@ -266,7 +266,10 @@ fn messages_explained_in_the_documentation_exist() {
         for quoted in cell.split('`').skip(1).step_by(2) {
             explained += 1;
             for part in quoted.split('…').map(str::trim).filter(|part| part.len() > 3) {
-                assert!(said.contains(part), "docs/troubleshooting.md explains {part:?}, which is not a message of the program");
+                assert!(
+                    said.contains(part),
+                    "docs/troubleshooting.md explains {part:?}, which is not a message of the program"
+                );
             }
         }
     }

@@ -37,8 +37,9 @@ fn run(folder: &Path, seed: u32, comm: &Comm) -> f64 {
 
 /// Not an independent test: run on four ranks by the test below.
 #[test]
+#[ignore = "a process of another test"]
 fn child_that_shares_a_job() {
-    let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
+    let folder = PathBuf::from(std::env::var_os(FOLDER).expect("set by the other test"));
     let session = Session::initialize();
     let world = session.world();
     // Groups of 1 and 3 ranks, with runs of different length.
@@ -70,7 +71,7 @@ fn simulations_share_a_job() {
     io::lammps_data::write(&structure, file).unwrap();
     let output = mpiexec(4)
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "child_that_shares_a_job", "--nocapture"])
+        .args(["--ignored", "--exact", "child_that_shares_a_job", "--nocapture"])
         .env(FOLDER, folder.path())
         .output()
         .unwrap();
@@ -82,7 +83,7 @@ fn simulations_share_a_job() {
 fn on_ranks(ranks: usize, child: &str) -> std::process::Output {
     mpiexec(ranks)
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", child, "--nocapture"])
+        .args(["--ignored", "--exact", child, "--nocapture"])
         .env(FOLDER, "none")
         .output()
         .unwrap()
@@ -90,10 +91,8 @@ fn on_ranks(ranks: usize, child: &str) -> std::process::Output {
 
 /// Not an independent test: what the test below runs on two ranks.
 #[test]
+#[ignore = "a process of another test"]
 fn child_whose_communicators_outlive_the_session() {
-    if std::env::var_os(FOLDER).is_none() {
-        return;
-    }
     let (world, single) = {
         let session = Session::initialize();
         (session.world(), Comm::single())
@@ -127,10 +126,8 @@ fn mpi_is_finalised_when_the_last_communicator_is_gone() {
 
 /// Not an independent test: what the test below runs on two ranks.
 #[test]
+#[ignore = "a process of another test"]
 fn child_that_splits_again_and_again() {
-    if std::env::var_os(FOLDER).is_none() {
-        return;
-    }
     let session = Session::initialize();
     let world = session.world();
     // MPICH has 2048 communicators.
@@ -150,10 +147,8 @@ fn groups_give_their_communicators_back() {
 
 /// Not an independent test: what the test below runs on two ranks.
 #[test]
+#[ignore = "a process of another test"]
 fn child_one_rank_of_which_panics() {
-    if std::env::var_os(FOLDER).is_none() {
-        return;
-    }
     let session = Session::initialize();
     let world = session.world();
     assert!(world.is_root(), "rank 1 gives up");
@@ -172,10 +167,8 @@ fn a_rank_that_unwinds_ends_the_job() {
 
 /// Not an independent test: a process into which a second MPI library is loaded.
 #[test]
+#[ignore = "a process of another test"]
 fn child_with_two_mpi_libraries() {
-    if std::env::var_os("LAMMPS_OTF_TEST_TWO").is_none() {
-        return;
-    }
     let error = Lammps::open(&["-log", "none", "-screen", "none"], &Comm::single()).unwrap_err();
     println!("refused: {error}");
 }
@@ -189,7 +182,7 @@ fn second_mpi_library_is_rejected_and_both_are_reported() {
     let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&other).arg(source).status().unwrap();
     assert!(compiled.success());
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child_with_two_mpi_libraries", "--nocapture"])
+        .args(["--ignored", "--exact", "child_with_two_mpi_libraries", "--nocapture"])
         .env("LAMMPS_OTF_TEST_TWO", "1")
         .env("LD_PRELOAD", &other)
         .output()

@@ -3,13 +3,14 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal as _, Read as _};
+use std::io::{self, BufRead, BufReader, IsTerminal as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use lammps_otf::active_learning::{self, round_folders};
+use lammps_otf::io::{LineEnd, read_line};
 use lammps_otf::runner::{files, poll_files};
 use lammps_otf::simulation::Poll;
 use lammps_otf::uncertainty::Verdict;
@@ -40,8 +41,6 @@ pub(super) enum WatchError {
 
 /// Interval between two reads of a file.
 const READ_INTERVAL: Duration = Duration::from_millis(200);
-/// Maximum length of a line in bytes. This program writes no longer ones.
-const MAX_LINE: u64 = 1 << 20;
 /// Number of polls in the plots.
 const HISTORY: usize = 60;
 /// Lock files. The writing process holds one of them.
@@ -140,15 +139,13 @@ impl Lines {
     fn read(&mut self, from: &mut impl BufRead, path: &Path, screen: &mut Screen) -> Result<usize, WatchError> {
         let mut bytes = 0;
         loop {
-            let read = from.by_ref().take(MAX_LINE).read_until(b'\n', &mut self.rest);
-            let n = read.map_err(|source| WatchError::Read { path: path.to_owned(), source })?;
-            bytes += n;
-            if n == 0 {
+            let before = self.rest.len();
+            let end = read_line(from, &mut self.rest);
+            let end = end.map_err(|source| WatchError::Read { path: path.to_owned(), source })?;
+            bytes += self.rest.len() - before;
+            if end == LineEnd::EndOfInput {
                 // The current end, possibly within a line.
                 return Ok(bytes);
-            }
-            if self.rest.last() != Some(&b'\n') && (self.rest.len() as u64) < MAX_LINE {
-                continue;
             }
             let line = std::mem::take(&mut self.rest);
             match serde_json::from_slice::<Poll>(&line) {

@@ -10,7 +10,7 @@ mod plots;
 mod series;
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -22,6 +22,7 @@ pub use series::{Point, Series};
 
 use crate::active_learning::round_folders;
 use crate::candidates::{KeyValue, Phase, Round, RoundOutcome, Store, StoreError, StoredCandidate};
+use crate::io::{LineEnd, read_line};
 use crate::runner::{files, poll_files};
 use crate::simulation::Poll;
 use candidate::{ROWS, sort_and_cut};
@@ -321,9 +322,8 @@ fn read_polls(folder: &Path, limit: usize, notes: &mut Vec<String>) -> Result<Op
         let (mut line, mut bad, mut why) = (Vec::new(), 0_u64, String::new());
         loop {
             line.clear();
-            let n = file.by_ref().take(MAX_BYTES).read_until(b'\n', &mut line).map_err(reading)?;
             // A line without a newline is still being written.
-            if n == 0 || line.last() != Some(&b'\n') && n as u64 != MAX_BYTES {
+            if read_line(&mut file, &mut line).map_err(reading)? == LineEnd::EndOfInput {
                 break;
             }
             match serde_json::from_slice::<Poll>(&line) {

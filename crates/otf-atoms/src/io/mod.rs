@@ -9,6 +9,7 @@
 pub mod extxyz;
 pub mod lammps_data;
 pub mod lammps_dump;
+mod line;
 mod masses;
 pub(crate) mod plain;
 mod text;
@@ -18,6 +19,7 @@ use std::fs::File;
 use std::io::{BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
+pub use line::{LineEnd, MAX_LINE_LENGTH, read_line};
 use plain::PlainText;
 
 /// The error of reading or writing a structure file.

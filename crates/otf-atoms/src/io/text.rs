@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Common parts of the readers: numbered lines, validated numbers, and the collection of atoms.
-use super::{Error, Frame, masses};
+use super::{Error, Frame, LineEnd, masses, read_line};
 use crate::structure::{
     Cell, Element, FixedAtoms, Structure, Vec3, element_from_symbol, nonstandard_masses, standard_mass,
 };
 use ndarray::{Array1, Array2};
 use std::collections::HashMap;
-use std::io::{BufRead, Read};
+use std::io::BufRead;
 use std::path::Path;
-
-/// Longest accepted line in bytes, to limit the memory used for a file that is not a structure file.
-const MAX_LINE_LENGTH: u64 = 1 << 20;
 
 /// Lines of a file with their numbers.
 pub(super) struct Lines<'p, R> {
@@ -29,13 +26,13 @@ impl<'p, R: BufRead> Lines<'p, R> {
     /// The next line without its end, or `None` at the end of the file.
     pub fn next(&mut self) -> Result<Option<&str>, Error> {
         self.buffer.clear();
-        let read = (&mut self.reader).take(MAX_LINE_LENGTH).read_until(b'\n', &mut self.buffer);
-        let read = read.map_err(|source| Error::Read { path: self.path.to_owned(), source })?;
-        if read == 0 {
+        let end = read_line(&mut self.reader, &mut self.buffer);
+        let end = end.map_err(|source| Error::Read { path: self.path.to_owned(), source })?;
+        if self.buffer.is_empty() {
             return Ok(None);
         }
         self.number += 1;
-        if read as u64 == MAX_LINE_LENGTH {
+        if end == LineEnd::TooLong {
             return Err(self.error("the line is longer than 2^20 bytes: this is not a structure file"));
         }
         if std::str::from_utf8(&self.buffer).is_err() {

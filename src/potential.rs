@@ -25,9 +25,10 @@ pub fn fingerprint(potential: &Potential) -> io::Result<String> {
         None => {
             for line in potential.pair_style.iter().chain(&potential.pair_coeff) {
                 hash.update(line.as_bytes());
-                // A path with spaces is not recognised as a file; only its text is hashed, as part of the line.
-                for word in line.split_whitespace().map(|w| w.trim_matches(['"', '\''])) {
-                    if Path::new(word).is_file() {
+                // Every second piece is in quotation marks, and is one word.
+                for (at, piece) in line.split(['"', '\'']).enumerate() {
+                    let words: Vec<&str> = if at % 2 == 1 { vec![piece] } else { piece.split_whitespace().collect() };
+                    for word in words.into_iter().filter(|word| Path::new(word).is_file()) {
                         hash.update(std::fs::read(word)?);
                     }
                 }
@@ -116,4 +117,30 @@ fn largest_rcut(file: &Path) -> io::Result<Option<f64>> {
         number.parse::<f64>().ok().filter(|_| starts)
     });
     Ok(values.fold(None, |longest, value| Some(longest.map_or(value, |l: f64| l.max(value)))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fingerprint_covers_files_whose_paths_have_spaces() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("with a space.eam");
+        for quote in ["\"", "'"] {
+            let potential = Potential {
+                file: None,
+                active_set: None,
+                engine: Engine::default(),
+                pair_style: Some("eam/fs".into()),
+                pair_coeff: vec![format!("* * {quote}{}{quote} Al", path.display())],
+                cutoff: None,
+            };
+            let of = |content: &str| {
+                std::fs::write(&path, content).unwrap();
+                fingerprint(&potential).unwrap()
+            };
+            assert_ne!(of("one"), of("another"));
+        }
+    }
 }

@@ -2,12 +2,14 @@
 #include "guard.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <new>
 #include <stdexcept>
+#include <thread>
 #include <type_traits>
 
 #include <lammps/library.h>
@@ -60,9 +62,14 @@ enum { IDLE, SILENT, PRINTING } executing = IDLE;
 // `quit` ends the process with code 0, even if it does not appear in the text of the commands: from a variable, or a plugin.
 void at_exit() {
   if (executing == IDLE) return;
-  if (executing == PRINTING)
+  // mpiexec ends the job, and drops messages that it has not passed on, as soon as one rank has ended: the rank that prints ends first.
+  auto wait = std::chrono::milliseconds(2000);
+  if (executing == PRINTING) {
     std::fputs("error: a command of the set-up has ended the program, as `quit` does. Leave it out of `setup`, `create`, "
                "the template and what they include\n", stderr);
+    wait = std::chrono::milliseconds(500);
+  }
+  std::this_thread::sleep_for(wait);
   std::_Exit(2);
 }
 

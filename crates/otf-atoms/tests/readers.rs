@@ -181,6 +181,13 @@ fn validate_reports_the_kind_of_error() {
     assert!(matches!(broken(&|s| s.types[3] = 2), StructureError::Type { id: 4, ty: 2, types: 1 }));
     assert!(matches!(broken(&|s| s.positions[[5, 2]] = f64::NAN), StructureError::NotFinite { id: 6, .. }));
     assert!(matches!(broken(&|s| s.velocities = Some(Array2::zeros((3, 3)))), StructureError::Shape { found: 3, .. }));
+    for columns in [2, 4, 5] {
+        let positions = |s: &mut Structure| s.positions = Array2::zeros((s.len(), columns));
+        let velocities = |s: &mut Structure| s.velocities = Some(Array2::zeros((s.len(), columns)));
+        for change in [&positions as &dyn Fn(&mut Structure), &velocities] {
+            assert!(matches!(broken(change), StructureError::Shape { expected: 3, found, .. } if found == columns));
+        }
+    }
     // Across the boundary: the last atom next to the image of the first.
     let overlap = broken(&|s| s.positions.row_mut(107).assign(&ndarray::arr1(&[12.0, 12.1, -0.1])));
     assert!(matches!(overlap, StructureError::Overlap { .. }), "{overlap}");

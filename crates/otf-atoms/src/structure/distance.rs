@@ -21,8 +21,8 @@ pub enum StructureError {
     /// The cell spans no volume.
     #[error(transparent)]
     Cell(#[from] DegenerateCell),
-    /// An array does not have one row for each atom.
-    #[error("the array of {what} has {found} rows for {expected} atoms")]
+    /// An array does not have one row for each atom, or three columns.
+    #[error("the structure has {found} {what} instead of {expected}")]
     Shape {
         /// The array.
         what: &'static str,
@@ -137,14 +137,16 @@ impl Structure {
     pub fn check_arrays(&self) -> Result<(), StructureError> {
         self.cell.check()?;
         let n = self.ids.len();
-        let rows = [
-            ("types", self.types.len(), 1),
-            ("positions", self.positions.nrows(), self.positions.ncols() / 3),
-            ("velocities", self.velocities.as_ref().map_or(n, |v| v.nrows()), 1),
+        let shapes = [
+            ("types", self.types.len(), n),
+            ("positions", self.positions.nrows(), n),
+            ("columns of positions", self.positions.ncols(), 3),
+            ("velocities", self.velocities.as_ref().map_or(n, |v| v.nrows()), n),
+            ("columns of velocities", self.velocities.as_ref().map_or(3, |v| v.ncols()), 3),
         ];
-        for (what, found, columns) in rows {
-            if found != n || columns != 1 {
-                return Err(StructureError::Shape { what, found, expected: n });
+        for (what, found, expected) in shapes {
+            if found != expected {
+                return Err(StructureError::Shape { what, found, expected });
             }
         }
         let types = self.elements.len();

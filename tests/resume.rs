@@ -435,7 +435,7 @@ fn existing_run_requires_resume_and_resume_can_begin_a_run() {
     let output = run(folder.path(), 1, &["-o", "other", "--resume"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output).contains("no checkpoint.json"), "{}", text(&output));
-    for (content, word) in [("{", "EOF"), ("{\"format\": 99, \"version\": \"7.0\"}", "format 99 of version \"7.0\"")] {
+    for (content, word) in [("{", "EOF"), ("{\"format\": 99, \"version\": \"7.0\"}", "format 99, written by version \"7.0\"")] {
         write(&folder.path().join("out"), "checkpoint.json", content);
         let output = run(folder.path(), 1, &["-o", "out", "--resume"]);
         assert_eq!(output.status.code(), Some(2));
@@ -723,6 +723,6 @@ fn event_with_too_many_atoms_stores_a_candidate() {
     let (smaller, warnings) = stored(&format!("max_atoms = {}\n", atoms - 1));
     assert!(smaller.candidate.structure.len() < atoms && smaller.keys().radius.unwrap() < 4.0, "{:?}", smaller.keys());
     assert_eq!(smaller.keys().buffer, whole.keys().buffer);
-    assert!(warnings.contains("so that the cut-out has no more atoms than max_atoms"), "{warnings}");
+    assert!(warnings.contains("so that the cut-out has at most max_atoms"), "{warnings}");
     assert!(!smaller.keys().extra.contains_key("oversized"));
 }

@@ -129,8 +129,7 @@ impl Run<'_, '_> {
         self.result.seconds = earlier_seconds + started.elapsed().as_secs_f64();
         self.result.cost.reduce(&self.comm);
         let remaining = self.recorder.as_ref().map(Recorder::remaining_earlier).unwrap_or_default();
-        let remaining = self.comm.broadcast(0, remaining.iter().flat_map(|id| id.to_le_bytes()).collect());
-        self.result.candidates.extend(remaining.as_chunks().0.iter().map(|id| i64::from_le_bytes(*id)));
+        self.result.candidates.extend(self.comm.broadcast(0, remaining));
         let (recorder, result) = (&self.recorder, &self.result);
         self.comm.on_root(|| recorder.as_ref().map_or(Ok(()), |r| r.result(result)))?;
         Ok(self.result)

@@ -7,7 +7,8 @@
 //! Before a communication all kinds except `hang` are a panic. `LAMMPS_OTF_FAULT_LOG=FILE` lists the points, one per line, in
 //! FILE.RANK. A release build ignores both.
 
-/// How a call fails.
+/// How a call fails. A release build makes none fail.
+#[cfg_attr(not(debug_assertions), expect(dead_code))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// With LAMMPS's error of one rank.

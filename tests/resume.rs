@@ -435,7 +435,9 @@ fn existing_run_requires_resume_and_resume_can_begin_a_run() {
     let output = run(folder.path(), 1, &["-o", "other", "--resume"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output).contains("no checkpoint.json"), "{}", text(&output));
-    for (content, word) in [("{", "EOF"), ("{\"format\": 99, \"version\": \"7.0\"}", "format 99, written by version \"7.0\"")] {
+    for (content, word) in
+        [("{", "EOF"), ("{\"format\": 99, \"version\": \"7.0\"}", "format 99, written by version \"7.0\"")]
+    {
         write(&folder.path().join("out"), "checkpoint.json", content);
         let output = run(folder.path(), 1, &["-o", "out", "--resume"]);
         assert_eq!(output.status.code(), Some(2));

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Runs the comparison with python-ace, and with ML-PACE in LAMMPS. Requires `ci/setup`.
+//! The evaluator `pace-opt` compared with python-ace, and with ML-PACE in LAMMPS.
 //!
 //! Compares six potentials in about a minute; with `PACE_OPT_QUICK=`, all of them in some minutes.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+mod common;
+
+use std::path::PathBuf;
+
+use common::{dependency, python, root};
 
 /// The C library that Cargo built beside this test.
 fn library() -> Option<PathBuf> {
@@ -15,20 +18,15 @@ fn library() -> Option<PathBuf> {
 
 #[test]
 fn python_ace_and_ml_pace_agree() {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let deps = here.join("../../.deps");
-    let python = deps.join("bin/python3");
-    assert!(python.exists(), "{} is missing: run ci/setup", python.display());
     let library = library().expect("Cargo builds libpace_opt.so beside this test");
-    let mut command = Command::new(python);
-    command.arg(here.join("tests/reference/compare.py")).env("PACE_OPT_LIB", library);
+    let mut command = python();
+    command.arg(root().join("crates/pace-opt/tests/reference/compare.py")).env("PACE_OPT_LIB", library);
     if std::env::var_os("PACE_OPT_QUICK").is_none() {
         command.env("PACE_OPT_QUICK", "1");
     }
-    let plugins = deps.join("lib/lammps/plugins");
     for plugin in ["paceplugin.so", "paceoptplugin.so"] {
-        assert!(plugins.join(plugin).exists(), "{plugin} is missing in {}: run ci/setup", plugins.display());
+        dependency(&format!("lib/lammps/plugins/{plugin}"));
     }
-    command.env("PACE_OPT_PLUGINS", plugins);
+    command.env("PACE_OPT_PLUGINS", dependency("lib/lammps/plugins"));
     assert!(command.status().unwrap().success(), "see the differences above");
 }

@@ -3,8 +3,7 @@
 
 mod common;
 
-use common::{dependency, root};
-use std::process::{Command, Stdio};
+use common::root;
 
 /// Runs aluminium after `change`, which must fail, and returns the output of `lmp`.
 fn error_after(style: &str, files: &str, change: &str) -> String {
@@ -14,15 +13,7 @@ fn error_after(style: &str, files: &str, change: &str) -> String {
          create_atoms 1 box\nmass 1 26.98\npair_style {style}\npair_coeff * * {files} Al\n{change}\nrun 0\n"
     );
     std::fs::write(folder.path().join("in.lammps"), input).unwrap();
-    let output = Command::new("timeout")
-        .arg(common::HANG.to_string())
-        .arg(dependency("bin/lmp"))
-        .args(["-in", "in.lammps", "-log", "none", "-nocite"])
-        .env("LAMMPS_PLUGIN_PATH", dependency("lib/lammps/plugins"))
-        .current_dir(folder.path())
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+    let output = common::run_lmp(folder.path());
     let said = common::text(&output);
     assert!(!output.status.success() && output.status.code() != Some(124), "{said}");
     said

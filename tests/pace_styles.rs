@@ -32,15 +32,7 @@ fn compressed_copper(style: &str, scale: f64) -> Vec<[f64; 6]> {
     );
     std::fs::write(folder.path().join("Cu.ace"), copper()).unwrap();
     std::fs::write(folder.path().join("in.lammps"), input).unwrap();
-    let output = Command::new("timeout")
-        .arg(common::HANG.to_string())
-        .arg(dependency("bin/lmp"))
-        .args(["-in", "in.lammps", "-log", "none", "-nocite"])
-        .env("LAMMPS_PLUGIN_PATH", dependency("lib/lammps/plugins"))
-        .current_dir(folder.path())
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+    let output = common::run_lmp(folder.path());
     assert!(output.status.success(), "{}", common::text(&output));
     let dump = std::fs::read_to_string(folder.path().join("dump")).unwrap();
     let rows = dump.lines().skip_while(|line| !line.starts_with("ITEM: ATOMS")).skip(1);

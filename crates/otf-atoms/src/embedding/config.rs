@@ -30,27 +30,27 @@ impl std::fmt::Display for Shape {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmbeddingConfig {
-    /// The shape. Default: sphere.
+    /// Shape of the cut-out. Default: sphere.
     pub shape: Shape,
-    /// Radius of the core, whose forces are learnt. Default: 4, which with a
-    /// buffer of 5 to 6 Å gives some 200 to 300 atoms of a close-packed metal.
+    /// Radius of the core, whose forces are learned. Default: 4, which with a
+    /// buffer of 5 to 6 Å gives about 200 to 300 atoms of a close-packed metal.
     pub radius: f64,
-    /// Thickness of the shell around the core, whose forces are not learnt. Default: the potential's cutoff, with
-    /// which the core sees all that it saw in the parent.
+    /// Thickness of the shell around the core, whose forces are not learned. Default: the cutoff of the potential, with which every
+    /// core atom has the same neighbours as in the parent frame.
     pub buffer: Option<f64>,
-    /// ε, the room between a sphere and its images along x, y and z, before it grows; for a cube, what its edge is
-    /// larger than 2 (radius + buffer). Default: 0.
+    /// ε, the initial gap between a sphere and its periodic images along x, y and z. For a cube, the amount by which its edge
+    /// exceeds 2 (radius + buffer). Default: 0.
     pub gap: f64,
-    /// Two atoms nearer than this overlap: the frame is broken. Default: 0.5.
+    /// Distance below which two atoms overlap, so that no cut-out is made. Default: 0.5.
     pub min_distance: f64,
-    /// The same for single pairs of elements, such as `"Al-Cu" = 1.2`. Default: none.
+    /// The same for pairs of elements, such as `"Al-Cu" = 1.2`. Default: none.
     pub pair_distances: BTreeMap<String, f64>,
-    /// Across the new faces, atoms must be at least this fraction of the smallest distance that their two elements
-    /// have inside the cut-out away from each other (and never nearer than the limits above). It keeps bonds across
-    /// the faces about as long as real ones, so that DFT converges. 0 leaves only the limits. Default: 0.85.
+    /// Atoms on opposite sides of a new face are at least this fraction of the smallest distance between their elements inside the
+    /// cut-out apart, and at least the limits above. Bonds across the faces are then about as long as real ones, so that DFT
+    /// converges. 0 leaves only the limits. Default: 0.85.
     pub boundary_scale: f64,
-    /// Most atoms in a cut-out. Default: 250. Where a run meets a region with more, its core is made smaller; where the buffer alone
-    /// has more, up to twice as many are stored, with the key `oversized`.
+    /// Maximum number of atoms in a cut-out. Default: 250. If a region has more atoms, the radius of its core is reduced. If the buffer
+    /// alone has more, up to twice as many are stored, with the key `oversized`.
     pub max_atoms: usize,
 }
 

@@ -84,8 +84,11 @@ pub enum Error {
         wanted: usize,
     },
     /// The format cannot be detected from name and content.
-    #[error("cannot detect the format of {}: rename it to .extxyz or .xyz, .data or .lmp (LAMMPS data), or .dump or \
-             .lammpstrj (LAMMPS dump)", path.display())]
+    #[error(
+        "cannot detect the format of {}: convert it to extended XYZ, a LAMMPS data file or a LAMMPS dump, for example with \
+         ase.io. A file in one of these formats needs a name that ends in .extxyz, .xyz, .data, .lmp, .dump or .lammpstrj",
+        path.display()
+    )]
     UnknownFormat {
         /// The file.
         path: PathBuf,

@@ -164,7 +164,7 @@ fn fail(program: &Program, prepared: &TempDir, ranks: usize, rank: usize, point:
     // mpiexec's own limit, which stands for a job that hangs.
     assert!(code != Some(124) && code != Some(137), "a hang: {what}");
     if point.ranks == 1 {
-        // An instance of this rank's own: it may be done without, or all are told.
+        // An instance of this rank alone: the program continues without it, or all ranks receive the error.
         assert!([program.code, 1, 2, 4].map(Some).contains(&code), "{what}");
         assert!(code == Some(program.code) || said.contains("an injected fault"), "{what}");
     } else {

@@ -261,7 +261,7 @@ fn ase_lock_is_respected() {
     let (_folder, path) = fresh();
     let mut store = Store::open(&path).unwrap();
     store.add(&[candidate(6, 1)]).unwrap();
-    // Holds the lock until it is told to release it, and records this before the release.
+    // Holds the lock until a line arrives on standard input, and records this before the release.
     let mut holder = script(
         "import sys\nfrom ase.db import connect\nwith connect(sys.argv[1]).lock:\n print('held', flush=True)\n \
          sys.stdin.readline()\n open(sys.argv[1] + '.released', 'w').close()",

@@ -362,6 +362,8 @@ impl Simulation {
             }
         }
         lammps.command(&(append + &commands))?;
+        // The set-up can contain `plugin load`.
+        lammps.check_plugins()?;
         let (types, named) = (lammps.setting("ntypes"), structure.elements.len());
         if types != named as i64 {
             return Err(lammps::Error::Preflight(format!(

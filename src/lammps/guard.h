@@ -39,6 +39,15 @@ int otf_create_atoms(void *handle, int n, const int *id, const int *type, const 
                      const int *image, otf_failure *failure);
 void otf_reset_box(void *handle, const double *lo, const double *hi, double xy, double yz, double xz,
                    otf_failure *failure);
+/* Loads a plugin of this project for the rest of the process, and registers its styles with the instance, which `clear` undoes.
+ * Returns 1, or 0 for a plugin that only LAMMPS itself can load. */
+int otf_register_plugin(void *handle, const char *file, otf_failure *failure);
+/* Whether LAMMPS keeps the plugins that it has loaded itself when an instance closes (since 22 Jul 2025). */
+int otf_keeps_plugins(void);
+/* Whether LAMMPS was built with OpenMP; -1 if it does not tell (before 22 Jul 2025). */
+int otf_has_openmp(void);
+/* Writes the file that defines MPI_Init for the loaded library `file` to `path`, which has `size` bytes; 0 if there is none. */
+int otf_mpi_of(const char *file, char *path, int size);
 /* Flushes all files. */
 void otf_flush(void);
 /* Throws an exception of the given kind, to test the guard. */

@@ -46,9 +46,10 @@ mod tests;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::mem::MaybeUninit;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 
 use corosensei::stack::DefaultStack;
 use ndarray::{ArrayView1, ArrayView2};
@@ -66,6 +67,9 @@ use pause::{PauseChannel, PausedRun};
 
 /// The pair style that computes the extrapolation grade of ML-PACE.
 pub const PACE_EXTRAPOLATION: &str = "pace/extrapolation";
+
+/// Plugins of this project that an instance of this process has loaded.
+static KNOWN_PLUGINS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// One LAMMPS instance, on all ranks of a [`Comm`].
 ///
@@ -201,7 +205,8 @@ impl Lammps {
             pause: PauseChannel::new(),
             unclosable: std::cell::Cell::new(false),
         };
-        let lammps = Self { paused: None, stack: None, cache: ExtractCache::default(), instance: Rc::new(instance) };
+        let mut lammps =
+            Self { paused: None, stack: None, cache: ExtractCache::default(), instance: Rc::new(instance) };
         let (ranks, world) = (comm.size(), lammps.setting("world_size"));
         let checked = match Build::of(&lammps).check(comm) {
             Ok(()) if world != ranks as i64 => Err(Error::Preflight(format!(
@@ -209,9 +214,10 @@ impl Lammps {
                  ({}). Build both with the same one.",
                 mpi_libraries().join(", ")
             ))),
-            checked => checked,
+            checked => checked.and_then(|()| lammps.check_plugins()),
         };
         agreed(checked, comm)?;
+        lammps.register_known_plugins()?;
         Ok(lammps)
     }
 
@@ -246,6 +252,10 @@ impl Lammps {
                 unsafe { run(handle, text.as_ptr(), failure) }
             },
         );
+        // `clear` has made new tables of styles. A set-up of the user does not contain it.
+        if outcome.is_ok() && command.trim() == "clear" {
+            self.register_known_plugins()?;
+        }
         // LAMMPS crashes when it frees a potential that was read in part.
         if outcome.is_err() && command.lines().any(|l| l.trim_start().starts_with("pair_")) {
             self.instance.unclosable.set(true);
@@ -645,15 +655,70 @@ impl Lammps {
         Ok(())
     }
 
-    /// Loads a plugin file, e.g. `paceplugin.so`. Plugins are shared by all instances of the process.
+    /// Loads a plugin file, e.g. `paceplugin.so`, for this instance and all that are opened later in the process. Plugins are never
+    /// unloaded.
+    ///
+    /// Plugins of this project register their styles themselves, with or without LAMMPS's PLUGIN package. All others are loaded by
+    /// LAMMPS.
     ///
     /// # Errors
-    /// If the file cannot be loaded.
+    /// [`Error::Preflight`] if the file cannot be loaded, was compiled for another version of LAMMPS, or is a plugin of another project
+    /// and LAMMPS is too old for it.
     ///
     /// # MPI
     /// Collective.
     pub fn load_plugin(&mut self, file: &Path) -> Result<(), Error> {
+        let registered = self.register_plugin(file)?;
+        // Agreed, because one node may not have the file, or another one.
+        if self.comm().any(registered.is_err()) {
+            let why = registered.err().unwrap_or_else(|| "it cannot be used on another rank".into());
+            return Err(Error::Preflight(format!("LAMMPS cannot use the plugin {}: {why}", file.display())));
+        }
+        if self.comm().any(registered == Ok(false)) {
+            return self.load_foreign_plugin(file);
+        }
+        let mut known = KNOWN_PLUGINS.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.iter().any(|known| known == file) {
+            known.push(file.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Registers the styles of all plugins of this project that an instance of this process has loaded.
+    fn register_known_plugins(&mut self) -> Result<(), Error> {
+        let known = KNOWN_PLUGINS.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        known.iter().try_for_each(|plugin| self.load_plugin(plugin))
+    }
+
+    /// Registers the styles of a plugin of this project; `Ok(Ok(false))` for another plugin. The inner error is the reason why the file
+    /// cannot be used.
+    fn register_plugin(&mut self, file: &Path) -> Result<Result<bool, String>, Error> {
+        // `dlopen` searches for a name without a slash.
+        let path = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        let text = c_string("the file", &path.display().to_string())?;
+        let handle = self.handle();
+        self.end_run()?;
+        let registered = guarded(
+            "load_plugin",
+            || path.display().to_string(),
+            self.comm().size(),
+            |failure| {
+                // SAFETY: the handle is open, the path a valid C string, and &mut self means that no view is alive.
+                unsafe { sys::otf_register_plugin(handle, text.as_ptr(), failure) }
+            },
+        );
+        match registered {
+            Ok(known) => Ok(Ok(known != 0)),
+            // An exception of the guard itself, on this rank alone or on all.
+            Err(failure) if failure.severity == Severity::Foreign => Ok(Err(failure.message)),
+            Err(failure) => self.classify(Err(failure)),
+        }
+    }
+
+    /// Has LAMMPS load a plugin of another project.
+    fn load_foreign_plugin(&mut self, file: &Path) -> Result<(), Error> {
         let quoted = quote_path(file)?;
+        self.check_plugins_are_kept(1)?;
         self.command(&format!("plugin load {quoted}"))?;
         // LAMMPS prints a warning that the file could not be loaded, which is not shown.
         let real = file.canonicalize().unwrap_or_else(|_| file.to_owned());
@@ -667,6 +732,29 @@ impl Lammps {
             )));
         }
         Ok(())
+    }
+
+    /// Checks that the plugins that LAMMPS has loaded itself, by a command or from `LAMMPS_PLUGIN_PATH`, stay loaded when another
+    /// instance of the process closes. Otherwise the process would crash after the first check of a cut-out.
+    ///
+    /// # Errors
+    /// [`Error::Preflight`] if there are such plugins and LAMMPS is older than 22 Jul 2025; the same on all ranks.
+    pub(crate) fn check_plugins(&self) -> Result<(), Error> {
+        // SAFETY: no instance is needed; the call reads a number.
+        self.check_plugins_are_kept(unsafe { sys::lammps_plugin_count() })
+    }
+
+    fn check_plugins_are_kept(&self, plugins: c_int) -> Result<(), Error> {
+        // SAFETY: the call only looks up a symbol.
+        if plugins == 0 || unsafe { sys::otf_keeps_plugins() } != 0 {
+            return Ok(());
+        }
+        Err(Error::Preflight(
+            "LAMMPS before 22 Jul 2025 unloads its plugins while they are in use: use a newer LAMMPS, or remove `plugins` from the \
+             configuration, `plugin load` from the set-up, and LAMMPS_PLUGIN_PATH from the environment. The plugins of this program \
+             do not need them."
+                .into(),
+        ))
     }
 
     /// `n` is [`Lammps::local_atoms`].

@@ -150,13 +150,12 @@ impl Lammps {
             return Ok(true);
         }
         let plugin: PathBuf = plugin_folder().join(PLUGIN);
-        // A LAMMPS may not support plugins, or may not be the one that the plugin was compiled for.
-        if self.comm().any(!plugin.is_file() || !self.has_style("command", "plugin")) {
+        if self.comm().any(!plugin.is_file()) {
             return Ok(false);
         }
         match self.load_plugin(&plugin) {
             Err(error) if error.is_rank_failure() => Err(error),
-            // A plugin that does not load, or that was compiled for another version and registers nothing, counts as missing.
+            // A plugin that does not load, or that was compiled for another version, counts as missing.
             _ => Ok(everywhere(self)),
         }
     }

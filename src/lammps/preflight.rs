@@ -2,7 +2,7 @@
 //! The build of this liblammps, and whether it can be used.
 
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, c_char};
+use std::ffi::{CString, OsStr, c_char};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -21,8 +21,8 @@ pub struct Build {
     pub exceptions: bool,
     /// Whether it was built with MPI.
     pub mpi: bool,
-    /// Whether it was built with OpenMP.
-    pub openmp: bool,
+    /// Whether it was built with OpenMP; `None` if it does not tell (before 22 Jul 2025).
+    pub openmp: Option<bool>,
     /// Bits of atom ids.
     pub id_bits: u32,
     /// Bits of step numbers.
@@ -44,7 +44,7 @@ impl Build {
                 version: sys::lammps_version(lammps.handle()),
                 exceptions: sys::lammps_config_has_exceptions() != 0,
                 mpi: sys::lammps_config_has_mpi_support() != 0,
-                openmp: sys::lammps_config_has_omp_support() != 0,
+                openmp: u32::try_from(sys::otf_has_openmp()).ok().map(|has| has != 0),
                 id_bits: bits("tagint"),
                 step_bits: bits("bigint"),
                 image_bits: bits("imageint"),
@@ -61,8 +61,8 @@ impl Build {
         let refuse = |why: String| Err(Error::Preflight(why));
         if self.version < MIN_VERSION {
             return refuse(format!(
-                "this liblammps has the version {}, and {MIN_VERSION} or newer is required: install a newer LAMMPS and build again \
-                 with LAMMPS_DIR set to it.",
+                "this liblammps has the version {}, and {MIN_VERSION} or newer is required: install a newer LAMMPS and build this \
+                 program with it (ci/install).",
                 self.version
             ));
         }
@@ -108,8 +108,8 @@ pub(super) fn check_process() -> Result<(), Error> {
 fn several_libraries(libraries: &[String]) -> Option<String> {
     (libraries.len() > 1).then(|| {
         format!(
-            "there are several MPI libraries in this process ({}), which cannot work together: build this program with \
-             the mpicc of the MPI that LAMMPS uses (MPICC=/path/to/mpicc cargo build).",
+            "there are several MPI libraries in this process ({}), which cannot work together: build this program for \
+             the MPI that LAMMPS uses (ci/install).",
             libraries.join(", ")
         )
     })
@@ -131,10 +131,25 @@ fn packages() -> Vec<String> {
     names
 }
 
-/// The files of all MPI libraries in this process. With more than one, two parts of the process use different MPIs.
+/// The files of all MPI libraries in this process: those that define `MPI_Init` for a library whose name starts with `libmpi`,
+/// such as `libmpi_cray.so` or `libmpi-2dae7d75.so.12`. With more than one, two parts of the process use different MPIs.
 #[must_use]
 pub fn mpi_libraries() -> Vec<String> {
-    loaded_libraries(|name| name.starts_with("libmpi.so"))
+    let named: Vec<String> = loaded_libraries(|name| name.starts_with("libmpi"));
+    let providers: BTreeSet<String> = named.iter().filter_map(|file| mpi_of(file)).collect();
+    providers.into_iter().collect()
+}
+
+/// The file that defines `MPI_Init` for this loaded library, with all links resolved.
+fn mpi_of(file: &str) -> Option<String> {
+    let file = CString::new(file).ok()?;
+    let mut path = [0 as c_char; 4096];
+    // SAFETY: the file is a valid C string, and the buffer has the given length. The library is loaded already, and none of its
+    // functions is called.
+    let found = unsafe { sys::otf_mpi_of(file.as_ptr(), path.as_mut_ptr(), path.len() as i32) } != 0;
+    // SAFETY: the function terminated the path with a NUL.
+    let path = found.then(|| unsafe { std::ffi::CStr::from_ptr(path.as_ptr()) }.to_string_lossy().into_owned())?;
+    Some(std::fs::canonicalize(&path).map_or(path, |real| real.display().to_string()))
 }
 
 /// The mapped files of this process whose names satisfy `wanted`, sorted; e.g. the liblammps in use.

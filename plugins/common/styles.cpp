@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "styles.h"
+
+#include "plugin_abi.h"
+
+#include "force.h"
+#include "lammps.h"
+#include "modify.h"
+
+#include <cstdio>
+#include <cstring>
+#include <string>
+
+// The version of the LAMMPS whose headers were used, or "unknown": the layout of C++ classes depends on the version.
+#ifndef PLUGIN_LAMMPS_VERSION
+#error "define PLUGIN_LAMMPS_VERSION as a string, for example \"22 Jul 2025\""
+#endif
+
+extern "C" int lammps_version(void *lmp);    // of LAMMPS
+
+using namespace LAMMPS_NS;
+
+namespace lammps_otf {
+namespace {
+
+// Converts a date such as "22 Jul 2025" to the number 20250722; returns 0 if it is not a date.
+int number_of(const char *date)
+{
+  int day = 0, year = 0;
+  char month[4] = "";
+  if (std::sscanf(date, "%d %3s %d", &day, month, &year) != 3) return 0;
+  const char *const months = "JanFebMarAprMayJunJulAugSepOctNovDec";
+  const char *const found = std::strstr(months, month);
+  return found ? 10000 * year + 100 * (static_cast<int>(found - months) / 3 + 1) + day : 0;
+}
+
+// Whether the LAMMPS of `lmp` may have other class layouts than the one that this plugin was compiled for.
+bool is_foreign(void *lmp)
+{
+  const int version = number_of(PLUGIN_LAMMPS_VERSION);
+  return version && version != lammps_version(lmp);
+}
+
+}    // namespace
+}    // namespace lammps_otf
+
+#define EXPORTED extern "C" __attribute__((visibility("default")))
+
+// Called by LAMMPS's PLUGIN package. With another version of LAMMPS, which would only print a warning, no style is registered.
+EXPORTED void lammpsplugin_init(void *lmp, void *handle, void *regfunc)
+{
+  if (lammps_otf::is_foreign(lmp)) return;
+  auto add = reinterpret_cast<lammps_plugin_register>(regfunc);
+  lammps_plugin_info info{};
+  info.version = PLUGIN_LAMMPS_VERSION;
+  info.author = "lammps-otf";
+  info.handle = handle;
+  info.kind = "pair";
+  for (int k = 0; k < lammps_otf::pair_styles.count; k++) {
+    const auto &style = lammps_otf::pair_styles.first[k];
+    info.name = style.name;
+    info.info = style.info;
+    info.creator.v1 = reinterpret_cast<lammps_plugin_make *>(style.make);
+    add(&info, lmp);
+  }
+  info.kind = "fix";
+  for (int k = 0; k < lammps_otf::fix_styles.count; k++) {
+    const auto &style = lammps_otf::fix_styles.first[k];
+    info.name = style.name;
+    info.info = style.info;
+    info.creator.v2 = reinterpret_cast<lammps_plugin_make_with_arguments *>(style.make);
+    add(&info, lmp);
+  }
+}
+
+// Called by lammps-otf for each instance, and again after `clear`. The file must stay loaded for as long as the process has
+// instances. Returns null, or why no style was registered.
+EXPORTED const char *otf_register_styles(void *handle)
+{
+  if (lammps_otf::is_foreign(handle)) return "it was compiled for LAMMPS " PLUGIN_LAMMPS_VERSION;
+  auto *lmp = static_cast<LAMMPS *>(handle);
+  for (int k = 0; k < lammps_otf::pair_styles.count; k++) {
+    const auto &style = lammps_otf::pair_styles.first[k];
+    (*lmp->force->pair_map)[style.name] = style.make;
+  }
+  for (int k = 0; k < lammps_otf::fix_styles.count; k++) {
+    const auto &style = lammps_otf::fix_styles.first[k];
+    (*lmp->modify->fix_map)[style.name] = style.make;
+  }
+  return nullptr;
+}

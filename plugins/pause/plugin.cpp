@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The styles of otfpauseplugin.so.
 
+#include "fix_gamma.h"
 #include "fix_pause.h"
 #include "styles.h"
 
@@ -10,6 +11,8 @@ namespace {
 const FixStyle fixes[] = {
   {"otf/pause", "pauses of a run for the program lammps-otf",
    [](LAMMPS_NS::LAMMPS *lmp, int narg, char **arg) -> LAMMPS_NS::Fix * { return new FixPause(lmp, narg, arg); }},
+  {"otf/gamma", "extrapolation grades of a PACE pair style",
+   [](LAMMPS_NS::LAMMPS *lmp, int narg, char **arg) -> LAMMPS_NS::Fix * { return new FixGamma(lmp, narg, arg); }},
 };
 
 }    // namespace

@@ -16,11 +16,14 @@ use crate::config::{
     Barostat, Engine, Ensemble, InferenceConfig, Potential, Ramp, Thermostat, Uncertainty, Units, Velocities,
 };
 pub use crate::config::{Earlier, Outputs};
-use crate::lammps::{self, PACE_EXTRAPOLATION, quote_path};
+use crate::lammps::{self, Lammps, PACE_EXTRAPOLATION, quote_path};
 use crate::structure::{Cell, Element, FixedAtoms, Structure};
 
 /// Id of the fix that holds γ.
 pub const GAMMA_FIX: &str = "otf_gamma";
+
+/// The fix style of the pause plugin that evaluates γ.
+const GAMMA_STYLE: &str = "otf/gamma";
 
 const BUILT_IN: &str = include_str!("../templates/md.in.j2");
 
@@ -193,6 +196,38 @@ pub struct Script {
     pub outputs: Outputs,
     #[serde(skip)]
     template: Option<PathBuf>,
+}
+
+/// The fix from which γ of ML-PACE is read, with the id [`GAMMA_FIX`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GammaFix {
+    /// The pair style.
+    pub pair_style: String,
+    /// Steps between two evaluations.
+    pub interval: i64,
+}
+
+impl GammaFix {
+    /// Defines the fix, or replaces one that `fix pair` has defined under this id: as `otf/gamma` of the pause plugin
+    /// ([`Lammps::load_pause_fix`]) if that is available on all ranks, otherwise as `pair`. Both give the same values, but a step
+    /// that is set up again gets new ones from `otf/gamma` only, and `pair` makes KOKKOS copy all arrays of the atoms on every step.
+    ///
+    /// # Errors
+    /// LAMMPS's own text, e.g. if the pair style is not in use.
+    ///
+    /// # MPI
+    /// Collective.
+    pub fn define(&self, lammps: &mut Lammps) -> Result<(), lammps::Error> {
+        let Self { pair_style, interval } = self;
+        if lammps.comm().any(!lammps.has_style("fix", GAMMA_STYLE)) {
+            return lammps.command(&format!("fix {GAMMA_FIX} all pair {interval} {pair_style} gamma 1"));
+        }
+        // LAMMPS replaces a fix only by one of the same style.
+        if lammps.has_id("fix", GAMMA_FIX) {
+            lammps.command(&format!("unfix {GAMMA_FIX}"))?;
+        }
+        lammps.command(&format!("fix {GAMMA_FIX} all {GAMMA_STYLE} {interval}"))
+    }
 }
 
 /// Start, end and relaxation time of a thermostat or barostat.
@@ -447,6 +482,20 @@ impl Script {
             }
         }
         Ok(())
+    }
+
+    /// The fix for γ that `commands`, the rendered ones, define with `fix pair`; `None` if another fix provides γ, or more than γ.
+    #[must_use]
+    pub fn gamma_fix(&self, commands: &str) -> Option<GammaFix> {
+        let lines: Vec<Vec<&str>> = commands.lines().map(|line| line.split_whitespace().collect()).collect();
+        let fix = lines.iter().rfind(|words| words.starts_with(&["fix", GAMMA_FIX]))?;
+        match fix[2..] {
+            ["all", "pair", interval, style, "gamma", "1"] if style == self.pair_style => {
+                let interval = interval.parse().ok().filter(|n| *n > 0)?;
+                Some(GammaFix { pair_style: style.to_owned(), interval })
+            }
+            _ => None,
+        }
     }
 
     /// Checks that the commands of the template `name` define the fix for γ, and that it refers to the pair style of this set-up.

@@ -22,7 +22,7 @@ pub use crate::embedding::CutOut;
 use crate::embedding::EmbeddingExtractor;
 use crate::frame::{Frame, FrameFault};
 use crate::lammps::{self, Lammps, RankFailure};
-use crate::script::{self, Script, UnitFactors};
+use crate::script::{self, GammaFix, Script, UnitFactors};
 use crate::structure::{Element, FixedAtoms, Structure, Vec3, nonstandard_masses};
 use crate::uncertainty::{GammaSummary, LocalGamma, Thresholds, Verdict};
 pub use centers::{Center, worst_regions};
@@ -205,6 +205,8 @@ pub struct Simulation {
     /// The mass of each type, u; `None` where all are the standard ones.
     masses: Option<Vec<f64>>,
     uncertainty: Uncertainty,
+    /// The fix for γ, if the set-up defines it with `fix pair`.
+    gamma_fix: Option<GammaFix>,
     thresholds: Thresholds,
     sanity: Sanity,
     units: UnitFactors,
@@ -372,8 +374,10 @@ impl Simulation {
             ))
             .into());
         }
-        config.watch.uncertainty.watch(&mut lammps, config.watch.sampling_interval as i64)?;
+        // Also has the fix for γ.
         let can_pause = lammps.load_pause_fix()?;
+        let gamma_fix = script.gamma_fix(&commands);
+        config.watch.uncertainty.watch(&mut lammps, config.watch.sampling_interval as i64, gamma_fix.as_ref())?;
         // Not the masses of `structure`, which the set-up may have changed.
         let masses = lammps.type_masses();
         let first = from.map_or_else(|| lammps.step(), |from| from.first);
@@ -384,6 +388,7 @@ impl Simulation {
             fixed: structure.fixed.clone(),
             masses: if masses.len() == named { nonstandard_masses(masses, &structure.elements) } else { None },
             uncertainty: config.watch.uncertainty.clone(),
+            gamma_fix,
             thresholds: Thresholds { low: config.watch.uncertainty_low, high: config.watch.uncertainty_threshold },
             sanity: config.limits.sanity,
             units: UnitFactors::of(config.system.units),
@@ -731,7 +736,7 @@ impl Simulation {
         }
         self.lammps.command("clear")?;
         self.lammps.command(&self.script.continued(self.frame.step()).render()?)?;
-        self.uncertainty.watch(&mut self.lammps, self.interval)?;
+        self.uncertainty.watch(&mut self.lammps, self.interval, self.gamma_fix.as_ref())?;
         self.frame.restore(&mut self.lammps)?;
         self.setup = SetupState::NeedsPoll;
         Ok(())

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::comm::Comm;
 pub use crate::config::Uncertainty;
 use crate::lammps::{Error, Lammps};
-use crate::script::GAMMA_FIX;
+use crate::script::{GAMMA_FIX, GammaFix};
 use crate::structure::{AtomsView, Vec3};
 
 /// The two thresholds of γ.
@@ -96,7 +96,9 @@ pub struct GammaHistogram {
 const WATCH_FIX: &str = "otf_uncertainty";
 
 impl Uncertainty {
-    /// Makes `lammps`, whose set-up must be complete otherwise, evaluate this on every step that is a multiple of `interval`.
+    /// Makes `lammps`, whose set-up must be complete otherwise, evaluate this on every step that is a multiple of `interval`, with
+    /// the present pair style. `gamma` is the fix that provides γ of ML-PACE, if the set-up has defined it with `fix pair`
+    /// ([`Script::gamma_fix`](crate::script::Script::gamma_fix)); it is then defined again ([`GammaFix::define`]).
     ///
     /// # Errors
     /// [`Error::Missing`] if LAMMPS has no such fix, compute or variable, or if a fix has several values for each atom; LAMMPS's
@@ -104,7 +106,7 @@ impl Uncertainty {
     ///
     /// # MPI
     /// Collective.
-    pub fn watch(&self, lammps: &mut Lammps, interval: i64) -> Result<(), Error> {
+    pub fn watch(&self, lammps: &mut Lammps, interval: i64, gamma: Option<&GammaFix>) -> Result<(), Error> {
         let (what, name, prefix) = match self {
             Self::None => return Ok(()),
             Self::Pace => ("fix", GAMMA_FIX, None),
@@ -119,6 +121,9 @@ impl Uncertainty {
         }
         if what == "fix" {
             lammps.check_vector(name)?;
+        }
+        if let (Self::Pace, Some(gamma)) = (self, gamma) {
+            gamma.define(lammps)?;
         }
         match prefix {
             // Between two runs LAMMPS evaluates neither variables that refer to a compute nor computes that sum up what the

@@ -19,7 +19,7 @@ use ndarray::{Array1, Array2, ArrayView1};
 use crate::comm::Comm;
 use crate::embedding::{Cluster, CutOut};
 use crate::lammps::{Error, Lammps};
-use crate::script::{GAMMA_FIX, Script, UnitFactors};
+use crate::script::{GAMMA_FIX, GammaFix, Script, UnitFactors};
 use crate::structure::{Cell, Element, Structure, Vec3};
 
 /// Comparison of a cut-out with its parent frame.
@@ -148,7 +148,7 @@ pub fn evaluate(structure: &Structure, script: &Script) -> Result<Evaluation, Er
     let mut lammps = open(structure, script)?;
     let gamma = script.gamma;
     if gamma {
-        lammps.command(&format!("fix {GAMMA_FIX} all pair 1 {} gamma 1", script.pair_style))?;
+        GammaFix { pair_style: script.pair_style.clone(), interval: 1 }.define(&mut lammps)?;
     }
     lammps.command("thermo_style custom step pe pxx pyy pzz pyz pxz pxy\nrun 0 post no")?;
     let n = structure.len();

@@ -4,7 +4,7 @@
 use super::{Error, SetupState, Simulation};
 use crate::config::Potential;
 use crate::lammps::{self, Lammps};
-use crate::script::{GAMMA_FIX, Script};
+use crate::script::Script;
 use crate::{potential, verify};
 
 impl Simulation {
@@ -36,13 +36,8 @@ impl Simulation {
             self.set_pair_coefficients(&old)?;
             return Err(error.into());
         }
-        if script.gamma {
-            // The fix would not evaluate the same step again, and would keep the old γ. A new fix does.
-            let fix = format!("fix {GAMMA_FIX} all pair {} {} gamma 1", self.interval, script.pair_style);
-            self.lammps.command(&fix)?;
-        }
-        // The same holds for a fix that evaluates another uncertainty.
-        self.uncertainty.watch(&mut self.lammps, self.interval)?;
+        // `fix pair` and `fix ave/atom` do not evaluate the same step again, and would keep the old values. A new fix does.
+        self.uncertainty.watch(&mut self.lammps, self.interval, self.gamma_fix.as_ref())?;
         self.script = script;
         self.setup = SetupState::NeedsPoll;
         Ok(())

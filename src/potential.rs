@@ -78,20 +78,78 @@ pub const ML_PACE_REMEDY: &str =
 /// The message, with the file and the remedy.
 pub(crate) fn check_engine(potential: &Potential) -> Result<(), String> {
     let plain = potential.pair_style.as_deref().and_then(|style| style.split_whitespace().next());
-    let files: Vec<PathBuf> = match potential.pace_files() {
-        Some((file, _)) if potential.engine == Engine::MlPace => vec![file],
-        None if matches!(plain, Some("pace" | "pace/extrapolation")) => {
-            let words = potential.pair_coeff.iter().flat_map(|line| line.split_whitespace());
-            words.map(|word| PathBuf::from(word.trim_matches(['"', '\'']))).filter(|file| file.is_file()).collect()
-        }
-        _ => return Ok(()),
+    let uses_ml_pace = match potential.file {
+        Some(_) => potential.engine == Engine::MlPace,
+        None => matches!(plain, Some("pace" | "pace/extrapolation")),
     };
-    for file in files.iter().filter(|file| pace_opt::Format::of(file).is_ok()) {
-        if let Some(fault) = pace_opt::Model::read(file).ok().and_then(|model| ml_pace_fault(&model)) {
+    for file in model_files(potential).into_iter().filter(|_| uses_ml_pace) {
+        if let Some(fault) = pace_opt::Model::read(&file).ok().and_then(|model| ml_pace_fault(&model)) {
             return Err(format!("{}: {fault}. {ML_PACE_REMEDY}", file.display()));
         }
     }
     Ok(())
+}
+
+/// The PACE files with basis functions that the configuration names, also as words of `pair_coeff`.
+fn model_files(potential: &Potential) -> Vec<PathBuf> {
+    let mut files = match potential.pace_files() {
+        Some((file, _)) => vec![file],
+        None => {
+            let words = potential.pair_coeff.iter().flat_map(|line| line.split_whitespace());
+            words.map(|word| PathBuf::from(word.trim_matches(['"', '\'']))).filter(|file| file.is_file()).collect()
+        }
+    };
+    files.retain(|file| pace_opt::Format::of(file).is_ok());
+    files
+}
+
+/// The sizes of a PACE basis on which the arrays of ML-PACE's KOKKOS styles depend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BasisSize([usize; 8]);
+
+impl BasisSize {
+    /// What each number counts.
+    const NAMES: [&str; 8] = [
+        "elements",
+        "values of l",
+        "radial functions of one neighbour",
+        "radial functions of several neighbours",
+        "neighbours in one function",
+        "densities",
+        "functions of one element",
+        "terms of the functions of one element",
+    ];
+
+    /// The sizes of the basis that the configuration names; `None` if its file cannot be read.
+    pub(crate) fn of(potential: &Potential) -> Option<Self> {
+        model_files(potential)
+            .iter()
+            .find_map(|file| pace_opt::Model::read(file).ok())
+            .map(|model| Self::of_model(&model))
+    }
+
+    fn of_model(model: &pace_opt::Model) -> Self {
+        let bonds = |size: fn(&pace_opt::Bond) -> usize| model.bonds.iter().map(size).max().unwrap_or(0);
+        let functions = || model.functions.iter().flatten();
+        let terms = |list: &Vec<pace_opt::BasisFunction>| list.iter().map(|f| f.ms.len() / f.rank().max(1)).sum();
+        Self([
+            model.elements.len(),
+            bonds(|b| b.lmax + 1),
+            bonds(|b| b.nradbase),
+            bonds(|b| b.nradmax),
+            functions().map(pace_opt::BasisFunction::rank).max().unwrap_or(0),
+            model.embeddings.iter().map(|e| e.ndensity).max().unwrap_or(0),
+            model.functions.iter().map(Vec::len).max().unwrap_or(0),
+            model.functions.iter().map(terms).max().unwrap_or(0),
+        ])
+    }
+
+    /// The first size in which this basis is larger than `running`, as text.
+    pub(crate) fn larger_than(&self, running: &Self) -> Option<String> {
+        let sizes = Self::NAMES.iter().zip(self.0.iter().zip(&running.0));
+        let mut larger = sizes.filter(|(_, (new, old))| new > old);
+        larger.next().map(|(name, (new, old))| format!("{new} {name}, the running one {old}"))
+    }
 }
 
 /// The cutoff in Å from the ML-PACE file, regardless of `cutoff` in the configuration; that `cutoff` if there is no file.
@@ -122,6 +180,23 @@ fn largest_rcut(file: &Path) -> io::Result<Option<f64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_basis_is_larger_if_any_of_its_sizes_is() {
+        let of = |file: &str| {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("potentials").join(file);
+            BasisSize::of_model(&pace_opt::Model::read(&path).unwrap())
+        };
+        let (one, two) = (of("al/Al.yaml"), of("alcu/AlCu.yaml"));
+        assert_eq!(one.larger_than(&one), None);
+        assert_eq!(two.larger_than(&one).unwrap(), "2 elements, the running one 1");
+        for size in 0..8 {
+            let mut smaller = one;
+            smaller.0[size] -= 1;
+            assert_eq!(smaller.larger_than(&one), None);
+            assert!(one.larger_than(&smaller).unwrap().contains(BasisSize::NAMES[size]));
+        }
+    }
 
     #[test]
     fn the_fingerprint_covers_files_whose_paths_have_spaces() {

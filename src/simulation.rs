@@ -21,7 +21,8 @@ use crate::config::{InferenceConfig, Sanity, Uncertainty};
 pub use crate::embedding::CutOut;
 use crate::embedding::EmbeddingExtractor;
 use crate::frame::{Frame, FrameFault};
-use crate::lammps::{self, Lammps, RankFailure};
+use crate::lammps::{self, Lammps, PairDevice, RankFailure};
+use crate::potential::BasisSize;
 use crate::script::{self, GammaFix, Script, UnitFactors};
 use crate::structure::{Element, FixedAtoms, Structure, Vec3, nonstandard_masses};
 use crate::uncertainty::{GammaSummary, LocalGamma, Thresholds, Verdict};
@@ -230,6 +231,10 @@ pub struct Simulation {
     growing_files: Vec<PathBuf>,
     /// Cutoff of the potential, Å, if known.
     cutoff: Option<f64>,
+    /// Where LAMMPS evaluates the pair style.
+    device: PairDevice,
+    /// The basis of the potential, with a pair style of KOKKOS, if known.
+    basis: Option<BasisSize>,
 }
 
 /// Whether forces, neighbour lists and fixes are set up, and what comes next.
@@ -374,6 +379,11 @@ impl Simulation {
             ))
             .into());
         }
+        let style = script.pair_style.split_whitespace().next().unwrap_or_default();
+        let device = lammps.pair_device(style)?;
+        if script.gamma {
+            device.check_precision()?;
+        }
         // Also has the fix for γ.
         let can_pause = lammps.load_pause_fix()?;
         let gamma_fix = script.gamma_fix(&commands);
@@ -405,6 +415,8 @@ impl Simulation {
             growing_files: script::growing_files(&commands),
             // An unreadable file was an error of the pair style before.
             cutoff: crate::potential::reach(&config.system.potential).ok().flatten(),
+            device,
+            basis: if device == PairDevice::Cpu { None } else { BasisSize::of(&config.system.potential) },
             script,
         };
         // LAMMPS reports some errors of the set-up only here, e.g. an output file that cannot be written.

@@ -106,6 +106,15 @@ void *otf_extract_fix(void *handle, const char *id, int style, int type, int row
   return guarded(handle, failure, [&] { return lammps_extract_fix(handle, id, style, type, row, column); });
 }
 
+double otf_equal_variable(void *handle, const char *name, otf_failure *failure) {
+  return guarded(handle, failure, [&] {
+    void *const value = lammps_extract_variable(handle, name, nullptr);
+    double const number = value ? *static_cast<double *>(value) : 0.0;
+    lammps_free(value);
+    return number;
+  });
+}
+
 void *otf_last_thermo(void *handle, const char *what, int index, otf_failure *failure) {
   return guarded(handle, failure, [&] { return lammps_last_thermo(handle, what, index); });
 }

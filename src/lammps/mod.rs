@@ -35,6 +35,7 @@
 //! ```
 #![allow(unsafe_code)]
 
+mod accelerator;
 mod cache;
 mod error;
 mod pause;
@@ -54,6 +55,7 @@ use std::sync::{Mutex, PoisonError};
 use corosensei::stack::DefaultStack;
 use ndarray::{ArrayView1, ArrayView2};
 
+pub use accelerator::{Kokkos, PairDevice};
 pub use error::{Error, Failure, RankFailure, Severity};
 pub use preflight::{Build, loaded_libraries, mpi_libraries};
 pub use quote::{quote, quote_path};

@@ -3,9 +3,10 @@
 
 use super::{Error, SetupState, Simulation};
 use crate::config::Potential;
-use crate::lammps::{self, Lammps};
+use crate::lammps::{self, Lammps, PairDevice};
 use crate::script::Script;
 use crate::{potential, verify};
+use potential::BasisSize;
 
 impl Simulation {
     /// Replaces the present potential by `new`. Positions, velocities, thermostat and step stay bitwise the same. The next
@@ -16,7 +17,7 @@ impl Simulation {
     ///
     /// # Errors
     /// [`Error::Swap`] for a potential of another pair style, or with a larger cutoff than the present one, for which regions are
-    /// cut out. [`Error::Lammps`] for files that cannot be used. The present potential then stays in use.
+    /// cut out; with a pair style of KOKKOS also for a larger basis. [`Error::Lammps`] for files that cannot be used. The present potential then stays in use.
     ///
     /// # MPI
     /// Collective.
@@ -39,6 +40,7 @@ impl Simulation {
         // `fix pair` and `fix ave/atom` do not evaluate the same step again, and would keep the old values. A new fix does.
         self.uncertainty.watch(&mut self.lammps, self.interval, self.gamma_fix.as_ref())?;
         self.script = script;
+        self.basis = self.basis.and_then(|_| BasisSize::of(new));
         self.setup = SetupState::NeedsPoll;
         Ok(())
     }
@@ -59,8 +61,29 @@ impl Simulation {
                 "it reaches {new} Å, the running one {old} Å, for which regions are cut out: start a new run with it"
             )));
         }
+        self.check_basis(new)?;
         let loaded = verify::load(&script, &self.elements)?;
         Ok((script, loaded))
+    }
+
+    /// Checks that the arrays of a pair style of KOKKOS are large enough for the basis of `new`. ML-PACE's styles allocate them for
+    /// the basis in use, and enlarge them only for more atoms or neighbours.
+    fn check_basis(&self, new: &Potential) -> Result<(), Error> {
+        let style = self.script.pair_style.as_str();
+        if self.device == PairDevice::Cpu || !style.starts_with("pace") {
+            return Ok(());
+        }
+        let why = match (self.basis, BasisSize::of(new)) {
+            (Some(running), Some(new)) => match new.larger_than(&running) {
+                Some(why) => format!("it has {why}"),
+                None => return Ok(()),
+            },
+            _ => "this program cannot read the size of its basis or of the running one".to_owned(),
+        };
+        Err(Error::Swap(format!(
+            "{why}, and the arrays of the pair style {style}/kk do not grow with the basis: start a new run with it, or run without \
+             the suffix `kk`"
+        )))
     }
 
     /// Runs `pair_coeff` without `pair_style`: fixes hold pointers to the pair style, which must stay the same object.

@@ -527,6 +527,17 @@ pub(crate) fn growing_files(commands: &str) -> Vec<PathBuf> {
     commands::growing(commands)
 }
 
+/// Arguments of `pair_style`, with or without γ of ML-PACE.
+#[must_use]
+pub fn pair_style(potential: &Potential, gamma: bool) -> String {
+    if potential.pace_files().is_none() {
+        return potential.pair_style.clone().unwrap_or_else(|| "none".into());
+    }
+    let style = if gamma { PACE_EXTRAPOLATION } else { "pace" };
+    let suffix = if potential.engine == Engine::Opt { "/opt" } else { "" };
+    format!("{style}{suffix}")
+}
+
 /// Arguments of `pair_style` and of each `pair_coeff`.
 fn pair_commands(
     potential: &Potential,
@@ -534,9 +545,8 @@ fn pair_commands(
     gamma: bool,
 ) -> Result<(String, Vec<String>), lammps::Error> {
     crate::potential::check_engine(potential).map_err(lammps::Error::Preflight)?;
-    let Some((file, active_set)) = potential.pace_files() else {
-        return Ok((potential.pair_style.clone().unwrap_or_else(|| "none".into()), potential.pair_coeff.clone()));
-    };
+    let style = pair_style(potential, gamma);
+    let Some((file, active_set)) = potential.pace_files() else { return Ok((style, potential.pair_coeff.clone())) };
     let mut coeff = format!("* * {}", quote_path(&file)?);
     if gamma {
         coeff += &format!(" {}", quote_path(&active_set)?);
@@ -544,9 +554,7 @@ fn pair_commands(
     for element in elements {
         coeff += &format!(" {}", element.symbol());
     }
-    let style = if gamma { PACE_EXTRAPOLATION } else { "pace" };
-    let suffix = if potential.engine == Engine::Opt { "/opt" } else { "" };
-    Ok((format!("{style}{suffix}"), vec![coeff]))
+    Ok((style, vec![coeff]))
 }
 
 /// Factors from the units of the set-up to those of this program (Å, ps, eV, bar), as LAMMPS defines its units.

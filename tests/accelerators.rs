@@ -5,6 +5,8 @@
 mod common;
 
 use common::{al_config, eam_config, json, lammps_otf, text};
+use lammps_otf::comm::Comm;
+use lammps_otf::lammps::{Build, Kokkos, Lammps, PairDevice};
 
 /// Atom 1 is pushed until γ exceeds the threshold, after some steps under the forces of the potential.
 const PUSHED: &str = "temperature = 300\nsteps = 100\nsampling_interval = 10\nseed = 3\n\
@@ -32,6 +34,27 @@ fn suffixes_reach_lammps_and_give_the_same_event() {
         println!("{arguments}: step {}, atom {}", event.0, event.1);
         assert_eq!(&event, first.get_or_insert_with(|| event.clone()), "{arguments}");
     }
+}
+
+#[test]
+fn name_of_the_pair_style_in_use_includes_the_suffix() {
+    let _one = common::one_at_a_time();
+    let arguments = ["-screen", "none", "-log", "none", "-suffix", "opt"];
+    let mut lammps = Lammps::open(&arguments, &Comm::single()).unwrap();
+    lammps.command("units metal\npair_style eam/fs").unwrap();
+    for (name, is) in [
+        ("eam/fs", true),
+        ("eam/fs/opt", true),
+        ("eam/fs/kk", false),
+        ("eam", false),
+        ("", false),
+        ("eam/fs) quit (", false),
+    ] {
+        assert_eq!(lammps.pair_style_is(name).unwrap(), is, "{name}");
+    }
+    // The LAMMPS of `ci/setup` has no KOKKOS.
+    assert_eq!(Kokkos::of_library().is_some(), Build::of(&lammps).packages.iter().any(|name| name == "KOKKOS"));
+    assert_eq!(lammps.pair_device("eam/fs").unwrap(), PairDevice::Cpu);
 }
 
 #[test]

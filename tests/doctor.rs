@@ -63,6 +63,8 @@ fn test_potential_passes_all_checks() {
     assert_eq!(expect_finding(&report, "mpi", "ok", &["libmpi"])["details"]["ranks"], 1);
     let styles = &expect_finding(&report, "pair styles", "ok", &["pace/extrapolation/opt"])["details"];
     assert_eq!(styles.as_array().unwrap().len(), 4);
+    let device = expect_finding(&report, "device", "ok", &["pace/extrapolation/opt", "CPU"]);
+    assert_eq!(device["details"]["pair_style"], "cpu");
     let potential = &expect_finding(&report, "potential", "ok", &["B-basis"])["details"];
     assert_eq!((&potential["elements"][0], &potential["cutoff"]), (&"Al".into(), &5.5.into()));
     assert_eq!(

@@ -106,7 +106,9 @@ fn swap_changes_the_potential_only() {
         let (again, new) = poll(&mut simulation);
         // LAMMPS does this at each set-up: atoms that have left the box are wrapped.
         twin.lammps_mut();
-        assert_eq!((again, poll(&mut twin)), (step, (step, old)));
+        let (twin_step, twin_gamma) = poll(&mut twin);
+        // The set-up evaluates γ again, with the neighbours in another order.
+        assert!(again == step && twin_step == step && (twin_gamma / old - 1.0).abs() < 1e-9, "{twin_gamma} {old}");
         assert!(state(&simulation) == state(&twin), "the trajectory differs from that without a swap");
         // γ of the new potential for this frame in a separate instance.
         let expected = evaluate(&frame(&simulation), simulation.script()).unwrap();

@@ -15,7 +15,7 @@ use super::{Exit, Verbosity, inspect, style};
 use lammps_otf::comm::{CollectiveError, Comm, Session};
 use lammps_otf::config::{Engine, InferenceConfig, Mode, Uncertainty};
 use lammps_otf::embedding::EmbeddingExtractor;
-use lammps_otf::lammps::{Build, Lammps, loaded_libraries, mpi_libraries};
+use lammps_otf::lammps::{Build, Kokkos, Lammps, PairDevice, loaded_libraries, mpi_libraries};
 use lammps_otf::runner::{self, LammpsRunner};
 use lammps_otf::script::{self, Outputs};
 use lammps_otf::structure::{Structure, element_from_symbol};
@@ -113,10 +113,10 @@ pub(super) fn run(arguments: &DoctorArguments, session: &Session, verbosity: Ver
         }
         None => None,
     };
-    let usable = lammps(&mut findings, config.as_ref(), &comm);
+    let (usable, device) = lammps(&mut findings, config.as_ref(), &comm);
     if let Some(config) = &config {
         if comm.is_root() {
-            let model = potential_files(&mut findings, config);
+            let model = potential_files(&mut findings, config, device);
             structure(&mut findings, config, model.as_ref());
         }
         // The ranks must agree, because the trial run is collective and only rank 0 has checked the files.
@@ -167,8 +167,8 @@ fn mpi(findings: &mut Findings, session: &Session) {
     }
 }
 
-/// Opens LAMMPS and checks it. Returns whether a run can start.
-fn lammps(findings: &mut Findings, config: Option<&InferenceConfig>, comm: &Comm) -> bool {
+/// Opens LAMMPS and checks it. Returns whether a run can start, and where the pair style of the configuration runs, if known.
+fn lammps(findings: &mut Findings, config: Option<&InferenceConfig>, comm: &Comm) -> (bool, Option<PairDevice>) {
     let mut arguments: Vec<&str> = vec!["-screen", "none", "-log", "none", "-nocite"];
     let more = config.map(InferenceConfig::lammps_arguments).unwrap_or_default();
     arguments.extend(more.iter().map(String::as_str));
@@ -177,7 +177,7 @@ fn lammps(findings: &mut Findings, config: Option<&InferenceConfig>, comm: &Comm
         Err(error) => {
             abort_on_rank_failure(&error, comm);
             findings.error("liblammps", &error);
-            return false;
+            return (false, None);
         }
     };
     let build = Build::of(&lammps);
@@ -239,7 +239,9 @@ fn lammps(findings: &mut Findings, config: Option<&InferenceConfig>, comm: &Comm
         ),
         _ => findings.ok("pair styles", format!("with γ: {}", with_gamma.join(", ")), json!(styles)),
     }
-    match lammps.load_pause_fix() {
+    let pauses = lammps.load_pause_fix();
+    let can_pause = matches!(pauses, Ok(true));
+    match pauses {
         Ok(true) => findings.ok("pauses", "within a LAMMPS run, with `fix otf/pause`", json!(true)),
         Ok(false) => findings.warn(
             "pauses",
@@ -249,11 +251,128 @@ fn lammps(findings: &mut Findings, config: Option<&InferenceConfig>, comm: &Comm
         ),
         Err(error) => findings.error("pauses", &error),
     }
-    findings.count(Level::Failure) == 0
+    let device = match config {
+        // The ranks must agree, because the commands below are collective.
+        Some(config) if !comm.any(findings.count(Level::Failure) > 0) => {
+            device(findings, config, &mut lammps, &build, can_pause, comm)
+        }
+        _ => {
+            if let Some(Kokkos { gpu, precision }) = build.kokkos {
+                let gpu = gpu.map_or_else(|| "for CPUs".to_owned(), |api| format!("for GPUs ({api})"));
+                findings.ok(
+                    "device",
+                    format!("KOKKOS {gpu}, {precision} precision"),
+                    json!({ "kokkos": build.kokkos }),
+                );
+            }
+            None
+        }
+    };
+    (findings.count(Level::Failure) == 0, device)
 }
 
+/// The oldest LAMMPS whose library copies arrays of the atoms from a GPU when they are read (LAMMPS pull request 5014).
+const COPIES_WHEN_READ: i32 = 20_260_704;
+
+/// Determines where the pair style of `config` runs, with a trial of the command `pair_style`, and checks the settings that a GPU
+/// requires. `None` if the trial fails; the trial run then reports why.
+fn device(
+    findings: &mut Findings,
+    config: &InferenceConfig,
+    lammps: &mut Lammps,
+    build: &Build,
+    can_pause: bool,
+    comm: &Comm,
+) -> Option<PairDevice> {
+    let potential = &config.system.potential;
+    let pace = potential.file.is_some();
+    let pair_style = script::pair_style(potential, config.watch.uncertainty == Uncertainty::Pace);
+    let style = pair_style.split_whitespace().next().unwrap_or("none");
+    let units = config.system.units.name();
+    let tried = lammps
+        .command(&format!("units {units}\natom_style atomic\nnewton on\npair_style {pair_style}"))
+        .and_then(|()| lammps.pair_device(style));
+    let device = match comm.agree(tried.map_err(super::run::SetupError::from)) {
+        Ok(device) => device,
+        Err(error) => {
+            abort_on_rank_failure(&error, comm);
+            return None;
+        }
+    };
+    let arguments = config.lammps_arguments();
+    let has = |pair: [&str; 2]| arguments.windows(2).any(|words| words == pair);
+    let asked = arguments.windows(2).any(|w| matches!(w[0].as_str(), "-suffix" | "-sf") && w[1].starts_with("kk"))
+        || config.lammps.suffix.iter().flat_map(|s| s.split_whitespace()).any(|word| word.starts_with("kk"));
+    let gpu = build.kokkos.and_then(|kokkos| kokkos.gpu);
+    let on_gpu = gpu.map_or_else(String::new, |_| format!(", and for a GPU {GPU_PACKAGE}"));
+    match device {
+        PairDevice::Cpu if asked && pace && potential.engine == Engine::Opt => findings.warn(
+            "device",
+            format!("`{style}` runs on the CPU: it has no KOKKOS variant, so that `suffix = \"kk\"` affects other styles only"),
+            format!("Set `engine = \"ml-pace\"` in [potential], whose pair style has one{on_gpu}. Or remove the suffix."),
+        ),
+        PairDevice::Cpu if asked => findings.warn(
+            "device",
+            format!("`{style}` runs on the CPU: this liblammps has no `{style}/kk`"),
+            if pace {
+                "Build LAMMPS with both -DPKG_KOKKOS=on and -DPKG_ML-PACE=on: a plugin has no variant for KOKKOS."
+            } else {
+                "Remove the suffix, or use a pair style that has a variant for KOKKOS."
+            },
+        ),
+        PairDevice::Cpu => {
+            let hint = match gpu.filter(|_| pace) {
+                Some(api) => format!(
+                    "; this liblammps can use a GPU (KOKKOS, {api}) with `engine = \"ml-pace\"` in [potential], \
+                     `suffix = \"kk\"`, `lammps_args = [\"-kokkos\", \"on\", \"gpus\", \"1\"]` and {GPU_PACKAGE}"
+                ),
+                None => String::new(),
+            };
+            findings.ok("device", format!("`{style}` runs on the CPU{hint}"), json!({ "pair_style": device }));
+        }
+        PairDevice::KokkosCpu => {
+            findings.ok("device", format!("`{style}/kk` runs on the CPU, with KOKKOS"), json!({ "pair_style": device }))
+        }
+        PairDevice::KokkosGpu => {
+            let api = gpu.unwrap_or("unknown");
+            let details = json!({ "pair_style": device, "gpus": lammps.setting("kokkos_ngpus"), "api": api });
+            findings.ok("device", format!("`{style}/kk` runs on a GPU, with KOKKOS ({api})"), details);
+            if pace && !has(["neigh", "half"]) {
+                findings.warn(
+                    "device",
+                    "on a GPU the pair style of ML-PACE refuses the full neighbour list, which is KOKKOS's default there",
+                    format!("Set {GPU_PACKAGE}."),
+                );
+            }
+            if pace && let Err(error) = device.check_precision() {
+                findings.error("device", &error);
+            }
+        }
+    }
+    if device == PairDevice::KokkosGpu && !can_pause {
+        let old = if build.version < COPIES_WHEN_READ {
+            format!(
+                ". This LAMMPS, of the version {}, also copies them at the end of each run only, so that γ and positions that \
+                 a fix or a library call reads at any other time can be out of date",
+                build.version
+            )
+        } else {
+            String::new()
+        };
+        findings.warn(
+            "device",
+            format!("without the plugin of the pauses, `fix pair` makes KOKKOS copy all atoms from and to the GPU on each step{old}"),
+            "Build the plugin for this LAMMPS with `plugins/pause/build PREFIX` or `ci/setup`.",
+        );
+    }
+    Some(device)
+}
+
+/// The setting that ML-PACE's pair style requires on a GPU.
+const GPU_PACKAGE: &str = "`package = [\"kokkos newton on neigh half\"]`";
+
 /// Checks the files of an ML-PACE potential. Returns the model if this program can read it.
-fn potential_files(findings: &mut Findings, config: &InferenceConfig) -> Option<Model> {
+fn potential_files(findings: &mut Findings, config: &InferenceConfig, device: Option<PairDevice>) -> Option<Model> {
     let Some((file, active_set)) = config.system.potential.pace_files() else {
         let style = config.system.potential.pair_style.as_deref().unwrap_or("none");
         findings.ok("potential", format!("pair_style {style}, evaluated by LAMMPS"), Value::Null);
@@ -291,6 +410,12 @@ fn potential_files(findings: &mut Findings, config: &InferenceConfig) -> Option<
     );
     if config.watch.uncertainty == Uncertainty::Pace {
         match ActiveSet::read(&active_set, &model) {
+            // Its variant for KOKKOS refuses others also on the CPU.
+            Ok(set) if !set.linear && device.is_some_and(|device| device != PairDevice::Cpu) => findings.fail(
+                "active set",
+                format!("{}: the pair style of ML-PACE for KOKKOS requires a linear active set", active_set.display()),
+                "Make a linear one with pace_activeset, or remove `suffix = \"kk\"`.",
+            ),
             Ok(set) => findings.ok(
                 "active set",
                 format!("{}: {}", active_set.display(), inspect::describe_active_set(&set, &model)),

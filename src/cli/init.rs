@@ -9,6 +9,7 @@ use super::{Verbosity, inspect, print_line, print_warning};
 use lammps_otf::config::{self, InferenceConfig, Ramp, Velocities, VelocityMismatch};
 use lammps_otf::embedding::{self, EmbeddingConfig, EmbeddingExtractor};
 use lammps_otf::io;
+use lammps_otf::lammps::Kokkos;
 use lammps_otf::structure::{Element, Structure, StructureError, element_from_symbol};
 use pace_opt::{ActiveSet, Model};
 
@@ -108,6 +109,8 @@ struct Plan {
     radius: f64,
     max_atoms: usize,
     cut_outs: inspect::CutOutSummary,
+    /// The KOKKOS variant of ML-PACE's pair style requires it.
+    linear_active_set: bool,
     warnings: Vec<String>,
 }
 
@@ -165,7 +168,8 @@ fn plan(arguments: &InitArguments) -> Result<Plan, InitError> {
     if !active_set.is_file() {
         return Err(InitError::NoActiveSet { active_set, potential: file.clone() });
     }
-    ActiveSet::read(&active_set, &model).map_err(|source| InitError::ActiveSet { source, potential: file.clone() })?;
+    let set = ActiveSet::read(&active_set, &model)
+        .map_err(|source| InitError::ActiveSet { source, potential: file.clone() })?;
     let unknown = inspect::unknown_elements(&structure, &model);
     if !unknown.is_empty() {
         return Err(InitError::Elements {
@@ -203,7 +207,18 @@ fn plan(arguments: &InitArguments) -> Result<Plan, InitError> {
     // Without the final full stop: `render` adds one.
     warnings.extend(mismatch.map(|mismatch| mismatch.remark.to_string().trim_end_matches('.').to_owned()));
     let timestep = timestep(&inspect::symbols(&structure));
-    Ok(Plan { structure, model, temperature, from_velocities, timestep, radius, max_atoms, cut_outs, warnings })
+    Ok(Plan {
+        structure,
+        model,
+        temperature,
+        from_velocities,
+        timestep,
+        radius,
+        max_atoms,
+        cut_outs,
+        linear_active_set: set.linear,
+        warnings,
+    })
 }
 
 /// Time step in ps. Half the usual value with hydrogen, whose vibrations are the fastest.
@@ -308,13 +323,30 @@ fn render(arguments: &InitArguments, plan: &Plan) -> String {
     line(format_args!("uncertainty_low = 2.0           # γ above this is counted as flagged"));
     line(format_args!("sampling_interval = 10          # steps between two polls of γ"));
     line(format_args!("# mode = \"flag\"                 # store and continue instead of stopping"));
+    let kokkos = Kokkos::of_library().filter(|kokkos| kokkos.gpu.is_some());
+    // Nodes on which jobs are prepared often have no GPU.
+    let gpu_here = kokkos.is_some_and(Kokkos::has_device) && plan.linear_active_set;
+    let unless_gpu = if gpu_here { "" } else { "# " };
+    if let Some(Kokkos { gpu, .. }) = kokkos {
+        let api = gpu.unwrap_or_default();
+        line(format_args!(
+            "\n# LAMMPS can evaluate the potential on a GPU (KOKKOS, {api}), with `engine = \"ml-pace\"` below."
+        ));
+        line(format_args!("{unless_gpu}suffix = \"kk\""));
+        line(format_args!("{unless_gpu}package = [\"kokkos newton on neigh half\"]"));
+        line(format_args!("{unless_gpu}lammps_args = [\"-kokkos\", \"on\", \"gpus\", \"1\"]  # GPUs per node"));
+    }
     line(format_args!("\n[potential]"));
     line(format_args!("file = {}", quoted(&arguments.potential)));
     match &arguments.active_set {
         Some(path) => line(format_args!("active_set = {}", quoted(path))),
         None => line(format_args!("# active_set = \"….asi\"         # default: `file` with the extension .asi")),
     }
-    line(format_args!("# engine = \"ml-pace\"            # the evaluator of ML-PACE: slower, same results"));
+    if gpu_here {
+        line(format_args!("engine = \"ml-pace\"              # the evaluator of ML-PACE, which can use the GPU"));
+    } else {
+        line(format_args!("# engine = \"ml-pace\"            # the evaluator of ML-PACE: slower, same results"));
+    }
     line(format_args!("\n[embedding]"));
     line(format_args!(
         "radius = {:?}                    # Å, the core, whose forces are used for training",

@@ -114,7 +114,7 @@ pub enum Units {
 
 impl Units {
     /// The argument of the LAMMPS command `units`.
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Metal => "metal",
             Self::Real => "real",

@@ -6,7 +6,7 @@ use std::ffi::{CString, OsStr, c_char};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{Error, Lammps, PACE_EXTRAPOLATION, sys};
+use super::{Error, Kokkos, Lammps, PACE_EXTRAPOLATION, sys};
 use crate::comm::Comm;
 
 /// The oldest supported version: the first with `lammps_last_thermo` (2 Aug 2023).
@@ -29,6 +29,8 @@ pub struct Build {
     pub step_bits: u32,
     /// Bits of image flags.
     pub image_bits: u32,
+    /// The KOKKOS package.
+    pub kokkos: Option<Kokkos>,
     /// Packages, sorted.
     pub packages: Vec<String>,
 }
@@ -48,6 +50,7 @@ impl Build {
                 id_bits: bits("tagint"),
                 step_bits: bits("bigint"),
                 image_bits: bits("imageint"),
+                kokkos: Kokkos::of_library(),
                 packages: packages(),
             }
         }

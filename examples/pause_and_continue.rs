@@ -56,8 +56,14 @@ pub fn run(folder: &Path) -> Result<Summary, Box<dyn std::error::Error>> {
                 // These borrow the arrays of LAMMPS without copying, so that the simulation cannot advance in the meantime.
                 let (positions, ids) = (simulation.lammps().positions(), simulation.lammps().ids());
                 let gamma = poll.gamma.as_ref().expect("an event has γ");
-                let at = ids.iter().position(|&id| id == gamma.worst_id).expect("the only rank has all atoms");
-                println!("step {}: γ = {:.1} at atom {} at {:.2}", poll.step, gamma.max, ids[at], positions.row(at));
+                let at = ids.position(gamma.worst_id).expect("the only rank has all atoms");
+                println!(
+                    "step {}: γ = {:.1} at atom {} at {:.2}",
+                    poll.step,
+                    gamma.max,
+                    ids.get(at),
+                    positions.row(at)
+                );
                 if let Some(cut_out) = simulation.cut_out(gamma.worst_id, &extractor)? {
                     summary.cut_out_sizes.push(cut_out.cluster.structure.len());
                 }

@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The last valid frame of a run, in memory: each rank holds its own atoms.
 
+use std::ops::Range;
+
 use ndarray::{ArrayView, ArrayView1, ArrayView2, Dimension};
 
 use crate::comm::Comm;
 use crate::comm::message::message;
 use crate::config::Sanity;
-use crate::lammps::{Error, Lammps, State};
-use crate::structure::{AtomsView, Cell, Vec3};
+use crate::lammps::{Error, ImagePacking, Lammps, State};
+use crate::structure::{AtomId, AtomsView, Cell, Integers, Vec3};
 use crate::uncertainty::Extremes;
 
 /// Positions, velocities, image flags, types, ids, groups and γ of this rank's atoms, with the box, at one step.
 ///
-/// Each atom takes 72 bytes (positions and velocities 48, γ 8, the rest 16), in LAMMPS's own units. The arrays are reused
-/// from frame to frame, and have little spare capacity.
+/// Each atom takes 72 bytes (positions and velocities 48, γ 8, the rest 16), in LAMMPS's own units, or 80 bytes if LAMMPS stores
+/// ids and image flags with 64 bits. The arrays are reused from frame to frame, and have little spare capacity.
 #[derive(Debug, Clone, Default)]
 pub struct Frame {
     step: i64,
@@ -21,12 +23,74 @@ pub struct Frame {
     cell: Option<Cell>,
     positions: Vec<f64>,
     velocities: Vec<f64>,
-    images: Vec<i32>,
+    images: IntegerVec,
     types: Vec<i32>,
-    ids: Vec<i32>,
+    ids: IntegerVec,
     groups: Vec<i32>,
     gamma: Vec<f64>,
     has_gamma: bool,
+}
+
+/// A copy of [`Integers`], in the same width.
+#[derive(Debug, Clone)]
+enum IntegerVec {
+    I32(Vec<i32>),
+    I64(Vec<i64>),
+}
+
+impl Default for IntegerVec {
+    fn default() -> Self {
+        Self::I32(Vec::new())
+    }
+}
+
+impl IntegerVec {
+    fn view(&self) -> Integers<'_> {
+        match self {
+            Self::I32(values) => values.as_slice().into(),
+            Self::I64(values) => values.as_slice().into(),
+        }
+    }
+
+    fn capture(&mut self, from: Integers<'_>) {
+        match (&mut *self, from) {
+            (Self::I32(to), Integers::I32(from)) => copy(to, from),
+            (Self::I64(to), Integers::I64(from)) => copy(to, from),
+            // The first frame, where LAMMPS has 64 bits.
+            (_, Integers::I64(from)) => *self = Self::I64(from.to_vec()),
+            (_, Integers::I32(from)) => *self = Self::I32(from.to_vec()),
+        }
+    }
+}
+
+/// Replaces the content of an array.
+fn copy<T: Copy, D: Dimension>(to: &mut Vec<T>, from: ArrayView<'_, T, D>) {
+    to.clear();
+    // The number of atoms varies a little as they migrate; growing by `extend` would double the capacity.
+    if to.capacity() < from.len() {
+        to.reserve_exact(from.len() + from.len() / 64);
+    }
+    match from.as_slice() {
+        Some(values) => to.extend_from_slice(values),
+        None => to.extend(from.iter()),
+    }
+}
+
+/// Whether both are equal in a range of indices; `false` if one is shorter. Vectorised.
+fn is_equal(was: Integers<'_>, is: Integers<'_>, at: &Range<usize>) -> bool {
+    fn same<T>(was: ArrayView1<'_, T>, is: ArrayView1<'_, T>, at: &Range<usize>) -> Option<bool>
+    where
+        T: Copy + Default + PartialEq + std::ops::BitXor<Output = T> + std::ops::BitOr<Output = T>,
+    {
+        let (was, is) = (was.as_slice()?.get(at.clone())?, is.as_slice()?.get(at.clone())?);
+        Some(was.iter().zip(is).fold(T::default(), |d, (a, b)| d | (*a ^ *b)) == T::default())
+    }
+    let same = match (was, is) {
+        (Integers::I32(was), Integers::I32(is)) => same(was, is, at),
+        (Integers::I64(was), Integers::I64(is)) => same(was, is, at),
+        _ => None,
+    };
+    same.unwrap_or(false)
 }
 
 /// Why a frame is not valid.
@@ -120,9 +184,9 @@ impl Frame {
             // The two records of an atom are matched on the rank that follows from its id, so that no rank gets all of them.
             let mut records = vec![Vec::new(); comm.size()];
             for atom in migrated {
-                records[i64::from(atom.id).rem_euclid(comm.size() as i64) as usize].push(atom);
+                records[atom.id.rem_euclid(comm.size() as i64) as usize].push(atom);
             }
-            let matched = match_migrated(comm.exchange(&records), &now.cell);
+            let matched = match_migrated(comm.exchange(&records), &now.cell, ImagePacking::of(now.images));
             maxima.displacement = maxima.displacement.max(matched);
             maxima = maxima.reduce(comm);
         }
@@ -141,24 +205,22 @@ impl Frame {
     /// and the records, from this frame or from now, of atoms that have left this rank or come to it.
     fn displacement(&self, now: &State<'_>, limit: f64) -> (f64, Vec<MigratedAtom>) {
         let State { ids, positions, images, cell, .. } = now;
+        let (old_ids, old_images, packing) = (self.ids.view(), self.images.view(), ImagePacking::of(*images));
         let then = |at: usize| {
             let position = [0, 1, 2].map(|k| self.positions[3 * at + k]);
-            MigratedAtom { id: self.ids[at], image: self.images[at], position }
+            MigratedAtom { id: old_ids.get(at), image: old_images.get(at), position }
         };
         let now = |at: usize| {
             let position = [0, 1, 2].map(|k| positions[[at, k]]);
-            MigratedAtom { id: ids[at], image: images[at], position }
+            MigratedAtom { id: ids.get(at), image: images.get(at), position }
         };
         let mut squared = 0.0_f64;
         // Atoms keep their order for hundreds of steps, except where some have migrated.
         let (mut before, mut after) = (Vec::new(), Vec::new());
         // The fast path, vectorised: no atom of the block has migrated or crossed a periodic boundary.
-        let unmoved = |at: std::ops::Range<usize>| {
-            let (ids, images, positions) = (ids.as_slice()?, images.as_slice()?, positions.as_slice()?);
-            let same = |was: &[i32], is: &[i32]| was.iter().zip(is).fold(0, |d, (a, b)| d | (a ^ b)) == 0;
-            if !(same(self.ids.get(at.clone())?, ids.get(at.clone())?)
-                && same(&self.images[at.clone()], &images[at.clone()]))
-            {
+        let unmoved = |at: Range<usize>| {
+            let positions = positions.as_slice()?;
+            if !(is_equal(old_ids, *ids, &at) && is_equal(old_images, *images, &at)) {
                 return None;
             }
             let (was, is) = (&self.positions[3 * at.start..3 * at.end], &positions[3 * at.start..3 * at.end]);
@@ -174,7 +236,7 @@ impl Frame {
             }))
         };
         let mut next = 0;
-        let atoms = self.ids.len().max(ids.len());
+        let atoms = old_ids.len().max(ids.len());
         while next < atoms {
             let block = next..(next + BLOCK).min(atoms);
             next = block.end;
@@ -183,13 +245,14 @@ impl Frame {
                 continue;
             }
             for at in block {
-                match (self.ids.get(at), ids.get(at)) {
+                let id = |ids: &Integers<'_>| (at < ids.len()).then(|| ids.get(at));
+                match (id(&old_ids), id(ids)) {
                     (Some(a), Some(b)) if a == b => {
-                        squared = squared.max(displacement_squared(&then(at), &now(at), cell))
+                        squared = squared.max(displacement_squared(&then(at), &now(at), cell, packing))
                     }
                     (a, b) => {
-                        before.extend(a.map(|&id| (id, at)));
-                        after.extend(b.map(|&id| (id, at)));
+                        before.extend(a.map(|id| (id, at)));
+                        after.extend(b.map(|id| (id, at)));
                     }
                 }
             }
@@ -200,7 +263,7 @@ impl Frame {
         while i < before.len() || j < after.len() {
             match (before.get(i), after.get(j)) {
                 (Some(a), Some(b)) if a.0 == b.0 => {
-                    squared = squared.max(displacement_squared(&then(a.1), &now(b.1), cell));
+                    squared = squared.max(displacement_squared(&then(a.1), &now(b.1), cell, packing));
                     (i, j) = (i + 1, j + 1);
                 }
                 (Some(a), b) if b.is_none_or(|b| a.0 < b.0) => {
@@ -218,24 +281,13 @@ impl Frame {
 
     /// Copies the present state of this rank's atoms.
     pub fn capture(&mut self, now: &State<'_>, gamma: Option<ArrayView1<'_, f64>>) {
-        fn copy<T: Copy, D: Dimension>(to: &mut Vec<T>, from: ArrayView<'_, T, D>) {
-            to.clear();
-            // The number of atoms varies a little as they migrate; growing by `extend` would double the capacity.
-            if to.capacity() < from.len() {
-                to.reserve_exact(from.len() + from.len() / 64);
-            }
-            match from.as_slice() {
-                Some(values) => to.extend_from_slice(values),
-                None => to.extend(from.iter()),
-            }
-        }
         (self.step, self.time) = (now.step, now.time);
         self.cell = Some(now.cell.clone());
         copy(&mut self.positions, now.positions);
         copy(&mut self.velocities, now.velocities);
-        copy(&mut self.images, now.images);
+        self.images.capture(now.images);
         copy(&mut self.types, now.types);
-        copy(&mut self.ids, now.ids);
+        self.ids.capture(now.ids);
         copy(&mut self.groups, now.groups);
         self.has_gamma = gamma.is_some();
         match gamma {
@@ -269,8 +321,8 @@ impl Frame {
     #[must_use]
     pub fn atoms(&self) -> AtomsView<'_> {
         AtomsView {
-            positions: ArrayView2::from_shape((self.ids.len(), 3), &self.positions).expect("three for each atom"),
-            ids: ArrayView1::from(&self.ids),
+            positions: ArrayView2::from_shape((self.types.len(), 3), &self.positions).expect("three for each atom"),
+            ids: self.ids.view(),
             types: ArrayView1::from(&self.types),
         }
     }
@@ -286,15 +338,15 @@ impl Frame {
     /// # MPI
     /// Collective.
     #[must_use]
-    pub fn fastest_atom(&self, comm: &Comm) -> i32 {
+    pub fn fastest_atom(&self, comm: &Comm) -> AtomId {
         let speed = |v: &[f64]| v.iter().map(|c| c * c).sum::<f64>();
         let speeds = self.velocities.chunks_exact(3).map(speed);
-        let (fastest, id) = speeds.zip(&self.ids).fold((-1.0, i32::MAX), |best, (s, &id)| {
+        let (fastest, id) = speeds.zip(self.ids.view().iter()).fold((-1.0, AtomId::MAX), |best, (s, id)| {
             if s > best.0 || (s == best.0 && id < best.1) { (s, id) } else { best }
         });
         let mut global = [fastest];
         comm.max(&mut global);
-        comm.min_i64(if fastest == global[0] { i64::from(id) } else { i64::MAX }) as i32
+        comm.min_i64(if fastest == global[0] { id } else { AtomId::MAX })
     }
 
     /// Replaces the atoms of `lammps`, which must be set up, by those of this frame. The groups of the set-up must be
@@ -320,14 +372,15 @@ impl Frame {
             let atoms = comm.broadcast(rank, own);
             sent += atoms.len() as i64;
             let integers = |of: fn(&AtomRecord) -> i32| atoms.iter().map(of).collect::<Vec<_>>();
+            let wide = |of: fn(&AtomRecord) -> i64| atoms.iter().map(of).collect::<Vec<_>>();
             let vectors = |of: fn(&AtomRecord) -> Vec3| atoms.iter().flat_map(of).collect::<Vec<_>>();
-            let ids = integers(|atom| atom.id);
+            let ids = wide(|atom| atom.id);
             let here = lammps.create_atoms(
                 &ids,
                 &integers(|atom| atom.kind),
                 &vectors(|atom| atom.position),
                 &vectors(|atom| atom.velocity),
-                &integers(|atom| atom.image),
+                &wide(|atom| atom.image),
             )?;
             lammps.set_groups(here, &ids, &integers(|atom| atom.groups));
             created[0] += here as i64;
@@ -350,10 +403,11 @@ impl Frame {
 
     /// This rank's atoms, one by one.
     fn records(&self) -> impl Iterator<Item = AtomRecord> {
-        (0..self.ids.len()).map(|at| AtomRecord {
-            id: self.ids[at],
+        let (ids, images) = (self.ids.view(), self.images.view());
+        (0..ids.len()).map(move |at| AtomRecord {
+            id: ids.get(at),
             kind: self.types[at],
-            image: self.images[at],
+            image: images.get(at),
             groups: self.groups[at],
             position: [0, 1, 2].map(|k| self.positions[3 * at + k]),
             velocity: [0, 1, 2].map(|k| self.velocities[3 * at + k]),
@@ -406,37 +460,33 @@ fn is_flipped(then: &Cell, now: &Cell) -> bool {
 /// An atom that one rank had at the last frame, or has now, but not both.
 #[derive(Debug, Clone, Copy)]
 struct MigratedAtom {
-    id: i32,
+    id: AtomId,
     /// Image flags as LAMMPS packs them.
-    image: i32,
+    image: i64,
     position: Vec3,
 }
-message!(MigratedAtom { id: i32, image: i32, position: Vec3 });
+message!(MigratedAtom { id: AtomId, image: i64, position: Vec3 });
 
 /// An atom of a frame that is restored.
 #[derive(Debug, Clone, Copy)]
 struct AtomRecord {
-    id: i32,
+    id: AtomId,
     /// Type of the atom, from 1.
     kind: i32,
     /// Image flags as LAMMPS packs them.
-    image: i32,
+    image: i64,
     /// Group bits.
     groups: i32,
     position: Vec3,
     velocity: Vec3,
 }
-message!(AtomRecord { id: i32, kind: i32, image: i32, groups: i32, position: Vec3, velocity: Vec3 });
+message!(AtomRecord { id: AtomId, kind: i32, image: i64, groups: i32, position: Vec3, velocity: Vec3 });
 
 /// The squared displacement of an atom, across the periodic boundaries that it crossed; 0 if it is NaN.
-fn displacement_squared(from: &MigratedAtom, to: &MigratedAtom, cell: &Cell) -> f64 {
+fn displacement_squared(from: &MigratedAtom, to: &MigratedAtom, cell: &Cell, packing: ImagePacking) -> f64 {
     let mut d = [0, 1, 2].map(|k| to.position[k] - from.position[k]);
     if from.image != to.image {
-        let flag = |packed: i32, k: usize| ((packed as u32) >> (10 * k)) & 1023;
-        for (k, vector) in cell.vectors.iter().enumerate() {
-            // Flags have ten bits and wrap around.
-            let crossings = flag(to.image, k).wrapping_sub(flag(from.image, k)) & 1023;
-            let crossings = f64::from(crossings) - if crossings > 511 { 1024.0 } else { 0.0 };
+        for (crossings, vector) in packing.crossings(from.image, to.image).into_iter().zip(&cell.vectors) {
             d.iter_mut().zip(vector).for_each(|(d, v)| *d += crossings * v);
         }
     }
@@ -445,39 +495,38 @@ fn displacement_squared(from: &MigratedAtom, to: &MigratedAtom, cell: &Cell) -> 
 }
 
 /// The largest displacement, in Å, between two records with the same id.
-fn match_migrated(mut atoms: Vec<MigratedAtom>, cell: &Cell) -> f64 {
+fn match_migrated(mut atoms: Vec<MigratedAtom>, cell: &Cell, packing: ImagePacking) -> f64 {
     atoms.sort_unstable_by_key(|atom| atom.id);
     let pairs = atoms.windows(2).filter(|pair| pair[0].id == pair[1].id);
-    pairs.map(|pair| displacement_squared(&pair[0], &pair[1], cell)).fold(0.0, f64::max).sqrt()
+    pairs.map(|pair| displacement_squared(&pair[0], &pair[1], cell, packing)).fold(0.0, f64::max).sqrt()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn packed(crossings: [i32; 3]) -> i32 {
-        let [i, j, k] = crossings.map(|t| ((t + 512) & 1023) as u32);
-        (i | (j << 10) | (k << 20)) as i32
-    }
-
-    fn atom(id: i32, position: Vec3, crossings: [i32; 3]) -> MigratedAtom {
-        MigratedAtom { id, image: packed(crossings), position }
+    fn atom(id: AtomId, position: Vec3, crossings: [i64; 3]) -> MigratedAtom {
+        MigratedAtom { id, image: ImagePacking::WIDE.pack(crossings), position }
     }
 
     #[test]
     fn displacements_go_through_the_boundaries() {
         let cell =
             Cell { origin: [0.0; 3], vectors: [[10.0, 0.0, 0.0], [1.0, 20.0, 0.0], [2.0, 3.0, 30.0]], pbc: [true; 3] };
-        let displacement = |from: &MigratedAtom, to: &MigratedAtom| displacement_squared(from, to, &cell).sqrt();
-        let from = atom(7, [9.9, 0.2, 1.0], [0; 3]);
-        // 0.3 Å along x, through the boundary; then against y: out at the bottom and in at the top.
-        assert!((displacement(&from, &atom(7, [0.2, 0.2, 1.0], [1, 0, 0])) - 0.3).abs() < 1e-12);
-        assert!((displacement(&from, &atom(7, [9.9 + 1.0, 20.1, 1.0], [0, -1, 0])) - 0.1).abs() < 1e-12);
-        // The flags wrap around.
-        let (from, to) = (atom(7, [9.9, 0.0, 0.0], [511, 0, 0]), atom(7, [0.1, 0.0, 0.0], [-512, 0, 0]));
-        assert!((displacement(&from, &to) - 0.2).abs() < 1e-12);
-        // NaN is found by another check.
-        assert_eq!(displacement(&from, &atom(7, [f64::NAN, 0.0, 0.0], [0; 3])), 0.0);
+        for (packing, half) in [(ImagePacking::NARROW, 1 << 9), (ImagePacking::WIDE, 1 << 20)] {
+            let displacement =
+                |from: &MigratedAtom, to: &MigratedAtom| displacement_squared(from, to, &cell, packing).sqrt();
+            let atom = |position, crossings| MigratedAtom { id: 7, image: packing.pack(crossings), position };
+            let from = atom([9.9, 0.2, 1.0], [0; 3]);
+            // 0.3 Å along x, through the boundary; then against y: out at the bottom and in at the top.
+            assert!((displacement(&from, &atom([0.2, 0.2, 1.0], [1, 0, 0])) - 0.3).abs() < 1e-12);
+            assert!((displacement(&from, &atom([9.9 + 1.0, 20.1, 1.0], [0, -1, 0])) - 0.1).abs() < 1e-12);
+            // The flags wrap around.
+            let (from, to) = (atom([9.9, 0.0, 0.0], [half - 1, 0, 0]), atom([0.1, 0.0, 0.0], [-half, 0, 0]));
+            assert!((displacement(&from, &to) - 0.2).abs() < 1e-12);
+            // NaN is found by another check.
+            assert_eq!(displacement(&from, &atom([f64::NAN, 0.0, 0.0], [0; 3])), 0.0);
+        }
     }
 
     #[test]
@@ -515,9 +564,10 @@ mod tests {
     fn records_of_the_same_atom_are_matched() {
         let cell = Cell::orthorhombic([10.0; 3], [true; 3]);
         let at = |id, x| atom(id, [x, 0.0, 0.0], [0; 3]);
-        // Those of 5 are 2 Å apart; 3 has only one record.
-        let all = vec![at(9, 1.0), at(5, 4.0), at(3, 9.0), at(9, 1.5), at(5, 2.0)];
-        assert_eq!(match_migrated(all, &cell), 2.0);
-        assert_eq!(match_migrated(Vec::new(), &cell), 0.0);
+        // Those of 5 + 2³² are 2 Å apart; 5 has only one record.
+        let five = 5 + (1 << 32);
+        let all = vec![at(AtomId::MAX, 1.0), at(five, 4.0), at(5, 9.0), at(AtomId::MAX, 1.5), at(five, 2.0)];
+        assert_eq!(match_migrated(all, &cell, ImagePacking::WIDE), 2.0);
+        assert_eq!(match_migrated(Vec::new(), &cell, ImagePacking::WIDE), 0.0);
     }
 }

@@ -24,7 +24,7 @@ use crate::frame::{Frame, FrameFault};
 use crate::lammps::{self, Lammps, PairDevice, RankFailure};
 use crate::potential::BasisSize;
 use crate::script::{self, GammaFix, Script, UnitFactors};
-use crate::structure::{Element, FixedAtoms, Structure, Vec3, nonstandard_masses};
+use crate::structure::{AtomId, Element, FixedAtoms, Structure, Vec3, nonstandard_masses};
 use crate::uncertainty::{GammaSummary, LocalGamma, Thresholds, Verdict};
 pub use centers::{Center, worst_regions};
 use cut_out::LocalAtoms;
@@ -166,7 +166,7 @@ pub enum Error {
     Swap(String),
     /// No atom has this id.
     #[error("no atom has the id {0}")]
-    NoAtom(i32),
+    NoAtom(AtomId),
     /// The neighbourhood cannot be cut out.
     #[error(transparent)]
     Embedding(#[from] crate::embedding::Error),
@@ -226,7 +226,7 @@ pub struct Simulation {
     /// Whether the present state is to become the last valid frame: see [`Simulation::commit_frame`].
     pending: bool,
     /// Id and position of the atom with the largest γ at the last poll.
-    worst: Option<(i32, Vec3)>,
+    worst: Option<(AtomId, Vec3)>,
     /// Files to which the commands of the set-up append.
     growing_files: Vec<PathBuf>,
     /// Cutoff of the potential, Å, if known.
@@ -762,7 +762,7 @@ impl Simulation {
     ///
     /// # MPI
     /// Collective; the same answer on all ranks.
-    pub fn centers(&self, gamma: &GammaSummary, separation: f64, limit: usize) -> Result<Vec<(i32, f64)>, Error> {
+    pub fn centers(&self, gamma: &GammaSummary, separation: f64, limit: usize) -> Result<Vec<(AtomId, f64)>, Error> {
         if limit == 1 {
             return Ok(vec![(gamma.worst_id, gamma.max)]);
         }
@@ -785,7 +785,7 @@ impl Simulation {
             values.iter().enumerate().filter(|(_, gamma)| self.thresholds.verdict(**gamma) == Verdict::Extrapolating);
         let candidates: Vec<Center> = above
             .map(|(at, &gamma)| Center {
-                id: atoms.ids[at],
+                id: atoms.ids.get(at),
                 // A value that is not finite is the largest.
                 gamma: if gamma.is_finite() { gamma } else { f64::INFINITY },
                 position: [0, 1, 2].map(|k| atoms.positions[[at, k]]),
@@ -802,7 +802,7 @@ impl Simulation {
     /// # MPI
     /// Collective. The ranks send only their atoms inside the cut-out, to rank 0, which gets the cut-out. The others get
     /// `None`.
-    pub fn cut_out(&self, center_id: i32, extractor: &EmbeddingExtractor) -> Result<Option<CutOut>, Error> {
+    pub fn cut_out(&self, center_id: AtomId, extractor: &EmbeddingExtractor) -> Result<Option<CutOut>, Error> {
         let here = LocalAtoms {
             atoms: self.lammps.atoms(),
             cell: &self.lammps.cell(),
@@ -824,7 +824,7 @@ impl Simulation {
     /// Collective.
     pub fn cut_out_of_last_valid(
         &self,
-        center_id: i32,
+        center_id: AtomId,
         extractor: &EmbeddingExtractor,
     ) -> Result<Option<CutOut>, Error> {
         self.cut_out_of(center_id, &self.local_atoms_of_last_valid().ok_or(Error::NoAtom(center_id))?, extractor)
@@ -832,7 +832,7 @@ impl Simulation {
 
     fn cut_out_of(
         &self,
-        center_id: i32,
+        center_id: AtomId,
         here: &LocalAtoms<'_>,
         extractor: &EmbeddingExtractor,
     ) -> Result<Option<CutOut>, Error> {
@@ -867,7 +867,7 @@ impl Simulation {
     ///
     /// # MPI
     /// Collective; the same error on all ranks. The ranks send only their atoms inside the cut-out.
-    pub fn share_last_valid(&self, center_id: i32, extractor: &EmbeddingExtractor) -> Result<Neighbourhood, Error> {
+    pub fn share_last_valid(&self, center_id: AtomId, extractor: &EmbeddingExtractor) -> Result<Neighbourhood, Error> {
         let here = self.local_atoms_of_last_valid().ok_or(Error::NoAtom(center_id))?;
         self.check_cell(&here, extractor)?;
         let center = match self.worst {

@@ -6,7 +6,7 @@
 //! (Lysogorskiy et al., Phys. Rev. Materials 7, 043801 (2023)). Up to 1 the potential interpolates, above 1 it
 //! extrapolates.
 
-use ndarray::ArrayView1;
+use ndarray::{ArrayView1, ArrayView2};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ use crate::comm::Comm;
 pub use crate::config::Uncertainty;
 use crate::lammps::{Error, Lammps};
 use crate::script::{GAMMA_FIX, GammaFix};
-use crate::structure::{AtomsView, Vec3};
+use crate::structure::{AtomId, AtomsView, Integers, Vec3};
 
 /// The two thresholds of γ.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,7 +47,7 @@ pub struct GammaSummary {
     #[schemars(with = "Option<f64>")]
     pub max: f64,
     /// Id of the atom with the maximum; the lowest id if there are several.
-    pub worst_id: i32,
+    pub worst_id: AtomId,
     /// Mean of the finite values.
     #[serde(deserialize_with = "otf_store::json::or_infinite")]
     #[schemars(with = "Option<f64>")]
@@ -219,7 +219,7 @@ pub struct LocalGamma {
 /// The atom with the largest γ.
 #[derive(Debug, Clone, Copy)]
 struct WorstAtom {
-    id: i32,
+    id: AtomId,
     position: Vec3,
 }
 
@@ -262,22 +262,28 @@ struct Sums {
     worst: WorstAtom,
 }
 
+/// The lower 32 bits of an id.
+const LOW_HALF: AtomId = 0xffff_ffff;
+
 impl Sums {
     /// Length of the encoded numbers.
-    const LENGTH: usize = 10;
+    const LENGTH: usize = 11;
 
     fn encode(self) -> [f64; Self::LENGTH] {
         let Counts { above_low, above_high, not_finite, atoms } = self.counts;
         let WorstAtom { id, position: [x, y, z] } = self.worst;
         let [above_low, above_high, not_finite, atoms] = [above_low, above_high, not_finite, atoms].map(|n| n as f64);
-        [above_low, above_high, not_finite, atoms, self.sum, self.worst_ranks, f64::from(id), x, y, z]
+        // Two halves, because a double holds integers of 53 bits only.
+        let (high, low) = ((id >> 32) as f64, (id & LOW_HALF) as f64);
+        [above_low, above_high, not_finite, atoms, self.sum, self.worst_ranks, high, low, x, y, z]
     }
 
     fn decode(numbers: [f64; Self::LENGTH]) -> Self {
-        let [above_low, above_high, not_finite, atoms, sum, worst_ranks, id, x, y, z] = numbers;
+        let [above_low, above_high, not_finite, atoms, sum, worst_ranks, high, low, x, y, z] = numbers;
         let [above_low, above_high, not_finite, atoms] = [above_low, above_high, not_finite, atoms].map(|n| n as i64);
         let counts = Counts { above_low, above_high, not_finite, atoms };
-        Self { counts, sum, worst_ranks, worst: WorstAtom { id: id as i32, position: [x, y, z] } }
+        let id = ((high as AtomId) << 32) | (low as AtomId & LOW_HALF);
+        Self { counts, sum, worst_ranks, worst: WorstAtom { id, position: [x, y, z] } }
     }
 }
 
@@ -285,12 +291,25 @@ impl LocalGamma {
     /// `values`, of shape (n), are those of this rank's `atoms`. A value that is not finite counts as infinite.
     #[must_use]
     pub fn of(values: ArrayView1<'_, f64>, atoms: AtomsView<'_>, thresholds: Thresholds) -> Self {
-        let ids = atoms.ids;
-        let (mut max, mut worst_id, mut worst_at, mut sum) = (f64::NEG_INFINITY, i32::MAX, None, 0.0);
+        // Once, not for each atom.
+        match atoms.ids {
+            Integers::I32(ids) => Self::of_ids(values, ids, atoms.positions, thresholds),
+            Integers::I64(ids) => Self::of_ids(values, ids, atoms.positions, thresholds),
+        }
+    }
+
+    fn of_ids<T: Copy + Into<AtomId>>(
+        values: ArrayView1<'_, f64>,
+        ids: ArrayView1<'_, T>,
+        positions: ArrayView2<'_, f64>,
+        thresholds: Thresholds,
+    ) -> Self {
+        let (mut max, mut worst_id, mut worst_at, mut sum) = (f64::NEG_INFINITY, AtomId::MAX, None, 0.0);
         let (mut bins, mut counts) = ([0; BINS], Counts::default());
         // Most values are neither the largest so far nor above a threshold.
         let least = thresholds.low.min(thresholds.high);
-        let mut add = |at: usize, value: f64, id: i32| {
+        let mut add = |at: usize, value: f64, id: T| {
+            let id = id.into();
             let finite = value.is_finite();
             let value = if finite { value } else { f64::INFINITY };
             if value >= max && (value > max || id < worst_id) {
@@ -312,7 +331,7 @@ impl LocalGamma {
             _ => values.iter().zip(ids).enumerate().for_each(|(at, (&v, &id))| add(at, v, id)),
         }
         counts.atoms = values.len().min(ids.len()) as i64;
-        let position = |at: usize| [0, 1, 2].map(|k| atoms.positions[[at, k]]);
+        let position = |at: usize| [0, 1, 2].map(|k| positions[[at, k]]);
         let worst = worst_at.map(|at| WorstAtom { id: worst_id, position: position(at) });
         Self { max, worst, sum, counts, bins }
     }
@@ -354,10 +373,10 @@ impl LocalGamma {
         let Sums { counts, sum, worst_ranks, worst: mut worst_of_all } = Sums::decode(*sums);
         if worst_ranks > 1.0 {
             // Several ranks have an atom with the largest γ, and all ranks take this branch.
-            let lowest = comm.min_i64(worst.map_or(i64::MAX, |atom| atom.id.into()));
-            let mut position = worst.filter(|atom| i64::from(atom.id) == lowest).unwrap_or(zero).position;
+            let lowest = comm.min_i64(worst.map_or(AtomId::MAX, |atom| atom.id));
+            let mut position = worst.filter(|atom| atom.id == lowest).unwrap_or(zero).position;
             comm.sum(&mut position);
-            worst_of_all = WorstAtom { id: lowest as i32, position };
+            worst_of_all = WorstAtom { id: lowest, position };
         }
         self.bins[used.clone()].iter_mut().zip(bins).for_each(|(n, &sum)| *n = sum as i64);
         let [above_low, above_high, not_finite, atoms] =
@@ -402,17 +421,35 @@ mod tests {
 
     const LIMITS: Thresholds = Thresholds { low: 2.0, high: 5.0 };
 
-    fn summary(values: &[f64], ids: &[i32]) -> GammaSummary {
-        // The position of an atom follows from its id.
-        let positions = Array2::from_shape_fn((ids.len(), 3), |(at, k)| f64::from(ids[at]) + k as f64 / 4.0);
-        let (ids, types) = (arr1(ids), Array1::ones(ids.len()));
-        let atoms = AtomsView { positions: positions.view(), ids: ids.view(), types: types.view() };
-        let here = LocalGamma::of(arr1(values).view(), atoms, LIMITS);
-        let extremes = here.extremes();
-        let (summary, position) = here.reduce(extremes, &Comm::single());
-        let worst = f64::from(summary.worst_id);
-        assert_eq!(position, if ids.is_empty() { [0.0; 3] } else { [worst, worst + 0.25, worst + 0.5] });
-        summary
+    fn summary(values: &[f64], ids: &[AtomId]) -> GammaSummary {
+        // The position of an atom follows from its place in the arrays.
+        let positions = Array2::from_shape_fn((ids.len(), 3), |(at, k)| at as f64 + k as f64 / 4.0);
+        let types = Array1::ones(ids.len());
+        let of = |ids: Integers<'_>| {
+            let atoms = AtomsView { positions: positions.view(), ids: ids.view(), types: types.view() };
+            let here = LocalGamma::of(arr1(values).view(), atoms, LIMITS);
+            let extremes = here.extremes();
+            let (summary, position) = here.reduce(extremes, &Comm::single());
+            let worst = ids.position(summary.worst_id).map(|at| at as f64);
+            assert_eq!(position, worst.map_or([0.0; 3], |at| [at, at + 0.25, at + 0.5]));
+            summary
+        };
+        let wide = of(ids.into());
+        if let Ok(narrow) = ids.iter().map(|&id| i32::try_from(id)).collect::<Result<Vec<_>, _>>() {
+            assert_eq!(of(narrow.as_slice().into()), wide);
+        }
+        wide
+    }
+
+    #[test]
+    fn ids_of_64_bits_are_exact() {
+        let odd = (1 << 53) + 1;
+        for worst in [1, i32::MAX.into(), 3_000_000_000, 1 << 32, odd, AtomId::MAX - 1, AtomId::MAX] {
+            let s = summary(&[1.0, 6.0, 2.0], &[7, worst, 8]);
+            assert_eq!((s.worst_id, s.max), (worst, 6.0));
+        }
+        // The lowest of several, also where their lower halves are in the other order.
+        assert_eq!(summary(&[6.0, 6.0, 6.0], &[odd, (1 << 32) + 9, 2 << 32]).worst_id, (1 << 32) + 9);
     }
 
     #[test]
@@ -443,7 +480,7 @@ mod tests {
     #[test]
     fn quantiles_are_within_a_bin() {
         let values: Vec<f64> = (1..=10_000).map(|i| f64::from(i) * 1e-3).collect();
-        let ids: Vec<i32> = (1..=10_000).collect();
+        let ids: Vec<AtomId> = (1..=10_000).collect();
         let s = summary(&values, &ids);
         for (found, exact) in [(s.q50, 5.0), (s.q90, 9.0), (s.q99, 9.9)] {
             assert!((found / exact - 1.0_f64).abs() < 0.09, "{found} instead of {exact}");

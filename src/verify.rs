@@ -20,7 +20,7 @@ use crate::comm::Comm;
 use crate::embedding::{Cluster, CutOut};
 use crate::lammps::{Error, Lammps};
 use crate::script::{GAMMA_FIX, GammaFix, Script, UnitFactors};
-use crate::structure::{Cell, Element, Structure, Vec3};
+use crate::structure::{AtomId, Cell, Element, Structure, Vec3};
 
 /// Comparison of a cut-out with its parent frame.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -156,12 +156,12 @@ pub fn evaluate(structure: &Structure, script: &Script) -> Result<Evaluation, Er
     let units = UnitFactors::of(script.units);
     let (order, forces) = (lammps.ids(), lammps.forces());
     let mut sorted = vec![[0.0; 3]; n];
-    for (at, &id) in order.iter().enumerate() {
+    for (at, id) in order.iter().enumerate() {
         sorted[id as usize - 1] = [0, 1, 2].map(|k| forces[[at, k]] * units.energy);
     }
     let by_id = |values: ArrayView1<'_, f64>| {
         let mut sorted = vec![0.0; n];
-        order.iter().zip(values).for_each(|(&id, &value)| sorted[id as usize - 1] = value);
+        order.iter().zip(values).for_each(|(id, &value)| sorted[id as usize - 1] = value);
         sorted
     };
     let [energy, pressure @ ..] = lammps
@@ -246,7 +246,7 @@ pub fn relax(cut_out: &mut CutOut, script: &Script) -> Result<(), Error> {
 /// Minimises the energy with respect to the atoms that are not frozen.
 fn minimise(structure: &Structure, frozen: &[bool], script: &Script) -> Result<Structure, Error> {
     let mut lammps = open(structure, script)?;
-    let ids: Vec<String> = (1..).zip(frozen).filter(|(_, f)| **f).map(|(id, _): (i32, _)| id.to_string()).collect();
+    let ids: Vec<String> = (1..).zip(frozen).filter(|(_, f)| **f).map(|(id, _): (AtomId, _)| id.to_string()).collect();
     // Several commands, because the length of a line is limited.
     for some in ids.chunks(100) {
         lammps.command(&format!("group core id {}", some.join(" ")))?;
@@ -254,7 +254,7 @@ fn minimise(structure: &Structure, frozen: &[bool], script: &Script) -> Result<S
     lammps.command("fix frozen core setforce 0.0 0.0 0.0\nmin_style fire\nminimize 0.0 0.05 200 1000")?;
     let mut moved = structure.clone();
     let positions = lammps.positions();
-    for (at, &id) in lammps.ids().iter().enumerate() {
+    for (at, id) in lammps.ids().iter().enumerate() {
         let index = id as usize - 1;
         if !frozen[index] {
             moved.positions.row_mut(index).assign(&positions.row(at));
@@ -302,9 +302,9 @@ fn open(structure: &Structure, script: &Script) -> Result<Lammps, Error> {
 
     let n = structure.len();
     // New ids, because periodic images of an atom in a cut-out have the same source id.
-    let ids: Vec<i32> = (1..=n as i32).collect();
+    let ids: Vec<AtomId> = (1..=n as AtomId).collect();
     let positions: Vec<f64> = structure.positions.iter().copied().collect();
-    let image = 512 | (512 << 10) | (512 << 20);
+    let image = lammps.image_packing().pack([0; 3]);
     lammps.create_atoms(&ids, &structure.types.to_vec(), &positions, &vec![0.0; 3 * n], &vec![image; n])?;
     // LAMMPS drops atoms outside the box without an error.
     if lammps.local_atoms() != n {

@@ -16,6 +16,7 @@ use lammps_otf::config::InferenceConfig;
 use lammps_otf::frame::Frame;
 use lammps_otf::runner::LammpsRunner;
 use lammps_otf::simulation::{CrashKind, Event, Simulation};
+use lammps_otf::structure::AtomId;
 
 fn configure(way: &Way, folder: &Path) {
     eam_config(folder, 3, &way.keys());
@@ -43,7 +44,7 @@ fn check_crash_output(folder: &Path, way: &str, last_valid: i64) -> i64 {
     let stored = store.get(1).unwrap();
     let keys = stored.keys();
     assert_eq!(keys.trigger.as_ref().unwrap().as_str(), "crash");
-    assert_eq!(keys.center_id.map(i64::from), result["atom_id"].as_i64(), "{way}");
+    assert_eq!(keys.center_id, result["atom_id"].as_i64(), "{way}");
     let structure = &stored.candidate.structure;
     assert!(structure.len() > 10 && structure.positions.iter().all(|x| x.is_finite()), "{way}");
     structure.validate(1.5).unwrap_or_else(|e| panic!("{way}: the candidate is not valid: {e}"));
@@ -106,7 +107,7 @@ fn run_until_crash(folder: &Path, way: &Way) -> (Simulation, CrashKind) {
 }
 
 /// The bits of the position of each atom, by id.
-fn by_id(ids: impl Iterator<Item = i32>, rows: ndarray::ArrayView2<'_, f64>) -> Vec<(i32, [u64; 3])> {
+fn by_id(ids: impl Iterator<Item = AtomId>, rows: ndarray::ArrayView2<'_, f64>) -> Vec<(AtomId, [u64; 3])> {
     let mut all: Vec<_> =
         ids.zip(rows.outer_iter()).map(|(id, r)| (id, [r[0].to_bits(), r[1].to_bits(), r[2].to_bits()])).collect();
     all.sort_unstable();
@@ -126,8 +127,8 @@ fn restore_continues_from_the_last_valid_frame_after_a_crash() {
         assert_eq!((frame.step(), lammps.step()), (way.last_valid, way.last_valid), "{}", way.name);
         assert_eq!(lammps.total_atoms(), 108);
         assert_eq!(frame.cell(), Some(&lammps.cell()), "{}", way.name);
-        let wanted = by_id(frame.atoms().ids.iter().copied(), frame.atoms().positions);
-        let found = by_id(lammps.ids().iter().copied(), lammps.positions());
+        let wanted = by_id(frame.atoms().ids.iter(), frame.atoms().positions);
+        let found = by_id(lammps.ids().iter(), lammps.positions());
         assert_eq!(wanted.len(), found.len());
         let moved = wanted.iter().zip(&found).find(|(a, b)| a != b);
         assert!(moved.is_none(), "{}: {moved:?}", way.name);
@@ -238,13 +239,13 @@ fn restore_keeps_fixed_atoms_and_groups() {
     let mut simulation = LammpsRunner::new(&Comm::single(), folder.path().join("out")).simulation(&config).unwrap();
     let groups = |simulation: &Simulation| {
         let lammps = simulation.lammps();
-        let mut all: Vec<(i32, i32)> = lammps.ids().iter().copied().zip(lammps.groups().iter().copied()).collect();
+        let mut all: Vec<(AtomId, i32)> = lammps.ids().iter().zip(lammps.groups().iter().copied()).collect();
         all.sort_unstable();
         all
     };
     let fixed = |simulation: &Simulation| {
         let lammps = simulation.lammps();
-        let mut places = by_id(lammps.ids().iter().copied(), lammps.positions());
+        let mut places = by_id(lammps.ids().iter(), lammps.positions());
         places.retain(|(id, _)| id % 4 == 2);
         places
     };

@@ -161,17 +161,17 @@ impl Bytes {
 /// none without an image in the second, which is slightly larger.
 fn same_atoms(structure: &Structure, center: Vec3, [region, larger]: [Region; 2]) {
     let found = |region| {
-        let mut ids: Vec<i32> =
+        let mut ids: Vec<i64> =
             select(structure.atoms(), &structure.cell, center, region).iter().map(|atom| atom.id).collect();
         ids.dedup();
         ids
     };
-    let near: Vec<i32> = indices_in_region(structure.atoms(), &structure.cell, center, region)
+    let near: Vec<i64> = indices_in_region(structure.atoms(), &structure.cell, center, region)
         .iter()
         .map(|at| structure.ids[*at])
         .collect();
     let (least, most) = (found(region), found(larger));
-    let within = |few: &[i32], many: &[i32]| {
+    let within = |few: &[i64], many: &[i64]| {
         let mut many = many.iter();
         few.iter().all(|id| many.any(|other| other == id))
     };
@@ -209,7 +209,7 @@ fn selection_and_closest_pair_equal_ase_on_random_structures() {
         let distances: Vec<f64> = (0..count).map(|_| answers.real()).collect();
         let smallest = answers.real();
 
-        let mut expected: BTreeMap<(i32, [i64; 3]), (i64, f64)> = BTreeMap::new();
+        let mut expected: BTreeMap<(i64, [i64; 3]), (i64, f64)> = BTreeMap::new();
         for k in 0..count {
             let id = structure.ids[indices[k] as usize];
             assert!(expected.insert((id, shifts[k]), (numbers[k], distances[k])).is_none());

@@ -16,11 +16,45 @@ use ndarray::Array2;
 use std::path::Path;
 
 #[test]
+fn ids_of_64_bits_are_exchanged_with_ase_both_ways() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ours, theirs) = (folder.path().join("ours.extxyz"), folder.path().join("theirs.extxyz"));
+    for first in [1000, 3_000_000_000, i64::MAX - 31] {
+        let mut structure = fcc(Element::Al, 4.05, 2);
+        structure.ids = (0..32).map(|i| first + i).collect();
+        let source = structure.ids.to_vec();
+        let columns = [Column::integer("source_id", &source)];
+        extxyz::write(&mut std::fs::File::create(&ours).unwrap(), &structure, &columns, &[]).unwrap();
+        common_python::run(
+            r#"
+import sys
+import numpy as np
+from ase.io import read, write
+a = read(sys.argv[1])
+ids = [int(sys.argv[3]) + i for i in range(32)]
+# `int64` from text; a column of integers would be int32.
+assert a.arrays["id"].astype(np.int64).tolist() == a.arrays["source_id"].astype(np.int64).tolist() == ids
+write(sys.argv[2], a)
+if ids[0] > 2**31:
+    a.set_array("id", None)
+    a.set_array("id", np.array(ids))
+    write(sys.argv[2] + ".integers.extxyz", a)
+"#,
+            &[ours.as_os_str(), theirs.as_os_str(), std::ffi::OsStr::new(&first.to_string())],
+        );
+        assert_eq!(io::read(&theirs, None).unwrap().ids, structure.ids);
+        if first > 1 << 31 {
+            assert_eq!(io::read(folder.path().join("theirs.extxyz.integers.extxyz"), None).unwrap().ids, structure.ids);
+        }
+    }
+}
+
+#[test]
 fn extxyz_is_exchanged_with_ase_both_ways() {
     let structure = al_cu();
     let n = structure.len();
     let mask: Vec<f64> = (0..n).map(|i| f64::from(u8::from(i < 5))).collect();
-    let source: Vec<i32> = (0..n as i32).map(|i| 3 * i + 1).collect();
+    let source: Vec<i64> = (0..n as i64).map(|i| 3 * i + 1).collect();
     let forces = Array2::from_shape_fn((n, 3), |(i, k)| i as f64 / 7.0 - k as f64);
     let images: Vec<[i32; 3]> = (0..n as i32).map(|i| [i, -i, 0]).collect();
     let columns = [

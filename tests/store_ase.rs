@@ -102,6 +102,48 @@ copy.write(row, key_value_pairs=row.key_value_pairs, data=row.data)
 }
 
 #[test]
+fn ase_reads_and_copies_ids_of_64_bits() {
+    let (_folder, path) = fresh();
+    let mut store = Store::open(&path).unwrap();
+    let firsts = [i64::from(i32::MAX) - 3, 3_000_000_000, (1 << 53) + 1, i64::MAX - 3];
+    let of = |first: i64| {
+        let mut big = candidate(4, 1);
+        big.structure.velocities = None;
+        big.structure.ids = (0..4).map(|i| first + i).collect();
+        big.source_ids = big.structure.ids.to_vec();
+        big.keys.center_id = Some(first + 3);
+        big
+    };
+    for first in firsts {
+        store.add(&[of(first)]).unwrap();
+    }
+    run(
+        r#"
+import sys, json, numpy as np, ase.db
+db = ase.db.connect(sys.argv[1])
+copy = ase.db.connect(sys.argv[1].replace(".db", "-copy.db"))
+for first, row in zip(json.loads(sys.argv[2]), db.select(sort="id"), strict=True):
+    ids = row.data["source_id"]
+    assert ids.dtype == (np.int32 if first < 2**31 else np.int64), ids.dtype
+    assert ids.tolist() == row.data["atom_id"].tolist() == [first + i for i in range(4)]
+    assert row.center_id == first + 3 and isinstance(row.center_id, int), row.center_id
+    assert row.id in [found.id for found in db.select(center_id=row.center_id)]
+    copy.write(row, key_value_pairs=row.key_value_pairs, data=row.data)
+    # A worker writes other keys of the same row.
+    copy.update(row.id, worker="a")
+"#,
+        &[text(&path), &serde_json::json!(firsts).to_string()],
+    );
+    let copy = Store::open(&path.with_file_name("candidates-copy.db")).unwrap();
+    for (row, first) in (1..).zip(firsts) {
+        let found = copy.get(row).unwrap().candidate;
+        let added = of(first);
+        assert_eq!((found.structure.ids, found.source_ids), (added.structure.ids, added.source_ids));
+        assert_eq!(found.keys.center_id, added.keys.center_id);
+    }
+}
+
+#[test]
 fn ase_command_lists_the_store() {
     let (_folder, path) = fresh();
     Store::open(&path).unwrap().add(&[candidate(8, 1)]).unwrap();

@@ -10,7 +10,7 @@ use lammps_otf::comm::Comm;
 use lammps_otf::config::{Engine, InferenceConfig, Potential};
 use lammps_otf::io;
 use lammps_otf::simulation::{Error, Event, Simulation};
-use lammps_otf::structure::Structure;
+use lammps_otf::structure::{AtomId, Structure};
 use lammps_otf::verify::evaluate;
 use ndarray::Array2;
 
@@ -37,12 +37,12 @@ fn poll(simulation: &mut Simulation) -> (i64, f64) {
 }
 
 /// Positions and velocities in the order of ids, as bits.
-fn state(simulation: &Simulation) -> Vec<(i32, Vec<u64>)> {
+fn state(simulation: &Simulation) -> Vec<(AtomId, Vec<u64>)> {
     let lammps = simulation.lammps();
     let rows = lammps.positions().into_iter().copied().collect::<Vec<f64>>();
     let velocities = lammps.velocities().into_iter().copied().collect::<Vec<f64>>();
     let mut state: Vec<_> = (lammps.ids().iter().zip(rows.chunks(3).zip(velocities.chunks(3))))
-        .map(|(&id, (x, v))| (id, x.iter().chain(v).map(|f| f.to_bits()).collect()))
+        .map(|(id, (x, v))| (id, x.iter().chain(v).map(|f| f.to_bits()).collect()))
         .collect();
     state.sort_unstable();
     state
@@ -55,7 +55,7 @@ fn frame(simulation: &Simulation) -> Structure {
         elements: simulation.elements().to_vec(),
         masses: None,
         types: lammps.types().to_owned(),
-        ids: (1..=lammps.local_atoms() as i32).collect(),
+        ids: (1..=lammps.local_atoms() as AtomId).collect(),
         fixed: Vec::new(),
         positions: Array2::from_shape_vec((lammps.local_atoms(), 3), lammps.positions().iter().copied().collect())
             .unwrap(),

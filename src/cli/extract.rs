@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use lammps_otf::embedding::{self, Cluster, EmbeddingConfig, EmbeddingExtractor, Shape};
 use lammps_otf::io::extxyz::{self, Column, ColumnData, Value};
 use lammps_otf::io::{self, Frame};
-use lammps_otf::structure::{Element, element_from_symbol};
+use lammps_otf::structure::{AtomId, Element, element_from_symbol};
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ pub struct ExtractArgs {
     pub file: PathBuf,
     /// Id of the central atom; in a file without ids, its position, from 1
     #[arg(long, value_name = "ID")]
-    pub center: i32,
+    pub center: AtomId,
     /// Radius of the core, whose forces are used for training, Å
     #[arg(long, value_name = "Å")]
     pub radius: f64,
@@ -77,13 +77,13 @@ pub enum ExtractError {
         /// The file.
         path: PathBuf,
         /// The id.
-        id: i32,
+        id: AtomId,
         /// Number of atoms.
         atoms: usize,
         /// Smallest id.
-        lowest: i32,
+        lowest: AtomId,
         /// Largest id.
-        highest: i32,
+        highest: AtomId,
     },
     /// The output cannot be written.
     #[error(transparent)]

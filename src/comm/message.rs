@@ -131,23 +131,23 @@ mod tests {
 
     #[derive(Debug, Clone, Copy, PartialEq)]
     struct Row {
-        id: i32,
+        id: i64,
         gamma: Option<f64>,
         force: Option<[f64; 3]>,
         position: [f64; 3],
     }
-    message!(Row { id: i32, gamma: Option<f64>, force: Option<[f64; 3]>, position: [f64; 3] });
+    message!(Row { id: i64, gamma: Option<f64>, force: Option<[f64; 3]>, position: [f64; 3] });
 
     #[test]
     fn decoding_returns_what_was_encoded() {
         let rows = [
-            Row { id: i32::MAX, gamma: Some(-0.0), force: None, position: [1.0, f64::MIN_POSITIVE, 1e300] },
-            Row { id: i32::MIN, gamma: None, force: Some([0.1, f64::INFINITY, -2.5]), position: [0.0; 3] },
+            Row { id: i64::MAX - 1, gamma: Some(-0.0), force: None, position: [1.0, f64::MIN_POSITIVE, 1e300] },
+            Row { id: i64::MIN, gamma: None, force: Some([0.1, f64::INFINITY, -2.5]), position: [0.0; 3] },
         ];
         let bytes = encode(&rows);
         // Ids stay integers, and there is no padding.
         assert_eq!(bytes.len(), rows.len() * Row::SIZE);
-        assert_eq!(Row::SIZE, 4 + 9 + 25 + 24);
+        assert_eq!(Row::SIZE, 8 + 9 + 25 + 24);
         assert_eq!(decode::<Row>(&bytes), rows);
         assert!(decode::<Row>(&[]).is_empty());
         let numbers = [u64::MAX, 1 << 53 | 1];

@@ -13,6 +13,7 @@ use crate::comm::{CollectiveError, Comm, RemoteError};
 use crate::config::InferenceConfig;
 use crate::embedding::{CutOut, EmbeddingExtractor, Environment};
 use crate::simulation::{self, Poll, Simulation};
+use crate::structure::AtomId;
 use crate::uncertainty::Verdict;
 use crate::verify::Verification;
 
@@ -26,7 +27,7 @@ const OVERSIZED: &str = "oversized";
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Region {
     /// Id of the atom at its centre.
-    pub(crate) center: i32,
+    pub(crate) center: AtomId,
     /// Extrapolation grade of the centre, if known.
     pub(crate) gamma: Option<f64>,
     /// Step of the frame.

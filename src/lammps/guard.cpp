@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -119,10 +120,22 @@ void *otf_last_thermo(void *handle, const char *what, int index, otf_failure *fa
   return guarded(handle, failure, [&] { return lammps_last_thermo(handle, what, index); });
 }
 
-int otf_create_atoms(void *handle, int n, const int *id, const int *type, const double *x, const double *v,
-                     const int *image, otf_failure *failure) {
+namespace {
+
+// lammps_create_atoms takes ids and image flags of 32 or 64 bits. The liblammps in use determines the width, while library.h
+// declares the one of the macro LAMMPS_BIGBIG, which is not known here. The argument is therefore converted to the declared type.
+struct AnyWidth {
+  const void *data;
+  operator const int *() const { return static_cast<const int *>(data); }
+  operator const int64_t *() const { return static_cast<const int64_t *>(data); }
+};
+
+}    // namespace
+
+int otf_create_atoms(void *handle, int n, const void *id, const int *type, const double *x, const double *v,
+                     const void *image, otf_failure *failure) {
   // The last argument, for shrink-wrapped boundaries: an atom may be outside until neighbour lists are next built.
-  return guarded(handle, failure, [&] { return lammps_create_atoms(handle, n, id, type, x, v, image, 1); });
+  return guarded(handle, failure, [&] { return lammps_create_atoms(handle, n, AnyWidth{id}, type, x, v, AnyWidth{image}, 1); });
 }
 
 void otf_reset_box(void *handle, const double *lo, const double *hi, double xy, double yz, double xz,

@@ -37,8 +37,9 @@ void *otf_extract_fix(void *handle, const char *id, int style, int type, int row
 /* The value of a variable of style equal. */
 double otf_equal_variable(void *handle, const char *name, otf_failure *failure);
 void *otf_last_thermo(void *handle, const char *what, int index, otf_failure *failure);
-int otf_create_atoms(void *handle, int n, const int *id, const int *type, const double *x, const double *v,
-                     const int *image, otf_failure *failure);
+/* id and image are arrays of integers of the width that the liblammps in use has for them. */
+int otf_create_atoms(void *handle, int n, const void *id, const int *type, const double *x, const double *v,
+                     const void *image, otf_failure *failure);
 void otf_reset_box(void *handle, const double *lo, const double *hi, double xy, double yz, double xz,
                    otf_failure *failure);
 /* Loads a plugin of this project for the rest of the process, and registers its styles with the instance, which `clear` undoes.

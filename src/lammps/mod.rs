@@ -38,6 +38,7 @@
 mod accelerator;
 mod cache;
 mod error;
+mod images;
 mod pause;
 mod preflight;
 mod quote;
@@ -57,13 +58,14 @@ use ndarray::{ArrayView1, ArrayView2};
 
 pub use accelerator::{Kokkos, PairDevice};
 pub use error::{Error, Failure, RankFailure, Severity};
+pub(crate) use images::ImagePacking;
 pub use preflight::{Build, loaded_libraries, mpi_libraries};
 pub use quote::{quote, quote_path};
 
 use crate::comm::Comm;
 use crate::fault;
 use crate::progress;
-use crate::structure::{AtomsView, Cell};
+use crate::structure::{AtomId, AtomsView, Cell, Integers};
 use cache::ExtractCache;
 use pause::{PauseChannel, PausedRun};
 
@@ -83,6 +85,8 @@ pub struct Lammps {
     /// The stack of the last run, for the next one.
     stack: Option<DefaultStack>,
     cache: ExtractCache,
+    /// Whether atom ids and image flags have 64 bits, as this liblammps was built.
+    wide: bool,
     instance: Rc<Instance>,
 }
 
@@ -150,20 +154,20 @@ pub struct State<'a> {
     /// See [`Lammps::forces`].
     pub forces: ArrayView2<'a, f64>,
     /// See [`Lammps::ids`].
-    pub ids: ArrayView1<'a, i32>,
+    pub ids: Integers<'a>,
     /// See [`Lammps::types`].
     pub types: ArrayView1<'a, i32>,
     /// See [`Lammps::images`].
-    pub images: ArrayView1<'a, i32>,
+    pub images: Integers<'a>,
     /// See [`Lammps::groups`].
     pub groups: ArrayView1<'a, i32>,
 }
 
-impl State<'_> {
+impl<'a> State<'a> {
     /// Coordinates, ids and types.
     #[must_use]
-    pub fn atoms(&self) -> AtomsView<'_> {
-        AtomsView { positions: self.positions.view(), ids: self.ids.view(), types: self.types.view() }
+    pub fn atoms(&self) -> AtomsView<'a> {
+        AtomsView { positions: self.positions, ids: self.ids, types: self.types }
     }
 }
 
@@ -207,10 +211,13 @@ impl Lammps {
             pause: PauseChannel::new(),
             unclosable: std::cell::Cell::new(false),
         };
-        let mut lammps =
-            Self { paused: None, stack: None, cache: ExtractCache::default(), instance: Rc::new(instance) };
+        let instance = Rc::new(instance);
+        let mut lammps = Self { paused: None, stack: None, cache: ExtractCache::default(), wide: false, instance };
         let (ranks, world) = (comm.size(), lammps.setting("world_size"));
-        let checked = match Build::of(&lammps).check(comm) {
+        let build = Build::of(&lammps);
+        // The check refuses image flags of another width.
+        lammps.wide = build.id_bits == 64;
+        let checked = match build.check(comm) {
             Ok(()) if world != ranks as i64 => Err(Error::Preflight(format!(
                 "LAMMPS sees {world} MPI ranks where this program sees {ranks}: they use different MPI libraries \
                  ({}). Build both with the same one.",
@@ -371,7 +378,8 @@ impl Lammps {
     pub fn state(&self) -> State<'_> {
         let n = self.local_atoms();
         let [positions, velocities, forces] = [c"x", c"v", c"f"].map(|name| self.atom_vectors(name, n));
-        let [ids, types, images, groups] = [c"id", c"type", c"image", c"mask"].map(|name| self.atom_integers(name, n));
+        let [ids, images] = [c"id", c"image"].map(|name| self.atom_integers(name, n));
+        let [types, groups] = [c"type", c"mask"].map(|name| self.atom_numbers(name, n));
         State {
             step: self.step(),
             time: self.time(),
@@ -407,25 +415,25 @@ impl Lammps {
     /// Types of this rank's atoms, from 1; shape (n).
     #[must_use]
     pub fn types(&self) -> ArrayView1<'_, i32> {
-        self.atom_integers(c"type", self.local_atoms())
+        self.atom_numbers(c"type", self.local_atoms())
     }
 
     /// Ids of this rank's atoms; shape (n).
     #[must_use]
-    pub fn ids(&self) -> ArrayView1<'_, i32> {
+    pub fn ids(&self) -> Integers<'_> {
         self.atom_integers(c"id", self.local_atoms())
     }
 
-    /// Image flags of this rank's atoms, packed as LAMMPS packs them (10 bits each); shape (n).
+    /// Image flags of this rank's atoms, packed as LAMMPS packs them (10 bits each, or 21 bits in 64-bit integers); shape (n).
     #[must_use]
-    pub fn images(&self) -> ArrayView1<'_, i32> {
+    pub fn images(&self) -> Integers<'_> {
         self.atom_integers(c"image", self.local_atoms())
     }
 
     /// The groups that this rank's atoms are in, one bit for each group in the order of their definition; shape (n).
     #[must_use]
     pub fn groups(&self) -> ArrayView1<'_, i32> {
-        self.atom_integers(c"mask", self.local_atoms())
+        self.atom_numbers(c"mask", self.local_atoms())
     }
 
     /// Coordinates, ids and types of this rank's atoms.
@@ -525,14 +533,21 @@ impl Lammps {
         Ok(values)
     }
 
+    /// How this liblammps packs image flags.
+    pub(crate) fn image_packing(&self) -> ImagePacking {
+        if self.wide { ImagePacking::WIDE } else { ImagePacking::NARROW }
+    }
+
     /// Creates atoms: each rank those that lie in its part of the box. Returns the number of atoms created on this rank.
     ///
-    /// `ids`, `types` and `images` have length n, `positions` and `velocities` 3 n, in the units of the set-up.
+    /// `ids`, `types` and `images` have length n, `positions` and `velocities` 3 n, in the units of the set-up. `images` are packed
+    /// as in [`Lammps::images`].
     ///
     /// LAMMPS does not check whether the ids exist already.
     ///
     /// # Errors
-    /// LAMMPS's own text, e.g. without a box. If it fails after some atoms were created, `clear` must be the next command.
+    /// [`Error::Preflight`] for ids or image flags that do not fit in the 32 bits of this liblammps; LAMMPS's own text, e.g.
+    /// without a box. If it fails after some atoms were created, `clear` must be the next command.
     ///
     /// # Panics
     /// If the lengths disagree, or if there are 2³¹ atoms or more.
@@ -541,32 +556,34 @@ impl Lammps {
     /// Collective; each rank passes the same atoms.
     pub fn create_atoms(
         &mut self,
-        ids: &[i32],
+        ids: &[AtomId],
         types: &[i32],
         positions: &[f64],
         velocities: &[f64],
-        images: &[i32],
+        images: &[i64],
     ) -> Result<usize, Error> {
         let n = ids.len();
         assert!(types.len() == n && images.len() == n, "one type and image for each id");
         assert!(positions.len() == 3 * n && velocities.len() == 3 * n, "three coordinates for each id");
         let count = c_int::try_from(n).expect("LAMMPS counts the atoms of one call with 32 bits");
+        let (id_array, image_array) = (self.packed(ids, "atom id")?, self.packed(images, "image flags")?);
         let handle = self.handle();
         let created = self.change(
             "lammps_create_atoms",
             Phase::Command,
             || format!("{n} atoms"),
             |failure| {
-                // SAFETY: the handle is open and all arrays have the lengths that LAMMPS reads, asserted above.
+                // SAFETY: the handle is open, all arrays have the lengths that LAMMPS reads, asserted above, and ids and
+                // images have its width.
                 unsafe {
                     sys::otf_create_atoms(
                         handle,
                         count,
-                        ids.as_ptr(),
+                        id_array.as_ptr(),
                         types.as_ptr(),
                         positions.as_ptr(),
                         velocities.as_ptr(),
-                        images.as_ptr(),
+                        image_array.as_ptr(),
                         failure,
                     )
                 }
@@ -579,24 +596,29 @@ impl Lammps {
 
     /// Sets the exact positions of the last `created` atoms of this rank. LAMMPS wraps created atoms into the box, while some atoms of
     /// a running simulation are slightly outside until neighbour lists are next built.
-    fn unwrap_created(&mut self, created: usize, ids: &[i32], positions: &[f64], images: &[i32]) {
+    fn unwrap_created(&mut self, created: usize, ids: &[AtomId], positions: &[f64], images: &[i64]) {
         let n = self.local_atoms();
         if created == 0 || created > n {
             return;
         }
-        let by_id: std::collections::HashMap<i32, usize> = ids.iter().enumerate().map(|(i, &id)| (id, i)).collect();
-        let own: Vec<Option<usize>> = self.ids().iter().map(|id| by_id.get(id).copied()).collect();
-        // SAFETY: the handle is open, &mut self means that no view is alive, and "x" and "image" have nlocal rows.
+        let by_id: std::collections::HashMap<AtomId, usize> = ids.iter().enumerate().map(|(i, &id)| (id, i)).collect();
+        let own: Vec<Option<usize>> = self.ids().iter().map(|id| by_id.get(&id).copied()).collect();
+        // SAFETY: the handle is open, &mut self means that no view is alive, and "x" and "image" have nlocal rows; image flags
+        // have the width found at the opening, and `create_atoms` has checked that these fit.
         unsafe {
             let x = sys::lammps_extract_atom(self.handle(), c"x".as_ptr()).cast::<*mut f64>();
-            let image = sys::lammps_extract_atom(self.handle(), c"image".as_ptr()).cast::<i32>();
+            let image = sys::lammps_extract_atom(self.handle(), c"image".as_ptr());
             if x.is_null() || image.is_null() {
                 return;
             }
             for (row, index) in own.iter().enumerate().skip(n - created) {
                 if let Some(i) = *index {
                     (*x).add(3 * row).copy_from_nonoverlapping(positions[3 * i..].as_ptr(), 3);
-                    *image.add(row) = images[i];
+                    if self.wide {
+                        *image.cast::<i64>().add(row) = images[i];
+                    } else {
+                        *image.cast::<i32>().add(row) = images[i] as i32;
+                    }
                 }
             }
         }
@@ -604,10 +626,10 @@ impl Lammps {
 
     /// Sets the group bits of the last `created` atoms of this rank, made by [`Lammps::create_atoms`]. `groups` are the bits of the
     /// atoms `ids`, in the form of [`Lammps::groups`].
-    pub(crate) fn set_groups(&mut self, created: usize, ids: &[i32], groups: &[i32]) {
+    pub(crate) fn set_groups(&mut self, created: usize, ids: &[AtomId], groups: &[i32]) {
         let n = self.local_atoms();
-        let by_id: std::collections::HashMap<i32, i32> = ids.iter().copied().zip(groups.iter().copied()).collect();
-        let own: Vec<Option<i32>> = self.ids().iter().map(|id| by_id.get(id).copied()).collect();
+        let by_id: std::collections::HashMap<AtomId, i32> = ids.iter().copied().zip(groups.iter().copied()).collect();
+        let own: Vec<Option<i32>> = self.ids().iter().map(|id| by_id.get(&id).copied()).collect();
         // SAFETY: the handle is open, &mut self means that no view is alive, and "mask" has nlocal rows, n of them.
         unsafe {
             let mask = sys::lammps_extract_atom(self.handle(), c"mask".as_ptr()).cast::<i32>();
@@ -772,16 +794,44 @@ impl Lammps {
         }
     }
 
-    /// `n` is [`Lammps::local_atoms`].
-    fn atom_integers(&self, name: &CStr, n: usize) -> ArrayView1<'_, i32> {
-        // SAFETY: as above; id, type and image are 32 bits wide, checked in preflight.
+    /// `id` or `image`, which have 32 or 64 bits. `n` is [`Lammps::local_atoms`].
+    fn atom_integers(&self, name: &CStr, n: usize) -> Integers<'_> {
+        // SAFETY: both have the width found at the opening.
         unsafe {
-            let values = sys::lammps_extract_atom(self.handle(), name.as_ptr()).cast::<i32>();
+            if self.wide { self.atom_array::<i64>(name, n).into() } else { self.atom_array::<i32>(name, n).into() }
+        }
+    }
+
+    /// `type` or `mask`. `n` is [`Lammps::local_atoms`].
+    fn atom_numbers(&self, name: &CStr, n: usize) -> ArrayView1<'_, i32> {
+        // SAFETY: both are arrays of int.
+        unsafe { self.atom_array(name, n) }
+    }
+
+    /// # Safety
+    /// The elements of the per-atom array `name` must have the type `T`, and `n` must be [`Lammps::local_atoms`].
+    unsafe fn atom_array<T>(&self, name: &CStr, n: usize) -> ArrayView1<'_, T> {
+        // SAFETY: as in `atom_vectors`; the type as the caller guarantees.
+        unsafe {
+            let values = sys::lammps_extract_atom(self.handle(), name.as_ptr()).cast::<T>();
             if values.is_null() || n == 0 {
                 return ArrayView1::from(&[]);
             }
             ArrayView1::from_shape_ptr(n, values)
         }
+    }
+
+    /// An array of ids or image flags in the width of this liblammps. `what` is the subject of the error message.
+    fn packed<'a>(&self, values: &'a [i64], what: &str) -> Result<Packed<'a>, Error> {
+        if self.wide {
+            return Ok(Packed::I64(values));
+        }
+        let narrow = |&value: &i64| {
+            i32::try_from(value).map_err(|_| {
+                Error::Preflight(format!("{what} {value} cannot be stored by this liblammps, which has 32 bits for it"))
+            })
+        };
+        values.iter().map(narrow).collect::<Result<_, _>>().map(Packed::I32)
     }
 
     /// The per-atom data of a fix, of this kind.
@@ -796,6 +846,21 @@ impl Lammps {
             |failure| unsafe { sys::otf_extract_fix(handle, c_id.as_ptr(), style, kind as c_int, 0, 0, failure) },
         );
         found.map(NonNull::new).map_err(|failure| self.error(failure))
+    }
+}
+
+/// Integers in the width of this liblammps.
+enum Packed<'a> {
+    I32(Vec<i32>),
+    I64(&'a [i64]),
+}
+
+impl Packed<'_> {
+    fn as_ptr(&self) -> *const c_void {
+        match self {
+            Self::I32(values) => values.as_ptr().cast(),
+            Self::I64(values) => values.as_ptr().cast(),
+        }
     }
 }
 
@@ -816,6 +881,14 @@ enum Phase {
 pub fn throw(kind: i32) -> Result<(), Failure> {
     // SAFETY: the function takes an integer and writes only to the failure.
     guarded("throw", String::new, 1, |failure| unsafe { sys::otf_throw(kind, failure) })
+}
+
+/// The highest atom id that this liblammps can store: 2³¹ - 1, or 2⁶³ - 1 if it was built with `-DLAMMPS_SIZES=bigbig`.
+#[must_use]
+pub fn max_id() -> AtomId {
+    // SAFETY: the name is a valid C string, and this setting needs no instance.
+    let bytes = unsafe { sys::lammps_extract_setting(std::ptr::null_mut(), c"tagint".as_ptr()) };
+    if bytes == 8 { AtomId::MAX } else { i32::MAX.into() }
 }
 
 /// Flushes the files that LAMMPS has open.

@@ -76,17 +76,17 @@ impl Build {
                     .into(),
             );
         }
-        if self.id_bits != 32 || self.image_bits != 32 {
+        if !matches!((self.id_bits, self.image_bits), (32, 32) | (64, 64)) {
             return refuse(format!(
-                "this liblammps has {}-bit atom ids and {}-bit image flags (BIGBIG), and 32 bits are required: build LAMMPS with \
-                 -DLAMMPS_SIZES=smallbig, which is its default.",
+                "this liblammps has {}-bit atom ids and {}-bit image flags, and 32 bits or 64 bits are required for both: build \
+                 LAMMPS with -DLAMMPS_SIZES=smallbig, which is its default, or bigbig.",
                 self.id_bits, self.image_bits
             ));
         }
         if self.step_bits != 64 {
             return refuse(format!(
                 "this liblammps has {}-bit step numbers (SMALLSMALL), and 64 bits are required: build LAMMPS with \
-                 -DLAMMPS_SIZES=smallbig, which is its default.",
+                 -DLAMMPS_SIZES=smallbig, which is its default, or bigbig.",
                 self.step_bits
             ));
         }

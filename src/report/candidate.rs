@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::series::short;
 use crate::candidates::{Labels, StoredCandidate};
-use crate::structure::Element;
+use crate::structure::{AtomId, Element};
 use crate::verify::Verification;
 
 /// Maximum number of candidates with a picture: those with the largest γ.
@@ -26,7 +26,7 @@ pub struct View {
     /// Index of the part that the candidate belongs to.
     part: usize,
     center: Option<usize>,
-    center_id: Option<i32>,
+    center_id: Option<Id>,
     radius: Option<f64>,
     buffer: Option<f64>,
     shape: Option<String>,
@@ -42,6 +42,20 @@ pub struct View {
     picture: Option<Picture>,
 }
 
+/// The id of an atom for JavaScript, whose numbers have 53 bits: as text if it has more.
+#[derive(Debug, Serialize, PartialEq)]
+#[serde(untagged)]
+enum Id {
+    Number(AtomId),
+    Text(String),
+}
+
+impl From<AtomId> for Id {
+    fn from(id: AtomId) -> Self {
+        if id < 1 << 53 { Self::Number(id) } else { Self::Text(id.to_string()) }
+    }
+}
+
 /// The atoms of a candidate.
 #[derive(Debug, Serialize)]
 struct Picture {
@@ -55,7 +69,7 @@ struct Picture {
     element: Vec<usize>,
     core: Vec<u8>,
     gamma: Option<Vec<Option<f64>>>,
-    ids: Vec<i32>,
+    ids: Vec<Id>,
 }
 
 impl View {
@@ -79,7 +93,7 @@ impl View {
             step: keys.step,
             part,
             center: keys.center.filter(|c| *c < structure.len()),
-            center_id: keys.center_id,
+            center_id: keys.center_id.map(Id::from),
             radius: keys.radius,
             buffer: keys.buffer,
             shape: keys.shape.clone(),
@@ -111,7 +125,7 @@ impl Picture {
             element: structure.types.iter().map(|t| *t as usize - 1).collect(),
             core: candidate.force_mask.iter().map(|m| u8::from(*m > 0.0)).collect(),
             gamma: candidate.atom_gamma.as_ref().map(|g| g.iter().map(|g| short(*g)).collect()),
-            ids: candidate.source_ids.clone(),
+            ids: candidate.source_ids.iter().copied().map(Id::from).collect(),
         }
     }
 }

@@ -19,6 +19,7 @@ use super::{Error, files};
 use crate::config::{Determines, InferenceConfig, Ramp};
 use crate::potential;
 use crate::simulation::Poll;
+use crate::structure::AtomId;
 
 /// Version of the format of `checkpoint.json`.
 const FORMAT: u32 = 2;
@@ -55,7 +56,7 @@ pub(super) struct Progress {
     pub(super) trigger_step: Option<i64>,
     /// As text, because JSON cannot represent infinity.
     pub(super) gamma_max: Option<String>,
-    pub(super) atom_id: Option<i32>,
+    pub(super) atom_id: Option<AtomId>,
     pub(super) candidates: Vec<i64>,
     pub(super) flagged: u64,
     pub(super) known: u64,
@@ -205,8 +206,8 @@ mod tests {
 
     /// γ of three atoms.
     fn summary(values: [f64; 3]) -> crate::uncertainty::GammaSummary {
-        let (ids, types, positions) = (ndarray::arr1(&[1, 2, 3]), ndarray::arr1(&[1, 1, 1]), Array2::zeros((3, 3)));
-        let atoms = AtomsView { positions: positions.view(), ids: ids.view(), types: types.view() };
+        let (ids, types, positions) = (ndarray::arr1(&[1_i64, 2, 3]), ndarray::arr1(&[1, 1, 1]), Array2::zeros((3, 3)));
+        let atoms = AtomsView { positions: positions.view(), ids: ids.view().into(), types: types.view() };
         let here = LocalGamma::of(ndarray::arr1(&values).view(), atoms, Thresholds { low: 2.0, high: 5.0 });
         let extremes = here.extremes();
         here.reduce(extremes, &Comm::single()).0

@@ -16,6 +16,7 @@ use crate::embedding::Environment;
 use crate::event::{KnownEnvironments, Region, Sink};
 use crate::io::extxyz;
 use crate::simulation::Poll;
+use crate::structure::AtomId;
 
 /// A file that reserves disk space. It is removed when the disk is full, to make room for the last candidate and the result.
 const RESERVE: &str = ".reserve";
@@ -47,7 +48,7 @@ pub(super) struct Recorder {
     /// Maximum number of candidates.
     max_candidates: usize,
     /// Candidates that an earlier process stored after the checkpoint, by step, centre and trigger. They are not stored twice.
-    earlier: BTreeMap<(i64, i32, String), i64>,
+    earlier: BTreeMap<(i64, AtomId, String), i64>,
     /// The last checkpoint.
     state: Checkpoint,
 }

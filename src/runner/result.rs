@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::comm::Comm;
 use crate::simulation::{Crash, Poll};
+use crate::structure::AtomId;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -30,7 +31,7 @@ pub struct Stored {
     /// The step of the frame that it was extracted from.
     pub step: i64,
     /// Id of its centre atom.
-    pub center_id: i32,
+    pub center_id: AtomId,
     /// γ of that atom; `null` if it is infinite or unknown.
     pub gamma: Option<f64>,
     /// Why it was stored: `gamma`, `flag` or `crash`.
@@ -88,7 +89,7 @@ pub struct SimulationResult {
     /// The largest γ of the run; `null` if it is infinite, or if γ was not monitored.
     pub gamma_max: Option<f64>,
     /// Id of the atom with the largest γ at the last event, or of the centre of the region that a crash is attributed to.
-    pub atom_id: Option<i32>,
+    pub atom_id: Option<AtomId>,
     /// Ids of the stored candidates in `candidates.db`.
     pub candidates: Vec<i64>,
     /// Number of steps done since the start of the run.

@@ -10,6 +10,7 @@ use super::{Error, files};
 use crate::comm::Comm;
 use crate::config::InferenceConfig;
 use crate::io;
+use crate::lammps;
 use crate::simulation::{self, Simulation};
 use crate::structure::{Cell, FixedAtoms, Structure};
 
@@ -28,6 +29,13 @@ pub(crate) fn data_file(structure: &Structure, config: &InferenceConfig) -> Resu
         && mismatch.is_error
     {
         return Err(invalid(mismatch.remark.to_string()));
+    }
+    let (highest, limit) = (structure.ids.iter().copied().max().unwrap_or(0), lammps::max_id());
+    if highest > limit {
+        return Err(invalid(format!(
+            "atom id {highest} is above {limit}, the highest id of this liblammps, which has 32-bit atom ids: build LAMMPS \
+             with -DLAMMPS_SIZES=bigbig and build this program again with LAMMPS_DIR set to it, or number the atoms from 1"
+        )));
     }
     let (mut turned, _) = structure.to_lammps_frame().map_err(|e| invalid(e.to_string()))?;
     turned.cell = turned.cell.enclosing(turned.positions.view());

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The centres of several cut-outs from one frame.
 use crate::comm::Comm;
-use crate::structure::{Cell, Vec3};
+use crate::structure::{AtomId, Cell, Vec3};
 use otf_atoms::vector::sub;
 
 /// An atom that can be the centre of a cut-out.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Center {
     /// Its id.
-    pub id: i32,
+    pub id: AtomId,
     /// Its extrapolation grade.
     pub gamma: f64,
     /// Its position, Å.
@@ -35,12 +35,14 @@ pub fn worst_regions(candidates: &[Center], cell: &Cell, separation: f64, limit:
     let mut taken = Vec::new();
     while taken.len() < limit {
         let best = left.iter().copied().max_by(|a, b| a.gamma.total_cmp(&b.gamma).then(b.id.cmp(&a.id)));
-        let mut gamma = [best.map_or(f64::NEG_INFINITY, |b| b.gamma)];
-        comm.max(&mut gamma);
-        let [gamma] = gamma;
+        let mut most = [best.map_or(f64::NEG_INFINITY, |b| b.gamma), f64::from(u8::from(best.is_some()))];
+        comm.max(&mut most);
+        let [gamma, any] = most;
+        if any == 0.0 {
+            break;
+        }
         let first = best.filter(|b| b.gamma == gamma);
-        let id = comm.min_i64(first.map_or(i64::MAX, |b| i64::from(b.id)));
-        let Ok(id) = i32::try_from(id) else { break };
+        let id = comm.min_i64(first.map_or(AtomId::MAX, |b| b.id));
         // The other ranks add zeros.
         let mut position = first.filter(|b| b.id == id).map_or([0.0; 3], |b| b.position);
         comm.sum(&mut position);
@@ -54,7 +56,7 @@ pub fn worst_regions(candidates: &[Center], cell: &Cell, separation: f64, limit:
 mod tests {
     use super::*;
 
-    fn center(id: i32, gamma: f64, x: f64) -> Center {
+    fn center(id: AtomId, gamma: f64, x: f64) -> Center {
         Center { id, gamma, position: [x, 0.0, 0.0] }
     }
 
@@ -74,8 +76,13 @@ mod tests {
     fn equal_grades_go_by_id() {
         let cell = Cell::orthorhombic([20.0; 3], [false; 3]);
         let candidates = [center(7, 5.0, 0.0), center(2, 5.0, 1.0), center(9, 5.0, 12.0)];
-        let ids: Vec<i32> = worst_regions(&candidates, &cell, 3.0, 5, &Comm::single()).iter().map(|c| c.id).collect();
+        let ids: Vec<AtomId> =
+            worst_regions(&candidates, &cell, 3.0, 5, &Comm::single()).iter().map(|c| c.id).collect();
         assert_eq!(ids, [2, 9]);
+        // The highest id that LAMMPS can have is not taken for the absence of one.
+        let last = [center(AtomId::MAX, 5.0, 0.0), center(AtomId::MAX - 1, 6.0, 9.0)];
+        let ids: Vec<AtomId> = worst_regions(&last, &cell, 3.0, 5, &Comm::single()).iter().map(|c| c.id).collect();
+        assert_eq!(ids, [AtomId::MAX - 1, AtomId::MAX]);
     }
 
     proptest::proptest! {

@@ -9,7 +9,7 @@ use super::Error;
 use crate::comm::Comm;
 use crate::comm::message::message;
 use crate::embedding::{self, CutOut, EmbeddingExtractor, indices_in_region, select};
-use crate::structure::{AtomsView, Cell, Element, Vec3};
+use crate::structure::{AtomId, AtomsView, Cell, Element, Vec3};
 
 /// This rank's atoms at one step, and the quantities that are known for them, in the same order.
 pub(super) struct LocalAtoms<'a> {
@@ -19,13 +19,13 @@ pub(super) struct LocalAtoms<'a> {
     pub(super) forces: Option<ArrayView2<'a, f64>>,
     pub(super) force_unit: f64,
     /// Ids of atoms whose forces are not those of the potential.
-    pub(super) fixed: HashSet<i32>,
+    pub(super) fixed: HashSet<AtomId>,
 }
 
 /// The atoms around a centre, from which one process can build the cut-out.
 #[derive(Debug, Clone)]
 pub struct Neighbourhood {
-    center_id: i32,
+    center_id: AtomId,
     cell: Cell,
     atoms: Vec<NeighbourAtom>,
 }
@@ -33,7 +33,7 @@ pub struct Neighbourhood {
 /// An atom of a [`Neighbourhood`]. γ is known for all of its atoms or for none, and so are forces.
 #[derive(Debug, Clone, Copy)]
 struct NeighbourAtom {
-    id: i32,
+    id: AtomId,
     /// Type of the atom, from 1.
     kind: i32,
     position: Vec3,
@@ -41,11 +41,16 @@ struct NeighbourAtom {
     /// eV/Å; NaN where the force is not that of the potential.
     force: Option<Vec3>,
 }
-message!(NeighbourAtom { id: i32, kind: i32, position: Vec3, gamma: Option<f64>, force: Option<Vec3> });
+message!(NeighbourAtom { id: AtomId, kind: i32, position: Vec3, gamma: Option<f64>, force: Option<Vec3> });
 
 impl Neighbourhood {
     /// The atoms of this rank in the neighbourhood of the point `center`.
-    pub(super) fn local(center_id: i32, center: Vec3, here: &LocalAtoms<'_>, extractor: &EmbeddingExtractor) -> Self {
+    pub(super) fn local(
+        center_id: AtomId,
+        center: Vec3,
+        here: &LocalAtoms<'_>,
+        extractor: &EmbeddingExtractor,
+    ) -> Self {
         let near = indices_in_region(here.atoms, here.cell, center, extractor.region());
         let atoms = near.into_iter().map(|at| here.atom(at)).collect();
         Self { center_id, cell: here.cell.clone(), atoms }
@@ -76,8 +81,8 @@ impl Neighbourhood {
         let ids = Array1::from_iter(self.atoms.iter().map(|atom| atom.id));
         let types = Array1::from_iter(self.atoms.iter().map(|atom| atom.kind));
         let positions = Array2::from_shape_fn((self.atoms.len(), 3), |(i, k)| self.atoms[i].position[k]);
-        let atoms = AtomsView { positions: positions.view(), ids: ids.view(), types: types.view() };
-        let by_id: HashMap<i32, &NeighbourAtom> = self.atoms.iter().map(|atom| (atom.id, atom)).collect();
+        let atoms = AtomsView { positions: positions.view(), ids: ids.view().into(), types: types.view() };
+        let by_id: HashMap<AtomId, &NeighbourAtom> = self.atoms.iter().map(|atom| (atom.id, atom)).collect();
         let no_center = embedding::Error::NoCenter { id: self.center_id, found: self.atoms.len() };
         let center = by_id.get(&self.center_id).ok_or(no_center)?.position;
         let selected = |region| select(atoms, &self.cell, center, region);
@@ -101,10 +106,10 @@ impl LocalAtoms<'_> {
     ///
     /// # MPI
     /// Collective.
-    pub(super) fn find(&self, id: i32, comm: &Comm) -> Result<Vec3, Error> {
+    pub(super) fn find(&self, id: AtomId, comm: &Comm) -> Result<Vec3, Error> {
         // A sum to which the ranks without the atom add zero, with the number of ranks that have it.
         let mut sum = [0.0; 4];
-        if let Some(at) = self.atoms.ids.iter().position(|own| *own == id) {
+        if let Some(at) = self.atoms.ids.position(id) {
             let [x, y, z] = self.position(at);
             sum = [x, y, z, 1.0];
         }
@@ -118,7 +123,7 @@ impl LocalAtoms<'_> {
     }
 
     fn atom(&self, at: usize) -> NeighbourAtom {
-        let id = self.atoms.ids[at];
+        let id = self.atoms.ids.get(at);
         let unit = if self.fixed.contains(&id) { f64::NAN } else { self.force_unit };
         NeighbourAtom {
             id,

@@ -7,14 +7,19 @@
 mod cell;
 mod distance;
 mod frame;
+mod integers;
 
 pub use crate::vector::Vec3;
 pub use cell::DegenerateCell;
 pub use distance::{ClosestPair, StructureError};
 pub use frame::{FrameError, Rotation};
+pub use integers::Integers;
 pub use mendeleev::Element;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 use serde::{Deserialize, Serialize};
+
+/// The id of an atom. LAMMPS stores it with 32 or 64 bits, depending on how it was built; see [`Integers`].
+pub type AtomId = i64;
 
 /// Boltzmann's constant in eV/K (exact in the SI).
 const BOLTZMANN: f64 = 1.380_649e-23 / 1.602_176_634e-19;
@@ -44,7 +49,7 @@ pub struct Structure {
     /// Type of each atom, from 1; shape (n).
     pub types: Array1<i32>,
     /// Id of each atom, unique and positive; shape (n).
-    pub ids: Array1<i32>,
+    pub ids: Array1<AtomId>,
     /// Atoms fixed along some axes. Each axis of an atom occurs at most once.
     pub fixed: Vec<FixedAtoms>,
     /// Cartesian coordinates, Å; shape (n, 3). Atoms may lie outside the cell.
@@ -59,7 +64,7 @@ pub struct FixedAtoms {
     /// Whether the atoms are fixed along x, y and z.
     pub axes: [bool; 3],
     /// Ids of the atoms.
-    pub ids: Vec<i32>,
+    pub ids: Vec<AtomId>,
 }
 
 /// The atoms of a [`Structure`], or the local atoms of one rank of a running simulation, borrowed.
@@ -68,7 +73,7 @@ pub struct AtomsView<'a> {
     /// Cartesian coordinates, Å; shape (n, 3).
     pub positions: ArrayView2<'a, f64>,
     /// Id of each atom; shape (n).
-    pub ids: ArrayView1<'a, i32>,
+    pub ids: Integers<'a>,
     /// Type of each atom, from 1; shape (n).
     pub types: ArrayView1<'a, i32>,
 }
@@ -85,12 +90,12 @@ impl FixedAtoms {
     pub fn ranges(&self) -> Vec<String> {
         let mut ids = self.ids.clone();
         ids.sort_unstable();
-        let range = |ids: &[i32]| match *ids {
+        let range = |ids: &[AtomId]| match *ids {
             [id] => id.to_string(),
             [first, .., last] => format!("{first}:{last}"),
             [] => String::new(),
         };
-        ids.chunk_by(|a, b| a + 1 == *b).map(range).collect()
+        ids.chunk_by(|a, b| a.checked_add(1) == Some(*b)).map(range).collect()
     }
 }
 
@@ -98,7 +103,7 @@ impl Structure {
     /// The atoms, borrowed.
     #[must_use]
     pub fn atoms(&self) -> AtomsView<'_> {
-        AtomsView { positions: self.positions.view(), ids: self.ids.view(), types: self.types.view() }
+        AtomsView { positions: self.positions.view(), ids: self.ids.view().into(), types: self.types.view() }
     }
 
     /// Number of atoms.

@@ -58,7 +58,7 @@ fn al_3x3x3_radius_4_gives_55_atoms_with_the_centre_in_the_middle_and_mask_0_in_
     for index in [0, 54, 107] {
         let cluster = extractor.extract_cluster(&supercell, index).unwrap();
         assert_eq!(cluster.structure.len(), 55);
-        assert_eq!(cluster.source_ids[cluster.center], index as i32 + 1);
+        assert_eq!(cluster.source_ids[cluster.center], index as i64 + 1);
         let middle = cluster.edge() / 2.0;
         assert_eq!(cluster.structure.position(cluster.center), [middle; 3]);
         for (&distance, &mask) in cluster.distances.iter().zip(&cluster.force_mask) {

@@ -25,13 +25,13 @@ pub const SCHEMA_VERSION: i64 = 9;
 pub mod data_names {
     /// The force mask, `float64` (n).
     pub const FORCE_MASK: &str = "force_mask";
-    /// Id of each atom in the parent frame, `int32` (n).
+    /// Id of each atom in the parent frame, `int32` (n), or `int64` if an id needs it.
     pub const SOURCE_ID: &str = "source_id";
     /// Periodic image of each atom in the parent frame, `int32` (n, 3).
     pub const SOURCE_IMAGE: &str = "source_image";
     /// Extrapolation grade of each atom in the parent frame, `float64` (n).
     pub const ATOM_GAMMA: &str = "atom_gamma";
-    /// Id of each atom in the candidate, `int32` (n).
+    /// Id of each atom in the candidate, `int32` (n), or `int64` if an id needs it.
     pub const ATOM_ID: &str = "atom_id";
     /// Type of each atom, from 1, `int32` (n).
     pub const ATOM_TYPE: &str = "atom_type";
@@ -288,12 +288,12 @@ fn data(candidate: &Candidate) -> BTreeMap<String, Data> {
     let images = candidate.source_images.as_flattened().to_vec();
     let mut data = BTreeMap::from([
         (data_names::FORCE_MASK.to_owned(), Data::floats(candidate.force_mask.clone())),
-        (data_names::SOURCE_ID.to_owned(), Data::ints(candidate.source_ids.clone())),
+        (data_names::SOURCE_ID.to_owned(), Data::ids(&candidate.source_ids)),
         (
             data_names::SOURCE_IMAGE.to_owned(),
             Data::Array(blob::Array { shape: vec![images.len() / 3, 3], values: blob::Values::I32(images) }),
         ),
-        (data_names::ATOM_ID.to_owned(), Data::ints(structure.ids.to_vec())),
+        (data_names::ATOM_ID.to_owned(), Data::ids(&structure.ids.to_vec())),
         (data_names::ATOM_TYPE.to_owned(), Data::ints(structure.types.to_vec())),
         (data_names::TYPE_SYMBOLS.to_owned(), Data::List(symbols)),
         (data_names::STORED_ATOMS.to_owned(), stored_atoms(structure)),
@@ -581,9 +581,10 @@ impl RawRow {
             }
         };
         let n = structure.len();
-        let ints = |name: &str, width: usize| -> Result<Option<Vec<i32>>, String> {
+        let not_integers = |name: &str| format!("its {name} has values that are not integers");
+        let ints = |name: &str, width: usize| -> Result<Option<Vec<i64>>, String> {
             let Some(value) = entry(&data, name) else { return Ok(None) };
-            let values = value.to_i32().ok_or_else(|| format!("its {name} has values that are not integers"))?;
+            let values = value.to_i64().ok_or_else(|| not_integers(name))?;
             let fits = values.len() == width * n;
             fits.then_some(Some(values)).ok_or_else(|| format!("its {name} does not have values for {n} atoms"))
         };
@@ -592,10 +593,11 @@ impl RawRow {
             let values = value.to_f64().filter(|values| values.len() == n);
             values.map(Some).ok_or_else(|| format!("its {name} does not have {n} numbers"))
         };
-        let count = i32::try_from(n).map_err(|_| "it has too many atoms")?;
-        let ids = ints(data_names::ATOM_ID, 1)?.unwrap_or_else(|| (1..=count).collect());
+        let ids = ints(data_names::ATOM_ID, 1)?.unwrap_or_else(|| (1..).take(n).collect());
         let source_ids = ints(data_names::SOURCE_ID, 1)?.unwrap_or_else(|| ids.clone());
         let images = ints(data_names::SOURCE_IMAGE, 3)?.unwrap_or_else(|| vec![0; 3 * n]);
+        let images = images.into_iter().map(i32::try_from).collect::<Result<Vec<_>, _>>();
+        let images = images.map_err(|_| not_integers(data_names::SOURCE_IMAGE))?;
         // Data of the row in the order of the candidate's atoms; not used if the atoms differ.
         let in_order = |rows: Array2<f64>| rows.select(Axis(0), &order);
         let masses = self.masses.as_deref().filter(|_| mismatch.is_none()).map(|bytes| {

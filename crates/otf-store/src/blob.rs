@@ -45,6 +45,8 @@ pub enum Values {
     F64(Vec<f64>),
     /// `int32`.
     I32(Vec<i32>),
+    /// `int64`.
+    I64(Vec<i64>),
     /// Another numpy type: its name and the raw bytes.
     Other(String, Vec<u8>),
 }
@@ -60,6 +62,15 @@ impl Data {
     #[must_use]
     pub fn ints(values: Vec<i32>) -> Self {
         Self::Array(Array { shape: vec![values.len()], values: Values::I32(values) })
+    }
+
+    /// A vector of `int32` if all values fit, as in all databases with 32-bit ids, and of `int64` otherwise.
+    #[must_use]
+    pub fn ids(values: &[i64]) -> Self {
+        match values.iter().map(|&id| i32::try_from(id)).collect() {
+            Ok(narrow) => Self::ints(narrow),
+            Err(_) => Self::Array(Array { shape: vec![values.len()], values: Values::I64(values.to_vec()) }),
+        }
     }
 
     /// The numbers of an array or of a list of numbers, flattened; `None` for other values.
@@ -88,9 +99,25 @@ impl Data {
         if let Self::Array(Array { values: Values::I32(values), .. }) = self {
             return Some(values.clone());
         }
-        #[allow(clippy::cast_possible_truncation)]
-        let exact = |value: f64| (f64::from(value as i32).to_bits() == value.to_bits()).then_some(value as i32);
-        self.to_f64()?.into_iter().map(exact).collect()
+        self.to_i64()?.into_iter().map(|value| i32::try_from(value).ok()).collect()
+    }
+
+    /// The integers of an array or of a list of numbers, flattened; `None` also if a number is not an `i64`.
+    #[must_use]
+    pub fn to_i64(&self) -> Option<Vec<i64>> {
+        match self {
+            Self::Array(Array { values: Values::I32(values), .. }) => Some(values.iter().map(|&v| v.into()).collect()),
+            Self::Array(Array { values: Values::I64(values), .. }) => Some(values.clone()),
+            Self::List(list) => {
+                let integers = list.iter().map(|value| match value {
+                    Self::Int(int) => Some(vec![*int]),
+                    Self::List(_) => value.to_i64(),
+                    other => exact_integers(Self::List(vec![other.clone()]).to_f64()?),
+                });
+                Some(integers.collect::<Option<Vec<_>>>()?.concat())
+            }
+            _ => exact_integers(self.to_f64()?),
+        }
     }
 }
 
@@ -102,9 +129,9 @@ impl Array {
         match &self.values {
             Values::F64(values) => Some(values.clone()),
             Values::I32(values) => Some(values.iter().map(|&v| f64::from(v)).collect()),
+            Values::I64(values) => Some(values.iter().map(|&v| v as f64).collect()),
             Values::Other(dtype, bytes) => match dtype.as_str() {
                 "float32" => Some(from_bytes(bytes, f32::from_le_bytes).map(f64::from).collect()),
-                "int64" => Some(from_bytes(bytes, i64::from_le_bytes).map(|v| v as f64).collect()),
                 "uint64" => Some(from_bytes(bytes, u64::from_le_bytes).map(|v| v as f64).collect()),
                 "uint32" => Some(from_bytes(bytes, u32::from_le_bytes).map(f64::from).collect()),
                 "int16" => Some(from_bytes(bytes, i16::from_le_bytes).map(f64::from).collect()),
@@ -115,6 +142,13 @@ impl Array {
             },
         }
     }
+}
+
+/// The numbers as integers; `None` if one is not an integer below 2⁵³, above which numbers are rounded.
+#[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
+fn exact_integers(numbers: Vec<f64>) -> Option<Vec<i64>> {
+    let is_exact = |value: f64| value.abs() < 9e15 && (value as i64 as f64).to_bits() == value.to_bits();
+    numbers.into_iter().map(|value| is_exact(value).then_some(value as i64)).collect()
 }
 
 /// The numbers in a sequence of bytes. Remaining bytes are ignored.
@@ -184,6 +218,10 @@ fn encode_value(value: &Data, blob: &mut Vec<u8>, text: &mut String) {
                 Values::I32(values) => {
                     blob.extend(values.iter().flat_map(|v| v.to_le_bytes()));
                     "int32"
+                }
+                Values::I64(values) => {
+                    blob.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+                    "int64"
                 }
                 Values::Other(dtype, bytes) => {
                     blob.extend_from_slice(bytes);
@@ -274,6 +312,7 @@ fn decode_array(spec: &Json, blob: &[u8]) -> Result<Array, String> {
     let values = match dtype.as_str() {
         "float64" => Values::F64(from_bytes(bytes, f64::from_le_bytes).collect()),
         "int32" => Values::I32(from_bytes(bytes, i32::from_le_bytes).collect()),
+        "int64" => Values::I64(from_bytes(bytes, i64::from_le_bytes).collect()),
         _ => Values::Other(dtype.clone(), bytes.to_vec()),
     };
     Ok(Array { shape, values })

@@ -187,7 +187,7 @@ mod tests {
             cell,
             elements: vec![Element::Cu, Element::Al],
             types: (0..n).map(|i| i as i32 % 2 + 1).collect(),
-            ids: (1..=n as i32).collect(),
+            ids: (1..=n as i64).collect(),
             masses: None,
             fixed: Vec::new(),
             positions: Array2::from(positions),

@@ -7,7 +7,7 @@
 //! | `row.data[...]` | type | meaning |
 //! |---|---|---|
 //! | `force_mask` | `float64` (n) | 1 for core atoms, whose forces are used for training, 0 for the buffer |
-//! | `source_id` | `int32` (n) | id of the atom in the parent frame |
+//! | `source_id` | `int32` (n), or `int64` if an id needs it | id of the atom in the parent frame |
 //! | `source_image` | `int32` (n, 3) | periodic image of the atom in the parent frame |
 //! | `atom_gamma` | `float64` (n) | extrapolation grade in the parent frame, if available |
 //! | `error_log` | text | output of the oracle if it failed |
@@ -74,7 +74,7 @@ pub use store::{
 };
 
 use ndarray::Array2;
-use otf_atoms::structure::Structure;
+use otf_atoms::structure::{AtomId, Structure};
 
 /// A cut-out or another structure to be labelled.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,7 +84,7 @@ pub struct Candidate {
     /// Weight of the force on each atom in training: 1 in the core, 0 in the buffer; shape (n).
     pub force_mask: Vec<f64>,
     /// Id of each atom in the parent frame; shape (n).
-    pub source_ids: Vec<i32>,
+    pub source_ids: Vec<AtomId>,
     /// Periodic image of each atom in the parent frame; shape (n, 3).
     pub source_images: Vec<[i32; 3]>,
     /// Extrapolation grade of each atom in the parent frame, if available; shape (n).
@@ -200,8 +200,9 @@ pub struct CandidateKeys {
     pub step: Option<i64>,
     /// Index of the centre atom, from 0.
     pub center: Option<usize>,
-    /// Id of the centre atom in the parent frame.
-    pub center_id: Option<i32>,
+    /// Id of the centre atom in the parent frame. It is exact when a row is read; a search by ASE compares it as a `float64`,
+    /// which rounds ids above 2⁵³.
+    pub center_id: Option<AtomId>,
     /// Radius of the core, Å.
     pub radius: Option<f64>,
     /// Width of the buffer around the core, Å.
@@ -243,7 +244,7 @@ impl CandidateKeys {
             ("gamma", float(self.gamma)),
             ("step", self.step.map(KeyValue::from)),
             ("center", self.center.map(int).map(KeyValue::from)),
-            ("center_id", self.center_id.map(i64::from).map(KeyValue::from)),
+            ("center_id", self.center_id.map(KeyValue::from)),
             ("radius", float(self.radius)),
             ("buffer", float(self.buffer)),
             ("shape", text(&self.shape)),
@@ -279,7 +280,7 @@ impl CandidateKeys {
             gamma: take(&mut extra, "gamma", KeyValue::as_f64),
             step: take(&mut extra, "step", KeyValue::as_i64),
             center: take(&mut extra, "center", |value| usize::try_from(value.as_i64()?).ok()),
-            center_id: take(&mut extra, "center_id", |value| i32::try_from(value.as_i64()?).ok()),
+            center_id: take(&mut extra, "center_id", KeyValue::as_i64),
             radius: take(&mut extra, "radius", KeyValue::as_f64),
             buffer: take(&mut extra, "buffer", KeyValue::as_f64),
             shape: take(&mut extra, "shape", text),

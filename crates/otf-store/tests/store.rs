@@ -42,6 +42,28 @@ fn add_and_get_round_trip() {
 }
 
 #[test]
+fn ids_of_64_bits_are_exact() {
+    let (_folder, path) = fresh();
+    let mut store = Store::open(&path).unwrap();
+    for (row, first) in (1..).zip([i64::from(i32::MAX) - 3, 3_000_000_000, (1 << 53) + 1, i64::MAX - 3]) {
+        let mut big = candidate(4, 1);
+        big.structure.velocities = None;
+        big.structure.ids = (0..4).map(|i| first + i).collect();
+        big.source_ids = big.structure.ids.to_vec();
+        big.keys.center_id = Some(first + 3);
+        // Rows must differ.
+        big.keys.step = Some(row);
+        store.add(std::slice::from_ref(&big)).unwrap();
+        assert_eq!(store.get(row).unwrap().candidate, big);
+        // Also after the keys and the data were written again.
+        assert!(store.claim_id(row, "a").unwrap().is_some());
+        store.finish(row, "a", &labels(4)).unwrap();
+        let labelled = store.get(row).unwrap().candidate;
+        assert_eq!((labelled.source_ids, labelled.keys.center_id), (big.source_ids, big.keys.center_id));
+    }
+}
+
+#[test]
 fn claims_and_transitions_are_checked() {
     let (_folder, path) = fresh();
     let mut store = Store::open(&path).unwrap();

@@ -58,7 +58,7 @@ pub use novelty::{DEFAULT_THRESHOLD, Environment, Novelty, StoredMatch};
 pub use select::{Region, Selected, image_count, indices_in_region, select};
 pub use validate::PairLimits;
 
-use crate::structure::{Cell, DegenerateCell, Element, Structure, StructureError, Vec3};
+use crate::structure::{AtomId, Cell, DegenerateCell, Element, Structure, StructureError, Vec3};
 use crate::vector::{dot, sub};
 use ndarray::{Array1, Array2};
 use std::collections::HashMap;
@@ -101,7 +101,7 @@ pub enum Error {
     )]
     Empty {
         /// The centre.
-        id: i32,
+        id: AtomId,
         /// Radius + buffer, Å.
         reach: f64,
     },
@@ -112,7 +112,7 @@ pub enum Error {
     )]
     NotFinite {
         /// The atom.
-        id: i32,
+        id: AtomId,
         /// Its offset from the centre, Å.
         offset: Vec3,
     },
@@ -120,7 +120,7 @@ pub enum Error {
     #[error("the centre (atom {id}) is not among the {found} selected atoms")]
     NoCenter {
         /// The centre.
-        id: i32,
+        id: AtomId,
         /// Number of atoms.
         found: usize,
     },
@@ -136,7 +136,7 @@ pub enum Error {
     #[error("image {image:?} of atom {id} was selected twice: pass the local atoms of each rank once, without ghosts")]
     Duplicate {
         /// The atom.
-        id: i32,
+        id: AtomId,
         /// Its image.
         image: [i32; 3],
     },
@@ -144,7 +144,7 @@ pub enum Error {
     #[error("atom {id} has type {ty}, but only {types} element(s) are given: list one element for each type")]
     Type {
         /// The atom.
-        id: i32,
+        id: AtomId,
         /// Its type.
         ty: i32,
         /// Number of elements.
@@ -155,7 +155,7 @@ pub enum Error {
             fit_advice(*fits, *buffer))]
     TooMany {
         /// The centre.
-        id: i32,
+        id: AtomId,
         /// Number of atoms.
         found: usize,
         /// The limit.
@@ -172,9 +172,9 @@ pub enum Error {
     )]
     Overlap {
         /// Id of the first atom.
-        a: i32,
+        a: AtomId,
         /// Id of the second atom.
-        b: i32,
+        b: AtomId,
         /// Their distance, Å.
         distance: f64,
         /// The smallest distance allowed, Å.
@@ -228,7 +228,7 @@ pub struct Cluster {
     /// 1 for core atoms, 0 for buffer atoms; shape (n).
     pub force_mask: Vec<f64>,
     /// Id of each atom in the parent; occurs once for each image in the cut-out; shape (n).
-    pub source_ids: Vec<i32>,
+    pub source_ids: Vec<AtomId>,
     /// Image flags of each atom relative to the parent's atom; shape (n, 3).
     pub source_images: Vec<[i32; 3]>,
     /// Distance of each atom from the centre, Å; shape (n).
@@ -311,7 +311,7 @@ impl Cluster {
             (distance < self.cutoff + EDGE_TOLERANCE).then_some(distance < self.cutoff - EDGE_TOLERANCE)
         };
         // By id and image in the parent: the offset, and whether the neighbour counts.
-        let mut in_parent: HashMap<(i32, [i32; 3]), (Vec3, bool)> = parent
+        let mut in_parent: HashMap<(AtomId, [i32; 3]), (Vec3, bool)> = parent
             .iter()
             .filter(|atom| (atom.id, atom.image) != key)
             .filter_map(|atom| {
@@ -485,7 +485,7 @@ impl EmbeddingExtractor {
     ///
     /// # Errors
     /// [`Error`] if the selection is inconsistent, has too many atoms or none near the centre, or if atoms overlap.
-    pub fn build(&self, center_id: i32, selected: Vec<Selected>, elements: &[Element]) -> Result<Cluster, Error> {
+    pub fn build(&self, center_id: AtomId, selected: Vec<Selected>, elements: &[Element]) -> Result<Cluster, Error> {
         let atoms = self.ordered(center_id, selected, elements)?;
         let reach = self.radius + self.buffer;
         let inside = |atom: &&Selected| match self.shape {
@@ -519,7 +519,7 @@ impl EmbeddingExtractor {
                 elements: elements.to_vec(),
                 masses: None,
                 types: kept.iter().map(|atom| atom.ty).collect(),
-                ids: Array1::from_iter(1..=kept.len() as i32),
+                ids: Array1::from_iter(1..=kept.len() as AtomId),
                 fixed: Vec::new(),
                 positions,
                 velocities: None,
@@ -549,7 +549,7 @@ impl EmbeddingExtractor {
     /// As [`EmbeddingExtractor::build`].
     pub fn build_fitting(
         &self,
-        center_id: i32,
+        center_id: AtomId,
         elements: &[Element],
         select: impl Fn(Region) -> Vec<Selected>,
     ) -> Result<Cluster, Error> {
@@ -576,7 +576,12 @@ impl EmbeddingExtractor {
     }
 
     /// The centre, then the other atoms in an order that does not depend on rounding.
-    fn ordered(&self, center_id: i32, mut atoms: Vec<Selected>, elements: &[Element]) -> Result<Vec<Selected>, Error> {
+    fn ordered(
+        &self,
+        center_id: AtomId,
+        mut atoms: Vec<Selected>,
+        elements: &[Element],
+    ) -> Result<Vec<Selected>, Error> {
         for atom in &atoms {
             if !(atom.distance.is_finite() && select::is_valid_offset(atom.offset)) {
                 return Err(Error::NotFinite { id: atom.id, offset: atom.offset });
@@ -605,7 +610,7 @@ impl EmbeddingExtractor {
     }
 
     /// The error for a cut-out of `found` atoms, with the largest radius that fits.
-    fn too_many(&self, id: i32, found: usize, atoms: &[Selected]) -> Error {
+    fn too_many(&self, id: AtomId, found: usize, atoms: &[Selected]) -> Error {
         let mut extents: Vec<f64> = match self.shape {
             Shape::Sphere => atoms.iter().map(|atom| atom.distance).collect(),
             Shape::Cube => atoms.iter().map(|atom| largest(atom.offset) - self.gap / 2.0).collect(),

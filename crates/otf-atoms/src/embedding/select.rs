@@ -2,7 +2,7 @@
 //! Selection of the atoms, and their periodic images, in a region around a centre.
 use std::array::from_fn;
 
-use crate::structure::{AtomsView, Cell, Vec3};
+use crate::structure::{AtomId, AtomsView, Cell, Vec3};
 use crate::vector::{dot, norm, sub};
 
 /// A region around a centre.
@@ -24,7 +24,7 @@ pub enum Region {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Selected {
     /// Id of the atom.
-    pub id: i32,
+    pub id: AtomId,
     /// Type of the atom, from 1.
     pub ty: i32,
     /// Number of cells along each vector between the atom's stored position and this image.
@@ -276,7 +276,7 @@ pub fn select(atoms: AtomsView<'_>, cell: &Cell, center: Vec3, region: Region) -
     let search = Search::new(cell, region);
     let mut selected = Vec::new();
     let mut push = |at: usize, image, offset| {
-        selected.push(Selected { id: atoms.ids[at], ty: atoms.types[at], image, offset, distance: norm(offset) });
+        selected.push(Selected { id: atoms.ids.get(at), ty: atoms.types[at], image, offset, distance: norm(offset) });
     };
     let invalid = search.scan(atoms, center, |at, d| search.each_image(d, |image, offset| push(at, image, offset)));
     if let Some(at) = invalid {

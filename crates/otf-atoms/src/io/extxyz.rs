@@ -5,7 +5,7 @@
 //!
 //! - `species` or `Z`: the element. If both are present, they must agree.
 //! - `pos`: the position, Å.
-//! - `id` or `ids`: the id.
+//! - `id` or `ids`: the id, as integers (`I`) or as text (`S`).
 //! - `masses`: the mass, u. Atoms of one element with different masses become different types.
 //! - `momenta` (ASE's units, with `masses` or the standard atomic weights), `velocities` or `vel` (Å/ps), or `velo`
 //!   (libAtoms: Å/fs): the velocity.
@@ -21,7 +21,7 @@ pub use results::{Results, read_results};
 
 use super::text::{Collected, FrameText, Lines, TypeTable, integer, mass, parse_error, real, scaled};
 use super::{Error, Frame};
-use crate::structure::{Cell, Element, Structure, Vec3, standard_mass};
+use crate::structure::{AtomId, Cell, Element, Structure, Vec3, standard_mass};
 use ndarray::{ArrayView1, ArrayView2};
 use std::io::{BufRead, Write};
 use std::path::Path;
@@ -45,8 +45,8 @@ pub enum ColumnData<'a> {
     Real(ArrayView1<'a, f64>),
     /// `R` with several numbers for each atom; shape (n, k).
     RealRows(ArrayView2<'a, f64>),
-    /// `I`: integers; shape (n).
-    Integer(ArrayView1<'a, i32>),
+    /// `I`: integers; shape (n). `S` (text) if one does not fit in 32 bits, because ASE reads `I` as `int32`.
+    Integer(ArrayView1<'a, i64>),
     /// `I` with three integers for each atom; shape (n, 3).
     IntegerTriples(&'a [[i32; 3]]),
     /// `L`: booleans; shape (n).
@@ -75,7 +75,7 @@ impl<'a> Column<'a> {
 
     /// A column of integers.
     #[must_use]
-    pub fn integer(name: &'a str, data: &'a [i32]) -> Self {
+    pub fn integer(name: &'a str, data: &'a [i64]) -> Self {
         Self { name, data: ColumnData::Integer(data.into()) }
     }
 }
@@ -97,7 +97,7 @@ impl ColumnData<'_> {
 ///
 /// Velocities are written as `momenta` in ASE's units. Masses are written as the column `masses` unless they are the
 /// standard atomic weights; ASE's weights can differ from those in the eighth digit, and so can its velocities. Ids are
-/// written as the column `id` unless they are 1 to n in order. `info` are additional keys of the comment line.
+/// written as the column `id` unless they are 1 to n in order, as text if one does not fit in 32 bits. `info` are additional keys of the comment line.
 ///
 /// # Errors
 /// [`Error::Write`] if writing fails; [`Error::Column`] if a name is empty or contains a character reserved by the format
@@ -131,7 +131,7 @@ pub fn write(
     write!(out, " Properties=species:S:1:pos:R:3")?;
     let with_ids = structure.ids.iter().zip(1..).any(|(&id, place)| id != place);
     if with_ids {
-        write!(out, ":id:I:1")?;
+        write!(out, ":id:{}:1", integer_kind(structure.ids.view()))?;
     }
     if structure.masses.is_some() {
         write!(out, ":masses:R:1")?;
@@ -151,7 +151,8 @@ pub fn write(
     for column in columns {
         let kind = match column.data {
             ColumnData::Real(_) | ColumnData::RealRows(_) => 'R',
-            ColumnData::Integer(_) | ColumnData::IntegerTriples(_) => 'I',
+            ColumnData::Integer(data) => integer_kind(data),
+            ColumnData::IntegerTriples(_) => 'I',
             ColumnData::Logical(_) => 'L',
         };
         write!(out, ":{}:{kind}:{}", column.name, column.data.shape().1)?;
@@ -204,6 +205,11 @@ pub fn write(
         writeln!(out)?;
     }
     Ok(())
+}
+
+/// The kind of a column of integers. ASE reads `I` as `int32`, and `S` as text of any length.
+fn integer_kind(integers: ArrayView1<'_, i64>) -> char {
+    if integers.iter().all(|&integer| i32::try_from(integer).is_ok()) { 'I' } else { 'S' }
 }
 
 /// Reads one frame. `path` is used in error messages only; `hint` lists the elements in the order of the types.
@@ -325,11 +331,14 @@ impl Columns {
             }
             None => None,
         };
+        // Ids above 2³¹ are written as text.
+        let first = list.iter().find(|p| p.name == "id").or_else(|| list.iter().find(|p| p.is_one_of(&["id", "ids"])));
+        let id_kind = first.filter(|p| p.kind == "S").map_or("I", |p| p.kind);
         Ok(Self {
             species,
             number,
             position,
-            id: column(&["id", "ids"], "I", 1)?,
+            id: column(&["id", "ids"], id_kind, 1)?,
             mass: column(&["masses", "mass"], "R", 1)?,
             momentum,
             velocity,
@@ -449,8 +458,7 @@ fn parse(
     if columns.id.is_some() {
         atoms.by_id(path)?;
     } else {
-        let count = i32::try_from(atoms.types.len()).map_err(|_| fail("more than 2^31 atoms".to_owned()))?;
-        atoms.ids = (1..=count).collect();
+        atoms.ids = (1..=atoms.types.len() as AtomId).collect();
     }
     let masses = table.masses();
     warnings.append(&mut table.warnings);

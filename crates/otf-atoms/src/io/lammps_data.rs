@@ -8,7 +8,7 @@
 //! not applied. A data file does not contain the periodicity, so all directions are periodic.
 use super::text::{Collected, Lines, MAX_TYPES, integer, mass, parse_error, real, scaled, set_once, triple};
 use super::{Error, masses};
-use crate::structure::{Cell, Element, Structure, Vec3, element_from_symbol, standard_mass};
+use crate::structure::{AtomId, Cell, Element, Structure, Vec3, element_from_symbol, standard_mass};
 use std::io::{BufRead, Write};
 use std::path::Path;
 
@@ -295,7 +295,7 @@ struct DataFile {
     unnamed: Option<Unnamed>,
     types: Vec<Type>,
     atoms: Collected,
-    velocities: Vec<(i32, Vec3)>,
+    velocities: Vec<(AtomId, Vec3)>,
     velocity_lines: Vec<u64>,
 }
 

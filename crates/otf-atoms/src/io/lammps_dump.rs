@@ -8,7 +8,7 @@
 //! take precedence over the column.
 use super::text::{Collected, FrameText, Lines, TypeTable, integer, mass, parse_error, real, scaled, set_once, triple};
 use super::{Error, Frame, masses};
-use crate::structure::{Cell, Element, Structure, Vec3, standard_mass};
+use crate::structure::{AtomId, Cell, Element, Structure, Vec3, standard_mass};
 use std::io::BufRead;
 use std::path::Path;
 
@@ -273,7 +273,7 @@ fn read_atoms<'a>(
             }
             collected.ids.push(match columns.id {
                 Some(at) => integer(Some(tokens[at]), "the id")?,
-                None => i32::try_from(collected.len() + 1).map_err(|_| "more than 2^31 atoms")?,
+                None => collected.len() as AtomId + 1,
             });
             collected.positions.extend(position);
             Ok(())

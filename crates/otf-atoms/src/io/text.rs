@@ -2,7 +2,7 @@
 //! Common parts of the readers: numbered lines, validated numbers, and the collection of atoms.
 use super::{Error, Frame, LineEnd, masses, read_line};
 use crate::structure::{
-    Cell, Element, FixedAtoms, Structure, Vec3, element_from_symbol, nonstandard_masses, standard_mass,
+    AtomId, Cell, Element, FixedAtoms, Structure, Vec3, element_from_symbol, nonstandard_masses, standard_mass,
 };
 use ndarray::{Array1, Array2};
 use std::collections::HashMap;
@@ -117,7 +117,7 @@ pub(super) fn scaled(values: Vec3, factor: f64, what: &str) -> Result<Vec3, Stri
 /// The atoms read so far.
 #[derive(Default)]
 pub(super) struct Collected {
-    pub ids: Vec<i32>,
+    pub ids: Vec<AtomId>,
     pub types: Vec<i32>,
     pub positions: Vec<f64>,
     pub velocities: Vec<f64>,
@@ -175,7 +175,7 @@ impl Collected {
 }
 
 /// The fixed atoms, grouped by their fixed axes.
-fn fixed_atoms(ids: &[i32], fixed: &[[bool; 3]]) -> Vec<FixedAtoms> {
+fn fixed_atoms(ids: &[AtomId], fixed: &[[bool; 3]]) -> Vec<FixedAtoms> {
     let mut found: Vec<FixedAtoms> = Vec::new();
     for (&id, &axes) in ids.iter().zip(fixed).filter(|(_, axes)| **axes != [false; 3]) {
         match found.iter_mut().find(|fixed| fixed.axes == axes) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The closest pair of atoms over all periodic images, and the validation of a structure.
-use super::{Cell, DegenerateCell, Structure, Vec3};
+use super::{AtomId, Cell, DegenerateCell, Structure, Vec3};
 use crate::vector::{norm, sub};
 use kiddo::{ImmutableKdTree, SquaredEuclidean};
 use std::num::NonZero;
@@ -35,7 +35,7 @@ pub enum StructureError {
     #[error("atom {id} has type {ty}, but the structure defines the elements of types 1 to {types} only")]
     Type {
         /// Id of the atom.
-        id: i32,
+        id: AtomId,
         /// Type of the atom.
         ty: i32,
         /// Number of types.
@@ -45,7 +45,7 @@ pub enum StructureError {
     #[error("atom id {id} is not positive or occurs twice: ids must be positive and unique")]
     Id {
         /// The id.
-        id: i32,
+        id: AtomId,
     },
     /// A type has no mass, or one that is not a positive number.
     #[error("atom type {ty} of {types} has the mass {mass} u: each type requires a positive mass")]
@@ -63,7 +63,7 @@ pub enum StructureError {
         /// `position` or `velocity`.
         what: &'static str,
         /// Id of the atom.
-        id: i32,
+        id: AtomId,
         /// The position (Å) or velocity (Å/ps).
         value: Vec3,
     },
@@ -86,9 +86,9 @@ pub enum StructureError {
     )]
     Overlap {
         /// Id of the first atom.
-        a: i32,
+        a: AtomId,
         /// Id of the second atom.
-        b: i32,
+        b: AtomId,
         /// Their distance, Å.
         distance: f64,
         /// The smallest distance allowed, Å.

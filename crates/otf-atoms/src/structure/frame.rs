@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Rotation of a general cell into LAMMPS's restricted triclinic frame.
-use super::{Cell, DegenerateCell, Structure, Vec3};
+use super::{AtomId, Cell, DegenerateCell, Structure, Vec3};
 use crate::vector::{cross, dot, norm};
 use ndarray::Array2;
 
@@ -61,7 +61,7 @@ pub enum FrameError {
     )]
     FixedAxis {
         /// The first such atom.
-        id: i32,
+        id: AtomId,
     },
 }
 

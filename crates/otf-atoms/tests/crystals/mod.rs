@@ -13,7 +13,7 @@ pub fn structure(cell: Cell, elements: &[Element], atoms: &[(i32, Vec3)]) -> Str
         elements: elements.to_vec(),
         masses: None,
         types: atoms.iter().map(|atom| atom.0).collect(),
-        ids: Array1::from_iter(1..=n as i32),
+        ids: Array1::from_iter(1..=n as i64),
         fixed: Vec::new(),
         positions: Array2::from_shape_fn((n, 3), |(i, k)| atoms[i].1[k]),
         velocities: None,

@@ -80,11 +80,10 @@ pub fn stress_of_weight(row: &StoredCandidate, labels: &Labels) -> Option<[f64; 
 /// The structure without velocities, masses, ids and origin, which trainers do not use.
 fn bare(row: &StoredCandidate) -> Structure {
     let structure = &row.candidate.structure;
-    let n = i32::try_from(structure.len()).unwrap_or(i32::MAX);
     Structure {
         cell: Cell { origin: [0.0; 3], ..structure.cell.clone() },
         positions: positions(row),
-        ids: (1..=n).collect(),
+        ids: (1..).take(structure.len()).collect(),
         masses: None,
         velocities: None,
         ..structure.clone()

@@ -10,7 +10,7 @@ pub fn candidate(n: usize, seed: u32) -> Candidate {
     // Numbers with all digits.
     let noise =
         |i: usize, k: usize| f64::from((i * 7919 + k * 104_729 + seed as usize * 31) as u32 % 10_007) / 10_007.0;
-    let ids = Array1::from_iter((0..n).map(|i| 1000 - 3 * i as i32));
+    let ids = Array1::from_iter((0..n).map(|i| 1000 - 3 * i as i64));
     Candidate {
         structure: Structure {
             cell: Cell {

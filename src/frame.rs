@@ -57,8 +57,13 @@ impl IntegerVec {
             (Self::I32(to), Integers::I32(from)) => copy(to, from),
             (Self::I64(to), Integers::I64(from)) => copy(to, from),
             // The first frame, where LAMMPS has 64 bits.
-            (_, Integers::I64(from)) => *self = Self::I64(from.to_vec()),
-            (_, Integers::I32(from)) => *self = Self::I32(from.to_vec()),
+            (_, from) => {
+                *self = match from {
+                    Integers::I32(_) => Self::I32(Vec::new()),
+                    Integers::I64(_) => Self::I64(Vec::new()),
+                };
+                self.capture(from);
+            }
         }
     }
 }

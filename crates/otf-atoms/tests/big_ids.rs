@@ -31,6 +31,11 @@ fn data_files_keep_ids() {
         lammps_data::write(&structure, &mut text).unwrap();
         let ranges = format!("# fixed along xyz: {first}:{} {}\n", first + 1, first + 107);
         assert!(String::from_utf8_lossy(&text).contains(&ranges));
+        // LAMMPS reads lines of up to 254 characters.
+        structure.fixed[0].ids = structure.ids.iter().copied().filter(|id| id % 3 > 0).collect();
+        let mut with_many = Vec::new();
+        lammps_data::write(&structure, &mut with_many).unwrap();
+        assert!(String::from_utf8_lossy(&with_many).lines().all(|line| line.len() <= 254));
         let back = lammps_data::read(text.as_slice(), Path::new("t"), None).unwrap();
         assert_eq!((&back.ids, &back.velocities), (&structure.ids, &structure.velocities));
     }

@@ -95,7 +95,7 @@ fn broken_extxyz_is_rejected_with_its_line() {
         ("Al 0 0 0 0\nAl 1 1 1 1\n", 3, "not positive"),
         ("Al 0 0 0 1\nXx 1 1 1 2\n", 4, "not a chemical element"),
         ("Al 0 0 0 1\nAl 1 1 1\n", 4, "columns"),
-        ("Al 0 0 0 1\nAl 1 1 1 99999999999\n", 4, "in range"),
+        ("Al 0 0 0 1\nAl 1 1 1 99999999999999999999\n", 4, "in range"),
     ];
     for (rows, line, message) in cases {
         let (found, text) = line_of(xyz(&format!("{head}{rows}")));

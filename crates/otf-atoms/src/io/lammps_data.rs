@@ -34,8 +34,10 @@ pub fn write_in(units: &str, speed: f64, structure: &Structure, mut out: impl Wr
     let flags = pbc.map(flag);
     writeln!(out, "LAMMPS data file, units {units}, boundary {} {} {}", flags[0], flags[1], flags[2])?;
     for fixed in &structure.fixed {
-        // LAMMPS reads lines of up to 254 characters.
-        for ids in fixed.ranges().chunks(8) {
+        // LAMMPS reads lines of up to 254 characters. A range of ids above 2⁵³ has up to 39.
+        let ranges = fixed.ranges();
+        let per_line = if ranges.iter().all(|range| range.len() <= 25) { 8 } else { 5 };
+        for ids in ranges.chunks(per_line) {
             writeln!(out, "# fixed along {}: {}", fixed.axes(), ids.join(" "))?;
         }
     }

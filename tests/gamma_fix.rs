@@ -106,7 +106,7 @@ fn another_potential_gives_new_values_at_the_same_step() {
     lammps.run(20, true, 0..20).unwrap();
     let bits = |lammps: &Lammps, id: &str| -> Vec<(i32, u64)> {
         let values = lammps.fix_vector(id).unwrap();
-        let mut values: Vec<_> = lammps.ids().iter().copied().zip(values.iter().map(|value| value.to_bits())).collect();
+        let mut values: Vec<_> = lammps.ids().iter().zip(values.iter().map(|value| value.to_bits())).collect();
         values.sort_unstable();
         values
     };

@@ -23,7 +23,7 @@ use crate::structure::{Cell, Element, FixedAtoms, Structure};
 pub const GAMMA_FIX: &str = "otf_gamma";
 
 /// The fix style of the pause plugin that evaluates γ.
-const GAMMA_STYLE: &str = "otf/gamma";
+pub const GAMMA_STYLE: &str = "otf/gamma";
 
 const BUILT_IN: &str = include_str!("../templates/md.in.j2");
 

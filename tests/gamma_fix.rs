@@ -8,8 +8,10 @@ use std::path::Path;
 
 use common::{al_config, dependency, lammps_otf, lines, mpiexec, root, text};
 use lammps_otf::comm::Comm;
+use lammps_otf::config::InferenceConfig;
+use lammps_otf::io;
 use lammps_otf::lammps::Lammps;
-use lammps_otf::script::{GAMMA_FIX, GammaFix};
+use lammps_otf::script::{GAMMA_FIX, GammaFix, Script};
 
 /// Numbers of the column `name` of all tables of a log, with the step of each row.
 fn column(log: &Path, name: &str) -> Vec<(i64, f64)> {
@@ -55,6 +57,27 @@ fn values_are_those_of_fix_pair_on_one_rank_and_on_two() {
                 assert_eq!(atoms, if step % 10 == 0 { 500.0 } else { 0.0 }, "{engine}, {ranks} ranks, step {step}");
             }
         }
+    }
+}
+
+#[test]
+fn only_a_plain_fix_pair_is_defined_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let config =
+        InferenceConfig::read(al_config(folder.path(), "temperature = 300\nsampling_interval = 20\n")).unwrap();
+    let structure = io::read(&config.system.structure, None).unwrap();
+    let script = Script::new(&config, &structure, &folder.path().join("data")).unwrap();
+    let interval = |commands: &str| script.gamma_fix(commands).map(|fix| fix.interval);
+    assert_eq!(interval(&script.render().unwrap()), Some(20));
+    let style = &script.pair_style;
+    let fix = |rest: &str| format!("fix {GAMMA_FIX} all {}", rest.replace("STYLE", style));
+    // A template may evaluate γ more often than it is polled.
+    assert_eq!(interval(&fix("pair 5 STYLE gamma 1")), Some(5));
+    assert_eq!(interval(&[fix("pair 5 STYLE gamma 1"), fix("pair 10 STYLE gamma 1")].join("\n")), Some(10));
+    for other in
+        ["ave/atom 1 1 10 c_u", "pair 10 STYLE gamma 1 corerep 1", "pair ${n} STYLE gamma 1", "pair 10 pace gamma 1"]
+    {
+        assert_eq!(interval(&fix(other)), None, "{other}");
     }
 }
 

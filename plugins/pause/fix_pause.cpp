@@ -21,6 +21,7 @@ FixPause::FixPause(LAMMPS_NS::LAMMPS *lmp, int narg, char **arg) : Fix(lmp, narg
   nevery = std::atoi(arg[3]);
   program = reinterpret_cast<otf_pause *>(static_cast<std::uintptr_t>(std::strtoull(arg[4], nullptr, 10)));
   if (nevery < 1 || !program) error->all(FLERR, "fix otf/pause is for the program lammps-otf, not for input files");
+  // datamask_read stays at all arrays: the program reads them in end_of_step(), before which KOKKOS copies them from the device.
   datamask_modify = 0;    // no atom data changes, so accelerators need not copy any back
 }
 

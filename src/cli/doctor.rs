@@ -239,9 +239,7 @@ fn lammps(findings: &mut Findings, config: Option<&InferenceConfig>, comm: &Comm
         ),
         _ => findings.ok("pair styles", format!("with γ: {}", with_gamma.join(", ")), json!(styles)),
     }
-    let pauses = lammps.load_pause_fix();
-    let can_pause = matches!(pauses, Ok(true));
-    match pauses {
+    match lammps.load_pause_fix() {
         Ok(true) => findings.ok("pauses", "within a LAMMPS run, with `fix otf/pause`", json!(true)),
         Ok(false) => findings.warn(
             "pauses",
@@ -254,7 +252,7 @@ fn lammps(findings: &mut Findings, config: Option<&InferenceConfig>, comm: &Comm
     let device = match config {
         // The ranks must agree, because the commands below are collective.
         Some(config) if !comm.any(findings.count(Level::Failure) > 0) => {
-            device(findings, config, &mut lammps, &build, can_pause, comm)
+            device(findings, config, &mut lammps, &build, comm)
         }
         _ => {
             if let Some(Kokkos { gpu, precision }) = build.kokkos {
@@ -281,7 +279,6 @@ fn device(
     config: &InferenceConfig,
     lammps: &mut Lammps,
     build: &Build,
-    can_pause: bool,
     comm: &Comm,
 ) -> Option<PairDevice> {
     let potential = &config.system.potential;
@@ -349,7 +346,7 @@ fn device(
             }
         }
     }
-    if device == PairDevice::KokkosGpu && !can_pause {
+    if device == PairDevice::KokkosGpu && !lammps.has_style("fix", script::GAMMA_STYLE) {
         let old = if build.version < COPIES_WHEN_READ {
             format!(
                 ". This LAMMPS, of the version {}, also copies them at the end of each run only, so that γ and positions that \

@@ -275,6 +275,17 @@ fn relative_to(config: &Path, path: &Path) -> PathBuf {
     below.unwrap_or(path)
 }
 
+/// The settings for a GPU that KOKKOS uses with `api`, as comments if it is not to be used.
+fn gpu_settings(api: &str, used: bool) -> String {
+    let start = if used { "" } else { "# " };
+    let note = if used { "" } else { "; for that, uncomment these lines" };
+    format!(
+        "\n# LAMMPS can evaluate the potential on a GPU (KOKKOS, {api}), with `engine = \"ml-pace\"` below{note}.\n\
+         {start}suffix = \"kk\"\n{start}package = [\"kokkos newton on neigh half\"]\n\
+         {start}lammps_args = [\"-kokkos\", \"on\", \"gpus\", \"1\"]  # GPUs per node"
+    )
+}
+
 fn render(arguments: &InitArguments, plan: &Plan) -> String {
     let quoted = |path: &Path| toml::Value::String(relative_to(&arguments.output, path).display().to_string());
     let cutoff = plan.model.cutoff();
@@ -326,15 +337,8 @@ fn render(arguments: &InitArguments, plan: &Plan) -> String {
     let kokkos = Kokkos::of_library().filter(|kokkos| kokkos.gpu.is_some());
     // Nodes on which jobs are prepared often have no GPU.
     let gpu_here = kokkos.is_some_and(Kokkos::has_device) && plan.linear_active_set;
-    let unless_gpu = if gpu_here { "" } else { "# " };
-    if let Some(Kokkos { gpu, .. }) = kokkos {
-        let api = gpu.unwrap_or_default();
-        line(format_args!(
-            "\n# LAMMPS can evaluate the potential on a GPU (KOKKOS, {api}), with `engine = \"ml-pace\"` below."
-        ));
-        line(format_args!("{unless_gpu}suffix = \"kk\""));
-        line(format_args!("{unless_gpu}package = [\"kokkos newton on neigh half\"]"));
-        line(format_args!("{unless_gpu}lammps_args = [\"-kokkos\", \"on\", \"gpus\", \"1\"]  # GPUs per node"));
+    if let Some(api) = kokkos.and_then(|kokkos| kokkos.gpu) {
+        line(format_args!("{}", gpu_settings(api, gpu_here)));
     }
     line(format_args!("\n[potential]"));
     line(format_args!("file = {}", quoted(&arguments.potential)));
@@ -365,6 +369,22 @@ fn render(arguments: &InitArguments, plan: &Plan) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_for_a_gpu_reach_lammps_unless_they_are_comments() {
+        for (used, arguments) in
+            [(true, "-package kokkos newton on neigh half -suffix kk -kokkos on gpus 1"), (false, "")]
+        {
+            let text = format!(
+                "structure = \"examples/al-500.extxyz\"\ntemperature = 300\nsteps = 1{}\n[potential]\nengine = \"ml-pace\"\n\
+                 file = \"potentials/al/Al.yaml\"\n",
+                gpu_settings("cuda", used)
+            );
+            let config =
+                InferenceConfig::parse(&text, &Path::new(env!("CARGO_MANIFEST_DIR")).join("config.toml")).unwrap();
+            assert_eq!(config.lammps_arguments().join(" "), arguments, "{text}");
+        }
+    }
 
     #[test]
     fn hydrogen_halves_the_time_step() {

@@ -17,9 +17,11 @@ pub struct LammpsConfig {
     #[serde(default)]
     pub plugins: Vec<PathBuf>,
     /// Accelerated variants of LAMMPS styles, used where available: `"opt"`, `"omp"`, `"intel"`, `"gpu"`, `"kk"`, or
-    /// `"hybrid intel opt"`. Equivalent to the LAMMPS switch `-suffix`; `"kk"` also enables KOKKOS.
+    /// `"hybrid intel opt"`. Equivalent to the LAMMPS switch `-suffix`; `"kk"` also enables KOKKOS, and needs `engine = "ml-pace"`
+    /// for an effect on the potential.
     pub suffix: Option<String>,
-    /// Settings of accelerator packages, each in the form of the LAMMPS switch `-package`, e.g. `["omp 4"]`.
+    /// Settings of accelerator packages, each in the form of the LAMMPS switch `-package`, e.g. `["omp 4"]`,
+    /// or `["kokkos newton on neigh half"]`, which ML-PACE needs on a GPU.
     #[serde(default)]
     pub package: Vec<String>,
     /// Additional LAMMPS command-line arguments, e.g. `["-kokkos", "on", "gpus", "2"]`.

@@ -359,7 +359,7 @@ fn device(
         findings.warn(
             "device",
             format!("without the plugin of the pauses, `fix pair` makes KOKKOS copy all atoms from and to the GPU on each step{old}"),
-            "Build the plugin for this LAMMPS with `plugins/pause/build PREFIX` or `ci/setup`.",
+            "`ci/install` and `ci/setup` build the plugin for this LAMMPS.",
         );
     }
     Some(device)

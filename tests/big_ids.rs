@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Atom ids above 2³¹: refused before anything is written if LAMMPS has 32-bit ids, and kept everywhere if it has 64-bit ids. All
-//! tests run with both builds of LAMMPS.
+//! tests run with both builds of LAMMPS. They use ML-PACE's own evaluator, which needs no plugin of this project.
 
 mod common;
 
@@ -44,7 +44,7 @@ fn configure(folder: &Path, first: AtomId) -> Structure {
         "run.toml",
         &format!(
             "structure = \"al.data\"\nelements = [\"Al\"]\ntemperature = 6000\nensemble = \"nve\"\nsteps = 200\n\
-             sampling_interval = 10\nseed = 3\nregions_per_event = 2\nnovelty = 0.0\n[potential]\nfile = {:?}\n\
+             sampling_interval = 10\nseed = 3\nregions_per_event = 2\nnovelty = 0.0\n[potential]\nengine = \"ml-pace\"\nfile = {:?}\n\
              [embedding]\nradius = 4.0\n",
             potential.display().to_string()
         ),

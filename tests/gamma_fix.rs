@@ -127,7 +127,7 @@ fn another_potential_gives_new_values_at_the_same_step() {
         .unwrap();
     GammaFix { pair_style: style.into(), interval: 10 }.define(&mut lammps).unwrap();
     lammps.run(20, true, 0..20).unwrap();
-    let bits = |lammps: &Lammps, id: &str| -> Vec<(i32, u64)> {
+    let bits = |lammps: &Lammps, id: &str| -> Vec<(i64, u64)> {
         let values = lammps.fix_vector(id).unwrap();
         let mut values: Vec<_> = lammps.ids().iter().zip(values.iter().map(|value| value.to_bits())).collect();
         values.sort_unstable();
@@ -144,14 +144,14 @@ fn another_potential_gives_new_values_at_the_same_step() {
     lammps.command(&format!("fix late all pair 10 {style} gamma 1")).unwrap();
     lammps.run(0, true, 0..20).unwrap();
     assert!(bits(&lammps, "late") == bits(&lammps, GAMMA_FIX));
-    let relative = |(a, b): (&(i32, u64), &(i32, u64))| (f64::from_bits(a.1) / f64::from_bits(b.1) - 1.0).abs();
-    assert!(own.iter().zip(&bits(&lammps, "late")).map(relative).fold(0.0, f64::max) < 1e-9);
+    let relative = |(a, b): (&(i64, u64), &(i64, u64))| (f64::from_bits(a.1) / f64::from_bits(b.1) - 1.0).abs();
+    assert!(own.iter().zip(&bits(&lammps, "late")).map(relative).all(|difference| difference < 1e-9));
 
     // Another pair style with the same name is a new object.
     lammps.command(&format!("pair_style {style}\n{}", coefficients("al"))).unwrap();
     lammps.command("unfix early\nunfix late").unwrap();
     lammps.run(0, true, 0..20).unwrap();
-    assert!(before.iter().zip(&bits(&lammps, GAMMA_FIX)).map(relative).fold(0.0, f64::max) < 1e-9);
+    assert!(before.iter().zip(&bits(&lammps, GAMMA_FIX)).map(relative).all(|difference| difference < 1e-9));
     let error = lammps.command("pair_style zero 5.0\npair_coeff * *\nrun 0").unwrap_err().to_string();
     assert!(error.contains("otf/gamma"), "{error}");
 }

@@ -5,18 +5,21 @@
 
 #include "force.h"
 #include "lammps.h"
+#include "lmptype.h"
 #include "modify.h"
 
 #include <cstdio>
 #include <cstring>
 #include <string>
 
-// The version of the LAMMPS whose headers were used, or "unknown": the layout of C++ classes depends on the version.
+// The version of the LAMMPS whose headers were used: the layout of C++ classes depends on the version.
 #ifndef PLUGIN_LAMMPS_VERSION
 #error "define PLUGIN_LAMMPS_VERSION as a string, for example \"22 Jul 2025\""
 #endif
 
-extern "C" int lammps_version(void *lmp);    // of LAMMPS
+// Of LAMMPS.
+extern "C" int lammps_version(void *lmp);
+extern "C" int lammps_extract_setting(void *lmp, const char *name);
 
 using namespace LAMMPS_NS;
 
@@ -34,11 +37,15 @@ int number_of(const char *date)
   return found ? 10000 * year + 100 * (static_cast<int>(found - months) / 3 + 1) + day : 0;
 }
 
-// Whether the LAMMPS of `lmp` may have other class layouts than the one that this plugin was compiled for.
-bool is_foreign(void *lmp)
+// Null, or why the LAMMPS of `lmp` can have other class layouts than the one that this plugin was compiled for.
+const char *difference(void *lmp)
 {
-  const int version = number_of(PLUGIN_LAMMPS_VERSION);
-  return version && version != lammps_version(lmp);
+  if (number_of(PLUGIN_LAMMPS_VERSION) != lammps_version(lmp))
+    return "it was compiled for LAMMPS " PLUGIN_LAMMPS_VERSION ", and this is another version";
+  if (lammps_extract_setting(nullptr, "tagint") != static_cast<int>(sizeof(tagint)))
+    return sizeof(tagint) == 8 ? "it was compiled for a LAMMPS with 64-bit atom ids, and this one has 32-bit ids"
+                               : "it was compiled for a LAMMPS with 32-bit atom ids, and this one has 64-bit ids";
+  return nullptr;
 }
 
 }    // namespace
@@ -46,10 +53,10 @@ bool is_foreign(void *lmp)
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 
-// Called by LAMMPS's PLUGIN package. With another version of LAMMPS, which would only print a warning, no style is registered.
+// Called by LAMMPS's PLUGIN package. With another LAMMPS, which would at most print a warning, no style is registered.
 EXPORTED void lammpsplugin_init(void *lmp, void *handle, void *regfunc)
 {
-  if (lammps_otf::is_foreign(lmp)) return;
+  if (lammps_otf::difference(lmp)) return;
   auto add = reinterpret_cast<lammps_plugin_register>(regfunc);
   lammps_plugin_info info{};
   info.version = PLUGIN_LAMMPS_VERSION;
@@ -77,7 +84,7 @@ EXPORTED void lammpsplugin_init(void *lmp, void *handle, void *regfunc)
 // instances. Returns null, or why no style was registered.
 EXPORTED const char *otf_register_styles(void *handle)
 {
-  if (lammps_otf::is_foreign(handle)) return "it was compiled for LAMMPS " PLUGIN_LAMMPS_VERSION;
+  if (const char *const why = lammps_otf::difference(handle)) return why;
   auto *lmp = static_cast<LAMMPS *>(handle);
   for (int k = 0; k < lammps_otf::pair_styles.count; k++) {
     const auto &style = lammps_otf::pair_styles.first[k];

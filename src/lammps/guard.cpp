@@ -172,8 +172,8 @@ int otf_has_openmp(void) {
 int otf_mpi_of(const char *file, char *path, int size) {
   void *const library = dlopen(file, RTLD_LAZY | RTLD_NOLOAD);
   if (!library) return 0;
-  // Also finds the function in a library that this one depends on.
-  void *const function = dlsym(library, "MPI_Init");
+  // Also finds the function in a library that this one depends on. Profilers define MPI_Init, but not PMPI_Init.
+  void *const function = dlsym(library, "PMPI_Init");
   Dl_info info = {};
   int const found = function && dladdr(function, &info) && info.dli_fname;
   if (found) std::snprintf(path, static_cast<size_t>(size), "%s", info.dli_fname);

@@ -49,7 +49,8 @@ int otf_register_plugin(void *handle, const char *file, otf_failure *failure);
 int otf_keeps_plugins(void);
 /* Whether LAMMPS was built with OpenMP; -1 if it does not tell (before 22 Jul 2025). */
 int otf_has_openmp(void);
-/* Writes the file that defines MPI_Init for the loaded library `file` to `path`, which has `size` bytes; 0 if there is none. */
+/* Writes the file of the MPI library that the loaded library `file` is or depends on to `path`, which has `size` bytes; 0 if there is
+ * none. */
 int otf_mpi_of(const char *file, char *path, int size);
 /* Flushes all files. */
 void otf_flush(void);

@@ -223,9 +223,10 @@ impl Lammps {
                  ({}). Build both with the same one.",
                 mpi_libraries().join(", ")
             ))),
-            checked => checked.and_then(|()| lammps.check_plugins()),
+            checked => checked,
         };
         agreed(checked, comm)?;
+        lammps.check_plugins()?;
         lammps.register_known_plugins()?;
         Ok(lammps)
     }
@@ -696,7 +697,10 @@ impl Lammps {
         // Agreed, because one node may not have the file, or another one.
         if self.comm().any(registered.is_err()) {
             let why = registered.err().unwrap_or_else(|| "it cannot be used on another rank".into());
-            return Err(Error::Preflight(format!("LAMMPS cannot use the plugin {}: {why}", file.display())));
+            let file = file.display();
+            return Err(Error::Preflight(format!(
+                "LAMMPS cannot use the plugin {file}: {why} (ci/install and ci/setup build it)"
+            )));
         }
         if self.comm().any(registered == Ok(false)) {
             return self.load_foreign_plugin(file);
@@ -711,6 +715,8 @@ impl Lammps {
     /// Registers the styles of all plugins of this project that an instance of this process has loaded.
     fn register_known_plugins(&mut self) -> Result<(), Error> {
         let known = KNOWN_PLUGINS.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Those of rank 0: an instance of one rank, such as that of a label, may have loaded more there.
+        let known = preflight::broadcast_paths(&known, self.comm());
         known.iter().try_for_each(|plugin| self.load_plugin(plugin))
     }
 
@@ -742,7 +748,7 @@ impl Lammps {
     /// Has LAMMPS load a plugin of another project.
     fn load_foreign_plugin(&mut self, file: &Path) -> Result<(), Error> {
         let quoted = quote_path(file)?;
-        self.check_plugins_are_kept(1)?;
+        self.check_plugins_are_kept()?;
         self.command(&format!("plugin load {quoted}"))?;
         // LAMMPS prints a warning that the file could not be loaded, which is not shown.
         let real = file.canonicalize().unwrap_or_else(|_| file.to_owned());
@@ -763,14 +769,25 @@ impl Lammps {
     ///
     /// # Errors
     /// [`Error::Preflight`] if there are such plugins and LAMMPS is older than 22 Jul 2025; the same on all ranks.
+    ///
+    /// # MPI
+    /// Collective.
     pub(crate) fn check_plugins(&self) -> Result<(), Error> {
         // SAFETY: no instance is needed; the call reads a number.
-        self.check_plugins_are_kept(unsafe { sys::lammps_plugin_count() })
+        let here = unsafe { sys::lammps_plugin_count() } > 0;
+        // Agreed, because one node may not have the file of a plugin.
+        if self.comm().any(here) { self.check_plugins_are_kept() } else { Ok(()) }
     }
 
-    fn check_plugins_are_kept(&self, plugins: c_int) -> Result<(), Error> {
+    fn check_plugins_are_kept(&self) -> Result<(), Error> {
+        if !self.has_style("command", "plugin") {
+            return Err(Error::Preflight(
+                "this LAMMPS was built without its PLUGIN package, which plugins of other projects need: build it with -DPKG_PLUGIN=on"
+                    .into(),
+            ));
+        }
         // SAFETY: the call only looks up a symbol.
-        if plugins == 0 || unsafe { sys::otf_keeps_plugins() } != 0 {
+        if unsafe { sys::otf_keeps_plugins() } != 0 {
             return Ok(());
         }
         Err(Error::Preflight(

@@ -136,7 +136,7 @@ impl Drop for PausedRun {
 }
 
 impl Lammps {
-    /// Makes the pause fix available, if possible, and returns whether it is. It comes from a plugin that `ci/setup` builds, in
+    /// Makes the pause fix available, if possible, and returns whether it is. It comes from a plugin that `ci/install` and `ci/setup` build, in
     /// the folders that [`Lammps::require_pair_style`] searches.
     ///
     /// # Errors

@@ -134,7 +134,7 @@ fn packages() -> Vec<String> {
     names
 }
 
-/// The files of all MPI libraries in this process: those that define `MPI_Init` for a library whose name starts with `libmpi`,
+/// The files of all MPI libraries in this process: those that define `PMPI_Init` for a library whose name starts with `libmpi`,
 /// such as `libmpi_cray.so` or `libmpi-2dae7d75.so.12`. With more than one, two parts of the process use different MPIs.
 #[must_use]
 pub fn mpi_libraries() -> Vec<String> {
@@ -143,7 +143,7 @@ pub fn mpi_libraries() -> Vec<String> {
     providers.into_iter().collect()
 }
 
-/// The file that defines `MPI_Init` for this loaded library, with all links resolved.
+/// The file of the MPI library that this loaded library is or depends on, with all links resolved.
 fn mpi_of(file: &str) -> Option<String> {
     let file = CString::new(file).ok()?;
     let mut path = [0 as c_char; 4096];
@@ -184,6 +184,8 @@ impl Lammps {
     /// # MPI
     /// Collective.
     pub fn require_pair_style(&mut self, style: &str, extra: &[PathBuf]) -> Result<(), Error> {
+        // Without arguments, as in `lj/cut 8.0`.
+        let style = style.split_whitespace().next().unwrap_or(style);
         for plugin in extra {
             self.load_plugin(plugin)?;
         }
@@ -198,15 +200,14 @@ impl Lammps {
         files.retain(|f| f.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.ends_with("plugin.so")));
         files.sort();
         // The files of rank 0: loading is collective, and the folders of the nodes may differ.
-        let names = files.iter().map(|file| file.as_os_str().as_bytes()).collect::<Vec<_>>().join(&0);
-        let names = self.comm().broadcast(0, names);
-        let files: Vec<PathBuf> = names
-            .split(|byte| *byte == 0)
-            .filter(|name| !name.is_empty())
-            .map(|name| OsStr::from_bytes(name).into())
-            .collect();
+        let files = broadcast_paths(&files, self.comm());
+        let mut refused = String::new();
         for file in &files {
-            self.load_plugin(file)?;
+            match self.load_plugin(file) {
+                // Another one may have the style.
+                Err(Error::Preflight(why)) => refused += &format!(" {why}."),
+                outcome => outcome?,
+            }
             if everywhere(self) {
                 return Ok(());
             }
@@ -222,8 +223,8 @@ impl Lammps {
             "Build LAMMPS with -DPKG_ML-PACE=on"
         };
         Err(Error::Preflight(format!(
-            "this liblammps has no pair style `{style}`, which {what}. {first}, or use a plugin: `ci/setup` builds one \
-             in .deps/lib/lammps/plugins/. Give its file under `plugins` in the configuration, or its folder in \
+            "this liblammps has no pair style `{style}`, which {what}.{refused} {first}, or use a plugin: `ci/install` and \
+             `ci/setup` build one. Give its file under `plugins` in the configuration, or its folder in \
              LAMMPS_PLUGIN_PATH. Searched {} ({}).",
             folder.display(),
             match files.len() {
@@ -232,6 +233,16 @@ impl Lammps {
             }
         )))
     }
+}
+
+/// The paths of rank 0.
+///
+/// # MPI
+/// Collective.
+pub(super) fn broadcast_paths(paths: &[PathBuf], comm: &Comm) -> Vec<PathBuf> {
+    let names = paths.iter().map(|path| path.as_os_str().as_bytes()).collect::<Vec<_>>().join(&0);
+    let names = comm.broadcast(0, names);
+    names.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(|name| OsStr::from_bytes(name).into()).collect()
 }
 
 /// The plugin folder: `LAMMPS_OTF_PLUGINS`, or that of the LAMMPS that this crate was built with.

@@ -41,10 +41,10 @@ int number_of(const char *date)
 const char *difference(void *lmp)
 {
   if (number_of(PLUGIN_LAMMPS_VERSION) != lammps_version(lmp))
-    return "it was compiled for LAMMPS " PLUGIN_LAMMPS_VERSION ", and this is another version";
+    return "it was compiled for LAMMPS " PLUGIN_LAMMPS_VERSION ", and this is another version: run ci/install or ci/setup again";
   if (lammps_extract_setting(nullptr, "tagint") != static_cast<int>(sizeof(tagint)))
-    return sizeof(tagint) == 8 ? "it was compiled for a LAMMPS with 64-bit atom ids, and this one has 32-bit ids"
-                               : "it was compiled for a LAMMPS with 32-bit atom ids, and this one has 64-bit ids";
+    return sizeof(tagint) == 8 ? "it was compiled for a LAMMPS with 64-bit atom ids, and this one has 32-bit ids: run ci/install again"
+                               : "it was compiled for a LAMMPS with 32-bit atom ids, and this one has 64-bit ids: run ci/install again";
   return nullptr;
 }
 

@@ -698,9 +698,7 @@ impl Lammps {
         if self.comm().any(registered.is_err()) {
             let why = registered.err().unwrap_or_else(|| "it cannot be used on another rank".into());
             let file = file.display();
-            return Err(Error::Preflight(format!(
-                "LAMMPS cannot use the plugin {file}: {why} (ci/install and ci/setup build it)"
-            )));
+            return Err(Error::Preflight(format!("LAMMPS cannot use the plugin {file}: {why}")));
         }
         if self.comm().any(registered == Ok(false)) {
             return self.load_foreign_plugin(file);

@@ -112,3 +112,51 @@ fn import_cycles_of_modules_are_reported() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("a, b, c import each other in a cycle") && said.contains("b -> c (src/b.rs)"), "{said}");
 }
+
+#[test]
+fn install_lists_all_that_it_tried() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = tempfile::tempdir().unwrap();
+    let bin = folder.path().join("bin");
+    std::fs::create_dir_all(folder.path().join("lib")).unwrap();
+    std::fs::create_dir_all(&bin).unwrap();
+    // A wrapper script, as of a container, and a library that is none.
+    std::fs::write(bin.join("lmp"), "#!/bin/sh\nexec true\n").unwrap();
+    std::fs::set_permissions(bin.join("lmp"), PermissionsExt::from_mode(0o755)).unwrap();
+    let (deps, text) = (root.join(".deps"), folder.path().join("text/liblammps.so"));
+    std::fs::create_dir_all(folder.path().join("text")).unwrap();
+    std::fs::write(&text, "INPUT(elsewhere.so)\n").unwrap();
+    let search = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    for (arguments, words) in [
+        (
+            vec!["--lammps", "/nowhere"],
+            &["no shared liblammps was found", "yes: C++17 compiler", "no:  a shared liblammps in /nowhere"][..],
+        ),
+        (
+            vec![],
+            &["no shared liblammps was found", "(lmp in PATH)", "no:  lmp_mpi in PATH", "no:  pkg-config liblammps"],
+        ),
+        (vec!["--lammps", text.to_str().unwrap()], &["cannot be loaded on this machine"]),
+        (
+            vec!["--lammps", deps.to_str().unwrap(), "--headers", "/nowhere"],
+            &["there is no library.h", "no:  library.h in /nowhere"],
+        ),
+        (
+            vec!["--lammps", deps.to_str().unwrap(), "--mpicc", "cc"],
+            &["no mpicc of the MPI that LAMMPS uses", "cc does not compile"],
+        ),
+    ] {
+        let Output { status, stdout, stderr } = Command::new(root.join("ci/install"))
+            .args(&arguments)
+            .arg("--to")
+            .arg(folder.path().join("installed"))
+            .env("PATH", &search)
+            .env_remove("CXX")
+            .env_remove("MPICC")
+            .output()
+            .unwrap();
+        let printed = String::from_utf8([stdout, stderr].concat()).unwrap();
+        assert_eq!(status.code(), Some(1), "{arguments:?}: {printed}");
+        assert!(words.iter().all(|words| printed.contains(words)), "{arguments:?}: {words:?}\n{printed}");
+    }
+}

@@ -10,6 +10,7 @@
 #include <exception>
 #include <new>
 #include <stdexcept>
+#include <string>
 #include <thread>
 #include <type_traits>
 
@@ -150,7 +151,13 @@ int otf_register_plugin(void *handle, const char *file, otf_failure *failure) {
   return guarded(handle, failure, [&] {
     // Never unloaded: every later instance of the process can have styles of it.
     void *const library = dlopen(file, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-    if (!library) throw std::runtime_error(dlerror());
+    if (!library) {
+      std::string why = dlerror();
+      // Names of C++ functions contain the width of ids.
+      if (why.find("undefined symbol: _ZN9LAMMPS_NS") != std::string::npos)
+        why += ". It was compiled for another LAMMPS: run ci/install or ci/setup again";
+      throw std::runtime_error(why);
+    }
     auto *const register_styles = reinterpret_cast<const char *(*) (void *)>(dlsym(library, "otf_register_styles"));
     if (!register_styles) {
       dlclose(library);

@@ -1,9 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The scripts of `ci/`: their output if the machine lacks a requirement, and if checks fail.
 
+mod common;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
+
+use common::one_at_a_time;
+
+// One test at a time: a process that another test starts while a program is written keeps it open for writing for a moment, and it
+// cannot be run ("Text file busy").
 
 /// Runs a script of `ci/` in a folder with the files that it reads. `programs` are first in PATH.
 fn run(folder: &Path, script: &str, programs: &[(&str, &str)]) -> (Option<i32>, String) {
@@ -32,6 +39,7 @@ fn run(folder: &Path, script: &str, programs: &[(&str, &str)]) -> (Option<i32>, 
 
 #[test]
 fn setup_checks_its_requirements_before_it_begins() {
+    let _guard = one_at_a_time();
     let rustup = "echo error: no default toolchain is configured >&2; exit 1";
     let no_linker = "case \"$*\" in *--version*) echo 1;; *) exit 1;; esac";
     for (programs, words) in [
@@ -50,6 +58,7 @@ fn setup_checks_its_requirements_before_it_begins() {
 
 #[test]
 fn failing_check_does_not_stop_the_others() {
+    let _guard = one_at_a_time();
     let cargo = r#"
 case "$*" in
   test*)
@@ -96,6 +105,7 @@ esac"#;
 
 #[test]
 fn import_cycles_of_modules_are_reported() {
+    let _guard = one_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("src");
     std::fs::create_dir_all(source.join("c")).unwrap();
@@ -115,6 +125,7 @@ fn import_cycles_of_modules_are_reported() {
 
 #[test]
 fn install_lists_all_that_it_tried() {
+    let _guard = one_at_a_time();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = tempfile::tempdir().unwrap();
     let bin = folder.path().join("bin");

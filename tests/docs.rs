@@ -185,9 +185,6 @@ fn run_page(path: &Path, page: &str) -> Result<usize, String> {
     std::fs::create_dir_all(&work).unwrap();
     std::fs::create_dir_all(&bin).unwrap();
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_lammps-otf"), bin.join("lammps-otf")).unwrap();
-    let ase = format!("#!/bin/sh\nexec {:?} -m ase \"$@\"\n", dependency("bin/python3"));
-    std::fs::write(bin.join("ase"), ase).unwrap();
-    std::fs::set_permissions(bin.join("ase"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let others = dependency("bin");
     let search = format!("{}:{}:{}", bin.display(), others.display(), std::env::var("PATH").unwrap());
     let mut ran = 0;

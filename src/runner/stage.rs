@@ -34,7 +34,7 @@ pub(crate) fn data_file(structure: &Structure, config: &InferenceConfig) -> Resu
     if highest > limit {
         return Err(invalid(format!(
             "atom id {highest} is above {limit}, the highest id of this liblammps, which has 32-bit atom ids: build LAMMPS \
-             with -DLAMMPS_SIZES=bigbig and build this program again with LAMMPS_DIR set to it, or number the atoms from 1"
+             with -DLAMMPS_SIZES=bigbig and this program for it (ci/install), or number the atoms from 1"
         )));
     }
     let (mut turned, _) = structure.to_lammps_frame().map_err(|e| invalid(e.to_string()))?;

@@ -175,9 +175,9 @@ fn child_with_two_mpi_libraries() {
 
 #[test]
 fn second_mpi_library_is_rejected_and_both_are_reported() {
-    // A library with the name of the other family, which the loader loads before all others.
+    // A library with the name of the other family and the function by which one is recognised, which the loader loads first.
     let folder = tempfile::tempdir().unwrap();
-    let source = common::write(folder.path(), "other.c", "int otf_other_mpi(void) { return 40; }\n");
+    let source = common::write(folder.path(), "other.c", "int PMPI_Init(void) { return 40; }\n");
     let other = folder.path().join("libmpi.so.40");
     let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&other).arg(source).status().unwrap();
     assert!(compiled.success());

@@ -63,16 +63,14 @@ EXPORTED void lammpsplugin_init(void *lmp, void *handle, void *regfunc)
   info.author = "lammps-otf";
   info.handle = handle;
   info.kind = "pair";
-  for (int k = 0; k < lammps_otf::pair_styles.count; k++) {
-    const auto &style = lammps_otf::pair_styles.first[k];
+  for (const auto &style : lammps_otf::pair_styles) {
     info.name = style.name;
     info.info = style.info;
     info.creator.v1 = reinterpret_cast<lammps_plugin_make *>(style.make);
     add(&info, lmp);
   }
   info.kind = "fix";
-  for (int k = 0; k < lammps_otf::fix_styles.count; k++) {
-    const auto &style = lammps_otf::fix_styles.first[k];
+  for (const auto &style : lammps_otf::fix_styles) {
     info.name = style.name;
     info.info = style.info;
     info.creator.v2 = reinterpret_cast<lammps_plugin_make_with_arguments *>(style.make);
@@ -86,13 +84,7 @@ EXPORTED const char *otf_register_styles(void *handle)
 {
   if (const char *const why = lammps_otf::difference(handle)) return why;
   auto *lmp = static_cast<LAMMPS *>(handle);
-  for (int k = 0; k < lammps_otf::pair_styles.count; k++) {
-    const auto &style = lammps_otf::pair_styles.first[k];
-    (*lmp->force->pair_map)[style.name] = style.make;
-  }
-  for (int k = 0; k < lammps_otf::fix_styles.count; k++) {
-    const auto &style = lammps_otf::fix_styles.first[k];
-    (*lmp->modify->fix_map)[style.name] = style.make;
-  }
+  for (const auto &style : lammps_otf::pair_styles) (*lmp->force->pair_map)[style.name] = style.make;
+  for (const auto &style : lammps_otf::fix_styles) (*lmp->modify->fix_map)[style.name] = style.make;
   return nullptr;
 }

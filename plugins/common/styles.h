@@ -31,6 +31,8 @@ struct FixStyle {
 template <typename Style> struct List {
   const Style *first;
   int count;
+  const Style *begin() const { return first; }
+  const Style *end() const { return first + count; }
 };
 
 // Defined by each plugin.

@@ -168,7 +168,7 @@ int otf_register_plugin(void *handle, const char *file, otf_failure *failure) {
   });
 }
 
-// The C interface cannot be asked about the instances of a process; this function of LAMMPS came with the change.
+// LAMMPS has no query for this. The function plugin_restore() came with the change.
 int otf_keeps_plugins(void) { return dlsym(RTLD_DEFAULT, "_ZN9LAMMPS_NS14plugin_restoreEPNS_6LAMMPSEb") != nullptr; }
 
 int otf_has_openmp(void) {

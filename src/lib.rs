@@ -29,6 +29,7 @@
 //! Public numbers are in Å, ps, eV, K and bar.
 #![deny(unsafe_code)]
 pub mod active_learning;
+pub mod calibration;
 pub mod comm;
 pub mod config;
 mod event;
@@ -37,6 +38,7 @@ pub mod frame;
 pub mod interrupt;
 pub mod lammps;
 pub mod potential;
+pub mod prediction;
 mod progress;
 pub mod report;
 pub mod runner;

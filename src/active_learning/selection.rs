@@ -12,6 +12,7 @@
 use std::sync::Arc;
 
 use crate::config::Potential;
+use crate::prediction::{self, PredictionError};
 use crate::structure::Structure;
 
 /// Minimum factor by which an exchange must increase the determinant, as in the active sets of pacemaker.
@@ -111,15 +112,12 @@ fn exchange(pool: &mut [Projected], entry: &Entry) {
 /// Why projections cannot be computed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProjectionError {
-    /// The files of the potential cannot be used.
-    #[error(transparent)]
-    Potential(#[from] pace_opt::Error),
     /// The potential has no active set.
     #[error("the potential must be ML-PACE with an active set: set `file` in [potential]")]
     NoActiveSet,
-    /// The potential does not contain an element.
-    #[error("the potential does not contain the element {0}")]
-    Element(&'static str),
+    /// The potential cannot be read, or it cannot evaluate the structure.
+    #[error(transparent)]
+    Prediction(#[from] PredictionError),
 }
 
 /// Computes projections with a potential.
@@ -135,81 +133,21 @@ impl Projector {
     /// If the files cannot be read, or if the potential has no active set.
     pub fn new(potential: &Potential) -> Result<Self, ProjectionError> {
         let (file, active_set) = potential.pace_files().ok_or(ProjectionError::NoActiveSet)?;
-        Ok(Self { potential: pace_opt::Potential::read(&file, Some(&active_set))? })
+        let potential = pace_opt::Potential::read(&file, Some(&active_set)).map_err(PredictionError::from)?;
+        Ok(Self { potential })
     }
 
-    /// The rows of the atoms of a periodic structure whose `mask` is above 0. `mask` has one value for each atom.
+    /// The rows of the atoms of a structure whose `mask` is above 0. `mask` has one value for each atom.
     ///
     /// # Errors
-    /// If the potential does not contain an element, or if atoms overlap.
+    /// If the structure is invalid, if the potential does not contain an element, or if atoms overlap.
     pub fn rows(&self, id: i64, structure: &Structure, mask: &[f64]) -> Result<Projected, ProjectionError> {
-        let known = self.potential.elements();
-        let element_of_type: Vec<i32> = structure
-            .elements
-            .iter()
-            .map(|e| {
-                known.iter().position(|k| k == e.symbol()).map(|i| i as i32).ok_or(ProjectionError::Element(e.symbol()))
-            })
-            .collect::<Result<_, _>>()?;
         let core: Vec<i32> = (0..structure.len()).filter(|&i| mask[i] > 0.0).map(|i| i as i32).collect();
-        let (positions, types) = with_images(structure, self.potential.cutoff());
-        let cutoff2 = self.potential.cutoff().powi(2);
-        let lists: Vec<Vec<i32>> = core
-            .iter()
-            .map(|&i| {
-                let a = positions[i as usize];
-                let near = |b: &[f64; 3]| (0..3).map(|k| (a[k] - b[k]).powi(2)).sum::<f64>() <= cutoff2;
-                (0..positions.len() as i32).filter(|&j| j != i && near(&positions[j as usize])).collect()
-            })
-            .collect();
-        let n = positions.len();
-        let (mut forces, mut grades, mut coefficients) = (vec![[0.0; 3]; n], vec![0.0; n], vec![Vec::new(); n]);
-        let system = pace_opt::System {
-            positions: &positions,
-            types: &types,
-            element_of_type: &element_of_type,
-            scales: &[],
-            atoms: &core,
-            neighbours: |k: usize| &lists[k][..],
-            mask: i32::MAX,
-        };
-        let mut output = pace_opt::Output {
-            forces: &mut forces,
-            grades: Some(&mut grades),
-            coefficients: Some(&mut coefficients),
-            ..pace_opt::Output::default()
-        };
-        pace_opt::Evaluator::new(Arc::clone(&self.potential)).evaluate(&system, &mut output)?;
-        let rows = core.iter().map(|&i| {
-            let i = i as usize;
-            (element_of_type[types[i] as usize] as usize, std::mem::take(&mut coefficients[i]))
-        });
-        Ok(Projected { id, rows: rows.collect() })
+        let mut evaluator = pace_opt::Evaluator::new(Arc::clone(&self.potential));
+        let mut found = prediction::evaluate(&mut evaluator, structure, &core, true)?;
+        let row = |&i: &i32| (found.elements[i as usize], std::mem::take(&mut found.coefficients[i as usize]));
+        Ok(Projected { id, rows: core.iter().map(row).collect() })
     }
-}
-
-/// Positions (Å) and types (from 0) of the atoms, followed by those of their periodic images within `cutoff` (Å).
-fn with_images(structure: &Structure, cutoff: f64) -> (Vec<[f64; 3]>, Vec<i32>) {
-    let cell = &structure.cell;
-    // Atoms may be at opposite ends of the cell, or outside of it.
-    let wrapped: Vec<[f64; 3]> = (0..structure.len()).map(|i| cell.wrap(structure.position(i))).collect();
-    let [a, b, c] = cell.image_range(cutoff);
-    let (mut positions, mut types) = (wrapped.clone(), structure.types.iter().map(|t| t - 1).collect::<Vec<_>>());
-    for i in -a..=a {
-        for j in -b..=b {
-            for k in -c..=c {
-                if [i, j, k] == [0; 3] {
-                    continue;
-                }
-                let shift = cell.combine([i, j, k].map(f64::from));
-                for (at, x) in wrapped.iter().enumerate() {
-                    positions.push([0, 1, 2].map(|m| x[m] + shift[m]));
-                    types.push(types[at]);
-                }
-            }
-        }
-    }
-    (positions, types)
 }
 
 #[cfg(test)]

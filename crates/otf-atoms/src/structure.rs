@@ -8,6 +8,7 @@ mod cell;
 mod distance;
 mod frame;
 mod integers;
+mod neighbours;
 
 pub use crate::vector::Vec3;
 pub use cell::DegenerateCell;
@@ -16,6 +17,7 @@ pub use frame::{FrameError, Rotation};
 pub use integers::Integers;
 pub use mendeleev::Element;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
+pub use neighbours::{NeighbourError, Neighbours};
 use serde::{Deserialize, Serialize};
 
 /// The id of an atom. LAMMPS stores it with 32 or 64 bits, depending on how it was built; see [`Integers`].

@@ -1,0 +1,454 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Calibration of γ: from labelled atoms to a force error in eV/Å that is not exceeded with a given coverage.
+//!
+//! # Method
+//! The data are [`Pair`]s of γ and force error e = |F_label − F_predicted| of labelled atoms. Atoms of one region are not
+//! independent of each other, so the regions, and not the atoms, are the sample.
+//!
+//! 1. The regions are put in an order that depends on their numbers only. The first third fits the shape of
+//!    σ(γ) = (1 + γ)^p, p ≥ 0: ln e = a + p ln(1 + γ) by least squares, each region with the same weight.
+//! 2. The other K regions give the scores s = e / σ(γ). The bound with coverage 1 − α is q σ(γ), where q is the 1 − α quantile of
+//!    Σ_k Σ_i δ(s_ki) / ((K + 1) N_k) + δ(∞) / (K + 1), with N_k the number of atoms of region k.
+//!
+//! This is split conformal prediction with normalised scores (Lei et al., J. Am. Stat. Assoc. 113, 1094 (2018); Angelopoulos and
+//! Bates, Found. Trends Mach. Learn. 16, 494 (2023)) for grouped data: hierarchical conformal prediction (Lee, Barber and Willett,
+//! arXiv:2306.06342). Separate quantiles for elements and trigger kinds are Mondrian conformal prediction (Vovk, Gammerman and
+//! Shafer, *Algorithmic Learning in a Random World*, 2005).
+//!
+//! # Guarantee
+//! The error of a random atom of a new region is at most its bound with a probability of at least 1 − α, for any number of
+//! regions, any distribution of errors and any shape of σ, if the new region is exchangeable with the labelled ones. The
+//! probability is over the labelled regions as well: in a single calibration of K regions, the coverage scatters around its
+//! mean with a standard deviation of about √(α (1 − α) / K).
+//!
+//! Not guaranteed:
+//! - coverage in another population of regions. Audits (random regions) represent the atoms below the threshold, events the atoms
+//!   that stopped a run. Another temperature or composition, or another potential, requires labels of its own;
+//! - coverage at each γ separately. The average over the γ of the population is guaranteed; σ makes the coverage similar at all γ
+//!   as far as errors follow its shape;
+//! - a bound for all atoms of a region at once;
+//! - anything, if the potential was trained on the labels: its errors there are too small.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use otf_store::{StoredCandidate, Trigger};
+use serde::{Deserialize, Serialize};
+
+use crate::prediction::{PredictionError, Predictor};
+use crate::structure::Element;
+
+/// The γ of a labelled atom and the error of the force on it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pair {
+    /// Number of the region. Atoms of one region are not independent.
+    pub region: i64,
+    /// The element of the atom.
+    pub element: Element,
+    /// Why the region was stored.
+    pub trigger: Trigger,
+    /// Extrapolation grade γ of the atom.
+    pub gamma: f64,
+    /// Norm of the difference between label and prediction of the force, eV/Å.
+    pub error: f64,
+}
+
+/// Whether a region was drawn at random or stored for a reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A random region: the trigger is `audit`.
+    Audit,
+    /// Any other trigger.
+    Event,
+}
+
+impl Kind {
+    /// The kind of a trigger.
+    #[must_use]
+    pub fn of(trigger: &Trigger) -> Self {
+        if trigger.as_str() == "audit" { Self::Audit } else { Self::Event }
+    }
+
+    /// The name of the kind.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Audit => "audit",
+            Self::Event => "event",
+        }
+    }
+}
+
+/// Why there is no calibration.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CalibrationError {
+    /// There are no pairs.
+    #[error("there are no labelled atoms with γ")]
+    Empty,
+    /// A number is negative or not finite.
+    #[error(
+        "an atom of region {region} has γ = {gamma} and a force error of {error} eV/Å: both must be finite and not negative"
+    )]
+    NotFinite {
+        /// The region.
+        region: i64,
+        /// γ of the atom.
+        gamma: f64,
+        /// The force error, eV/Å.
+        error: f64,
+    },
+}
+
+/// The largest γ at which the bound is at most a tolerated force error.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Threshold {
+    /// The bound passes the tolerated error at this γ.
+    Gamma(f64),
+    /// The bound at the largest γ of the pairs, which is given, is still below the tolerated error. Beyond it there are no data.
+    LargestGamma(f64),
+    /// The bound at γ = 0, which is given in eV/Å, is already larger than the tolerated error.
+    AboveAtZero(f64),
+}
+
+impl Threshold {
+    /// The threshold on γ; `None` if no γ is low enough.
+    #[must_use]
+    pub fn gamma(self) -> Option<f64> {
+        match self {
+            Self::Gamma(gamma) | Self::LargestGamma(gamma) => Some(gamma),
+            Self::AboveAtZero(_) => None,
+        }
+    }
+}
+
+/// Version of the serialised form.
+pub const FORMAT: u32 = 1;
+
+/// A calibration of γ with labelled atoms.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// Version of this form, [`FORMAT`].
+    #[serde(deserialize_with = "known_format")]
+    format: u32,
+    /// All pairs together first, then the groups.
+    #[serde(deserialize_with = "not_empty")]
+    groups: Vec<Group>,
+}
+
+/// The calibration of the atoms of one element, of one trigger kind, of both, or of all atoms.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Group {
+    /// Symbol of the element; `None` for all elements.
+    pub element: Option<String>,
+    /// The trigger kind; `None` for both.
+    pub kind: Option<Kind>,
+    /// Number of regions.
+    pub regions: usize,
+    /// Number of regions that give scores, K.
+    pub scored_regions: usize,
+    /// Number of pairs.
+    pub pairs: usize,
+    /// The largest γ of the pairs.
+    pub gamma_max: f64,
+    /// The exponent p of σ(γ) = (1 + γ)^p.
+    pub exponent: f64,
+    /// Points (w, s) of the distribution of the scores, ascending: a share w of the K + 1 regions' weight is at scores up to s, in
+    /// eV/Å. Of more than [`POINTS`] scores, some are left out, so that quantiles are equal or slightly larger.
+    scores: Vec<(f64, f64)>,
+}
+
+/// Largest number of stored points of a distribution of scores.
+const POINTS: usize = 1000;
+
+/// Largest exponent of σ(γ). A steeper fit results from few regions with a narrow range of γ.
+const MAX_EXPONENT: f64 = 3.0;
+
+/// Force errors below this are rounding, eV/Å; their logarithm would dominate the fit.
+const MIN_ERROR: f64 = 1e-6;
+
+/// Tolerance of sums of weights.
+const ROUNDING: f64 = 1e-9;
+
+/// Share of the regions that fit σ(γ): one of this many.
+const FITTED: usize = 3;
+
+/// The number of regions below which a bound with this coverage does not exist: ⌈c / (1 − c)⌉ regions with scores, and half as
+/// many that fit σ(γ). 5 for a coverage of 0.8, 13 for 0.9, 28 for 0.95.
+#[must_use]
+pub fn min_regions(coverage: f64) -> usize {
+    let scored = (coverage / (1.0 - coverage) - ROUNDING).ceil().max(1.0);
+    // `as` saturates. The smallest n with n - ⌊n / 3⌋ ≥ scored.
+    let scored = (scored as usize).min(usize::MAX / 4);
+    scored + (scored - 1) / (FITTED - 1)
+}
+
+fn known_format<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let found = u32::deserialize(deserializer)?;
+    if found == FORMAT {
+        Ok(found)
+    } else {
+        Err(serde::de::Error::custom(format_args!("format {found} of the calibration is unknown, expected {FORMAT}")))
+    }
+}
+
+fn not_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Group>, D::Error> {
+    let groups = Vec::<Group>::deserialize(deserializer)?;
+    match groups.first() {
+        Some(Group { element: None, kind: None, .. }) => Ok(groups),
+        _ => Err(serde::de::Error::custom("the first group of the calibration must be that of all atoms")),
+    }
+}
+
+impl Calibration {
+    /// Calibrates γ with labelled atoms. The result does not depend on their order.
+    ///
+    /// # Errors
+    /// If there are no pairs, or if a number is negative or not finite.
+    pub fn fit(pairs: &[Pair]) -> Result<Self, CalibrationError> {
+        let valid = |x: f64| x.is_finite() && x >= 0.0;
+        if let Some(bad) = pairs.iter().find(|p| !valid(p.gamma) || !valid(p.error)) {
+            return Err(CalibrationError::NotFinite { region: bad.region, gamma: bad.gamma, error: bad.error });
+        }
+        if pairs.is_empty() {
+            return Err(CalibrationError::Empty);
+        }
+        let kinds = choices(pairs.iter().map(|p| Kind::of(&p.trigger)));
+        let elements = choices(pairs.iter().map(|p| p.element.symbol()));
+        let mut groups = Vec::new();
+        for &kind in &kinds {
+            for &element in &elements {
+                let member = |p: &&Pair| {
+                    element.is_none_or(|e| e == p.element.symbol()) && kind.is_none_or(|k| k == Kind::of(&p.trigger))
+                };
+                let members: Vec<&Pair> = pairs.iter().filter(member).collect();
+                if !members.is_empty() {
+                    groups.push(Group::fit(element, kind, &members));
+                }
+            }
+        }
+        Ok(Self { format: FORMAT, groups })
+    }
+
+    /// Force error in eV/Å that an atom with this γ does not exceed with this coverage (0 to 1). It holds for each element with
+    /// [enough](min_regions) regions separately; the other elements count with all atoms together. Above the largest γ of the pairs
+    /// it is an extrapolation. `None` if there are too few regions, or if γ is NaN.
+    #[must_use]
+    pub fn bound(&self, gamma: f64, coverage: f64) -> Option<f64> {
+        let bounds = self.groups_used(coverage).map(|group| group.bound(gamma, coverage));
+        bounds.reduce(|a, b| Some(a?.max(b?))).flatten()
+    }
+
+    /// The largest γ at which the [bound](Self::bound) is at most `force_error` (eV/Å), but not more than the largest γ of the pairs.
+    /// `None` if there are too few regions.
+    #[must_use]
+    pub fn threshold(&self, force_error: f64, coverage: f64) -> Option<Threshold> {
+        let thresholds = self.groups_used(coverage).map(|group| group.threshold(force_error, coverage));
+        thresholds.reduce(|a, b| Some(lower(a?, b?))).flatten()
+    }
+
+    /// The groups of which the bound is the largest: each element, or all atoms together for an element with too few regions.
+    pub fn groups_used(&self, coverage: f64) -> impl Iterator<Item = &Group> {
+        let elements = self.groups.iter().filter(|group| group.element.is_some() && group.kind.is_none());
+        let mut used: Vec<&Group> =
+            elements.map(|group| self.group(group.element.as_deref(), None, coverage)).collect();
+        if used.is_empty() {
+            used.push(&self.groups[0]);
+        }
+        used.sort_by_key(|group| &group.element);
+        used.dedup_by_key(|group| &group.element);
+        used.into_iter()
+    }
+
+    /// The group of this element and trigger kind, or the most specific larger group that has enough regions for this coverage: both
+    /// trigger kinds of the element, all elements of the trigger kind, or all atoms (also if they have too few regions).
+    #[must_use]
+    pub fn group(&self, element: Option<&str>, kind: Option<Kind>, coverage: f64) -> &Group {
+        let choices = [(element, kind), (element, None), (None, kind)];
+        let find = |(e, k)| self.groups.iter().find(|group| group.element.as_deref() == e && group.kind == k);
+        let enough = |group: &&Group| group.quantile(coverage).is_some();
+        choices.into_iter().filter_map(find).find(enough).unwrap_or(&self.groups[0])
+    }
+
+    /// All atoms together, followed by each element and each trigger kind, if there are several.
+    #[must_use]
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// Number of regions.
+    #[must_use]
+    pub fn regions(&self) -> usize {
+        self.groups[0].regions
+    }
+
+    /// Number of pairs.
+    #[must_use]
+    pub fn pairs(&self) -> usize {
+        self.groups[0].pairs
+    }
+}
+
+/// `None`, which stands for all values, and each value if there are several.
+fn choices<T: Ord>(values: impl Iterator<Item = T>) -> Vec<Option<T>> {
+    let distinct: BTreeSet<T> = values.collect();
+    let several = distinct.len() > 1;
+    std::iter::once(None).chain(distinct.into_iter().filter(|_| several).map(Some)).collect()
+}
+
+/// The lower of two thresholds.
+fn lower(a: Threshold, b: Threshold) -> Threshold {
+    let bound_at_zero = |t| if let Threshold::AboveAtZero(bound) = t { bound } else { f64::NEG_INFINITY };
+    match (a.gamma(), b.gamma()) {
+        (Some(x), Some(y)) => {
+            if x <= y {
+                a
+            } else {
+                b
+            }
+        }
+        _ => {
+            if bound_at_zero(a) >= bound_at_zero(b) {
+                a
+            } else {
+                b
+            }
+        }
+    }
+}
+
+impl Group {
+    fn fit(element: Option<&str>, kind: Option<Kind>, pairs: &[&Pair]) -> Self {
+        let mut by_region: BTreeMap<i64, Vec<&Pair>> = BTreeMap::new();
+        for pair in pairs {
+            by_region.entry(pair.region).or_default().push(pair);
+        }
+        // A fixed permutation that is unrelated to any order in which regions were made.
+        let mut regions: Vec<(u64, Vec<&Pair>)> = by_region.into_iter().map(|(id, pairs)| (hash(id), pairs)).collect();
+        regions.sort_by_key(|(hash, _)| *hash);
+        let (fitted, scored) = regions.split_at(regions.len() / FITTED);
+        let exponent = exponent(fitted.iter().map(|(_, pairs)| &pairs[..]));
+        let share = 1.0 / (scored.len() + 1) as f64;
+        let mut scores: Vec<(f64, f64)> = scored
+            .iter()
+            .flat_map(|(_, pairs)| {
+                let weight = share / pairs.len() as f64;
+                pairs.iter().map(move |pair| (weight, pair.error / sigma(pair.gamma, exponent)))
+            })
+            .collect();
+        scores.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.total_cmp(&b.0)));
+        let mut sum = 0.0;
+        for (weight, _) in &mut scores {
+            sum += *weight;
+            *weight = sum;
+        }
+        if scores.len() > POINTS {
+            // The last score of each of the equal intervals of the weight: a quantile is rounded up.
+            let interval = |weight: f64| (weight * POINTS as f64 + ROUNDING) as usize;
+            scores = scores.chunk_by(|a, b| interval(a.0) == interval(b.0)).map(|part| part[part.len() - 1]).collect();
+        }
+        Self {
+            element: element.map(str::to_owned),
+            kind,
+            regions: regions.len(),
+            scored_regions: scored.len(),
+            pairs: pairs.len(),
+            gamma_max: pairs.iter().map(|pair| pair.gamma).fold(0.0, f64::max),
+            exponent,
+            scores,
+        }
+    }
+
+    /// Quantile of the scores, eV/Å; `None` if it is infinite.
+    fn quantile(&self, coverage: f64) -> Option<f64> {
+        self.scores.iter().find(|(weight, _)| *weight >= coverage - ROUNDING).map(|(_, score)| *score)
+    }
+
+    /// As [`Calibration::bound`], for an atom of this group.
+    #[must_use]
+    pub fn bound(&self, gamma: f64, coverage: f64) -> Option<f64> {
+        let bound = self.quantile(coverage)? * sigma(gamma, self.exponent);
+        (!gamma.is_nan()).then_some(bound)
+    }
+
+    /// As [`Calibration::threshold`], for an atom of this group.
+    #[must_use]
+    pub fn threshold(&self, force_error: f64, coverage: f64) -> Option<Threshold> {
+        let quantile = self.quantile(coverage)?;
+        if quantile > force_error {
+            return Some(Threshold::AboveAtZero(quantile));
+        }
+        let gamma = (force_error / quantile).powf(1.0 / self.exponent) - 1.0;
+        // Infinite or NaN if the bound does not increase.
+        Some(if gamma < self.gamma_max { Threshold::Gamma(gamma) } else { Threshold::LargestGamma(self.gamma_max) })
+    }
+
+    /// Name of the group.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let element = self.element.as_deref().unwrap_or("all");
+        self.kind.map_or_else(|| element.to_owned(), |kind| format!("{element}, {}", kind.as_str()))
+    }
+}
+
+/// The shape of the error as a function of γ, 1 at γ = 0.
+fn sigma(gamma: f64, exponent: f64) -> f64 {
+    (1.0 + gamma).powf(exponent)
+}
+
+/// The exponent of σ(γ) by least squares, each region with the same weight; 0 if the error does not increase with γ.
+fn exponent<'a>(regions: impl Iterator<Item = &'a [&'a Pair]>) -> f64 {
+    let points = regions.flat_map(|pairs| {
+        pairs.iter().map(|pair| (1.0 / pairs.len() as f64, pair.gamma.ln_1p(), pair.error.max(MIN_ERROR).ln()))
+    });
+    let points: Vec<(f64, f64, f64)> = points.collect();
+    let mean = |value: fn(&(f64, f64, f64)) -> f64| {
+        points.iter().map(|p| p.0 * value(p)).sum::<f64>() / points.iter().map(|p| p.0).sum::<f64>()
+    };
+    let (x, y) = (mean(|p| p.1), mean(|p| p.2));
+    let covariance: f64 = points.iter().map(|p| p.0 * (p.1 - x) * (p.2 - y)).sum();
+    let variance: f64 = points.iter().map(|p| p.0 * (p.1 - x).powi(2)).sum();
+    let slope = covariance / variance;
+    if slope.is_finite() { slope.clamp(0.0, MAX_EXPONENT) } else { 0.0 }
+}
+
+/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), a bijection.
+fn hash(id: i64) -> u64 {
+    let mut x = (id as u64).wrapping_add(0x9E37_79B9_7F4A_7C15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ (x >> 31)
+}
+
+/// The pairs of the core atoms (force mask above 0) of labelled candidates. Rows without labels are skipped. γ of each atom is the
+/// stored one, if it was computed with this potential in the parent frame, and otherwise that in the candidate.
+///
+/// # Errors
+/// If a candidate cannot be evaluated, or if the potential has no active set.
+pub fn pairs_of<'a>(
+    rows: impl IntoIterator<Item = &'a StoredCandidate>,
+    predictor: &mut Predictor,
+) -> Result<Vec<Pair>, PredictionError> {
+    let mut found = Vec::new();
+    for row in rows.into_iter().filter(|row| row.is_labelled()) {
+        let candidate = &row.candidate;
+        let Some(labels) = &candidate.labels else { continue };
+        let prediction = predictor.evaluate(&candidate.structure)?;
+        let errors = prediction.force_errors(labels);
+        let same = candidate.keys.potential_hash.as_deref() == Some(predictor.fingerprint());
+        let gamma = match &candidate.atom_gamma {
+            Some(stored) if same => stored,
+            _ => prediction.gamma.as_ref().ok_or(PredictionError::NoActiveSet)?,
+        };
+        let trigger = candidate.keys.trigger.clone().unwrap_or(Trigger::Other("none".into()));
+        found.extend((0..candidate.structure.len()).filter(|&i| candidate.force_mask[i] > 0.0).map(|i| Pair {
+            region: row.id,
+            element: candidate.structure.element(i),
+            trigger: trigger.clone(),
+            gamma: gamma[i],
+            error: errors[i],
+        }));
+    }
+    Ok(found)
+}

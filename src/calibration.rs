@@ -452,3 +452,194 @@ pub fn pairs_of<'a>(
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Uniform numbers in (0, 1): SplitMix64.
+    struct Random(i64);
+
+    impl Random {
+        fn uniform(&mut self) -> f64 {
+            self.0 += 1;
+            ((hash(self.0) >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
+        }
+
+        /// Box and Muller.
+        fn normal(&mut self) -> f64 {
+            (-2.0 * self.uniform().ln()).sqrt() * (std::f64::consts::TAU * self.uniform()).cos()
+        }
+
+        /// A region of 1 to 30 atoms. The errors of its atoms share a factor, and increase with γ by another law than that of σ.
+        fn region(&mut self, number: i64) -> Vec<Pair> {
+            let shared = (0.5 * self.normal()).exp();
+            let atoms = 1 + (30.0 * self.uniform()) as usize;
+            let mut atom = || {
+                let gamma = -2.0 * self.uniform().ln();
+                let copper = self.uniform() < 0.3;
+                let scale = if copper { 0.12 } else { 0.04 };
+                let error = scale * (1.0 + 0.2 * gamma * gamma) * shared * self.normal().abs();
+                let element = if copper { Element::Cu } else { Element::Al };
+                Pair { region: number, element, trigger: Trigger::Gamma, gamma, error }
+            };
+            (0..atoms).map(|_| atom()).collect()
+        }
+
+        fn regions(&mut self, number: usize) -> Vec<Pair> {
+            (1..=number as i64).flat_map(|k| self.region(k)).collect()
+        }
+    }
+
+    #[test]
+    fn coverage_of_new_regions_is_nominal() {
+        const REPETITIONS: usize = 600;
+        const LABELLED: usize = 45;
+        const NEW: usize = 20;
+        let mut random = Random(1);
+        let coverages = [0.5, 0.8, 0.9, 0.95];
+        let mut covered = [[0.0; 4]; 3];
+        for _ in 0..REPETITIONS {
+            let calibration = Calibration::fit(&random.regions(LABELLED)).unwrap();
+            let all = calibration.group(None, None, 0.5);
+            for _ in 0..NEW {
+                let region = random.region(0);
+                let atom = &region[(random.uniform() * region.len() as f64) as usize];
+                let own = calibration.group(Some(atom.element.symbol()), None, 0.95);
+                assert_eq!(own.element.as_deref(), Some(atom.element.symbol()));
+                for (k, &coverage) in coverages.iter().enumerate() {
+                    let bounds = [
+                        all.bound(atom.gamma, coverage),
+                        own.bound(atom.gamma, coverage),
+                        calibration.bound(atom.gamma, coverage),
+                    ];
+                    for (kind, bound) in bounds.into_iter().enumerate() {
+                        covered[kind][k] +=
+                            f64::from(u8::from(atom.error <= bound.unwrap())) / (REPETITIONS * NEW) as f64;
+                    }
+                }
+            }
+        }
+        let scored = (LABELLED - LABELLED / FITTED) as f64;
+        for (k, &coverage) in coverages.iter().enumerate() {
+            // The coverage of a calibration scatters around its mean, and so does the share of the new atoms.
+            let variance = coverage * (1.0 - coverage) * (1.0 / scored + 1.0 / NEW as f64);
+            let deviation = 3.5 * (variance / REPETITIONS as f64).sqrt();
+            for found in covered {
+                assert!(found[k] > coverage - deviation, "{coverage}: {found:?}");
+            }
+            assert!(covered[0][k] < coverage + 2.0 / scored + deviation, "{coverage}: {covered:?}");
+        }
+    }
+
+    #[test]
+    fn bounds_increase_with_gamma_and_with_coverage() {
+        let calibration = Calibration::fit(&Random(2).regions(60)).unwrap();
+        assert!(calibration.groups().iter().all(|group| group.exponent > 0.0));
+        for coverage in [0.6, 0.7, 0.8, 0.9] {
+            for k in 0..50 {
+                let gamma = f64::from(k) * 0.3;
+                let bound = |gamma, coverage| calibration.bound(gamma, coverage).unwrap();
+                assert!(bound(gamma + 0.3, coverage) > bound(gamma, coverage));
+                assert!(bound(gamma, coverage + 0.05) >= bound(gamma, coverage));
+            }
+        }
+        assert_eq!(calibration.bound(f64::NAN, 0.8), None);
+        assert_eq!(calibration.bound(f64::INFINITY, 0.8), Some(f64::INFINITY));
+    }
+
+    #[test]
+    fn threshold_inverts_the_bound() {
+        let calibration = Calibration::fit(&Random(3).regions(60)).unwrap();
+        let tolerated = calibration.bound(2.5, 0.9).unwrap();
+        let Some(Threshold::Gamma(gamma)) = calibration.threshold(tolerated, 0.9) else { panic!() };
+        assert!((gamma - 2.5).abs() < 1e-9, "{gamma}");
+        let lowest = calibration.bound(0.0, 0.9).unwrap();
+        assert_eq!(calibration.threshold(0.5 * lowest, 0.9), Some(Threshold::AboveAtZero(lowest)));
+        assert_eq!(calibration.threshold(0.5 * lowest, 0.9).unwrap().gamma(), None);
+        // Not above the γ of the data, and the lowest of the elements.
+        let largest = |element| calibration.group(Some(element), None, 0.9).gamma_max;
+        let expected = Threshold::LargestGamma(largest("Al").min(largest("Cu")));
+        assert_eq!(calibration.threshold(1e6, 0.9), Some(expected));
+    }
+
+    #[test]
+    fn too_few_regions_give_no_bound() {
+        assert_eq!([0.8, 0.9, 0.95, 0.99].map(min_regions), [5, 13, 28, 148]);
+        for coverage in [0.5, 0.8, 0.9, 0.95] {
+            let least = min_regions(coverage);
+            let few = Calibration::fit(&Random(4).regions(least - 1));
+            assert_eq!(few.ok().and_then(|c| c.groups()[0].bound(1.0, coverage)), None);
+            assert_eq!(few_threshold(least - 1, coverage), None);
+            assert!(Calibration::fit(&Random(4).regions(least)).unwrap().bound(1.0, coverage).is_some());
+        }
+        assert_eq!(Calibration::fit(&[]), Err(CalibrationError::Empty));
+        let mut bad = Random(4).regions(2);
+        bad[0].error = f64::NAN;
+        assert!(matches!(Calibration::fit(&bad), Err(CalibrationError::NotFinite { region: 1, .. })));
+    }
+
+    fn few_threshold(regions: usize, coverage: f64) -> Option<Threshold> {
+        Calibration::fit(&Random(4).regions(regions)).ok()?.threshold(0.1, coverage)
+    }
+
+    #[test]
+    fn rare_elements_and_kinds_are_pooled() {
+        let mut pairs = Random(5).regions(40);
+        pairs[0].element = Element::Ni;
+        pairs.iter_mut().filter(|p| p.region % 2 == 0).for_each(|p| p.trigger = Trigger::Other("audit".into()));
+        let calibration = Calibration::fit(&pairs).unwrap();
+        let used = |element, kind| calibration.group(Some(element), kind, 0.9).name();
+        assert_eq!(used("Ni", None), "all");
+        assert_eq!(used("Ni", Some(Kind::Audit)), "all, audit");
+        assert_eq!(used("Al", Some(Kind::Event)), "Al, event");
+        assert_eq!(calibration.group(Some("Al"), Some(Kind::Event), 0.99).name(), "all");
+        let names: Vec<String> = calibration.groups_used(0.9).map(Group::name).collect();
+        assert_eq!(names, ["all", "Al", "Cu"]);
+        // A single element and a single kind are not repeated.
+        pairs.iter_mut().for_each(|p| (p.element, p.trigger) = (Element::Al, Trigger::Gamma));
+        assert_eq!(Calibration::fit(&pairs).unwrap().groups().len(), 1);
+    }
+
+    #[test]
+    fn serialised_form_is_read_back_and_other_versions_are_refused() {
+        let pairs = Random(6).regions(200);
+        let calibration = Calibration::fit(&pairs).unwrap();
+        let text = serde_json::to_string(&calibration).unwrap();
+        assert_eq!(serde_json::from_str::<Calibration>(&text).unwrap(), calibration);
+        let refused = |text: &str| serde_json::from_str::<Calibration>(text).unwrap_err().to_string();
+        assert!(refused(&text.replace("\"format\":1", "\"format\":2")).contains("format 2"));
+        assert!(refused("{\"format\":1,\"groups\":[]}").contains("first group"));
+        // The order of the pairs does not matter.
+        let mut turned = pairs;
+        turned.reverse();
+        let other = Calibration::fit(&turned).unwrap();
+        for (a, b) in calibration.groups().iter().zip(other.groups()) {
+            assert!((a.exponent - b.exponent).abs() < 1e-12);
+            assert!((a.bound(1.0, 0.9).unwrap() / b.bound(1.0, 0.9).unwrap() - 1.0).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn stored_quantiles_of_many_scores_are_rounded_up() {
+        let pairs = Random(7).regions(300);
+        let members: Vec<&Pair> = pairs.iter().collect();
+        let group = Group::fit(None, None, &members);
+        assert!(group.scores.len() <= POINTS && group.pairs > 2 * POINTS);
+        let mut regions: BTreeMap<i64, f64> = BTreeMap::new();
+        pairs.iter().for_each(|p| *regions.entry(p.region).or_default() += 1.0);
+        let scored: BTreeSet<i64> = {
+            let mut order: Vec<i64> = regions.keys().copied().collect();
+            order.sort_by_key(|id| hash(*id));
+            order.split_off(order.len() / FITTED).into_iter().collect()
+        };
+        for coverage in [0.123_456, 0.5, 0.9, 0.987_6] {
+            let bound = group.bound(0.0, coverage).unwrap();
+            let weight = |limit: f64| -> f64 {
+                let low = |p: &&Pair| scored.contains(&p.region) && p.error / sigma(p.gamma, group.exponent) <= limit;
+                pairs.iter().filter(low).map(|p| 1.0 / regions[&p.region]).sum::<f64>() / (scored.len() + 1) as f64
+            };
+            assert!((coverage..coverage + 1.1e-3 + 1.0 / scored.len() as f64).contains(&weight(bound)), "{coverage}");
+        }
+    }
+}

@@ -237,7 +237,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(200))]
+        #![proptest_config(ProptestConfig::with_cases(100))]
         #[test]
         fn lists_equal_those_of_a_direct_search(
             vectors in prop::array::uniform3(prop::array::uniform3(-6.0..6.0_f64)),

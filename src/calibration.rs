@@ -31,7 +31,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use otf_store::{StoredCandidate, Trigger};
+use otf_store::{Candidate, StoredCandidate, Trigger};
 use serde::{Deserialize, Serialize};
 
 use crate::prediction::{PredictionError, Predictor};
@@ -421,36 +421,98 @@ fn hash(id: i64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// The pairs of the core atoms (force mask above 0) of labelled candidates. Rows without labels are skipped. γ of each atom is the
-/// stored one, if it was computed with this potential in the parent frame, and otherwise that in the candidate.
+/// The pairs of the core atoms of labelled rows of a store, as with [`pairs_of_candidate`]. Each row is a region; its number is the id
+/// of the row. Rows without labels are skipped.
 ///
 /// # Errors
-/// If a candidate cannot be evaluated, or if the potential has no active set.
+/// As [`pairs_of_candidate`].
 pub fn pairs_of<'a>(
     rows: impl IntoIterator<Item = &'a StoredCandidate>,
     predictor: &mut Predictor,
 ) -> Result<Vec<Pair>, PredictionError> {
     let mut found = Vec::new();
     for row in rows.into_iter().filter(|row| row.is_labelled()) {
-        let candidate = &row.candidate;
-        let Some(labels) = &candidate.labels else { continue };
-        let prediction = predictor.evaluate(&candidate.structure)?;
-        let errors = prediction.force_errors(labels);
-        let same = candidate.keys.potential_hash.as_deref() == Some(predictor.fingerprint());
-        let gamma = match &candidate.atom_gamma {
-            Some(stored) if same => stored,
-            _ => prediction.gamma.as_ref().ok_or(PredictionError::NoActiveSet)?,
-        };
-        let trigger = candidate.keys.trigger.clone().unwrap_or(Trigger::Other("none".into()));
-        found.extend((0..candidate.structure.len()).filter(|&i| candidate.force_mask[i] > 0.0).map(|i| Pair {
-            region: row.id,
-            element: candidate.structure.element(i),
-            trigger: trigger.clone(),
-            gamma: gamma[i],
-            error: errors[i],
-        }));
+        found.extend(pairs_of_candidate(row.id, &row.candidate, predictor)?);
     }
     Ok(found)
+}
+
+/// The pairs of the core atoms (force mask above 0) of a candidate; none if it has no labels. γ of each atom is the stored one, if it
+/// was computed with this potential in the parent frame, and otherwise that in the candidate.
+///
+/// # Errors
+/// If the candidate cannot be evaluated, or if the potential has no active set.
+///
+/// # Panics
+/// If the labels have another number of atoms.
+pub fn pairs_of_candidate(
+    region: i64,
+    candidate: &Candidate,
+    predictor: &mut Predictor,
+) -> Result<Vec<Pair>, PredictionError> {
+    let Some(labels) = &candidate.labels else { return Ok(Vec::new()) };
+    let prediction = predictor.evaluate(&candidate.structure)?;
+    let errors = prediction.force_errors(labels);
+    let same = candidate.keys.potential_hash.as_deref() == Some(predictor.fingerprint());
+    let gamma = match &candidate.atom_gamma {
+        Some(stored) if same => stored,
+        _ => prediction.gamma.as_ref().ok_or(PredictionError::NoActiveSet)?,
+    };
+    let trigger = candidate.keys.trigger.clone().unwrap_or(Trigger::Other("none".into()));
+    let pair = |i: usize| Pair {
+        region,
+        element: candidate.structure.element(i),
+        trigger: trigger.clone(),
+        gamma: gamma[i],
+        error: errors[i],
+    };
+    Ok((0..candidate.structure.len()).filter(|&i| candidate.force_mask[i] > 0.0).map(pair).collect())
+}
+
+/// Limits of the intervals of γ of [`bins`]; the last interval has no upper limit.
+pub const GAMMA_LIMITS: [f64; 9] = [0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0];
+
+/// Shares of the atoms at which [`Bin`] has quantiles.
+pub const QUANTILES: [f64; 4] = [0.5, 0.8, 0.9, 0.95];
+
+/// The force errors of the atoms in an interval of γ, each atom with the same weight.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Bin {
+    /// Lower limit of γ.
+    pub from: f64,
+    /// Upper limit of γ; `None` if there is none.
+    pub to: Option<f64>,
+    /// Number of regions.
+    pub regions: usize,
+    /// Number of pairs.
+    pub pairs: usize,
+    /// Root mean square of the force error, eV/Å.
+    pub force_rmse: f64,
+    /// The [`QUANTILES`] of the force error, eV/Å.
+    pub quantiles: [f64; QUANTILES.len()],
+}
+
+/// The force errors in intervals of γ. Intervals without pairs are left out.
+#[must_use]
+pub fn bins(pairs: &[Pair]) -> Vec<Bin> {
+    let limits = GAMMA_LIMITS.iter().enumerate().map(|(k, &from)| (from, GAMMA_LIMITS.get(k + 1).copied()));
+    let bin = |(from, to): (f64, Option<f64>)| {
+        let within = |p: &&Pair| p.gamma >= from && to.is_none_or(|to| p.gamma < to);
+        let members: Vec<&Pair> = pairs.iter().filter(within).collect();
+        let mut errors: Vec<f64> = members.iter().map(|p| p.error).collect();
+        errors.sort_by(f64::total_cmp);
+        let n = errors.len();
+        let quantile = |share: f64| errors[((share * n as f64).ceil() as usize).clamp(1, n) - 1];
+        (n > 0).then(|| Bin {
+            from,
+            to,
+            regions: members.iter().map(|p| p.region).collect::<BTreeSet<_>>().len(),
+            pairs: n,
+            force_rmse: (errors.iter().map(|e| e * e).sum::<f64>() / n as f64).sqrt(),
+            quantiles: QUANTILES.map(quantile),
+        })
+    };
+    limits.filter_map(bin).collect()
 }
 
 #[cfg(test)]
@@ -581,6 +643,18 @@ mod tests {
 
     fn few_threshold(regions: usize, coverage: f64) -> Option<Threshold> {
         Calibration::fit(&Random(4).regions(regions)).ok()?.threshold(0.1, coverage)
+    }
+
+    #[test]
+    fn bins_have_the_quantiles_of_their_atoms() {
+        let pair = |gamma, error| Pair { region: 1, element: Element::Al, trigger: Trigger::Gamma, gamma, error };
+        let mut pairs: Vec<Pair> = (1..=100).map(|k| pair(0.7, f64::from(k))).collect();
+        pairs.extend([pair(1.0, 3.0), pair(500.0, 4.0)]);
+        let found = bins(&pairs);
+        let limits: Vec<_> = found.iter().map(|b| (b.from, b.to, b.pairs)).collect();
+        assert_eq!(limits, [(0.5, Some(1.0), 100), (1.0, Some(2.0), 1), (100.0, None, 1)]);
+        assert_eq!(found[0].quantiles, [50.0, 80.0, 90.0, 95.0]);
+        assert_eq!((found[1].quantiles, found[1].force_rmse), ([3.0; 4], 3.0));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! The command line. Each command has its own module.
 
 mod analyze_log;
+mod calibrate;
 mod candidates;
 mod doctor;
 mod extract;
@@ -97,6 +98,8 @@ enum Command {
     Extract(extract::ExtractArgs),
     /// List and export the candidates of a run, and change their status
     Candidates(candidates::CandidatesArgs),
+    /// Convert γ to a force error in eV/Å with labelled structures, and recommend a threshold
+    Calibrate(calibrate::CalibrateArguments),
     /// Write an HTML report of a run or a loop: plots, candidates in 3D, settings
     Report(report::ReportArguments),
     /// Display γ and temperature of a run in progress
@@ -147,6 +150,7 @@ pub fn main() -> ExitCode {
         Command::Init(arguments) => finish(init::run(&arguments, verbosity)),
         Command::Extract(arguments) => finish(extract::run(&arguments, verbosity)),
         Command::Candidates(arguments) => finish(candidates::run(&arguments)),
+        Command::Calibrate(arguments) => finish(calibrate::run(&arguments, verbosity)),
         Command::Report(arguments) => finish(report::run(&arguments, verbosity)),
         Command::Watch(arguments) => finish(watch::run(&arguments)),
         Command::AnalyzeLog(arguments) => match analyze_log::run(&arguments, verbosity) {

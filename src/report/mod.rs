@@ -4,6 +4,7 @@
 //! [`Report::read`] also reads the folders of runs that are in progress, were killed or were written by older versions, and of
 //! all replicas of a run. No file is changed. For a replica, the shared store in the parent folder is read as well.
 
+mod calibration;
 mod candidate;
 mod page;
 mod plots;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::Value;
 
+pub use calibration::{CalibrationPlot, calibration_plot};
 pub use candidate::View;
 pub use plots::PlotError;
 pub use series::{Point, Series};

@@ -12,18 +12,18 @@ use super::{Part, Point, Report};
 #[derive(Debug, thiserror::Error)]
 #[error("cannot draw {name}: {message}")]
 pub struct PlotError {
-    name: String,
-    message: String,
+    pub(super) name: String,
+    pub(super) message: String,
 }
 
 /// Size of the SVG in pixels. The PNG is [`PNG_SCALE`] times larger in each direction, sufficient for a column of a journal.
-const SIZE: (u32, u32) = (640, 400);
+pub(super) const SIZE: (u32, u32) = (640, 400);
 const PNG_SCALE: f32 = 3.0;
 /// A subset with Latin letters, digits and the symbols on the axes, so that no fonts need to be installed.
 const FONT: &[u8] = include_bytes!("../../templates/report/DejaVuSans-subset.ttf");
-const FAMILY: &str = "DejaVu Sans";
+pub(super) const FAMILY: &str = "DejaVu Sans";
 /// Colours that can be distinguished with colour vision deficiency (Okabe and Ito, "Color Universal Design", 2008).
-const COLOURS: [RGBColor; 6] = [
+pub(super) const COLOURS: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
     RGBColor(0, 158, 115),
     RGBColor(230, 159, 0),
@@ -33,7 +33,7 @@ const COLOURS: [RGBColor; 6] = [
 ];
 /// Values above this limit are omitted, as those that are not finite, because tick marks cannot be placed there.
 const MAX_VALUE: f64 = 1e30;
-const LIMIT: RGBColor = RGBColor(213, 94, 0);
+pub(super) const LIMIT: RGBColor = RGBColor(213, 94, 0);
 
 /// A plot of lines.
 struct Plot<'t> {
@@ -142,14 +142,19 @@ fn save(plot: &Plot<'_>, suffix: &str) -> Result<[(String, Vec<u8>); 2], PlotErr
     let name = format!("{}{suffix}", plot.name);
     let failed = |message: &dyn Display| PlotError { name: name.clone(), message: message.to_string() };
     let svg = render(plot).map_err(|error| failed(&error))?;
+    let png = rasterise(&svg).map_err(|error| failed(&error))?;
+    Ok([(format!("{name}.svg"), svg.into_bytes()), (format!("{name}.png"), png)])
+}
+
+/// A PNG of an SVG of the size [`SIZE`].
+pub(super) fn rasterise(svg: &str) -> Result<Vec<u8>, String> {
     let mut options = usvg::Options { font_family: FAMILY.into(), ..usvg::Options::default() };
     options.fontdb_mut().load_font_data(FONT.to_vec());
-    let tree = usvg::Tree::from_str(&svg, &options).map_err(|error| failed(&error))?;
+    let tree = usvg::Tree::from_str(svg, &options).map_err(|error| error.to_string())?;
     let (width, height) = (SIZE.0 as f32 * PNG_SCALE, SIZE.1 as f32 * PNG_SCALE);
-    let mut image = tiny_skia::Pixmap::new(width as u32, height as u32).ok_or_else(|| failed(&"it is too large"))?;
+    let mut image = tiny_skia::Pixmap::new(width as u32, height as u32).ok_or("it is too large")?;
     resvg::render(&tree, tiny_skia::Transform::from_scale(PNG_SCALE, PNG_SCALE), &mut image.as_mut());
-    let png = image.encode_png().map_err(|error| failed(&error))?;
-    Ok([(format!("{name}.svg"), svg.into_bytes()), (format!("{name}.png"), png)])
+    image.encode_png().map_err(|error| error.to_string())
 }
 
 fn render(plot: &Plot<'_>) -> Result<String, String> {
@@ -236,7 +241,7 @@ fn draw_on<B: DrawingBackend>(
 }
 
 /// Formats a number on an axis with as few digits as possible.
-fn label(value: f64) -> String {
+pub(super) fn label(value: f64) -> String {
     let rounded: f64 = format!("{value:.3e}").parse().unwrap_or(value);
     if rounded != 0.0 && !(1e-3..1e5).contains(&rounded.abs()) { format!("{rounded:e}") } else { rounded.to_string() }
 }

@@ -17,7 +17,7 @@
 //! `momenta` over velocities, as in ASE. Different values of one key, or two columns of the same precedence, are an error.
 mod results;
 
-pub use results::{Results, read_results};
+pub use results::{Labelled, Results, for_each_labelled, read_results};
 
 use super::text::{Collected, FrameText, Lines, TypeTable, integer, mass, parse_error, real, scaled};
 use super::{Error, Frame};
@@ -276,6 +276,8 @@ struct Columns {
     /// Index of the first token, and the factor to Å/ps.
     velocity: Option<(usize, f64)>,
     force: Option<usize>,
+    /// Index of the token, and whether it is a real number.
+    mask: Option<(usize, bool)>,
     /// Index of the first token, and the number of flags.
     mobile: Option<(usize, usize)>,
     total: usize,
@@ -343,6 +345,7 @@ impl Columns {
             momentum,
             velocity,
             force: column(&["forces", "force"], "R", 3)?,
+            mask: list.iter().find(|p| p.name == "force_mask").map(|p| (p.at, p.kind == "R" && p.width == 1)),
             mobile,
             total,
         })

@@ -226,7 +226,27 @@ impl Store {
     /// # Errors
     /// If the database cannot be read.
     pub fn potential(&self, hash: &str) -> Result<Option<PotentialRecord>, StoreError> {
-        let query = "SELECT hash, parent, round, file, active_set FROM otf_potentials WHERE hash = ?1";
+        self.find_potential("WHERE hash = ?1", &[&hash])
+    }
+
+    /// The potential of the loop that was trained last; `None` if there was no loop.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn newest_potential(&self) -> Result<Option<PotentialRecord>, StoreError> {
+        self.find_potential("ORDER BY round DESC, created DESC LIMIT 1", &[])
+    }
+
+    fn find_potential(
+        &self,
+        which: &str,
+        values: &[&dyn rusqlite::ToSql],
+    ) -> Result<Option<PotentialRecord>, StoreError> {
+        // A store that was never opened for writing by this version may lack the table.
+        if !ase_db::has_table(&self.conn, "otf_potentials").map_err(|e| self.error("read", e))? {
+            return Ok(None);
+        }
+        let query = format!("SELECT hash, parent, round, file, active_set FROM otf_potentials {which}");
         let read = |row: &rusqlite::Row<'_>| {
             let path = |text: String| PathBuf::from(text);
             Ok(PotentialRecord {
@@ -237,7 +257,7 @@ impl Store {
                 active_set: path(row.get(4)?),
             })
         };
-        self.conn.query_row(query, [hash], read).optional().map_err(|e| self.error("read", e))
+        self.conn.query_row(&query, values, read).optional().map_err(|e| self.error("read", e))
     }
 }
 

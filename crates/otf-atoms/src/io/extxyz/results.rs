@@ -21,6 +21,19 @@ pub struct Results {
     pub stress: Option<[f64; 6]>,
 }
 
+/// A frame with the results of a calculator.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Labelled {
+    /// The atoms.
+    pub structure: Structure,
+    /// The results.
+    pub results: Results,
+    /// The column `force_mask`, a real number for each atom; length n.
+    pub force_mask: Option<Vec<f64>>,
+    /// Number of the first line of the frame after that with the number of atoms, from 1.
+    pub line: u64,
+}
+
 /// Reads the last frame of a file and its results.
 ///
 /// # Errors
@@ -35,7 +48,28 @@ pub fn read_results(path: &Path) -> Result<(Structure, Results), Error> {
     if !found {
         return Err(lines.error("the file is empty"));
     }
-    let structure = parse(&frame, path, None, &mut Vec::new())?;
+    let Labelled { structure, results, .. } = labelled(&frame, path)?;
+    Ok((structure, results))
+}
+
+/// Reads all frames of a file with their results, and passes each to `use_frame`. One frame is in memory at a time.
+///
+/// # Errors
+/// As [`read_results`]; also for a column `force_mask` that is not `R:1`; or the error of `use_frame`.
+pub fn for_each_labelled<E: From<Error>>(
+    path: &Path,
+    mut use_frame: impl FnMut(Labelled) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut lines = Lines::new(open(path)?, path);
+    let mut frame = FrameText::default();
+    while next_frame(&mut lines, &mut frame)? {
+        use_frame(labelled(&frame, path)?)?;
+    }
+    Ok(())
+}
+
+fn labelled(frame: &FrameText, path: &Path) -> Result<Labelled, Error> {
+    let structure = parse(frame, path, None, &mut Vec::new())?;
     let mut lines = frame.lines();
     let (header_line, header) = lines.next().unwrap_or((frame.first, ""));
     let fail = |message: String| parse_error(path, header_line, message);
@@ -47,21 +81,33 @@ pub fn read_results(path: &Path) -> Result<(Structure, Results), Error> {
             "the frame has a column of ids: write the results in the order of the atoms, without ids".into(),
         ));
     }
+    let mask = match columns.mask {
+        Some((_, false)) => {
+            return Err(fail(
+                "Properties must have force_mask as force_mask:R:1, with 1 for each atom whose force is used and 0 for the \
+                 others"
+                    .into(),
+            ));
+        }
+        other => other.map(|(at, _)| at),
+    };
     let energy = energy.map(|text| real(Some(text), "the energy")).transpose().map_err(fail)?;
     let stress = stress.map(parse_stress).transpose().map_err(fail)?;
-    let forces = columns.force.map(|at| {
-        let mut forces = Vec::with_capacity(3 * structure.len());
-        for (number, line) in lines {
-            for token in line.split_whitespace().skip(at).take(3) {
-                forces.push(real(Some(token), "a force").map_err(|message| parse_error(path, number, message))?);
+    let atoms: Vec<(u64, &str)> = lines.collect();
+    let column = |at: usize, width: usize, what: &str| {
+        let mut numbers = Vec::with_capacity(width * structure.len());
+        for (number, line) in &atoms {
+            for token in line.split_whitespace().skip(at).take(width) {
+                numbers.push(real(Some(token), what).map_err(|message| parse_error(path, *number, message))?);
             }
         }
-        Ok::<_, Error>(forces)
-    });
-    let forces: Option<Vec<f64>> = forces.transpose()?;
+        Ok::<Vec<f64>, Error>(numbers)
+    };
+    let forces = columns.force.map(|at| column(at, 3, "a force")).transpose()?;
+    let force_mask = mask.map(|at| column(at, 1, "a number of the force mask")).transpose()?;
     let rows = |forces| Array2::from_shape_vec((structure.len(), 3), forces).expect("every line has all its columns");
     let results = Results { energy, forces: forces.map(rows), stress };
-    Ok((structure, results))
+    Ok(Labelled { structure, results, force_mask, line: header_line })
 }
 
 fn parse_stress(text: &str) -> Result<[f64; 6], String> {

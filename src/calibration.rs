@@ -297,6 +297,48 @@ fn choices<T: Ord>(values: impl Iterator<Item = T>) -> Vec<Option<T>> {
     std::iter::once(None).chain(distinct.into_iter().filter(|_| several).map(Some)).collect()
 }
 
+/// The share of atoms whose error is at most the bound, observed in regions that were not used for the calibration.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Observed {
+    /// Number of regions.
+    pub regions: usize,
+    /// Number of pairs.
+    pub pairs: usize,
+    /// Mean over the regions of the share of their atoms whose error is at most the bound.
+    pub coverage: f64,
+    /// Standard deviation expected of it for independent regions, √(c (1 − c) (1/n + 1/K)) for the nominal coverage c, n regions here
+    /// and K in the calibration. It is an upper limit: it is reached if all atoms of a region behave alike.
+    pub deviation: f64,
+}
+
+impl Observed {
+    /// Compares pairs of new regions with their `bound` (eV/Å) for the given coverage. `scored` is the number of regions K of the
+    /// calibration. `None` if there are no pairs, or if one has no bound.
+    #[must_use]
+    pub fn of<'a>(
+        pairs: impl IntoIterator<Item = &'a Pair>,
+        coverage: f64,
+        scored: usize,
+        bound: impl Fn(&Pair) -> Option<f64>,
+    ) -> Option<Self> {
+        let mut regions: BTreeMap<i64, (f64, f64)> = BTreeMap::new();
+        let mut count = 0;
+        for pair in pairs {
+            let (covered, all) = regions.entry(pair.region).or_default();
+            *covered += f64::from(u8::from(pair.error <= bound(pair)?));
+            *all += 1.0;
+            count += 1;
+        }
+        let n = regions.len() as f64;
+        (count > 0).then(|| Self {
+            regions: regions.len(),
+            pairs: count,
+            coverage: regions.values().map(|(covered, all)| covered / all).sum::<f64>() / n,
+            deviation: (coverage * (1.0 - coverage) * (1.0 / n + 1.0 / scored as f64)).sqrt(),
+        })
+    }
+}
+
 /// The lower of two thresholds.
 fn lower(a: Threshold, b: Threshold) -> Threshold {
     let bound_at_zero = |t| if let Threshold::AboveAtZero(bound) = t { bound } else { f64::NEG_INFINITY };
@@ -382,6 +424,13 @@ impl Group {
         let gamma = (force_error / quantile).powf(1.0 / self.exponent) - 1.0;
         // Infinite or NaN if the bound does not increase.
         Some(if gamma < self.gamma_max { Threshold::Gamma(gamma) } else { Threshold::LargestGamma(self.gamma_max) })
+    }
+
+    /// Whether the atom of a pair belongs to this group.
+    #[must_use]
+    pub fn contains(&self, pair: &Pair) -> bool {
+        self.element.as_deref().is_none_or(|element| element == pair.element.symbol())
+            && self.kind.is_none_or(|kind| kind == Kind::of(&pair.trigger))
     }
 
     /// Name of the group.
@@ -643,6 +692,17 @@ mod tests {
 
     fn few_threshold(regions: usize, coverage: f64) -> Option<Threshold> {
         Calibration::fit(&Random(4).regions(regions)).ok()?.threshold(0.1, coverage)
+    }
+
+    #[test]
+    fn observed_coverage_is_a_mean_over_regions() {
+        let pair = |region, error| Pair { region, element: Element::Al, trigger: Trigger::Gamma, gamma: 1.0, error };
+        let pairs = [pair(1, 0.1), pair(1, 0.3), pair(1, 0.1), pair(1, 0.1), pair(2, 0.3)];
+        let found = Observed::of(&pairs, 0.8, 4, |p| Some(0.2 * p.gamma)).unwrap();
+        assert_eq!((found.regions, found.pairs, found.coverage), (2, 5, 0.375));
+        assert!((found.deviation - (0.16_f64 * 0.75).sqrt()).abs() < 1e-12);
+        assert_eq!(Observed::of(&pairs, 0.8, 4, |_| None), None);
+        assert_eq!(Observed::of(&[], 0.8, 4, |_| Some(1.0)), None);
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use lammps_otf::calibration::{
-    Bin, Calibration, CalibrationError, Group, Pair, QUANTILES, Threshold, bins, min_regions, pairs_of_candidate,
+    Bin, Calibration, CalibrationError, Group, Observed, Pair, QUANTILES, Threshold, bins, min_regions,
+    pairs_of_candidate,
 };
 use lammps_otf::candidates::{Candidate, Labels, Status, Store, StoreError, Trigger};
 use lammps_otf::config::{Engine, Potential};
@@ -48,6 +49,10 @@ pub(super) struct CalibrateArguments {
     /// Of stores of a loop, only audits and candidates that were found with this potential, on which it was not trained
     #[arg(long)]
     held_out: bool,
+    /// Instead of calibrating, compare with a calibration that --json has written: how many atoms have a force error within its
+    /// bound. Give structures that were not used for it
+    #[arg(long, value_name = "FILE", conflicts_with = "plot")]
+    check: Option<PathBuf>,
     /// Write the calibration, the tables and the settings to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -77,6 +82,8 @@ pub(super) enum CalibrateError {
     Moved(PathBuf),
     #[error("there are no labelled structures to calibrate with: {0}")]
     Nothing(String),
+    #[error("{} is not a calibration that --json has written: {source}", path.display())]
+    NotCalibration { path: PathBuf, source: serde_json::Error },
     #[error(transparent)]
     Calibration(#[from] CalibrationError),
     #[error(transparent)]
@@ -298,6 +305,9 @@ pub(super) fn run(args: &CalibrateArguments, verbosity: Verbosity) -> Result<(),
     if found.pairs.is_empty() {
         return Err(CalibrateError::Nothing(found.nothing()));
     }
+    if let Some(path) = &args.check {
+        return check(path, args, &found, &predictor);
+    }
     let calibration = Calibration::fit(&found.pairs)?;
     let warnings = found.warnings(args, &calibration);
     let bins = bins(&found.pairs);
@@ -342,6 +352,66 @@ pub(super) fn run(args: &CalibrateArguments, verbosity: Verbosity) -> Result<(),
     print_line(&conclusion(&calibration, args));
     warnings.iter().for_each(|warning| print_warning(warning));
     Ok(())
+}
+
+/// Coverages that are compared with the observed ones.
+const COVERAGES: [f64; 3] = [0.8, 0.9, 0.95];
+
+/// Compares the errors with the bounds of a stored calibration.
+fn check(
+    path: &Path,
+    args: &CalibrateArguments,
+    found: &Collected,
+    predictor: &Predictor,
+) -> Result<(), CalibrateError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|source| CalibrateError::Read { path: path.to_owned(), source })?;
+    let stored: Stored = serde_json::from_str(&text)
+        .map_err(|source| CalibrateError::NotCalibration { path: path.to_owned(), source })?;
+    if stored.potential.hash != predictor.fingerprint() {
+        print_warning(&format!("{} was made for another potential, whose errors differ", path.display()));
+    }
+    let calibration = stored.calibration;
+    let mut rows = vec![texts(&["atoms", "regions", "number", "coverage", "observed", "deviation"])];
+    let mut values = Vec::new();
+    for group in calibration.groups() {
+        for coverage in COVERAGES {
+            let members = found.pairs.iter().filter(|pair| group.contains(pair));
+            let bound = |pair: &Pair| group.bound(pair.gamma, coverage);
+            let Some(observed) = Observed::of(members, coverage, group.scored_regions, bound) else { continue };
+            rows.push(vec![
+                group.name(),
+                observed.regions.to_string(),
+                observed.pairs.to_string(),
+                coverage.to_string(),
+                format!("{:.3}", observed.coverage),
+                format!("{:.3}", observed.deviation),
+            ]);
+            values.push(json!({ "group": group.name(), "nominal": coverage, "observed": observed }));
+        }
+    }
+    if let Some(path) = &args.json {
+        let report = json!({ "format": FORMAT, "checked": values });
+        write_atomically(path, |out| writeln!(out, "{report:#}"))?;
+    }
+    print_line(&format!(
+        "Share of the atoms within the bound, and the deviation from the coverage that is expected at most for so few regions\n{}",
+        table(&rows).trim_end()
+    ));
+    found.unusable.iter().take(MAX_MESSAGES).for_each(|message| print_warning(message));
+    Ok(())
+}
+
+/// The part of the JSON file that is read again.
+#[derive(serde::Deserialize)]
+struct Stored {
+    potential: StoredPotential,
+    calibration: Calibration,
+}
+
+#[derive(serde::Deserialize)]
+struct StoredPotential {
+    hash: String,
 }
 
 /// A source and whether it is a candidate store.

@@ -1,0 +1,206 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Coverage of the calibration on regions that were held back; prints Markdown.
+
+    .deps/bin/python3 benches/calibration.py [--regions N] [--splits N]
+
+For each of three systems, labels cells of independent molecular dynamics with the EAM potential to which the ACE potential was
+fitted. `lammps-otf calibrate` calibrates with one half and is compared with the other half, and with a set at another temperature.
+"""
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "potentials"))
+
+import fitting  # first: it sets the number of BLAS threads
+import eamdata
+import numpy as np
+import pacefit
+from ase.build import bulk
+from ase.io import write
+
+PROGRAM = ROOT / "target/release/lammps-otf"
+COVERAGES = (0.8, 0.9, 0.95)
+
+
+def tungsten(temperature_or_factor=1.0, repeat=(3, 3, 3)):
+    return bulk("W", "bcc", a=3.165 * temperature_or_factor, cubic=True).repeat(repeat)
+
+
+class Tungsten:
+    """A small potential for crystalline W."""
+
+    stem = "W"
+    reference = ("eam/alloy", "W_zhou.eam.alloy", ["W"])
+
+    def training(self, eam):
+        rng = np.random.default_rng(20261101)
+        frames = [eam.label(eamdata.rattled(eamdata.strained(tungsten(factor), rng), rng, amplitude))
+                  for factor in (0.97, 1.0, 1.03) for amplitude in (0.03, 0.08, 0.12)]
+        for k, temperature in enumerate((300, 800, 1500)):
+            for i, factor in enumerate((0.98, 1.01)):
+                frames += eam.dynamics(tungsten(factor), temperature, seed=3000 + 10 * k + i, samples=2)
+        return frames
+
+    def testing(self, eam):
+        return eam.dynamics(tungsten(), 1000, seed=3900, samples=4)
+
+    def basis(self):
+        return pacefit.make_basis(
+            ["W"],
+            {"radbase": "SBessel", "radparameters": [2.0], "rcut": 5.5, "dcut": 0.01, "NameOfCutoffFunction": "cos",
+             "core-repulsion": [130.0, 1.0], "r_in": 1.9, "delta_in": 0.3},
+            {"UNARY": {"nradmax_by_orders": [8, 4, 2], "lmax_by_orders": [0, 3, 2]}})
+
+
+def aluminium(rng):
+    atoms = eamdata.fcc(4.05, (3, 3, 3))
+    return vacancies(atoms, rng)
+
+
+def alloy(rng):
+    share = rng.uniform(0.05, 0.95)
+    atoms = eamdata.fcc((1 - share) * 4.05 + share * 3.615, (3, 3, 3))
+    symbols = np.where(rng.uniform(size=len(atoms)) < share, "Cu", "Al")
+    atoms.set_chemical_symbols(symbols.tolist())
+    return vacancies(atoms, rng)
+
+
+def tungsten_cell(rng):
+    return vacancies(tungsten(repeat=(4, 4, 4)), rng)
+
+
+def vacancies(atoms, rng):
+    """A copy without up to three atoms, so that γ has a wide range."""
+    remove = rng.choice(len(atoms), size=rng.integers(0, 4), replace=False)
+    atoms = atoms.copy()
+    del atoms[remove.tolist()]
+    return atoms
+
+
+# Name, potential (None: fitted here), EAM potential, cell, temperatures of both halves, temperature of the shifted set (K).
+SYSTEMS = [
+    ("Al", ROOT / "potentials/al/Al.yaml", ("eam/fs", "Al_mm.eam.fs", ["Al"]), aluminium, (300, 600, 900), 1500),
+    ("Al-Cu", ROOT / "potentials/alcu/AlCu.yaml", ("eam/alloy", "AlCu.eam.alloy", ["Al", "Cu"]), alloy, (300, 600, 900), 1500),
+    ("W", None, Tungsten.reference, tungsten_cell, (500, 1500, 2500), 4000),
+]
+
+
+def regions(eam, cell, temperatures, number, seed):
+    """Labelled cells, each from a trajectory of its own, at a temperature that is drawn at random."""
+    rng = np.random.default_rng(seed)
+    frames = []
+    for k in range(number):
+        start = cell(rng)
+        temperature = temperatures[rng.integers(len(temperatures))]
+        frames += eam.dynamics(start, temperature, seed=100_000 + seed + 2 * k, samples=1, equilibrate=300, every=200)
+    return frames
+
+
+def calibrate(potential, frames, folder, *more):
+    """Runs the program on these frames; returns its JSON."""
+    data, out = folder / "frames.extxyz", folder / "out.json"
+    write(data, frames, format="extxyz", columns=["symbols", "positions", "forces"])
+    command = [PROGRAM, "calibrate", data, "--potential", potential, "--json", out, *more]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, command))}\n{done.stderr}")
+    return json.loads(out.read_text())
+
+
+def check(potential, calibration, frames, folder):
+    """Observed coverage by group and nominal coverage."""
+    stored = folder / "calibration.json"
+    stored.write_text(json.dumps(calibration))
+    found = calibrate(potential, frames, folder, "--check", stored)
+    return {(row["group"], row["nominal"]): row["observed"] for row in found["checked"]}
+
+
+def measure(system, arguments, folder):
+    name, potential, reference, cell, temperatures, shifted_temperature = system
+    if potential is None:
+        with_output = sys.stdout
+        sys.stdout = sys.stderr
+        fitting.run(Tungsten(), folder)
+        sys.stdout = with_output
+        potential = folder / "W.yaml"
+    style, file, elements = reference
+    eam = eamdata.Eam(style, fitting.POTENTIALS / file, elements)
+    frames = regions(eam, cell, temperatures, arguments.regions, seed=1000)
+    shifted = regions(eam, cell, (shifted_temperature,), arguments.regions // 4, seed=500_000)
+    rng = np.random.default_rng(7)
+    first, all_splits = None, {}
+    for split in range(arguments.splits):
+        order = rng.permutation(len(frames))
+        labelled, held = order[: len(frames) // 2], order[len(frames) // 2 :]
+        calibration = calibrate(potential, [frames[k] for k in labelled], folder)
+        observed = check(potential, calibration, [frames[k] for k in held], folder)
+        for key, value in observed.items():
+            all_splits.setdefault(key, []).append(value["coverage"])
+        if split == 0:
+            first = calibration, observed, check(potential, calibration, shifted, folder)
+    return first, all_splits
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--regions", type=int, default=240, help="labelled cells of each system (default 240)")
+    parser.add_argument("--splits", type=int, default=20, help="random splits into halves (default 20)")
+    arguments = parser.parse_args()
+    processor = next(line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
+    begun = time.monotonic()
+    coverage, bounds, outside = [], [], []
+    for system in SYSTEMS:
+        name, temperatures, shifted_temperature = system[0], system[4], system[5]
+        with tempfile.TemporaryDirectory() as folder:
+            (calibration, observed, shifted), splits = measure(system, arguments, Path(folder))
+        groups = calibration["bounds"]
+        for group in groups:
+            key = group["group"]
+            label = name if key == "all" else f"{name}: {key}"
+            cells = []
+            for nominal in COVERAGES:
+                value = observed.get((key, nominal))
+                if value is None:
+                    cells.append("–")
+                    continue
+                cells.append(f"{100 * value['coverage']:.1f} ± {100 * value['deviation']:.1f}")
+                if abs(value["coverage"] - nominal) > 2 * value["deviation"]:
+                    outside.append(f"{label} at {100 * nominal:g} %")
+            means = ", ".join(f"{100 * np.mean(splits[key, nominal]):.1f}" for nominal in COVERAGES if (key, nominal) in splits)
+            moved = ", ".join(f"{100 * shifted[key, nominal]['coverage']:.1f}" for nominal in COVERAGES if (key, nominal) in shifted)
+            number = observed[key, COVERAGES[0]]
+            coverage.append(f"| {label} | {group['regions']} / {number['regions']} | {' | '.join(cells)} | {means} | {moved} |")
+            values = {point["gamma"]: f"{point['bound']:.3f}" for point in group["bounds"] if point["bound"] is not None}
+            cells = " | ".join(values.get(gamma, "–") for gamma in (0, 1, 2, 5))
+            threshold = group["threshold"]
+            text = next((f"{threshold[k]:.2f}" for k in ("gamma", "largest_gamma") if threshold and k in threshold), "none")
+            bounds.append(f"| {label} | {group['gamma_max']:.1f} | {group['exponent']:.2f} | {cells} | {text} |")
+        print(f"{name}: {time.monotonic() - begun:.0f} s", file=sys.stderr)
+    conditions = "; ".join(f"{s[0]} at {', '.join(map(str, s[4]))} K, shifted {s[5]} K" for s in SYSTEMS)
+    print(f"""\
+`ci/bench calibration`: {arguments.regions} cells of each system, each with up to three vacancies and from a trajectory of its own
+({conditions}). Labels: the EAM potential to which the ACE potential was fitted. One half calibrates, the other half is compared with
+the bounds. ± is one standard deviation expected of independent regions. Run in {time.monotonic() - begun:.0f} s on one core of
+{processor}.
+
+| atoms | regions, calibration / held back | observed at 80 % | at 90 % | at 95 % | mean of {arguments.splits} splits | shifted temperature |
+| --- | --- | --- | --- | --- | --- | --- |
+{chr(10).join(coverage)}
+
+Outside of two standard deviations: {', '.join(outside) or 'none'}.
+
+Bounds with coverage 0.9 in eV/Å, and the threshold on γ for 0.15 eV/Å:
+
+| atoms | largest γ | exponent p | γ = 0 | 1 | 2 | 5 | threshold |
+| --- | --- | --- | --- | --- | --- | --- | --- |
+{chr(10).join(bounds)}""")
+
+
+main()

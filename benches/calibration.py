@@ -8,6 +8,7 @@ For each of three systems, labels cells of independent molecular dynamics with t
 fitted. `lammps-otf calibrate` calibrates with one half and is compared with the other half, and with a set at another temperature.
 """
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
@@ -25,7 +26,6 @@ import pacefit
 from ase.build import bulk
 from ase.io import write
 
-PROGRAM = ROOT / "target/release/lammps-otf"
 COVERAGES = (0.8, 0.9, 0.95)
 
 
@@ -103,32 +103,30 @@ def regions(eam, cell, temperatures, number, seed):
     return frames
 
 
-def calibrate(potential, frames, folder, *more):
+def calibrate(program, potential, frames, folder, *more):
     """Runs the program on these frames; returns its JSON."""
     data, out = folder / "frames.extxyz", folder / "out.json"
     write(data, frames, format="extxyz", columns=["symbols", "positions", "forces"])
-    command = [PROGRAM, "calibrate", data, "--potential", potential, "--json", out, *more]
+    command = [program, "calibrate", data, "--potential", potential, "--json", out, *more]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(map(str, command))}\n{done.stderr}")
     return json.loads(out.read_text())
 
 
-def check(potential, calibration, frames, folder):
+def check(program, potential, calibration, frames, folder):
     """Observed coverage by group and nominal coverage."""
     stored = folder / "calibration.json"
     stored.write_text(json.dumps(calibration))
-    found = calibrate(potential, frames, folder, "--check", stored)
+    found = calibrate(program, potential, frames, folder, "--check", stored)
     return {(row["group"], row["nominal"]): row["observed"] for row in found["checked"]}
 
 
 def measure(system, arguments, folder):
     name, potential, reference, cell, temperatures, shifted_temperature = system
     if potential is None:
-        with_output = sys.stdout
-        sys.stdout = sys.stderr
-        fitting.run(Tungsten(), folder)
-        sys.stdout = with_output
+        with contextlib.redirect_stdout(sys.stderr):
+            fitting.run(Tungsten(), folder)
         potential = folder / "W.yaml"
     style, file, elements = reference
     eam = eamdata.Eam(style, fitting.POTENTIALS / file, elements)
@@ -139,12 +137,12 @@ def measure(system, arguments, folder):
     for split in range(arguments.splits):
         order = rng.permutation(len(frames))
         labelled, held = order[: len(frames) // 2], order[len(frames) // 2 :]
-        calibration = calibrate(potential, [frames[k] for k in labelled], folder)
-        observed = check(potential, calibration, [frames[k] for k in held], folder)
+        calibration = calibrate(arguments.program, potential, [frames[k] for k in labelled], folder)
+        observed = check(arguments.program, potential, calibration, [frames[k] for k in held], folder)
         for key, value in observed.items():
             all_splits.setdefault(key, []).append(value["coverage"])
         if split == 0:
-            first = calibration, observed, check(potential, calibration, shifted, folder)
+            first = calibration, observed, check(arguments.program, potential, calibration, shifted, folder)
     return first, all_splits
 
 
@@ -152,6 +150,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--regions", type=int, default=240, help="labelled cells of each system (default 240)")
     parser.add_argument("--splits", type=int, default=20, help="random splits into halves (default 20)")
+    parser.add_argument("--program", type=Path, default=ROOT / "target/release/lammps-otf", help="the program to check")
     arguments = parser.parse_args()
     processor = next(line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
     begun = time.monotonic()

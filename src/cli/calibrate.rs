@@ -41,7 +41,7 @@ pub(super) struct CalibrateArguments {
     #[arg(long, value_name = "C", default_value_t = 0.9, value_parser = parse_coverage)]
     coverage: f64,
     /// Tolerated force error, eV/Å, for which the threshold on γ is printed
-    #[arg(long, value_name = "F", default_value_t = 0.15, value_parser = parse_positive)]
+    #[arg(long, value_name = "F", default_value_t = 0.15, value_parser = parse_positive, allow_negative_numbers = true)]
     force_error: f64,
     /// Only candidates with these triggers, e.g. audit or gamma,flag
     #[arg(long, value_name = "LIST", value_delimiter = ',')]

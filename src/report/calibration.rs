@@ -83,6 +83,7 @@ fn draw<B: DrawingBackend>(
         .x_label_formatter(&|x| label(*x))
         .y_label_formatter(&|y| label(*y))
         .draw()?;
+    let several = pairs.iter().any(|p| Kind::of(&p.trigger) != Kind::of(&pairs[0].trigger));
     for (kind, colour, name) in [(Kind::Event, COLOURS[0], "events"), (Kind::Audit, COLOURS[1], "audits")] {
         let members = shown().filter(|p| Kind::of(&p.trigger) == kind);
         let points: Vec<(f64, f64)> = members.map(|p| (p.gamma.max(left), p.error.max(bottom))).collect();
@@ -92,7 +93,7 @@ fn draw<B: DrawingBackend>(
         let pale = colour.mix(0.35);
         chart
             .draw_series(points.into_iter().map(|at| Circle::new(at, 2, pale.filled())))?
-            .label(name)
+            .label(if several { name } else { "atoms" })
             .legend(move |(x, y)| Circle::new((x + 9, y), 3, pale.filled()));
     }
     let bins = bins(pairs);

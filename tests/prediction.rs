@@ -42,9 +42,8 @@ fn compare(name: &str, found: &Prediction, expected: &Evaluation, tolerance: f64
     );
     let largest = expected.forces.iter().flatten().fold(1.0_f64, |most, f| most.max(f.abs()));
     for (i, force) in expected.forces.iter().enumerate() {
-        for k in 0..3 {
-            let difference = (found.forces[[i, k]] - force[k]).abs();
-            assert!(difference < tolerance * largest, "{name}, atom {i}: {difference:e} eV/Å of {largest}");
+        for (a, b) in found.forces.row(i).iter().zip(force) {
+            assert!((a - b).abs() < tolerance * largest, "{name}, atom {i}: {a} {b} eV/Å, largest {largest}");
         }
     }
     let (found, expected) = (found.gamma.as_ref().unwrap(), expected.gamma.as_ref().unwrap());

@@ -124,7 +124,7 @@ def check(program, potential, calibration, frames, folder):
     return {(row["group"], row["nominal"]): row["observed"] for row in found["checked"]}
 
 
-def measure(system, arguments, folder):
+def observe(system, arguments, folder):
     name, potential, reference, cell, temperatures, shifted_temperature = system
     if potential is None:
         with contextlib.redirect_stdout(sys.stderr):
@@ -159,7 +159,7 @@ def main():
     for system in SYSTEMS:
         name, temperatures, shifted_temperature = system[0], system[4], system[5]
         with tempfile.TemporaryDirectory() as folder:
-            (calibration, observed, shifted), splits = measure(system, arguments, Path(folder))
+            (calibration, observed, shifted), splits = observe(system, arguments, Path(folder))
         groups = calibration["bounds"]
         for group in groups:
             key = group["group"]

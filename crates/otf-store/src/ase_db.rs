@@ -31,6 +31,10 @@ pub mod data_names {
     pub const SOURCE_IMAGE: &str = "source_image";
     /// Extrapolation grade of each atom in the parent frame, `float64` (n).
     pub const ATOM_GAMMA: &str = "atom_gamma";
+    /// Norm of label minus prediction of the potential that ran, eV/Å, `float64` (n); NaN in the buffer.
+    pub const FORCE_ERROR: &str = "force_error";
+    /// The same of the newest potential.
+    pub const FORCE_ERROR_NEWEST: &str = "force_error_newest";
     /// Id of each atom in the candidate, `int32` (n), or `int64` if an id needs it.
     pub const ATOM_ID: &str = "atom_id";
     /// Type of each atom, from 1, `int32` (n).
@@ -548,6 +552,8 @@ pub fn read_row(row: &Row) -> rusqlite::Result<RawRow> {
 pub struct ParsedRow {
     /// The candidate as stored, with labels only if they belong to its atoms.
     pub candidate: Candidate,
+    /// [`data_names::FORCE_ERROR`] and [`data_names::FORCE_ERROR_NEWEST`].
+    pub force_errors: (Option<Vec<f64>>, Option<Vec<f64>>),
     /// All keys.
     pub pairs: Keys,
     /// All of `row.data`.
@@ -650,8 +656,9 @@ impl RawRow {
             mismatch = check_without_copy(&candidate, &data).err();
             candidate.labels = candidate.labels.filter(|_| mismatch.is_none());
         }
+        let force_errors = (numbers_of(data_names::FORCE_ERROR)?, numbers_of(data_names::FORCE_ERROR_NEWEST)?);
         let row_order = order.iter().enumerate().any(|(i, &at)| i != at).then_some(order);
-        Ok(ParsedRow { candidate, pairs, data, mismatch, row_order })
+        Ok(ParsedRow { candidate, force_errors, pairs, data, mismatch, row_order })
     }
 
     /// The atoms in ASE's columns.

@@ -10,6 +10,8 @@
 //! | `source_id` | `int32` (n), or `int64` if an id needs it | id of the atom in the parent frame |
 //! | `source_image` | `int32` (n, 3) | periodic image of the atom in the parent frame |
 //! | `atom_gamma` | `float64` (n) | extrapolation grade in the parent frame, if available |
+//! | `force_error` | `float64` (n) | norm of label minus prediction, eV/Å, of the potential that ran; NaN in the buffer |
+//! | `force_error_newest` | `float64` (n) | the same of the newest potential |
 //! | `error_log` | text | output of the oracle if it failed |
 //! | `stored_atoms` | dictionary | the atoms to which these data belong: `numbers`, `positions`, `cell`, `pbc` |
 //!
@@ -55,6 +57,7 @@
 mod ase_db;
 pub mod blob;
 mod error;
+mod errors;
 pub mod export;
 mod identity;
 pub mod json;
@@ -65,11 +68,12 @@ mod store;
 
 pub use ase_db::{SCHEMA_VERSION, data_names};
 pub use error::StoreError;
+pub use errors::{ErrorOf, LabelErrors};
 pub use identity::recover_order;
 pub use keys::{KeyValue, Keys};
 pub use status::{Status, UnknownStatus};
 pub use store::{
-    CheckSummary, Phase, PotentialRecord, Round, RoundOutcome, RoundSeconds, Store, StoreOptions, StoredCandidate,
+    AuditResult, CheckSummary, Phase, PotentialRecord, Round, RoundOutcome, RoundSeconds, Store, StoreOptions, StoredCandidate,
     Summary,
 };
 
@@ -160,6 +164,8 @@ pub enum Trigger {
     Crash,
     /// The extrapolation grade exceeded the lower threshold, and the run continued.
     Flag,
+    /// None: a region below the threshold, drawn at random. Its label measures the error of the potential and is not trained on.
+    Audit,
     /// Another reason.
     Other(String),
 }
@@ -172,6 +178,7 @@ impl Trigger {
             Self::Gamma => "gamma",
             Self::Crash => "crash",
             Self::Flag => "flag",
+            Self::Audit => "audit",
             Self::Other(text) => text,
         }
     }
@@ -183,6 +190,7 @@ impl From<&str> for Trigger {
             "gamma" => Self::Gamma,
             "crash" => Self::Crash,
             "flag" => Self::Flag,
+            "audit" => Self::Audit,
             other => Self::Other(other.to_owned()),
         }
     }

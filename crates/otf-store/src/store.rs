@@ -3,13 +3,13 @@
 
 mod learning;
 
-pub use learning::{Phase, PotentialRecord, Round, RoundOutcome, RoundSeconds};
+pub use learning::{AuditResult, Phase, PotentialRecord, Round, RoundOutcome, RoundSeconds};
 
 use super::blob::Data;
 use super::keys::{self, KeyValue, Keys};
 use super::lock::{LockFile, LockWatch};
 use super::status::Status;
-use super::{Candidate, CandidateKeys, Labels, StoreError, ase_db};
+use super::{Candidate, CandidateKeys, ErrorOf, LabelErrors, Labels, StoreError, Trigger, ase_db, errors};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 
 /// Keys of the workflow, which are not properties of a candidate.
 pub(super) const WORKFLOW_KEYS: [&str; 5] = ["status", "worker", "claimed_at", "attempts", "message"];
+
+/// Key of an audit that was made training data, with the value 1.
+const AUDIT_TRAINED: &str = "audit_trained";
 
 /// The tables in addition to ASE's: entry `v` migrates a store of version `v` to `v + 1`.
 const MIGRATIONS: [&str; 2] = [
@@ -95,6 +98,10 @@ pub struct StoredCandidate {
     pub is_restorable: bool,
     /// Index in the row of each atom of `candidate`, if the atoms were written in another order; shape (n).
     pub row_order: Option<Vec<usize>>,
+    /// Force errors of the potential that ran; see [`StoredCandidate::errors`].
+    pub(super) force_error: Option<Vec<f64>>,
+    /// Force errors of the newest potential.
+    pub(super) force_error_newest: Option<Vec<f64>>,
     /// The candidate.
     pub candidate: Candidate,
 }
@@ -114,6 +121,13 @@ impl StoredCandidate {
     pub fn is_labelled(&self) -> bool {
         let atoms = self.candidate.structure.len();
         self.candidate.labels.as_ref().is_some_and(|labels| labels.check(atoms).is_ok())
+    }
+
+    /// Whether it is an audit that no potential has been trained on. It must not be trained on while it measures errors.
+    #[must_use]
+    pub fn is_held_back(&self) -> bool {
+        let trained = self.keys().extra.get(AUDIT_TRAINED).and_then(KeyValue::as_i64).unwrap_or(0);
+        self.keys().trigger == Some(Trigger::Audit) && trained == 0
     }
 }
 
@@ -488,7 +502,7 @@ impl Store {
                 e => self.error("read", e),
             })?;
         let Some(raw) = raw else { return Ok(None) };
-        let ase_db::ParsedRow { candidate, pairs, data, mismatch, row_order } =
+        let ase_db::ParsedRow { candidate, force_errors, pairs, data, mismatch, row_order } =
             raw.parse().map_err(|reason| self.invalid_row(id, reason))?;
         let text = |key: &str| pairs.get(key).and_then(KeyValue::as_text).map(str::to_owned);
         Ok(Some(StoredCandidate {
@@ -508,6 +522,8 @@ impl Store {
             mismatch,
             is_restorable: data.contains_key(ase_db::data_names::STORED_ATOMS),
             row_order,
+            force_error: force_errors.0,
+            force_error_newest: force_errors.1,
             candidate,
         }))
     }
@@ -635,8 +651,10 @@ impl Store {
         if matches!(to, Status::PendingDft | Status::RunningDft) {
             pairs.remove("worker");
             pairs.remove("message");
-            let log = [(ase_db::data_names::ERROR_LOG, None)];
-            ase_db::update_data(tx, id, &log).map_err(err)?.map_err(|reason| self.invalid_row(id, reason))?;
+            errors::remove_keys(&mut pairs);
+            let mut outdated = vec![(ase_db::data_names::ERROR_LOG, None)];
+            outdated.extend(ErrorOf::ALL.map(|of| (of.array(), None)));
+            ase_db::update_data(tx, id, &outdated).map_err(err)?.map_err(|reason| self.invalid_row(id, reason))?;
         }
         if from == Some(Status::Rejected) {
             ase_db::update_labels(tx, id, None).map_err(err)?;
@@ -778,6 +796,52 @@ impl Store {
                 self.transition(tx, id, *step, |_| {})?;
             }
             self.transition(tx, id, Status::Done, |_| {})
+        })
+    }
+
+    /// Stores the differences between labels and the predictions of a potential, in one transaction. Labelling a candidate again
+    /// removes them. A row that was deleted in the meantime is skipped.
+    ///
+    /// # Errors
+    /// If the number of errors of a candidate is not that of its atoms, or if the database cannot be written.
+    pub fn set_errors(&mut self, of: ErrorOf, rows: &[(i64, LabelErrors)]) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.modify("write errors to", |tx| {
+            for (id, errors) in rows {
+                let Some(row) = self.find(*id)? else { continue };
+                if row.candidate.structure.len() != errors.forces.len() {
+                    let reason = "the number of force errors is not that of the atoms".to_owned();
+                    return Err(StoreError::InvalidLabels { id: *id, reason });
+                }
+                let (mut pairs, _) = self.pairs(tx, *id)?;
+                errors.set_keys(of, &mut pairs);
+                let err = |e| self.error("write errors to", e);
+                ase_db::update_data(tx, *id, &[(of.array(), Some(errors.data()))])
+                    .map_err(err)?
+                    .map_err(|reason| self.invalid_row(*id, reason))?;
+                ase_db::update_pairs(tx, *id, &pairs).map_err(err)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Makes audits training data. They no longer measure the errors of potentials.
+    ///
+    /// # Errors
+    /// If the database cannot be written.
+    pub fn train_on_audits(&mut self, ids: &[i64]) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        self.modify("change", |tx| {
+            for &id in ids {
+                let (mut pairs, _) = self.pairs(tx, id)?;
+                pairs.insert(AUDIT_TRAINED.into(), KeyValue::Int(1));
+                ase_db::update_pairs(tx, id, &pairs).map_err(|e| self.error("change", e))?;
+            }
+            Ok(())
         })
     }
 

@@ -88,6 +88,25 @@ pub struct RoundSeconds {
     pub trial: f64,
 }
 
+/// Force errors of a potential on audits: regions drawn at random, which it was not trained on.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct AuditResult {
+    /// Number of regions.
+    pub regions: usize,
+    /// Number of their core atoms.
+    pub atoms: usize,
+    /// Root mean square of the force errors on the core atoms, eV/Å.
+    pub force_rmse: f64,
+    /// Largest force error on a core atom, eV/Å.
+    pub force_max: f64,
+    /// Force error that a random atom does not exceed with the coverage in `uncertainty_threshold`, eV/Å; `None` if no force error is
+    /// tolerated there, or if the regions are too few.
+    pub force_bound: Option<f64>,
+    /// Whether the loop accepts the potential: neither the bound, if there is one, nor the root mean square is larger than the
+    /// tolerated force error.
+    pub accepted: bool,
+}
+
 /// One round of a learning loop.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Round {
@@ -128,6 +147,19 @@ pub struct Round {
     pub next_from: i64,
     /// The report of the trainer.
     pub report: serde_json::Value,
+    /// Threshold of γ of its run.
+    #[serde(default)]
+    pub threshold: Option<f64>,
+    /// Root mean square force error in eV/Å on the core atoms of the candidates labelled in this round, without audits, of the
+    /// potential that ran.
+    #[serde(default)]
+    pub force_rmse_before: Option<f64>,
+    /// The same of the potential that the round has trained on these labels.
+    #[serde(default)]
+    pub force_rmse_after: Option<f64>,
+    /// Errors of the potential that ran on all audits up to now that no potential was trained on.
+    #[serde(default)]
+    pub audit: Option<AuditResult>,
     /// Wall time of its parts.
     #[serde(default)]
     pub seconds: RoundSeconds,
@@ -156,6 +188,10 @@ impl Round {
             next_restart: None,
             next_from: 0,
             report: serde_json::Value::Null,
+            threshold: None,
+            force_rmse_before: None,
+            force_rmse_after: None,
+            audit: None,
             seconds: RoundSeconds::default(),
         }
     }

@@ -231,6 +231,17 @@ impl Calibration {
         Ok(Self { format: FORMAT, groups })
     }
 
+    /// Reads a calibration from a file that `lammps-otf calibrate --json` has written.
+    ///
+    /// # Errors
+    /// The reason why the file cannot be used.
+    pub fn read(path: &std::path::Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+        let mut value: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        let own = value.get_mut("calibration").map(serde_json::Value::take).unwrap_or(value);
+        serde_json::from_value(own).map_err(|error| error.to_string())
+    }
+
     /// Force error in eV/Å that an atom with this γ does not exceed with this coverage (0 to 1). It holds for each element with
     /// [enough](min_regions) regions separately; the other elements count with all atoms together. Above the largest γ of the pairs
     /// it is an extrapolation. `None` if there are too few regions, or if γ is NaN.
@@ -516,6 +527,27 @@ pub fn pairs_of_candidate(
         error: errors[i],
     };
     Ok((0..candidate.structure.len()).filter(|&i| candidate.force_mask[i] > 0.0).map(pair).collect())
+}
+
+/// The bound with a fixed coverage.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ErrorBound {
+    calibration: Calibration,
+    coverage: f64,
+}
+
+impl ErrorBound {
+    /// The [bound](Calibration::bound) of a calibration with this coverage.
+    #[must_use]
+    pub fn new(calibration: Calibration, coverage: f64) -> Self {
+        Self { calibration, coverage }
+    }
+
+    /// As [`Calibration::bound`].
+    #[must_use]
+    pub fn of(&self, gamma: f64) -> Option<f64> {
+        self.calibration.bound(gamma, self.coverage)
+    }
 }
 
 /// Limits of the intervals of γ of [`bins`]; the last interval has no upper limit.

@@ -5,6 +5,7 @@
 //! fix it does separate runs of that many steps, without set-up (`run K pre no post no`). In both cases no forces are
 //! computed that one uninterrupted run would not compute. At each poll LAMMPS is at rest and all arrays can be read in place.
 
+mod audit;
 mod centers;
 mod cut_out;
 mod swap;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::calibration::ErrorBound;
 use crate::comm::{CollectiveError, Comm};
 use crate::config::{InferenceConfig, Sanity, Uncertainty};
 pub use crate::embedding::CutOut;
@@ -77,6 +79,10 @@ pub struct Poll {
     pub gamma: Option<GammaSummary>,
     /// Verdict on the largest γ.
     pub verdict: Verdict,
+    /// Force error in eV/Å that the calibration predicts for the largest γ: not exceeded with the coverage in
+    /// `uncertainty_threshold`. Absent without a calibration, and if its regions are too few.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub force_error: Option<f64>,
     /// Wall time in seconds since the previous poll, excluding the time of that poll.
     #[serde(deserialize_with = "otf_store::json::or_nan")]
     #[schemars(with = "Option<f64>")]
@@ -209,6 +215,9 @@ pub struct Simulation {
     /// The fix for γ, if the set-up defines it with `fix pair`.
     gamma_fix: Option<GammaFix>,
     thresholds: Thresholds,
+    /// Predicts the force error at each poll.
+    force_errors: Option<ErrorBound>,
+    audits: audit::Audits,
     sanity: Sanity,
     units: UnitFactors,
     interval: i64,
@@ -399,7 +408,12 @@ impl Simulation {
             masses: if masses.len() == named { nonstandard_masses(masses, &structure.elements) } else { None },
             uncertainty: config.watch.uncertainty.clone(),
             gamma_fix,
-            thresholds: Thresholds { low: config.watch.uncertainty_low, high: config.watch.uncertainty_threshold },
+            thresholds: Thresholds {
+                low: config.watch.uncertainty_low,
+                high: config.watch.uncertainty_threshold.initial(),
+            },
+            force_errors: None,
+            audits: audit::Audits { rate: config.watch.audits_per_ps, seed: u64::from(config.md.seed) },
             sanity: config.limits.sanity,
             units: UnitFactors::of(config.system.units),
             interval: config.watch.sampling_interval as i64,
@@ -579,6 +593,7 @@ impl Simulation {
             potential_energy: potential * self.units.energy,
             total_energy: total * self.units.energy,
             verdict: gamma.as_ref().map_or(Verdict::Unwatched, |g| self.thresholds.verdict(g.max)),
+            force_error: self.force_errors.as_ref().zip(gamma.as_ref()).and_then(|(e, gamma)| e.of(gamma.max)),
             gamma,
             seconds: elapsed.as_secs_f64(),
         };
@@ -633,6 +648,22 @@ impl Simulation {
     #[must_use]
     pub fn last_valid(&self) -> &Frame {
         &self.frame
+    }
+
+    /// Sets the upper threshold of γ, and the calibration that predicts force errors at polls. The lower threshold is at most the
+    /// upper one.
+    ///
+    /// # MPI
+    /// Must be called with the same values on all ranks. Does not communicate.
+    pub fn set_threshold(&mut self, high: f64, force_errors: Option<ErrorBound>) {
+        self.thresholds = Thresholds { low: self.thresholds.low.min(high), high };
+        self.force_errors = force_errors;
+    }
+
+    /// The thresholds of γ.
+    #[must_use]
+    pub fn thresholds(&self) -> Thresholds {
+        self.thresholds
     }
 
     /// The LAMMPS instance, for reading.

@@ -36,6 +36,9 @@ pub enum Error {
     /// Candidates cannot be selected with this potential.
     #[error("cannot select candidates: {0}")]
     Selection(#[from] super::ProjectionError),
+    /// The errors of a potential cannot be computed.
+    #[error("cannot compute the errors of a potential: {0}")]
+    Prediction(#[from] crate::prediction::PredictionError),
     /// Training failed.
     #[error(transparent)]
     Training(#[from] super::TrainerError),

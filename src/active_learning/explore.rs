@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::ledger::Ledger;
 use super::{Error, Learning, Outcome, ResumeFrom, files, round_folder};
-use crate::candidates::{Candidate, Phase, Round, RoundOutcome};
+use crate::candidates::{Candidate, Phase, Round, RoundOutcome, Trigger};
 use crate::embedding::Environment;
 use crate::event::{self, Pipeline, Region, Sink};
 use crate::frame::Frame;
@@ -46,13 +46,15 @@ struct RoundCandidates<'l> {
 impl Sink for RoundCandidates<'_> {
     type Error = Error;
 
-    fn accepts(&mut self, _: &Region, environment: &Environment) -> bool {
-        !self.ledger.known().contains(environment)
+    fn accepts(&mut self, region: &Region, environment: &Environment) -> bool {
+        region.trigger == Trigger::Audit || !self.ledger.known().contains(environment)
     }
 
     /// Returns id 0, because ids are assigned at the end of the round.
     fn store(&mut self, candidate: Candidate, environment: Environment) -> Result<Option<i64>, Error> {
-        self.ledger.known().insert(0, environment);
+        if candidate.keys.trigger != Some(Trigger::Audit) {
+            self.ledger.known().insert(0, environment);
+        }
         self.candidates.push(candidate);
         Ok(Some(0))
     }
@@ -63,6 +65,7 @@ impl Learning<'_, '_> {
     pub(super) fn explore(&mut self) -> Result<Option<Outcome>, Error> {
         let setup_start = Instant::now();
         let mut simulation = self.simulation()?;
+        simulation.set_threshold(self.limits.threshold, self.limits.error_bound());
         if self.round.number > 1 {
             self.swapping += setup_start.elapsed();
         }
@@ -102,7 +105,7 @@ impl Learning<'_, '_> {
         self.running += run_start.elapsed();
         let reached = exploration.last.as_ref().map_or(self.round.from, |poll| poll.step);
         let mut round = Round {
-            phase: if seen == RoundOutcome::Quiet { Phase::Done } else { Phase::Select },
+            phase: if seen == RoundOutcome::Quiet && !self.is_audited() { Phase::Done } else { Phase::Select },
             outcome: Some(seen),
             reached,
             first_event: exploration.first_event,
@@ -110,7 +113,10 @@ impl Learning<'_, '_> {
             gamma_max: Some(exploration.gamma_max).filter(|gamma| gamma.is_finite()),
             ..self.round.clone()
         };
-        if seen != RoundOutcome::Quiet {
+        if seen == RoundOutcome::Quiet {
+            // If the audits fail, the run is repeated with the next potential.
+            (round.next_restart, round.next_from) = (round.restart.clone(), round.from);
+        } else {
             (round.next_restart, round.next_from) = self.rewind(simulation, &mut exploration)?;
         }
         let (candidates, running) = (exploration.candidates, exploration.running);
@@ -161,7 +167,10 @@ impl Learning<'_, '_> {
             }
             _ => {}
         }
-        let above_halt = gamma.max > self.settings.halt;
+        if let Some(region) = event::audit(simulation, &poll, self.round.number)? {
+            self.store(simulation, &region, exploration)?;
+        }
+        let above_halt = gamma.max > self.settings.halt.max(self.limits.threshold);
         if exploration.events >= self.settings.batch || (exploration.events > 0 && above_halt) {
             return Ok(Some(RoundOutcome::Events));
         }
@@ -177,6 +186,11 @@ impl Learning<'_, '_> {
             self.ledger.as_mut().map(|ledger| RoundCandidates { ledger, candidates: &mut exploration.candidates });
         pipeline.process(simulation, region, sink.as_mut(), &mut self.warnings)?;
         Ok(())
+    }
+
+    /// Whether audits decide about the end of the loop.
+    fn is_audited(&self) -> bool {
+        self.config.watch.audits_per_ps > 0.0
     }
 
     /// Path of the restart file of the next round, relative to the folder of the loop.

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use super::oracle::{Oracle, OracleError};
 use super::trainer::{Trainer, TrainerError, TrainingJob};
 use super::trial::trial;
+use super::accuracy::Limits;
 use super::{Error, LoopConfig, Outcome, PhaseOutcome, Projector, files, round_folder, round_folders, select};
 use crate::candidates::export::{self, Format};
 use crate::candidates::{
-    Candidate, KeyValue, Phase, PotentialRecord, Round, Status, Store, StoreError, StoredCandidate,
+    Candidate, KeyValue, Phase, PotentialRecord, Round, RoundOutcome, Status, Store, StoreError, StoredCandidate,
 };
-use crate::config::{Determines, InferenceConfig, Potential};
+use crate::config::{Determines, InferenceConfig, Potential, Threshold};
 use crate::event::KnownEnvironments;
 use crate::lammps::Lammps;
 use crate::potential::fingerprint;
@@ -45,7 +46,9 @@ pub(super) struct Ledger {
     pub(super) round: Round,
     /// The current potential.
     pub(super) potential: Potential,
-    store: Store,
+    /// The threshold of γ for it.
+    pub(super) limits: Limits,
+    pub(super) store: Store,
     /// Environments of all candidates, including those of this round.
     known: KnownEnvironments,
     /// Computes projections with the current potential.
@@ -129,6 +132,7 @@ impl Ledger {
             folder,
             round,
             projector: Projector::new(&potential)?,
+            limits: Limits::initial(&config.watch.uncertainty_threshold),
             trial_instance: None,
             potential,
             store,
@@ -140,6 +144,7 @@ impl Ledger {
             _lock: lock,
         };
         ledger.release_stale_claims()?;
+        ledger.limits = ledger.limits(&config.watch.uncertainty_threshold, &ledger.potential)?;
         Ok(ledger)
     }
 
@@ -217,6 +222,7 @@ impl Ledger {
         for candidate in &mut candidates {
             candidate.keys.extra.insert(ROUND.into(), KeyValue::Int(i64::from(round.number)));
         }
+        round.threshold = Some(self.limits.threshold);
         round.seconds = self.round.seconds;
         round.seconds.run += running;
         round.seconds.watch += self.take_elapsed() - running;
@@ -233,14 +239,22 @@ impl Ledger {
     /// Selects pending candidates to label.
     pub(super) fn select(&mut self, settings: &LoopConfig) -> Result<PhaseOutcome<Round>, Error> {
         let round = &self.round;
-        let room = settings.max_labels.saturating_sub(self.labels()?).min(settings.select);
-        if room == 0 {
+        let left = settings.max_labels.saturating_sub(self.labels()?);
+        let room = left.min(settings.select);
+        let is_quiet = round.outcome == Some(RoundOutcome::Quiet);
+        if room == 0 && !is_quiet {
             return Ok(PhaseOutcome::Stop(Outcome::Labels));
         }
         let mut pool = Vec::new();
         let mut of_this_round = Vec::new();
+        let mut audits = Vec::new();
         for row in self.pending()? {
-            let StoredCandidate { id, candidate, .. } = row?;
+            let row = row?;
+            if row.is_held_back() {
+                audits.push(row.id);
+                continue;
+            }
+            let StoredCandidate { id, candidate, .. } = row;
             // Overlapping atoms have no projections.
             if let Ok(rows) = self.projector.rows(id, &candidate.structure, &candidate.force_mask) {
                 pool.push(rows);
@@ -250,23 +264,28 @@ impl Ledger {
             }
         }
         let size = pool.len();
-        let mut selected = select(pool, room);
-        if selected.is_empty() {
+        // A run without an event is followed by its audits only.
+        let mut selected = if is_quiet { Vec::new() } else { select(pool, room) };
+        if selected.is_empty() && !is_quiet {
             // A crash may occur although γ is below the threshold.
             selected = of_this_round.into_iter().take(room).collect();
         }
-        if selected.is_empty() {
+        if selected.is_empty() && !is_quiet {
             return Ok(PhaseOutcome::Stop(Outcome::Nothing));
         }
+        audits.truncate(left - selected.len());
+        selected.extend(audits);
         let mut round = Round { phase: Phase::Label, pool: round.pool.max(size), selected, ..round.clone() };
         round.seconds.select += self.take_elapsed();
         self.store.record(&[&round], None, &[])?;
         Ok(PhaseOutcome::Continue(self.set_round(round)))
     }
 
-    /// Labels the selected candidates. A candidate that fails does not stop the others.
+    /// Labels the selected candidates. A candidate that fails does not stop the others. After a run without an event, the audits
+    /// decide whether the loop ends.
     pub(super) fn label(
         &mut self,
+        threshold: &Threshold,
         oracle: &mut dyn Oracle,
         interrupt: &AtomicBool,
     ) -> Result<PhaseOutcome<Round>, Error> {
@@ -314,14 +333,23 @@ impl Ledger {
                 }
             }
         }
-        let mut done = 0;
+        let mut done = Vec::new();
         for &id in &round.selected {
-            done += usize::from(self.row(id)?.is_some_and(|row| row.status == Some(Status::Done) && row.is_labelled()));
+            done.extend(self.row(id)?.filter(|row| row.status == Some(Status::Done) && row.is_labelled()));
         }
-        let (labelled, failed) = (done, round.failed + round.selected.len() - done);
-        // Without a new label, select other candidates of the pool.
-        let phase = if labelled > 0 { Phase::Train } else { Phase::Select };
-        let mut round = Round { phase, labelled, failed, ..round };
+        let (labelled, failed) = (done.len(), round.failed + round.selected.len() - done.len());
+        let force_rmse_before = self.record_errors_of_run(&done)?;
+        let audit = self.audit(threshold)?;
+        let is_quiet = round.outcome == Some(RoundOutcome::Quiet);
+        let phase = match done.iter().any(|row| !row.is_held_back()) {
+            true => Phase::Train,
+            false if is_quiet && audit.is_none_or(|audit| audit.accepted) => Phase::Done,
+            // The audits become training data.
+            false if is_quiet => Phase::Train,
+            // Without a new label, select other candidates of the pool.
+            false => Phase::Select,
+        };
+        let mut round = Round { phase, labelled, failed, force_rmse_before, audit, ..round };
         round.seconds.label += self.take_elapsed();
         self.store.record(&[&round], None, &[])?;
         Ok(PhaseOutcome::Continue(self.set_round(round)))
@@ -347,12 +375,15 @@ impl Ledger {
         &mut self,
         trainer: &mut dyn Trainer,
         script: &Script,
-        threshold: f64,
+        threshold: &Threshold,
     ) -> Result<PhaseOutcome<(Potential, Round, Round)>, Error> {
         let (mut round, parent) = (self.round.clone(), self.potential.clone());
         let here = self.current_folder();
-        let mut rows: Vec<StoredCandidate> = self.store.iter(Some(Status::Done))?.collect::<Result<_, _>>()?;
-        rows.retain(StoredCandidate::is_labelled);
+        if round.outcome == Some(RoundOutcome::Quiet) {
+            self.train_on_audits()?;
+        }
+        let mut rows = self.labelled_rows()?;
+        rows.retain(|row| !row.is_held_back());
         let labelled = here.join(files::LABELLED);
         export::export(Format::Extxyz, &rows, &labelled)?;
         let place = here.join(files::POTENTIAL);
@@ -399,7 +430,7 @@ impl Ledger {
         }
         let elements = &self.elements;
         let trial_script = script.with_potential(&trained, elements).map_err(|e| e.to_string());
-        self.trial_instance = match trial_script.and_then(|script| trial(&script, elements, &rows, threshold)) {
+        self.trial_instance = match trial_script.and_then(|script| trial(&script, elements, &rows, threshold.initial())) {
             Ok(instance) => Some(instance),
             Err(why) => return Ok(PhaseOutcome::Stop(Outcome::Refused(why))),
         };
@@ -421,7 +452,9 @@ impl Ledger {
         let report = serde_json::to_value(&report).expect("numbers and names");
         let mut next = Round::begin(round.number + 1, &hash, round.next_restart.clone(), round.next_from);
         let projector = Projector::new(&potential)?;
-        if self.has_pending_above(&projector, threshold)? {
+        round.force_rmse_after = self.record_errors_of_newest(&potential)?;
+        let limits = self.limits(threshold, &potential)?;
+        if self.has_pending_above(&projector, limits.threshold)? {
             // A run would meet the environments of these candidates again, so label them first.
             (next.phase, next.next_restart, next.next_from) = (Phase::Select, next.restart.clone(), next.from);
         }
@@ -430,14 +463,18 @@ impl Ledger {
         round.seconds.trial += self.take_elapsed();
         let done = Round { phase: Phase::Done, report, ..round };
         self.store.record(&[&done, &next], Some(&record), &[])?;
-        (self.potential, self.projector) = (potential.clone(), projector);
+        (self.potential, self.projector, self.limits) = (potential.clone(), projector, limits);
         Ok(PhaseOutcome::Continue((potential, done, self.set_round(next))))
     }
 
-    /// Whether γ of a pending candidate is above the threshold with this potential.
+    /// Whether γ of a pending candidate, other than an audit, is above the threshold with this potential.
     fn has_pending_above(&self, projector: &Projector, threshold: f64) -> Result<bool, Error> {
         for row in self.pending()? {
-            let StoredCandidate { id, candidate, .. } = row?;
+            let row = row?;
+            if row.is_held_back() {
+                continue;
+            }
+            let StoredCandidate { id, candidate, .. } = row;
             let rows = projector.rows(id, &candidate.structure, &candidate.force_mask);
             if rows.is_ok_and(|rows| rows.gamma() > threshold) {
                 return Ok(true);

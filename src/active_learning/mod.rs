@@ -17,6 +17,7 @@
 //! results and the next phase. A process that is killed at any time and started again continues with the phase that it was in,
 //! and reaches the same result.
 
+mod accuracy;
 mod error;
 mod explore;
 mod ledger;
@@ -33,7 +34,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::candidates::{Phase, Round};
+use crate::candidates::{Phase, Round, RoundOutcome};
 use crate::comm::Comm;
 use crate::config::InferenceConfig;
 use crate::embedding::EmbeddingExtractor;
@@ -45,6 +46,7 @@ use crate::structure::Structure;
 
 pub use crate::config::{LoopConfig, OracleConfig, ResumeFrom, TrainerConfig};
 pub use error::Error;
+use accuracy::Limits;
 use ledger::Ledger;
 pub use oracle::{CommandOracle, LammpsOracle, Oracle, OracleError};
 pub use program::ProgramError;
@@ -91,6 +93,9 @@ pub mod files {
 pub enum Outcome {
     /// A run had no event until its end, or for the quiet time.
     Learned,
+    /// A run had no event, but the force errors on the audits are larger than tolerated, and the maximum number of rounds was
+    /// reached.
+    Inaccurate,
     /// The maximum number of rounds was reached.
     Rounds,
     /// The maximum number of labels was reached.
@@ -215,6 +220,7 @@ impl<'o> ActiveLearning<'o> {
         let folder = PathBuf::from(comm.share(ledger.as_ref().map(|l| l.folder.display().to_string())));
         let round = comm.share(ledger.as_ref().map(|l| l.round.clone()));
         let potential = comm.share(ledger.as_ref().map(|l| l.potential.clone()));
+        let limits = comm.share(ledger.as_ref().map(|l| l.limits.clone()));
         let script = Script::new(config, &outline, &folder.join(files::DATA)).map_err(simulation::Error::from)?;
         let oracle =
             self.oracle.unwrap_or_else(|| oracle::from_config(settings, &script, &outline.elements, &self.interrupt));
@@ -227,6 +233,7 @@ impl<'o> ActiveLearning<'o> {
             outline,
             folder,
             ledger,
+            limits,
             round,
             simulation: None,
             oracle,
@@ -255,6 +262,8 @@ struct Learning<'c, 'o> {
     folder: PathBuf,
     /// On rank 0 only.
     ledger: Option<Ledger>,
+    /// The threshold of γ for the current potential.
+    limits: Limits,
     /// The current round, as stored.
     round: Round,
     /// The simulation at the start of the round; `None` if it must be set up again.
@@ -313,9 +322,12 @@ impl Learning<'_, '_> {
             let end = match self.round.phase {
                 Phase::Explore if self.out_of_time() => Some(Outcome::Time),
                 Phase::Explore => self.explore()?,
-                Phase::Select if self.round.number > self.settings.max_rounds => Some(Outcome::Rounds),
+                Phase::Select if self.is_past_last_round() && self.round.outcome != Some(RoundOutcome::Quiet) => {
+                    Some(Outcome::Rounds)
+                }
                 Phase::Select => self.select()?,
                 Phase::Label => self.label()?,
+                Phase::Train if self.is_past_last_round() => Some(Outcome::Inaccurate),
                 Phase::Train => self.train()?,
                 Phase::Done => Some(Outcome::Learned),
             };
@@ -323,6 +335,11 @@ impl Learning<'_, '_> {
                 return Ok(outcome);
             }
         }
+    }
+
+    /// Whether the round is one more than may train a potential.
+    fn is_past_last_round(&self) -> bool {
+        self.round.number > self.settings.max_rounds
     }
 
     fn out_of_time(&self) -> bool {
@@ -340,17 +357,23 @@ impl Learning<'_, '_> {
     /// Labels the selected candidates.
     fn label(&mut self) -> Result<Option<Outcome>, Error> {
         let (oracle, interrupt, ledger) = (&mut self.oracle, &self.interrupt, &mut self.ledger);
-        let labelled =
-            self.comm.on_root_alone(|| ledger.as_mut().map(|l| l.label(oracle.as_mut(), interrupt)).transpose())?;
+        let threshold = &self.config.watch.uncertainty_threshold;
+        let labelled = self
+            .comm
+            .on_root_alone(|| ledger.as_mut().map(|l| l.label(threshold, oracle.as_mut(), interrupt)).transpose())?;
         let labelled = self.comm.share(labelled.flatten());
-        Ok(self.finish_phase(labelled))
+        let end = self.finish_phase(labelled);
+        if self.round.phase == Phase::Done {
+            self.notify_observer(&self.round.clone())?;
+        }
+        Ok(end)
     }
 
     /// Trains and tests a new potential, and swaps it into the simulation.
     fn train(&mut self) -> Result<Option<Outcome>, Error> {
         let script = self.script()?;
         let (trainer, threshold, ledger) =
-            (&mut self.trainer, self.config.watch.uncertainty_threshold, &mut self.ledger);
+            (&mut self.trainer, &self.config.watch.uncertainty_threshold, &mut self.ledger);
         let trained = self
             .comm
             .on_root_alone(|| ledger.as_mut().map(|l| l.train(trainer.as_mut(), &script, threshold)).transpose())?;
@@ -359,6 +382,7 @@ impl Learning<'_, '_> {
             PhaseOutcome::Stop(outcome) => return Ok(Some(outcome)),
         };
         self.config.system.potential = potential;
+        self.limits = self.comm.share(self.ledger.as_ref().map(|ledger| ledger.limits.clone()));
         if let Some(simulation) = &mut self.simulation {
             let swap_start = Instant::now();
             simulation.swap_potential(&self.config.system.potential)?;

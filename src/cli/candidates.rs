@@ -60,6 +60,9 @@ enum CandidatesCommand {
         /// Only candidates with these numbers, e.g. 3,7,9
         #[arg(long, value_delimiter = ',', value_name = "LIST", conflicts_with = "status")]
         ids: Vec<i64>,
+        /// Also audits, which measure the error of a potential as long as it is not trained on them
+        #[arg(long)]
+        audits: bool,
         /// Print the result as JSON
         #[arg(long)]
         json: bool,
@@ -137,11 +140,16 @@ pub fn run(arguments: &CandidatesArgs) -> Result<(), StoreError> {
             let row = Store::open_read_only(db)?.get(*id)?;
             if *json { pretty(&as_json(&row)) } else { describe(&row) }
         }
-        CandidatesCommand::Export { db, format, output, status, ids, json } => {
+        CandidatesCommand::Export { db, format, output, status, ids, audits, json } => {
             let store = Store::open_read_only(db)?;
             let status = status.or((*format != Format::Extxyz).then_some(Status::Done));
+            let mut held_back = 0;
             let rows: Vec<_> = if ids.is_empty() {
-                store.iter(status)?.collect::<Result<Vec<_>, _>>()?
+                let mut rows = store.iter(status)?.collect::<Result<Vec<_>, _>>()?;
+                let all = rows.len();
+                rows.retain(|row| *audits || !row.is_held_back());
+                held_back = all - rows.len();
+                rows
             } else {
                 ids.iter().map(|&id| store.get(id)).collect::<Result<_, _>>()?
             };
@@ -160,7 +168,11 @@ pub fn run(arguments: &CandidatesArgs) -> Result<(), StoreError> {
                     0 => String::new(),
                     n => format!(", {n} omitted because they have no energy and forces"),
                 };
-                format!("{}: {} candidates{omitted}\n", output.display(), report.written)
+                let audits = match held_back {
+                    0 => String::new(),
+                    n => format!(", {n} audits omitted (--audits)"),
+                };
+                format!("{}: {} candidates{omitted}{audits}\n", output.display(), report.written)
             }
         }
         CandidatesCommand::Import { db, from, json } => {
@@ -244,7 +256,7 @@ fn list(db: &Path, status: Option<Status>, json: bool) -> Result<String, StoreEr
         let counts: BTreeMap<_, _> = counts.iter().map(|(status, n)| (status.as_str(), n)).collect();
         return Ok(pretty(&json!({ "candidates": rows, "counts": counts })));
     }
-    let header = ["id", "status", "atoms", "formula", "γ", "step", "centre", "trigger", "energy"];
+    let header = ["id", "status", "atoms", "formula", "γ", "step", "centre", "trigger", "energy", "ΔF", "newest"];
     let mut lines = vec![header.map(str::to_owned)];
     lines.extend(rows.iter().map(line));
     let widths: Vec<usize> =
@@ -260,19 +272,22 @@ fn list(db: &Path, status: Option<Status>, json: bool) -> Result<String, StoreEr
     Ok(text)
 }
 
-fn line(row: &Summary) -> [String; 9] {
+/// γ, energy in eV, and the force errors on core atoms in eV/Å of the potential that ran and of the newest one.
+fn line(row: &Summary) -> [String; 11] {
     let key = |name: &str| row.keys.get(name).map(KeyValue::to_string).unwrap_or_default();
-    let gamma = row.keys.get("gamma").and_then(KeyValue::as_f64).map(|gamma| format!("{gamma:.3}"));
+    let number = |name: &str| row.keys.get(name).and_then(KeyValue::as_f64).map(|x| format!("{x:.3}")).unwrap_or_default();
     [
         row.id.to_string(),
         row.status.clone().unwrap_or_default(),
         row.natoms.to_string(),
         row.formula.clone(),
-        gamma.unwrap_or_default(),
+        number("gamma"),
         key("step"),
         key("center_id"),
         key("trigger"),
         row.energy.map(|energy| format!("{energy:.4}")).unwrap_or_default(),
+        number("force_rmse_core"),
+        number("force_rmse_newest"),
     ]
 }
 

@@ -135,7 +135,7 @@ fn summary(path: &Path, config: &InferenceConfig) -> String {
     let watched = match config.watch.uncertainty {
         Uncertainty::None => "γ not monitored".to_owned(),
         _ => format!(
-            "γ every {} steps, threshold {}",
+            "γ every {} steps, {}",
             config.watch.sampling_interval, config.watch.uncertainty_threshold
         ),
     };
@@ -562,9 +562,9 @@ fn trial_run(findings: &mut Findings, config: &InferenceConfig, comm: &Comm) {
             let gamma_text = gamma.map_or("γ not monitored".to_owned(), |g| format!("γ_max {g:.3}"));
             let message = format!("set-up and one step succeeded; {gamma_text}");
             match gamma {
-                Some(g) if g > config.watch.uncertainty_threshold => findings.warn(
+                Some(g) if g > config.watch.uncertainty_threshold.initial() => findings.warn(
                     "trial run",
-                    format!("{message}, above the threshold of {}", config.watch.uncertainty_threshold),
+                    format!("{message}, above the threshold of {}", config.watch.uncertainty_threshold.initial()),
                     "The run would stop at its first poll: check whether the training data contain similar structures.",
                 ),
                 _ => findings.ok("trial run", message, json!({ "gamma_max": result.gamma_max, "atoms": result.atoms })),

@@ -82,12 +82,12 @@ pub(super) fn run(arguments: &LoopArguments, comm: &Comm, verbosity: Verbosity) 
 const MAX_WARNINGS: usize = 1;
 
 const HEADER: &str = "\
-round     from  reached  events    γ_max  waiting  labelled  failed  ΔE meV/atom  ΔF meV/Å  ended";
+                                                                     force error, meV/Å: of labels        of
+round     from  reached  events    γ_max  waiting  labelled  failed       before    after   audits  test set  ended";
 
 fn row(round: &Round) -> String {
-    let number = |name: &str, digits: usize| {
-        round.report.get(name).and_then(serde_json::Value::as_f64).map_or("-".into(), |x| format!("{x:.digits$}"))
-    };
+    let milli = |error: Option<f64>| error.map_or("-".into(), |error| format!("{:.1}", 1e3 * error));
+    let test = round.report.get("force_rmse_mev_per_angstrom").and_then(serde_json::Value::as_f64);
     let gamma = match (round.outcome, round.gamma_max) {
         (None, _) => "-".into(),
         (_, Some(gamma)) => format!("{gamma:.2}"),
@@ -95,7 +95,7 @@ fn row(round: &Round) -> String {
     };
     let ended = round.ending();
     format!(
-        "{:>5}  {:>7}  {:>7}  {:>6}  {gamma:>7}  {:>7}  {:>8}  {:>6}  {:>11}  {:>8}  {ended}",
+        "{:>5}  {:>7}  {:>7}  {:>6}  {gamma:>7}  {:>7}  {:>8}  {:>6}  {:>11}  {:>7}  {:>7}  {:>8}  {ended}",
         round.number,
         round.from,
         round.reached,
@@ -103,14 +103,21 @@ fn row(round: &Round) -> String {
         round.pool,
         round.labelled,
         round.failed,
-        number("energy_rmse_mev_per_atom", 2),
-        number("force_rmse_mev_per_angstrom", 1),
+        milli(round.force_rmse_before),
+        milli(round.force_rmse_after),
+        milli(round.audit.map(|audit| audit.force_rmse)),
+        milli(test.map(|error| 1e-3 * error)),
     )
 }
 
 fn summary(result: &LearningResult) -> String {
     let why = match &result.outcome {
         Outcome::Learned => "Learned: the run completed without an event.".to_owned(),
+        Outcome::Inaccurate => {
+            "Stopped: the run completed without an event, but the force errors of its audits are larger than tolerated, and the \
+             maximum number of rounds was reached (loop.max_rounds)."
+                .into()
+        }
         Outcome::Rounds => "Stopped: the maximum number of rounds was reached (loop.max_rounds).".into(),
         Outcome::Labels => "Stopped: the maximum number of labels was reached (loop.max_labels).".into(),
         Outcome::Time => "Stopped: the wall-time limit was reached (loop.max_time).".into(),

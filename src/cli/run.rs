@@ -212,9 +212,14 @@ impl Progress {
     }
 }
 
+/// A threshold with at most three digits after the point.
+fn shown(threshold: f64) -> f64 {
+    (threshold * 1e3).round() / 1e3
+}
+
 /// The result of a run as text.
 pub(super) fn summary(result: &SimulationResult, config: &InferenceConfig, store: &Path) -> String {
-    let threshold = config.watch.uncertainty_threshold;
+    let threshold = shown(result.threshold);
     let gamma = result.gamma_max.map_or("not monitored".to_owned(), |g| format!("{g:.2}"));
     let rate = result.seconds * 1e6 / (result.steps.max(1) as f64 * result.atoms.max(1) as f64);
     let mut text = match result.status {

@@ -35,7 +35,7 @@ pub use outputs::{Earlier, Outputs};
 pub use replicas::Replicas;
 pub use section::{Determines, Section};
 pub use system::{Engine, Potential, SystemConfig, Units};
-pub use watch::{Mode, Uncertainty, WatchConfig};
+pub use watch::{Mode, Threshold, ToleratedError, Uncertainty, WatchConfig};
 
 use md::Shown;
 use section::check;
@@ -187,7 +187,8 @@ impl InferenceConfig {
             .flatten()
             .chain(self.system.template.as_mut())
             .chain(self.lammps.plugins.iter_mut())
-            .chain(self.replicas.structures.iter_mut());
+            .chain(self.replicas.structures.iter_mut())
+            .chain(self.watch.uncertainty_threshold.calibration_mut());
         for path in paths {
             // Absolute, because LAMMPS may run in another folder and searches other places for a bare file name.
             let joined = folder.join(&*path);
@@ -270,7 +271,7 @@ impl InferenceConfig {
             self.system.potential.check_for_gamma()?;
             check(self.system.units == Units::Metal, "units", &"real", "\"metal\", the only units of ML-PACE")?;
         }
-        self.active_learning.as_ref().map_or(Ok(()), |learning| learning.validate(self.watch.uncertainty_threshold))
+        self.active_learning.as_ref().map_or(Ok(()), |learning| learning.validate(self.watch.uncertainty_threshold.initial()))
     }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The environments of the candidates in a store.
 
-use crate::candidates::StoredCandidate;
+use crate::candidates::{StoredCandidate, Trigger};
 use crate::embedding::{Environment, Novelty};
 
 /// Environments of the centres of the candidates that were read from a store.
@@ -24,10 +24,12 @@ impl KnownEnvironments {
         self.last
     }
 
-    /// Adds a row of the store. If its atoms were changed, only its id is recorded.
+    /// Adds a row of the store. If its atoms were changed, or if it is an audit, which does not replace an event in a similar
+    /// environment, only its id is recorded.
     pub(crate) fn read(&mut self, row: &StoredCandidate) {
         let structure = &row.candidate.structure;
-        let center = row.keys().center.filter(|center| row.mismatch.is_none() && *center < structure.len());
+        let comparable = row.mismatch.is_none() && row.keys().trigger != Some(Trigger::Audit);
+        let center = row.keys().center.filter(|center| comparable && *center < structure.len());
         if let (Some(center), Some(cutoff)) = (center, self.cutoff) {
             self.novelty.insert(row.id, Environment::in_structure(structure, center, cutoff));
         }

@@ -12,7 +12,7 @@ use crate::candidates::{Candidate, CandidateKeys, KeyValue, Trigger};
 use crate::comm::{CollectiveError, Comm, RemoteError};
 use crate::config::InferenceConfig;
 use crate::embedding::{CutOut, EmbeddingExtractor, Environment};
-use crate::simulation::{self, Poll, Simulation};
+use crate::simulation::{self, Center, Poll, Simulation};
 use crate::structure::AtomId;
 use crate::uncertainty::Verdict;
 use crate::verify::Verification;
@@ -83,6 +83,25 @@ pub(crate) fn regions(
     let centers = simulation.centers(gamma, extractor.radius(), limit)?;
     let region = |(center, gamma)| Region { center, gamma: Some(gamma), step: poll.step, trigger: trigger.clone() };
     Ok(centers.into_iter().map(region).collect())
+}
+
+/// The region to audit at a poll that is not an event, as the setting `audits_per_ps` requires; `None` at most polls. `round` is that
+/// of a loop, and 0 in a run.
+///
+/// # Errors
+/// If γ cannot be read.
+///
+/// # MPI
+/// Collective; the same result on all ranks.
+pub(crate) fn audit(simulation: &Simulation, poll: &Poll, round: u32) -> Result<Option<Region>, simulation::Error> {
+    // The initial frame is not part of what the run samples.
+    if poll.steps == 0 || !matches!(poll.verdict, Verdict::Reliable | Verdict::Flagged) {
+        return Ok(None);
+    }
+    let drawn = simulation.draw_audit(round)?;
+    let region =
+        |center: Center| Region { center: center.id, gamma: Some(center.gamma), step: poll.step, trigger: Trigger::Audit };
+    Ok(drawn.map(region))
 }
 
 /// The region of the last valid frame that a crash is attributed to: around the atom with the largest γ at the last poll, or around

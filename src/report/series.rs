@@ -218,6 +218,7 @@ mod tests {
             histogram,
         };
         Poll {
+            force_error: None,
             format: PollFormat,
             step,
             steps: step,

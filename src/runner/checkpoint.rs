@@ -58,6 +58,8 @@ pub(super) struct Progress {
     pub(super) gamma_max: Option<String>,
     pub(super) atom_id: Option<AtomId>,
     pub(super) candidates: Vec<i64>,
+    #[serde(default)]
+    pub(super) audits: Vec<i64>,
     pub(super) flagged: u64,
     pub(super) known: u64,
     pub(super) warnings: Vec<String>,
@@ -216,6 +218,7 @@ mod tests {
     #[test]
     fn a_checkpoint_with_values_that_are_not_finite_is_read_back() {
         let last = Poll {
+            force_error: None,
             format: PollFormat,
             step: 40,
             steps: 40,

@@ -10,6 +10,14 @@ use crate::{io, simulation};
 /// An error that ends a run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The calibration of γ cannot be used.
+    #[error("cannot use the calibration {}: {reason}", path.display())]
+    Calibration {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        reason: String,
+    },
     /// The structure cannot be read.
     #[error(transparent)]
     Structure(#[from] io::Error),

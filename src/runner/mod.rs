@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use crate::calibration::{Calibration, ErrorBound, min_regions};
 use crate::comm::Comm;
 use crate::config::{InferenceConfig, Potential, Uncertainty};
 use crate::embedding::EmbeddingExtractor;
@@ -190,10 +191,13 @@ impl<'o> LammpsRunner<'o> {
 
     /// Sets up a new run, or a run that continues from its checkpoint.
     fn prepare(&self, structure: &Structure, config: &InferenceConfig) -> Result<PreparedRun, Error> {
-        match self.find_checkpoint(structure, config)? {
-            Some((from, lock)) => self.resume_run(structure, config, from, lock),
-            None => self.start(structure, config, true),
-        }
+        let calibration = read_calibration(config, &self.comm)?;
+        let mut prepared = match self.find_checkpoint(structure, config)? {
+            Some((from, lock)) => self.resume_run(structure, config, from, lock)?,
+            None => self.start(structure, config, true)?,
+        };
+        prepared.warnings.extend(calibrate(&mut prepared.simulation, config, calibration));
+        Ok(prepared)
     }
 
     /// Runs the simulation. `notes` are warnings of the structure file.
@@ -231,6 +235,7 @@ impl<'o> LammpsRunner<'o> {
                     .into(),
             );
         }
+        let threshold = simulation.thresholds().high;
         Run {
             comm,
             config,
@@ -243,9 +248,11 @@ impl<'o> LammpsRunner<'o> {
             result: SimulationResult {
                 status: Status::Completed,
                 trigger_step: progress.trigger_step,
+                threshold,
                 gamma_max: progress.gamma_max.and_then(|text| text.parse().ok()),
                 atom_id: progress.atom_id,
                 candidates: progress.candidates,
+                audits: progress.audits,
                 steps: from.step - from.first,
                 flagged: progress.flagged,
                 known: progress.known,
@@ -443,4 +450,50 @@ struct PreparedRun {
     lock: Option<File>,
     /// Warnings of the set-up, on rank 0.
     warnings: Vec<String>,
+}
+
+/// The calibration in the configuration; `None` if there is none.
+///
+/// # Errors
+/// [`Error::Calibration`] if the file cannot be used.
+///
+/// # MPI
+/// Collective.
+fn read_calibration(config: &InferenceConfig, comm: &Comm) -> Result<Option<Calibration>, Error> {
+    let tolerated = config.watch.uncertainty_threshold.tolerated();
+    let Some(path) = tolerated.and_then(|tolerated| tolerated.calibration.as_ref()) else { return Ok(None) };
+    let read = comm.on_root(|| {
+        Calibration::read(path).map_err(|reason| Error::Calibration { path: path.clone(), reason })
+    })?;
+    Ok(Some(comm.share(read)))
+}
+
+/// Sets the threshold of γ if it follows from a calibration. Returns a warning if there is no such threshold.
+fn calibrate(
+    simulation: &mut Simulation,
+    config: &InferenceConfig,
+    calibration: Option<Calibration>,
+) -> Option<String> {
+    let tolerated = config.watch.uncertainty_threshold.tolerated()?;
+    let (error, coverage, fallback) = (tolerated.force_error, tolerated.coverage, tolerated.fallback);
+    let Some(calibration) = calibration else {
+        return Some(format!(
+            "the threshold of γ is the fallback {fallback}: `uncertainty_threshold` has no `calibration`, a file that `lammps-otf \
+             calibrate --json` writes"
+        ));
+    };
+    let found = calibration.threshold(error, coverage);
+    let warning = match found.map(|found| found.gamma()) {
+        Some(Some(_)) => None,
+        Some(None) => Some(format!("every poll is an event: the predicted force error is above {error} eV/Å at any γ")),
+        None => Some(format!(
+            "the threshold of γ is the fallback {fallback}: a coverage of {coverage} requires {} labelled regions, and the \
+             calibration has {}",
+            min_regions(coverage),
+            calibration.regions()
+        )),
+    };
+    let threshold = found.map_or(fallback, |found| found.gamma().unwrap_or(0.0));
+    simulation.set_threshold(threshold, Some(ErrorBound::new(calibration, coverage)));
+    warning
 }

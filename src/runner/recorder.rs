@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::checkpoint::{Checkpoint, Progress, is_restart_name, restart_name};
 use super::polls::Polls;
 use super::{Error, SimulationResult, files};
-use crate::candidates::{Candidate, Store};
+use crate::candidates::{Candidate, Store, Trigger};
 use crate::config::InferenceConfig;
 use crate::embedding::Environment;
 use crate::event::{KnownEnvironments, Region, Sink};
@@ -131,6 +131,7 @@ impl Recorder {
             if let (Some(step), Some(center), Some(trigger)) = (keys.step, keys.center_id, &keys.trigger)
                 && keys.run_id == run_id
                 && !state.progress.candidates.contains(&row.id)
+                && !state.progress.audits.contains(&row.id)
             {
                 earlier.insert((step, center, trigger.as_str().to_owned()), row.id);
             }
@@ -193,7 +194,8 @@ impl Recorder {
 
     /// Candidates of an earlier process that this process has not found again.
     pub(super) fn remaining_earlier(&self) -> Vec<i64> {
-        self.earlier.values().copied().collect()
+        let events = self.earlier.iter().filter(|((.., trigger), _)| trigger != Trigger::Audit.as_str());
+        events.map(|(_, id)| *id).collect()
     }
 
     /// Releases the reserved disk space for a last candidate and the result.
@@ -245,8 +247,9 @@ impl Sink for Recorder {
 
     fn accepts(&mut self, region: &Region, environment: &Environment) -> bool {
         let key = (region.step, region.center, region.trigger.as_str().to_owned());
-        let room = self.stored + self.earlier.len() < self.max_candidates;
-        self.earlier.contains_key(&key) || (room && !self.known.contains(environment))
+        let audits = self.earlier.keys().filter(|(.., trigger)| trigger == Trigger::Audit.as_str()).count();
+        let room = self.stored + self.earlier.len() - audits < self.max_candidates;
+        self.earlier.contains_key(&key) || region.trigger == Trigger::Audit || (room && !self.known.contains(environment))
     }
 
     fn store(&mut self, mut candidate: Candidate, environment: Environment) -> Result<Option<i64>, Error> {
@@ -254,6 +257,7 @@ impl Sink for Recorder {
         let key = keys.step.zip(keys.center_id).zip(keys.trigger.as_ref());
         let earlier =
             key.and_then(|((step, center), trigger)| self.earlier.remove(&(step, center, trigger.as_str().to_owned())));
+        let is_audit = keys.trigger == Some(Trigger::Audit);
         let id = match earlier {
             Some(id) => id,
             None => {
@@ -263,15 +267,17 @@ impl Sink for Recorder {
                 // Includes candidates that other runs have added to the same store in the meantime.
                 let added = self.store.add_if_new(&candidate, known.last(), |newer| {
                     newer.iter().for_each(|row| known.read(row));
-                    known.contains(&environment)
+                    !is_audit && known.contains(&environment)
                 })?;
                 let Some(id) = added else { return Ok(None) };
-                self.known.insert(id, environment);
+                if !is_audit {
+                    self.known.insert(id, environment);
+                }
                 self.commit_seconds += started.elapsed().as_secs_f64();
                 id
             }
         };
-        self.stored += 1;
+        self.stored += usize::from(!is_audit);
         self.write_extxyz(id, &candidate)?;
         Ok(Some(id))
     }

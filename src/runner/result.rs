@@ -86,12 +86,16 @@ pub struct SimulationResult {
     pub status: Status,
     /// The step at which γ first exceeded the threshold, or at which the run crashed.
     pub trigger_step: Option<i64>,
+    /// The threshold of γ.
+    pub threshold: f64,
     /// The largest γ of the run; `null` if it is infinite, or if γ was not monitored.
     pub gamma_max: Option<f64>,
     /// Id of the atom with the largest γ at the last event, or of the centre of the region that a crash is attributed to.
     pub atom_id: Option<AtomId>,
     /// Ids of the stored candidates in `candidates.db`.
     pub candidates: Vec<i64>,
+    /// Ids of the stored audits in `candidates.db`: regions below the threshold, drawn at random (`audits_per_ps`).
+    pub audits: Vec<i64>,
     /// Number of steps done since the start of the run.
     pub steps: i64,
     /// Number of polls at which the largest γ was between the thresholds.

@@ -11,6 +11,7 @@ use std::time::Instant;
 use super::checkpoint::{Progress, restart_name};
 use super::recorder::{Recorder, SharedStore, extxyz_of};
 use super::{Announcer, Error, Observer, SimulationResult, Status, Stored, files};
+use crate::candidates::Trigger;
 use crate::comm::{CollectiveError as _, Comm, RemoteError};
 use crate::config::{InferenceConfig, Mode};
 use crate::embedding::EmbeddingExtractor;
@@ -175,6 +176,7 @@ impl Run<'_, '_> {
             gamma_max: result.gamma_max.map(|gamma| gamma.to_string()),
             atom_id: result.atom_id,
             candidates: result.candidates.clone(),
+            audits: result.audits.clone(),
             flagged: result.flagged,
             known: result.known,
             warnings: result.warnings.clone(),
@@ -245,6 +247,9 @@ impl Run<'_, '_> {
                 }
             }
             _ => {}
+        }
+        if let Some(region) = event::audit(&self.simulation, poll, 0)? {
+            self.store(&region)?;
         }
         // A warning often repeats at thousands of polls.
         let more = self.result.warnings.len().saturating_sub(MAX_WARNINGS);
@@ -390,11 +395,11 @@ impl Run<'_, '_> {
         recorder.result(&self.result)
     }
 
-    /// Stores a region unless `max_candidates` is reached, and accumulates the cost.
+    /// Stores a region unless it is an event and `max_candidates` is reached, and accumulates the cost.
     fn store(&mut self, region: &Region) -> Result<(), Error> {
         let Some(extractor) = &self.extractor else { return Ok(()) };
         let limit = self.config.candidates.max_candidates;
-        if self.result.candidates.len() >= limit {
+        if region.trigger != Trigger::Audit && self.result.candidates.len() >= limit {
             let full = format!("no more candidates are stored: max_candidates = {limit} is reached");
             if !self.result.warnings.contains(&full) {
                 // First, so that it is not removed when the list is truncated.
@@ -422,7 +427,10 @@ impl Run<'_, '_> {
 
     /// Adds a stored candidate to the result, and calls the announcer.
     fn announce(&mut self, id: i64, region: &Region) -> Result<(), Error> {
-        self.result.candidates.push(id);
+        match region.trigger {
+            Trigger::Audit => self.result.audits.push(id),
+            _ => self.result.candidates.push(id),
+        }
         let stored = Stored {
             candidate: id,
             step: region.step,

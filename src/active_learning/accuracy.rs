@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Errors of the potentials of a loop on its labels, and what follows from them: the threshold of γ and the audit at the end.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use super::ledger::Ledger;
+use crate::calibration::{Calibration, ErrorBound, Pair, pairs_of};
+use crate::candidates::{AuditResult, Candidate, ErrorOf, LabelErrors, Labels, Status, StoredCandidate, Trigger};
+use crate::config::{Potential, Threshold};
+use crate::prediction::{Prediction, Predictor};
+
+/// The lowest threshold that a calibration sets: up to 1 the potential interpolates, so that labels of such regions would hardly
+/// extend its active set.
+const LOWEST: f64 = 1.0;
+
+/// The threshold of γ for a potential, and the calibration that predicts its force errors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Limits {
+    pub(super) threshold: f64,
+    calibration: Option<Calibration>,
+    coverage: f64,
+}
+
+impl Limits {
+    /// Those without a calibration.
+    pub(super) fn initial(threshold: &Threshold) -> Self {
+        let coverage = threshold.tolerated().map_or(0.0, |tolerated| tolerated.coverage);
+        Self { threshold: threshold.initial(), calibration: None, coverage }
+    }
+
+    pub(super) fn error_bound(&self) -> Option<ErrorBound> {
+        self.calibration.clone().map(|calibration| ErrorBound::new(calibration, self.coverage))
+    }
+}
+
+/// The errors of a prediction on a labelled candidate: the forces on core atoms, and the energy if all atoms are core.
+fn label_errors(prediction: &Prediction, candidate: &Candidate, labels: &Labels) -> LabelErrors {
+    let is_core = |at: &usize| candidate.force_mask[*at] > 0.0;
+    let errors = prediction.force_errors(labels);
+    let n = errors.len();
+    let energy = ((0..n).all(|at| is_core(&at)) && n > 0).then(|| (labels.energy - prediction.energy) / n as f64);
+    let forces = errors.into_iter().enumerate().map(|(at, error)| if is_core(&at) { error } else { f64::NAN });
+    LabelErrors { forces: forces.collect(), energy }
+}
+
+/// Errors of a potential on labelled candidates. A candidate that it cannot evaluate, for example because atoms overlap, is skipped.
+fn errors_on(predictor: &mut Predictor, rows: &[StoredCandidate]) -> Vec<(i64, LabelErrors)> {
+    let labelled = rows.iter().filter(|row| row.is_labelled());
+    let errors = labelled.filter_map(|row| {
+        let prediction = predictor.evaluate(&row.candidate.structure).ok()?;
+        Some((row.id, label_errors(&prediction, &row.candidate, row.candidate.labels.as_ref()?)))
+    });
+    errors.collect()
+}
+
+/// Root mean square over the core atoms of all candidates, eV/Å.
+fn rmse<'e>(errors: impl Iterator<Item = &'e LabelErrors>) -> Option<f64> {
+    let core: Vec<f64> = errors.flat_map(|e| e.forces.iter().copied()).filter(|error| !error.is_nan()).collect();
+    (!core.is_empty()).then(|| (core.iter().map(|error| error * error).sum::<f64>() / core.len() as f64).sqrt())
+}
+
+impl Ledger {
+    /// Stores the errors of the potentials that ran on the candidates of this round that were labelled. Returns their root mean
+    /// square without audits, in eV/Å.
+    pub(super) fn record_errors_of_run(&mut self, labelled: &[StoredCandidate]) -> Result<Option<f64>, Error> {
+        let mut predictors: HashMap<String, Option<Predictor>> = HashMap::new();
+        let mut all = Vec::new();
+        for row in labelled {
+            // A candidate of an earlier round has an earlier potential.
+            let Some(hash) = row.keys().potential_hash.clone() else { continue };
+            if !predictors.contains_key(&hash) {
+                let record = self.store.potential(&hash)?;
+                let potential = record.map(|known| Potential {
+                    file: Some(known.file),
+                    active_set: Some(known.active_set),
+                    ..self.potential.clone()
+                });
+                predictors.insert(hash.clone(), potential.and_then(|p| Predictor::new(&p).ok()));
+            }
+            let Some(Some(predictor)) = predictors.get_mut(&hash) else { continue };
+            all.extend(errors_on(predictor, std::slice::from_ref(row)));
+        }
+        self.store.set_errors(ErrorOf::Run, &all)?;
+        let of_event = |id: i64| labelled.iter().any(|row| row.id == id && !is_audit(row));
+        Ok(rmse(all.iter().filter(|(id, _)| of_event(*id)).map(|(_, errors)| errors)))
+    }
+
+    /// Stores the errors of a new potential on all labelled candidates. Returns their root mean square on the candidates of this
+    /// round without audits, in eV/Å.
+    pub(super) fn record_errors_of_newest(&mut self, potential: &Potential) -> Result<Option<f64>, Error> {
+        let rows = self.labelled_rows()?;
+        let all = errors_on(&mut Predictor::new(potential)?, &rows);
+        self.store.set_errors(ErrorOf::Newest, &all)?;
+        let of_round = |id: i64| {
+            self.round.selected.contains(&id) && rows.iter().any(|row| row.id == id && !is_audit(row))
+        };
+        Ok(rmse(all.iter().filter(|(id, _)| of_round(*id)).map(|(_, errors)| errors)))
+    }
+
+    /// All labelled candidates.
+    pub(super) fn labelled_rows(&self) -> Result<Vec<StoredCandidate>, Error> {
+        let mut rows: Vec<StoredCandidate> = self.store.iter(Some(Status::Done))?.collect::<Result<_, _>>()?;
+        rows.retain(StoredCandidate::is_labelled);
+        Ok(rows)
+    }
+
+    /// The threshold of γ for a potential. If a force error is tolerated, it follows from the labels that the potential was not
+    /// trained on: all audits, with the errors of this potential, and all events, with those of the potential that ran.
+    pub(super) fn limits(&self, threshold: &Threshold, potential: &Potential) -> Result<Limits, Error> {
+        let initial = Limits::initial(threshold);
+        let Some(tolerated) = threshold.tolerated() else { return Ok(initial) };
+        let rows = self.labelled_rows()?;
+        let (audits, events): (Vec<_>, Vec<_>) = rows.into_iter().partition(StoredCandidate::is_held_back);
+        let mut predictor = Predictor::new(potential)?;
+        let mut pairs = Vec::new();
+        for row in &audits {
+            // A region that the potential cannot evaluate has no pairs.
+            pairs.extend(pairs_of([row], &mut predictor).unwrap_or_default());
+        }
+        // γ in the run and the error of the potential that ran are stored with each label.
+        for row in events.iter().filter(|row| !is_audit(row)) {
+            if let (Some(gamma), Some(errors)) = (&row.candidate.atom_gamma, row.errors(ErrorOf::Run)) {
+                pairs.extend(pairs_with(row, Some(gamma), Some(&errors)));
+            }
+        }
+        let Ok(calibration) = Calibration::fit(&pairs) else { return Ok(initial) };
+        let threshold = match calibration.threshold(tolerated.force_error, tolerated.coverage) {
+            None => initial.threshold,
+            Some(found) => found.gamma().unwrap_or(0.0).max(LOWEST),
+        };
+        Ok(Limits { threshold, calibration: Some(calibration), ..initial })
+    }
+
+    /// The errors of the current potential on the audits that no potential was trained on; `None` without such audits.
+    pub(super) fn audit(&self, threshold: &Threshold) -> Result<Option<AuditResult>, Error> {
+        let mut audits = self.labelled_rows()?;
+        audits.retain(StoredCandidate::is_held_back);
+        let errors = errors_on(&mut Predictor::new(&self.potential)?, &audits);
+        let Some(force_rmse) = rmse(errors.iter().map(|(_, errors)| errors)) else { return Ok(None) };
+        // The tolerance holds for a random atom, whatever its γ.
+        let of = |row: &StoredCandidate| errors.iter().find(|(id, _)| *id == row.id).map(|(_, errors)| errors);
+        let pairs: Vec<Pair> = audits.iter().flat_map(|row| pairs_with(row, None, of(row))).collect();
+        let bound = threshold.tolerated().and_then(|tolerated| {
+            Calibration::fit(&pairs).ok()?.groups()[0].bound(0.0, tolerated.coverage)
+        });
+        let limit = threshold.tolerated().map_or(f64::INFINITY, |tolerated| tolerated.force_error);
+        Ok(Some(AuditResult {
+            regions: errors.len(),
+            atoms: pairs.len(),
+            force_rmse,
+            force_max: errors.iter().filter_map(|(_, errors)| errors.max()).fold(0.0, f64::max),
+            force_bound: bound,
+            accepted: bound.is_none_or(|bound| bound <= limit) && force_rmse <= limit,
+        }))
+    }
+
+    /// Makes all audits training data, after the potential has failed them.
+    pub(super) fn train_on_audits(&mut self) -> Result<(), Error> {
+        let rows = self.labelled_rows()?;
+        let ids: Vec<i64> = rows.iter().filter(|row| row.is_held_back()).map(|row| row.id).collect();
+        Ok(self.store.train_on_audits(&ids)?)
+    }
+}
+
+/// The pairs of γ and the force error of each core atom; with γ = 0 if no γ is given.
+fn pairs_with(row: &StoredCandidate, gamma: Option<&[f64]>, errors: Option<&LabelErrors>) -> Vec<Pair> {
+    let trigger = row.keys().trigger.clone().unwrap_or(Trigger::Gamma);
+    let errors = errors.into_iter().flat_map(|errors| errors.forces.iter().copied().enumerate());
+    let all = errors.map(|(at, error)| Pair {
+        region: row.id,
+        element: row.candidate.structure.element(at),
+        trigger: trigger.clone(),
+        gamma: gamma.map_or(0.0, |gamma| gamma[at]),
+        error,
+    });
+    all.filter(|pair| pair.gamma.is_finite() && pair.error.is_finite()).collect()
+}
+
+fn is_audit(row: &StoredCandidate) -> bool {
+    row.keys().trigger == Some(Trigger::Audit)
+}

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::ledger::Ledger;
-use crate::calibration::{Calibration, ErrorBound, Pair, pairs_of};
+use crate::calibration::{Calibration, ErrorBound, Pair, min_regions, pairs_of};
 use crate::candidates::{AuditResult, Candidate, ErrorOf, LabelErrors, Labels, Status, StoredCandidate, Trigger};
 use crate::config::{Potential, Threshold};
 use crate::prediction::{Prediction, Predictor};
@@ -15,6 +15,9 @@ use crate::prediction::{Prediction, Predictor};
 /// The lowest threshold that a calibration sets: up to 1 the potential interpolates, so that labels of such regions would hardly
 /// extend its active set.
 const LOWEST: f64 = 1.0;
+
+/// A calibration uses labels of earlier rounds until it has this many times the regions that its coverage requires at least.
+const ENOUGH: usize = 2;
 
 /// The threshold of γ for a potential, and the calibration that predicts its force errors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -107,8 +110,9 @@ impl Ledger {
         Ok(rows)
     }
 
-    /// The threshold of γ for a potential. If a force error is tolerated, it follows from the labels that the potential was not
-    /// trained on: all audits, with the errors of this potential, and all events, with those of the potential that ran.
+    /// The threshold of γ for a potential. If a force error is tolerated, it follows from errors on labels that the respective
+    /// potential was not trained on: those of this potential on all audits, and those of the potentials that ran on the events of
+    /// the last rounds, of as many rounds as give [enough](ENOUGH) regions.
     pub(super) fn limits(&self, threshold: &Threshold, potential: &Potential) -> Result<Limits, Error> {
         let initial = Limits::initial(threshold);
         let Some(tolerated) = threshold.tolerated() else { return Ok(initial) };
@@ -120,8 +124,17 @@ impl Ledger {
             // A region that the potential cannot evaluate has no pairs.
             pairs.extend(pairs_of([row], &mut predictor).unwrap_or_default());
         }
-        // γ in the run and the error of the potential that ran are stored with each label.
-        for row in events.iter().filter(|row| !is_audit(row)) {
+        // γ in the run and the error of the potential that ran are stored with each label. Candidates of later rounds have larger
+        // ids.
+        let wanted = ENOUGH * min_regions(tolerated.coverage);
+        let mut regions = audits.len();
+        let mut last_hash = None;
+        for row in events.iter().rev().filter(|row| !is_audit(row)) {
+            let hash = row.keys().potential_hash.as_deref();
+            if regions >= wanted && last_hash != hash {
+                break;
+            }
+            (regions, last_hash) = (regions + 1, hash);
             if let (Some(gamma), Some(errors)) = (&row.candidate.atom_gamma, row.errors(ErrorOf::Run)) {
                 pairs.extend(pairs_with(row, Some(gamma), Some(&errors)));
             }

@@ -454,7 +454,8 @@ impl Ledger {
         let projector = Projector::new(&potential)?;
         round.force_rmse_after = self.record_errors_of_newest(&potential)?;
         let limits = self.limits(threshold, &potential)?;
-        if self.has_pending_above(&projector, limits.threshold)? {
+        // A calibrated threshold can be so low that many regions of earlier potentials are above it.
+        if self.has_pending_above(&projector, limits.threshold.max(threshold.initial()))? {
             // A run would meet the environments of these candidates again, so label them first.
             (next.phase, next.next_restart, next.next_from) = (Phase::Select, next.restart.clone(), next.from);
         }

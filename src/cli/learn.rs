@@ -81,9 +81,10 @@ pub(super) fn run(arguments: &LoopArguments, comm: &Comm, verbosity: Verbosity) 
 /// Maximum number of warnings printed.
 const MAX_WARNINGS: usize = 1;
 
+
 const HEADER: &str = "\
-                                                                     force error, meV/Å: of labels        of
-round     from  reached  events    γ_max  waiting  labelled  failed       before    after   audits  test set  ended";
+round                                                                force error, meV/Å: of labels        of
+         from  reached  events    γ_max  waiting  labelled  failed       before    after   audits  test set  ended";
 
 fn row(round: &Round) -> String {
     let milli = |error: Option<f64>| error.map_or("-".into(), |error| format!("{:.1}", 1e3 * error));

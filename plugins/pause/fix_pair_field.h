@@ -27,10 +27,10 @@ struct PairField {
 // pace/extrapolation, with any suffix and also within pair style hybrid, on every step that is a multiple of N, and at each set-up
 // on such a step. On all other steps every value is NaN.
 //
-// `fix ID all otf/core N`: in the same way, the share of the many-body energy that core repulsion switches off, between 0 and 1, of
-// any PACE pair style that has it.
+// `fix ID all otf/core N`: in the same way, the share of an atom's terms that core repulsion switches off, between 0 and 1, with any
+// PACE pair style that knows it (`core_share`).
 //
-// Differences from `fix pair` with `gamma 1` or `corerep 1`: a step that is set up or evaluated again gets new values; values do
+// Differences from `fix pair` with `gamma 1` or `core_share 1`: a step that is set up or evaluated again gets new values; values do
 // not move with atoms between ranks, because they are read on the step of their evaluation; no atom data are read or written, so
 // that KOKKOS copies none, and it can exchange atoms on the device.
 class FixPairField : public LAMMPS_NS::Fix {

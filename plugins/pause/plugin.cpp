@@ -10,7 +10,7 @@ namespace lammps_otf {
 namespace {
 
 const PairField gamma = {"otf/gamma", "pace/extrapolation", "gamma_flag", "gamma", "extrapolation grade", true};
-const PairField core = {"otf/core", "pace", "corerep_flag", "corerep", "core repulsion", false};
+const PairField core = {"otf/core", "pace", "core_share_flag", "core_share", "core share", false};
 
 const FixStyle fixes[] = {
   {"otf/pause", "pauses of a run for the program lammps-otf",

@@ -14,6 +14,7 @@ use super::{Error, LoopConfig, Outcome, PhaseOutcome, Projector, files, round_fo
 use crate::candidates::export::{self, Format};
 use crate::candidates::{
     Candidate, KeyValue, Phase, PotentialRecord, Round, Status, Store, StoreError, StoredCandidate,
+    Trigger,
 };
 use crate::config::{Determines, InferenceConfig, Potential};
 use crate::event::KnownEnvironments;
@@ -237,20 +238,24 @@ impl Ledger {
         if room == 0 {
             return Ok(PhaseOutcome::Stop(Outcome::Labels));
         }
-        let mut pool = Vec::new();
-        let mut of_this_round = Vec::new();
+        let (mut pool, mut of_this_round) = (Vec::new(), Vec::new());
+        // Their γ can be small, so that projections would not select them.
+        let mut blind_spots = Vec::new();
         for row in self.pending()? {
             let StoredCandidate { id, candidate, .. } = row?;
             // Overlapping atoms have no projections.
             if let Ok(rows) = self.projector.rows(id, &candidate.structure, &candidate.force_mask) {
                 pool.push(rows);
             }
+            if matches!(candidate.keys.trigger, Some(Trigger::Core | Trigger::Sparse)) {
+                blind_spots.push(id);
+            }
             if candidate.keys.extra.get(ROUND).and_then(KeyValue::as_i64) == Some(i64::from(round.number)) {
                 of_this_round.push(id);
             }
         }
         let size = pool.len();
-        let mut selected = select(pool, room);
+        let mut selected = select(pool, &blind_spots, room);
         if selected.is_empty() {
             // A crash may occur although γ is below the threshold.
             selected = of_this_round.into_iter().take(room).collect();

@@ -18,7 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::comm::{CollectiveError, Comm};
-use crate::config::{InferenceConfig, Sanity, Uncertainty};
+use crate::config::{InferenceConfig, Sanity, Uncertainty, WatchConfig};
 pub use crate::embedding::CutOut;
 use crate::embedding::EmbeddingExtractor;
 use crate::frame::{Frame, FrameFault};
@@ -27,16 +27,17 @@ use crate::potential::BasisSize;
 use crate::script::{self, GammaFix, Script, UnitFactors};
 use crate::structure::{AtomId, Element, FixedAtoms, Structure, Vec3, nonstandard_masses};
 use crate::uncertainty::{
-    BlindSpotLimits, BlindSpotValues, BlindSpots, Cause, CoreSummary, GammaSummary, LocalBlindSpots, LocalGamma, SparseSummary, Thresholds,
-    Verdict,
+    BlindSpotLimits, BlindSpotValues, BlindSpots, Cause, CoreSummary, GammaSummary, LocalBlindSpots, LocalGamma,
+    SparseSummary, Thresholds, Verdict,
 };
-pub use centers::{Center, EventCenter, worst_regions};
 use centers::add_regions;
+pub use centers::{Center, EventCenter, worst_regions};
 use cut_out::LocalAtoms;
 pub use cut_out::Neighbourhood;
 
 /// The result of [`Simulation::advance`].
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "one value exists at a time")]
 pub enum Event {
     /// The present state is valid.
     Polled(Poll),
@@ -108,6 +109,25 @@ impl Poll {
             Some(Cause::Gamma) | None => None,
         };
         of_trigger.or_else(|| self.gamma.as_ref().map(|gamma| gamma.worst_id))
+    }
+
+    /// The cause of an event in words, such as `γ passed 5: 7.25 at atom 12`. `None` if the poll is not an event.
+    #[must_use]
+    pub fn event(&self, config: &WatchConfig) -> Option<String> {
+        let gamma = self.gamma.as_ref()?;
+        let id = self.suspect()?;
+        Some(match (self.trigger?, &self.core, &self.sparse) {
+            (Cause::Core, Some(core), _) => format!(
+                "the core share passed {}: {:.3} at atom {id} (largest γ: {:.2})",
+                config.core_share, core.max, gamma.max
+            ),
+            (Cause::Sparse, _, Some(sparse)) => {
+                let number = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+                let (atoms, fewest) = (number(sparse.atoms, "atom"), number(sparse.fewest, "neighbour"));
+                format!("too few neighbours at {atoms}: {fewest} at atom {id} (largest γ: {:.2})", gamma.max)
+            }
+            _ => format!("γ passed {}: {:.2} at atom {id}", config.uncertainty_threshold, gamma.max),
+        })
     }
 }
 
@@ -568,7 +588,8 @@ impl Simulation {
         let crash = |kind, reason: String| Ok(Event::Crashed(Crash { step, kind, reason }));
         let last_valid = self.frame.cell().is_some().then(|| self.frame.step());
         let has_gamma = step.rem_euclid(self.interval) == 0;
-        let values = if has_gamma { watched_values(&self.uncertainty, &self.blind_spots, &self.lammps) } else { Ok(None) };
+        let values =
+            if has_gamma { watched_values(&self.uncertainty, &self.blind_spots, &self.lammps) } else { Ok(None) };
         // Agreed, because a rank without atoms does not detect a fix without per-atom values.
         let values = if is_new { self.comm.agree(values) } else { values }?;
         let local = values.map(|(gamma, others)| {

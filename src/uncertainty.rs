@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::comm::Comm;
 pub use crate::config::Uncertainty;
-pub use blind_spots::{BlindSpotLimits, BlindSpotValues, BlindSpots, CoreSummary, LocalBlindSpots, SparseSummary};
 use crate::lammps::{Error, Lammps};
 use crate::script::{GAMMA_FIX, GammaFix};
 use crate::structure::{AtomId, AtomsView, Integers, Vec3};
+pub use blind_spots::{BlindSpotLimits, BlindSpotValues, BlindSpots, CoreSummary, LocalBlindSpots, SparseSummary};
 
 /// The two thresholds of γ.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -13,8 +13,7 @@ use super::trial::trial;
 use super::{Error, LoopConfig, Outcome, PhaseOutcome, Projector, files, round_folder, round_folders, select};
 use crate::candidates::export::{self, Format};
 use crate::candidates::{
-    Candidate, KeyValue, Phase, PotentialRecord, Round, Status, Store, StoreError, StoredCandidate,
-    Trigger,
+    Candidate, KeyValue, Phase, PotentialRecord, Round, Status, Store, StoreError, StoredCandidate, Trigger,
 };
 use crate::config::{Determines, InferenceConfig, Potential};
 use crate::event::KnownEnvironments;

@@ -59,7 +59,12 @@ impl WatchConfig {
             &low,
             "above 0 and at most `uncertainty_threshold`; if that is below 2, set `uncertainty_low` too",
         )?;
-        check((0.0..=1.0).contains(&self.core_share), "core_share", &self.core_share, "from 0 to 1, which switches it off")?;
+        check(
+            (0.0..=1.0).contains(&self.core_share),
+            "core_share",
+            &self.core_share,
+            "from 0 to 1, which switches it off",
+        )?;
         let few = self.sparse_neighbours;
         check(
             !(self.sparse_trigger && few == Some(0)),

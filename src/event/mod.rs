@@ -92,8 +92,11 @@ pub(crate) fn regions(
         }
         Verdict::Extrapolating => {
             let centers = simulation.centers(poll, extractor.radius(), limit)?;
-            let region = |center: EventCenter| {
-                Region { center: center.id, gamma: center.gamma, step, trigger: center.cause.into() }
+            let region = |center: EventCenter| Region {
+                center: center.id,
+                gamma: center.gamma,
+                step,
+                trigger: center.cause.into(),
             };
             centers.into_iter().map(region).collect()
         }

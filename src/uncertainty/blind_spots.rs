@@ -223,7 +223,13 @@ impl Largest {
 
     /// The result of all ranks, whose ranks have added up `sums`. The id is found only if `wanted` is true of the number of atoms
     /// above the limit.
-    fn decode(self, of_all: f64, sums: [f64; SUMS_OF_ONE], wanted: impl Fn(u64) -> bool, comm: &Comm) -> (u64, Option<AtomId>) {
+    fn decode(
+        self,
+        of_all: f64,
+        sums: [f64; SUMS_OF_ONE],
+        wanted: impl Fn(u64) -> bool,
+        comm: &Comm,
+    ) -> (u64, Option<AtomId>) {
         let [above, ranks, high, low] = sums;
         let above = above as u64;
         if ranks == 0.0 || !wanted(above) {
@@ -339,7 +345,10 @@ mod tests {
         let (core, sparse) = summary(&[0.01, 0.0], &[4.0, 5.0], &[1, 2]);
         assert_eq!(core, Some(CoreSummary { max: 0.01, worst_id: Some(1), above: 0 }));
         assert_eq!(sparse, Some(SparseSummary { atoms: 0, fewest: 4, fewest_id: None }));
-        assert_eq!(summary(&[0.0, 0.0], &[], &[1, 2]), (Some(CoreSummary { max: 0.0, worst_id: None, above: 0 }), None));
+        assert_eq!(
+            summary(&[0.0, 0.0], &[], &[1, 2]),
+            (Some(CoreSummary { max: 0.0, worst_id: None, above: 0 }), None)
+        );
     }
 
     #[test]

@@ -123,7 +123,8 @@ impl Poll {
             ),
             (Cause::Sparse, _, Some(sparse)) => {
                 let number = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-                let (atoms, fewest) = (number(sparse.atoms, "atom"), number(sparse.fewest, "neighbour"));
+                let (atoms, fewest) =
+                    (number(sparse.atoms, "atom"), number(sparse.fewest.unwrap_or_default(), "neighbour"));
                 format!("too few neighbours at {atoms}: {fewest} at atom {id} (largest γ: {:.2})", gamma.max)
             }
             _ => format!("γ passed {}: {:.2} at atom {id}", config.uncertainty_threshold, gamma.max),

@@ -202,7 +202,8 @@ double *PairPaceBase::request(int flag, std::vector<double> &field) const
 {
   if (!flag) return nullptr;
   grow(field);
-  std::fill(field.begin(), field.end(), 0.0);
+  // Values of ghost atoms are not read.
+  std::fill_n(field.begin(), atom->nlocal, 0.0);
   return field.data();
 }
 

@@ -47,7 +47,7 @@ class PairPaceBase : public LAMMPS_NS::Pair {
   double memory_usage() override;
 
  protected:
-  // Per-atom results that fix pair requests in this step; null if not requested, else set to zero.
+  // Per-atom results that fix pair requests in this step; null if not requested, else zero for local atoms.
   struct Requested {
     double *grades = nullptr;
     double *core_repulsion = nullptr;

@@ -18,9 +18,10 @@ namespace lammps_otf {
 
 FixNeighbours::FixNeighbours(LAMMPS *lmp, int narg, char **arg) : Fix(lmp, narg, arg)
 {
-  if (narg != 4) error->all(FLERR, "fix otf/neighbours has one argument, the number of steps between two counts");
+  if (narg != 5) error->all(FLERR, "fix otf/neighbours has two arguments, the steps between two counts and the largest number");
   nevery = std::atoi(arg[3]);
-  if (nevery < 1) error->all(FLERR, "The number of steps of fix otf/neighbours must be positive");
+  limit = std::atoi(arg[4]);
+  if (nevery < 1 || limit < 1) error->all(FLERR, "The arguments of fix otf/neighbours must be positive");
   // datamask_read stays at all arrays: positions are read in end_of_step(), before which KOKKOS copies them from the device.
   datamask_modify = 0;
   peratom_flag = 1;
@@ -61,7 +62,7 @@ void FixNeighbours::setup(int)
 void FixNeighbours::end_of_step()
 {
   resize();
-  std::fill(counts.begin(), counts.end(), std::numeric_limits<double>::quiet_NaN());
+  std::fill_n(counts.begin(), atom->nlocal, std::numeric_limits<double>::quiet_NaN());
   neighbor->build_one(list);
   double **const x = atom->x;
   const int *const type = atom->type;
@@ -72,7 +73,7 @@ void FixNeighbours::end_of_step()
     const double *const limits = cutsq[type[i]];
     const double *const a = x[i];
     int within = 0;
-    for (int jj = 0; jj < list->numneigh[i]; jj++) {
+    for (int jj = 0; jj < list->numneigh[i] && within < limit; jj++) {
       const int j = neighbours[jj] & NEIGHMASK;
       const double dx = x[j][0] - a[0], dy = x[j][1] - a[1], dz = x[j][2] - a[2];
       within += dx * dx + dy * dy + dz * dz < limits[type[j]];

@@ -226,7 +226,7 @@ mod tests {
             total_energy: -1.5,
             gamma: Some(summary([0.25, 1.5, 3.75])),
             core: Some(CoreSummary { max: 0.25, worst_id: Some(2), above: 1 }),
-            sparse: Some(SparseSummary { atoms: 0, fewest: 12, fewest_id: None }),
+            sparse: Some(SparseSummary { atoms: 0, fewest: None, fewest_id: None }),
             verdict: Verdict::Flagged,
             trigger: None,
             seconds: 0.125,

@@ -34,6 +34,8 @@ const SPARSE_NEIGHBOURS: u64 = 4;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CoreSummary {
     /// The largest core share.
+    #[serde(deserialize_with = "otf_store::json::or_nan")]
+    #[schemars(with = "Option<f64>")]
     pub max: f64,
     /// Id of the atom with the largest core share; the lowest id if there are several. `null` in JSON if all are 0.
     pub worst_id: Option<AtomId>,
@@ -46,8 +48,8 @@ pub struct CoreSummary {
 pub struct SparseSummary {
     /// Number of atoms with fewer neighbours within the cutoff than `sparse_neighbours`.
     pub atoms: u64,
-    /// The smallest number of neighbours of an atom.
-    pub fewest: u64,
+    /// The smallest number of neighbours of an atom. `null` in JSON if `atoms` is 0.
+    pub fewest: Option<u64>,
     /// Id of the atom with the fewest neighbours; the lowest id if there are several. `null` in JSON if `atoms` is 0.
     pub fewest_id: Option<AtomId>,
 }
@@ -100,7 +102,7 @@ pub struct BlindSpots {
 pub struct BlindSpotValues<'a> {
     /// Core shares; NaN for all atoms if the pair style does not know them.
     pub core: Option<ArrayView1<'a, f64>>,
-    /// Numbers of neighbours.
+    /// Numbers of neighbours; only those below the limit are exact.
     pub neighbours: Option<ArrayView1<'a, f64>>,
 }
 
@@ -145,12 +147,13 @@ impl BlindSpots {
                 }
             };
         }
-        if self.limits.sparse_neighbours == 0 {
+        let few = self.limits.sparse_neighbours;
+        if few == 0 {
             return Ok(());
         }
         if on_all_ranks(lammps, NEIGHBOURS_STYLE) {
             if !lammps.has_id("fix", NEIGHBOURS_FIX) {
-                lammps.command(&format!("fix {NEIGHBOURS_FIX} all {NEIGHBOURS_STYLE} {interval}"))?;
+                lammps.command(&format!("fix {NEIGHBOURS_FIX} all {NEIGHBOURS_STYLE} {interval} {few}"))?;
             }
             self.has_neighbours = true;
         } else if let Some(cutoff) = self.cutoff {
@@ -299,7 +302,7 @@ impl LocalBlindSpots {
         });
         let sparse = extremes.sparse.is_finite().then(|| {
             let (atoms, fewest_id) = self.sparse.decode(extremes.sparse, [e, f, g, h], |atoms| atoms > 0, comm);
-            SparseSummary { atoms, fewest: -extremes.sparse as u64, fewest_id }
+            SparseSummary { atoms, fewest: (atoms > 0).then_some(-extremes.sparse as u64), fewest_id }
         });
         (gamma, position, core, sparse)
     }
@@ -337,14 +340,14 @@ mod tests {
         let big = (1 << 53) + 1;
         let (core, sparse) = summary(&[0.0, 0.5, 0.005, 0.5], &[12.0, 3.0, 0.0, 0.0], &[9, big, 7, big + 1]);
         assert_eq!(core, Some(CoreSummary { max: 0.5, worst_id: Some(big), above: 2 }));
-        assert_eq!(sparse, Some(SparseSummary { atoms: 3, fewest: 0, fewest_id: Some(7) }));
+        assert_eq!(sparse, Some(SparseSummary { atoms: 3, fewest: Some(0), fewest_id: Some(7) }));
     }
 
     #[test]
     fn the_limits_themselves_are_within() {
         let (core, sparse) = summary(&[0.01, 0.0], &[4.0, 5.0], &[1, 2]);
         assert_eq!(core, Some(CoreSummary { max: 0.01, worst_id: Some(1), above: 0 }));
-        assert_eq!(sparse, Some(SparseSummary { atoms: 0, fewest: 4, fewest_id: None }));
+        assert_eq!(sparse, Some(SparseSummary { atoms: 0, fewest: None, fewest_id: None }));
         assert_eq!(
             summary(&[0.0, 0.0], &[], &[1, 2]),
             (Some(CoreSummary { max: 0.0, worst_id: None, above: 0 }), None)

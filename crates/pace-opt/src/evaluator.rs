@@ -484,10 +484,18 @@ fn inner_share(atom: &Atom, plan: &SpeciesPlan, inner: InnerCutoff) -> f64 {
     if inner == InnerCutoff::Zbl {
         return 0.0;
     }
+    let distances = doubles(&atom.r);
     let mut share = 0.0_f64;
     for (range, segment) in atom.ranges.iter().zip(plan.segments()).filter(|(_, segment)| segment.r_in > 0.0) {
-        let r = (range.block * OCT..range.block * OCT + range.count).map(|k| atom.r[k / OCT].0[k % OCT]);
-        let nearest = r.fold(f64::INFINITY, |least, r| if r < least { r } else { least });
+        let start = range.block * OCT;
+        let (octs, rest) = distances[start..start + range.count].as_chunks::<OCT>();
+        let less = |a: f64, b: f64| if b < a { b } else { a };
+        // One minimum for each lane, so that the loop is vectorised.
+        let mut least = [f64::INFINITY; OCT];
+        for oct in octs {
+            least.iter_mut().zip(oct).for_each(|(least, r)| *least = less(*least, *r));
+        }
+        let nearest = least.iter().chain(rest).copied().fold(f64::INFINITY, less);
         share = share.max(match inner {
             InnerCutoff::Distance => switch_off(nearest, segment.r_in, segment.delta_in).0,
             // The functions end without a switching region.

@@ -60,7 +60,7 @@ fn counted_closest(structure: &Structure) -> Option<ClosestPair> {
 
 #[inline(never)]
 fn counted_choice(pool: Vec<Projected>) -> Vec<i64> {
-    active_learning::select(pool, 8)
+    active_learning::select(pool, &[], 8)
 }
 
 /// Candidates of 5 atoms each, of one element with 74 functions, with pseudo-random projections and γ above 1.

@@ -136,16 +136,17 @@ impl Maxima {
             LocalFault::Force => 1.0,
             LocalFault::NotFinite => 2.0,
         };
-        let Extremes { max, highest_bin, lowest_bin } = self.extremes;
-        let mut values = [fault, self.displacement, f64::from(u8::from(self.migrated)), max, highest_bin, -lowest_bin];
+        let Extremes { max, highest_bin, lowest_bin, core, sparse } = self.extremes;
+        let migrated = f64::from(u8::from(self.migrated));
+        let mut values = [fault, self.displacement, migrated, max, highest_bin, -lowest_bin, core, sparse];
         comm.max(&mut values);
-        let [fault, displacement, migrated, max, highest_bin, negative_lowest] = values;
+        let [fault, displacement, migrated, max, highest_bin, negative_lowest, core, sparse] = values;
         let fault = match fault {
             0.0 => LocalFault::None,
             1.0 => LocalFault::Force,
             _ => LocalFault::NotFinite,
         };
-        let extremes = Extremes { max, highest_bin, lowest_bin: -negative_lowest };
+        let extremes = Extremes { max, highest_bin, lowest_bin: -negative_lowest, core, sparse };
         Self { fault, displacement, migrated: migrated > 0.0, extremes }
     }
 }

@@ -14,12 +14,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use ndarray::ArrayView1;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::calibration::ErrorBound;
 use crate::comm::{CollectiveError, Comm};
-use crate::config::{InferenceConfig, Sanity, Uncertainty};
+use crate::config::{InferenceConfig, Sanity, Uncertainty, WatchConfig};
 pub use crate::embedding::CutOut;
 use crate::embedding::EmbeddingExtractor;
 use crate::frame::{Frame, FrameFault};
@@ -27,13 +28,18 @@ use crate::lammps::{self, Lammps, PairDevice, RankFailure};
 use crate::potential::BasisSize;
 use crate::script::{self, GammaFix, Script, UnitFactors};
 use crate::structure::{AtomId, Element, FixedAtoms, Structure, Vec3, nonstandard_masses};
-use crate::uncertainty::{GammaSummary, LocalGamma, Thresholds, Verdict};
-pub use centers::{Center, worst_regions};
+use crate::uncertainty::{
+    BlindSpotLimits, BlindSpotValues, BlindSpots, Cause, CoreSummary, GammaSummary, LocalBlindSpots, LocalGamma,
+    SparseSummary, Thresholds, Verdict,
+};
+use centers::add_regions;
+pub use centers::{Center, EventCenter, worst_regions};
 use cut_out::LocalAtoms;
 pub use cut_out::Neighbourhood;
 
 /// The result of [`Simulation::advance`].
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "one value exists at a time")]
 pub enum Event {
     /// The present state is valid.
     Polled(Poll),
@@ -77,16 +83,59 @@ pub struct Poll {
     /// γ of all atoms. `null` in JSON if the run is not monitored, and at a last step that is not a multiple of
     /// `sampling_interval`.
     pub gamma: Option<GammaSummary>,
-    /// Verdict on the largest γ.
+    /// Core shares of all atoms. `null` in JSON where `gamma` is, with `core_share = 1`, and for pair styles that do not know them.
+    #[serde(default)]
+    pub core: Option<CoreSummary>,
+    /// Atoms with few neighbours. `null` in JSON where `gamma` is, and if neighbours are not counted (`sparse_neighbours`).
+    #[serde(default)]
+    pub sparse: Option<SparseSummary>,
+    /// Verdict on γ, core shares and neighbours.
     pub verdict: Verdict,
     /// Force error in eV/Å that the calibration predicts for the largest γ: not exceeded with the coverage in
     /// `uncertainty_threshold`. Absent without a calibration, and if its regions are too few.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force_error: Option<f64>,
+    /// Why the verdict is `extrapolating`; of several reasons the first of `gamma`, `core`, `sparse`. `null` in JSON otherwise.
+    #[serde(default)]
+    pub trigger: Option<Cause>,
     /// Wall time in seconds since the previous poll, excluding the time of that poll.
     #[serde(deserialize_with = "otf_store::json::or_nan")]
     #[schemars(with = "Option<f64>")]
     pub seconds: f64,
+}
+
+impl Poll {
+    /// The atom to which an event, or else the next crash, is attributed: the one that is the [`trigger`](Poll::trigger), or has the
+    /// largest γ. `None` if nothing is monitored.
+    #[must_use]
+    pub fn suspect(&self) -> Option<AtomId> {
+        let of_trigger = match self.trigger {
+            Some(Cause::Core) => self.core.as_ref().and_then(|core| core.worst_id),
+            Some(Cause::Sparse) => self.sparse.as_ref().and_then(|sparse| sparse.fewest_id),
+            Some(Cause::Gamma) | None => None,
+        };
+        of_trigger.or_else(|| self.gamma.as_ref().map(|gamma| gamma.worst_id))
+    }
+
+    /// The cause of an event in words, such as `γ passed 5: 7.25 at atom 12`. `None` if the poll is not an event.
+    #[must_use]
+    pub fn event(&self, config: &WatchConfig) -> Option<String> {
+        let gamma = self.gamma.as_ref()?;
+        let id = self.suspect()?;
+        Some(match (self.trigger?, &self.core, &self.sparse) {
+            (Cause::Core, Some(core), _) => format!(
+                "the core share passed {}: {:.3} at atom {id} (largest γ: {:.2})",
+                config.core_share, core.max, gamma.max
+            ),
+            (Cause::Sparse, _, Some(sparse)) => {
+                let number = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+                let (atoms, fewest) =
+                    (number(sparse.atoms, "atom"), number(sparse.fewest.unwrap_or_default(), "neighbour"));
+                format!("too few neighbours at {atoms}: {fewest} at atom {id} (largest γ: {:.2})", gamma.max)
+            }
+            _ => format!("γ passed {}: {:.2} at atom {id}", config.uncertainty_threshold, gamma.max),
+        })
+    }
 }
 
 /// The version of the format of a [`Poll`] in JSON, written as a number.
@@ -218,6 +267,7 @@ pub struct Simulation {
     /// Predicts the force error at each poll.
     force_errors: Option<ErrorBound>,
     audits: audit::Audits,
+    blind_spots: BlindSpots,
     sanity: Sanity,
     units: UnitFactors,
     interval: i64,
@@ -299,6 +349,16 @@ const MAX_SPEED: f64 = 1000.0;
 
 /// Polls after which LAMMPS's log is closed. LAMMPS writes a row for each, or a table if it cannot pause.
 const MAX_LOGGED_POLLS: u64 = 100_000;
+
+/// γ and the blind spots of this rank's atoms; `None` if γ is not evaluated.
+fn watched_values<'a>(
+    uncertainty: &Uncertainty,
+    blind_spots: &BlindSpots,
+    lammps: &'a Lammps,
+) -> Result<Option<(ArrayView1<'a, f64>, BlindSpotValues<'a>)>, Error> {
+    let Some(gamma) = uncertainty.values(lammps)? else { return Ok(None) };
+    Ok(Some((gamma, blind_spots.values(lammps)?)))
+}
 
 impl Simulation {
     /// Opens LAMMPS and sets the run up: forces are computed, and output files of the set-up are open.
@@ -396,7 +456,12 @@ impl Simulation {
         // Also has the fix for γ.
         let can_pause = lammps.load_pause_fix()?;
         let gamma_fix = script.gamma_fix(&commands);
-        config.watch.uncertainty.watch(&mut lammps, config.watch.sampling_interval as i64, gamma_fix.as_ref())?;
+        let interval = config.watch.sampling_interval as i64;
+        config.watch.uncertainty.watch(&mut lammps, interval, gamma_fix.as_ref())?;
+        // An unreadable file was an error of the pair style before.
+        let cutoff = crate::potential::reach(&config.system.potential).ok().flatten();
+        let mut blind_spots = BlindSpots::new(BlindSpotLimits::of(config, device), &script.pair_style, cutoff);
+        blind_spots.watch(&mut lammps, interval)?;
         // Not the masses of `structure`, which the set-up may have changed.
         let masses = lammps.type_masses();
         let first = from.map_or_else(|| lammps.step(), |from| from.first);
@@ -414,9 +479,10 @@ impl Simulation {
             },
             force_errors: None,
             audits: audit::Audits { rate: config.watch.audits_per_ps, seed: u64::from(config.md.seed) },
+            blind_spots,
             sanity: config.limits.sanity,
             units: UnitFactors::of(config.system.units),
-            interval: config.watch.sampling_interval as i64,
+            interval,
             first,
             last: first + config.md.steps as i64,
             setup: SetupState::NeedsPoll,
@@ -427,8 +493,7 @@ impl Simulation {
             pending: false,
             worst: None,
             growing_files: script::growing_files(&commands),
-            // An unreadable file was an error of the pair style before.
-            cutoff: crate::potential::reach(&config.system.potential).ok().flatten(),
+            cutoff,
             device,
             basis: if device == PairDevice::Cpu { None } else { BasisSize::of(&config.system.potential) },
             script,
@@ -538,11 +603,16 @@ impl Simulation {
         let crash = |kind, reason: String| Ok(Event::Crashed(Crash { step, kind, reason }));
         let last_valid = self.frame.cell().is_some().then(|| self.frame.step());
         let has_gamma = step.rem_euclid(self.interval) == 0;
-        let values = if has_gamma { self.uncertainty.values(&self.lammps).map_err(Error::from) } else { Ok(None) };
+        let values =
+            if has_gamma { watched_values(&self.uncertainty, &self.blind_spots, &self.lammps) } else { Ok(None) };
         // Agreed, because a rank without atoms does not detect a fix without per-atom values.
         let values = if is_new { self.comm.agree(values) } else { values }?;
-        let local = values.map(|values| LocalGamma::of(values, now.atoms(), self.thresholds));
-        let extremes = local.as_ref().map(LocalGamma::extremes).unwrap_or_default();
+        let local = values.map(|(gamma, others)| {
+            let others = LocalBlindSpots::of(others, now.ids, self.blind_spots.limits());
+            (LocalGamma::of(gamma, now.atoms(), self.thresholds), others)
+        });
+        let values = values.map(|(gamma, _)| gamma);
+        let extremes = local.as_ref().map(|(gamma, others)| others.extremes(gamma.extremes())).unwrap_or_default();
         // After a swap, the same step is polled again, and no time has passed.
         let between =
             (now.time - self.frame.time()).max(self.lammps.timestep() * self.interval as f64) * self.units.time;
@@ -582,7 +652,12 @@ impl Simulation {
                 format!("the temperature is {temperature:.0} K, above {limit} K (sanity.max_temperature)"),
             );
         }
-        let (gamma, worst) = local.map(|local| local.reduce(extremes, &self.comm)).unzip();
+        let reduced = local.map(|(gamma, others)| others.reduce(gamma, extremes, &self.comm));
+        let (gamma, worst, core, sparse) = match reduced {
+            Some((gamma, worst, core, sparse)) => (Some(gamma), Some(worst), core, sparse),
+            None => (None, None, None, None),
+        };
+        let trigger = self.causes(gamma.as_ref(), core.as_ref(), sparse.as_ref()).next();
         let poll = Poll {
             format: PollFormat,
             step,
@@ -592,9 +667,16 @@ impl Simulation {
             pressure: pressure * self.units.pressure,
             potential_energy: potential * self.units.energy,
             total_energy: total * self.units.energy,
-            verdict: gamma.as_ref().map_or(Verdict::Unwatched, |g| self.thresholds.verdict(g.max)),
             force_error: self.force_errors.as_ref().zip(gamma.as_ref()).and_then(|(e, gamma)| e.of(gamma.max)),
+            verdict: match (trigger, &gamma) {
+                (Some(_), _) => Verdict::Extrapolating,
+                (None, Some(gamma)) => self.thresholds.verdict(gamma.max),
+                (None, None) => Verdict::Unwatched,
+            },
+            trigger,
             gamma,
+            core,
+            sparse,
             seconds: elapsed.as_secs_f64(),
         };
         self.worst = poll.gamma.as_ref().map(|gamma| gamma.worst_id).zip(worst);
@@ -604,6 +686,22 @@ impl Simulation {
             self.frame.capture(&now, values);
         }
         Ok(Event::Polled(poll))
+    }
+
+    /// The reasons for an event, the most important first.
+    fn causes(
+        &self,
+        gamma: Option<&GammaSummary>,
+        core: Option<&CoreSummary>,
+        sparse: Option<&SparseSummary>,
+    ) -> impl Iterator<Item = Cause> + use<> {
+        let is_sparse = self.blind_spots.limits().sparse_trigger && sparse.is_some_and(|sparse| sparse.atoms > 0);
+        let found = [
+            (Cause::Gamma, gamma.is_some_and(|gamma| self.thresholds.verdict(gamma.max) == Verdict::Extrapolating)),
+            (Cause::Core, core.is_some_and(|core| core.above > 0)),
+            (Cause::Sparse, is_sparse),
+        ];
+        found.into_iter().filter(|(_, is_found)| *is_found).map(|(cause, _)| cause)
     }
 
     /// Makes the state of a poll above the threshold the last valid frame. This is deferred until the run continues or this is
@@ -780,25 +878,66 @@ impl Simulation {
         self.lammps.command("clear")?;
         self.lammps.command(&self.script.continued(self.frame.step()).render()?)?;
         self.uncertainty.watch(&mut self.lammps, self.interval, self.gamma_fix.as_ref())?;
+        self.blind_spots.watch(&mut self.lammps, self.interval)?;
         self.frame.restore(&mut self.lammps)?;
         self.setup = SetupState::NeedsPoll;
         Ok(())
     }
 
-    /// The centres of the regions to cut out at an event, with their γ, in descending order: only the worst atom for a `limit` of
-    /// 1, otherwise those of [`Simulation::worst_regions`].
+    /// The centres of at most `limit` regions to cut out at an event, `poll`, the present state: first those above the threshold
+    /// of γ, in descending order, then atoms above the limit of the core share, then those with too few neighbours. Centres are
+    /// farther apart than `separation` (Å).
     ///
     /// # Errors
-    /// [`Error::Lammps`] if γ cannot be read.
+    /// [`Error::Lammps`] if the values cannot be read.
     ///
     /// # MPI
     /// Collective; the same answer on all ranks.
-    pub fn centers(&self, gamma: &GammaSummary, separation: f64, limit: usize) -> Result<Vec<(AtomId, f64)>, Error> {
-        if limit == 1 {
-            return Ok(vec![(gamma.worst_id, gamma.max)]);
+    pub fn centers(&self, poll: &Poll, separation: f64, limit: usize) -> Result<Vec<EventCenter>, Error> {
+        if let (1, Some(Cause::Gamma), Some(gamma)) = (limit, poll.trigger, &poll.gamma) {
+            return Ok(vec![EventCenter { id: gamma.worst_id, gamma: Some(gamma.max), cause: Cause::Gamma }]);
         }
-        let regions = self.worst_regions(separation, limit)?;
-        Ok(regions.into_iter().map(|center| (center.id, center.gamma)).collect())
+        let watched = watched_values(&self.uncertainty, &self.blind_spots, &self.lammps)?;
+        let Some((gamma, others)) = watched else { return Ok(Vec::new()) };
+        let (limits, cell) = (self.blind_spots.limits(), self.lammps.cell());
+        let few = limits.sparse_neighbours as f64;
+        let (mut taken, mut causes) = (Vec::new(), Vec::new());
+        for cause in self.causes(poll.gamma.as_ref(), poll.core.as_ref(), poll.sparse.as_ref()) {
+            let candidates = match cause {
+                Cause::Gamma => self.candidates(gamma, gamma, |g| self.thresholds.verdict(g) == Verdict::Extrapolating),
+                Cause::Core => match others.core {
+                    Some(shares) => self.candidates(shares, gamma, |share| share > limits.core_share),
+                    None => continue,
+                },
+                Cause::Sparse => match others.neighbours {
+                    Some(numbers) => self.candidates(numbers.mapv(|n| -n).view(), gamma, |n| -n < few),
+                    None => continue,
+                },
+            };
+            add_regions(&mut taken, &candidates, &cell, separation, limit, &self.comm);
+            causes.resize(taken.len(), cause);
+        }
+        let center = |(center, cause): (Center, Cause)| EventCenter { id: center.id, gamma: Some(center.gamma), cause };
+        Ok(taken.into_iter().zip(causes).map(center).collect())
+    }
+
+    /// The atoms of this rank whose value is wanted, with these values.
+    fn candidates(
+        &self,
+        values: ArrayView1<'_, f64>,
+        gamma: ArrayView1<'_, f64>,
+        is_wanted: impl Fn(f64) -> bool,
+    ) -> Vec<(f64, Center)> {
+        let atoms = self.lammps.atoms();
+        // A value that is not finite is the largest.
+        let definite = |value: f64| if value.is_finite() { value } else { f64::INFINITY };
+        let wanted = values.iter().enumerate().filter(|(_, value)| is_wanted(**value));
+        let center = |at: usize| Center {
+            id: atoms.ids.get(at),
+            gamma: definite(gamma[at]),
+            position: [0, 1, 2].map(|k| atoms.positions[[at, k]]),
+        };
+        wanted.map(|(at, &value)| (definite(value), center(at))).collect()
     }
 
     /// At most `limit` regions above the threshold, whose centres are farther apart than `separation` (Å), in descending order of γ;
@@ -810,19 +949,11 @@ impl Simulation {
     /// # MPI
     /// Collective; the same answer on all ranks.
     pub fn worst_regions(&self, separation: f64, limit: usize) -> Result<Vec<Center>, Error> {
-        let Some(values) = self.uncertainty.values(&self.lammps)? else { return Ok(Vec::new()) };
-        let atoms = self.lammps.atoms();
-        let above =
-            values.iter().enumerate().filter(|(_, gamma)| self.thresholds.verdict(**gamma) == Verdict::Extrapolating);
-        let candidates: Vec<Center> = above
-            .map(|(at, &gamma)| Center {
-                id: atoms.ids.get(at),
-                // A value that is not finite is the largest.
-                gamma: if gamma.is_finite() { gamma } else { f64::INFINITY },
-                position: [0, 1, 2].map(|k| atoms.positions[[at, k]]),
-            })
-            .collect();
-        Ok(worst_regions(&candidates, &self.lammps.cell(), separation, limit, &self.comm))
+        let Some(gamma) = self.uncertainty.values(&self.lammps)? else { return Ok(Vec::new()) };
+        let above = self.candidates(gamma, gamma, |gamma| self.thresholds.verdict(gamma) == Verdict::Extrapolating);
+        let mut taken = Vec::new();
+        add_regions(&mut taken, &above, &self.lammps.cell(), separation, limit, &self.comm);
+        Ok(taken)
     }
 
     /// Cuts out the neighbourhood of an atom from the present state.
@@ -838,6 +969,7 @@ impl Simulation {
             atoms: self.lammps.atoms(),
             cell: &self.lammps.cell(),
             gamma: self.uncertainty.values(&self.lammps)?,
+            core_share: self.blind_spots.values(&self.lammps)?.core,
             // The forces include friction and noise of a Langevin thermostat.
             forces: (!self.lammps.has_id("fix", "otf_bath")).then(|| self.lammps.forces()),
             force_unit: self.units.energy,
@@ -887,7 +1019,8 @@ impl Simulation {
     /// `None` before the first frame.
     fn local_atoms_of_last_valid(&self) -> Option<LocalAtoms<'_>> {
         let (atoms, cell, gamma) = (self.frame.atoms(), self.frame.cell()?, self.frame.gamma());
-        Some(LocalAtoms { atoms, cell, gamma, forces: None, force_unit: self.units.energy, fixed: HashSet::new() })
+        let (force_unit, fixed) = (self.units.energy, HashSet::new());
+        Some(LocalAtoms { atoms, cell, gamma, core_share: None, forces: None, force_unit, fixed })
     }
 
     /// The neighbourhood of an atom in the last valid frame, on all ranks, so that a rank that fails alone later has it without

@@ -6,6 +6,8 @@
 //! (Lysogorskiy et al., Phys. Rev. Materials 7, 043801 (2023)). Up to 1 the potential interpolates, above 1 it
 //! extrapolates.
 
+mod blind_spots;
+
 use ndarray::{ArrayView1, ArrayView2};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,7 @@ pub use crate::config::Uncertainty;
 use crate::lammps::{Error, Lammps};
 use crate::script::{GAMMA_FIX, GammaFix};
 use crate::structure::{AtomId, AtomsView, Integers, Vec3};
+pub use blind_spots::{BlindSpotLimits, BlindSpotValues, BlindSpots, CoreSummary, LocalBlindSpots, SparseSummary};
 
 /// The two thresholds of γ.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,18 +28,30 @@ pub struct Thresholds {
     pub high: f64,
 }
 
-/// Verdict on the largest γ of a poll.
+/// Verdict on a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// Interpolation: γ is at most the lower threshold.
+    /// Interpolation: the largest γ is at most the lower threshold.
     Reliable,
-    /// γ is between the two thresholds.
+    /// The largest γ is between the two thresholds.
     Flagged,
-    /// Extrapolation: γ is above the threshold. Later steps are unreliable.
+    /// Extrapolation, for one of the reasons in [`Cause`]. Later steps are unreliable.
     Extrapolating,
     /// γ was not polled.
     Unwatched,
+}
+
+/// Why a poll is an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Cause {
+    /// The largest γ is above the threshold.
+    Gamma,
+    /// Core repulsion switches off more of the terms of an atom than `core_share`.
+    Core,
+    /// An atom has fewer neighbours than `sparse_neighbours`, with `sparse_trigger`.
+    Sparse,
 }
 
 /// Statistics of γ over all atoms at one step.
@@ -232,8 +247,8 @@ struct Counts {
     atoms: i64,
 }
 
-/// What [`LocalGamma::reduce`] needs from all ranks beforehand: the largest γ, and the first and last bin of the histogram that are
-/// in use, as numbers of which the ranks can take the maximum or minimum.
+/// What [`LocalGamma::reduce`] needs from all ranks beforehand: the largest γ, the first and last bin of the histogram that are
+/// in use, and those of the blind spots, as numbers of which the ranks can take the maximum or minimum.
 #[derive(Debug, Clone, Copy)]
 pub struct Extremes {
     /// Minus infinity without atoms.
@@ -242,12 +257,17 @@ pub struct Extremes {
     pub(crate) highest_bin: f64,
     /// Infinity without finite values.
     pub(crate) lowest_bin: f64,
+    /// The largest core share; minus infinity if it is not known.
+    pub(crate) core: f64,
+    /// Minus the smallest number of neighbours; minus infinity if it is not known.
+    pub(crate) sparse: f64,
 }
 
 /// Those of no atoms.
 impl Default for Extremes {
     fn default() -> Self {
-        Self { max: f64::NEG_INFINITY, highest_bin: f64::NEG_INFINITY, lowest_bin: f64::INFINITY }
+        let none = f64::NEG_INFINITY;
+        Self { max: none, highest_bin: none, lowest_bin: f64::INFINITY, core: none, sparse: none }
     }
 }
 
@@ -265,6 +285,15 @@ struct Sums {
 /// The lower 32 bits of an id.
 const LOW_HALF: AtomId = 0xffff_ffff;
 
+/// Two halves of an id, because a double holds integers of 53 bits only.
+fn halves(id: AtomId) -> (f64, f64) {
+    ((id >> 32) as f64, (id & LOW_HALF) as f64)
+}
+
+fn joined(high: f64, low: f64) -> AtomId {
+    ((high as AtomId) << 32) | (low as AtomId & LOW_HALF)
+}
+
 impl Sums {
     /// Length of the encoded numbers.
     const LENGTH: usize = 11;
@@ -273,8 +302,7 @@ impl Sums {
         let Counts { above_low, above_high, not_finite, atoms } = self.counts;
         let WorstAtom { id, position: [x, y, z] } = self.worst;
         let [above_low, above_high, not_finite, atoms] = [above_low, above_high, not_finite, atoms].map(|n| n as f64);
-        // Two halves, because a double holds integers of 53 bits only.
-        let (high, low) = ((id >> 32) as f64, (id & LOW_HALF) as f64);
+        let (high, low) = halves(id);
         [above_low, above_high, not_finite, atoms, self.sum, self.worst_ranks, high, low, x, y, z]
     }
 
@@ -282,7 +310,7 @@ impl Sums {
         let [above_low, above_high, not_finite, atoms, sum, worst_ranks, high, low, x, y, z] = numbers;
         let [above_low, above_high, not_finite, atoms] = [above_low, above_high, not_finite, atoms].map(|n| n as i64);
         let counts = Counts { above_low, above_high, not_finite, atoms };
-        let id = ((high as AtomId) << 32) | (low as AtomId & LOW_HALF);
+        let id = joined(high, low);
         Self { counts, sum, worst_ranks, worst: WorstAtom { id, position: [x, y, z] } }
     }
 }
@@ -341,7 +369,7 @@ impl LocalGamma {
     pub fn extremes(&self) -> Extremes {
         let highest_bin = self.bins.iter().rposition(|n| *n > 0).map_or(f64::NEG_INFINITY, |bin| bin as f64);
         let lowest_bin = self.bins.iter().position(|n| *n > 0).map_or(f64::INFINITY, |bin| bin as f64);
-        Extremes { max: self.max, highest_bin, lowest_bin }
+        Extremes { max: self.max, highest_bin, lowest_bin, ..Extremes::default() }
     }
 
     /// Statistics of γ over the atoms of all ranks, and the position of the worst atom, Å. Except for the rounding of the mean, the
@@ -351,8 +379,14 @@ impl LocalGamma {
     /// # MPI
     /// Collective.
     #[must_use]
-    pub fn reduce(mut self, extremes: Extremes, comm: &Comm) -> (GammaSummary, Vec3) {
-        let Extremes { max, highest_bin, lowest_bin } = extremes;
+    pub fn reduce(self, extremes: Extremes, comm: &Comm) -> (GammaSummary, Vec3) {
+        self.reduce_with(extremes, &mut [], comm)
+    }
+
+    /// [`LocalGamma::reduce`], and the sum of `more` over the ranks in the same communication. `more` has at most
+    /// [`blind_spots::SUMS`] numbers.
+    fn reduce_with(mut self, extremes: Extremes, more: &mut [f64], comm: &Comm) -> (GammaSummary, Vec3) {
+        let Extremes { max, highest_bin, lowest_bin, .. } = extremes;
         let used = if highest_bin < 0.0 { 0..0 } else { lowest_bin as usize..highest_bin as usize + 1 };
         // All ranks but those with the worst atom add zeros.
         let worst = self.worst.filter(|_| self.max == max);
@@ -363,13 +397,17 @@ impl LocalGamma {
             worst_ranks: f64::from(u8::from(worst.is_some())),
             worst: worst.unwrap_or(zero),
         };
-        let mut numbers = [0.0; Sums::LENGTH + BINS];
-        let numbers = &mut numbers[..Sums::LENGTH + used.len()];
-        let (sums, bins) = numbers.split_at_mut(Sums::LENGTH);
+        let mut numbers = [0.0; Sums::LENGTH + blind_spots::SUMS + BINS];
+        let numbers = &mut numbers[..Sums::LENGTH + more.len() + used.len()];
+        let (sums, rest) = numbers.split_at_mut(Sums::LENGTH);
+        let (others, bins) = rest.split_at_mut(more.len());
         sums.copy_from_slice(&here.encode());
+        others.copy_from_slice(more);
         self.bins[used.clone()].iter().zip(bins).for_each(|(&n, sum)| *sum = n as f64);
         comm.sum(numbers);
-        let (sums, bins) = numbers.split_first_chunk().expect("the sums and the bins");
+        let (sums, rest) = numbers.split_first_chunk().expect("the sums, and more");
+        let (others, bins) = rest.split_at(more.len());
+        more.copy_from_slice(others);
         let Sums { counts, sum, worst_ranks, worst: mut worst_of_all } = Sums::decode(*sums);
         if worst_ranks > 1.0 {
             // Several ranks have an atom with the largest γ, and all ranks take this branch.

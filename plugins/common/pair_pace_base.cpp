@@ -152,9 +152,12 @@ void PairPaceBase::compute(int eflag, int vflag)
   ev_init(eflag, vflag);
   Requested requested;
   if (with_grades) requested.grades = request(gamma_flag, gamma);
-  requested.core_repulsion = request(corerep_flag, corerep);
+  requested.core_repulsion = request(corerep_flag || core_share_flag, corerep);
+  requested.core_share = request(core_share_flag, core_share);
   std::string message = check_positions();
   if (message.empty()) message = evaluate(*potential, requested);
+  if (requested.core_share)
+    for (int i = 0; i < atom->nlocal; i++) core_share[i] = std::max(core_share[i], corerep[i]);
   fail_on_all_ranks(message);
   if (vflag_fdotr) virial_fdotr_compute();
 }
@@ -199,7 +202,8 @@ double *PairPaceBase::request(int flag, std::vector<double> &field) const
 {
   if (!flag) return nullptr;
   grow(field);
-  std::fill(field.begin(), field.end(), 0.0);
+  // Values of ghost atoms are not read.
+  std::fill_n(field.begin(), atom->nlocal, 0.0);
   return field.data();
 }
 
@@ -208,6 +212,7 @@ void *PairPaceBase::extract(const char *name, int &dim)
   dim = 0;
   if (with_grades && strcmp(name, "gamma_flag") == 0) return &gamma_flag;
   if (strcmp(name, "corerep_flag") == 0) return &corerep_flag;
+  if (strcmp(name, "core_share_flag") == 0) return &core_share_flag;
   dim = 2;
   if (strcmp(name, "scale") == 0) return scale;
   return nullptr;
@@ -218,6 +223,7 @@ void *PairPaceBase::extract_peratom(const char *name, int &columns)
   std::vector<double> *field = nullptr;
   if (with_grades && strcmp(name, "gamma") == 0) field = &gamma;
   if (strcmp(name, "corerep") == 0) field = &corerep;
+  if (strcmp(name, "core_share") == 0) field = &core_share;
   if (!field) return nullptr;
   columns = 0;
   grow(*field);
@@ -226,7 +232,7 @@ void *PairPaceBase::extract_peratom(const char *name, int &columns)
 
 double PairPaceBase::memory_usage()
 {
-  return Pair::memory_usage() + static_cast<double>((gamma.capacity() + corerep.capacity()) * sizeof(double));
+  return Pair::memory_usage() + static_cast<double>((gamma.capacity() + corerep.capacity() + core_share.capacity()) * sizeof(double));
 }
 
 }    // namespace lammps_otf

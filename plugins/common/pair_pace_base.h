@@ -28,6 +28,8 @@ struct PacePotential {
 // pair_coeff * * file.yaml file.asi El1 El2 ...       with extrapolation grades
 // fix ID all pair N STYLE gamma 1                     extrapolation grade of each atom
 // fix ID all pair N STYLE corerep 1                   fraction of the many-body energy that core repulsion switches off
+// fix ID all pair N STYLE core_share 1                the larger of that and the largest fraction of the radial functions of a
+//                                                     neighbour that the inner cutoff of the potential switches off
 // fix ID all adapt N pair STYLE scale * * v_name      factor of an atom's energy: that of its type with itself
 class PairPaceBase : public LAMMPS_NS::Pair {
  public:
@@ -45,10 +47,11 @@ class PairPaceBase : public LAMMPS_NS::Pair {
   double memory_usage() override;
 
  protected:
-  // Per-atom results that fix pair requests in this step; null if not requested, else set to zero.
+  // Per-atom results that fix pair requests in this step; null if not requested, else zero for local atoms.
   struct Requested {
     double *grades = nullptr;
     double *core_repulsion = nullptr;
+    double *core_share = nullptr;    // only the part of the inner cutoff; never without core_repulsion
   };
 
   // Reads the files: the potential and, with grades, the active set. Throws std::exception, whose text becomes the error.
@@ -70,8 +73,9 @@ class PairPaceBase : public LAMMPS_NS::Pair {
   void fail_on_all_ranks(const std::string &message) const;
 
   std::unique_ptr<PacePotential> potential;
-  int gamma_flag = 0, corerep_flag = 0;  // set by fix pair before a step whose values it reads
-  std::vector<double> gamma, corerep;    // per atom
+  // Set by fix pair before a step whose values it reads.
+  int gamma_flag = 0, corerep_flag = 0, core_share_flag = 0;
+  std::vector<double> gamma, corerep, core_share;    // per atom
 };
 
 }    // namespace lammps_otf

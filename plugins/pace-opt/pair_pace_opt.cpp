@@ -75,6 +75,7 @@ std::string PairPaceOpt::evaluate(const PacePotential &potential, const Requeste
   results.energies = eflag_atom ? energies.data() : nullptr;
   results.virials = vflag_atom ? vatom[0] : nullptr;
   results.core_shares = requested.core_repulsion;
+  results.inner_shares = requested.core_share;
   results.grades = requested.grades;
 
   pace_opt_error failure{};

@@ -146,6 +146,7 @@ std::string PairPace::evaluate(const PacePotential &potential, const Requested &
       if (!std::isfinite(energy)) return describe(i, neighbours, count, "its energy is not finite");
       if (requested.grades) requested.grades[i] = model.grader->max_gamma_grade;
       if (requested.core_repulsion) requested.core_repulsion[i] = 1.0 - evaluator.ace_fcut;
+      if (requested.core_share) requested.core_share[i] = inner_share(model, i, neighbours, count);
 
       // neighbours_forces(jj) is the force on atom i that its neighbour jj exerts.
       for (int jj = 0; jj < count; jj++) {
@@ -170,6 +171,31 @@ std::string PairPace::evaluate(const PacePotential &potential, const Requested &
     return describe(i, neighbours, count, e.what());
   }
   return {};
+}
+
+// The largest share of the radial functions of a neighbour of atom i that the inner cutoff has switched off, as in
+// ACERadialFunctions::radbase(). With ZBL repulsion the many-body energy is switched off instead.
+double PairPace::inner_share(const PacePotential &potential, int i, const int *neighbours, int count) const
+{
+  const AbstractRadialBasis &radial = *static_cast<const PaceModel &>(potential).basis->radial_functions;
+  if (radial.inner_cutoff_type == "zbl") return 0.0;
+  const bool by_distance = radial.inner_cutoff_type == "distance";
+  const double *a = atom->x[i];
+  const int element = element_of_type[atom->type[i]];
+  double share = 0.0;
+  for (int jj = 0; jj < count; jj++) {
+    const int other = element_of_type[atom->type[neighbours[jj]]];
+    if (other < 0) continue;
+    const double edge = radial.cut_in(element, other), width = radial.dcut_in(element, other);
+    const double *b = atom->x[neighbours[jj]];
+    const double dx = b[0] - a[0], dy = b[1] - a[1], dz = b[2] - a[2];
+    const double squared = dx * dx + dy * dy + dz * dz;
+    if (squared >= edge * edge) continue;
+    double off = std::sqrt(squared) <= edge - width, slope = 0.0;
+    if (by_distance) cutoff_func_poly(std::sqrt(squared), edge, width, off, slope);
+    share = std::max(share, off);
+  }
+  return share;
 }
 
 // Most failures of the evaluator are caused by overlapping atoms, so the message names the closest pair.

@@ -16,6 +16,7 @@ class PairPace : public PairPaceBase {
   std::string evaluate(const PacePotential &potential, const Requested &requested) override;
 
  private:
+  double inner_share(const PacePotential &potential, int i, const int *neighbours, int count) const;
   std::string describe(int i, const int *neighbours, int count, const std::string &reason) const;
 
   std::vector<int> masked;    // neighbour indices without LAMMPS's special-bond bits

@@ -27,7 +27,7 @@ struct Exploration {
     quiet_since: Option<f64>,
     /// The largest γ.
     gamma_max: f64,
-    /// The last frame before the first event whose γ was below both thresholds.
+    /// The last frame before the first event whose poll was reliable.
     reliable: Option<Frame>,
     /// The last poll.
     last: Option<Poll>,

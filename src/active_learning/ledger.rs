@@ -15,6 +15,7 @@ use super::{Error, LoopConfig, Outcome, PhaseOutcome, Projector, files, round_fo
 use crate::candidates::export::{self, Format};
 use crate::candidates::{
     Candidate, KeyValue, Phase, PotentialRecord, Round, RoundOutcome, Status, Store, StoreError, StoredCandidate,
+    Trigger,
 };
 use crate::config::{Determines, InferenceConfig, Potential, Threshold};
 use crate::event::KnownEnvironments;
@@ -245,9 +246,9 @@ impl Ledger {
         if room == 0 && !is_quiet {
             return Ok(PhaseOutcome::Stop(Outcome::Labels));
         }
-        let mut pool = Vec::new();
-        let mut of_this_round = Vec::new();
-        let mut audits = Vec::new();
+        let (mut pool, mut of_this_round, mut audits) = (Vec::new(), Vec::new(), Vec::new());
+        // Their γ can be small, so that projections would not select them.
+        let mut blind_spots = Vec::new();
         for row in self.pending()? {
             let row = row?;
             if row.is_held_back() {
@@ -259,13 +260,16 @@ impl Ledger {
             if let Ok(rows) = self.projector.rows(id, &candidate.structure, &candidate.force_mask) {
                 pool.push(rows);
             }
+            if matches!(candidate.keys.trigger, Some(Trigger::Core | Trigger::Sparse)) {
+                blind_spots.push(id);
+            }
             if candidate.keys.extra.get(ROUND).and_then(KeyValue::as_i64) == Some(i64::from(round.number)) {
                 of_this_round.push(id);
             }
         }
         let size = pool.len();
         // A run without an event is followed by its audits only.
-        let mut selected = if is_quiet { Vec::new() } else { select(pool, room) };
+        let mut selected = if is_quiet { Vec::new() } else { select(pool, &blind_spots, room) };
         if selected.is_empty() && !is_quiet {
             // A crash may occur although γ is below the threshold.
             selected = of_this_round.into_iter().take(room).collect();

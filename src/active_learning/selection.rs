@@ -41,15 +41,16 @@ fn max_or_infinite(a: f64, b: f64) -> f64 {
 }
 
 /// Selects at most `limit` candidates by D-optimality, the one with the largest γ first. Returns fewer if the remaining
-/// candidates are spanned by the selected ones.
+/// candidates are spanned by the selected ones. `first` are selected before all others, up to the limit; they need not be in `pool`.
 ///
 /// Of equal candidates the one with the lower id is selected, so that the result does not depend on the order of `pool`.
 #[must_use]
-pub fn select(mut pool: Vec<Projected>, limit: usize) -> Vec<i64> {
+pub fn select(mut pool: Vec<Projected>, first: &[i64], limit: usize) -> Vec<i64> {
     pool.sort_by_key(|candidate| candidate.id);
     // A row that is not finite spans nothing, and an exchange with it would make all other rows non-finite.
     let (not_finite, mut pool): (Vec<_>, Vec<_>) = pool.into_iter().partition(|p| !p.gamma().is_finite());
-    let mut chosen: Vec<i64> = not_finite.into_iter().map(|p| p.id).take(limit).collect();
+    let not_finite = not_finite.into_iter().map(|p| p.id).filter(|id| !first.contains(id));
+    let mut chosen: Vec<i64> = first.iter().copied().chain(not_finite).take(limit).collect();
     let species: Vec<usize> = {
         let mut all: Vec<usize> = pool.iter().flat_map(|p| p.rows.iter().map(|(s, _)| *s)).collect();
         all.sort_unstable();
@@ -166,23 +167,33 @@ mod tests {
             candidate(3, &[&[7.0, 0.1, 0.0]]),
             candidate(4, &[&[0.0, 0.2, -4.0]]),
         ];
-        assert_eq!(select(pool.clone(), 10), [3, 4]);
-        assert_eq!(select(pool, 1), [3]);
+        assert_eq!(select(pool.clone(), &[], 10), [3, 4]);
+        assert_eq!(select(pool, &[], 1), [3]);
+    }
+
+    #[test]
+    fn the_first_are_selected_whatever_their_gamma() {
+        let pool = vec![candidate(1, &[&[0.2, 0.1]]), candidate(2, &[&[6.0, 0.0]]), candidate(3, &[&[f64::NAN, 0.0]])];
+        assert_eq!(select(pool.clone(), &[1, 9], 10), [1, 9, 3, 2]);
+        assert_eq!(select(pool.clone(), &[1, 9], 1), [1]);
+        // Rows of the first enter the active set too: 4 is spanned by 2.
+        let more = vec![pool[1].clone(), candidate(4, &[&[5.9, 0.0]])];
+        assert_eq!(select(more, &[2], 10), [2]);
     }
 
     #[test]
     fn the_order_of_the_pool_does_not_matter() {
         let mut pool = vec![candidate(5, &[&[3.0, 1.0]]), candidate(2, &[&[3.0, 1.0]]), candidate(9, &[&[1.0, 2.5]])];
-        let chosen = select(pool.clone(), 10);
+        let chosen = select(pool.clone(), &[], 10);
         pool.reverse();
-        assert_eq!(select(pool, 10), chosen);
+        assert_eq!(select(pool, &[], 10), chosen);
         assert_eq!(chosen[0], 2, "the lower id of two equal candidates");
     }
 
     #[test]
     fn candidates_below_gamma_one_are_not_selected_and_those_with_nan_are() {
-        assert!(select(vec![candidate(1, &[&[0.5, -1.0]])], 3).is_empty());
-        assert_eq!(select(vec![candidate(1, &[&[f64::NAN, 0.0]]), candidate(2, &[&[8.0, 0.0]])], 3), [1, 2]);
+        assert!(select(vec![candidate(1, &[&[0.5, -1.0]])], &[], 3).is_empty());
+        assert_eq!(select(vec![candidate(1, &[&[f64::NAN, 0.0]]), candidate(2, &[&[8.0, 0.0]])], &[], 3), [1, 2]);
     }
 
     #[test]

@@ -352,6 +352,7 @@ fn as_json(row: &StoredCandidate) -> serde_json::Value {
         "source_id": candidate.source_ids,
         "source_image": candidate.source_images,
         "atom_gamma": candidate.atom_gamma,
+        "atom_core_share": candidate.atom_core_share,
         "labels": candidate.labels.as_ref().map(|labels| json!({
             "energy": labels.energy,
             "free_energy": labels.free_energy,

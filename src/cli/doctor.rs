@@ -567,6 +567,11 @@ fn trial_run(findings: &mut Findings, config: &InferenceConfig, comm: &Comm) {
                     format!("{message}, above the threshold of {}", config.watch.uncertainty_threshold.initial()),
                     "The run would stop at its first poll: check whether the training data contain similar structures.",
                 ),
+                _ if result.trigger_step.is_some() => findings.warn(
+                    "trial run",
+                    format!("{message}; core repulsion acts on an atom, or an atom has too few neighbours"),
+                    "The run would stop at its first poll: check the distances between atoms, `core_share` and `sparse_trigger`.",
+                ),
                 _ => findings.ok("trial run", message, json!({ "gamma_max": result.gamma_max, "atoms": result.atoms })),
             }
         }

@@ -38,7 +38,7 @@ pub enum Exit {
     BadInput = 2,
     /// The simulation crashed; the suspect region was extracted from the last valid frame.
     Crashed = 3,
-    /// γ passed the threshold.
+    /// The run stopped at an event: γ above the threshold, or another limit.
     Uncertain = 4,
     /// Rank failure in a loop, or where nothing could be stored; the job was aborted.
     Aborted = 5,
@@ -60,7 +60,7 @@ Exit codes:
   2  invalid input or command line, nothing was written; `doctor` found a failure
   3  the run crashed (lost atoms, NaN, an error on one MPI rank only); the suspect region was extracted from the last \
 valid frame
-  4  γ passed the threshold; a loop ended before its run completed without an event
+  4  the run stopped at an event, such as γ above the threshold; a loop ended before its run completed without an event
   5  one MPI rank failed alone, in a loop or where nothing could be stored; the job was aborted
   6  interrupted by a signal or the wall-time limit
 

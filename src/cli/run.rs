@@ -225,12 +225,11 @@ pub(super) fn summary(result: &SimulationResult, config: &InferenceConfig, store
     let mut text = match result.status {
         Status::Completed => format!("Completed: {} steps, γ_max {gamma} (threshold {threshold}).", result.steps),
         // The event at which the run stopped. A resumed run may have had earlier ones.
-        Status::Uncertain => match &result.last {
-            Some(Poll { step, temperature, gamma: Some(gamma), .. }) => format!(
-                "Stopped: γ passed {threshold} at step {step} at {temperature:.0} K: {:.2} at atom {}.",
-                gamma.max, gamma.worst_id
-            ),
-            _ => format!("Stopped: γ passed {threshold}."),
+        Status::Uncertain => match result.last.as_ref().and_then(|poll| Some((poll, poll.event(&config.watch)?))) {
+            Some((Poll { step, temperature, .. }, event)) => {
+                format!("Stopped at step {step} at {temperature:.0} K: {event}.")
+            }
+            None => "Stopped at an event.".to_owned(),
         },
         Status::Crashed => {
             let reason = result.crash.as_ref().map_or("", |c| c.reason.as_str());

@@ -198,8 +198,12 @@ impl Screen {
         let text = gamma.map_or("γ not polled".to_owned(), |g| {
             format!("γ_max {:.3} at atom {}, {} above the threshold", g.max, g.worst_id, g.above_high)
         });
+        let core = poll.core.as_ref().filter(|core| core.above > 0);
+        let core = core.map_or(String::new(), |c| format!(", core share {:.3}, {} above its limit", c.max, c.above));
+        let sparse = poll.sparse.as_ref().filter(|sparse| sparse.atoms > 0);
+        let sparse = sparse.map_or(String::new(), |s| format!(", {} with few neighbours", s.atoms));
         self.last = format!(
-            "step {}  {:.3} ps  T {:.0} K  {text}  {colour}{verdict}{colour:#}",
+            "step {}  {:.3} ps  T {:.0} K  {text}{core}{sparse}  {colour}{verdict}{colour:#}",
             poll.step, poll.time, poll.temperature
         );
         let Some(bar) = &self.bar else {

@@ -26,6 +26,19 @@ pub struct WatchConfig {
     /// Source of γ.
     #[serde(default)]
     pub uncertainty: Uncertainty,
+    /// Largest share of the terms of an atom that core repulsion may switch off, from 0 to 1. A poll with an atom above it is an
+    /// event, whatever γ: the potential has learned nothing at such distances, and γ does not show it. 1 switches this off. Only for
+    /// the pair styles of PACE.
+    #[serde(default = "defaults::core_share")]
+    pub core_share: f64,
+    /// Atoms with fewer neighbours than this within the cutoff are counted at each poll, because γ of an isolated atom is small. 0
+    /// switches this off. Default: 4 with the potential of a `file`, unless KOKKOS evaluates it; otherwise 0, because LAMMPS builds
+    /// a full neighbour list at each poll for a pair style that has none.
+    #[serde(default)]
+    pub sparse_neighbours: Option<u64>,
+    /// Whether a poll with an atom that has fewer neighbours than `sparse_neighbours` is an event.
+    #[serde(default)]
+    pub sparse_trigger: bool,
     /// Action at an event.
     #[serde(default)]
     pub mode: Mode,
@@ -55,6 +68,20 @@ impl WatchConfig {
         )?;
         let audits = self.audits_per_ps;
         check(audits >= 0.0 && audits.is_finite(), "audits_per_ps", &audits, "0 or a number of audits per ps")?;
+        check(
+            (0.0..=1.0).contains(&self.core_share),
+            "core_share",
+            &self.core_share,
+            "from 0 to 1, which switches it off",
+        )?;
+        let few = self.sparse_neighbours;
+        check(
+            !(self.sparse_trigger && few == Some(0)),
+            "sparse_neighbours",
+            &0,
+            "1 or more with `sparse_trigger = true`",
+        )?;
+        check(few.is_none_or(|few| few <= 1000), "sparse_neighbours", &few.unwrap_or_default(), "at most 1000")?;
         let n = self.sampling_interval;
         check((1..=i32::MAX as u64).contains(&n), "sampling_interval", &n, "between 1 and 2147483647 steps")
     }
@@ -72,6 +99,9 @@ mod defaults {
     }
     pub(super) fn uncertainty_low() -> f64 {
         2.0
+    }
+    pub(super) fn core_share() -> f64 {
+        0.01
     }
     pub(super) fn sampling_interval() -> u64 {
         100

@@ -12,9 +12,9 @@ use crate::candidates::{Candidate, CandidateKeys, KeyValue, Trigger};
 use crate::comm::{CollectiveError, Comm, RemoteError};
 use crate::config::InferenceConfig;
 use crate::embedding::{CutOut, EmbeddingExtractor, Environment};
-use crate::simulation::{self, Center, Poll, Simulation};
+use crate::simulation::{self, Center, EventCenter, Poll, Simulation};
 use crate::structure::AtomId;
-use crate::uncertainty::Verdict;
+use crate::uncertainty::{Cause, Verdict};
 use crate::verify::Verification;
 
 use check::relax_and_verify;
@@ -60,11 +60,20 @@ pub(crate) enum Outcome {
     Invalid,
 }
 
-/// The regions to store at a poll whose γ is above a threshold, in order of decreasing γ: at most `limit` at an event, one at a
-/// flagged poll.
+impl From<Cause> for Trigger {
+    fn from(cause: Cause) -> Self {
+        match cause {
+            Cause::Gamma => Self::Gamma,
+            Cause::Core => Self::Core,
+            Cause::Sparse => Self::Sparse,
+        }
+    }
+}
+
+/// The regions to store at a poll: at most `limit` at an event, as [`Simulation::centers`] orders them, one at a flagged poll.
 ///
 /// # Errors
-/// If γ cannot be read.
+/// If the values of the atoms cannot be read.
 ///
 /// # MPI
 /// Collective; the same result on all ranks.
@@ -75,14 +84,23 @@ pub(crate) fn regions(
     limit: usize,
 ) -> Result<Vec<Region>, simulation::Error> {
     let Some(gamma) = &poll.gamma else { return Ok(Vec::new()) };
-    let (limit, trigger) = match poll.verdict {
-        Verdict::Reliable | Verdict::Unwatched => return Ok(Vec::new()),
-        Verdict::Flagged => (1, Trigger::Flag),
-        Verdict::Extrapolating => (limit, Trigger::Gamma),
-    };
-    let centers = simulation.centers(gamma, extractor.radius(), limit)?;
-    let region = |(center, gamma)| Region { center, gamma: Some(gamma), step: poll.step, trigger: trigger.clone() };
-    Ok(centers.into_iter().map(region).collect())
+    let step = poll.step;
+    Ok(match poll.verdict {
+        Verdict::Reliable | Verdict::Unwatched => Vec::new(),
+        Verdict::Flagged => {
+            vec![Region { center: gamma.worst_id, gamma: Some(gamma.max), step, trigger: Trigger::Flag }]
+        }
+        Verdict::Extrapolating => {
+            let centers = simulation.centers(poll, extractor.radius(), limit)?;
+            let region = |center: EventCenter| Region {
+                center: center.id,
+                gamma: center.gamma,
+                step,
+                trigger: center.cause.into(),
+            };
+            centers.into_iter().map(region).collect()
+        }
+    })
 }
 
 /// The region to audit at a poll that is not an event, as the setting `audits_per_ps` requires; `None` at most polls. `round` is that
@@ -104,7 +122,7 @@ pub(crate) fn audit(simulation: &Simulation, poll: &Poll, round: u32) -> Result<
     Ok(drawn.map(region))
 }
 
-/// The region of the last valid frame that a crash is attributed to: around the atom with the largest γ at the last poll, or around
+/// The region of the last valid frame that a crash is attributed to: around the suspect of the last poll ([`Poll::suspect`]), or around
 /// the fastest atom if γ is unknown. `None` if there is no valid frame.
 ///
 /// # MPI
@@ -112,8 +130,8 @@ pub(crate) fn audit(simulation: &Simulation, poll: &Poll, round: u32) -> Result<
 pub(crate) fn region_of_crash(simulation: &Simulation, last: Option<&Poll>) -> Option<Region> {
     let frame = simulation.last_valid();
     frame.cell()?;
-    let (center, gamma) = match last.and_then(|poll| poll.gamma.as_ref()) {
-        Some(gamma) => (gamma.worst_id, Some(gamma.max)),
+    let (center, gamma) = match last.and_then(|poll| Some((poll.suspect()?, poll.gamma.as_ref()?))) {
+        Some((suspect, gamma)) => (suspect, Some(gamma.max).filter(|_| suspect == gamma.worst_id)),
         None => (frame.fastest_atom(simulation.comm()), None),
     };
     Some(Region { center, gamma, step: frame.step(), trigger: Trigger::Crash })
@@ -184,8 +202,10 @@ impl Pipeline<'_> {
             source_ids: cluster.source_ids.clone(),
             source_images: cluster.source_images.clone(),
             atom_gamma: cut_out.gamma.clone(),
+            atom_core_share: cut_out.core_share.clone().filter(|shares| shares.iter().any(|share| *share > 0.0)),
             keys: CandidateKeys {
                 gamma: region.gamma,
+                core_share: cut_out.core_share.as_ref().map(|shares| shares[cluster.center]),
                 step: Some(region.step),
                 center: Some(cluster.center),
                 center_id: Some(region.center),

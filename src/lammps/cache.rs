@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Addresses and ids that LAMMPS looks up by name, cached for many polls.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::ffi::{CStr, c_char, c_int, c_void};
 
 use super::{Error, Lammps, guarded, sys};
@@ -13,8 +13,8 @@ use crate::structure::Cell;
 pub(super) struct ExtractCache {
     globals: OnceCell<GlobalPointers>,
     columns: OnceCell<Vec<Column>>,
-    /// Id of a fix that is known to have a per-atom vector.
-    pub(super) vector: OnceCell<String>,
+    /// Ids of fixes that are known to have a per-atom vector.
+    pub(super) vectors: RefCell<Vec<String>>,
 }
 
 /// Pointers to global quantities; null for a name that LAMMPS does not have.

@@ -477,8 +477,7 @@ impl Lammps {
     /// # MPI
     /// Must be called on all ranks or on none: LAMMPS synchronises the ranks before it reports that a fix has no values.
     pub fn check_vector(&self, id: &str) -> Result<(), Error> {
-        let checked = &self.cache.vector;
-        if checked.get().is_some_and(|checked| checked == id) {
+        if self.cache.vectors.borrow().iter().any(|checked| checked == id) {
             return Ok(());
         }
         let missing = |hint| Err(Error::Missing { what: "fix", name: id.to_owned(), hint });
@@ -495,8 +494,7 @@ impl Lammps {
             }
             None => return missing(": it exists, but has no per-atom vector"),
         }
-        // The cache holds one id.
-        let _ = checked.set(id.to_owned());
+        self.cache.vectors.borrow_mut().push(id.to_owned());
         Ok(())
     }
 

@@ -22,6 +22,7 @@ pub struct View {
     natoms: usize,
     core: usize,
     gamma: Option<f64>,
+    core_share: Option<f64>,
     step: Option<i64>,
     /// Index of the part that the candidate belongs to.
     part: usize,
@@ -90,6 +91,7 @@ impl View {
             natoms: structure.len(),
             core: candidate.force_mask.iter().filter(|m| **m > 0.0).count(),
             gamma: keys.gamma,
+            core_share: keys.core_share,
             step: keys.step,
             part,
             center: keys.center.filter(|c| *c < structure.len()),

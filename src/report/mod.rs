@@ -254,7 +254,19 @@ impl Report {
             Some("UNCERTAIN") => {
                 let gamma = result["gamma_max"].as_f64().map_or("not finite".to_owned(), |g| format!("{g:.2}"));
                 let high = self.high.map_or(String::new(), |high| format!(" {high}"));
-                format!("γ passed{high} at step {step}: {gamma} at atom {}.", result["atom_id"])
+                let (last, atom) = (&result["last"], &result["atom_id"]);
+                match last["trigger"].as_str() {
+                    Some("core") => {
+                        let share = last["core"]["max"].as_f64().unwrap_or_default();
+                        format!(
+                            "Core repulsion switched off {share:.3} of the terms of atom {atom} at step {step}; largest γ {gamma}."
+                        )
+                    }
+                    Some("sparse") => {
+                        format!("Atom {atom} had too few neighbours at step {step}: {}.", last["sparse"]["fewest"])
+                    }
+                    _ => format!("γ passed{high} at step {step}: {gamma} at atom {atom}."),
+                }
             }
             Some("CRASHED") => {
                 format!(

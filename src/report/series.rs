@@ -228,7 +228,10 @@ mod tests {
             potential_energy: -1.0,
             total_energy: -1.0,
             gamma: Some(gamma),
+            core: None,
+            sparse: None,
             verdict: Verdict::Reliable,
+            trigger: None,
             seconds: 0.1,
         }
     }

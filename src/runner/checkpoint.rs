@@ -204,7 +204,7 @@ mod tests {
     use crate::comm::Comm;
     use crate::simulation::PollFormat;
     use crate::structure::AtomsView;
-    use crate::uncertainty::{LocalGamma, Thresholds, Verdict};
+    use crate::uncertainty::{CoreSummary, LocalGamma, SparseSummary, Thresholds, Verdict};
 
     /// γ of three atoms.
     fn summary(values: [f64; 3]) -> crate::uncertainty::GammaSummary {
@@ -228,7 +228,10 @@ mod tests {
             potential_energy: -2.5,
             total_energy: -1.5,
             gamma: Some(summary([0.25, 1.5, 3.75])),
+            core: Some(CoreSummary { max: 0.25, worst_id: Some(2), above: 1 }),
+            sparse: Some(SparseSummary { atoms: 0, fewest: None, fewest_id: None }),
             verdict: Verdict::Flagged,
+            trigger: None,
             seconds: 0.125,
         };
         let progress = Progress { seconds: 1.5, last: Some(last.clone()), ..Progress::default() };

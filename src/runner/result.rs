@@ -15,7 +15,7 @@ use crate::structure::AtomId;
 pub enum Status {
     /// All steps were done.
     Completed,
-    /// γ exceeded the threshold.
+    /// The run stopped at an event: γ exceeded the threshold, or another limit was passed (`trigger` in `last`).
     Uncertain,
     /// The run crashed.
     Crashed,
@@ -34,7 +34,7 @@ pub struct Stored {
     pub center_id: AtomId,
     /// γ of that atom; `null` if it is infinite or unknown.
     pub gamma: Option<f64>,
-    /// Why it was stored: `gamma`, `flag` or `crash`.
+    /// Why it was stored: `gamma`, `core`, `sparse`, `flag` or `crash`.
     pub trigger: String,
     /// Path of the same candidate as extended XYZ, in the folder of the run.
     pub file: PathBuf,
@@ -84,13 +84,13 @@ impl Cost {
 pub struct SimulationResult {
     /// How the run ended.
     pub status: Status,
-    /// The step at which γ first exceeded the threshold, or at which the run crashed.
+    /// The step of the first event, or at which the run crashed.
     pub trigger_step: Option<i64>,
     /// The threshold of γ.
     pub threshold: f64,
     /// The largest γ of the run; `null` if it is infinite, or if γ was not monitored.
     pub gamma_max: Option<f64>,
-    /// Id of the atom with the largest γ at the last event, or of the centre of the region that a crash is attributed to.
+    /// Id of the atom that the last event is attributed to (the one with the largest γ, if that caused it), or of the centre of the region that a crash is attributed to.
     pub atom_id: Option<AtomId>,
     /// Ids of the stored candidates in `candidates.db`.
     pub candidates: Vec<i64>,

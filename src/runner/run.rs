@@ -230,9 +230,9 @@ impl Run<'_, '_> {
         let time_is_up = self.config.job.wall_time.is_some_and(|limit| started.elapsed().as_secs_f64() > limit);
         let stop = self.agree_or_unwind(written, observed, time_is_up || self.interrupt.load(Ordering::Relaxed))?;
         match (poll.verdict, &poll.gamma) {
-            (Verdict::Extrapolating, Some(gamma)) => {
+            (Verdict::Extrapolating, Some(_)) => {
                 self.result.trigger_step.get_or_insert(poll.step);
-                self.result.atom_id = Some(gamma.worst_id);
+                self.result.atom_id = poll.suspect();
                 self.store_regions(poll)?;
                 if self.config.watch.mode == Mode::Stop {
                     return Ok(Some(Status::Uncertain));

@@ -2,6 +2,7 @@
 //! The centres of several cut-outs from one frame.
 use crate::comm::Comm;
 use crate::structure::{AtomId, Cell, Vec3};
+use crate::uncertainty::Cause;
 use otf_atoms::vector::sub;
 
 /// An atom that can be the centre of a cut-out.
@@ -15,6 +16,17 @@ pub struct Center {
     pub position: Vec3,
 }
 
+/// The centre of a region to cut out at an event.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EventCenter {
+    /// Its id.
+    pub id: AtomId,
+    /// Its extrapolation grade, if known.
+    pub gamma: Option<f64>,
+    /// Why the region is cut out.
+    pub cause: Cause,
+}
+
 /// Selects at most `limit` of `candidates` (the atoms above the threshold, each rank its own), in descending order of γ: repeatedly
 /// the one with the largest γ that is farther than `separation` (Å, the radius of the core) from all selected before.
 ///
@@ -26,30 +38,56 @@ pub struct Center {
 /// Collective; the same answer on all ranks. The size of messages does not depend on the number of candidates.
 #[must_use]
 pub fn worst_regions(candidates: &[Center], cell: &Cell, separation: f64, limit: usize, comm: &Comm) -> Vec<Center> {
-    let finite = |center: &Center| center.position.iter().all(|x| x.is_finite());
     let definite =
         |center: &Center| Center { gamma: if center.gamma.is_nan() { f64::INFINITY } else { center.gamma }, ..*center };
-    let mut left: Vec<Center> = candidates.iter().filter(|c| finite(c)).map(definite).collect();
+    let candidates: Vec<_> = candidates.iter().map(definite).map(|center| (center.gamma, center)).collect();
+    let mut taken = Vec::new();
+    add_regions(&mut taken, &candidates, cell, separation, limit, comm);
+    taken
+}
+
+/// Adds candidates to `taken`, up to `limit` in all, in descending order of the number before each of them, which is not NaN. All
+/// centres are farther apart than `separation`.
+///
+/// # MPI
+/// Collective; `taken` is the same on all ranks.
+pub(super) fn add_regions(
+    taken: &mut Vec<Center>,
+    candidates: &[(f64, Center)],
+    cell: &Cell,
+    separation: f64,
+    limit: usize,
+    comm: &Comm,
+) {
     // A reduced cell has few periodic images within reach, also if it was strongly tilted.
     let (cell, _) = cell.reduced();
-    let mut taken = Vec::new();
+    let is_apart = |center: &Center, from: &Center| {
+        center.id != from.id && cell.distance_reduced(sub(center.position, from.position)) > separation
+    };
+    let finite = |center: &Center| center.position.iter().all(|x| x.is_finite());
+    let mut left: Vec<(f64, Center)> = candidates.to_vec();
+    left.retain(|(_, center)| finite(center) && taken.iter().all(|from| is_apart(center, from)));
     while taken.len() < limit {
-        let best = left.iter().copied().max_by(|a, b| a.gamma.total_cmp(&b.gamma).then(b.id.cmp(&a.id)));
-        let mut most = [best.map_or(f64::NEG_INFINITY, |b| b.gamma), f64::from(u8::from(best.is_some()))];
+        let best = left.iter().copied().max_by(|(a, x), (b, y)| a.total_cmp(b).then(y.id.cmp(&x.id)));
+        let mut most = [best.map_or(f64::NEG_INFINITY, |(value, _)| value), f64::from(u8::from(best.is_some()))];
         comm.max(&mut most);
-        let [gamma, any] = most;
+        let [largest, any] = most;
         if any == 0.0 {
             break;
         }
-        let first = best.filter(|b| b.gamma == gamma);
-        let id = comm.min_i64(first.map_or(AtomId::MAX, |b| b.id));
+        let first = best.filter(|(value, _)| *value == largest).map(|(_, center)| center);
+        let id = comm.min_i64(first.map_or(AtomId::MAX, |center| center.id));
         // The other ranks add zeros.
-        let mut position = first.filter(|b| b.id == id).map_or([0.0; 3], |b| b.position);
-        comm.sum(&mut position);
-        left.retain(|other| other.id != id && cell.distance_reduced(sub(other.position, position)) > separation);
-        taken.push(Center { id, gamma, position });
+        let mut numbers = first.filter(|center| center.id == id).map_or([0.0; 4], |center| {
+            let [x, y, z] = center.position;
+            [x, y, z, center.gamma]
+        });
+        comm.sum(&mut numbers);
+        let [x, y, z, gamma] = numbers;
+        let center = Center { id, gamma, position: [x, y, z] };
+        left.retain(|(_, other)| is_apart(other, &center));
+        taken.push(center);
     }
-    taken
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ pub(super) struct LocalAtoms<'a> {
     pub(super) atoms: AtomsView<'a>,
     pub(super) cell: &'a Cell,
     pub(super) gamma: Option<ArrayView1<'a, f64>>,
+    /// NaN if the pair style does not know them.
+    pub(super) core_share: Option<ArrayView1<'a, f64>>,
     pub(super) forces: Option<ArrayView2<'a, f64>>,
     pub(super) force_unit: f64,
     /// Ids of atoms whose forces are not those of the potential.
@@ -30,7 +32,7 @@ pub struct Neighbourhood {
     atoms: Vec<NeighbourAtom>,
 }
 
-/// An atom of a [`Neighbourhood`]. γ is known for all of its atoms or for none, and so are forces.
+/// An atom of a [`Neighbourhood`]. γ is known for all of its atoms or for none, and so are core shares and forces.
 #[derive(Debug, Clone, Copy)]
 struct NeighbourAtom {
     id: AtomId,
@@ -38,10 +40,18 @@ struct NeighbourAtom {
     kind: i32,
     position: Vec3,
     gamma: Option<f64>,
+    core_share: Option<f64>,
     /// eV/Å; NaN where the force is not that of the potential.
     force: Option<Vec3>,
 }
-message!(NeighbourAtom { id: AtomId, kind: i32, position: Vec3, gamma: Option<f64>, force: Option<Vec3> });
+message!(NeighbourAtom {
+    id: AtomId,
+    kind: i32,
+    position: Vec3,
+    gamma: Option<f64>,
+    core_share: Option<f64>,
+    force: Option<Vec3>
+});
 
 impl Neighbourhood {
     /// The atoms of this rank in the neighbourhood of the point `center`.
@@ -90,6 +100,7 @@ impl Neighbourhood {
         let source = || cluster.source_ids.iter().map(|id| by_id[id]);
         Ok(CutOut {
             gamma: source().map(|atom| atom.gamma).collect(),
+            core_share: source().map(|atom| atom.core_share).collect(),
             forces: source().map(|atom| atom.force).collect(),
             cluster,
             center,
@@ -130,6 +141,7 @@ impl LocalAtoms<'_> {
             kind: self.atoms.types[at],
             position: self.position(at),
             gamma: self.gamma.map(|gamma| gamma[at]),
+            core_share: self.core_share.map(|shares| shares[at]).filter(|share| share.is_finite()),
             force: self.forces.map(|forces| [0, 1, 2].map(|k| forces[[at, k]] * unit)),
         }
     }

@@ -39,6 +39,7 @@ impl Simulation {
         }
         // `fix pair` and `fix ave/atom` do not evaluate the same step again, and would keep the old values. A new fix does.
         self.uncertainty.watch(&mut self.lammps, self.interval, self.gamma_fix.as_ref())?;
+        self.blind_spots.watch(&mut self.lammps, self.interval)?;
         self.script = script;
         self.basis = self.basis.and_then(|_| BasisSize::of(new));
         self.setup = SetupState::NeedsPoll;

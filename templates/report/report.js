@@ -230,9 +230,10 @@
     view.legend(byId("scale"), report.high);
     byId("candidate-title").textContent = `Candidate ${candidate.id}: ${candidate.formula}`;
     const facts = [
-      ["status", candidate.status], ["γ of the centre", number(candidate.gamma, 6)], ["step", candidate.step ?? "–"],
+      ["status", candidate.status], ["γ of the centre", number(candidate.gamma, 6)],
+      ["core share of the centre", number(candidate.core_share)], ["step", candidate.step ?? "–"],
       ["centre", candidate.center_id === null ? "–" : `atom ${candidate.center_id}`],
-      ["trigger", { gamma: "γ passed the threshold", flag: "between the thresholds", crash: "the run crashed" }[candidate.trigger] || candidate.trigger || "–"],
+      ["trigger", { gamma: "γ passed the threshold", core: "core repulsion", sparse: "few neighbours", flag: "between the thresholds", crash: "the run crashed" }[candidate.trigger] || candidate.trigger || "–"],
       ["core", `${candidate.core} of ${candidate.natoms} atoms, radius ${number(candidate.radius)} Å`],
       ["buffer", `${number(candidate.buffer)} Å`], ["shape", candidate.shape || "–"],
     ];

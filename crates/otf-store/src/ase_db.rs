@@ -35,6 +35,8 @@ pub mod data_names {
     pub const FORCE_ERROR: &str = "force_error";
     /// The same of the newest potential.
     pub const FORCE_ERROR_NEWEST: &str = "force_error_newest";
+    /// Core share of each atom in the parent frame, `float64` (n).
+    pub const ATOM_CORE_SHARE: &str = "atom_core_share";
     /// Id of each atom in the candidate, `int32` (n), or `int64` if an id needs it.
     pub const ATOM_ID: &str = "atom_id";
     /// Type of each atom, from 1, `int32` (n).
@@ -307,6 +309,9 @@ fn data(candidate: &Candidate) -> BTreeMap<String, Data> {
     }
     if let Some(gamma) = &candidate.atom_gamma {
         data.insert(data_names::ATOM_GAMMA.to_owned(), Data::floats(gamma.clone()));
+    }
+    if let Some(shares) = &candidate.atom_core_share {
+        data.insert(data_names::ATOM_CORE_SHARE.to_owned(), Data::floats(shares.clone()));
     }
     data
 }
@@ -649,6 +654,7 @@ impl RawRow {
             source_ids,
             source_images: images.as_chunks::<3>().0.to_vec(),
             atom_gamma: numbers_of(data_names::ATOM_GAMMA)?,
+            atom_core_share: numbers_of(data_names::ATOM_CORE_SHARE)?,
             keys: CandidateKeys::from_pairs(&pairs),
             labels,
         };
@@ -836,6 +842,7 @@ pub fn check(candidate: &Candidate) -> Result<(), StoreError> {
         ("source ids", candidate.source_ids.len()),
         ("source images", candidate.source_images.len()),
         ("atom gammas", candidate.atom_gamma.as_ref().map_or(n, Vec::len)),
+        ("atom core shares", candidate.atom_core_share.as_ref().map_or(n, Vec::len)),
     ] {
         if len != n {
             return invalid(format!("it has {n} atoms, but {len} {name}"));

@@ -12,6 +12,7 @@
 //! | `atom_gamma` | `float64` (n) | extrapolation grade in the parent frame, if available |
 //! | `force_error` | `float64` (n) | norm of label minus prediction, eV/Å, of the potential that ran; NaN in the buffer |
 //! | `force_error_newest` | `float64` (n) | the same of the newest potential |
+//! | `atom_core_share` | `float64` (n) | core share in the parent frame; only if that of an atom is above 0 |
 //! | `error_log` | text | output of the oracle if it failed |
 //! | `stored_atoms` | dictionary | the atoms to which these data belong: `numbers`, `positions`, `cell`, `pbc` |
 //!
@@ -93,6 +94,8 @@ pub struct Candidate {
     pub source_images: Vec<[i32; 3]>,
     /// Extrapolation grade of each atom in the parent frame, if available; shape (n).
     pub atom_gamma: Option<Vec<f64>>,
+    /// Share of each atom's terms that core repulsion switched off in the parent frame, if that of an atom was above 0; shape (n).
+    pub atom_core_share: Option<Vec<f64>>,
     /// Origin and properties.
     pub keys: CandidateKeys,
     /// The label (energy and forces), if computed.
@@ -107,7 +110,16 @@ impl Candidate {
         let source_ids = structure.ids.to_vec();
         let keys = CandidateKeys::default();
         let source_images = vec![[0; 3]; n];
-        Self { structure, force_mask: vec![1.0; n], source_ids, source_images, atom_gamma: None, keys, labels: None }
+        Self {
+            structure,
+            force_mask: vec![1.0; n],
+            source_ids,
+            source_images,
+            atom_gamma: None,
+            atom_core_share: None,
+            keys,
+            labels: None,
+        }
     }
 }
 
@@ -160,6 +172,10 @@ impl Labels {
 pub enum Trigger {
     /// An event: the extrapolation grade exceeded the threshold.
     Gamma,
+    /// An event: core repulsion switched off more of the terms of an atom than the limit.
+    Core,
+    /// An event: an atom had fewer neighbours than the limit.
+    Sparse,
     /// A crash of the run; the structure is from the last valid frame.
     Crash,
     /// The extrapolation grade exceeded the lower threshold, and the run continued.
@@ -176,6 +192,8 @@ impl Trigger {
     pub fn as_str(&self) -> &str {
         match self {
             Self::Gamma => "gamma",
+            Self::Core => "core",
+            Self::Sparse => "sparse",
             Self::Crash => "crash",
             Self::Flag => "flag",
             Self::Audit => "audit",
@@ -188,6 +206,8 @@ impl From<&str> for Trigger {
     fn from(text: &str) -> Self {
         match text {
             "gamma" => Self::Gamma,
+            "core" => Self::Core,
+            "sparse" => Self::Sparse,
             "crash" => Self::Crash,
             "flag" => Self::Flag,
             "audit" => Self::Audit,
@@ -204,6 +224,8 @@ impl From<&str> for Trigger {
 pub struct CandidateKeys {
     /// Extrapolation grade of the centre at the event.
     pub gamma: Option<f64>,
+    /// Share of the terms of the centre that core repulsion switched off at the event, 0 to 1.
+    pub core_share: Option<f64>,
     /// Timestep of the run.
     pub step: Option<i64>,
     /// Index of the centre atom, from 0.
@@ -250,6 +272,7 @@ impl CandidateKeys {
         let float = |value: Option<f64>| value.filter(|value| value.is_finite()).map(KeyValue::from);
         let fields = [
             ("gamma", float(self.gamma)),
+            ("core_share", float(self.core_share)),
             ("step", self.step.map(KeyValue::from)),
             ("center", self.center.map(int).map(KeyValue::from)),
             ("center_id", self.center_id.map(KeyValue::from)),
@@ -286,6 +309,7 @@ impl CandidateKeys {
         let text = |value: &KeyValue| value.as_text().map(|text| keys::unquote_number(text).to_owned());
         Self {
             gamma: take(&mut extra, "gamma", KeyValue::as_f64),
+            core_share: take(&mut extra, "core_share", KeyValue::as_f64),
             step: take(&mut extra, "step", KeyValue::as_i64),
             center: take(&mut extra, "center", |value| usize::try_from(value.as_i64()?).ok()),
             center_id: take(&mut extra, "center_id", KeyValue::as_i64),

@@ -45,6 +45,7 @@ typedef struct {
   double *energies; /* nall or NULL; set for evaluated atoms */
   double *virials;  /* nall x 6 or NULL; added to; xx yy zz xy xz yz */
   double *core_shares; /* nall or NULL; set for evaluated atoms: fraction of the many-body energy switched off */
+  double *inner_shares; /* nall or NULL; set for evaluated atoms: largest fraction of a neighbour's functions switched off */
   double *grades;   /* nall or NULL; set for evaluated atoms; needs an active set */
   double energy;
   double virial[6];

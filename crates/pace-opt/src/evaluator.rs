@@ -46,6 +46,9 @@ pub struct Output<'a> {
     pub virials: Option<&'a mut [[f64; 6]]>,
     /// Fraction of each evaluated atom's many-body energy that the core repulsion has switched off, 0 to 1.
     pub core_shares: Option<&'a mut [f64]>,
+    /// The largest share of a neighbour's radial functions, for each evaluated atom, that the inner cutoff has switched off, 0 to 1;
+    /// 0 with ZBL repulsion, which switches off the many-body energy instead.
+    pub inner_shares: Option<&'a mut [f64]>,
     /// Extrapolation grade γ of each evaluated atom, dimensionless.
     pub grades: Option<&'a mut [f64]>,
     /// Each evaluated atom's projections as a linear combination of the rows of its element's active set: one coefficient per
@@ -153,6 +156,7 @@ impl Evaluator {
         if short(output.energies.as_ref().map(|v| v.len()))
             || short(output.virials.as_ref().map(|v| v.len()))
             || short(output.core_shares.as_ref().map(|v| v.len()))
+            || short(output.inner_shares.as_ref().map(|v| v.len()))
             || short(output.grades.as_ref().map(|v| v.len()))
             || short(output.coefficients.as_ref().map(|v| v.len()))
         {
@@ -270,6 +274,9 @@ impl Evaluator {
                 }
                 if let Some(s) = output.core_shares.as_deref_mut() {
                     s[atom.index] = 1.0 - on;
+                }
+                if let Some(s) = output.inner_shares.as_deref_mut() {
+                    s[atom.index] = inner_share(atom, plan, potential.plan.inner);
                 }
             } else {
                 (0..plan.embedding().ndensity).for_each(|p| nodes.set_slope(p, lane, 0.0));
@@ -470,6 +477,32 @@ fn nearest(atom: &Atom, plan: &SpeciesPlan, cutoff: f64) -> Option<(usize, f64, 
         }
     }
     best
+}
+
+/// The largest share of a neighbour's radial functions that the inner cutoff has switched off.
+fn inner_share(atom: &Atom, plan: &SpeciesPlan, inner: InnerCutoff) -> f64 {
+    if inner == InnerCutoff::Zbl {
+        return 0.0;
+    }
+    let distances = doubles(&atom.r);
+    let mut share = 0.0_f64;
+    for (range, segment) in atom.ranges.iter().zip(plan.segments()).filter(|(_, segment)| segment.r_in > 0.0) {
+        let start = range.block * OCT;
+        let (octs, rest) = distances[start..start + range.count].as_chunks::<OCT>();
+        let less = |a: f64, b: f64| if b < a { b } else { a };
+        // One minimum for each lane, so that the loop is vectorised.
+        let mut least = [f64::INFINITY; OCT];
+        for oct in octs {
+            least.iter_mut().zip(oct).for_each(|(least, r)| *least = less(*least, *r));
+        }
+        let nearest = least.iter().chain(rest).copied().fold(f64::INFINITY, less);
+        share = share.max(match inner {
+            InnerCutoff::Distance => switch_off(nearest, segment.r_in, segment.delta_in).0,
+            // The functions end without a switching region.
+            _ => f64::from(u8::from(nearest <= segment.r_in - segment.delta_in)),
+        });
+    }
+    share
 }
 
 /// Adds the forces and virials of one atom's energy to the output.

@@ -201,6 +201,8 @@ pub struct Results {
     pub virials: *mut c_double,
     /// Fraction of the many-body energy that core repulsion has switched off, `nall`; set for evaluated atoms.
     pub core_shares: *mut c_double,
+    /// The largest share of a neighbour's radial functions that the inner cutoff has switched off, `nall`; set for evaluated atoms.
+    pub inner_shares: *mut c_double,
     /// Extrapolation grades, `nall`; set for evaluated atoms.
     pub grades: *mut c_double,
     /// Total energy in eV.
@@ -259,6 +261,7 @@ pub unsafe extern "C" fn pace_opt_compute(
             virials: (!results.virials.is_null())
                 .then(|| unsafe { std::slice::from_raw_parts_mut(results.virials.cast::<[f64; 6]>(), nall) }),
             core_shares: per_atom(results.core_shares),
+            inner_shares: per_atom(results.inner_shares),
             grades: per_atom(results.grades),
             coefficients: None,
         };
@@ -344,6 +347,7 @@ mod tests {
             let (x, types, element_of_type, mut f) = ([0.0, 0.0, 0.0, 2.5, 0.0, 0.0], [1, 1], [-1, 0], [0.0; 6]);
             let results = || Results {
                 core_shares: std::ptr::null_mut(),
+                inner_shares: std::ptr::null_mut(),
                 f: std::ptr::null_mut(),
                 energies: std::ptr::null_mut(),
                 virials: std::ptr::null_mut(),

@@ -263,6 +263,8 @@ pub struct CutOut {
     /// γ of each atom in the parent; shape (n). `None` if not available. In a running simulation the values are those
     /// of the last poll.
     pub gamma: Option<Vec<f64>>,
+    /// Core share of each atom in the parent, 0 to 1; shape (n). `None` if not available: not watched, or for the last valid frame.
+    pub core_share: Option<Vec<f64>>,
     /// Force on each atom in the parent, eV/Å; shape (n). `None` if not available: for the last valid frame, and under a
     /// Langevin thermostat, which adds to the forces. NaN for fixed atoms, whose force LAMMPS sets to 0.
     pub forces: Option<Vec<Vec3>>,

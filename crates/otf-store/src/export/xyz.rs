@@ -16,6 +16,7 @@ pub fn plain(mut out: &mut dyn Write, row: &StoredCandidate) -> io::Result<()> {
         Column { name: "source_image", data: ColumnData::IntegerTriples(&candidate.source_images) },
     ];
     columns.extend(candidate.atom_gamma.iter().map(|gamma| Column::real("atom_gamma", gamma)));
+    columns.extend(candidate.atom_core_share.iter().map(|shares| Column::real("atom_core_share", shares)));
     let pairs = candidate.keys.to_pairs();
     let mut info = vec![("candidate", Value::Integer(row.id))];
     if let Some(status) = row.status {

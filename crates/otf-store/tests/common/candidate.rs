@@ -30,6 +30,7 @@ pub fn candidate(n: usize, seed: u32) -> Candidate {
         source_ids: ids.to_vec(),
         source_images: (0..n).map(|i| [i as i32 % 2, -1, 0]).collect(),
         atom_gamma: Some((0..n).map(|i| 1.0 + noise(i, 7)).collect()),
+        atom_core_share: (seed % 2 == 1).then(|| (0..n).map(|i| noise(i, 8).abs()).collect()),
         keys: CandidateKeys {
             gamma: Some(7.25),
             step: Some(1350),

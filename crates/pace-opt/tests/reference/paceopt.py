@@ -36,6 +36,7 @@ class Results(C.Structure):
         ("energies", C.c_void_p),
         ("virials", C.c_void_p),
         ("core_shares", C.c_void_p),
+        ("inner_shares", C.c_void_p),
         ("grades", C.c_void_p),
         ("energy", C.c_double),
         ("virial", C.c_double * 6),

@@ -86,6 +86,7 @@ impl Cluster {
             energies: Some(&mut out.energies),
             virials: Some(&mut out.virials),
             core_shares: None,
+            inner_shares: None,
             grades: grades.then_some(&mut out.grades[..]),
             coefficients: grades.then_some(&mut out.coefficients[..]),
         };

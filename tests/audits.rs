@@ -149,7 +149,8 @@ fn audits_above_the_tolerance_become_training_data_and_the_loop_is_not_learned()
     assert_eq!((rounds[0].phase, rounds[1].phase), (Phase::Done, Phase::Train));
     let training = std::fs::read_to_string(folder.path().join("out/round-001/labelled.extxyz")).unwrap();
     let frames = training.matches("Properties=").count();
-    let (trained, fresh): (Vec<_>, Vec<_>) = rows(folder.path(), "out").into_iter().partition(|row| !row.is_held_back());
+    let (trained, fresh): (Vec<_>, Vec<_>) =
+        rows(folder.path(), "out").into_iter().partition(|row| !row.is_held_back());
     assert_eq!(frames, trained.len());
     assert!(!trained.is_empty() && !fresh.is_empty(), "{} {}", trained.len(), fresh.len());
     // The draws of the rounds are independent.

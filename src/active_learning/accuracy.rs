@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::ledger::Ledger;
-use crate::calibration::{Calibration, ErrorBound, Pair, min_regions, pairs_of};
+use crate::calibration::{Calibration, ErrorBound, Pair, Threshold as Found, min_regions, pairs_of};
 use crate::candidates::{AuditResult, Candidate, ErrorOf, LabelErrors, Labels, Status, StoredCandidate, Trigger};
 use crate::config::{Potential, Threshold};
 use crate::prediction::{Prediction, Predictor};
@@ -16,7 +16,7 @@ use crate::prediction::{Prediction, Predictor};
 /// extend its active set.
 const LOWEST: f64 = 1.0;
 
-/// A calibration uses labels of earlier rounds until it has this many times the regions that its coverage requires at least.
+/// The calibration of events uses labels of earlier rounds until it has this many times the regions that its coverage requires at least.
 const ENOUGH: usize = 2;
 
 /// The threshold of γ for a potential, and the calibration that predicts its force errors.
@@ -97,9 +97,8 @@ impl Ledger {
         let rows = self.labelled_rows()?;
         let all = errors_on(&mut Predictor::new(potential)?, &rows);
         self.store.set_errors(ErrorOf::Newest, &all)?;
-        let of_round = |id: i64| {
-            self.round.selected.contains(&id) && rows.iter().any(|row| row.id == id && !is_audit(row))
-        };
+        let of_round =
+            |id: i64| self.round.selected.contains(&id) && rows.iter().any(|row| row.id == id && !is_audit(row));
         Ok(rmse(all.iter().filter(|(id, _)| of_round(*id)).map(|(_, errors)| errors)))
     }
 
@@ -111,40 +110,38 @@ impl Ledger {
     }
 
     /// The threshold of γ for a potential. If a force error is tolerated, it follows from errors on labels that the respective
-    /// potential was not trained on: those of this potential on all audits, and those of the potentials that ran on the events of
-    /// the last rounds, of as many rounds as give [enough](ENOUGH) regions.
+    /// potential was not trained on:
+    ///
+    /// - The audits, with the errors of this potential, represent the atoms below the threshold. If their bound passes the tolerated
+    ///   error at some γ, that is the threshold.
+    /// - If it does not, the threshold is the fallback, or the γ up to which the events of the last rounds, with the errors of the
+    ///   potentials that ran, are within the tolerated error, if that is larger.
+    /// - With too few audits it is the fallback.
     pub(super) fn limits(&self, threshold: &Threshold, potential: &Potential) -> Result<Limits, Error> {
         let initial = Limits::initial(threshold);
         let Some(tolerated) = threshold.tolerated() else { return Ok(initial) };
-        let rows = self.labelled_rows()?;
-        let (audits, events): (Vec<_>, Vec<_>) = rows.into_iter().partition(StoredCandidate::is_held_back);
+        let (error, coverage) = (tolerated.force_error, tolerated.coverage);
+        let (audits, labelled): (Vec<_>, Vec<_>) =
+            self.labelled_rows()?.into_iter().partition(StoredCandidate::is_held_back);
         let mut predictor = Predictor::new(potential)?;
-        let mut pairs = Vec::new();
-        for row in &audits {
-            // A region that the potential cannot evaluate has no pairs.
-            pairs.extend(pairs_of([row], &mut predictor).unwrap_or_default());
-        }
-        // γ in the run and the error of the potential that ran are stored with each label. Candidates of later rounds have larger
-        // ids.
-        let wanted = ENOUGH * min_regions(tolerated.coverage);
-        let mut regions = audits.len();
-        let mut last_hash = None;
-        for row in events.iter().rev().filter(|row| !is_audit(row)) {
-            let hash = row.keys().potential_hash.as_deref();
-            if regions >= wanted && last_hash != hash {
-                break;
-            }
-            (regions, last_hash) = (regions + 1, hash);
-            if let (Some(gamma), Some(errors)) = (&row.candidate.atom_gamma, row.errors(ErrorOf::Run)) {
-                pairs.extend(pairs_with(row, Some(gamma), Some(&errors)));
-            }
-        }
-        let Ok(calibration) = Calibration::fit(&pairs) else { return Ok(initial) };
-        let threshold = match calibration.threshold(tolerated.force_error, tolerated.coverage) {
-            None => initial.threshold,
-            Some(found) => found.gamma().unwrap_or(0.0).max(LOWEST),
+        // A region that the potential cannot evaluate has no pairs.
+        let of_audits: Vec<Pair> =
+            audits.iter().flat_map(|row| pairs_of([row], &mut predictor).unwrap_or_default()).collect();
+        let events = Calibration::fit(&pairs_of_events(&labelled, ENOUGH * min_regions(coverage))).ok();
+        let audits = Calibration::fit(&of_audits).ok();
+        let Some((audits, found)) = audits.and_then(|a| a.threshold(error, coverage).map(|found| (a, found))) else {
+            // The events still predict errors at polls.
+            return Ok(Limits { calibration: events, ..initial });
         };
-        Ok(Limits { threshold, calibration: Some(calibration), ..initial })
+        let threshold = match found {
+            Found::Gamma(gamma) => gamma.max(LOWEST),
+            Found::AboveAtZero(_) => LOWEST,
+            Found::LargestGamma(_) => {
+                let of_events = events.and_then(|events| events.threshold(error, coverage)?.gamma());
+                initial.threshold.max(of_events.unwrap_or(0.0))
+            }
+        };
+        Ok(Limits { threshold, calibration: Some(audits), ..initial })
     }
 
     /// The errors of the current potential on the audits that no potential was trained on; `None` without such audits.
@@ -156,9 +153,9 @@ impl Ledger {
         // The tolerance holds for a random atom, whatever its γ.
         let of = |row: &StoredCandidate| errors.iter().find(|(id, _)| *id == row.id).map(|(_, errors)| errors);
         let pairs: Vec<Pair> = audits.iter().flat_map(|row| pairs_with(row, None, of(row))).collect();
-        let bound = threshold.tolerated().and_then(|tolerated| {
-            Calibration::fit(&pairs).ok()?.groups()[0].bound(0.0, tolerated.coverage)
-        });
+        let bound = threshold
+            .tolerated()
+            .and_then(|tolerated| Calibration::fit(&pairs).ok()?.groups()[0].bound(0.0, tolerated.coverage));
         let limit = threshold.tolerated().map_or(f64::INFINITY, |tolerated| tolerated.force_error);
         Ok(Some(AuditResult {
             regions: errors.len(),
@@ -190,6 +187,23 @@ fn pairs_with(row: &StoredCandidate, gamma: Option<&[f64]>, errors: Option<&Labe
         error,
     });
     all.filter(|pair| pair.gamma.is_finite() && pair.error.is_finite()).collect()
+}
+
+/// γ in the run and the error of the potential that ran, which are stored with each label, of the events of the last rounds: of as many
+/// as give this number of regions. Candidates of later rounds are later in `rows`.
+fn pairs_of_events(rows: &[StoredCandidate], regions: usize) -> Vec<Pair> {
+    let (mut pairs, mut found, mut last) = (Vec::new(), 0, None);
+    for row in rows.iter().rev().filter(|row| !is_audit(row)) {
+        let potential = row.keys().potential_hash.as_deref();
+        if found >= regions && last != potential {
+            break;
+        }
+        (found, last) = (found + 1, potential);
+        if let (Some(gamma), Some(errors)) = (&row.candidate.atom_gamma, row.errors(ErrorOf::Run)) {
+            pairs.extend(pairs_with(row, Some(gamma), Some(&errors)));
+        }
+    }
+    pairs
 }
 
 fn is_audit(row: &StoredCandidate) -> bool {

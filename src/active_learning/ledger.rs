@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::accuracy::Limits;
 use super::oracle::{Oracle, OracleError};
 use super::trainer::{Trainer, TrainerError, TrainingJob};
 use super::trial::trial;
-use super::accuracy::Limits;
 use super::{Error, LoopConfig, Outcome, PhaseOutcome, Projector, files, round_folder, round_folders, select};
 use crate::candidates::export::{self, Format};
 use crate::candidates::{
@@ -434,7 +434,8 @@ impl Ledger {
         }
         let elements = &self.elements;
         let trial_script = script.with_potential(&trained, elements).map_err(|e| e.to_string());
-        self.trial_instance = match trial_script.and_then(|script| trial(&script, elements, &rows, threshold.initial())) {
+        self.trial_instance = match trial_script.and_then(|script| trial(&script, elements, &rows, threshold.initial()))
+        {
             Ok(instance) => Some(instance),
             Err(why) => return Ok(PhaseOutcome::Stop(Outcome::Refused(why))),
         };

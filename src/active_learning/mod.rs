@@ -45,8 +45,8 @@ use crate::simulation::{self, Resumption, Simulation};
 use crate::structure::Structure;
 
 pub use crate::config::{LoopConfig, OracleConfig, ResumeFrom, TrainerConfig};
-pub use error::Error;
 use accuracy::Limits;
+pub use error::Error;
 use ledger::Ledger;
 pub use oracle::{CommandOracle, LammpsOracle, Oracle, OracleError};
 pub use program::ProgramError;

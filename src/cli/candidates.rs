@@ -275,7 +275,8 @@ fn list(db: &Path, status: Option<Status>, json: bool) -> Result<String, StoreEr
 /// γ, energy in eV, and the force errors on core atoms in eV/Å of the potential that ran and of the newest one.
 fn line(row: &Summary) -> [String; 11] {
     let key = |name: &str| row.keys.get(name).map(KeyValue::to_string).unwrap_or_default();
-    let number = |name: &str| row.keys.get(name).and_then(KeyValue::as_f64).map(|x| format!("{x:.3}")).unwrap_or_default();
+    let number =
+        |name: &str| row.keys.get(name).and_then(KeyValue::as_f64).map(|x| format!("{x:.3}")).unwrap_or_default();
     [
         row.id.to_string(),
         row.status.clone().unwrap_or_default(),

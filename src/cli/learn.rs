@@ -81,7 +81,6 @@ pub(super) fn run(arguments: &LoopArguments, comm: &Comm, verbosity: Verbosity) 
 /// Maximum number of warnings printed.
 const MAX_WARNINGS: usize = 1;
 
-
 const HEADER: &str = "\
 round                                                                force error, meV/Å: of labels        of
          from  reached  events    γ_max  waiting  labelled  failed       before    after   audits  test set  ended";

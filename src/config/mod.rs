@@ -271,7 +271,9 @@ impl InferenceConfig {
             self.system.potential.check_for_gamma()?;
             check(self.system.units == Units::Metal, "units", &"real", "\"metal\", the only units of ML-PACE")?;
         }
-        self.active_learning.as_ref().map_or(Ok(()), |learning| learning.validate(self.watch.uncertainty_threshold.initial()))
+        self.active_learning
+            .as_ref()
+            .map_or(Ok(()), |learning| learning.validate(self.watch.uncertainty_threshold.initial()))
     }
 }
 

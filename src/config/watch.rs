@@ -110,7 +110,10 @@ mod defaults {
 
 /// The threshold of γ.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "a number above 0, or a table with `force_error` in eV/Å, such as { force_error = 0.15, coverage = 0.9 }")]
+#[serde(
+    untagged,
+    expecting = "a number above 0, or a table with `force_error` in eV/Å, such as { force_error = 0.15, coverage = 0.9 }"
+)]
 pub enum Threshold {
     /// A fixed value of γ.
     Grade(f64),
@@ -163,7 +166,9 @@ impl Threshold {
 
     fn validate(&self) -> Result<(), Error> {
         match self {
-            Self::Grade(gamma) => check(positive(*gamma), "uncertainty_threshold", gamma, "a number above 0 (5 is usual)"),
+            Self::Grade(gamma) => {
+                check(positive(*gamma), "uncertainty_threshold", gamma, "a number above 0 (5 is usual)")
+            }
             Self::ForceError(ToleratedError { force_error, coverage, fallback, calibration }) => {
                 let field = "uncertainty_threshold.force_error";
                 check(positive(*force_error), field, force_error, "a force error in eV/Å above 0")?;

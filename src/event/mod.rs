@@ -117,8 +117,12 @@ pub(crate) fn audit(simulation: &Simulation, poll: &Poll, round: u32) -> Result<
         return Ok(None);
     }
     let drawn = simulation.draw_audit(round)?;
-    let region =
-        |center: Center| Region { center: center.id, gamma: Some(center.gamma), step: poll.step, trigger: Trigger::Audit };
+    let region = |center: Center| Region {
+        center: center.id,
+        gamma: Some(center.gamma),
+        step: poll.step,
+        trigger: Trigger::Audit,
+    };
     Ok(drawn.map(region))
 }
 

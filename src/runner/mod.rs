@@ -462,9 +462,8 @@ struct PreparedRun {
 fn read_calibration(config: &InferenceConfig, comm: &Comm) -> Result<Option<Calibration>, Error> {
     let tolerated = config.watch.uncertainty_threshold.tolerated();
     let Some(path) = tolerated.and_then(|tolerated| tolerated.calibration.as_ref()) else { return Ok(None) };
-    let read = comm.on_root(|| {
-        Calibration::read(path).map_err(|reason| Error::Calibration { path: path.clone(), reason })
-    })?;
+    let read =
+        comm.on_root(|| Calibration::read(path).map_err(|reason| Error::Calibration { path: path.clone(), reason }))?;
     Ok(Some(comm.share(read)))
 }
 

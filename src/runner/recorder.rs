@@ -249,7 +249,9 @@ impl Sink for Recorder {
         let key = (region.step, region.center, region.trigger.as_str().to_owned());
         let audits = self.earlier.keys().filter(|(.., trigger)| trigger == Trigger::Audit.as_str()).count();
         let room = self.stored + self.earlier.len() - audits < self.max_candidates;
-        self.earlier.contains_key(&key) || region.trigger == Trigger::Audit || (room && !self.known.contains(environment))
+        self.earlier.contains_key(&key)
+            || region.trigger == Trigger::Audit
+            || (room && !self.known.contains(environment))
     }
 
     fn store(&mut self, mut candidate: Candidate, environment: Environment) -> Result<Option<i64>, Error> {

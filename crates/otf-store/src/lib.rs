@@ -74,8 +74,8 @@ pub use identity::recover_order;
 pub use keys::{KeyValue, Keys};
 pub use status::{Status, UnknownStatus};
 pub use store::{
-    AuditResult, CheckSummary, Phase, PotentialRecord, Round, RoundOutcome, RoundSeconds, Store, StoreOptions, StoredCandidate,
-    Summary,
+    AuditResult, CheckSummary, Phase, PotentialRecord, Round, RoundOutcome, RoundSeconds, Store, StoreOptions,
+    StoredCandidate, Summary,
 };
 
 use ndarray::Array2;

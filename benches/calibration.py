@@ -177,8 +177,8 @@ def main():
             moved = ", ".join(f"{100 * shifted[key, nominal]['coverage']:.1f}" for nominal in COVERAGES if (key, nominal) in shifted)
             for nominal in COVERAGES:
                 value = shifted.get((key, nominal))
-                if value and value["coverage"] < nominal - 2 * value["deviation"]:
-                    lost.append(f"{label} at {100 * nominal:g} %")
+                if value:
+                    lost.append(value["coverage"] < nominal - 2 * value["deviation"])
             number = observed[key, COVERAGES[0]]
             coverage.append(f"| {label} | {group['regions']} / {number['regions']} | {' | '.join(cells)} | {means} | {moved} |")
             values = {point["gamma"]: f"{point['bound']:.3f}" for point in group["bounds"] if point["bound"] is not None}
@@ -197,8 +197,8 @@ expected for so many independent regions.
 | --- | --- | --- | --- | --- | --- | --- |
 {chr(10).join(coverage)}
 
-Outside of two standard deviations: {', '.join(outside) or 'none'}. At the shifted temperature, below two standard deviations:
-{', '.join(lost) or 'none'}.
+Outside of two standard deviations: {', '.join(outside) or 'none'}. At the shifted temperature, {sum(lost)} of {len(lost)} coverages
+are too small by more than two standard deviations.
 
 Bounds with coverage 0.9 in eV/Å, and the threshold on γ for 0.15 eV/Å:
 

@@ -497,8 +497,8 @@ pub fn pairs_of<'a>(
     Ok(found)
 }
 
-/// The pairs of the core atoms (force mask above 0) of a candidate; none if it has no labels. γ of each atom is the stored one, if it
-/// was computed with this potential in the parent frame, and otherwise that in the candidate.
+/// The pairs of the core atoms (force mask above 0) of a candidate; none if it has no labels. γ of each atom is that in the candidate,
+/// as is the error. With a buffer thinner than the cutoff, γ in the parent frame belongs to another environment.
 ///
 /// # Errors
 /// If the candidate cannot be evaluated, or if the potential has no active set.
@@ -513,11 +513,7 @@ pub fn pairs_of_candidate(
     let Some(labels) = &candidate.labels else { return Ok(Vec::new()) };
     let prediction = predictor.evaluate(&candidate.structure)?;
     let errors = prediction.force_errors(labels);
-    let same = candidate.keys.potential_hash.as_deref() == Some(predictor.fingerprint());
-    let gamma = match &candidate.atom_gamma {
-        Some(stored) if same => stored,
-        _ => prediction.gamma.as_ref().ok_or(PredictionError::NoActiveSet)?,
-    };
+    let gamma = prediction.gamma.as_ref().ok_or(PredictionError::NoActiveSet)?;
     let trigger = candidate.keys.trigger.clone().unwrap_or(Trigger::Other("none".into()));
     let pair = |i: usize| Pair {
         region,

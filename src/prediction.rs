@@ -50,7 +50,8 @@ pub struct Prediction {
     pub forces: Array2<f64>,
     /// Extrapolation grade γ of each atom; `None` if the potential has no active set. Length n.
     pub gamma: Option<Vec<f64>>,
-    /// Fraction of the many-body energy of each atom that the core repulsion has switched off, 0 to 1; length n.
+    /// Fraction of the many-body energy of each atom that the core repulsion has switched off, 0 to 1; length n. It is 0 for
+    /// potentials whose inner cutoff removes single neighbours instead (`inner_cutoff_type: distance`).
     pub core_share: Vec<f64>,
 }
 

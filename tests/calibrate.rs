@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use common::{aluminium, eam_file, lammps_otf, one_at_a_time, root, text, write};
-use lammps_otf::calibration::{Calibration, Kind, pairs_of_candidate};
+use lammps_otf::calibration::{Calibration, Kind};
 use lammps_otf::candidates::{Candidate, Labels, PotentialRecord, Store, Trigger};
 use lammps_otf::config::InferenceConfig;
 use lammps_otf::io::extxyz::{self, Column, ColumnData};
-use lammps_otf::prediction::Predictor;
 use lammps_otf::script::Script;
 use lammps_otf::{io, potential, verify};
 use ndarray::Array2;
@@ -184,12 +183,6 @@ fn candidates_of_earlier_potentials_of_a_loop_are_not_held_out() {
     assert!(text(&output).contains("5 of 16 structures were found with earlier potentials"), "{}", text(&output));
     let out: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("out.json")).unwrap()).unwrap();
     assert_eq!(out["potential"]["hash"], second.hash.as_str());
-    // γ of the parent frame is used where it was computed with the same potential.
-    candidates.iter_mut().for_each(|candidate| candidate.atom_gamma = Some(vec![77.0; candidate.structure.len()]));
-    let mut predictor = Predictor::new(&of(al())).unwrap();
-    let stored =
-        |k: usize, predictor: &mut Predictor| pairs_of_candidate(1, &candidates[k], predictor).unwrap()[0].gamma;
-    assert!(stored(15, &mut predictor) == 77.0 && stored(0, &mut predictor) < 77.0);
     // Six of the second potential, and the five audits of the first.
     let output = calibrate(folder, &["candidates.db", "--held-out", "--coverage", "0.8"]);
     assert!(text(&output).contains("11 regions with"), "{}", text(&output));

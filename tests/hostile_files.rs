@@ -75,6 +75,30 @@ fn hostile_structures_are_rejected() {
 }
 
 #[test]
+fn hostile_labelled_structures_are_rejected() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let potential = root().join("potentials/al/Al.yaml");
+    let calibrate = |name: &str, words: &str| {
+        let rest = ["--potential", potential.to_str().unwrap()];
+        assert_rejected(folder, name, &[&["calibrate", name][..], &rest].concat(), words);
+    };
+    sparse_file(folder, "endless.extxyz");
+    calibrate("endless.extxyz", "longer than 2^20 bytes");
+    let frame = |edge: f64, atoms: usize| {
+        let properties = "Properties=species:S:1:pos:R:3:forces:R:3";
+        format!(
+            "{atoms}\nLattice=\"{edge} 0 0 0 {edge} 0 0 0 {edge}\" {properties}\n{}",
+            "Al 0 0 0 0 0 0\n".repeat(atoms)
+        )
+    };
+    write(folder, "tiny.extxyz", &frame(1e-3, 1));
+    calibrate("tiny.extxyz", "periodic images within");
+    write(folder, "dense.extxyz", &frame(100.0, 200_000));
+    calibrate("dense.extxyz", "neighbours within");
+}
+
+#[test]
 fn hostile_configurations_logs_and_stores_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

@@ -30,6 +30,12 @@ pub fn extxyz(bytes: &[u8]) {
     for frame in [Frame::First, Frame::Last, Frame::Nth(1)] {
         sound(extxyz::read(bytes, Path::new("fuzz"), None, frame));
     }
+    let _ = extxyz::for_each_labelled_in(bytes, Path::new("fuzz"), |frame| {
+        let n = frame.structure.len();
+        assert!(frame.results.forces.is_none_or(|forces| forces.dim() == (n, 3)));
+        assert!(frame.force_mask.is_none_or(|mask| mask.len() == n));
+        Ok::<(), lammps_otf::io::Error>(())
+    });
 }
 
 /// A structure as a LAMMPS data file.

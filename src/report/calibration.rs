@@ -127,7 +127,7 @@ fn draw<B: DrawingBackend>(
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
+        .position(SeriesLabelPosition::LowerRight)
         .label_font(font(13))
         .background_style(WHITE.mix(0.8))
         .draw()?;

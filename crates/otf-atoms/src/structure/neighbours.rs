@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Neighbour lists of the atoms of a structure, with periodic images as separate atoms.
-use super::{Structure, StructureError, Vec3};
+use super::{AtomId, Structure, StructureError, Vec3};
 use crate::vector::{dot, sub};
 
 /// Largest number of atoms and images.
-const MAX_POINTS: usize = 100_000_000;
+const MAX_POINTS: usize = 20_000_000;
+/// Largest number of neighbours of one atom. A dense crystal has some thousand within 15 Å.
+const MAX_NEIGHBOURS: usize = 100_000;
+/// Largest number of neighbours of all listed atoms.
+const MAX_ENTRIES: usize = 1_000_000_000;
 
 /// The error for a structure whose neighbours cannot be listed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -20,6 +24,16 @@ pub enum NeighbourError {
     TooManyImages {
         /// Number of atoms.
         atoms: usize,
+        /// The cutoff, Å.
+        cutoff: f64,
+    },
+    /// Atoms are so close to each other that the lists would not fit into memory.
+    #[error("atom {id} has {found} neighbours within {cutoff} Å: atoms overlap, or positions and cell are not in Å")]
+    TooManyNeighbours {
+        /// Id of the atom.
+        id: AtomId,
+        /// Number of its neighbours.
+        found: usize,
         /// The cutoff, Å.
         cutoff: f64,
     },
@@ -85,6 +99,10 @@ impl Structure {
                 j != i && dot(d, d) <= cutoff * cutoff
             };
             cubes.around(centre, |members| indices.extend(members.iter().copied().filter(|&j| near(j))));
+            if indices.len() - begin > MAX_NEIGHBOURS || indices.len() > MAX_ENTRIES {
+                let (id, found) = (self.ids[i as usize], indices.len() - begin);
+                return Err(NeighbourError::TooManyNeighbours { id, found, cutoff });
+            }
             // The order does not depend on the cubes.
             indices[begin..].sort_unstable();
             starts.push(indices.len());
@@ -270,6 +288,9 @@ mod tests {
         let tiny = structure(Cell::orthorhombic([1e-3; 3], [true; 3]), &[[0.0; 3]]);
         let error = tiny.neighbours(5.0, &[0]).unwrap_err();
         assert!(matches!(error, NeighbourError::TooManyImages { atoms: 1, .. }), "{error}");
+        let dense = structure(Cell::orthorhombic([1.0; 3], [false; 3]), &vec![[0.5; 3]; MAX_NEIGHBOURS + 2]);
+        let error = dense.neighbours(5.0, &[0, 1]).unwrap_err();
+        assert!(matches!(error, NeighbourError::TooManyNeighbours { id: 1, .. }), "{error}");
         let flat = structure(Cell::orthorhombic([1.0, 1.0, 0.0], [true; 3]), &[[0.0; 3]]);
         assert!(matches!(flat.neighbours(5.0, &[0]), Err(NeighbourError::Structure(_))));
     }

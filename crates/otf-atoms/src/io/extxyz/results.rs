@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Results of a calculator in an extended XYZ file.
 
+use std::io::BufRead;
 use std::path::Path;
 
 use ndarray::Array2;
@@ -58,9 +59,21 @@ pub fn read_results(path: &Path) -> Result<(Structure, Results), Error> {
 /// As [`read_results`]; also for a column `force_mask` that is not `R:1`; or the error of `use_frame`.
 pub fn for_each_labelled<E: From<Error>>(
     path: &Path,
+    use_frame: impl FnMut(Labelled) -> Result<(), E>,
+) -> Result<(), E> {
+    for_each_labelled_in(open(path)?, path, use_frame)
+}
+
+/// As [`for_each_labelled`]. `path` is used in error messages only.
+///
+/// # Errors
+/// As [`for_each_labelled`].
+pub fn for_each_labelled_in<E: From<Error>>(
+    reader: impl BufRead,
+    path: &Path,
     mut use_frame: impl FnMut(Labelled) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut lines = Lines::new(open(path)?, path);
+    let mut lines = Lines::new(reader, path);
     let mut frame = FrameText::default();
     while next_frame(&mut lines, &mut frame)? {
         use_frame(labelled(&frame, path)?)?;

@@ -65,26 +65,36 @@ fn rmse<'e>(errors: impl Iterator<Item = &'e LabelErrors>) -> Option<f64> {
     (!core.is_empty()).then(|| (core.iter().map(|error| error * error).sum::<f64>() / core.len() as f64).sqrt())
 }
 
+/// The potentials with which candidates were found. A candidate of an earlier round has an earlier potential.
+#[derive(Default)]
+struct PotentialsThatRan(HashMap<String, Option<Predictor>>);
+
+impl PotentialsThatRan {
+    /// The potential of a candidate; `None` if it is unknown or cannot be read.
+    fn of(&mut self, row: &StoredCandidate, ledger: &Ledger) -> Result<Option<&mut Predictor>, Error> {
+        let Some(hash) = &row.keys().potential_hash else { return Ok(None) };
+        if !self.0.contains_key(hash) {
+            let potential = ledger.store.potential(hash)?.map(|known| Potential {
+                file: Some(known.file),
+                active_set: Some(known.active_set),
+                ..ledger.potential.clone()
+            });
+            self.0.insert(hash.clone(), potential.and_then(|potential| Predictor::new(&potential).ok()));
+        }
+        Ok(self.0.get_mut(hash).and_then(Option::as_mut))
+    }
+}
+
 impl Ledger {
     /// Stores the errors of the potentials that ran on the candidates of this round that were labelled. Returns their root mean
     /// square without audits, in eV/Å.
     pub(super) fn record_errors_of_run(&mut self, labelled: &[StoredCandidate]) -> Result<Option<f64>, Error> {
-        let mut predictors: HashMap<String, Option<Predictor>> = HashMap::new();
+        let mut potentials = PotentialsThatRan::default();
         let mut all = Vec::new();
         for row in labelled {
-            // A candidate of an earlier round has an earlier potential.
-            let Some(hash) = row.keys().potential_hash.clone() else { continue };
-            if !predictors.contains_key(&hash) {
-                let record = self.store.potential(&hash)?;
-                let potential = record.map(|known| Potential {
-                    file: Some(known.file),
-                    active_set: Some(known.active_set),
-                    ..self.potential.clone()
-                });
-                predictors.insert(hash.clone(), potential.and_then(|p| Predictor::new(&p).ok()));
+            if let Some(predictor) = potentials.of(row, self)? {
+                all.extend(errors_on(predictor, std::slice::from_ref(row)));
             }
-            let Some(Some(predictor)) = predictors.get_mut(&hash) else { continue };
-            all.extend(errors_on(predictor, std::slice::from_ref(row)));
         }
         self.store.set_errors(ErrorOf::Run, &all)?;
         let of_event = |id: i64| labelled.iter().any(|row| row.id == id && !is_audit(row));
@@ -127,7 +137,7 @@ impl Ledger {
         // A region that the potential cannot evaluate has no pairs.
         let of_audits: Vec<Pair> =
             audits.iter().flat_map(|row| pairs_of([row], &mut predictor).unwrap_or_default()).collect();
-        let events = Calibration::fit(&pairs_of_events(&labelled, ENOUGH * min_regions(coverage))).ok();
+        let events = Calibration::fit(&self.pairs_of_events(&labelled, ENOUGH * min_regions(coverage))?).ok();
         let audits = Calibration::fit(&of_audits).ok();
         let Some((audits, found)) = audits.and_then(|a| a.threshold(error, coverage).map(|found| (a, found))) else {
             // The events still predict errors at polls.
@@ -144,6 +154,24 @@ impl Ledger {
         Ok(Limits { threshold, calibration: Some(audits), ..initial })
     }
 
+    /// γ and force errors of the potentials that ran, for the events of the last rounds: of as many as give this number of regions.
+    /// Candidates of later rounds are later in `rows`.
+    fn pairs_of_events(&self, rows: &[StoredCandidate], regions: usize) -> Result<Vec<Pair>, Error> {
+        let mut potentials = PotentialsThatRan::default();
+        let (mut pairs, mut found, mut last) = (Vec::new(), 0, None);
+        for row in rows.iter().rev().filter(|row| !is_audit(row)) {
+            let potential = row.keys().potential_hash.as_deref();
+            if found >= regions && last != potential {
+                break;
+            }
+            (found, last) = (found + 1, potential);
+            if let Some(predictor) = potentials.of(row, self)? {
+                pairs.extend(pairs_of([row], predictor).unwrap_or_default());
+            }
+        }
+        Ok(pairs)
+    }
+
     /// The errors of the current potential on the audits that no potential was trained on; `None` without such audits.
     pub(super) fn audit(&self, threshold: &Threshold) -> Result<Option<AuditResult>, Error> {
         let mut audits = self.labelled_rows()?;
@@ -152,7 +180,7 @@ impl Ledger {
         let Some(force_rmse) = rmse(errors.iter().map(|(_, errors)| errors)) else { return Ok(None) };
         // The tolerance holds for a random atom, whatever its γ.
         let of = |row: &StoredCandidate| errors.iter().find(|(id, _)| *id == row.id).map(|(_, errors)| errors);
-        let pairs: Vec<Pair> = audits.iter().flat_map(|row| pairs_with(row, None, of(row))).collect();
+        let pairs: Vec<Pair> = audits.iter().flat_map(|row| pairs_without_gamma(row, of(row))).collect();
         let bound = threshold
             .tolerated()
             .and_then(|tolerated| Calibration::fit(&pairs).ok()?.groups()[0].bound(0.0, tolerated.coverage));
@@ -175,35 +203,18 @@ impl Ledger {
     }
 }
 
-/// The pairs of γ and the force error of each core atom; with γ = 0 if no γ is given.
-fn pairs_with(row: &StoredCandidate, gamma: Option<&[f64]>, errors: Option<&LabelErrors>) -> Vec<Pair> {
+/// The force error of each core atom, with γ = 0, so that a calibration of these pairs does not depend on γ.
+fn pairs_without_gamma(row: &StoredCandidate, errors: Option<&LabelErrors>) -> Vec<Pair> {
     let trigger = row.keys().trigger.clone().unwrap_or(Trigger::Gamma);
     let errors = errors.into_iter().flat_map(|errors| errors.forces.iter().copied().enumerate());
     let all = errors.map(|(at, error)| Pair {
         region: row.id,
         element: row.candidate.structure.element(at),
         trigger: trigger.clone(),
-        gamma: gamma.map_or(0.0, |gamma| gamma[at]),
+        gamma: 0.0,
         error,
     });
-    all.filter(|pair| pair.gamma.is_finite() && pair.error.is_finite()).collect()
-}
-
-/// γ in the run and the error of the potential that ran, which are stored with each label, of the events of the last rounds: of as many
-/// as give this number of regions. Candidates of later rounds are later in `rows`.
-fn pairs_of_events(rows: &[StoredCandidate], regions: usize) -> Vec<Pair> {
-    let (mut pairs, mut found, mut last) = (Vec::new(), 0, None);
-    for row in rows.iter().rev().filter(|row| !is_audit(row)) {
-        let potential = row.keys().potential_hash.as_deref();
-        if found >= regions && last != potential {
-            break;
-        }
-        (found, last) = (found + 1, potential);
-        if let (Some(gamma), Some(errors)) = (&row.candidate.atom_gamma, row.errors(ErrorOf::Run)) {
-            pairs.extend(pairs_with(row, Some(gamma), Some(&errors)));
-        }
-    }
-    pairs
+    all.filter(|pair| pair.error.is_finite()).collect()
 }
 
 fn is_audit(row: &StoredCandidate) -> bool {

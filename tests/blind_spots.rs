@@ -104,6 +104,40 @@ fn core_repulsion_is_an_event_below_the_threshold_of_gamma() {
 }
 
 #[test]
+fn both_evaluators_have_the_same_core_shares_for_every_kind_of_inner_cutoff() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let original = std::fs::read_to_string(root().join("potentials/al/Al.yaml")).unwrap();
+    std::fs::copy(root().join("potentials/al/Al.asi"), folder.join("Al.asi")).unwrap();
+    // By the repulsion of all neighbours in eV, and by the distance of the nearest neighbour.
+    let by_energy =
+        original.replace("rho_core_cut: 100000", "rho_core_cut: 2").replace("drho_core_cut: 250", "drho_core_cut: 1.9");
+    for (kind, text) in [
+        ("distance", original.clone()),
+        ("distance and energy", by_energy.clone()),
+        ("density", by_energy.replace("inner_cutoff_type: distance", "inner_cutoff_type: density")),
+        ("zbl", original.replace("inner_cutoff_type: distance", "inner_cutoff_type: zbl")),
+    ] {
+        write(folder, "Al.yaml", &text);
+        let shares = ["opt", "ml-pace"].map(|engine| {
+            let path = config(
+                folder,
+                &with_close_pair(2.13),
+                &format!("{STILL}uncertainty_threshold = 1e6\nmode = \"flag\"\n"),
+            );
+            let toml = std::fs::read_to_string(&path).unwrap();
+            let file = toml.lines().find(|line| line.starts_with("file")).unwrap().to_owned();
+            std::fs::write(&path, toml.replace(&file, "file = \"Al.yaml\"")).unwrap();
+            with_engine(&path, engine);
+            let (_, _, polls) = run(folder, 1, &format!("{kind}-{engine}"));
+            assert_eq!(polls[0]["core"]["above"], 2, "{kind}, {engine}: {}", polls[0]);
+            polls[0]["core"]["max"].as_f64().unwrap()
+        });
+        assert!((shares[0] - shares[1]).abs() < 1e-9 && shares[0] > 0.01 && shares[0] < 1.0, "{kind}: {shares:?}");
+    }
+}
+
+#[test]
 fn a_share_at_the_limit_or_a_limit_of_one_is_no_event() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

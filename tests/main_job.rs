@@ -13,7 +13,8 @@ use lammps_otf::simulation::{Event, Simulation};
 use lammps_otf::uncertainty::Verdict;
 
 /// Melts Al until γ exceeds 5. The run takes some 20 s and serves several checks.
-const RAMP: &str = "temperature = [300, 1500]\nsteps = 4000\nsampling_interval = 10\nseed = 12345\n";
+/// The default of `core_share` would stop the run before γ passes its threshold.
+const RAMP: &str = "temperature = [300, 1500]\nsteps = 4000\nsampling_interval = 10\nseed = 12345\ncore_share = 1\n";
 
 fn melt(folder: &Path) -> serde_json::Value {
     let config = al_config(folder, RAMP);

@@ -6,6 +6,7 @@
 
 mod calibration;
 mod candidate;
+mod errors;
 mod page;
 mod plots;
 mod series;
@@ -80,6 +81,9 @@ pub struct Report {
     pub candidates: Vec<View>,
     /// Number of all candidates.
     pub stored: usize,
+    /// Force errors of labelled candidates.
+    #[serde(skip)]
+    errors: errors::ForceErrors,
     /// Notes for the reader, such as lines that could not be read.
     pub notes: Vec<String>,
     /// `run.json`: settings, versions, number of ranks; null if there is none.
@@ -158,11 +162,13 @@ impl Report {
             status: String::new(),
             ending: String::new(),
             low: setting("uncertainty_low"),
-            high: setting("uncertainty_threshold"),
+            // That of a run whose threshold follows from a calibration is in its result.
+            high: setting("uncertainty_threshold").or_else(|| result["threshold"].as_f64()),
             parts,
             rounds: Vec::new(),
             candidates: Vec::new(),
             stored: 0,
+            errors: errors::ForceErrors::default(),
             notes,
             provenance,
             result,
@@ -199,6 +205,7 @@ impl Report {
                 continue;
             }
             self.stored += 1;
+            self.errors.add(&row);
             let part = self.part_of(&row);
             shown.push(View::of(&row, part));
             // Pictures are large, so all but the candidates with the largest γ are removed regularly.
@@ -285,6 +292,12 @@ impl Report {
                 )
             }
         }
+    }
+
+    /// The tolerated force error in eV/Å and its coverage, if the threshold follows from one.
+    fn tolerated(&self) -> Option<(f64, f64)> {
+        let threshold = &self.provenance["config"]["uncertainty_threshold"];
+        threshold["force_error"].as_f64().zip(threshold["coverage"].as_f64())
     }
 
     /// Renders the page as HTML without external resources.

@@ -30,6 +30,10 @@ pub(super) fn render(report: &Report) -> String {
     context.insert("shown", &report.candidates.len());
     context.insert("warnings", &texts(&report.result["warnings"]));
     context.insert("rounds", &report.rounds.iter().map(round).collect::<Vec<_>>());
+    context.insert("errors", &report.errors.rows());
+    // A page without these plots is better than none.
+    let plots = report.errors.plots(report.tolerated()).unwrap_or_default();
+    context.insert("error_plots", &plots.iter().map(|(_, caption, svg, _)| [*caption, svg]).collect::<Vec<_>>());
     context.insert("ensemble", &report.provenance["config"]["ensemble"].as_str().unwrap_or(""));
     context.insert("facts", &facts(report));
     context.insert("settings", &settings(&report.provenance["config"]));
@@ -51,10 +55,11 @@ fn texts(value: &Value) -> Vec<&str> {
 }
 
 /// A row of the table of rounds.
-fn round(round: &Round) -> [String; 12] {
+fn round(round: &Round) -> [String; 14] {
     let known = |value: Option<String>| value.unwrap_or_default();
     // The report of a trainer may contain any values.
     let error = |key: &str, digits: usize| known(round.report[key].as_f64().map(|x| format!("{x:.digits$}")));
+    let milli = |error: Option<f64>| known(error.map(|error| format!("{:.1}", 1e3 * error)));
     [
         round.number.to_string(),
         round.from.to_string(),
@@ -65,7 +70,9 @@ fn round(round: &Round) -> [String; 12] {
         round.stored.to_string(),
         round.labelled.to_string(),
         round.failed.to_string(),
-        error("energy_rmse_mev_per_atom", 2),
+        milli(round.force_rmse_before),
+        milli(round.force_rmse_after),
+        milli(round.audit.map(|audit| audit.force_rmse)),
         error("force_rmse_mev_per_angstrom", 1),
         round.ending(),
     ]

@@ -66,6 +66,9 @@ pub(super) fn draw(report: &Report) -> Result<Vec<(String, Vec<u8>)>, PlotError>
         }
         files.extend(save(&histogram(part, &thresholds), &suffix)?);
     }
+    for (name, _, svg, png) in report.errors.plots(report.tolerated())? {
+        files.extend([(format!("{name}.svg"), svg.into_bytes()), (format!("{name}.png"), png)]);
+    }
     Ok(files)
 }
 
@@ -244,4 +247,57 @@ fn draw_on<B: DrawingBackend>(
 pub(super) fn label(value: f64) -> String {
     let rounded: f64 = format!("{value:.3e}").parse().unwrap_or(value);
     if rounded != 0.0 && !(1e-3..1e5).contains(&rounded.abs()) { format!("{rounded:e}") } else { rounded.to_string() }
+}
+
+/// Largest number of points of a scatter plot. Of more, equally spaced ones are drawn.
+const MAX_POINTS: usize = 4000;
+
+/// A scatter plot with two logarithmic axes of the same range, and the line of equal values. Returns SVG and PNG.
+///
+/// # Errors
+/// [`PlotError`].
+pub(super) fn diagonal(name: &str, axes: [&str; 2], points: &[(f64, f64)]) -> Result<(String, Vec<u8>), PlotError> {
+    let failed = |message: &dyn Display| PlotError { name: name.to_owned(), message: message.to_string() };
+    let mut svg = String::new();
+    draw_diagonal(&SVGBackend::with_string(&mut svg, SIZE).into_drawing_area(), axes, points)
+        .map_err(|error| failed(&error))?;
+    let png = rasterise(&svg).map_err(|error| failed(&error))?;
+    Ok((svg, png))
+}
+
+fn draw_diagonal<B: DrawingBackend>(
+    area: &DrawingArea<B, plotters::coord::Shift>,
+    axes: [&str; 2],
+    points: &[(f64, f64)],
+) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+    area.fill(&WHITE)?;
+    let shown = || points.iter().step_by(points.len().div_ceil(MAX_POINTS).max(1));
+    let values = || shown().flat_map(|&(x, y)| [x, y]).filter(|v| *v > 0.0 && *v < MAX_VALUE);
+    let top = values().fold(f64::MIN_POSITIVE, f64::max) * 1.3;
+    // Errors far below all others would leave little room for the rest.
+    let bottom = (values().fold(top, f64::min) / 1.3).max(top * 1e-5);
+    let font = |size: u32| (FAMILY, size).into_font();
+    let mut chart = ChartBuilder::on(area)
+        .margin(12)
+        .margin_right(20)
+        .x_label_area_size(46)
+        .y_label_area_size(70)
+        .build_cartesian_2d((bottom..top).log_scale(), (bottom..top).log_scale())?;
+    chart
+        .configure_mesh()
+        .x_desc(axes[0])
+        .y_desc(axes[1])
+        .axis_desc_style(font(16))
+        .label_style(font(13))
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(RGBColor(228, 228, 228))
+        .x_label_formatter(&|x| label(*x))
+        .y_label_formatter(&|y| label(*y))
+        .draw()?;
+    let pale = COLOURS[0].mix(0.35);
+    chart.draw_series(
+        shown().map(|&(x, y)| Circle::new((x.clamp(bottom, top), y.clamp(bottom, top)), 2, pale.filled())),
+    )?;
+    chart.draw_series(DashedLineSeries::new([(bottom, bottom), (top, top)], 6, 4, LIMIT.stroke_width(1)))?;
+    area.present()
 }

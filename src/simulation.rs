@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::calibration::ErrorBound;
 use crate::comm::{CollectiveError, Comm};
-use crate::config::{InferenceConfig, Sanity, Uncertainty, WatchConfig};
+use crate::config::{InferenceConfig, Sanity, Threshold, Uncertainty, WatchConfig};
 pub use crate::embedding::CutOut;
 use crate::embedding::EmbeddingExtractor;
 use crate::frame::{Frame, FrameFault};
@@ -133,7 +133,10 @@ impl Poll {
                     (number(sparse.atoms, "atom"), number(sparse.fewest.unwrap_or_default(), "neighbour"));
                 format!("too few neighbours at {atoms}: {fewest} at atom {id} (largest γ: {:.2})", gamma.max)
             }
-            _ => format!("γ passed {}: {:.2} at atom {id}", config.uncertainty_threshold, gamma.max),
+            _ => match &config.uncertainty_threshold {
+                Threshold::Grade(high) => format!("γ passed {high}: {:.2} at atom {id}", gamma.max),
+                tolerated => format!("γ passed the threshold {tolerated}: {:.2} at atom {id}", gamma.max),
+            },
         })
     }
 }

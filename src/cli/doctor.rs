@@ -134,7 +134,10 @@ pub(super) fn run(arguments: &DoctorArguments, session: &Session, verbosity: Ver
 fn summary(path: &Path, config: &InferenceConfig) -> String {
     let watched = match config.watch.uncertainty {
         Uncertainty::None => "γ not monitored".to_owned(),
-        _ => format!("γ every {} steps, {}", config.watch.sampling_interval, config.watch.uncertainty_threshold),
+        _ => format!(
+            "γ every {} steps, threshold {}",
+            config.watch.sampling_interval, config.watch.uncertainty_threshold
+        ),
     };
     let (start, end) = (config.md.temperature.start(), config.md.temperature.end());
     let ramp = if start == end { format!("{start} K") } else { format!("{start} to {end} K") };

@@ -183,13 +183,13 @@ impl Threshold {
     }
 }
 
-/// As in a summary of the settings, such as "threshold 5".
+/// As in a summary of the settings, after the word "threshold".
 impl std::fmt::Display for Threshold {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Grade(gamma) => write!(f, "threshold {gamma}"),
+            Self::Grade(gamma) => write!(f, "{gamma}"),
             Self::ForceError(ToleratedError { force_error, coverage, .. }) => {
-                write!(f, "threshold for a force error of {force_error} eV/Å at coverage {coverage}")
+                write!(f, "for a force error of {force_error} eV/Å at coverage {coverage}")
             }
         }
     }

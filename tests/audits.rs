@@ -116,7 +116,7 @@ fn quiet_run_within_the_tolerance_ends_the_loop_with_labelled_audits() {
     assert!(labelled.len() >= 5, "{}", labelled.len());
     let audit = &result["rounds"][0]["audit"];
     assert_eq!(audit["regions"], labelled.len());
-    let (mut sum, mut atoms) = (0.0, 0.0);
+    let (mut sum, mut atoms) = (0.0_f64, 0.0);
     for row in &labelled {
         assert_eq!(row.status, Some(Status::Done));
         assert!(row.is_held_back());
@@ -129,7 +129,7 @@ fn quiet_run_within_the_tolerance_ends_the_loop_with_labelled_audits() {
         }
         assert_eq!(errors.energy, None, "the energy of a cut-out is not that of the bulk");
     }
-    let rmse: f64 = (sum / atoms as f64).sqrt();
+    let rmse: f64 = (sum / atoms).sqrt();
     assert!((rmse / audit["force_rmse"].as_f64().unwrap() - 1.0).abs() < 1e-12, "{rmse} {audit}");
     // The regions are enough for a coverage of 0.8, and the tolerance is far above the error of the test potential.
     let bound = audit["force_bound"].as_f64().unwrap();

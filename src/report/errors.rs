@@ -34,6 +34,15 @@ struct Sums {
     largest: f64,
 }
 
+/// A plot.
+pub(super) struct Drawn {
+    /// Name of its files, without the extension.
+    pub(super) name: &'static str,
+    pub(super) caption: &'static str,
+    pub(super) svg: String,
+    pub(super) png: Vec<u8>,
+}
+
 /// A row of the table.
 #[derive(Debug, Serialize)]
 pub(super) struct Row {
@@ -89,24 +98,23 @@ impl ForceErrors {
         self.groups.iter().map(row).collect()
     }
 
-    /// The plots: name, caption, SVG and PNG. Empty without errors. `tolerated` is a force error in eV/Å with its coverage.
+    /// The plots; empty without errors. `tolerated` is a force error in eV/Å with its coverage.
     ///
     /// # Errors
     /// [`PlotError`].
-    pub(super) fn plots(
-        &self,
-        tolerated: Option<(f64, f64)>,
-    ) -> Result<Vec<(&'static str, &'static str, String, Vec<u8>)>, PlotError> {
+    pub(super) fn plots(&self, tolerated: Option<(f64, f64)>) -> Result<Vec<Drawn>, PlotError> {
         let mut plots = Vec::new();
         if let Ok(calibration) = Calibration::fit(&self.pairs) {
             let (error, coverage) = tolerated.unzip();
             let plot = calibration_plot(&self.pairs, &calibration, coverage.unwrap_or(COVERAGE), error)?;
-            plots.push(("force-errors", "Force error of the potential that ran against γ", plot.svg, plot.png));
+            let caption = "Force error of the potential that ran against γ";
+            plots.push(Drawn { name: "force-errors", caption, svg: plot.svg, png: plot.png });
         }
         if !self.both.is_empty() {
             let axes = ["force error of the potential that ran / eV/Å", "of the newest potential / eV/Å"];
             let (svg, png) = diagonal("force-errors-newest", axes, &self.both)?;
-            plots.push(("force-errors-newest", "Force error before and after training", svg, png));
+            let caption = "Force error before and after training";
+            plots.push(Drawn { name: "force-errors-newest", caption, svg, png });
         }
         Ok(plots)
     }

@@ -33,7 +33,7 @@ pub(super) fn render(report: &Report) -> String {
     context.insert("errors", &report.errors.rows());
     // A page without these plots is better than none.
     let plots = report.errors.plots(report.tolerated()).unwrap_or_default();
-    context.insert("error_plots", &plots.iter().map(|(_, caption, svg, _)| [*caption, svg]).collect::<Vec<_>>());
+    context.insert("error_plots", &plots.iter().map(|plot| [plot.caption, &plot.svg]).collect::<Vec<_>>());
     context.insert("ensemble", &report.provenance["config"]["ensemble"].as_str().unwrap_or(""));
     context.insert("facts", &facts(report));
     context.insert("settings", &settings(&report.provenance["config"]));

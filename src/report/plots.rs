@@ -66,8 +66,8 @@ pub(super) fn draw(report: &Report) -> Result<Vec<(String, Vec<u8>)>, PlotError>
         }
         files.extend(save(&histogram(part, &thresholds), &suffix)?);
     }
-    for (name, _, svg, png) in report.errors.plots(report.tolerated())? {
-        files.extend([(format!("{name}.svg"), svg.into_bytes()), (format!("{name}.png"), png)]);
+    for plot in report.errors.plots(report.tolerated())? {
+        files.extend([(format!("{}.svg", plot.name), plot.svg.into_bytes()), (format!("{}.png", plot.name), plot.png)]);
     }
     Ok(files)
 }

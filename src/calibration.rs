@@ -66,7 +66,7 @@ impl Kind {
     /// The kind of a trigger.
     #[must_use]
     pub fn of(trigger: &Trigger) -> Self {
-        if trigger.as_str() == "audit" { Self::Audit } else { Self::Event }
+        if *trigger == Trigger::Audit { Self::Audit } else { Self::Event }
     }
 
     /// The name of the kind.
@@ -231,15 +231,16 @@ impl Calibration {
         Ok(Self { format: FORMAT, groups })
     }
 
-    /// Reads a calibration from a file that `lammps-otf calibrate --json` has written.
+    /// Reads a calibration, and the hash of its potential if there is one, from a file that `lammps-otf calibrate --json` has written.
     ///
     /// # Errors
     /// The reason why the file cannot be used.
-    pub fn read(path: &std::path::Path) -> Result<Self, String> {
+    pub fn read(path: &std::path::Path) -> Result<(Self, Option<String>), String> {
         let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
         let mut value: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        let potential = value["potential"]["hash"].as_str().map(str::to_owned);
         let own = value.get_mut("calibration").map(serde_json::Value::take).unwrap_or(value);
-        serde_json::from_value(own).map_err(|error| error.to_string())
+        Ok((serde_json::from_value(own).map_err(|error| error.to_string())?, potential))
     }
 
     /// Force error in eV/Å that an atom with this γ does not exceed with this coverage (0 to 1). It holds for each element with
@@ -378,7 +379,8 @@ impl Group {
             by_region.entry(pair.region).or_default().push(pair);
         }
         // A fixed permutation that is unrelated to any order in which regions were made.
-        let mut regions: Vec<(u64, Vec<&Pair>)> = by_region.into_iter().map(|(id, pairs)| (hash(id), pairs)).collect();
+        let mut regions: Vec<(u64, Vec<&Pair>)> =
+            by_region.into_iter().map(|(id, pairs)| (mix(id as u64), pairs)).collect();
         regions.sort_by_key(|(hash, _)| *hash);
         let (fitted, scored) = regions.split_at(regions.len() / FITTED);
         let exponent = exponent(fitted.iter().map(|(_, pairs)| &pairs[..]));
@@ -473,11 +475,11 @@ fn exponent<'a>(regions: impl Iterator<Item = &'a [&'a Pair]>) -> f64 {
     if slope.is_finite() { slope.clamp(0.0, MAX_EXPONENT) } else { 0.0 }
 }
 
-/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), a bijection.
-fn hash(id: i64) -> u64 {
-    let mut x = (id as u64).wrapping_add(0x9E37_79B9_7F4A_7C15);
-    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+/// The mixing function of the generator SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), which is a bijection.
+pub(crate) fn mix(x: u64) -> u64 {
+    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
 }
 
@@ -602,7 +604,7 @@ mod tests {
     impl Random {
         fn uniform(&mut self) -> f64 {
             self.0 += 1;
-            ((hash(self.0) >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
+            ((mix(self.0 as u64) >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
         }
 
         /// Box and Muller.
@@ -792,7 +794,7 @@ mod tests {
         pairs.iter().for_each(|p| *regions.entry(p.region).or_default() += 1.0);
         let scored: BTreeSet<i64> = {
             let mut order: Vec<i64> = regions.keys().copied().collect();
-            order.sort_by_key(|id| hash(*id));
+            order.sort_by_key(|id| mix(*id as u64));
             order.split_off(order.len() / FITTED).into_iter().collect()
         };
         for coverage in [0.123_456, 0.5, 0.9, 0.987_6] {

@@ -91,7 +91,7 @@ pub struct Poll {
     pub sparse: Option<SparseSummary>,
     /// Verdict on γ, core shares and neighbours.
     pub verdict: Verdict,
-    /// Force error in eV/Å that the calibration predicts for the largest γ: not exceeded with the coverage in
+    /// Bound of the calibration at the largest γ, eV/Å: the force error that a random atom with this γ does not exceed with the coverage in
     /// `uncertainty_threshold`. Absent without a calibration, and if its regions are too few.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force_error: Option<f64>,
@@ -267,6 +267,8 @@ pub struct Simulation {
     /// The fix for γ, if the set-up defines it with `fix pair`.
     gamma_fix: Option<GammaFix>,
     thresholds: Thresholds,
+    /// The configured lower threshold.
+    low: f64,
     /// Predicts the force error at each poll.
     force_errors: Option<ErrorBound>,
     audits: audit::Audits,
@@ -480,6 +482,7 @@ impl Simulation {
                 low: config.watch.uncertainty_low,
                 high: config.watch.uncertainty_threshold.initial(),
             },
+            low: config.watch.uncertainty_low,
             force_errors: None,
             audits: audit::Audits { rate: config.watch.audits_per_ps, seed: u64::from(config.md.seed) },
             blind_spots,
@@ -757,7 +760,7 @@ impl Simulation {
     /// # MPI
     /// Must be called with the same values on all ranks. Does not communicate.
     pub fn set_threshold(&mut self, high: f64, force_errors: Option<ErrorBound>) {
-        self.thresholds = Thresholds { low: self.thresholds.low.min(high), high };
+        self.thresholds = Thresholds { low: self.low.min(high), high };
         self.force_errors = force_errors;
     }
 

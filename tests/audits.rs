@@ -6,10 +6,11 @@ mod common;
 use std::path::Path;
 
 use common::{al_config, aluminium, dependency, eam_file, lammps_otf, limited, root, text, write};
+use lammps_otf::calibration::Calibration;
 use lammps_otf::candidates::{ErrorOf, Phase, RoundOutcome, Status, Store, StoredCandidate, Trigger};
 
-/// About 20 audits in 0.4 ps.
-const AUDITED: &str = "temperature = 900\nsteps = 400\nsampling_interval = 10\nseed = 5\naudits_per_ps = 50\n\
+/// About 20 audits in 0.4 ps. The default of `core_share` would stop the run.
+const AUDITED: &str = "core_share = 1\ntemperature = 900\nsteps = 400\nsampling_interval = 10\nseed = 5\naudits_per_ps = 50\n\
                        uncertainty_threshold = 1e6\n";
 
 fn rows(folder: &Path, output: &str) -> Vec<StoredCandidate> {
@@ -87,7 +88,7 @@ fn learn(folder: &Path, force_error: f64, audits_per_ps: f64, max_rounds: u32) -
     write(folder, "al.extxyz", &aluminium(4));
     let toml = format!(
         "structure = \"al.extxyz\"\ntemperature = 600\nsteps = 300\nsampling_interval = 10\nseed = 3\n\
-         audits_per_ps = {audits_per_ps}\nuncertainty_low = 2.0\n\
+         core_share = 1\naudits_per_ps = {audits_per_ps}\nuncertainty_low = 2.0\n\
          uncertainty_threshold = {{ force_error = {force_error}, coverage = 0.8, fallback = 1000.0 }}\n\
          [potential]\nfile = {:?}\n[embedding]\nradius = 3.0\n[loop]\nhalt = 1000.0\nmax_rounds = {max_rounds}\n\
          resume_from = \"start\"\n\
@@ -153,6 +154,33 @@ fn audits_above_the_tolerance_become_training_data_and_the_loop_is_not_learned()
         rows(folder.path(), "out").into_iter().partition(|row| !row.is_held_back());
     assert_eq!(frames, trained.len());
     assert!(!trained.is_empty() && !fresh.is_empty(), "{} {}", trained.len(), fresh.len());
+    // Audits that were trained on are no longer held out.
+    let calibrate = ["calibrate", "out", "--trigger", "audit", "--held-out", "--json", "errors.json", "-q"];
+    let output = lammps_otf().current_dir(folder.path()).args(calibrate).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let (calibration, potential) = Calibration::read(&folder.path().join("errors.json")).unwrap();
+    assert_eq!(calibration.regions(), fresh.len());
+    // The trainer has copied the potential, so that its hash is that of the first one.
+    assert_eq!(potential.as_deref(), Some(rounds[0].potential.as_str()));
+    // A run with this calibration and another potential is refused.
+    let config = al_config(
+        folder.path(),
+        "temperature = 300\nsteps = 10\nsampling_interval = 10\nuncertainty_threshold = { force_error = 10.0, calibration = \"errors.json\" }\n",
+    );
+    let run =
+        || lammps_otf().current_dir(folder.path()).arg("run").arg(&config).args(["-o", "run", "-q"]).output().unwrap();
+    // γ of the ideal crystal is above all γ of the audits, which is the largest threshold.
+    let output = run();
+    assert_eq!(output.status.code(), Some(4), "{}", text(&output));
+    let used = self::result(folder.path(), "run")["threshold"].as_f64().unwrap();
+    assert_eq!(Some(used), calibration.threshold(10.0, 0.9).unwrap().gamma());
+    let errors = std::fs::read_to_string(folder.path().join("errors.json")).unwrap();
+    std::fs::write(folder.path().join("errors.json"), errors.replace("sha256:", "sha256:0")).unwrap();
+    std::fs::remove_dir_all(folder.path().join("run")).unwrap();
+    let output = run();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("calibrate again"), "{}", text(&output));
+    assert!(!folder.path().join("run").exists(), "nothing is written");
     // The draws of the rounds are independent.
     let steps = |rows: &[StoredCandidate]| rows.iter().map(|row| row.keys().step).collect::<Vec<_>>();
     assert_ne!(steps(&trained), steps(&fresh));

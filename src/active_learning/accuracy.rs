@@ -136,7 +136,7 @@ impl Ledger {
         let mut predictor = Predictor::new(potential)?;
         // A region that the potential cannot evaluate has no pairs.
         let of_audits: Vec<Pair> =
-            audits.iter().flat_map(|row| pairs_of([row], &mut predictor).unwrap_or_default()).collect();
+            audits.iter().flat_map(|row| finite(pairs_of([row], &mut predictor).unwrap_or_default())).collect();
         let events = Calibration::fit(&self.pairs_of_events(&labelled, ENOUGH * min_regions(coverage))?).ok();
         let audits = Calibration::fit(&of_audits).ok();
         let Some((audits, found)) = audits.and_then(|a| a.threshold(error, coverage).map(|found| (a, found))) else {
@@ -166,7 +166,7 @@ impl Ledger {
             }
             (found, last) = (found + 1, potential);
             if let Some(predictor) = potentials.of(row, self)? {
-                pairs.extend(pairs_of([row], predictor).unwrap_or_default());
+                pairs.extend(finite(pairs_of([row], predictor).unwrap_or_default()));
             }
         }
         Ok(pairs)
@@ -186,12 +186,13 @@ impl Ledger {
             .and_then(|tolerated| Calibration::fit(&pairs).ok()?.groups()[0].bound(0.0, tolerated.coverage));
         let limit = threshold.tolerated().map_or(f64::INFINITY, |tolerated| tolerated.force_error);
         Ok(Some(AuditResult {
-            regions: errors.len(),
+            regions: audits.len(),
             atoms: pairs.len(),
             force_rmse,
             force_max: errors.iter().filter_map(|(_, errors)| errors.max()).fold(0.0, f64::max),
             force_bound: bound,
-            accepted: bound.is_none_or(|bound| bound <= limit) && force_rmse <= limit,
+            // A region that the potential cannot evaluate has no error.
+            accepted: bound.is_none_or(|bound| bound <= limit) && force_rmse <= limit && errors.len() == audits.len(),
         }))
     }
 
@@ -215,6 +216,12 @@ fn pairs_without_gamma(row: &StoredCandidate, errors: Option<&LabelErrors>) -> V
         error,
     });
     all.filter(|pair| pair.error.is_finite()).collect()
+}
+
+/// The pairs that a calibration can use: γ of atoms that nearly overlap can be infinite.
+fn finite(mut pairs: Vec<Pair>) -> Vec<Pair> {
+    pairs.retain(|pair| pair.gamma.is_finite() && pair.error.is_finite());
+    pairs
 }
 
 fn is_audit(row: &StoredCandidate) -> bool {

@@ -36,6 +36,9 @@ const ROUND: &str = "round";
 /// Folder in which the candidates of a round are labelled.
 const LABELS: &str = "labels";
 
+/// Settings that earlier versions did not have.
+const ADDED_SETTINGS: [&str; 4] = ["audits_per_ps", "core_share", "sparse_neighbours", "sparse_trigger"];
+
 /// The entry of the store that identifies the settings and files that the loop was started with.
 const IDENTITY: &str = "loop";
 
@@ -277,7 +280,9 @@ impl Ledger {
         if selected.is_empty() && !is_quiet {
             return Ok(PhaseOutcome::Stop(Outcome::Nothing));
         }
-        audits.truncate(left - selected.len());
+        // After a run with events, the others are labelled later, so that audits do not use up `max_labels`.
+        let room = left - selected.len();
+        audits.truncate(if is_quiet { room } else { room.min(settings.select) });
         selected.extend(audits);
         let mut round = Round { phase: Phase::Label, pool: round.pool.max(size), selected, ..round.clone() };
         round.seconds.select += self.take_elapsed();
@@ -347,7 +352,9 @@ impl Ledger {
         let is_quiet = round.outcome == Some(RoundOutcome::Quiet);
         let phase = match done.iter().any(|row| !row.is_held_back()) {
             true => Phase::Train,
-            false if is_quiet && audit.is_none_or(|audit| audit.accepted) => Phase::Done,
+            false if is_quiet && audit.map_or(threshold.tolerated().is_none(), |audit| audit.accepted) => Phase::Done,
+            // Nothing shows the errors, and there is nothing to train on.
+            false if is_quiet && audit.is_none() => return Ok(PhaseOutcome::Stop(Outcome::Inaccurate)),
             // The audits become training data.
             false if is_quiet => Phase::Train,
             // Without a new label, select other candidates of the pool.
@@ -388,6 +395,8 @@ impl Ledger {
         }
         let mut rows = self.labelled_rows()?;
         rows.retain(|row| !row.is_held_back());
+        // They may have been stored by a process that was killed before it stored the potential.
+        rows.iter_mut().for_each(StoredCandidate::remove_errors_of_newest);
         let labelled = here.join(files::LABELLED);
         export::export(Format::Extxyz, &rows, &labelled)?;
         let place = here.join(files::POTENTIAL);
@@ -524,7 +533,9 @@ fn check_identity(started: &str, now: &serde_json::Value, output: &Path) -> Resu
         }
     }
     let keys = now["settings"].as_object().into_iter().flatten();
-    match keys.into_iter().find(|(key, value)| started["settings"][key.as_str()] != **value) {
+    // Loops of version 0.1 do not have these settings.
+    let is_new = |key: &str| started["settings"][key].is_null() && ADDED_SETTINGS.contains(&key);
+    match keys.into_iter().find(|(key, value)| started["settings"][key.as_str()] != **value && !is_new(key)) {
         Some((key, _)) => Err(changed(output, &format!("`{key}`"))),
         None => Ok(()),
     }

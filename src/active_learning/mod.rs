@@ -93,8 +93,8 @@ pub mod files {
 pub enum Outcome {
     /// A run had no event until its end, or for the quiet time.
     Learned,
-    /// A run had no event, but the force errors on the audits are larger than tolerated, and the maximum number of rounds was
-    /// reached.
+    /// A run had no event, but its audits do not show force errors within the tolerance, and the maximum number of rounds was reached
+    /// or there are no audits.
     Inaccurate,
     /// The maximum number of rounds was reached.
     Rounds,
@@ -327,7 +327,9 @@ impl Learning<'_, '_> {
                 }
                 Phase::Select => self.select()?,
                 Phase::Label => self.label()?,
-                Phase::Train if self.is_past_last_round() => Some(Outcome::Inaccurate),
+                Phase::Train if self.is_past_last_round() && self.round.outcome == Some(RoundOutcome::Quiet) => {
+                    Some(Outcome::Inaccurate)
+                }
                 Phase::Train => self.train()?,
                 Phase::Done => Some(Outcome::Learned),
             };

@@ -13,6 +13,7 @@ use lammps_otf::calibration::{
 use lammps_otf::candidates::{Candidate, Labels, Status, Store, StoreError, Trigger};
 use lammps_otf::config::{Engine, Potential};
 use lammps_otf::io::{self, extxyz};
+use lammps_otf::potential::fingerprint;
 use lammps_otf::prediction::{PredictionError, Predictor};
 use lammps_otf::report::{PlotError, calibration_plot};
 use serde_json::{Value, json};
@@ -189,13 +190,14 @@ impl Collected {
                 self.other_triggers += 1;
                 continue;
             }
-            // A potential is trained on the candidates that the potentials before it have found, except for audits.
+            // A potential is trained on the candidates that the potentials before it have found, except for audits that are held back.
             let found_by = row.candidate.keys.potential_hash.as_deref();
             let earlier = match found_by.map(|hash| store.potential(hash)).transpose()?.flatten() {
                 Some(record) => own_round.is_some_and(|own| record.round < own),
                 None => false,
             };
-            if trigger != "audit" && earlier {
+            let trained = if trigger == Trigger::Audit.as_str() { !row.is_held_back() } else { earlier };
+            if trained {
                 self.trained += 1;
                 if args.held_out {
                     continue;
@@ -442,18 +444,19 @@ fn potential(args: &CalibrateArguments, sources: &[(PathBuf, bool)]) -> Result<P
     for (path, _) in sources.iter().filter(|(_, is_store)| *is_store) {
         if let Some(record) = Store::open_read_only(path)?.newest_potential()? {
             // The folder of the loop may have been moved, or the path may be relative to another folder.
-            let beside = |file: &Path| {
-                let mut last = file.components().rev().take(2).collect::<Vec<_>>();
+            let beside = |file: &Path, names: usize| {
+                let mut last = file.components().rev().take(names).collect::<Vec<_>>();
                 last.reverse();
                 path.parent().unwrap_or(Path::new("")).join(last.into_iter().collect::<PathBuf>())
             };
-            let place = |file: &Path| {
-                [file.to_owned(), beside(file)]
-                    .into_iter()
-                    .find(|place| place.is_file())
-                    .ok_or_else(|| CalibrateError::Moved(file.to_owned()))
-            };
-            return Ok(of(place(&record.file)?, Some(place(&record.active_set)?)));
+            // `start/potential.yaml` or `round-001/potential/potential.yaml`.
+            let places = [None, Some(2), Some(3)].map(|names| {
+                let place = |file: &PathBuf| names.map_or_else(|| file.clone(), |names| beside(file, names));
+                of(place(&record.file), Some(place(&record.active_set)))
+            });
+            // Another loop may have taken the place.
+            let same = |potential: &Potential| fingerprint(potential).is_ok_and(|hash| hash == record.hash);
+            return places.into_iter().find(same).ok_or(CalibrateError::Moved(record.file));
         }
     }
     Err(CalibrateError::NoPotential)

@@ -562,9 +562,9 @@ fn trial_run(findings: &mut Findings, config: &InferenceConfig, comm: &Comm) {
             let gamma_text = gamma.map_or("γ not monitored".to_owned(), |g| format!("γ_max {g:.3}"));
             let message = format!("set-up and one step succeeded; {gamma_text}");
             match gamma {
-                Some(g) if g > config.watch.uncertainty_threshold.initial() => findings.warn(
+                Some(g) if g > result.threshold => findings.warn(
                     "trial run",
-                    format!("{message}, above the threshold of {}", config.watch.uncertainty_threshold.initial()),
+                    format!("{message}, above the threshold of {}", result.threshold),
                     "The run would stop at its first poll: check whether the training data contain similar structures.",
                 ),
                 _ if result.trigger_step.is_some() => findings.warn(

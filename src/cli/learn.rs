@@ -82,8 +82,8 @@ pub(super) fn run(arguments: &LoopArguments, comm: &Comm, verbosity: Verbosity) 
 const MAX_WARNINGS: usize = 1;
 
 const HEADER: &str = "\
-round                                                                force error, meV/Å: of labels        of
-         from  reached  events    γ_max  waiting  labelled  failed       before    after   audits  test set  ended";
+round                                                                           force error, meV/Å: of labels        of
+         from  reached  events    γ_max  threshold  waiting  labelled  failed       before    after   audits  test set  ended";
 
 fn row(round: &Round) -> String {
     let milli = |error: Option<f64>| error.map_or("-".into(), |error| format!("{:.1}", 1e3 * error));
@@ -93,9 +93,10 @@ fn row(round: &Round) -> String {
         (_, Some(gamma)) => format!("{gamma:.2}"),
         (_, None) => "inf".into(),
     };
+    let threshold = round.threshold.map_or("-".into(), |gamma| format!("{gamma:.2}"));
     let ended = round.ending();
     format!(
-        "{:>5}  {:>7}  {:>7}  {:>6}  {gamma:>7}  {:>7}  {:>8}  {:>6}  {:>11}  {:>7}  {:>7}  {:>8}  {ended}",
+        "{:>5}  {:>7}  {:>7}  {:>6}  {gamma:>7}  {threshold:>9}  {:>7}  {:>8}  {:>6}  {:>11}  {:>7}  {:>7}  {:>8}  {ended}",
         round.number,
         round.from,
         round.reached,
@@ -114,8 +115,8 @@ fn summary(result: &LearningResult) -> String {
     let why = match &result.outcome {
         Outcome::Learned => "Learned: the run completed without an event.".to_owned(),
         Outcome::Inaccurate => {
-            "Stopped: the run completed without an event, but the force errors of its audits are larger than tolerated, and the \
-             maximum number of rounds was reached (loop.max_rounds)."
+            "Stopped: the run completed without an event, but its audits do not show force errors within the tolerance, and the maximum \
+             number of rounds was reached (loop.max_rounds), or no audit was labelled (audits_per_ps, loop.max_labels)."
                 .into()
         }
         Outcome::Rounds => "Stopped: the maximum number of rounds was reached (loop.max_rounds).".into(),

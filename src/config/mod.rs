@@ -271,6 +271,13 @@ impl InferenceConfig {
             self.system.potential.check_for_gamma()?;
             check(self.system.units == Units::Metal, "units", &"real", "\"metal\", the only units of ML-PACE")?;
         }
+        let audited = self.watch.audits_per_ps > 0.0 || self.watch.uncertainty_threshold.tolerated().is_none();
+        check(
+            audited || self.active_learning.is_none(),
+            "audits_per_ps",
+            &self.watch.audits_per_ps,
+            "above 0 in a configuration with a table [loop] and a tolerated force error, such as 4",
+        )?;
         self.active_learning
             .as_ref()
             .map_or(Ok(()), |learning| learning.validate(self.watch.uncertainty_threshold.initial()))

@@ -105,9 +105,10 @@ impl ForceErrors {
     pub(super) fn plots(&self, tolerated: Option<(f64, f64)>) -> Result<Vec<Drawn>, PlotError> {
         let mut plots = Vec::new();
         if let Ok(calibration) = Calibration::fit(&self.pairs) {
-            let (error, coverage) = tolerated.unzip();
-            let plot = calibration_plot(&self.pairs, &calibration, coverage.unwrap_or(COVERAGE), error)?;
-            let caption = "Force error of the potential that ran against γ";
+            let coverage = tolerated.map_or(COVERAGE, |(_, coverage)| coverage);
+            // Without the line at a threshold: that of a round is calibrated with its own potential only.
+            let plot = calibration_plot(&self.pairs, &calibration, coverage, None)?;
+            let caption = "Force error of the potential that ran against γ in the run, all rounds";
             plots.push(Drawn { name: "force-errors", caption, svg: plot.svg, png: plot.png });
         }
         if !self.both.is_empty() {

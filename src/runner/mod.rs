@@ -167,7 +167,10 @@ impl<'o> LammpsRunner<'o> {
     /// Collective. The structure is read on rank 0.
     pub fn simulation(&self, config: &InferenceConfig) -> Result<Simulation, Error> {
         let (structure, _) = read_structure(&self.comm, config)?;
-        Ok(self.start(&structure, config, false)?.simulation)
+        let calibration = read_calibration(config, &self.comm)?;
+        let mut simulation = self.start(&structure, config, false)?.simulation;
+        calibrate(&mut simulation, config, calibration);
+        Ok(simulation)
     }
 
     /// Runs molecular dynamics of `structure` with `potential` until all steps are done, γ exceeds the threshold, or the run
@@ -462,8 +465,17 @@ struct PreparedRun {
 fn read_calibration(config: &InferenceConfig, comm: &Comm) -> Result<Option<Calibration>, Error> {
     let tolerated = config.watch.uncertainty_threshold.tolerated();
     let Some(path) = tolerated.and_then(|tolerated| tolerated.calibration.as_ref()) else { return Ok(None) };
-    let read =
-        comm.on_root(|| Calibration::read(path).map_err(|reason| Error::Calibration { path: path.clone(), reason }))?;
+    let read = comm.on_root(|| {
+        let unusable = |reason| Error::Calibration { path: path.clone(), reason };
+        let (calibration, of) = Calibration::read(path).map_err(unusable)?;
+        let own = potential::fingerprint(&config.system.potential).map_err(Error::Potential)?;
+        match of {
+            Some(other) if other != own => Err(unusable(format!(
+                "it is that of the potential {other}, and the run uses {own}: calibrate again with --potential"
+            ))),
+            _ => Ok(calibration),
+        }
+    })?;
     Ok(Some(comm.share(read)))
 }
 

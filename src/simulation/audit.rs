@@ -5,15 +5,8 @@
 //! the same on any number of ranks and in a resumed run, and every atom has the same probability.
 
 use super::{Center, Error, Simulation};
+use crate::calibration::mix;
 use crate::structure::AtomId;
-
-/// The mixing function of the generator SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), which is a bijection.
-fn mix(x: u64) -> u64 {
-    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
-}
 
 /// A number in [0, 1) from the leading 53 bits.
 fn unit(bits: u64) -> f64 {

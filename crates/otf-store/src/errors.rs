@@ -84,6 +84,14 @@ pub(super) fn remove_keys(pairs: &mut Keys) {
 }
 
 impl StoredCandidate {
+    /// Removes the errors of the newest potential from this copy of the row.
+    pub fn remove_errors_of_newest(&mut self) {
+        self.force_error_newest = None;
+        for key in ErrorOf::Newest.keys() {
+            self.candidate.keys.extra.remove(key);
+        }
+    }
+
     /// The errors stored by [`Store::set_errors`](super::Store::set_errors).
     #[must_use]
     pub fn errors(&self, of: ErrorOf) -> Option<LabelErrors> {

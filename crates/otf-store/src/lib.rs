@@ -180,7 +180,7 @@ pub enum Trigger {
     Crash,
     /// The extrapolation grade exceeded the lower threshold, and the run continued.
     Flag,
-    /// None: a region below the threshold, drawn at random. Its label measures the error of the potential and is not trained on.
+    /// An audit: a region below the threshold, drawn at random. Its label measures the error of the potential and is not trained on.
     Audit,
     /// Another reason.
     Other(String),

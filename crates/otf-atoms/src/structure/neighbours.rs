@@ -114,6 +114,9 @@ impl Structure {
     /// and the atom to which each belongs.
     fn with_images(&self, cutoff: f64) -> Result<(Vec<Vec3>, Vec<u32>), NeighbourError> {
         let (cell, n) = (&self.cell, self.len());
+        if n == 0 {
+            return Ok((Vec::new(), Vec::new()));
+        }
         let too_many = || NeighbourError::TooManyImages { atoms: n, cutoff };
         let mut positions: Vec<Vec3> = (0..n).map(|i| cell.wrap(self.position(i))).collect();
         let fractional: Vec<Vec3> = positions.iter().map(|&x| cell.fractional(x)).collect();

@@ -49,7 +49,7 @@ pub fn read_results(path: &Path) -> Result<(Structure, Results), Error> {
     if !found {
         return Err(lines.error("the file is empty"));
     }
-    let Labelled { structure, results, .. } = labelled(&frame, path)?;
+    let Labelled { structure, results, .. } = labelled(&frame, path, false)?;
     Ok((structure, results))
 }
 
@@ -76,12 +76,12 @@ pub fn for_each_labelled_in<E: From<Error>>(
     let mut lines = Lines::new(reader, path);
     let mut frame = FrameText::default();
     while next_frame(&mut lines, &mut frame)? {
-        use_frame(labelled(&frame, path)?)?;
+        use_frame(labelled(&frame, path, true)?)?;
     }
     Ok(())
 }
 
-fn labelled(frame: &FrameText, path: &Path) -> Result<Labelled, Error> {
+fn labelled(frame: &FrameText, path: &Path, with_mask: bool) -> Result<Labelled, Error> {
     let structure = parse(frame, path, None, &mut Vec::new())?;
     let mut lines = frame.lines();
     let (header_line, header) = lines.next().unwrap_or((frame.first, ""));
@@ -94,7 +94,7 @@ fn labelled(frame: &FrameText, path: &Path) -> Result<Labelled, Error> {
             "the frame has a column of ids: write the results in the order of the atoms, without ids".into(),
         ));
     }
-    let mask = match columns.mask {
+    let mask = match columns.mask.filter(|_| with_mask) {
         Some((_, false)) => {
             return Err(fail(
                 "Properties must have force_mask as force_mask:R:1, with 1 for each atom whose force is used and 0 for the \

@@ -92,8 +92,8 @@ pub struct Poll {
     /// Verdict on γ, core shares and neighbours.
     pub verdict: Verdict,
     /// Bound of the calibration at the largest γ, eV/Å: the force error that a random atom with this γ does not exceed with the coverage in
-    /// `uncertainty_threshold`. Absent without a calibration, and if its regions are too few.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// `uncertainty_threshold`. `null` in JSON without a calibration, and if its regions are too few.
+    #[serde(default)]
     pub force_error: Option<f64>,
     /// Why the verdict is `extrapolating`; of several reasons the first of `gamma`, `core`, `sparse`. `null` in JSON otherwise.
     #[serde(default)]

@@ -21,7 +21,13 @@ fn pause_plugin(folder: &Path, version: &str, macro_of_ids: &str) -> PathBuf {
     for include in [".deps/include", ".deps/include/lammps", "plugins/common"] {
         compiler.arg("-I").arg(root().join(include));
     }
-    for source in ["pause/fix_pause.cpp", "pause/fix_gamma.cpp", "pause/plugin.cpp", "common/styles.cpp"] {
+    for source in [
+        "pause/fix_pause.cpp",
+        "pause/fix_pair_field.cpp",
+        "pause/fix_neighbours.cpp",
+        "pause/plugin.cpp",
+        "common/styles.cpp",
+    ] {
         compiler.arg(root().join("plugins").join(source));
     }
     succeed(compiler.arg("-o").arg(&file));

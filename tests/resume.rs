@@ -407,11 +407,7 @@ fn changed_settings_are_reported_and_nothing_is_written() {
     write(folder.path(), "run.toml", &another);
     refused(&["the content of `potential`"]);
     // Settings that do not affect the trajectory can change, and a completed run remains completed.
-    config(&format!("steps = 200\nuncertainty_threshold = 0.6\n{FLAGS}").replacen(
-        "uncertainty_threshold = 0.55\n",
-        "",
-        1,
-    ));
+    config(&format!("steps = 200\n{FLAGS}").replacen("novelty = 0\n", "novelty = 0.5\n", 1));
     run_to_end(folder.path(), 1, &["-o", "out", "--resume"]);
     assert!(output_of(&out) == before, "something has changed");
     // Another number of ranks is allowed and reported.

@@ -117,7 +117,7 @@ class PaceOpt:
         nall = len(origin)
         f, e, v = np.zeros((nall, 3)), np.zeros(nall), np.zeros((nall, 6))
         g = np.zeros(nall)
-        res = Results(f.ctypes.data, e.ctypes.data, v.ctypes.data if atom_virial else None, None, g.ctypes.data if grade else None)
+        res = Results(f.ctypes.data, e.ctypes.data, v.ctypes.data if atom_virial else None, None, None, g.ctypes.data if grade else None)
         err = Error()
         if self.lib.pace_opt_compute(self.handle, C.byref(inp), C.byref(res), C.byref(err)):
             raise RuntimeError(err.text.decode())

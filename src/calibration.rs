@@ -751,7 +751,7 @@ mod tests {
     fn rare_elements_and_kinds_are_pooled() {
         let mut pairs = Random(5).regions(40);
         pairs[0].element = Element::Ni;
-        pairs.iter_mut().filter(|p| p.region % 2 == 0).for_each(|p| p.trigger = Trigger::Other("audit".into()));
+        pairs.iter_mut().filter(|p| p.region % 2 == 0).for_each(|p| p.trigger = Trigger::Audit);
         let calibration = Calibration::fit(&pairs).unwrap();
         let used = |element, kind| calibration.group(Some(element), kind, 0.9).name();
         assert_eq!(used("Ni", None), "all");

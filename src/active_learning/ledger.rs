@@ -4,25 +4,19 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::accuracy::Limits;
-use super::oracle::{Oracle, OracleError};
-use super::trainer::{Trainer, TrainerError, TrainingJob};
-use super::trial::trial;
 use super::{Error, LoopConfig, Outcome, PhaseOutcome, Projector, files, round_folder, round_folders, select};
-use crate::candidates::export::{self, Format};
 use crate::candidates::{
     Candidate, KeyValue, Phase, PotentialRecord, Round, RoundOutcome, Status, Store, StoreError, StoredCandidate,
     Trigger,
 };
-use crate::config::{Determines, InferenceConfig, Potential, Threshold};
+use crate::config::{Determines, InferenceConfig, Potential};
 use crate::event::KnownEnvironments;
 use crate::lammps::Lammps;
 use crate::potential::fingerprint;
 use crate::runner::{Error as RunError, data_file, refuse_links};
-use crate::script::Script;
 use crate::simulation::Poll;
 use crate::structure::{Element, Structure};
 
@@ -34,7 +28,7 @@ const WORKER: &str = "lammps-otf loop";
 const ROUND: &str = "round";
 
 /// Folder in which the candidates of a round are labelled.
-const LABELS: &str = "labels";
+pub(super) const LABELS: &str = "labels";
 
 /// Settings that earlier versions did not have.
 const ADDED_SETTINGS: [&str; 4] = ["audits_per_ps", "core_share", "sparse_neighbours", "sparse_trigger"];
@@ -56,15 +50,15 @@ pub(super) struct Ledger {
     /// Environments of all candidates, including those of this round.
     known: KnownEnvironments,
     /// Computes projections with the current potential.
-    projector: Projector,
+    pub(super) projector: Projector,
     /// The instance that holds the new potential from its trial until the simulation has it.
-    trial_instance: Option<Lammps>,
+    pub(super) trial_instance: Option<Lammps>,
     /// Elements of the atom types, in their order.
-    elements: Vec<Element>,
+    pub(super) elements: Vec<Element>,
     /// `polls.jsonl` of the round.
     polls: Option<File>,
     /// Name under which candidates are claimed.
-    worker: String,
+    pub(super) worker: String,
     /// End of the last interval that is included in the times of the round.
     accounted: Instant,
     /// The lock of the folder, held until this process ends.
@@ -178,7 +172,7 @@ impl Ledger {
     }
 
     /// Seconds since the last call.
-    fn take_elapsed(&mut self) -> f64 {
+    pub(super) fn take_elapsed(&mut self) -> f64 {
         let now = Instant::now();
         now.duration_since(std::mem::replace(&mut self.accounted, now)).as_secs_f64()
     }
@@ -235,7 +229,7 @@ impl Ledger {
     }
 
     /// The pending candidates whose atoms are unchanged.
-    fn pending(&self) -> Result<impl Iterator<Item = Result<StoredCandidate, StoreError>>, Error> {
+    pub(super) fn pending(&self) -> Result<impl Iterator<Item = Result<StoredCandidate, StoreError>>, Error> {
         let rows = self.store.iter(Some(Status::PendingDft))?;
         Ok(rows.filter(|row| !row.as_ref().is_ok_and(|row| row.mismatch.is_some())))
     }
@@ -290,222 +284,14 @@ impl Ledger {
         Ok(PhaseOutcome::Continue(self.set_round(round)))
     }
 
-    /// Labels the selected candidates. A candidate that fails does not stop the others. After a run without an event, the audits
-    /// decide whether the loop ends.
-    pub(super) fn label(
-        &mut self,
-        threshold: &Threshold,
-        oracle: &mut dyn Oracle,
-        interrupt: &AtomicBool,
-    ) -> Result<PhaseOutcome<Round>, Error> {
-        let round = self.round.clone();
-        let folder = self.current_folder().join(LABELS);
-        std::fs::create_dir_all(&folder).map_err(RunError::writing(&folder))?;
-        for &id in &round.selected {
-            let mut reported = false;
-            while !self.is_processed(id)? {
-                if interrupt.load(Ordering::Relaxed) {
-                    return Ok(PhaseOutcome::Stop(Outcome::Interrupted));
-                }
-                let Some(claimed) = self.store.claim_id(id, &self.worker)? else {
-                    // Another worker has claimed it. Only the user can decide whether that worker is still running.
-                    if !std::mem::replace(&mut reported, true) {
-                        let worker = self.store.get(id)?.worker.unwrap_or_else(|| "another worker".into());
-                        eprintln!(
-                            "waiting for candidate {id}, which {worker} is labelling. If that worker no longer runs, release its \
-                             candidates with `lammps-otf candidates release --older-than HOURS {}`",
-                            self.folder.join(files::CANDIDATES).display()
-                        );
-                    }
-                    std::thread::sleep(Duration::from_millis(200));
-                    continue;
-                };
-                let (recorded, interrupted) = match oracle.label(&claimed, &folder) {
-                    Ok(labels) => match self.store.finish(id, &self.worker, &labels) {
-                        Err(error @ StoreError::InvalidLabels { .. }) => {
-                            (self.store.fail(id, &self.worker, &error.to_string()), false)
-                        }
-                        other => (other, false),
-                    },
-                    Err(OracleError::Failed { message, log }) => {
-                        (self.store.fail(id, &self.worker, &format!("{message}\n{log}")), false)
-                    }
-                    Err(OracleError::Interrupted) => (self.store.release(id, &self.worker), true),
-                };
-                match recorded {
-                    // The row was released, processed or deleted by another process in the meantime: check it again.
-                    Err(StoreError::ClaimLost { .. } | StoreError::NoSuchCandidate { .. }) => {}
-                    other => other?,
-                }
-                if interrupted {
-                    return Ok(PhaseOutcome::Stop(Outcome::Interrupted));
-                }
-            }
-        }
-        let mut done = Vec::new();
-        for &id in &round.selected {
-            done.extend(self.row(id)?.filter(|row| row.status == Some(Status::Done) && row.is_labelled()));
-        }
-        let (labelled, failed) = (done.len(), round.failed + round.selected.len() - done.len());
-        let force_rmse_before = self.record_errors_of_run(&done)?;
-        let audit = self.audit(threshold)?;
-        let is_quiet = round.outcome == Some(RoundOutcome::Quiet);
-        let phase = match done.iter().any(|row| !row.is_held_back()) {
-            true => Phase::Train,
-            false if is_quiet && audit.map_or(threshold.tolerated().is_none(), |audit| audit.accepted) => Phase::Done,
-            // Nothing shows the errors, and there is nothing to train on.
-            false if is_quiet && audit.is_none() => return Ok(PhaseOutcome::Stop(Outcome::Inaccurate)),
-            // The audits become training data.
-            false if is_quiet => Phase::Train,
-            // Without a new label, select other candidates of the pool.
-            false => Phase::Select,
-        };
-        let mut round = Round { phase, labelled, failed, force_rmse_before, audit, ..round };
-        round.seconds.label += self.take_elapsed();
-        self.store.record(&[&round], None, &[])?;
-        Ok(PhaseOutcome::Continue(self.set_round(round)))
-    }
-
-    /// A candidate; `None` if it was deleted.
-    fn row(&self, id: i64) -> Result<Option<StoredCandidate>, Error> {
-        match self.store.get(id) {
-            Ok(row) => Ok(Some(row)),
-            Err(StoreError::NoSuchCandidate { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Whether a candidate is neither pending nor being labelled.
-    fn is_processed(&self, id: i64) -> Result<bool, Error> {
-        let status = self.row(id)?.and_then(|row| row.status);
-        Ok(!matches!(status, Some(Status::PendingDft | Status::RunningDft)))
-    }
-
-    /// Trains a potential on all labelled candidates, and tests it. Returns the potential, the completed round, and the next round.
-    pub(super) fn train(
-        &mut self,
-        trainer: &mut dyn Trainer,
-        script: &Script,
-        threshold: &Threshold,
-    ) -> Result<PhaseOutcome<(Potential, Round, Round)>, Error> {
-        let (mut round, parent) = (self.round.clone(), self.potential.clone());
-        let here = self.current_folder();
-        if round.outcome == Some(RoundOutcome::Quiet) {
-            self.train_on_audits()?;
-        }
-        let mut rows = self.labelled_rows()?;
-        rows.retain(|row| !row.is_held_back());
-        // They may have been stored by a process that was killed before it stored the potential.
-        rows.iter_mut().for_each(StoredCandidate::remove_errors_of_newest);
-        let labelled = here.join(files::LABELLED);
-        export::export(Format::Extxyz, &rows, &labelled)?;
-        let place = here.join(files::POTENTIAL);
-        // Left by a process that was killed before it stored the end of the round.
-        if place.exists() {
-            std::fs::remove_dir_all(&place).map_err(RunError::writing(&place))?;
-        }
-        let output =
-            tempfile::Builder::new().prefix("training-").tempdir_in(&here).map_err(RunError::writing(&here))?;
-        let job = TrainingJob {
-            labelled: &labelled,
-            parent: &parent,
-            output: output.path(),
-            round: round.number,
-            log: &here.join(files::TRAINING_LOG),
-        };
-        let report = match trainer.train(&job) {
-            Ok(report) => report,
-            Err(TrainerError::Refused(why)) => return Ok(PhaseOutcome::Stop(Outcome::Refused(why))),
-            Err(TrainerError::Interrupted) => return Ok(PhaseOutcome::Stop(Outcome::Interrupted)),
-            Err(error) => return Err(error.into()),
-        };
-        round.seconds.train += self.take_elapsed();
-        let trained = Potential {
-            file: Some(output.path().join(files::BASIS)),
-            active_set: Some(output.path().join(files::ACTIVE_SET)),
-            ..parent.clone()
-        };
-        if let Some(missing) = [&trained.file, &trained.active_set].into_iter().flatten().find(|path| !path.is_file()) {
-            let message = format!("it did not write {}", missing.file_name().unwrap_or_default().display());
-            return Err(TrainerError::Failed { message, log: job.log.to_owned() }.into());
-        }
-        let cutoff =
-            |potential| crate::potential::reach(potential).map_err(|e| format!("its file cannot be read: {e}"));
-        match (cutoff(&trained), cutoff(&parent)) {
-            (Ok(Some(new)), Ok(Some(old))) if new > old => {
-                let why = format!(
-                    "its cutoff is {new} Å, larger than the {old} Å of its parent, for which regions are extracted"
-                );
-                return Ok(PhaseOutcome::Stop(Outcome::Refused(why)));
-            }
-            (Err(why), _) => return Ok(PhaseOutcome::Stop(Outcome::Refused(why))),
-            _ => {}
-        }
-        let elements = &self.elements;
-        let trial_script = script.with_potential(&trained, elements).map_err(|e| e.to_string());
-        self.trial_instance = match trial_script.and_then(|script| trial(&script, elements, &rows, threshold.initial()))
-        {
-            Ok(instance) => Some(instance),
-            Err(why) => return Ok(PhaseOutcome::Stop(Outcome::Refused(why))),
-        };
-        let hash = fingerprint(&trained).map_err(RunError::Potential)?;
-        std::fs::rename(output.keep(), &place).map_err(RunError::writing(&place))?;
-        crate::runner::inherit_permissions(&place);
-        let (file, active_set) = (place.join(files::BASIS), place.join(files::ACTIVE_SET));
-        for file in [&file, &active_set, &here] {
-            File::open(file).and_then(|file| file.sync_all()).map_err(RunError::writing(file))?;
-        }
-        let potential = Potential { file: Some(file.clone()), active_set: Some(active_set.clone()), ..parent };
-        let record = PotentialRecord {
-            hash: hash.clone(),
-            parent: Some(round.potential.clone()),
-            round: round.number,
-            file,
-            active_set,
-        };
-        let report = serde_json::to_value(&report).expect("numbers and names");
-        let mut next = Round::begin(round.number + 1, &hash, round.next_restart.clone(), round.next_from);
-        let projector = Projector::new(&potential)?;
-        round.force_rmse_after = self.record_errors_of_newest(&potential)?;
-        let limits = self.limits(threshold, &potential)?;
-        // A calibrated threshold can be so low that many regions of earlier potentials are above it.
-        if self.has_pending_above(&projector, limits.threshold.max(threshold.initial()))? {
-            // A run would meet the environments of these candidates again, so label them first.
-            (next.phase, next.next_restart, next.next_from) = (Phase::Select, next.restart.clone(), next.from);
-        }
-        let after = round_folder(&self.folder, next.number + 1);
-        std::fs::create_dir_all(&after).map_err(RunError::writing(&after))?;
-        round.seconds.trial += self.take_elapsed();
-        let done = Round { phase: Phase::Done, report, ..round };
-        self.store.record(&[&done, &next], Some(&record), &[])?;
-        (self.potential, self.projector, self.limits) = (potential.clone(), projector, limits);
-        Ok(PhaseOutcome::Continue((potential, done, self.set_round(next))))
-    }
-
-    /// Whether γ of a pending candidate, other than an audit, is above the threshold with this potential.
-    fn has_pending_above(&self, projector: &Projector, threshold: f64) -> Result<bool, Error> {
-        for row in self.pending()? {
-            let row = row?;
-            if row.is_held_back() {
-                continue;
-            }
-            let StoredCandidate { id, candidate, .. } = row;
-            let rows = projector.rows(id, &candidate.structure, &candidate.force_mask);
-            if rows.is_ok_and(|rows| rows.gamma() > threshold) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     /// Sets the current round, and returns a copy.
-    fn set_round(&mut self, round: Round) -> Round {
+    pub(super) fn set_round(&mut self, round: Round) -> Round {
         self.round = round;
         self.round.clone()
     }
 
     /// The folder of the current round.
-    fn current_folder(&self) -> PathBuf {
+    pub(super) fn current_folder(&self) -> PathBuf {
         round_folder(&self.folder, self.round.number)
     }
 }

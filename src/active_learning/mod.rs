@@ -20,11 +20,13 @@
 mod accuracy;
 mod error;
 mod explore;
+mod labelling;
 mod ledger;
 mod oracle;
 mod program;
 mod selection;
 mod trainer;
+mod training;
 mod trial;
 
 use std::path::{Path, PathBuf};

@@ -112,10 +112,10 @@ impl Ledger {
         Ok(rmse(all.iter().filter(|(id, _)| of_round(*id)).map(|(_, errors)| errors)))
     }
 
-    /// All labelled candidates.
+    /// All labelled candidates, without checks.
     pub(super) fn labelled_rows(&self) -> Result<Vec<StoredCandidate>, Error> {
         let mut rows: Vec<StoredCandidate> = self.store.iter(Some(Status::Done))?.collect::<Result<_, _>>()?;
-        rows.retain(StoredCandidate::is_labelled);
+        rows.retain(|row| row.is_labelled() && !row.is_check());
         Ok(rows)
     }
 

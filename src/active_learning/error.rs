@@ -39,6 +39,9 @@ pub enum Error {
     /// The errors of a potential cannot be computed.
     #[error("cannot compute the errors of a potential: {0}")]
     Prediction(#[from] crate::prediction::PredictionError),
+    /// The labels of the oracle cannot be used.
+    #[error("nothing was trained, because of the oracle: {0}")]
+    Oracle(String),
     /// Training failed.
     #[error(transparent)]
     Training(#[from] super::TrainerError),

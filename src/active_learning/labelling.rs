@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The phase of a round in which the oracle labels the selected candidates.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -23,46 +24,8 @@ impl Ledger {
         let round = self.round.clone();
         let folder = self.current_folder().join(LABELS);
         std::fs::create_dir_all(&folder).map_err(RunError::writing(&folder))?;
-        for &id in &round.selected {
-            let mut reported = false;
-            while !self.is_processed(id)? {
-                if interrupt.load(Ordering::Relaxed) {
-                    return Ok(PhaseOutcome::Stop(Outcome::Interrupted));
-                }
-                let Some(claimed) = self.store.claim_id(id, &self.worker)? else {
-                    // Another worker has claimed it. Only the user can decide whether that worker is still running.
-                    if !std::mem::replace(&mut reported, true) {
-                        let worker = self.store.get(id)?.worker.unwrap_or_else(|| "another worker".into());
-                        eprintln!(
-                            "waiting for candidate {id}, which {worker} is labelling. If that worker no longer runs, release its \
-                             candidates with `lammps-otf candidates release --older-than HOURS {}`",
-                            self.folder.join(files::CANDIDATES).display()
-                        );
-                    }
-                    std::thread::sleep(Duration::from_millis(200));
-                    continue;
-                };
-                let (recorded, interrupted) = match oracle.label(&claimed, &folder) {
-                    Ok(labels) => match self.store.finish(id, &self.worker, &labels) {
-                        Err(error @ StoreError::InvalidLabels { .. }) => {
-                            (self.store.fail(id, &self.worker, &error.to_string()), false)
-                        }
-                        other => (other, false),
-                    },
-                    Err(OracleError::Failed { message, log }) => {
-                        (self.store.fail(id, &self.worker, &format!("{message}\n{log}")), false)
-                    }
-                    Err(OracleError::Interrupted) => (self.store.release(id, &self.worker), true),
-                };
-                match recorded {
-                    // The row was released, processed or deleted by another process in the meantime: check it again.
-                    Err(StoreError::ClaimLost { .. } | StoreError::NoSuchCandidate { .. }) => {}
-                    other => other?,
-                }
-                if interrupted {
-                    return Ok(PhaseOutcome::Stop(Outcome::Interrupted));
-                }
-            }
+        if let Some(outcome) = self.label_rows(&round.selected, &folder, oracle, interrupt)? {
+            return Ok(PhaseOutcome::Stop(outcome));
         }
         let mut done = Vec::new();
         for &id in &round.selected {
@@ -86,6 +49,58 @@ impl Ledger {
         round.seconds.label += self.take_elapsed();
         self.store.record(&[&round], None, &[])?;
         Ok(PhaseOutcome::Continue(self.set_round(round)))
+    }
+
+    /// Labels candidates that are neither labelled nor have failed. Returns the outcome if the loop is interrupted.
+    pub(super) fn label_rows(
+        &mut self,
+        ids: &[i64],
+        folder: &Path,
+        oracle: &mut dyn Oracle,
+        interrupt: &AtomicBool,
+    ) -> Result<Option<Outcome>, Error> {
+        for &id in ids {
+            let mut reported = false;
+            while !self.is_processed(id)? {
+                if interrupt.load(Ordering::Relaxed) {
+                    return Ok(Some(Outcome::Interrupted));
+                }
+                let Some(claimed) = self.store.claim_id(id, &self.worker)? else {
+                    // Another worker has claimed it. Only the user can decide whether that worker is still running.
+                    if !std::mem::replace(&mut reported, true) {
+                        let worker = self.store.get(id)?.worker.unwrap_or_else(|| "another worker".into());
+                        eprintln!(
+                            "waiting for candidate {id}, which {worker} is labelling. If that worker no longer runs, release its \
+                             candidates with `lammps-otf candidates release --older-than HOURS {}`",
+                            self.folder.join(files::CANDIDATES).display()
+                        );
+                    }
+                    std::thread::sleep(Duration::from_millis(200));
+                    continue;
+                };
+                let (recorded, interrupted) = match oracle.label(&claimed, folder) {
+                    Ok(labels) => match self.store.finish(id, &self.worker, &labels) {
+                        Err(error @ StoreError::InvalidLabels { .. }) => {
+                            (self.store.fail(id, &self.worker, &error.to_string()), false)
+                        }
+                        other => (other, false),
+                    },
+                    Err(OracleError::Failed { message, log }) => {
+                        (self.store.fail(id, &self.worker, &format!("{message}\n{log}")), false)
+                    }
+                    Err(OracleError::Interrupted) => (self.store.release(id, &self.worker), true),
+                };
+                match recorded {
+                    // The row was released, processed or deleted by another process in the meantime: check it again.
+                    Err(StoreError::ClaimLost { .. } | StoreError::NoSuchCandidate { .. }) => {}
+                    other => other?,
+                }
+                if interrupted {
+                    return Ok(Some(Outcome::Interrupted));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// A candidate; `None` if it was deleted.

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::accuracy::Limits;
+use super::imports::IMPORTED;
 use super::{Error, LoopConfig, Outcome, PhaseOutcome, Projector, files, round_folder, round_folders, select};
 use crate::candidates::{
     Candidate, KeyValue, Phase, PotentialRecord, Round, RoundOutcome, Status, Store, StoreError, StoredCandidate,
-    Trigger,
+    Summary, Trigger,
 };
 use crate::config::{Determines, InferenceConfig, Potential};
 use crate::event::KnownEnvironments;
@@ -25,7 +26,7 @@ use crate::structure::{Element, Structure};
 const WORKER: &str = "lammps-otf loop";
 
 /// The key of a candidate that holds the number of its round.
-const ROUND: &str = "round";
+pub(super) const ROUND: &str = "round";
 
 /// Folder in which the candidates of a round are labelled.
 pub(super) const LABELS: &str = "labels";
@@ -156,9 +157,12 @@ impl Ledger {
         Ok(copy_potential(&self.potential, &self.folder.join(files::FINAL))?.file.unwrap_or_default())
     }
 
-    /// Number of labelled candidates.
+    /// Number of labelled candidates of this loop, without checks.
     pub(super) fn labels(&self) -> Result<usize, Error> {
-        Ok(self.store.ids(Some(Status::Done))?.len())
+        let done = self.store.summaries(Some(Status::Done))?;
+        let is_check =
+            |row: &Summary| row.keys.get("trigger").and_then(KeyValue::as_text) == Some(Trigger::Check.as_str());
+        Ok(done.iter().filter(|row| !row.keys.contains_key(IMPORTED) && !is_check(row)).count())
     }
 
     /// Releases candidates that an earlier process of this loop claimed before it was killed.
@@ -228,10 +232,10 @@ impl Ledger {
         Ok(self.set_round(round))
     }
 
-    /// The pending candidates whose atoms are unchanged.
+    /// The pending candidates whose atoms are unchanged, without checks.
     pub(super) fn pending(&self) -> Result<impl Iterator<Item = Result<StoredCandidate, StoreError>>, Error> {
         let rows = self.store.iter(Some(Status::PendingDft))?;
-        Ok(rows.filter(|row| !row.as_ref().is_ok_and(|row| row.mismatch.is_some())))
+        Ok(rows.filter(|row| !row.as_ref().is_ok_and(|row| row.mismatch.is_some() || row.is_check())))
     }
 
     /// Selects pending candidates to label.

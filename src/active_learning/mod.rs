@@ -18,11 +18,14 @@
 //! and reaches the same result.
 
 mod accuracy;
+mod checks;
 mod error;
 mod explore;
+mod imports;
 mod labelling;
 mod ledger;
 mod oracle;
+mod oracle_check;
 mod program;
 mod selection;
 mod trainer;
@@ -36,7 +39,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::candidates::{Phase, Round, RoundOutcome};
+use crate::candidates::{CheckResult, Phase, Round, RoundOutcome};
 use crate::comm::Comm;
 use crate::config::InferenceConfig;
 use crate::embedding::EmbeddingExtractor;
@@ -95,8 +98,8 @@ pub mod files {
 pub enum Outcome {
     /// A run had no event until its end, or for the quiet time.
     Learned,
-    /// A run had no event, but its audits do not show force errors within the tolerance, and the maximum number of rounds was reached
-    /// or there are no audits.
+    /// A run had no event, but an error on a check is larger than its limit; or the audits do not show force errors within the tolerance,
+    /// and the maximum number of rounds was reached or there are no audits.
     Inaccurate,
     /// The maximum number of rounds was reached.
     Rounds,
@@ -131,6 +134,10 @@ pub struct LearningResult {
     /// Warnings about cut-outs in this process, on rank 0: regions that have no valid cell, and cut-outs whose γ or forces differ
     /// from those of the frame.
     pub warnings: Vec<String>,
+    /// Stores of other loops whose labels this process has copied, with the number of labels, on rank 0.
+    pub imported: Vec<(PathBuf, usize)>,
+    /// What the last run of the loop has not shown: why the loop has not ended with [`Outcome::Learned`]. Empty if it has.
+    pub unmet: Vec<String>,
     /// The loop's folder.
     pub output: PathBuf,
 }
@@ -218,7 +225,13 @@ impl<'o> ActiveLearning<'o> {
             Script::new(config, &outline, &self.output.join(files::DATA)).and_then(|s| s.continued(0).render());
         comm.agree(repeated.map_err(|error| Error::from(simulation::Error::from(error))))?;
         comm.on_root(|| extractor.check_size(&structure).map_err(Error::from))?;
-        let ledger = comm.on_root(|| Ledger::open(&self.output, config, &structure))?;
+        let ledger = comm.on_root(|| {
+            let mut ledger = Ledger::open(&self.output, config, &structure)?;
+            let imported = ledger.import_labels(settings, &config.system.potential)?;
+            ledger.add_checks(config, settings, &structure, &extractor)?;
+            Ok::<_, Error>((ledger, imported))
+        })?;
+        let (ledger, imported) = ledger.unzip();
         let folder = PathBuf::from(comm.share(ledger.as_ref().map(|l| l.folder.display().to_string())));
         let round = comm.share(ledger.as_ref().map(|l| l.round.clone()));
         let potential = comm.share(ledger.as_ref().map(|l| l.potential.clone()));
@@ -246,6 +259,7 @@ impl<'o> ActiveLearning<'o> {
             running: Duration::ZERO,
             swapping: Duration::ZERO,
             warnings,
+            imported: imported.unwrap_or_default(),
         };
         learning.run(self.output)
     }
@@ -281,6 +295,8 @@ struct Learning<'c, 'o> {
     swapping: Duration,
     /// Warnings about cut-outs.
     warnings: Vec<String>,
+    /// Stores whose labels were copied by this process, with their numbers, on rank 0.
+    imported: Vec<(PathBuf, usize)>,
 }
 
 impl Learning<'_, '_> {
@@ -289,15 +305,21 @@ impl Learning<'_, '_> {
         let earlier = self.comm.on_root(|| self.ledger.as_ref().map_or(Ok(Vec::new()), Ledger::rounds))?;
         let earlier = self.comm.share(earlier);
         earlier.iter().filter(|round| round.phase == Phase::Done).try_for_each(|round| self.notify_observer(round))?;
-        let outcome = self.run_rounds()?;
+        let outcome = match self.prepare()? {
+            Some(outcome) => outcome,
+            None => self.run_rounds()?,
+        };
         let result = self.comm.on_root(|| match &self.ledger {
             Some(ledger) => Ok::<_, Error>(Some((ledger.rounds()?, ledger.labels()?, ledger.write_final()?))),
             None => Ok(None),
         })?;
         let (rounds, labels, potential) = result.flatten().unwrap_or_default();
         let (run_seconds, swap_seconds) = (self.running.as_secs_f64(), self.swapping.as_secs_f64());
+        let unmet = rounds.last().filter(|_| outcome != Outcome::Learned).map_or(Vec::new(), unmet);
         Ok(LearningResult {
             outcome,
+            unmet,
+            imported: self.imported,
             rounds,
             potential,
             labels,
@@ -318,6 +340,17 @@ impl Learning<'_, '_> {
         Ok(())
     }
 
+    /// Labels the checks, and compares the oracle with the initial potential.
+    fn prepare(&mut self) -> Result<Option<Outcome>, Error> {
+        let (oracle, interrupt, ledger, settings) =
+            (&mut self.oracle, &self.interrupt, &mut self.ledger, self.settings);
+        let prepared = self
+            .comm
+            .on_root_alone(|| ledger.as_mut().map(|l| l.prepare(settings, oracle.as_mut(), interrupt)).transpose())?;
+        let prepared = self.comm.share(prepared.flatten());
+        Ok(self.finish_phase(prepared))
+    }
+
     /// Runs phase after phase. Each phase stores its results and the next phase before it returns.
     fn run_rounds(&mut self) -> Result<Outcome, Error> {
         loop {
@@ -333,7 +366,8 @@ impl Learning<'_, '_> {
                     Some(Outcome::Inaccurate)
                 }
                 Phase::Train => self.train()?,
-                Phase::Done => Some(Outcome::Learned),
+                Phase::Done if self.round.checks.iter().all(CheckResult::is_passed) => Some(Outcome::Learned),
+                Phase::Done => Some(Outcome::Inaccurate),
             };
             if let Some(outcome) = end {
                 return Ok(outcome);
@@ -376,11 +410,11 @@ impl Learning<'_, '_> {
     /// Trains and tests a new potential, and swaps it into the simulation.
     fn train(&mut self) -> Result<Option<Outcome>, Error> {
         let script = self.script()?;
-        let (trainer, threshold, ledger) =
-            (&mut self.trainer, &self.config.watch.uncertainty_threshold, &mut self.ledger);
-        let trained = self
-            .comm
-            .on_root_alone(|| ledger.as_mut().map(|l| l.train(trainer.as_mut(), &script, threshold)).transpose())?;
+        let (trainer, threshold, ledger, settings) =
+            (&mut self.trainer, &self.config.watch.uncertainty_threshold, &mut self.ledger, self.settings);
+        let trained = self.comm.on_root_alone(|| {
+            ledger.as_mut().map(|l| l.train(trainer.as_mut(), &script, threshold, settings)).transpose()
+        })?;
         let (potential, done, next) = match self.comm.share(trained.flatten()) {
             PhaseOutcome::Continue((potential, done, next)) => (potential, done, next),
             PhaseOutcome::Stop(outcome) => return Ok(Some(outcome)),
@@ -454,6 +488,23 @@ impl Learning<'_, '_> {
             step => Err(Error::FirstStep(step)),
         }
     }
+}
+
+/// What the last round of a loop has not shown, of that which ends a loop.
+fn unmet(last: &Round) -> Vec<String> {
+    let run = match last.outcome {
+        Some(RoundOutcome::Quiet) => None,
+        Some(RoundOutcome::Events) => Some(format!("the last run had {} events", last.events)),
+        Some(RoundOutcome::Crash) => Some("the last run broke".into()),
+        None => Some("no run of the newest potential has been completed".into()),
+    };
+    let audit = last.audit.filter(|audit| !audit.accepted).map(|audit| {
+        let bound = audit.force_bound.map_or(String::new(), |bound| format!(", bound {bound:.3} eV/Å"));
+        format!("the audits have force errors of {:.3} eV/Å (root mean square){bound}", audit.force_rmse)
+    });
+    let checks = last.checks.iter().flat_map(|check| check.failures.iter().map(move |why| (&check.name, why)));
+    let checks = checks.map(|(name, why)| format!("check {name:?}: {why}"));
+    run.into_iter().chain(audit).chain(checks).collect()
 }
 
 /// Outcome of a phase of a round.

@@ -6,7 +6,7 @@ use std::fs::File;
 use super::ledger::Ledger;
 use super::trainer::{Trainer, TrainerError, TrainingJob};
 use super::trial::trial;
-use super::{Error, Outcome, PhaseOutcome, Projector, files, round_folder};
+use super::{Error, LoopConfig, Outcome, PhaseOutcome, Projector, files, round_folder};
 use crate::candidates::export::{self, Format};
 use crate::candidates::{Phase, PotentialRecord, Round, RoundOutcome, StoredCandidate};
 use crate::config::{Potential, Threshold};
@@ -21,6 +21,7 @@ impl Ledger {
         trainer: &mut dyn Trainer,
         script: &Script,
         threshold: &Threshold,
+        settings: &LoopConfig,
     ) -> Result<PhaseOutcome<(Potential, Round, Round)>, Error> {
         let (mut round, parent) = (self.round.clone(), self.potential.clone());
         let here = self.current_folder();
@@ -29,6 +30,7 @@ impl Ledger {
         }
         let mut rows = self.labelled_rows()?;
         rows.retain(|row| !row.is_held_back());
+        rows.extend(self.trained_checks(settings)?);
         // They may have been stored by a process that was killed before it stored the potential.
         rows.iter_mut().for_each(StoredCandidate::remove_errors_of_newest);
         let labelled = here.join(files::LABELLED);
@@ -82,6 +84,10 @@ impl Ledger {
             Ok(instance) => Some(instance),
             Err(why) => return Ok(PhaseOutcome::Stop(Outcome::Refused(why))),
         };
+        let checks = self.evaluate_checks(settings, &trained)?;
+        if let Some(why) = self.worsened_check(settings, &checks)? {
+            return Ok(PhaseOutcome::Stop(Outcome::Refused(why)));
+        }
         let hash = fingerprint(&trained).map_err(RunError::Potential)?;
         std::fs::rename(output.keep(), &place).map_err(RunError::writing(&place))?;
         crate::runner::inherit_permissions(&place);
@@ -99,6 +105,7 @@ impl Ledger {
         };
         let report = serde_json::to_value(&report).expect("numbers and names");
         let mut next = Round::begin(round.number + 1, &hash, round.next_restart.clone(), round.next_from);
+        next.checks = checks;
         let projector = Projector::new(&potential)?;
         round.force_rmse_after = self.record_errors_of_newest(&potential)?;
         let limits = self.limits(threshold, &potential)?;

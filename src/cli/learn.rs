@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::run::{abort, print_json};
 use super::{Exit, Verbosity, agree_exit, load_config, print_error, print_line, print_warning};
 use lammps_otf::active_learning::{ActiveLearning, LearningResult, Outcome};
-use lammps_otf::candidates::Round;
+use lammps_otf::candidates::{CheckResult, Round};
 use lammps_otf::comm::{CollectiveError as _, Comm};
 use lammps_otf::interrupt::on_signals;
 
@@ -42,6 +42,7 @@ pub(super) fn run(arguments: &LoopArguments, comm: &Comm, verbosity: Verbosity) 
                     print_line(HEADER);
                 }
                 print_line(&row(round));
+                check_rows(round).iter().for_each(|line| print_line(line));
             }
         })
         .run(&config);
@@ -111,12 +112,35 @@ fn row(round: &Round) -> String {
     )
 }
 
+/// One line for each check: the errors of the potential that ran.
+fn check_rows(round: &Round) -> Vec<String> {
+    let line = |check: &CheckResult| {
+        let energy = match (check.difference, check.energy_error) {
+            (Some(difference), _) => format!(
+                "energy difference {:.4} eV instead of {:.4} eV ({:.1} %)",
+                difference.prediction,
+                difference.label,
+                100.0 * difference.relative_error()
+            ),
+            (None, Some(error)) => format!("energy {:+.2} meV/atom", -1e3 * error),
+            (None, None) => "cut-out".into(),
+        };
+        let verdict = if check.is_passed() { "" } else { "  above its limit" };
+        let gamma = check.gamma_max.map_or("inf".into(), |gamma| format!("{gamma:.2}"));
+        format!(
+            "       check {:<16} force error {:>8.1} meV/Å  γ {gamma:>7}  {energy}{verdict}",
+            check.name,
+            1e3 * check.force_rmse
+        )
+    };
+    round.checks.iter().map(line).collect()
+}
+
 fn summary(result: &LearningResult) -> String {
     let why = match &result.outcome {
         Outcome::Learned => "Learned: the run completed without an event.".to_owned(),
         Outcome::Inaccurate => {
-            "Stopped: the run completed without an event, but its audits do not show force errors within the tolerance, and the maximum \
-             number of rounds was reached (loop.max_rounds), or no audit was labelled (audits_per_ps, loop.max_labels)."
+            "Stopped: the run completed without an event, but the errors of the potential are not within their limits."
                 .into()
         }
         Outcome::Rounds => "Stopped: the maximum number of rounds was reached (loop.max_rounds).".into(),
@@ -134,8 +158,14 @@ fn summary(result: &LearningResult) -> String {
             100.0 * result.swap_seconds / run
         ),
     };
+    let unmet: String = result.unmet.iter().map(|what| format!("\n  Open: {what}.")).collect();
+    let imported: String = result
+        .imported
+        .iter()
+        .map(|(path, labels)| format!("\n  {labels} labels of {} were trained on as well.", path.display()))
+        .collect();
     format!(
-        "{why}\n  {} of {stored} stored candidates were labelled; potential: {}{swaps}",
+        "{why}{unmet}{imported}\n  {} of {stored} stored candidates were labelled; potential: {}{swaps}",
         result.labels,
         result.potential.display()
     )

@@ -41,9 +41,42 @@ pub struct LoopConfig {
     /// Where the run continues with the new potential.
     #[serde(default)]
     pub resume_from: ResumeFrom,
+    /// Check structures. The oracle labels them once, and the errors of each potential of the loop on them are recorded.
+    #[serde(default, rename = "check")]
+    pub checks: Vec<CheckConfig>,
+    /// A new potential is refused if an error on a check is larger than its limit and larger than this factor times the error of the
+    /// initial potential.
+    #[serde(default = "defaults::worsening")]
+    pub worsening: f64,
+    /// Candidate stores of other loops whose labels are trained on as well. They are copied when the loop is started. If absent, the
+    /// store of the loop that made the initial potential, if there is one.
+    pub labels: Option<Vec<PathBuf>>,
+    /// Largest relative difference between forces of oracle and initial potential in the initial structure, with atoms displaced at
+    /// random. If it is larger, the loop ends before it trains. 0: not compared.
+    #[serde(default = "defaults::oracle_difference")]
+    pub oracle_difference: f64,
     /// Folder of the configuration; the working directory of commands.
     #[serde(skip)]
     pub(crate) folder: PathBuf,
+}
+
+/// A check structure, which the oracle labels once and each potential of the loop evaluates.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CheckConfig {
+    /// Name, for tables and messages: a letter, followed by letters, digits, `_` and `-`.
+    pub name: String,
+    /// Structure file. All its frames are labelled and evaluated.
+    pub structure: PathBuf,
+    /// Limit of the root mean square force error in eV/Å. Not limited if absent.
+    pub force_error: Option<f64>,
+    /// Limit of the relative error of an energy difference, such as 0.02 for 2 %. The difference is that between the structure and the
+    /// same atoms in the first check structures of their elements: the formation energy of a surface, vacancy or compound. Not limited
+    /// if absent.
+    pub energy_difference_error: Option<f64>,
+    /// Whether its labels, including energy and stress, are trained on.
+    #[serde(default)]
+    pub train: bool,
 }
 
 /// Oracle: computes energy and forces of cut-outs.
@@ -109,7 +142,16 @@ mod defaults {
     pub(super) fn max_labels() -> usize {
         100
     }
+    pub(super) fn worsening() -> f64 {
+        1.1
+    }
+    pub(super) fn oracle_difference() -> f64 {
+        0.5
+    }
 }
+
+/// Name of the check of the initial structure, on which oracle and potential are compared.
+pub(crate) const INITIAL_CHECK: &str = "initial";
 
 impl LoopConfig {
     /// Checks every field. `high` is the threshold of γ of the run.
@@ -127,6 +169,31 @@ impl LoopConfig {
         let seconds = "a number of seconds above 0";
         check(self.max_time.is_none_or(positive), "loop.max_time", &self.max_time, seconds)?;
         check(self.quiet_time.is_none_or(positive), "loop.quiet_time", &self.quiet_time, "a time in ps above 0")?;
+        check(self.worsening >= 1.0, "loop.worsening", &self.worsening, "1 or more")?;
+        let relative = "a number from 0 to 2; 0 to skip the comparison";
+        check(
+            (0.0..=2.0).contains(&self.oracle_difference),
+            "loop.oracle_difference",
+            &self.oracle_difference,
+            relative,
+        )?;
+        for (at, own) in self.checks.iter().enumerate() {
+            let named = own.name.starts_with(|c: char| c.is_ascii_alphabetic())
+                && own.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+                && own.name != INITIAL_CHECK;
+            check(
+                named,
+                "loop.check.name",
+                &own.name,
+                "a letter, followed by letters, digits, `_` and `-`; not `initial`",
+            )?;
+            let is_first = self.checks[..at].iter().all(|other| other.name != own.name);
+            check(is_first, "loop.check.name", &own.name, "a name that no other check has")?;
+            let is_limit = |limit: Option<f64>| limit.is_none_or(positive);
+            check(is_limit(own.force_error), "loop.check.force_error", &own.force_error, "a force in eV/Å above 0")?;
+            let (field, limit) = ("loop.check.energy_difference_error", own.energy_difference_error);
+            check(is_limit(limit), field, &limit, "a fraction above 0")?;
+        }
         let trainer = &self.trainer;
         check(trainer.timeout.is_none_or(positive), "loop.trainer.timeout", &trainer.timeout, seconds)?;
         let contains = |command: &[String], name: &str| command.iter().any(|word| word.contains(name));
@@ -173,5 +240,7 @@ impl LoopConfig {
         // The parent of a bare file name is empty.
         let folder = Path::new(".").join(folder);
         self.folder = std::path::absolute(&folder).unwrap_or(folder);
+        let files = self.checks.iter_mut().map(|check| &mut check.structure);
+        files.chain(self.labels.iter_mut().flatten()).for_each(|path| *path = self.folder.join(&path));
     }
 }

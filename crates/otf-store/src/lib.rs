@@ -74,8 +74,8 @@ pub use identity::recover_order;
 pub use keys::{KeyValue, Keys};
 pub use status::{Status, UnknownStatus};
 pub use store::{
-    AuditResult, CheckSummary, Phase, PotentialRecord, Round, RoundOutcome, RoundSeconds, Store, StoreOptions,
-    StoredCandidate, Summary,
+    AuditResult, CheckResult, CheckSummary, EnergyDifference, Phase, PotentialRecord, Round, RoundOutcome,
+    RoundSeconds, Store, StoreOptions, StoredCandidate, Summary,
 };
 
 use ndarray::Array2;
@@ -182,6 +182,8 @@ pub enum Trigger {
     Flag,
     /// An audit: a region below the threshold, drawn at random. Its label measures the error of the potential and is not trained on.
     Audit,
+    /// A check structure of a loop. Its label measures the errors of each potential.
+    Check,
     /// Another reason.
     Other(String),
 }
@@ -197,6 +199,7 @@ impl Trigger {
             Self::Crash => "crash",
             Self::Flag => "flag",
             Self::Audit => "audit",
+            Self::Check => "check",
             Self::Other(text) => text,
         }
     }
@@ -211,6 +214,7 @@ impl From<&str> for Trigger {
             "crash" => Self::Crash,
             "flag" => Self::Flag,
             "audit" => Self::Audit,
+            "check" => Self::Check,
             other => Self::Other(other.to_owned()),
         }
     }

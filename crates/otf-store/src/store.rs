@@ -3,7 +3,9 @@
 
 mod learning;
 
-pub use learning::{AuditResult, Phase, PotentialRecord, Round, RoundOutcome, RoundSeconds};
+pub use learning::{
+    AuditResult, CheckResult, EnergyDifference, Phase, PotentialRecord, Round, RoundOutcome, RoundSeconds,
+};
 
 use super::blob::Data;
 use super::keys::{self, KeyValue, Keys};
@@ -123,11 +125,18 @@ impl StoredCandidate {
         self.candidate.labels.as_ref().is_some_and(|labels| labels.check(atoms).is_ok())
     }
 
-    /// Whether it is an audit that no potential has been trained on. It must not be trained on while it measures errors.
+    /// Whether its label measures the errors of potentials, so that it is not trained on: a check, or an audit that no potential has
+    /// been trained on.
     #[must_use]
     pub fn is_held_back(&self) -> bool {
         let trained = self.keys().extra.get(AUDIT_TRAINED).and_then(KeyValue::as_i64).unwrap_or(0);
-        self.keys().trigger == Some(Trigger::Audit) && trained == 0
+        self.is_check() || self.keys().trigger == Some(Trigger::Audit) && trained == 0
+    }
+
+    /// Whether it is a check structure of a loop.
+    #[must_use]
+    pub fn is_check(&self) -> bool {
+        self.keys().trigger == Some(Trigger::Check)
     }
 }
 

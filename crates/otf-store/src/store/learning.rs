@@ -107,6 +107,54 @@ pub struct AuditResult {
     pub accepted: bool,
 }
 
+/// The difference between the energy of a structure and that of the same atoms in the reference structures, eV.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct EnergyDifference {
+    /// By the labels.
+    pub label: f64,
+    /// By the potential.
+    pub prediction: f64,
+}
+
+impl EnergyDifference {
+    /// |prediction − label| / |label|.
+    #[must_use]
+    pub fn relative_error(&self) -> f64 {
+        ((self.prediction - self.label) / self.label).abs()
+    }
+}
+
+/// Errors of a potential on a check: structures that are labelled once and evaluated with each potential of a loop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CheckResult {
+    /// Name of the check.
+    pub name: String,
+    /// Number of structures.
+    pub structures: usize,
+    /// Root mean square of the force errors, eV/Å; NaN if the potential cannot evaluate a structure.
+    #[serde(deserialize_with = "crate::json::or_nan")]
+    pub force_rmse: f64,
+    /// Largest force error, eV/Å; NaN if the potential cannot evaluate a structure.
+    #[serde(deserialize_with = "crate::json::or_nan")]
+    pub force_max: f64,
+    /// Largest γ of an atom; `None` if it is not finite.
+    pub gamma_max: Option<f64>,
+    /// Energy per atom of the label minus that of the prediction, eV, of the structure for which it is largest; `None` for a cut-out.
+    pub energy_error: Option<f64>,
+    /// The energy difference with the largest relative error; `None` for reference structures and cut-outs.
+    pub difference: Option<EnergyDifference>,
+    /// The errors that are larger than their limits, as text; empty if the check is passed.
+    pub failures: Vec<String>,
+}
+
+impl CheckResult {
+    /// Whether no error is larger than its limit.
+    #[must_use]
+    pub fn is_passed(&self) -> bool {
+        self.failures.is_empty()
+    }
+}
+
 /// One round of a learning loop.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Round {
@@ -160,6 +208,9 @@ pub struct Round {
     /// Errors of the potential that ran on all audits up to now that no potential was trained on.
     #[serde(default)]
     pub audit: Option<AuditResult>,
+    /// Errors of the potential that ran on the checks, in the order of the configuration.
+    #[serde(default)]
+    pub checks: Vec<CheckResult>,
     /// Wall time of its parts.
     #[serde(default)]
     pub seconds: RoundSeconds,
@@ -192,6 +243,7 @@ impl Round {
             force_rmse_before: None,
             force_rmse_after: None,
             audit: None,
+            checks: Vec::new(),
             seconds: RoundSeconds::default(),
         }
     }

@@ -16,7 +16,7 @@ use lammps_otf::{io, verify};
 
 const EAM: &str = "lammps";
 
-/// A configuration of a hot run whose γ soon exceeds a low threshold. `oracle` is a command, or [`EAM`].
+/// A configuration of a hot run whose γ soon exceeds a low threshold. Oracle and potential are not compared, because EMT differs. `oracle` is a command, or [`EAM`].
 fn config(folder: &Path, oracle: &str, trainer: &str, more: &str) -> PathBuf {
     write(folder, "al.extxyz", &aluminium(4));
     let potential = root().join("potentials/al/Al.yaml");
@@ -29,7 +29,7 @@ fn config(folder: &Path, oracle: &str, trainer: &str, more: &str) -> PathBuf {
     let toml = format!(
         "structure = \"al.extxyz\"\ntemperature = 1500\nsteps = 400\nsampling_interval = 10\nseed = 3\n\
          uncertainty_low = 1.5\nuncertainty_threshold = 2.0\n[potential]\nfile = {potential:?}\n\
-         [embedding]\nradius = 3.0\n[loop]\nbatch = 3\nselect = 3\nmax_rounds = 2\n{more}\n[loop.oracle]\n{oracle}\n\
+         [embedding]\nradius = 3.0\n[loop]\nbatch = 3\nselect = 3\nmax_rounds = 2\noracle_difference = 0\n{more}\n[loop.oracle]\n{oracle}\n\
          [loop.trainer]\n{trainer}\n"
     );
     write(folder, "loop.toml", &toml)

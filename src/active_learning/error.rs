@@ -39,6 +39,20 @@ pub enum Error {
     /// The errors of a potential cannot be computed.
     #[error("cannot compute the errors of a potential: {0}")]
     Prediction(#[from] crate::prediction::PredictionError),
+    /// The settings of a run are invalid.
+    #[error("[[loop.run]]: {0}")]
+    Config(#[from] crate::config::Error),
+    /// The runs have different elements.
+    #[error(
+        "the structure of the run {run:?} does not have the elements of the run {first:?} in the same order: list those of all runs in \
+         `elements`"
+    )]
+    Elements {
+        /// Name of the run.
+        run: String,
+        /// Name of the first run.
+        first: String,
+    },
     /// The labels of the oracle cannot be used.
     #[error("nothing was trained, because of the oracle: {0}")]
     Oracle(String),

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::ledger::Ledger;
-use super::{Error, Learning, Outcome, ResumeFrom, files, round_folder};
-use crate::candidates::{Candidate, Phase, Round, RoundOutcome, Trigger};
+use super::{Error, Learning, Outcome, ResumeFrom, files, round_folder, run_folder};
+use crate::candidates::{Candidate, Phase, Round, RoundOutcome, RunState, Trigger};
 use crate::embedding::Environment;
 use crate::event::{self, Pipeline, Region, Sink};
 use crate::frame::Frame;
@@ -17,6 +17,8 @@ use crate::uncertainty::Verdict;
 /// State of the run of a round. All fields except `candidates` are the same on all ranks.
 #[derive(Default)]
 struct Exploration {
+    /// Index of the run.
+    run: usize,
     /// Number of events.
     events: u32,
     /// Step of the first event.
@@ -61,18 +63,20 @@ impl Sink for RoundCandidates<'_> {
 }
 
 impl Learning<'_, '_> {
-    /// Runs until enough events have occurred, and stores their regions; or until the run is quiet.
+    /// Runs until enough events have occurred, and stores their regions; or until the run is quiet. Of several runs, that which is next.
     pub(super) fn explore(&mut self) -> Result<Option<Outcome>, Error> {
+        let index = self.round.next_run().unwrap_or(0);
         let setup_start = Instant::now();
-        let mut simulation = self.simulation()?;
+        let mut simulation = self.simulation(index)?;
         simulation.set_threshold(self.limits.threshold, self.limits.error_bound());
         if self.round.number > 1 {
             self.swapping += setup_start.elapsed();
         }
-        self.record_setup();
+        self.ledger.iter_mut().for_each(Ledger::record_setup);
         let run_start = Instant::now();
-        let mut exploration = Exploration::default();
-        self.on_ledger(|ledger| ledger.start_polls())?;
+        let mut exploration = Exploration { run: index, ..Exploration::default() };
+        let name = self.runs[index].name.clone();
+        self.on_ledger(|ledger| ledger.start_polls(&name))?;
         let (folder, config, comm) = (&self.folder, &self.config, &self.comm);
         comm.on_root(|| Ok::<_, Error>(provenance::write(folder, config, simulation.lammps(), comm)?))?;
         let seen = loop {
@@ -103,28 +107,50 @@ impl Learning<'_, '_> {
         // A run that reached its end after events is not quiet.
         let seen = if seen == RoundOutcome::Quiet && exploration.events > 0 { RoundOutcome::Events } else { seen };
         self.running += run_start.elapsed();
-        let reached = exploration.last.as_ref().map_or(self.round.from, |poll| poll.step);
-        let mut round = Round {
-            phase: if seen == RoundOutcome::Quiet && !self.is_audited() { Phase::Done } else { Phase::Select },
+        let (restart, from) = self.start_of(index);
+        let gamma_max = Some(exploration.gamma_max).filter(|gamma| gamma.is_finite());
+        let mut state = RunState {
             outcome: Some(seen),
-            reached,
+            reached: exploration.last.as_ref().map_or(from, |poll| poll.step),
             first_event: exploration.first_event,
             events: exploration.events,
-            gamma_max: Some(exploration.gamma_max).filter(|gamma| gamma.is_finite()),
-            ..self.round.clone()
+            gamma_max,
+            restart: restart.clone(),
+            from,
+            ..RunState::begin(&name)
         };
-        if seen == RoundOutcome::Quiet {
+        if seen != RoundOutcome::Quiet {
+            (state.next_restart, state.next_from) = self.rewind(simulation, &mut exploration)?;
+        } else if self.runs.len() == 1 {
             // If the audits fail, the run is repeated with the next potential.
-            (round.next_restart, round.next_from) = (round.restart.clone(), round.from);
-        } else {
-            (round.next_restart, round.next_from) = self.rewind(simulation, &mut exploration)?;
+            (state.next_restart, state.next_from) = (restart, from);
         }
+        let round = self.with_run(index, state);
         let (candidates, running) = (exploration.candidates, exploration.running);
-        self.round = self.on_ledger(|ledger| ledger.explored(round, candidates, running))?;
+        self.round = self.on_ledger(|ledger| ledger.explored(round, &name, candidates, running))?;
         if self.round.phase == Phase::Done {
             self.notify_observer(&self.round.clone())?;
         }
         Ok(None)
+    }
+
+    /// The round with the results of a run.
+    fn with_run(&self, index: usize, state: RunState) -> Round {
+        let mut round = self.round.clone();
+        if round.runs.is_empty() {
+            (round.outcome, round.reached, round.first_event) = (state.outcome, state.reached, state.first_event);
+            (round.events, round.gamma_max) = (state.events, state.gamma_max);
+            (round.next_restart, round.next_from) = (state.next_restart, state.next_from);
+        } else {
+            round.runs[index] = RunState { is_learned: round.runs[index].is_learned, ..state };
+            if round.next_run().is_some() {
+                return round;
+            }
+            round.combine_runs();
+        }
+        let is_over = round.outcome == Some(RoundOutcome::Quiet) && !self.is_audited();
+        round.phase = if is_over { Phase::Done } else { Phase::Select };
+        round
     }
 
     /// Records a poll, and stores its regions if it is an event. Returns `Some` if the run ends.
@@ -157,7 +183,7 @@ impl Learning<'_, '_> {
                 }
                 // After the extraction, because writing a restart file redistributes the atoms over the ranks without their forces.
                 if first && self.settings.resume_from == ResumeFrom::Pause {
-                    simulation.checkpoint(&self.folder.join(self.next_restart()))?;
+                    simulation.checkpoint(&self.folder.join(self.next_restart(exploration.run)))?;
                 }
             }
             Verdict::Reliable
@@ -167,7 +193,7 @@ impl Learning<'_, '_> {
             }
             _ => {}
         }
-        if let Some(region) = event::audit(simulation, &poll, self.round.number)? {
+        if let Some(region) = event::audit(simulation, &poll, self.draw(exploration.run))? {
             self.store(simulation, &region, exploration)?;
         }
         let above_halt = gamma.max > self.settings.halt.max(self.limits.threshold);
@@ -193,10 +219,15 @@ impl Learning<'_, '_> {
         self.config.watch.audits_per_ps > 0.0
     }
 
-    /// Path of the restart file of the next round, relative to the folder of the loop.
-    fn next_restart(&self) -> String {
+    /// The number that distinguishes the audits of this run and round from others.
+    fn draw(&self, run: usize) -> u32 {
+        self.round.number.wrapping_add(1_000_000 * run as u32)
+    }
+
+    /// Path of the restart file of a run for the next round, relative to the folder of the loop.
+    fn next_restart(&self, run: usize) -> String {
         let folder = round_folder(std::path::Path::new(""), self.round.number + 1);
-        folder.join(files::RESTART).display().to_string()
+        run_folder(folder, &self.runs[run].name).join(files::RESTART).display().to_string()
     }
 
     /// Rewinds the simulation to the step from which the next round starts, and writes a restart file. Returns the file and the
@@ -206,14 +237,14 @@ impl Learning<'_, '_> {
         mut simulation: Simulation,
         exploration: &mut Exploration,
     ) -> Result<(Option<String>, i64), Error> {
-        let name = self.next_restart();
+        let name = self.next_restart(exploration.run);
         let path = self.folder.join(&name);
         match (self.settings.resume_from, exploration.first_event, exploration.reliable.take()) {
             (ResumeFrom::Start, ..) => Ok((None, 0)),
             (ResumeFrom::Pause, Some(step), _) => {
                 // The running simulation can be continued only if it is still at this step.
                 if simulation.lammps().step() == step {
-                    self.simulation = Some(simulation);
+                    self.keep(exploration.run, simulation);
                 }
                 Ok((Some(name), step))
             }
@@ -221,11 +252,18 @@ impl Learning<'_, '_> {
                 let step = frame.step();
                 simulation.restore_frame(frame)?;
                 simulation.checkpoint(&path)?;
-                self.simulation = Some(simulation);
+                self.keep(exploration.run, simulation);
                 Ok((Some(name), step))
             }
             // No poll was reliable: the next round starts where this one did.
-            (_, _, None) => Ok((self.round.restart.clone(), self.round.from)),
+            (_, _, None) => Ok(self.start_of(exploration.run)),
+        }
+    }
+
+    /// Keeps a simulation for the next round. Of several runs none is kept, because each has its own memory.
+    fn keep(&mut self, run: usize, simulation: Simulation) {
+        if self.runs.len() == 1 {
+            self.runs[run].simulation = Some(simulation);
         }
     }
 }

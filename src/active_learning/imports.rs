@@ -13,8 +13,9 @@ use crate::potential::fingerprint;
 pub(super) const IMPORTED: &str = "imported_from";
 
 /// The keys of a row that another loop has written and that have no meaning in this one.
-const KEYS_OF_LOOP: [&str; 8] = [
+const KEYS_OF_LOOP: [&str; 9] = [
     super::ledger::ROUND,
+    super::ledger::RUN,
     "force_rmse_core",
     "force_max_core",
     "energy_error",

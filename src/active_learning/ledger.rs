@@ -8,10 +8,13 @@ use std::time::Instant;
 
 use super::accuracy::Limits;
 use super::imports::IMPORTED;
-use super::{Error, LoopConfig, Outcome, PhaseOutcome, Projector, files, round_folder, round_folders, select};
+use super::{
+    Error, LoopConfig, Outcome, PhaseOutcome, Projector, Run, data_path, files, round_folder, round_folders,
+    run_folder, select,
+};
 use crate::candidates::{
-    Candidate, KeyValue, Phase, PotentialRecord, Round, RoundOutcome, Status, Store, StoreError, StoredCandidate,
-    Summary, Trigger,
+    Candidate, KeyValue, Phase, PotentialRecord, Round, RoundOutcome, RunState, Status, Store, StoreError,
+    StoredCandidate, Summary, Trigger,
 };
 use crate::config::{Determines, InferenceConfig, Potential};
 use crate::event::KnownEnvironments;
@@ -27,6 +30,9 @@ const WORKER: &str = "lammps-otf loop";
 
 /// The key of a candidate that holds the number of its round.
 pub(super) const ROUND: &str = "round";
+
+/// The key of a candidate that holds the name of its run, if the loop has several.
+pub(super) const RUN: &str = "run";
 
 /// Folder in which the candidates of a round are labelled.
 pub(super) const LABELS: &str = "labels";
@@ -56,8 +62,10 @@ pub(super) struct Ledger {
     pub(super) trial_instance: Option<Lammps>,
     /// Elements of the atom types, in their order.
     pub(super) elements: Vec<Element>,
-    /// `polls.jsonl` of the round.
-    polls: Option<File>,
+    /// Names of the runs.
+    pub(super) names: Vec<String>,
+    /// `polls.jsonl` of the run.
+    polls: Option<(PathBuf, File)>,
     /// Name under which candidates are claimed.
     pub(super) worker: String,
     /// End of the last interval that is included in the times of the round.
@@ -71,12 +79,23 @@ impl Ledger {
     ///
     /// # Errors
     /// If the folder belongs to something else, or if the loop was started with other settings or files.
-    pub(super) fn open(output: &Path, config: &InferenceConfig, structure: &Structure) -> Result<Self, Error> {
+    pub(super) fn open(
+        output: &Path,
+        config: &InferenceConfig,
+        runs: &[Run],
+        structures: &[Structure],
+    ) -> Result<Self, Error> {
         let folder = std::path::absolute(output).map_err(RunError::writing(output))?;
         if !crate::lammps::quote_path(&folder).is_ok_and(|path| !path.contains(['*', '%'])) {
             return Err(Error::Name(folder));
         }
-        let data = data_file(structure, config)?;
+        let mut data = Vec::new();
+        for (run, structure) in runs.iter().zip(structures) {
+            data.push(data_file(structure, &run.config)?);
+            if structure.elements != structures[0].elements {
+                return Err(Error::Elements { run: run.name.clone(), first: runs[0].name.clone() });
+            }
+        }
         let cutoff =
             crate::potential::cutoff(&config.system.potential).map_err(RunError::Potential)?.ok_or(RunError::Cutoff)?;
         let database = folder.join(files::CANDIDATES);
@@ -96,12 +115,14 @@ impl Ledger {
         refuse_links(written)?;
         let lock = crate::runner::lock(&folder.join(files::LOCK))?;
         let mut store = Store::open(&database)?;
-        let identity = identity(config, &data)?;
+        let identity = identity(config, runs, &data)?;
         match store.meta(IDENTITY)? {
             Some(started) => check_identity(&started, &identity, output)?,
             None => store.set_meta(IDENTITY, &identity.to_string())?,
         }
-        write(&folder.join(files::DATA), &data)?;
+        for (run, data) in runs.iter().zip(&data) {
+            write(&data_path(&folder, &run.name), data)?;
+        }
         // The potential of an earlier process is no longer final.
         if last.exists() {
             std::fs::remove_dir_all(&last).map_err(RunError::writing(&last))?;
@@ -111,11 +132,15 @@ impl Ledger {
             let copy = copy_potential(&config.system.potential, &start)?;
             let (file, active_set) = copy.pace_files().expect("ML-PACE has files");
             let record = PotentialRecord { hash: hash.clone(), parent: None, round: 0, file, active_set };
-            store.record(&[&Round::begin(1, &hash, None, 0)], Some(&record), &[])?;
+            let names = runs.iter().filter(|run| !run.name.is_empty());
+            let states = names.map(|run| RunState::begin(&run.name)).collect();
+            let round = Round { runs: states, ..Round::begin(1, &hash, None, 0) };
+            store.record(&[&round], Some(&record), &[])?;
         }
         let round = store.rounds()?.pop().expect("recorded above");
-        std::fs::create_dir_all(round_folder(&folder, round.number)).map_err(RunError::writing(&folder))?;
-        std::fs::create_dir_all(round_folder(&folder, round.number + 1)).map_err(RunError::writing(&folder))?;
+        let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
+        make_round_folders(&folder, round.number, &names)?;
+        make_round_folders(&folder, round.number + 1, &names)?;
         let known = store.potential(&round.potential)?.ok_or_else(|| changed(output, "potential"))?;
         let potential =
             Potential { file: Some(known.file), active_set: Some(known.active_set), ..config.system.potential.clone() };
@@ -136,7 +161,8 @@ impl Ledger {
             potential,
             store,
             known: environments,
-            elements: structure.elements.clone(),
+            elements: structures[0].elements.clone(),
+            names,
             polls: None,
             worker,
             accounted: Instant::now(),
@@ -187,10 +213,11 @@ impl Ledger {
         self.round.seconds.setup += self.take_elapsed();
     }
 
-    /// Starts an empty `polls.jsonl` for the run of the round.
-    pub(super) fn start_polls(&mut self) -> Result<(), Error> {
-        let path = self.current_folder().join(files::POLLS);
-        self.polls = Some(File::create(&path).map_err(RunError::writing(path))?);
+    /// Starts an empty `polls.jsonl` for a run of the round.
+    pub(super) fn start_polls(&mut self, run: &str) -> Result<(), Error> {
+        let path = run_folder(self.current_folder(), run).join(files::POLLS);
+        let file = File::create(&path).map_err(RunError::writing(&path))?;
+        self.polls = Some((path, file));
         Ok(())
     }
 
@@ -198,9 +225,10 @@ impl Ledger {
     pub(super) fn poll(&mut self, poll: &Poll) -> Result<(), Error> {
         let mut line = serde_json::to_vec(poll).expect("numbers and names");
         line.push(b'\n');
-        let path = self.current_folder().join(files::POLLS);
-        let written = self.polls.as_mut().map_or(Ok(()), |file| file.write_all(&line));
-        Ok(written.map_err(RunError::writing(path))?)
+        if let Some((path, file)) = &mut self.polls {
+            file.write_all(&line).map_err(RunError::writing(&*path))?;
+        }
+        Ok(())
     }
 
     /// The environments of all candidates, including those of this round.
@@ -208,21 +236,25 @@ impl Ledger {
         &mut self.known
     }
 
-    /// Stores the results of the run of a round. `running` is the time in seconds in time steps of LAMMPS.
+    /// Stores the results of a run of a round. `running` is the time in seconds in time steps of LAMMPS.
     pub(super) fn explored(
         &mut self,
         mut round: Round,
+        run: &str,
         mut candidates: Vec<Candidate>,
         running: f64,
     ) -> Result<Round, Error> {
-        if let Some(restart) = &round.next_restart {
+        for restart in round.runs.iter().filter_map(|run| run.next_restart.as_ref()).chain(&round.next_restart) {
             let path = self.folder.join(restart);
             // Must be on the disk before the store refers to it.
             File::open(&path).and_then(|file| file.sync_all()).map_err(RunError::writing(path))?;
         }
-        round.stored = candidates.len();
+        round.stored += candidates.len();
         for candidate in &mut candidates {
             candidate.keys.extra.insert(ROUND.into(), KeyValue::Int(i64::from(round.number)));
+            if !run.is_empty() {
+                candidate.keys.extra.insert(RUN.into(), KeyValue::from(run));
+            }
         }
         round.threshold = Some(self.limits.threshold);
         round.seconds = self.round.seconds;
@@ -301,14 +333,27 @@ impl Ledger {
 }
 
 /// The settings and the hashes of files that determine the candidates of a loop, without its limits, oracle and trainer.
-fn identity(config: &InferenceConfig, data: &[u8]) -> Result<serde_json::Value, Error> {
+fn identity(config: &InferenceConfig, runs: &[Run], data: &[Vec<u8>]) -> Result<serde_json::Value, Error> {
     use sha2::{Digest, Sha256};
-    let digits: String = Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect();
-    let mut settings = config.settings_that_determine(Determines::Candidates);
-    // These are compared by content.
-    settings.retain(|key, _| !["structure", "potential"].contains(&key.as_str()));
+    let digest = |data: &[u8]| Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let settings_of = |config: &InferenceConfig| {
+        let mut settings = config.settings_that_determine(Determines::Candidates);
+        // These are compared by content.
+        settings.retain(|key, _| !["structure", "potential"].contains(&key.as_str()));
+        settings
+    };
     let potential = fingerprint(&config.system.potential).map_err(RunError::Potential)?;
-    Ok(serde_json::json!({ "structure": digits, "potential": potential, "settings": settings }))
+    let mut identity = serde_json::json!({
+        "structure": digest(&data[0]), "potential": potential, "settings": settings_of(config)
+    });
+    if !runs[0].name.is_empty() {
+        let of_run = |(run, data): (&Run, &Vec<u8>)| {
+            let own = serde_json::json!({ "structure": digest(data), "settings": settings_of(&run.config) });
+            (run.name.clone(), own)
+        };
+        identity["runs"] = runs.iter().zip(data).map(of_run).collect::<serde_json::Map<_, _>>().into();
+    }
+    Ok(identity)
 }
 
 /// Compares the identity of the stored loop with that of the configuration.
@@ -322,6 +367,9 @@ fn check_identity(started: &str, now: &serde_json::Value, output: &Path) -> Resu
             return Err(changed(output, what));
         }
     }
+    if started["runs"] != now["runs"] {
+        return Err(changed(output, "table [[loop.run]], or structure in it"));
+    }
     let keys = now["settings"].as_object().into_iter().flatten();
     // Loops of version 0.1 do not have these settings.
     let is_new = |key: &str| started["settings"][key].is_null() && ADDED_SETTINGS.contains(&key);
@@ -329,6 +377,15 @@ fn check_identity(started: &str, now: &serde_json::Value, output: &Path) -> Resu
         Some((key, _)) => Err(changed(output, &format!("`{key}`"))),
         None => Ok(()),
     }
+}
+
+/// Creates the folder of a round, and those of its runs.
+pub(super) fn make_round_folders(folder: &Path, number: u32, runs: &[String]) -> Result<(), Error> {
+    for run in runs {
+        let path = run_folder(round_folder(folder, number), run);
+        std::fs::create_dir_all(&path).map_err(RunError::writing(path))?;
+    }
+    Ok(())
 }
 
 fn changed(folder: &Path, what: &str) -> Error {

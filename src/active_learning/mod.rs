@@ -53,7 +53,7 @@ pub use crate::config::{LoopConfig, OracleConfig, ResumeFrom, TrainerConfig};
 use accuracy::Limits;
 pub use error::Error;
 use ledger::Ledger;
-pub use oracle::{CommandOracle, LammpsOracle, Oracle, OracleError};
+pub use oracle::{CommandOracle, LammpsOracle, Oracle, OracleError, check_oracle_potential};
 pub use program::ProgramError;
 pub use selection::{Projected, ProjectionError, Projector, select};
 pub use trainer::{CommandTrainer, Trainer, TrainerError, TrainingJob, TrainingReport};
@@ -214,21 +214,29 @@ impl<'o> ActiveLearning<'o> {
     pub fn run(self, config: &InferenceConfig) -> Result<LearningResult, Error> {
         let settings = config.active_learning.as_ref().ok_or(Error::NoLoop)?;
         let comm = &self.comm;
-        let (structure, warnings) = read_structure(comm, config)?;
+        let mut warnings = Vec::new();
+        let mut runs = Vec::new();
+        let mut structures = Vec::new();
+        for (name, config) in configurations(config)? {
+            let (structure, of_run) = read_structure(comm, &config)?;
+            warnings.extend(of_run);
+            let outline = outline(comm, &structure);
+            // A round may set up the simulation again. Commands that would then overwrite files are rejected now.
+            let repeated =
+                Script::new(&config, &outline, &self.output.join(files::DATA)).and_then(|s| s.continued(0).render());
+            comm.agree(repeated.map_err(|error| Error::from(simulation::Error::from(error))))?;
+            structures.push(structure);
+            runs.push(Run { name, config, outline, simulation: None });
+        }
         let cutoff = comm
             .agree(potential::cutoff(&config.system.potential).map_err(RunError::Potential))?
             .ok_or(RunError::Cutoff)?;
         let extractor = EmbeddingExtractor::new(&config.candidates.embedding, cutoff)?;
-        let outline = outline(comm, &structure);
-        // A round may set up the simulation again. Commands that would then overwrite files are rejected now.
-        let repeated =
-            Script::new(config, &outline, &self.output.join(files::DATA)).and_then(|s| s.continued(0).render());
-        comm.agree(repeated.map_err(|error| Error::from(simulation::Error::from(error))))?;
-        comm.on_root(|| extractor.check_size(&structure).map_err(Error::from))?;
+        comm.on_root(|| structures.iter().try_for_each(|s| extractor.check_size(s)).map_err(Error::from))?;
         let ledger = comm.on_root(|| {
-            let mut ledger = Ledger::open(&self.output, config, &structure)?;
+            let mut ledger = Ledger::open(&self.output, config, &runs, &structures)?;
             let imported = ledger.import_labels(settings, &config.system.potential)?;
-            ledger.add_checks(config, settings, &structure, &extractor)?;
+            ledger.add_checks(config, settings, &structures[0], &extractor)?;
             Ok::<_, Error>((ledger, imported))
         })?;
         let (ledger, imported) = ledger.unzip();
@@ -236,21 +244,21 @@ impl<'o> ActiveLearning<'o> {
         let round = comm.share(ledger.as_ref().map(|l| l.round.clone()));
         let potential = comm.share(ledger.as_ref().map(|l| l.potential.clone()));
         let limits = comm.share(ledger.as_ref().map(|l| l.limits.clone()));
-        let script = Script::new(config, &outline, &folder.join(files::DATA)).map_err(simulation::Error::from)?;
-        let oracle =
-            self.oracle.unwrap_or_else(|| oracle::from_config(settings, &script, &outline.elements, &self.interrupt));
+        runs.iter_mut().for_each(|run| run.config.system.potential.clone_from(&potential));
+        let elements = runs[0].outline.elements.clone();
+        let script = runs[0].script(&folder)?;
+        let oracle = self.oracle.unwrap_or_else(|| oracle::from_config(settings, &script, &elements, &self.interrupt));
         let trainer = self.trainer.unwrap_or_else(|| Box::new(CommandTrainer::new(settings, &self.interrupt)));
         let learning = Learning {
             comm: comm.clone(),
             config: config.with_potential(potential),
             settings,
             extractor,
-            outline,
             folder,
             ledger,
             limits,
             round,
-            simulation: None,
+            runs,
             oracle,
             trainer,
             observer: self.observer,
@@ -265,6 +273,44 @@ impl<'o> ActiveLearning<'o> {
     }
 }
 
+/// A run of a loop. All fields are the same on all ranks.
+struct Run {
+    /// Its name; empty if it is the only one.
+    name: String,
+    /// Its configuration with the current potential.
+    config: InferenceConfig,
+    /// Its structure without the atoms.
+    outline: Structure,
+    /// The simulation at the start of the round; `None` if it must be set up again.
+    simulation: Option<Simulation>,
+}
+
+impl Run {
+    /// The set-up of the run with the current potential.
+    fn script(&self, folder: &Path) -> Result<Script, Error> {
+        let data = data_path(folder, &self.name);
+        Ok(Script::new(&self.config, &self.outline, &data).map_err(simulation::Error::from)?)
+    }
+}
+
+/// Names and configurations of the runs.
+fn configurations(config: &InferenceConfig) -> Result<Vec<(String, InferenceConfig)>, Error> {
+    let runs = config.active_learning.iter().flat_map(|settings| &settings.runs);
+    let runs = runs.map(|run| Ok((run.name.clone(), config.of_run(run)?)));
+    let runs = runs.collect::<Result<Vec<_>, Error>>()?;
+    Ok(if runs.is_empty() { vec![(String::new(), config.clone())] } else { runs })
+}
+
+/// The data file of a run in the folder of a loop.
+fn data_path(folder: &Path, run: &str) -> PathBuf {
+    folder.join(if run.is_empty() { files::DATA.to_owned() } else { format!("{run}.{}", files::DATA) })
+}
+
+/// The folder of a run in the folder of a round.
+fn run_folder(round: PathBuf, run: &str) -> PathBuf {
+    if run.is_empty() { round } else { round.join(run) }
+}
+
 /// A loop in progress. All fields except `ledger` are the same on all ranks.
 struct Learning<'c, 'o> {
     comm: Comm,
@@ -272,8 +318,6 @@ struct Learning<'c, 'o> {
     config: InferenceConfig,
     settings: &'c LoopConfig,
     extractor: EmbeddingExtractor,
-    /// The structure without its atoms.
-    outline: Structure,
     /// Absolute path of the folder of the loop.
     folder: PathBuf,
     /// On rank 0 only.
@@ -282,8 +326,8 @@ struct Learning<'c, 'o> {
     limits: Limits,
     /// The current round, as stored.
     round: Round,
-    /// The simulation at the start of the round; `None` if it must be set up again.
-    simulation: Option<Simulation>,
+    /// The runs, at least one.
+    runs: Vec<Run>,
     oracle: Box<dyn Oracle + 'o>,
     trainer: Box<dyn Trainer + 'o>,
     observer: Box<dyn FnMut(&Round) + 'o>,
@@ -409,7 +453,7 @@ impl Learning<'_, '_> {
 
     /// Trains and tests a new potential, and swaps it into the simulation.
     fn train(&mut self) -> Result<Option<Outcome>, Error> {
-        let script = self.script()?;
+        let script = self.runs[0].script(&self.folder)?;
         let (trainer, threshold, ledger, settings) =
             (&mut self.trainer, &self.config.watch.uncertainty_threshold, &mut self.ledger, self.settings);
         let trained = self.comm.on_root_alone(|| {
@@ -421,20 +465,17 @@ impl Learning<'_, '_> {
         };
         self.config.system.potential = potential;
         self.limits = self.comm.share(self.ledger.as_ref().map(|ledger| ledger.limits.clone()));
-        if let Some(simulation) = &mut self.simulation {
+        for run in &mut self.runs {
+            run.config.system.potential.clone_from(&self.config.system.potential);
+            let Some(simulation) = &mut run.simulation else { continue };
             let swap_start = Instant::now();
             simulation.swap_potential(&self.config.system.potential)?;
             self.swapping += swap_start.elapsed();
-            self.record_setup();
+            self.ledger.iter_mut().for_each(Ledger::record_setup);
         }
         self.notify_observer(&done)?;
         self.round = next;
         Ok(None)
-    }
-
-    /// Records that the simulation is set up with its potential.
-    fn record_setup(&mut self) {
-        self.ledger.iter_mut().for_each(Ledger::record_setup);
     }
 
     /// Sets the round to the one that rank 0 has stored. Returns the outcome if the loop ends.
@@ -458,34 +499,39 @@ impl Learning<'_, '_> {
         Ok(self.comm.share(done.flatten()))
     }
 
-    /// The set-up of the run with the current potential.
-    fn script(&self) -> Result<Script, Error> {
-        let data = self.folder.join(files::DATA);
-        Ok(Script::new(&self.config, &self.outline, &data).map_err(simulation::Error::from)?)
-    }
-
-    /// The simulation at the start of the round: the running one, or one that is set up from the restart file.
-    fn simulation(&mut self) -> Result<Simulation, Error> {
-        if let Some(running) = self.simulation.take() {
+    /// The simulation of a run at the start of the round: the running one, or one that is set up from the restart file.
+    fn simulation(&mut self, index: usize) -> Result<Simulation, Error> {
+        let (restart, from) = self.start_of(index);
+        let run = &mut self.runs[index];
+        if let Some(running) = run.simulation.take() {
             return Ok(running);
         }
-        let (data, log) =
-            (self.folder.join(files::DATA), round_folder(&self.folder, self.round.number).join(files::LOG));
+        let folder = run_folder(round_folder(&self.folder, self.round.number), &run.name);
+        let (data, log) = (data_path(&self.folder, &run.name), folder.join(files::LOG));
         // The log exists if an earlier process has started this round.
         let is_repeated = self.round.number > 1 || self.comm.any(self.comm.is_root() && log.exists());
         let earlier = if is_repeated { Earlier::Repeated } else { Earlier::None };
-        let config = InferenceConfig { outputs: Outputs { earlier, ..Outputs::default() }, ..self.config.clone() };
-        let simulation = match &self.round.restart {
+        let config =
+            InferenceConfig { outputs: Outputs { earlier, ..run.config.outputs.clone() }, ..run.config.clone() };
+        let simulation = match restart {
             Some(restart) => {
                 let restart = self.folder.join(restart);
-                let from = Resumption { restart: &restart, step: self.round.from, first: 0 };
-                Simulation::resume(&config, &self.outline, &data, from, Some(&log), &self.comm)
+                let from = Resumption { restart: &restart, step: from, first: 0 };
+                Simulation::resume(&config, &run.outline, &data, from, Some(&log), &self.comm)
             }
-            None => Simulation::new(&config, &self.outline, &data, Some(&log), &self.comm),
+            None => Simulation::new(&config, &run.outline, &data, Some(&log), &self.comm),
         }?;
         match simulation.first_step() {
             0 => Ok(simulation),
             step => Err(Error::FirstStep(step)),
+        }
+    }
+
+    /// The restart file and the step at which a run of this round starts.
+    fn start_of(&self, index: usize) -> (Option<String>, i64) {
+        match self.round.runs.get(index) {
+            Some(run) => (run.restart.clone(), run.from),
+            None => (self.round.restart.clone(), self.round.from),
         }
     }
 }
@@ -519,6 +565,17 @@ enum PhaseOutcome<T> {
 /// The folders of the existing rounds of a loop, in order.
 pub fn round_folders(loop_folder: &Path) -> impl Iterator<Item = PathBuf> {
     (1..).map(move |n| round_folder(loop_folder, n)).take_while(|folder| folder.is_dir())
+}
+
+/// The folders of a round that contain polls: that of the round, or those of its runs.
+pub fn run_folders(round: &Path) -> Vec<PathBuf> {
+    if round.join(files::POLLS).is_file() {
+        return vec![round.to_owned()];
+    }
+    let entries = round.read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut runs: Vec<PathBuf> = entries.filter(|folder| folder.join(files::POLLS).is_file()).collect();
+    runs.sort();
+    if runs.is_empty() { vec![round.to_owned()] } else { runs }
 }
 
 /// The folder of a round in the folder of a loop.

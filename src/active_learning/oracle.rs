@@ -12,11 +12,11 @@ use ndarray::{Array2, Axis};
 use super::program::{Program, ProgramError, tail};
 use crate::candidates::export::{self, Format};
 use crate::candidates::{Labels, StoredCandidate, recover_order};
-use crate::config::{LoopConfig, OracleConfig};
+use crate::config::{InferenceConfig, LoopConfig, OracleConfig};
 use crate::io::extxyz;
 use crate::script::Script;
 use crate::structure::{Element, Structure};
-use crate::verify::evaluate;
+use crate::verify::{evaluate, load};
 
 /// Computes energy and forces of a candidate.
 pub trait Oracle {
@@ -149,6 +149,24 @@ fn read_labels(path: &Path, structure: &Structure) -> Result<Labels, String> {
 pub struct LammpsOracle {
     script: Script,
     elements: Vec<Element>,
+}
+
+/// Loads the reference potential of `[loop.oracle]` in a LAMMPS instance of its own, if the oracle is one.
+///
+/// # Errors
+/// The reason why it cannot be used.
+///
+/// # MPI
+/// Not collective. Runs on the calling rank only.
+pub fn check_oracle_potential(config: &InferenceConfig) -> Result<(), String> {
+    let Some(OracleConfig::Lammps { pair_style, pair_coeff }) = config.active_learning.as_ref().map(|l| &l.oracle)
+    else {
+        return Ok(());
+    };
+    let structure = crate::io::read(&config.system.structure, None).map_err(|e| e.to_string())?;
+    let script = Script::new(config, &structure, Path::new("data")).map_err(|e| e.to_string())?;
+    load(&script.without_gamma(pair_style, pair_coeff), &structure.elements).map_err(|e| e.to_string())?;
+    Ok(())
 }
 
 impl Oracle for LammpsOracle {

@@ -3,12 +3,12 @@
 
 use std::fs::File;
 
-use super::ledger::Ledger;
+use super::ledger::{Ledger, make_round_folders};
 use super::trainer::{Trainer, TrainerError, TrainingJob};
 use super::trial::trial;
-use super::{Error, LoopConfig, Outcome, PhaseOutcome, Projector, files, round_folder};
+use super::{Error, LoopConfig, Outcome, PhaseOutcome, Projector, files};
 use crate::candidates::export::{self, Format};
-use crate::candidates::{Phase, PotentialRecord, Round, RoundOutcome, StoredCandidate};
+use crate::candidates::{Phase, PotentialRecord, Round, RoundOutcome, RunState, StoredCandidate};
 use crate::config::{Potential, Threshold};
 use crate::potential::fingerprint;
 use crate::runner::Error as RunError;
@@ -106,6 +106,7 @@ impl Ledger {
         let report = serde_json::to_value(&report).expect("numbers and names");
         let mut next = Round::begin(round.number + 1, &hash, round.next_restart.clone(), round.next_from);
         next.checks = checks;
+        next.runs = round.runs.iter().map(RunState::next).collect();
         let projector = Projector::new(&potential)?;
         round.force_rmse_after = self.record_errors_of_newest(&potential)?;
         let limits = self.limits(threshold, &potential)?;
@@ -114,8 +115,7 @@ impl Ledger {
             // A run would meet the environments of these candidates again, so label them first.
             (next.phase, next.next_restart, next.next_from) = (Phase::Select, next.restart.clone(), next.from);
         }
-        let after = round_folder(&self.folder, next.number + 1);
-        std::fs::create_dir_all(&after).map_err(RunError::writing(&after))?;
+        make_round_folders(&self.folder, next.number + 1, &self.names)?;
         round.seconds.trial += self.take_elapsed();
         let done = Round { phase: Phase::Done, report, ..round };
         self.store.record(&[&done, &next], Some(&record), &[])?;

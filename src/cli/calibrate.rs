@@ -186,7 +186,10 @@ impl Collected {
                 continue;
             }
             let trigger = row.candidate.keys.trigger.as_ref().map_or("none", Trigger::as_str);
-            if !args.trigger.is_empty() && !args.trigger.iter().any(|wanted| wanted == trigger) {
+            // Checks are chosen by the user, and represent no population.
+            let is_wanted =
+                if args.trigger.is_empty() { !row.is_check() } else { args.trigger.iter().any(|t| t == trigger) };
+            if !is_wanted {
                 self.other_triggers += 1;
                 continue;
             }

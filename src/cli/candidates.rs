@@ -170,7 +170,7 @@ pub fn run(arguments: &CandidatesArgs) -> Result<(), StoreError> {
                 };
                 let audits = match held_back {
                     0 => String::new(),
-                    n => format!(", {n} audits omitted (--audits)"),
+                    n => format!(", {n} audits and checks omitted (--audits)"),
                 };
                 format!("{}: {} candidates{omitted}{audits}\n", output.display(), report.written)
             }

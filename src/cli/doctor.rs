@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! `lammps-otf doctor`: checks of the installation and of a configuration, with remedies.
 
+mod learning;
+
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -118,6 +120,7 @@ pub(super) fn run(arguments: &DoctorArguments, session: &Session, verbosity: Ver
         if comm.is_root() {
             let model = potential_files(&mut findings, config, device);
             structure(&mut findings, config, model.as_ref());
+            learning::check(&mut findings, config, model.as_ref());
         }
         // The ranks must agree, because the trial run is collective and only rank 0 has checked the files.
         if !comm.any(!usable || findings.count(Level::Failure) > 0) {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::run::{abort, print_json};
 use super::{Exit, Verbosity, agree_exit, load_config, print_error, print_line, print_warning};
 use lammps_otf::active_learning::{ActiveLearning, LearningResult, Outcome};
-use lammps_otf::candidates::{CheckResult, Round};
+use lammps_otf::candidates::{CheckResult, Round, RunState};
 use lammps_otf::comm::{CollectiveError as _, Comm};
 use lammps_otf::interrupt::on_signals;
 
@@ -42,6 +42,7 @@ pub(super) fn run(arguments: &LoopArguments, comm: &Comm, verbosity: Verbosity) 
                     print_line(HEADER);
                 }
                 print_line(&row(round));
+                run_rows(round).iter().for_each(|line| print_line(line));
                 check_rows(round).iter().for_each(|line| print_line(line));
             }
         })
@@ -110,6 +111,19 @@ fn row(round: &Round) -> String {
         milli(round.audit.map(|audit| audit.force_rmse)),
         milli(test.map(|error| 1e-3 * error)),
     )
+}
+
+/// One line for each of several runs.
+fn run_rows(round: &Round) -> Vec<String> {
+    let line = |run: &RunState| {
+        let outcome = run.outcome.map_or_else(|| "not repeated".into(), |outcome| outcome.to_string());
+        let gamma = run.gamma_max.map_or("inf".into(), |gamma| format!("{gamma:.2}"));
+        format!(
+            "       run {:<18} from {:>7} to {:>7}  {:>4} events  γ {gamma:>7}  {outcome}",
+            run.name, run.from, run.reached, run.events
+        )
+    };
+    round.runs.iter().map(line).collect()
 }
 
 /// One line for each check: the errors of the potential that ran.

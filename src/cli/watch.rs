@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use lammps_otf::active_learning::{self, round_folders};
+use lammps_otf::active_learning::{self, round_folders, run_folders};
 use lammps_otf::io::{LineEnd, read_line};
 use lammps_otf::runner::{files, poll_files};
 use lammps_otf::simulation::Poll;
@@ -112,7 +112,7 @@ fn next_file(path: &Path, inode: u64, from: &Path) -> Option<PathBuf> {
 
 /// The current file of polls of a run, or of the last round of a loop.
 fn newest(folder: &Path) -> Option<PathBuf> {
-    let rounds: Vec<PathBuf> = round_folders(folder).collect();
+    let rounds: Vec<PathBuf> = round_folders(folder).flat_map(|round| run_folders(&round)).collect();
     let folders = rounds.iter().rev().map(PathBuf::as_path).chain([folder]);
     folders.map(|folder| folder.join(files::POLLS)).find(|file| file.is_file())
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Potential};
+use super::{Ensemble, Error, Potential, Ramp};
 
 /// Active learning with `lammps-otf loop`: oracle, trainer and limits. Ignored by `lammps-otf run`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -41,6 +41,10 @@ pub struct LoopConfig {
     /// Where the run continues with the new potential.
     #[serde(default)]
     pub resume_from: ResumeFrom,
+    /// Runs that share the store, the potential and the rounds. Each has the settings at the top level, except for those given here. If
+    /// there are none, the settings at the top level are the only run.
+    #[serde(default, rename = "run")]
+    pub runs: Vec<RunConfig>,
     /// Check structures. The oracle labels them once, and the errors of each potential of the loop on them are recorded.
     #[serde(default, rename = "check")]
     pub checks: Vec<CheckConfig>,
@@ -58,6 +62,28 @@ pub struct LoopConfig {
     /// Folder of the configuration; the working directory of commands.
     #[serde(skip)]
     pub(crate) folder: PathBuf,
+}
+
+/// One of several runs of a loop. A setting that is absent is that at the top level.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// Name, for tables and folders: a letter, followed by letters, digits, `_` and `-`.
+    pub name: String,
+    /// Structure file.
+    pub structure: Option<PathBuf>,
+    /// Ensemble.
+    pub ensemble: Option<Ensemble>,
+    /// Temperature in K: one value, or `[start, end]` for a linear ramp over the run.
+    pub temperature: Option<Ramp>,
+    /// Pressure in bar: one value, or `[start, end]` for a linear ramp over the run.
+    pub pressure: Option<Ramp>,
+    /// Number of time steps.
+    pub steps: Option<u64>,
+    /// Time step in ps.
+    pub timestep: Option<f64>,
+    /// Random seed of the initial velocities and of a Langevin thermostat.
+    pub seed: Option<u32>,
 }
 
 /// A check structure, which the oracle labels once and each potential of the loop evaluates.
@@ -153,6 +179,13 @@ mod defaults {
 /// Name of the check of the initial structure, on which oracle and potential are compared.
 pub(crate) const INITIAL_CHECK: &str = "initial";
 
+/// Whether a name can be that of a folder, a key and a word of a table.
+fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+        && name != INITIAL_CHECK
+}
+
 impl LoopConfig {
     /// Checks every field. `high` is the threshold of γ of the run.
     pub(crate) fn validate(&self, high: f64) -> Result<(), Error> {
@@ -177,18 +210,16 @@ impl LoopConfig {
             &self.oracle_difference,
             relative,
         )?;
-        for (at, own) in self.checks.iter().enumerate() {
-            let named = own.name.starts_with(|c: char| c.is_ascii_alphabetic())
-                && own.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
-                && own.name != INITIAL_CHECK;
-            check(
-                named,
-                "loop.check.name",
-                &own.name,
-                "a letter, followed by letters, digits, `_` and `-`; not `initial`",
-            )?;
-            let is_first = self.checks[..at].iter().all(|other| other.name != own.name);
-            check(is_first, "loop.check.name", &own.name, "a name that no other check has")?;
+        let names = |field, names: Vec<&str>| {
+            names.iter().enumerate().try_for_each(|(at, name)| {
+                let allowed = "a letter, followed by letters, digits, `_` and `-`; not `initial`";
+                check(is_name(name), field, name, allowed)?;
+                check(!names[..at].contains(name), field, name, "a name that occurs once")
+            })
+        };
+        names("loop.run.name", self.runs.iter().map(|run| &*run.name).collect())?;
+        names("loop.check.name", self.checks.iter().map(|check| &*check.name).collect())?;
+        for own in &self.checks {
             let is_limit = |limit: Option<f64>| limit.is_none_or(positive);
             check(is_limit(own.force_error), "loop.check.force_error", &own.force_error, "a force in eV/Å above 0")?;
             let (field, limit) = ("loop.check.energy_difference_error", own.energy_difference_error);
@@ -236,11 +267,18 @@ impl OracleConfig {
 }
 
 impl LoopConfig {
+    /// Absolute path of the folder of the configuration, in which commands are started.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub(crate) fn resolve(&mut self, folder: &Path) {
         // The parent of a bare file name is empty.
         let folder = Path::new(".").join(folder);
         self.folder = std::path::absolute(&folder).unwrap_or(folder);
-        let files = self.checks.iter_mut().map(|check| &mut check.structure);
+        let checks = self.checks.iter_mut().map(|check| &mut check.structure);
+        let files = self.runs.iter_mut().filter_map(|run| run.structure.as_mut()).chain(checks);
         files.chain(self.labels.iter_mut().flatten()).for_each(|path| *path = self.folder.join(&path));
     }
 }

@@ -29,7 +29,7 @@ pub use candidates::CandidatesConfig;
 pub use job::JobConfig;
 pub use lammps::LammpsConfig;
 pub(crate) use learning::INITIAL_CHECK;
-pub use learning::{CheckConfig, LoopConfig, OracleConfig, ResumeFrom, TrainerConfig};
+pub use learning::{CheckConfig, LoopConfig, OracleConfig, ResumeFrom, RunConfig, TrainerConfig};
 pub use limits::{LimitsConfig, Sanity};
 pub use md::{Barostat, Ensemble, MdConfig, Ramp, Thermostat, Velocities, VelocityMismatch};
 pub use outputs::{Earlier, Outputs};
@@ -180,6 +180,11 @@ impl InferenceConfig {
     fn resolve(&mut self, folder: &Path) {
         if let Some(active_learning) = &mut self.active_learning {
             active_learning.resolve(folder);
+            // Runs with structures of their own require none at the top level.
+            let first = active_learning.runs.first().and_then(|run| run.structure.clone());
+            if self.system.create.is_empty() && self.system.structure.as_os_str().is_empty() {
+                self.system.structure = first.unwrap_or_default();
+            }
         }
         let potential = &mut self.system.potential;
         let structure = (!self.system.structure.as_os_str().is_empty()).then_some(&mut self.system.structure);
@@ -237,6 +242,29 @@ impl InferenceConfig {
         Ok(config)
     }
 
+    /// The configuration of a run of `[[loop.run]]`.
+    ///
+    /// # Errors
+    /// [`Error::Range`] if a setting of the run is out of its range.
+    pub fn of_run(&self, run: &RunConfig) -> Result<Self, Error> {
+        let mut config = self.clone();
+        config.outputs.prefix = format!("{}-", run.name);
+        if let Some(structure) = &run.structure {
+            config.system.structure.clone_from(structure);
+            config.system.create.clear();
+        }
+        let md = &mut config.md;
+        md.ensemble = run.ensemble.unwrap_or(md.ensemble);
+        md.temperature = run.temperature.unwrap_or(md.temperature);
+        md.pressure = run.pressure.unwrap_or(md.pressure);
+        md.steps = run.steps.unwrap_or(md.steps);
+        md.timestep = run.timestep.unwrap_or(md.timestep);
+        md.seed = run.seed.unwrap_or(md.seed);
+        config.system.validate()?;
+        config.md.validate()?;
+        Ok(config)
+    }
+
     /// The LAMMPS command-line arguments.
     #[must_use]
     pub fn lammps_arguments(&self) -> Vec<String> {
@@ -279,9 +307,9 @@ impl InferenceConfig {
             &self.watch.audits_per_ps,
             "above 0 in a configuration with a table [loop] and a tolerated force error, such as 4",
         )?;
-        self.active_learning
-            .as_ref()
-            .map_or(Ok(()), |learning| learning.validate(self.watch.uncertainty_threshold.initial()))
+        let Some(learning) = &self.active_learning else { return Ok(()) };
+        learning.runs.iter().try_for_each(|run| self.of_run(run).map(drop))?;
+        learning.validate(self.watch.uncertainty_threshold.initial())
     }
 }
 

@@ -23,7 +23,7 @@ pub use candidate::View;
 pub use plots::PlotError;
 pub use series::{Point, Series};
 
-use crate::active_learning::round_folders;
+use crate::active_learning::{round_folders, run_folders};
 use crate::candidates::{KeyValue, Phase, Round, RoundOutcome, Store, StoreError, StoredCandidate};
 use crate::io::{LineEnd, read_line};
 use crate::runner::{files, poll_files};
@@ -127,31 +127,35 @@ impl Report {
     pub fn read(folder: &Path) -> Result<Self, Error> {
         folder.read_dir().map_err(|source| Error::Read { path: folder.to_owned(), source })?;
         let replicas = || (0..).map_while(|n| Some(folder.join(format!("replica-{n:02}"))).filter(|f| f.is_dir()));
-        let (kind, folders): (_, Vec<PathBuf>) = if round_folders(folder).next().is_some() {
-            (Kind::Loop, round_folders(folder).collect())
+        let file_name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (kind, folders): (_, Vec<(PathBuf, String)>) = if round_folders(folder).next().is_some() {
+            let of_round = |(round, number): (PathBuf, u32)| {
+                let folders = run_folders(&round);
+                let named = move |path: PathBuf| {
+                    let name = (path != round).then(|| file_name(&path));
+                    (path, part_name(number, name.as_deref()))
+                };
+                folders.into_iter().map(named)
+            };
+            (Kind::Loop, round_folders(folder).zip(1..).flat_map(of_round).collect())
         } else if replicas().next().is_some() {
-            (Kind::Replicas, replicas().collect())
+            (Kind::Replicas, replicas().map(|path| (path.clone(), file_name(&path))).collect())
         } else {
-            (Kind::Run, vec![folder.to_owned()])
+            (Kind::Run, vec![(folder.to_owned(), "run".into())])
         };
         let mut notes = Vec::new();
         let limit = (POINTS / folders.len()).max(50);
         let mut parts = Vec::new();
-        for (index, path) in folders.iter().enumerate() {
+        for (path, name) in &folders {
             let Some(series) = read_polls(path, limit, &mut notes)? else { continue };
-            let name = match kind {
-                Kind::Run => "run".to_owned(),
-                Kind::Loop => round_name(index as u32 + 1),
-                Kind::Replicas => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            };
             let status = if kind == Kind::Loop { String::new() } else { status_of(&json(&path.join(files::RESULT))?) };
             let (series, atoms) = series;
-            parts.push(Part { name, status, atoms, series });
+            parts.push(Part { name: name.clone(), status, atoms, series });
         }
         if parts.is_empty() {
             return Err(Error::NoRun(folder.to_owned()));
         }
-        let of_first = |name: &str| if kind == Kind::Replicas { folders[0].join(name) } else { folder.join(name) };
+        let of_first = |name: &str| if kind == Kind::Replicas { folders[0].0.join(name) } else { folder.join(name) };
         let provenance = json(&of_first(files::PROVENANCE))?;
         let result = if kind == Kind::Run { json(&folder.join(files::RESULT))? } else { Value::Null };
         let setting = |key: &str| provenance["config"][key].as_f64();
@@ -192,15 +196,26 @@ impl Report {
         let store = Store::open_read_only(path)?;
         if self.kind == Kind::Loop {
             self.rounds = store.rounds()?;
-            for part in &mut self.parts {
-                let round = self.rounds.iter().find(|round| part.name == round_name(round.number));
-                let Some(round) = round else { continue };
-                part.status = round.ending();
+            for round in &self.rounds {
+                let runs = round.runs.iter().map(|run| {
+                    let status = run.outcome.map_or_else(|| "not over".into(), |outcome| outcome.to_string());
+                    (part_name(round.number, Some(&run.name)), status)
+                });
+                for (name, status) in runs.chain([(part_name(round.number, None), round.ending())]) {
+                    self.parts
+                        .iter_mut()
+                        .filter(|part| part.name == name)
+                        .for_each(|part| part.status.clone_from(&status));
+                }
             }
         }
         let mut shown: Vec<View> = Vec::new();
         for row in store.iter(None)? {
             let row = row?;
+            // Checks are in a table of their own.
+            if row.is_check() {
+                continue;
+            }
             if run_id.is_some_and(|id| row.keys().run_id.as_deref() != Some(id)) {
                 continue;
             }
@@ -224,7 +239,8 @@ impl Report {
             Kind::Run => return 0,
             Kind::Loop => {
                 let round = row.keys().extra.get("round").and_then(KeyValue::as_i64);
-                round_name(round.and_then(|n| u32::try_from(n).ok()).unwrap_or(1))
+                let run = row.keys().extra.get("run").and_then(KeyValue::as_text);
+                part_name(round.and_then(|n| u32::try_from(n).ok()).unwrap_or(1), run)
             }
             Kind::Replicas => row.keys().run_id.clone().unwrap_or_default(),
         };
@@ -315,8 +331,9 @@ impl Report {
     }
 }
 
-fn round_name(number: u32) -> String {
-    format!("round {number}")
+/// The name of a round of a loop, or of one of its runs.
+fn part_name(round: u32, run: Option<&str>) -> String {
+    run.map_or_else(|| format!("round {round}"), |run| format!("round {round}, {run}"))
 }
 
 fn status_of(result: &Value) -> String {

@@ -30,6 +30,7 @@ pub(super) fn render(report: &Report) -> String {
     context.insert("shown", &report.candidates.len());
     context.insert("warnings", &texts(&report.result["warnings"]));
     context.insert("rounds", &report.rounds.iter().map(round).collect::<Vec<_>>());
+    context.insert("checks", &report.rounds.iter().flat_map(check_rows).collect::<Vec<_>>());
     context.insert("errors", &report.errors.rows());
     // A page without these plots is better than none.
     let plots = report.errors.plots(report.tolerated()).unwrap_or_default();
@@ -76,6 +77,25 @@ fn round(round: &Round) -> [String; 14] {
         error("force_rmse_mev_per_angstrom", 1),
         round.ending(),
     ]
+}
+
+/// Rows of the table of checks: the errors of the potential of a round.
+fn check_rows(round: &Round) -> impl Iterator<Item = [String; 9]> {
+    let number = round.number;
+    round.checks.iter().map(move |check| {
+        let known = |value: Option<f64>, digits: usize| value.map_or(String::new(), |x| format!("{x:.digits$}"));
+        [
+            number.to_string(),
+            check.name.clone(),
+            format!("{:.1}", 1e3 * check.force_rmse),
+            format!("{:.1}", 1e3 * check.force_max),
+            check.gamma_max.map_or("inf".into(), |gamma| format!("{gamma:.2}")),
+            known(check.difference.map(|d| d.label), 4),
+            known(check.difference.map(|d| d.prediction), 4),
+            known(check.difference.map(|d| 100.0 * d.relative_error()), 1),
+            check.failures.join("; "),
+        ]
+    })
 }
 
 /// The key figures at the top of the page: name and value.

@@ -75,7 +75,7 @@ pub use keys::{KeyValue, Keys};
 pub use status::{Status, UnknownStatus};
 pub use store::{
     AuditResult, CheckResult, CheckSummary, EnergyDifference, Phase, PotentialRecord, Round, RoundOutcome,
-    RoundSeconds, Store, StoreOptions, StoredCandidate, Summary,
+    RoundSeconds, RunState, Store, StoreOptions, StoredCandidate, Summary,
 };
 
 use ndarray::Array2;

@@ -4,7 +4,7 @@
 mod learning;
 
 pub use learning::{
-    AuditResult, CheckResult, EnergyDifference, Phase, PotentialRecord, Round, RoundOutcome, RoundSeconds,
+    AuditResult, CheckResult, EnergyDifference, Phase, PotentialRecord, Round, RoundOutcome, RoundSeconds, RunState,
 };
 
 use super::blob::Data;

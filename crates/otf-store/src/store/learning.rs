@@ -155,6 +155,64 @@ impl CheckResult {
     }
 }
 
+/// One of several runs of a round.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunState {
+    /// Its name.
+    pub name: String,
+    /// Whether it had no event in an earlier round, with an earlier potential. It is then repeated only if the other runs have no event.
+    pub is_learned: bool,
+    /// The LAMMPS restart file from which it starts, in the folder of the loop; `None` for its start.
+    pub restart: Option<String>,
+    /// The step at which it starts.
+    pub from: i64,
+    /// Its outcome; `None` if it has not been started, or is not over.
+    pub outcome: Option<RoundOutcome>,
+    /// Its last step.
+    pub reached: i64,
+    /// The step of its first event.
+    pub first_event: Option<i64>,
+    /// Number of its events.
+    pub events: u32,
+    /// Its largest γ; `None` if it is not finite.
+    pub gamma_max: Option<f64>,
+    /// The restart file and the step from which it starts in the next round.
+    pub next_restart: Option<String>,
+    /// The step at which it starts in the next round.
+    pub next_from: i64,
+}
+
+impl RunState {
+    /// A run at its start.
+    #[must_use]
+    pub fn begin(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            is_learned: false,
+            restart: None,
+            from: 0,
+            outcome: None,
+            reached: 0,
+            first_event: None,
+            events: 0,
+            gamma_max: None,
+            next_restart: None,
+            next_from: 0,
+        }
+    }
+
+    /// The same run in the next round.
+    #[must_use]
+    pub fn next(&self) -> Self {
+        let (restart, from) = match self.outcome {
+            Some(_) => (self.next_restart.clone(), self.next_from),
+            None => (self.restart.clone(), self.from),
+        };
+        let is_learned = self.outcome.map_or(self.is_learned, |outcome| outcome == RoundOutcome::Quiet);
+        Self { is_learned, restart, from, reached: from, ..Self::begin(&self.name) }
+    }
+}
+
 /// One round of a learning loop.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Round {
@@ -208,6 +266,10 @@ pub struct Round {
     /// Errors of the potential that ran on all audits up to now that no potential was trained on.
     #[serde(default)]
     pub audit: Option<AuditResult>,
+    /// The runs, if there are several. `outcome`, `events` and `gamma_max` of the round are those of all runs; `restart` and `from`,
+    /// `next_restart` and `next_from` are not used.
+    #[serde(default)]
+    pub runs: Vec<RunState>,
     /// Errors of the potential that ran on the checks, in the order of the configuration.
     #[serde(default)]
     pub checks: Vec<CheckResult>,
@@ -243,9 +305,38 @@ impl Round {
             force_rmse_before: None,
             force_rmse_after: None,
             audit: None,
+            runs: Vec::new(),
             checks: Vec::new(),
             seconds: RoundSeconds::default(),
         }
+    }
+
+    /// The index of the run to be started next: runs that are not learned, and then, if no run had an event, the others once more.
+    /// `None` if the runs of the round are over, or if it has a single run.
+    #[must_use]
+    pub fn next_run(&self) -> Option<usize> {
+        let find = |learned: bool| self.runs.iter().position(|run| run.outcome.is_none() && run.is_learned == learned);
+        let all_quiet = self.runs.iter().all(|run| run.outcome.is_none_or(|outcome| outcome == RoundOutcome::Quiet));
+        find(false).or_else(|| find(true).filter(|_| all_quiet))
+    }
+
+    /// Sets the results of the round to those of its runs, once they are over.
+    pub fn combine_runs(&mut self) {
+        let over = || self.runs.iter().filter(|run| run.outcome.is_some());
+        let any = |outcome| over().any(|run| run.outcome == Some(outcome));
+        self.outcome = Some(if any(RoundOutcome::Crash) {
+            RoundOutcome::Crash
+        } else if any(RoundOutcome::Events) {
+            RoundOutcome::Events
+        } else {
+            RoundOutcome::Quiet
+        });
+        self.events = over().map(|run| run.events).sum();
+        self.reached = over().map(|run| run.reached).max().unwrap_or(0);
+        // `None` is larger than all numbers.
+        let gamma = over().map(|run| run.gamma_max).fold(Some(0.0), |most: Option<f64>, own| Some(most?.max(own?)));
+        self.gamma_max = gamma;
+        self.first_event = over().filter_map(|run| run.first_event).min();
     }
 
     /// The outcome of its run as text.

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! A learning loop over several structures, which share the store, the potential and the rounds.
+
+mod common;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use common::{aluminium, dependency, eam_file, lammps_otf, mpiexec, root, succeed, text, write};
+use lammps_otf::candidates::{Phase, Round, RoundOutcome, RoundSeconds, Store, StoredCandidate};
+
+/// A crystal that is heated and a cold one with a vacancy, with the soft potential and EAM as oracle.
+fn config(folder: &Path) {
+    let data = folder.join("data");
+    succeed(common::python().arg(root().join("potentials/al/fit.py")).arg("--data").arg(&data));
+    write(folder, "al.extxyz", &aluminium(4));
+    let lines: Vec<String> = aluminium(3).lines().map(str::to_owned).collect();
+    write(folder, "vacancy.extxyz", &format!("107\n{}\n{}\n", lines[1], lines[3..].join("\n")));
+    let (potential, eam) = (root().join("potentials/al-soft/Al.yaml"), eam_file());
+    let (python, trainer) = (dependency("bin/python3"), root().join("examples/trainers/pace_linear.py"));
+    let (base, test) = (data.join("training.extxyz"), data.join("testing.extxyz"));
+    let toml = format!(
+        "temperature = 300\nsteps = 300\nsampling_interval = 10\nseed = 12345\nuncertainty_threshold = 4.0\n\
+         [potential]\nfile = {potential:?}\n[embedding]\nradius = 4.0\n\
+         [loop]\nbatch = 2\nselect = 4\nmax_rounds = 6\nresume_from = \"start\"\n\
+         [[loop.run]]\nname = \"ramp\"\nstructure = \"al.extxyz\"\ntemperature = [500, 1200]\nsteps = 1000\n\
+         [[loop.run]]\nname = \"vacancy\"\nstructure = \"vacancy.extxyz\"\n\
+         [loop.oracle]\ntype = \"lammps\"\npair_style = \"eam/fs\"\npair_coeff = [\"* * {} Al\"]\n\
+         [loop.trainer]\ncommand = [{python:?}, {trainer:?}, \"--base\", {base:?}, \"--test\", {test:?}, \"--labelled\", \
+         \"{{labelled}}\", \"--potential\", \"{{potential}}\", \"--active-set\", \"{{active_set}}\", \"--output\", \
+         \"{{output}}\"]\n",
+        eam.display()
+    );
+    write(folder, "loop.toml", &toml);
+}
+
+fn command(mut command: Command, folder: &Path, output: &str) -> Command {
+    command.current_dir(folder).args(["loop", "loop.toml", "-o", output]).env("OMP_NUM_THREADS", "1");
+    command
+}
+
+fn rounds(folder: &Path, output: &str) -> Vec<Round> {
+    Store::open_existing(&folder.join(output).join("candidates.db")).unwrap().rounds().unwrap()
+}
+
+fn rows(folder: &Path, output: &str) -> Vec<StoredCandidate> {
+    let store = Store::open_existing(&folder.join(output).join("candidates.db")).unwrap();
+    store.iter(None).unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+/// The rounds without times, and the candidates with their labels.
+fn state(folder: &Path, output: &str) -> Vec<String> {
+    let timeless = |round: Round| format!("{:?}", Round { seconds: RoundSeconds::default(), ..round });
+    let row = |row: StoredCandidate| {
+        let labels = row.candidate.labels.as_ref().map(|l| (l.energy.to_bits(), l.forces.clone()));
+        format!("{} {:?} {:?} {labels:?}", row.id, row.status, row.keys())
+    };
+    rounds(folder, output).into_iter().map(timeless).chain(rows(folder, output).into_iter().map(row)).collect()
+}
+
+#[test]
+fn loop_over_two_structures_ends_when_both_runs_are_quiet_with_the_same_potential() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    config(at);
+    let out = command(lammps_otf(), at, "out").output().unwrap();
+    println!("{}", text(&out));
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out));
+    let rounds = rounds(at, "out");
+    let (last, learning) = rounds.split_last().unwrap();
+    assert!(!learning.is_empty(), "{}", text(&out));
+    for round in &rounds {
+        let names: Vec<&str> = round.runs.iter().map(|run| &*run.name).collect();
+        assert_eq!(names, ["ramp", "vacancy"]);
+        let events: u32 = round.runs.iter().map(|run| run.events).sum();
+        assert_eq!(round.events, events);
+        // A run that is learned is repeated only if the others have no event.
+        let others_quiet = |own: &str| {
+            round.runs.iter().all(|run| run.name == own || run.outcome.is_none_or(|o| o == RoundOutcome::Quiet))
+        };
+        for run in round.runs.iter().filter(|run| run.is_learned && run.outcome.is_some()) {
+            assert!(others_quiet(&run.name), "{round:?}");
+        }
+        for run in &round.runs {
+            let folder = at.join(format!("out/round-{:03}/{}", round.number, run.name));
+            assert_eq!(folder.join("polls.jsonl").is_file(), run.outcome.is_some(), "{folder:?}");
+        }
+    }
+    assert!(learning.iter().all(|round| round.phase == Phase::Done && round.labelled > 0));
+    assert_eq!((last.outcome, last.events), (Some(RoundOutcome::Quiet), 0));
+    let over = |run: &lammps_otf::candidates::RunState| (run.outcome, run.from, run.reached);
+    let quiet = Some(RoundOutcome::Quiet);
+    assert_eq!(last.runs.iter().map(over).collect::<Vec<_>>(), [(quiet, 0, 1000), (quiet, 0, 300)]);
+    // Candidates of both structures.
+    let found = rows(at, "out");
+    let of_run = |name: &str| {
+        found.iter().filter(|row| row.keys().extra.get("run").and_then(|run| run.as_text()) == Some(name)).count()
+    };
+    assert!(of_run("ramp") > 0, "{}", text(&out));
+    assert_eq!(of_run("ramp") + of_run("vacancy"), found.iter().filter(|row| !row.is_check()).count());
+    succeed(lammps_otf().current_dir(at).args(["report", "out"]));
+    let page = std::fs::read_to_string(at.join("out/report.html")).unwrap();
+    assert!(page.contains("round 1, vacancy") && page.contains("round 1, ramp"));
+
+    // Killed in the second round and continued.
+    let mut child = command(lammps_otf(), at, "killed").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    common::wait_for("the second round", || at.join("killed/round-002/ramp/polls.jsonl").exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let out = command(lammps_otf(), at, "killed").output().unwrap();
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out));
+    assert!(state(at, "out") == state(at, "killed"), "a loop that was killed has the same result");
+
+    // Other settings of a run are another loop.
+    let toml = std::fs::read_to_string(at.join("loop.toml")).unwrap();
+    write(at, "loop.toml", &toml.replace("temperature = [500, 1200]", "temperature = [500, 1300]"));
+    let out = command(lammps_otf(), at, "out").output().unwrap();
+    assert_eq!(out.status.code(), Some(2), "{}", text(&out));
+    assert!(text(&out).contains("[[loop.run]]"), "{}", text(&out));
+}
+
+#[test]
+fn first_round_over_two_structures_is_the_same_on_two_ranks() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    config(at);
+    let toml = std::fs::read_to_string(at.join("loop.toml")).unwrap();
+    write(at, "loop.toml", &toml.replace("max_rounds = 6", "max_rounds = 1").replace("steps = 1000", "steps = 700"));
+    for (name, launcher) in [
+        ("one", lammps_otf()),
+        ("two", {
+            let mut two = mpiexec(2);
+            two.arg(lammps_otf().get_program());
+            two
+        }),
+    ] {
+        let out = command(launcher, at, name).output().unwrap();
+        assert!([0, 4].contains(&out.status.code().unwrap()), "{}", text(&out));
+    }
+    let events = |name: &str| {
+        let runs = rounds(at, name).into_iter().next().unwrap().runs;
+        runs.into_iter().map(|run| (run.name, run.outcome, run.first_event, run.events)).collect::<Vec<_>>()
+    };
+    assert_eq!(events("one"), events("two"));
+    let centers =
+        |name: &str| rows(at, name).into_iter().map(|r| (r.keys().step, r.keys().center_id)).collect::<Vec<_>>();
+    assert_eq!(centers("one"), centers("two"));
+}

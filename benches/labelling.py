@@ -60,7 +60,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=1.0, help="time of a label")
     parser.add_argument("--parallel", type=int, nargs="+", default=[1, 4])
-    parser.add_argument("--program", default=PROGRAM, help="lammps-otf to measure [default: the release build]")
+    parser.add_argument("--program", type=lambda path: pathlib.Path(path).resolve(), default=PROGRAM, help="lammps-otf to measure [default: the release build]")
     args = parser.parse_args()
     print(f"## Labelling in parallel\n\nWall time in which a loop labels {LABELS} candidates with a program that sleeps for {args.seconds:g} s "
           "and needs almost no processor time: the start of the programs, their files and the changes of the store are included.\n\n"
@@ -68,7 +68,8 @@ def main():
     for parallel in args.parallel:
         took, least = labelling(args.program, args.seconds, parallel), args.seconds * -(-LABELS // parallel)
         print(f"| {parallel} | {took:.1f} | {least:.1f} | {(took - least) / LABELS:.3f} |", flush=True)
-    print(f"\n`ci/bench labelling`. {where()}")
+    build = "" if args.program == PROGRAM else f" Program: {args.program.parent.name}/{args.program.name}."
+    print(f"\n`ci/bench labelling`.{build} {where()}")
 
 
 main()

@@ -11,6 +11,9 @@ use crate::candidates::{Labels, Round, Status, Store, StoreError, StoredCandidat
 /// Interval at which the store is checked for changes by other processes.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
+/// Largest interval at which the store is checked while external workers label, which may take days.
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(2);
+
 /// Largest interval at which claims without a heartbeat are released.
 const MAX_RELEASE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -127,6 +130,7 @@ impl<'l> LabelQueue<'l> {
         let started = Instant::now();
         let mut released: Option<Instant> = None;
         let mut is_reported = false;
+        let mut interval = POLL_INTERVAL;
         loop {
             if let Some(age) = claim_timeout
                 && released.is_none_or(|at| at.elapsed() >= (age / 4).min(MAX_RELEASE_INTERVAL))
@@ -147,7 +151,17 @@ impl<'l> LabelQueue<'l> {
             if !std::mem::replace(&mut is_reported, true) {
                 eprintln!("waiting for external workers to label {open} candidates of {}", self.store.path().display());
             }
-            std::thread::sleep(POLL_INTERVAL);
+            let rest = limit.map_or(interval, |limit| limit.saturating_sub(started.elapsed()).min(interval));
+            self.sleep(rest);
+            interval = (interval * 5 / 4).min(MAX_POLL_INTERVAL);
+        }
+    }
+
+    /// Sleeps, until an interrupt at most.
+    fn sleep(&self, time: Duration) {
+        let started = Instant::now();
+        while !self.is_interrupted() && started.elapsed() < time {
+            std::thread::sleep((time - started.elapsed().min(time)).min(POLL_INTERVAL));
         }
     }
 

@@ -11,6 +11,8 @@ For one structure, with `{input}` and `{output}` of the oracle command of a loop
 
     ase_oracle.py --calculator my_dft:make --input cut.extxyz --output labelled.extxyz
 
+worker.py runs this program, or another one, as a worker with heartbeats, a time limit and retries; use it for the store of a loop.
+
 `--calculator` is MODULE:NAME of a class or function that returns a calculator. It is called for each structure with the
 keyword arguments of `--arguments` (JSON). Requires only ASE. Exit codes: 0 all labelled, 1 a label failed.
 """

@@ -3,12 +3,12 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use super::ledger::{LABELS, Ledger};
-use super::oracle::{Oracle, OracleError};
+use super::oracle::Oracle;
+use super::queue::{LabelQueue, POLL_INTERVAL, find};
 use super::{Error, Outcome, PhaseOutcome, files};
-use crate::candidates::{Phase, Round, RoundOutcome, Status, StoreError, StoredCandidate};
+use crate::candidates::{Phase, Round, RoundOutcome, Status};
 use crate::config::Threshold;
 use crate::runner::Error as RunError;
 
@@ -29,7 +29,7 @@ impl Ledger {
         }
         let mut done = Vec::new();
         for &id in &round.selected {
-            done.extend(self.row(id)?.filter(|row| row.status == Some(Status::Done) && row.is_labelled()));
+            done.extend(find(&self.store, id)?.filter(|row| row.status == Some(Status::Done) && row.is_labelled()));
         }
         let (labelled, failed) = (done.len(), round.failed + round.selected.len() - done.len());
         let force_rmse_before = self.record_errors_of_run(&done)?;
@@ -51,7 +51,7 @@ impl Ledger {
         Ok(PhaseOutcome::Continue(self.set_round(round)))
     }
 
-    /// Labels candidates that are neither labelled nor have failed. Returns the outcome if the loop is interrupted.
+    /// Has the oracle label candidates, and waits for those that other workers have claimed. Returns why the loop ends, if it does.
     pub(super) fn label_rows(
         &mut self,
         ids: &[i64],
@@ -59,62 +59,29 @@ impl Ledger {
         oracle: &mut dyn Oracle,
         interrupt: &AtomicBool,
     ) -> Result<Option<Outcome>, Error> {
-        for &id in ids {
-            let mut reported = false;
-            while !self.is_processed(id)? {
-                if interrupt.load(Ordering::Relaxed) {
-                    return Ok(Some(Outcome::Interrupted));
-                }
-                let Some(claimed) = self.store.claim_id(id, &self.worker)? else {
-                    // Another worker has claimed it. Only the user can decide whether that worker is still running.
-                    if !std::mem::replace(&mut reported, true) {
-                        let worker = self.store.get(id)?.worker.unwrap_or_else(|| "another worker".into());
-                        eprintln!(
-                            "waiting for candidate {id}, which {worker} is labelling. If that worker no longer runs, release its \
-                             candidates with `lammps-otf candidates release --older-than HOURS {}`",
-                            self.folder.join(files::CANDIDATES).display()
-                        );
-                    }
-                    std::thread::sleep(Duration::from_millis(200));
-                    continue;
-                };
-                let (recorded, interrupted) = match oracle.label(&claimed, folder) {
-                    Ok(labels) => match self.store.finish(id, &self.worker, &labels) {
-                        Err(error @ StoreError::InvalidLabels { .. }) => {
-                            (self.store.fail(id, &self.worker, &error.to_string()), false)
-                        }
-                        other => (other, false),
-                    },
-                    Err(OracleError::Failed { message, log }) => {
-                        (self.store.fail(id, &self.worker, &format!("{message}\n{log}")), false)
-                    }
-                    Err(OracleError::Interrupted) => (self.store.release(id, &self.worker), true),
-                };
-                match recorded {
-                    // The row was released, processed or deleted by another process in the meantime: check it again.
-                    Err(StoreError::ClaimLost { .. } | StoreError::NoSuchCandidate { .. }) => {}
-                    other => other?,
-                }
-                if interrupted {
-                    return Ok(Some(Outcome::Interrupted));
-                }
+        let mut is_reported = false;
+        loop {
+            let mut queue = LabelQueue::new(&mut self.store, &self.worker, ids, self.round.number, interrupt);
+            oracle.label_all(&mut queue, folder);
+            let open = queue.unprocessed();
+            if let Some(outcome) = queue.into_end()? {
+                return Ok(Some(outcome));
             }
+            let Some(row) = open?.into_iter().next() else { return Ok(None) };
+            if interrupt.load(Ordering::Relaxed) {
+                return Ok(Some(Outcome::Interrupted));
+            }
+            // Another worker has claimed it. Only the user can decide whether that worker is still running.
+            if row.status == Some(Status::RunningDft) && !std::mem::replace(&mut is_reported, true) {
+                eprintln!(
+                    "waiting for candidate {}, which {} is labelling. If that worker no longer runs, release its candidates with \
+                     `lammps-otf candidates release --older-than HOURS {}`",
+                    row.id,
+                    row.worker.as_deref().unwrap_or("another worker"),
+                    self.folder.join(files::CANDIDATES).display()
+                );
+            }
+            std::thread::sleep(POLL_INTERVAL);
         }
-        Ok(None)
-    }
-
-    /// A candidate; `None` if it was deleted.
-    fn row(&self, id: i64) -> Result<Option<StoredCandidate>, Error> {
-        match self.store.get(id) {
-            Ok(row) => Ok(Some(row)),
-            Err(StoreError::NoSuchCandidate { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Whether a candidate is neither pending nor being labelled.
-    fn is_processed(&self, id: i64) -> Result<bool, Error> {
-        let status = self.row(id)?.and_then(|row| row.status);
-        Ok(!matches!(status, Some(Status::PendingDft | Status::RunningDft)))
     }
 }

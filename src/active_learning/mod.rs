@@ -27,6 +27,7 @@ mod ledger;
 mod oracle;
 mod oracle_check;
 mod program;
+mod queue;
 mod selection;
 mod trainer;
 mod training;
@@ -55,6 +56,7 @@ pub use error::Error;
 use ledger::Ledger;
 pub use oracle::{CommandOracle, LammpsOracle, Oracle, OracleError, check_oracle_potential};
 pub use program::ProgramError;
+pub use queue::LabelQueue;
 pub use selection::{Projected, ProjectionError, Projector, select};
 pub use trainer::{CommandTrainer, Trainer, TrainerError, TrainingJob, TrainingReport};
 
@@ -111,6 +113,8 @@ pub enum Outcome {
     Nothing,
     /// The new potential was rejected by its trainer or by its trial. The previous potential is kept.
     Refused(String),
+    /// The time to wait for the labels of external workers is over. The same call continues to wait.
+    Waiting,
     /// The loop was stopped by a signal.
     Interrupted,
 }

@@ -63,6 +63,7 @@ pub(super) fn run(arguments: &LoopArguments, comm: &Comm, verbosity: Verbosity) 
             match result.outcome {
                 Outcome::Learned => Exit::Completed,
                 Outcome::Interrupted => Exit::Interrupted,
+                Outcome::Waiting => Exit::Waiting,
                 _ => Exit::Uncertain,
             }
         }
@@ -162,6 +163,9 @@ fn summary(result: &LearningResult) -> String {
         Outcome::Time => "Stopped: the wall-time limit was reached (loop.max_time).".into(),
         Outcome::Nothing => "Stopped: events occurred, but no candidate could be labelled.".into(),
         Outcome::Refused(why) => format!("Stopped: the new potential was rejected: {why}"),
+        Outcome::Waiting => {
+            "Waiting for the labels of external workers (loop.oracle.wait). Continue with the same command.".into()
+        }
         Outcome::Interrupted => "Interrupted. Continue with the same command.".into(),
     };
     let stored: usize = result.rounds.iter().map(|round| round.stored).sum();

@@ -44,6 +44,8 @@ pub enum Exit {
     Aborted = 5,
     /// A signal, or the wall-time limit.
     Interrupted = 6,
+    /// A loop ended before external workers had labelled all selected candidates.
+    Waiting = 7,
 }
 
 impl From<Exit> for ExitCode {
@@ -63,6 +65,7 @@ valid frame
   4  the run stopped at an event, such as γ above the threshold; a loop ended before its run completed without an event
   5  one MPI rank failed alone, in a loop or where nothing could be stored; the job was aborted
   6  interrupted by a signal or the wall-time limit
+  7  a loop waits for labels of external workers: continue it with the same command
 
 Colours and progress bars are shown only on a terminal. NO_COLOR=1 disables colours.";
 

@@ -109,15 +109,22 @@ pub struct CheckConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
 pub enum OracleConfig {
-    /// Oracle that is a program, executed once per label.
+    /// Oracle that is a program, executed once per label or once per batch of labels.
     Command {
         /// Program and arguments, executed without a shell. `{input}` and `{output}` are replaced by file names.
         command: Vec<String>,
         /// Wall time in seconds after which the program is terminated. Unlimited if absent.
         timeout: Option<f64>,
-        /// Number of times the program is restarted after a failure.
+        /// Number of times the program is restarted after a failure. With `batch`, only for the candidates without a label.
         #[serde(default)]
         retries: u32,
+        /// Number of programs that run at the same time, on the node of rank 0. At most 1024.
+        #[serde(default = "defaults::parallel")]
+        parallel: usize,
+        /// Whether the program labels all selected candidates at once: `{input}` and `{output}` then have one frame for each.
+        /// With `parallel = N`, the candidates are divided into N batches.
+        #[serde(default)]
+        batch: bool,
     },
     /// Oracle that is a reference potential, evaluated by a second LAMMPS instance in this process.
     Lammps {
@@ -125,6 +132,15 @@ pub enum OracleConfig {
         pair_style: String,
         /// Arguments of the LAMMPS command `pair_coeff`, one entry per command.
         pair_coeff: Vec<String>,
+    },
+    /// Workers outside the loop, which label the selected candidates in the candidate store (key `selected`).
+    External {
+        /// Wall time in seconds to wait for labels. The loop then ends with exit code 7, and the same command continues it. 0: do not
+        /// wait. Unlimited if absent.
+        wait: Option<f64>,
+        /// Time in seconds without a heartbeat of its worker after which a claimed candidate is released for other workers. For
+        /// workers without heartbeats, it must exceed the time of a label. If absent, claims are kept.
+        claim_timeout: Option<f64>,
     },
 }
 
@@ -167,6 +183,9 @@ mod defaults {
     }
     pub(super) fn max_labels() -> usize {
         100
+    }
+    pub(super) fn parallel() -> usize {
+        1
     }
     pub(super) fn worsening() -> f64 {
         1.1
@@ -235,14 +254,20 @@ impl LoopConfig {
             check(contains(&trainer.command, name), "loop.trainer.command", &trainer.command, allowed)?;
         }
         match &self.oracle {
-            OracleConfig::Command { command, timeout, .. } => {
+            OracleConfig::Command { command, timeout, parallel, .. } => {
                 for (name, allowed) in [
                     ("{input}", "a program and its arguments, including {input} for the input file"),
                     ("{output}", "a program and its arguments, including {output} for the output file"),
                 ] {
                     check(contains(command, name), "loop.oracle.command", command, allowed)?;
                 }
+                check((1..=1024).contains(parallel), "loop.oracle.parallel", parallel, "1 to 1024 programs")?;
                 check(timeout.is_none_or(positive), "loop.oracle.timeout", timeout, seconds)
+            }
+            OracleConfig::External { wait, claim_timeout } => {
+                let is_time = wait.is_none_or(|wait| wait >= 0.0 && wait.is_finite());
+                check(is_time, "loop.oracle.wait", wait, "a number of seconds, 0 or more")?;
+                check(claim_timeout.is_none_or(positive), "loop.oracle.claim_timeout", claim_timeout, seconds)
             }
             OracleConfig::Lammps { .. } => self.oracle.potential().map_or(Ok(()), |p| p.validate()),
         }
@@ -253,7 +278,7 @@ impl OracleConfig {
     /// The reference potential, if the oracle is one.
     pub(crate) fn potential(&self) -> Option<Potential> {
         match self {
-            Self::Command { .. } => None,
+            Self::Command { .. } | Self::External { .. } => None,
             Self::Lammps { pair_style, pair_coeff } => Some(Potential {
                 file: None,
                 active_set: None,

@@ -25,6 +25,9 @@ pub(super) const WORKFLOW_KEYS: [&str; 5] = ["status", "worker", "claimed_at", "
 /// Key of an audit that was made training data, with the value 1.
 const AUDIT_TRAINED: &str = "audit_trained";
 
+/// Key of a candidate that a loop has selected, with the number of the round.
+const SELECTED: &str = "selected";
+
 /// The tables in addition to ASE's: entry `v` migrates a store of version `v` to `v + 1`.
 const MIGRATIONS: [&str; 2] = [
     "
@@ -849,6 +852,26 @@ impl Store {
                 let (mut pairs, _) = self.pairs(tx, id)?;
                 pairs.insert(AUDIT_TRAINED.into(), KeyValue::Int(1));
                 ase_db::update_pairs(tx, id, &pairs).map_err(|e| self.error("change", e))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Sets the key `selected` of candidates to the number of the round that selected them, so that external workers label these
+    /// and not others. Rows that were deleted in the meantime are skipped.
+    ///
+    /// # Errors
+    /// If the database cannot be written.
+    pub fn mark_selected(&mut self, ids: &[i64], round: u32) -> Result<(), StoreError> {
+        self.modify("change", |tx| {
+            for &id in ids {
+                let mut pairs = match self.pairs(tx, id) {
+                    Err(StoreError::NoSuchCandidate { .. }) => continue,
+                    other => other?.0,
+                };
+                if pairs.insert(SELECTED.into(), KeyValue::Int(round.into())) != Some(KeyValue::Int(round.into())) {
+                    ase_db::update_pairs(tx, id, &pairs).map_err(|e| self.error("change", e))?;
+                }
             }
             Ok(())
         })

@@ -30,6 +30,9 @@ pub(super) fn check(findings: &mut Findings, config: &InferenceConfig, model: Op
             Ok(()) => findings.ok("oracle", format!("pair_style {pair_style}, evaluated by LAMMPS"), Value::Null),
             Err(error) => findings.fail("oracle", error, "Correct `pair_style` and `pair_coeff` in [loop.oracle]."),
         },
+        OracleConfig::External { .. } => {
+            findings.ok("oracle", "external workers label the candidates", Value::Null);
+        }
         OracleConfig::Command { command, .. } => program(findings, "oracle", command, settings),
     }
     program(findings, "trainer", &settings.trainer.command, settings);

@@ -81,6 +81,26 @@ pub fn for_each_labelled_in<E: From<Error>>(
     Ok(())
 }
 
+/// Reads all frames of a file and their results, and passes each to `use_frame`, after the value of the key `name` in its comment
+/// line. A frame with invalid content is passed as an error, and the frames after it are read.
+///
+/// # Errors
+/// If the file cannot be read or divided into frames. The frames before the error were passed.
+pub fn for_each_result(
+    path: &Path,
+    name: &str,
+    mut use_frame: impl FnMut(Option<&str>, Result<(Structure, Results), Error>),
+) -> Result<(), Error> {
+    let mut lines = Lines::new(open(path)?, path);
+    let mut frame = FrameText::default();
+    while next_frame(&mut lines, &mut frame)? {
+        let comment = frame.lines().next().and_then(|(_, header)| Comment::parse(header).ok());
+        let value = comment.as_ref().and_then(|comment| comment.value(name).ok().flatten());
+        use_frame(value, labelled(&frame, path, false).map(|frame| (frame.structure, frame.results)));
+    }
+    Ok(())
+}
+
 fn labelled(frame: &FrameText, path: &Path, with_mask: bool) -> Result<Labelled, Error> {
     let structure = parse(frame, path, None, &mut Vec::new())?;
     let mut lines = frame.lines();

@@ -142,6 +142,18 @@ def stress_matrix(basis, frames, step=1e-4):
     return (energies[0::2] - energies[1::2]) / (2 * step)
 
 
+def with_vacuum(atoms, cutoff):
+    """The atoms, with vacuum along the directions without periodicity if there are others. python-ace rejects cells with
+    mixed periodicity."""
+    if atoms.pbc.all() or not atoms.pbc.any():
+        return atoms
+    copy = atoms.copy()
+    copy.center(vacuum=cutoff, axis=tuple(np.flatnonzero(~atoms.pbc).tolist()))
+    copy.pbc = True
+    copy.calc = SinglePointCalculator(copy, **{k: v for k, v in atoms.calc.results.items() if k in ("energy", "forces")})
+    return copy
+
+
 def bare(atoms):
     """The atoms without their calculator, which need not survive a copy to another process."""
     copy = atoms.copy()

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from ase import Atoms
 
 SEED = 42
 # Read by TensorFlow when it is imported. Without these settings, two fits of the same data differ, or use a GPU.
@@ -19,17 +18,7 @@ ENVIRONMENT = {"TF_NUM_INTEROP_THREADS": "1", "TF_DETERMINISTIC_OPS": "1", "TF_E
                "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def bulk_or_cluster(atoms, cutoff):
-    """The atoms, with vacuum along each direction without periodicity. pacemaker rejects cells with mixed periodicity."""
-    atoms = pacefit.bare(atoms)
-    if atoms.pbc.any() and not atoms.pbc.all():
-        for axis in np.flatnonzero(~atoms.pbc):
-            atoms.center(vacuum=cutoff, axis=axis)
-        atoms.pbc = True
-    return Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-
-
-def data_frame(base, labelled, energy_weights, cutout_weight, cutoff):
+def data_frame(base, labelled, energy_weights, cutout_weight):
     """The data frame of pacemaker."""
     rows = []
     for atoms, w_energy in zip(base, pacefit.energy_weights(base)):
@@ -37,7 +26,7 @@ def data_frame(base, labelled, energy_weights, cutout_weight, cutoff):
     for atoms, w_energy in zip(labelled, energy_weights):
         rows.append((atoms, cutout_weight * w_energy, cutout_weight * pacefit.masks([atoms])))
     return pd.DataFrame({
-        "ase_atoms": [bulk_or_cluster(atoms, cutoff) for atoms, _, _ in rows],
+        "ase_atoms": [pacefit.bare(atoms) for atoms, _, _ in rows],
         "energy_corrected": [atoms.get_potential_energy() for atoms, _, _ in rows],
         "forces": [atoms.get_forces(apply_constraint=False) for atoms, _, _ in rows],
         "w_energy": [float(w) for _, w, _ in rows],

@@ -40,7 +40,9 @@ fn data() -> &'static Path {
              for b in whole: b.info['stress_weight'] = 1.0\n\
              write('stresses.extxyz', whole)\n\
              whole[0].pbc = [True, True, False]\n\
-             write('open.extxyz', whole)",
+             write('open.extxyz', whole)\n\
+             for b in whole: b.info.clear()\n\
+             write('slab.extxyz', whole)",
         ]));
         folder
     };
@@ -77,7 +79,17 @@ fn pacemaker_upfits_a_nonlinear_potential() {
     let fit = |name: &str, more: &[&str]| {
         let output = folder.path().join(name);
         let options = [&["--evaluator", "pyace", "--trainable", "func", "--iterations", "1"], more].concat();
-        (train("pacemaker.py", "potentials/al-nonlinear/Al.yaml", "small.extxyz", "cutouts.extxyz", &output, &options), output)
+        (
+            train(
+                "pacemaker.py",
+                "potentials/al-nonlinear/Al.yaml",
+                "small.extxyz",
+                "cutouts.extxyz",
+                &output,
+                &options,
+            ),
+            output,
+        )
     };
     let (out, one) = fit("one", &[]);
     assert_eq!(out.status.code(), Some(0), "{}", text(&out));
@@ -103,11 +115,20 @@ fn energies_and_stresses_of_whole_frames_are_fitted_if_they_have_weights() {
     let folder = tempfile::tempdir().unwrap();
     let fit = |labelled: &str| -> (Output, PathBuf) {
         let output = folder.path().join(labelled);
-        let out = train("pace_linear.py", "potentials/al/Al.yaml", "training.extxyz", labelled, &output, &["--worse-energy", "1000", "--worse-force", "1000"]);
+        let out = train(
+            "pace_linear.py",
+            "potentials/al/Al.yaml",
+            "training.extxyz",
+            labelled,
+            &output,
+            &["--worse-energy", "1000", "--worse-force", "1000"],
+        );
         (out, output)
     };
     let mut potentials = Vec::new();
-    for (labelled, energies, stresses) in [("without.extxyz", 0, 0), ("energies.extxyz", 2, 0), ("stresses.extxyz", 2, 2)] {
+    for (labelled, energies, stresses) in
+        [("without.extxyz", 0, 0), ("energies.extxyz", 2, 0), ("stresses.extxyz", 2, 2)]
+    {
         let (out, output) = fit(labelled);
         assert_eq!(out.status.code(), Some(0), "{}", text(&out));
         let report = json(&output.join("report.json"));
@@ -115,9 +136,23 @@ fn energies_and_stresses_of_whole_frames_are_fitted_if_they_have_weights() {
         potentials.push(std::fs::read(output.join("potential.yaml")).unwrap());
     }
     assert!(potentials[0] != potentials[1] && potentials[1] != potentials[2]);
+    // Forces of a frame with mixed periodicity are fitted, its energy is not.
+    let (out, output) = fit("slab.extxyz");
+    assert!(out.status.success() && json(&output.join("report.json"))["whole_frames"] == 0, "{}", text(&out));
     let (out, _) = fit("open.extxyz");
-    assert!(out.status.code() == Some(1) && text(&out).contains("is not periodic along all directions"), "{}", text(&out));
-    let out = train("pace_linear.py", "potentials/al-nonlinear/Al.yaml", "small.extxyz", "cutouts.extxyz", folder.path(), &[]);
+    assert!(
+        out.status.code() == Some(1) && text(&out).contains("is not periodic along all directions"),
+        "{}",
+        text(&out)
+    );
+    let out = train(
+        "pace_linear.py",
+        "potentials/al-nonlinear/Al.yaml",
+        "small.extxyz",
+        "cutouts.extxyz",
+        folder.path(),
+        &[],
+    );
     assert!(out.status.code() == Some(1) && text(&out).contains("is not linear in its coefficients"), "{}", text(&out));
 }
 
@@ -157,7 +192,8 @@ fn first_potential_is_fitted_by_one_command() {
     assert!(std::fs::read_to_string(reference.join("potential.yaml")).unwrap().contains("reference_energy"));
     let potential = reference.join("potential.yaml");
     let refit = [folder.path().join("refit"), folder.path().join("again")].map(|output| {
-        let out = train("pace_linear.py", potential.to_str().unwrap(), "training.extxyz", "cutouts.extxyz", &output, &[]);
+        let out =
+            train("pace_linear.py", potential.to_str().unwrap(), "training.extxyz", "cutouts.extxyz", &output, &[]);
         assert_eq!(out.status.code(), Some(0), "{}", text(&out));
         output
     });

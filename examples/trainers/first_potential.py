@@ -113,6 +113,7 @@ def main():
     energies = reference(chosen.reference_energy, elements, train)
     for atoms in train + test:
         pacefit.subtract_reference(atoms, energies)
+    train, test = ([pacefit.with_vacuum(a, chosen.cutoff) for a in frames] for frames in (train, test))
 
     # The switch to the repulsion ends at the shortest distance, below which no data constrain the fit.
     core = None if chosen.no_core_repulsion else round(shortest_distance(train) - 0.05, 2)

@@ -68,7 +68,7 @@ def main():
     reference = {k: v for k, v in start.metadata.items() if k == "reference_energy"}
     for key in list(start.metadata.keys()):
         del start.metadata[key]
-    frame = pacemakerfit.data_frame(data.base, data.labelled, data.label_weights("energy_weight"), chosen.cutout_weight, parent.cutoffmax)
+    frame = pacemakerfit.data_frame(data.base, data.labelled, data.label_weights("energy_weight"), chosen.cutout_weight)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with contextlib.redirect_stdout(sys.stderr):
         fitted, iterations = pacemakerfit.run(start, frame, chosen.energy_factor, chosen.evaluator, chosen.iterations, chosen.trainable,

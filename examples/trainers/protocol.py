@@ -107,20 +107,26 @@ class Data:
         for number, atoms in enumerate(self.labelled):
             if "force_mask" not in atoms.arrays:
                 fail(f"frame {number} of {chosen.labelled} has no force_mask")
+        self._weights = {key: self._label_weights(key) for key in ("energy_weight", "stress_weight")}
         reference = pacefit.reference_energies(basis)
         for atoms in self.base + self.test + self.labelled:
             pacefit.subtract_reference(atoms, reference)
+        self.base, self.test, self.labelled = (
+            [pacefit.with_vacuum(a, basis.cutoffmax) for a in frames] for frames in (self.base, self.test, self.labelled))
         self.mask = pacefit.masks(self.labelled)
         self.species = np.concatenate(
             [[basis.elements_to_index_map[s] for s in a.get_chemical_symbols()] for a in self.labelled])
 
-    def label_weights(self, key):
-        """A weight of each labelled frame, `energy_weight` or `stress_weight`."""
+    def _label_weights(self, key):
         weights = np.array([float(a.info.get(key, 0.0)) for a in self.labelled])
         for number, (atoms, weight) in enumerate(zip(self.labelled, weights)):
             if weight > 0 and not atoms.pbc.all():
                 fail(f"labelled frame {number} has {key} {weight:g}, but is not periodic along all directions")
         return weights
+
+    def label_weights(self, key):
+        """A weight of each labelled frame, `energy_weight` or `stress_weight`."""
+        return self._weights[key]
 
 
 def enlarge(inverse, rows, tolerance):

@@ -33,7 +33,7 @@ class NonlinearAluminium(aluminium.Aluminium):
             "bonds": {"ALL": {"radbase": "SBessel", "radparameters": [2.0], "rcut": 4.7, "dcut": 0.01, "NameOfCutoffFunction": "cos"}},
             "functions": {"ALL": {"nradmax_by_orders": [6, 4, 2], "lmax_by_orders": [0, 2, 1]}},
         }
-        frame = pacemakerfit.data_frame(frames, [], [], 1.0, 4.7)
+        frame = pacemakerfit.data_frame(frames, [], [], 1.0)
         return pacemakerfit.run(potential, frame, energy_factor=30.0, iterations=120)[0]
 
 

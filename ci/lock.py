@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Write ci/requirements.txt and ci/requirements-build.txt: pinned versions with sha256 hashes.
+"""Write ci/requirements*.txt: pinned versions with sha256 hashes.
 
-Run it manually after changing a version below. ci/setup only reads the result, and pip rejects
+    ci/lock.py                 requirements.txt, requirements-build.txt and requirements-pacemaker.txt
+    ci/lock.py pacemaker       only requirements-pacemaker.txt
+
+Run it manually after changing a version below. ci/setup and ci/pacemaker only read the result, and pip rejects
 files whose hash is not listed. Dependencies are not resolved (--no-deps), and the lists below are
 complete: ASE and python-ace declare packages that are not used here (matplotlib, scikit-learn).
 """
@@ -42,6 +45,33 @@ RUNTIME = [
 ]
 # Required by pip to read the source distribution of python-ace without building it.
 BUILD = [("pip", "25.3", None, False), ("setuptools", "80.9.0", None, False)]
+# What `evaluator: tensorpot` of pacemaker imports, beyond RUNTIME. TensorFlow has no wheels for other Pythons.
+PACEMAKER_PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
+PACEMAKER = [(name, version, None, False) for name, version in [
+    ("tensorpotential", "0.6.2.1"),
+    ("tensorflow-cpu", "2.20.0"),
+    ("tf-keras", "2.20.1"),
+    ("absl-py", "2.3.1"),
+    ("astunparse", "1.6.3"),
+    ("certifi", "2025.10.5"),
+    ("charset-normalizer", "3.4.3"),
+    ("flatbuffers", "25.9.23"),
+    ("gast", "0.6.0"),
+    ("h5py", "3.14.0"),
+    ("idna", "3.11"),
+    ("ml-dtypes", "0.5.3"),
+    ("mpmath", "1.3.0"),
+    ("opt-einsum", "3.4.0"),
+    ("packaging", "25.0"),
+    ("protobuf", "6.32.1"),
+    ("pyyaml", "6.0.3"),
+    ("requests", "2.32.5"),
+    ("sympy", "1.14.0"),
+    ("termcolor", "3.1.0"),
+    ("typing-extensions", "4.15.0"),
+    ("urllib3", "2.5.0"),
+    ("wrapt", "1.17.3"),
+]]
 
 
 def applies(marker, python):
@@ -67,13 +97,13 @@ def digest(name, version, python=None):
     return install["download_info"]["archive_info"]["hashes"]["sha256"]
 
 
-def lock(packages, title):
-    """Return the text of a requirements file that covers every Python of PYTHONS."""
+def lock(packages, title, pythons=PYTHONS):
+    """Return the text of a requirements file that covers these Pythons."""
     out = [f"# {title}", "# Written by ci/lock.py; edit the versions there. Linux x86_64, CPython "
-           f"{PYTHONS[0]}-{PYTHONS[-1]}.", "# Use with: pip install --no-deps --require-hashes -r"]
+           f"{pythons[0]}-{pythons[-1]}.", "# Use with: pip install --no-deps --require-hashes -r"]
     for name, version, marker, source in packages:
         hashes, missing = set(), []
-        for python in (p for p in PYTHONS if applies(marker, p)):
+        for python in (p for p in pythons if applies(marker, p)):
             sha = digest(name, version, python)
             hashes.add(sha) if sha else missing.append(python)
         if source:
@@ -88,7 +118,12 @@ def lock(packages, title):
 
 if __name__ == "__main__":
     here = Path(__file__).resolve().parent
-    build = lock(BUILD, "Tools that ci/setup needs inside the virtual environment.")
-    runtime = lock(RUNTIME, "Everything that ci/setup installs into .deps/py.")
-    (here / "requirements-build.txt").write_text(build)
-    (here / "requirements.txt").write_text(runtime)
+    files = {
+        "build": (BUILD, "Tools that ci/setup needs inside the virtual environment."),
+        "runtime": (RUNTIME, "Everything that ci/setup installs into .deps/py."),
+        "pacemaker": (PACEMAKER, "TensorFlow for pacemaker, installed by ci/pacemaker.", PACEMAKER_PYTHONS),
+    }
+    chosen = sys.argv[1:] or list(files)
+    texts = {name: lock(*files[name]) for name in chosen}
+    for name, text in texts.items():
+        (here / ("requirements.txt" if name == "runtime" else f"requirements-{name}.txt")).write_text(text)

@@ -23,7 +23,8 @@ GRADE_TOLERANCE = 0.05  # relative, of the largest grade of a frame
 def run(recipe, folder):
     """Fit and write the three files; returns the labelled test frames.
 
-    A recipe has: stem, reference (style, file, elements), training(eam), testing(eam), basis().
+    A recipe has: stem, reference (style, file, elements), training(eam), testing(eam), and basis() of a linear potential or
+    fit(frames), which returns any fitted potential (a BBasisConfiguration).
     """
     begun = time.monotonic()
     style, file, elements = recipe.reference
@@ -31,16 +32,21 @@ def run(recipe, folder):
     train, test = recipe.training(eam), recipe.testing(eam)
     print(f"{len(train)} training frames, {sum(map(len, train))} atoms; {len(test)} test frames "
           f"({time.monotonic() - begun:.1f} s)", flush=True)
-    model = recipe.basis()
-    result = pacefit.fit(model, train)
+    if hasattr(recipe, "fit"):
+        model = recipe.fit(train)
+        result = None
+    else:
+        model = recipe.basis()
+        result = pacefit.fit(model, train)
     yaml, yace, asi = (folder / f"{recipe.stem}.{kind}" for kind in ("yaml", "yace", "asi"))
     pacefit.save(model, yaml, yace)
     saved = pacefit.load(yaml)
     inverse = pacefit.save_active_set(asi, saved, pacefit.projections(saved, train))
     energy, force = pacefit.errors(saved, test)
+    train_energy, train_force = (result.energy_rmse, result.force_rmse) if result else pacefit.errors(saved, train)
     highest = max(g.max() for g in pacefit.grades(pacefit.projections(saved, test), inverse).values())
     sizes = dict(zip(saved.elements_name, pacefit.size(saved)))
-    print(f"functions: {sizes}; training {result.energy_rmse:.2f} meV/atom, {result.force_rmse:.1f} meV/A; "
+    print(f"functions: {sizes}; training {train_energy:.2f} meV/atom, {train_force:.1f} meV/A; "
           f"test {energy:.2f} meV/atom, {force:.1f} meV/A; largest grade in the test {highest:.2f} "
           f"({time.monotonic() - begun:.1f} s)")
     return test

@@ -33,7 +33,7 @@ fn config(folder: &Path, oracle: &str) -> PathBuf {
     let toml = format!(
         "structure = \"al.extxyz\"\ntemperature = 1500\nsteps = 400\nsampling_interval = 10\nseed = 3\n\
          uncertainty_low = 1.5\nuncertainty_threshold = 2.0\n[potential]\nfile = {potential:?}\n\
-         [embedding]\nradius = 3.0\n[loop]\nbatch = 5\nevent_spacing = 50\nselect = 4\nmax_rounds = 1\n[loop.oracle]\n{oracle}\n\
+         [embedding]\nradius = 3.0\n[loop]\nbatch = 5\nevent_spacing = 50\nselect = 4\nmax_rounds = 1\noracle_difference = 0\n[loop.oracle]\n{oracle}\n\
          [loop.trainer]\n{COPY}\n"
     );
     write(folder, "loop.toml", &toml)

@@ -34,6 +34,7 @@ event_spacing = 10
 select = {labels}
 max_labels = {labels}
 max_rounds = 1
+oracle_difference = 0
 [loop.oracle]
 type = "command"
 command = ["sh", "label.sh", "{seconds}", "{{input}}", "{{output}}"]

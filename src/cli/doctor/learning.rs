@@ -79,7 +79,7 @@ fn program(findings: &mut Findings, what: &'static str, command: &[String], sett
     let script = std::iter::once(first).chain(arguments).position(|word| word.ends_with(".py"));
     // Another program could do anything with `--help`.
     let text = script.and_then(|at| std::fs::read_to_string(folder.join(&command[at])).ok());
-    let (Some(at), true) = (script, text.is_some_and(|text| text.contains("argparse"))) else {
+    let (Some(at), true) = (script, text.is_some_and(|text| text.contains("parse_args"))) else {
         return findings.ok(
             what,
             format!("{} was found; it was not started", path.display()),

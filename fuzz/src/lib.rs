@@ -36,6 +36,11 @@ pub fn extxyz(bytes: &[u8]) {
         assert!(frame.force_mask.is_none_or(|mask| mask.len() == n));
         Ok::<(), lammps_otf::io::Error>(())
     });
+    let _ = extxyz::for_each_result_in(bytes, Path::new("fuzz"), "candidate", |_, frame| {
+        if let Ok((structure, results)) = frame {
+            assert!(results.forces.is_none_or(|forces| forces.dim() == (structure.len(), 3)));
+        }
+    });
 }
 
 /// A structure as a LAMMPS data file.

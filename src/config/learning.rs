@@ -266,8 +266,9 @@ impl LoopConfig {
             }
             OracleConfig::External { wait, claim_timeout } => {
                 let is_time = wait.is_none_or(|wait| wait >= 0.0 && wait.is_finite());
-                check(is_time, "loop.oracle.wait", wait, "a number of seconds, 0 or more")?;
-                check(claim_timeout.is_none_or(positive), "loop.oracle.claim_timeout", claim_timeout, seconds)
+                check(is_time, "loop.oracle.wait", &wait.unwrap_or(0.0), "a number of seconds, 0 or more")?;
+                let age = claim_timeout.unwrap_or(1.0);
+                check(positive(age), "loop.oracle.claim_timeout", &age, seconds)
             }
             OracleConfig::Lammps { .. } => self.oracle.potential().map_or(Ok(()), |p| p.validate()),
         }

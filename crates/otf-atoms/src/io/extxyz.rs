@@ -17,7 +17,9 @@
 //! `momenta` over velocities, as in ASE. Different values of one key, or two columns of the same precedence, are an error.
 mod results;
 
-pub use results::{Labelled, Results, for_each_labelled, for_each_labelled_in, for_each_result, read_results};
+pub use results::{
+    Labelled, Results, for_each_labelled, for_each_labelled_in, for_each_result, for_each_result_in, read_results,
+};
 
 use super::text::{Collected, FrameText, Lines, TypeTable, integer, mass, parse_error, real, scaled};
 use super::{Error, Frame};

@@ -89,9 +89,22 @@ pub fn for_each_labelled_in<E: From<Error>>(
 pub fn for_each_result(
     path: &Path,
     name: &str,
+    use_frame: impl FnMut(Option<&str>, Result<(Structure, Results), Error>),
+) -> Result<(), Error> {
+    for_each_result_in(open(path)?, path, name, use_frame)
+}
+
+/// As [`for_each_result`]. `path` is used in error messages only.
+///
+/// # Errors
+/// As [`for_each_result`].
+pub fn for_each_result_in(
+    reader: impl BufRead,
+    path: &Path,
+    name: &str,
     mut use_frame: impl FnMut(Option<&str>, Result<(Structure, Results), Error>),
 ) -> Result<(), Error> {
-    let mut lines = Lines::new(open(path)?, path);
+    let mut lines = Lines::new(reader, path);
     let mut frame = FrameText::default();
     while next_frame(&mut lines, &mut frame)? {
         let comment = frame.lines().next().and_then(|(_, header)| Comment::parse(header).ok());

@@ -363,7 +363,7 @@ impl Learning<'_, '_> {
         })?;
         let (rounds, labels, potential) = result.flatten().unwrap_or_default();
         let (run_seconds, swap_seconds) = (self.running.as_secs_f64(), self.swapping.as_secs_f64());
-        let unmet = rounds.last().filter(|_| outcome != Outcome::Learned).map_or(Vec::new(), unmet);
+        let unmet = rounds.last().filter(|_| outcome != Outcome::Learned).map_or(Vec::new(), |last| unmet(last, self.settings));
         Ok(LearningResult {
             outcome,
             unmet,
@@ -541,7 +541,7 @@ impl Learning<'_, '_> {
 }
 
 /// What the last round of a loop has not shown, of that which ends a loop.
-fn unmet(last: &Round) -> Vec<String> {
+fn unmet(last: &Round, settings: &LoopConfig) -> Vec<String> {
     let run = match last.outcome {
         Some(RoundOutcome::Quiet) => None,
         Some(RoundOutcome::Events) => Some(format!("the last run had {} events", last.events)),
@@ -554,7 +554,13 @@ fn unmet(last: &Round) -> Vec<String> {
     });
     let checks = last.checks.iter().flat_map(|check| check.failures.iter().map(move |why| (&check.name, why)));
     let checks = checks.map(|(name, why)| format!("check {name:?}: {why}"));
-    run.into_iter().chain(audit).chain(checks).collect()
+    let is_energy_wrong = last.checks.iter().any(|check| !check.is_passed() && check.difference.is_some());
+    let energies = (is_energy_wrong && !settings.checks.iter().any(|check| check.train)).then(|| {
+        "labels of cut-outs have no energies, so that nothing pins an energy difference: train on whole structures (`train = true` in \
+         a check)"
+            .to_owned()
+    });
+    run.into_iter().chain(audit).chain(checks).chain(energies).collect()
 }
 
 /// Outcome of a phase of a round.

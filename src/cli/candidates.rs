@@ -3,7 +3,7 @@
 
 use clap::{Args, Subcommand};
 use lammps_otf::candidates::export::{self, Format};
-use lammps_otf::candidates::{KeyValue, Status, Store, StoreError, StoredCandidate, Summary};
+use lammps_otf::candidates::{KeyValue, Status, Store, StoreError, StoredCandidate, Summary, suspects};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -28,6 +28,9 @@ enum CandidatesCommand {
         /// Only candidates with this status: pending_dft, running_dft, done, failed, rejected
         #[arg(long)]
         status: Option<Status>,
+        /// Only candidates whose labels the newest potential of the loop does not fit, although it was trained on them
+        #[arg(long)]
+        suspect: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -135,7 +138,7 @@ fn parse_hours(text: &str) -> Result<Duration, String> {
 /// [`StoreError`], whose message includes the remedy.
 pub fn run(arguments: &CandidatesArgs) -> Result<(), StoreError> {
     let text = match &arguments.command {
-        CandidatesCommand::List { db, status, json } => list(db, *status, *json)?,
+        CandidatesCommand::List { db, status, suspect, json } => list(db, *status, *suspect, *json)?,
         CandidatesCommand::Show { db, id, json } => {
             let row = Store::open_read_only(db)?.get(*id)?;
             if *json { pretty(&as_json(&row)) } else { describe(&row) }
@@ -248,9 +251,14 @@ fn import(store: &mut Store, path: &Path) -> Result<Vec<i64>, StoreError> {
     store.add_with_status(&rows.iter().map(|(candidate, status)| (candidate, *status)).collect::<Vec<_>>())
 }
 
-fn list(db: &Path, status: Option<Status>, json: bool) -> Result<String, StoreError> {
+fn list(db: &Path, status: Option<Status>, suspect: bool, json: bool) -> Result<String, StoreError> {
     let store = Store::open_read_only(db)?;
-    let rows = store.summaries(status)?;
+    let mut rows = store.summaries(status)?;
+    if suspect {
+        // Compared with all labels, whatever their status.
+        let suspects = suspects(&store.summaries(None)?);
+        rows.retain(|row| suspects.contains(&row.id));
+    }
     let counts = store.counts()?;
     if json {
         let counts: BTreeMap<_, _> = counts.iter().map(|(status, n)| (status.as_str(), n)).collect();

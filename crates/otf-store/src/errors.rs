@@ -2,7 +2,7 @@
 //! Errors of a potential on a labelled candidate.
 
 use super::blob::Data;
-use super::{KeyValue, Keys, StoredCandidate, data_names};
+use super::{KeyValue, Keys, StoredCandidate, Summary, data_names};
 
 /// The potential whose errors are stored with a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +83,27 @@ pub(super) fn remove_keys(pairs: &mut Keys) {
     }
 }
 
+/// A label is suspect if the newest potential, which was trained on it, has an error that is this many times the median over all labels,
+const SUSPECT: f64 = 5.0;
+
+/// and at least this part of the error before training.
+const NOT_LEARNED: f64 = 0.5;
+
+/// The ids of candidates whose labels do not fit those of the others: their errors of the newest potential are large, and training has
+/// not reduced them. A calculation that has not converged, or another electronic state, are possible causes. The potential may also
+/// lack the functions for these environments.
+#[must_use]
+pub fn suspects(rows: &[Summary]) -> Vec<i64> {
+    let number = |row: &Summary, key: &str| row.keys.get(key).and_then(KeyValue::as_f64);
+    let errors = |row: &Summary| Some((row.id, number(row, "force_rmse_core")?, number(row, "force_rmse_newest")?));
+    let all: Vec<(i64, f64, f64)> = rows.iter().filter_map(errors).collect();
+    let mut newest: Vec<f64> = all.iter().map(|(.., newest)| *newest).collect();
+    newest.sort_by(f64::total_cmp);
+    let Some(median) = newest.get(newest.len() / 2) else { return Vec::new() };
+    let is_suspect = |before: f64, after: f64| after > SUSPECT * median && after > NOT_LEARNED * before;
+    all.iter().filter(|(_, before, after)| is_suspect(*before, *after)).map(|(id, ..)| *id).collect()
+}
+
 impl StoredCandidate {
     /// Removes the errors of the newest potential from this copy of the row.
     pub fn remove_errors_of_newest(&mut self) {
@@ -101,5 +122,30 @@ impl StoredCandidate {
         };
         let [_, _, energy] = of.keys();
         Some(LabelErrors { forces, energy: self.keys().extra.get(energy).and_then(KeyValue::as_f64) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_that_training_does_not_fit_are_suspect() {
+        let row = |id: i64, before: f64, after: f64| Summary {
+            id,
+            status: None,
+            formula: "Al".into(),
+            natoms: 1,
+            created: None,
+            energy: None,
+            keys: [("force_rmse_core", before), ("force_rmse_newest", after)]
+                .map(|(key, value)| (key.to_owned(), KeyValue::Float(value)))
+                .into(),
+        };
+        let mut rows = vec![row(1, 0.5, 0.1), row(2, 0.4, 0.09), row(3, 0.6, 0.12), row(4, 3.0, 2.9), row(5, 8.0, 1.0)];
+        assert_eq!(suspects(&rows), [4], "the fifth was reduced by training");
+        rows[3].keys.clear();
+        assert_eq!(suspects(&rows), [0_i64; 0]);
+        assert_eq!(suspects(&[]), [0_i64; 0]);
     }
 }

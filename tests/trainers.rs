@@ -78,7 +78,7 @@ fn pacemaker_upfits_a_nonlinear_potential() {
     let folder = tempfile::tempdir().unwrap();
     let fit = |name: &str, more: &[&str]| {
         let output = folder.path().join(name);
-        let options = [&["--evaluator", "pyace", "--trainable", "func", "--iterations", "1"], more].concat();
+        let options = [&["--evaluator", "pyace", "--trainable", "func", "--iterations", "1"][..], more].concat();
         (
             train(
                 "pacemaker.py",

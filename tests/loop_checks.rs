@@ -96,7 +96,8 @@ const CHECKS: &str = "[[loop.check]]\nname = \"crystal\"\nstructure = \"crystal.
 /// Energy and forces by LAMMPS itself, of EAM and of a potential.
 fn by_lammps(config: &InferenceConfig, structure: &Structure) -> [verify::Evaluation; 2] {
     let folder = tempfile::tempdir().unwrap();
-    let eam = InferenceConfig::read(common::eam_config(folder.path(), 3, "temperature = 300\nuncertainty = \"none\"")).unwrap();
+    let eam = InferenceConfig::read(common::eam_config(folder.path(), 3, "temperature = 300\nuncertainty = \"none\""))
+        .unwrap();
     [&eam, config].map(|config| {
         let script = Script::new(config, structure, Path::new("data")).unwrap();
         verify::evaluate(structure, &script).unwrap()

@@ -14,8 +14,16 @@ fn config(folder: &Path) {
     let data = folder.join("data");
     succeed(common::python().arg(root().join("potentials/al/fit.py")).arg("--data").arg(&data));
     write(folder, "al.extxyz", &aluminium(4));
-    let lines: Vec<String> = aluminium(3).lines().map(str::to_owned).collect();
-    write(folder, "vacancy.extxyz", &format!("107\n{}\n{}\n", lines[1], lines[3..].join("\n")));
+    let crystal = aluminium(3);
+    let lines: Vec<&str> = crystal.lines().collect();
+    // Not symmetric: of atoms with the same γ, rounding decides which is the centre of an event.
+    let moved = |(at, line): (usize, &&str)| {
+        let x: Vec<f64> = line.split_whitespace().skip(1).map(|x| x.parse().unwrap()).collect();
+        let d = |k: usize| 0.02 * (((at * 3 + k) * 7919 % 101) as f64 / 50.5 - 1.0);
+        format!("Al {} {} {}", x[0] + d(0), x[1] + d(1), x[2] + d(2))
+    };
+    let atoms: Vec<String> = lines[3..].iter().enumerate().map(moved).collect();
+    write(folder, "vacancy.extxyz", &format!("107\n{}\n{}\n", lines[1], atoms.join("\n")));
     let (potential, eam) = (root().join("potentials/al-soft/Al.yaml"), eam_file());
     let (python, trainer) = (dependency("bin/python3"), root().join("examples/trainers/pace_linear.py"));
     let (base, test) = (data.join("training.extxyz"), data.join("testing.extxyz"));

@@ -363,7 +363,8 @@ impl Learning<'_, '_> {
         })?;
         let (rounds, labels, potential) = result.flatten().unwrap_or_default();
         let (run_seconds, swap_seconds) = (self.running.as_secs_f64(), self.swapping.as_secs_f64());
-        let unmet = rounds.last().filter(|_| outcome != Outcome::Learned).map_or(Vec::new(), |last| unmet(last, self.settings));
+        let unmet =
+            rounds.last().filter(|_| outcome != Outcome::Learned).map_or(Vec::new(), |last| unmet(last, self.settings));
         Ok(LearningResult {
             outcome,
             unmet,

@@ -231,6 +231,20 @@ fn config_page(schema: &Value, headings: &[Heading]) -> String {
                 tables.push((name, title, "", definition));
                 continue;
             }
+            let item = resolve(schema, &definition["items"]);
+            if item["properties"].is_object() {
+                let anchor = name.replace('.', "");
+                let _ = writeln!(text, "| `{key}` | [list of tables](#{anchor}) | {default} | {} |", prose(property));
+                let title = format!("`[[{name}]]`");
+                tables.push((name, title, "", item));
+                continue;
+            }
+            // A table as one of several forms, such as a number or a table.
+            for form in definition["anyOf"].as_array().into_iter().flatten().map(|form| resolve(schema, form)) {
+                if form["properties"].is_object() {
+                    tables.push((name.clone(), format!("`{name}` as a table"), "", form));
+                }
+            }
             let kinds = definition["oneOf"].as_array().into_iter().flatten();
             let kinds: Vec<_> = kinds.filter_map(|k| Some((k.pointer("/properties/type/const")?, k))).collect();
             if !kinds.is_empty() {

@@ -118,7 +118,11 @@ fn row(round: &Round) -> String {
 fn run_rows(round: &Round) -> Vec<String> {
     let line = |run: &RunState| {
         let outcome = run.outcome.map_or_else(|| "not repeated".into(), |outcome| outcome.to_string());
-        let gamma = run.gamma_max.map_or("inf".into(), |gamma| format!("{gamma:.2}"));
+        let gamma = match (run.outcome, run.gamma_max) {
+            (None, _) => "-".into(),
+            (_, Some(gamma)) => format!("{gamma:.2}"),
+            (_, None) => "inf".into(),
+        };
         format!(
             "       run {:<18} from {:>7} to {:>7}  {:>4} events  γ {gamma:>7}  {outcome}",
             run.name, run.from, run.reached, run.events

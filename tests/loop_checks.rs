@@ -219,6 +219,14 @@ fn loop_is_not_learned_while_a_check_is_outside_its_limit() {
     let unmet: Vec<&str> = found["unmet"].as_array().unwrap().iter().map(|what| what.as_str().unwrap()).collect();
     assert!(unmet.len() == 2 && unmet[0].contains("check \"slab\": energy difference"), "{unmet:?}");
     assert!(unmet[1].contains("train = true"), "{unmet:?}");
+    // Labels of the slab are trained on, although no run has an event.
+    let trained = strict.replace("name = \"slab\"\n", "name = \"slab\"\ntrain = true\n");
+    config(at, "trained", 50.0, &linear_trainer(at), &trained);
+    let out = run(at, "trained");
+    assert_eq!(out.status.code(), Some(4), "{}", text(&out));
+    let rounds = store(at, "trained").rounds().unwrap();
+    let error = |round: &Round| check(round, "slab").difference.unwrap().relative_error();
+    assert!(rounds.len() == 2 && error(&rounds[1]) < 0.5 * error(&rounds[0]), "{rounds:?}");
     // With the limit that it keeps, the same loop is continued and has ended.
     config(at, "cold", 50.0, &trainer(), CHECKS);
     let out = run(at, "cold");
@@ -266,6 +274,11 @@ fn labels_that_do_not_fit_the_potential_are_refused_before_training() {
         assert!(rows(folder.path(), mistake).iter().all(StoredCandidate::is_check), "{mistake}");
         assert!(!folder.path().join(mistake).join("round-001/potential").exists());
     }
+    // With the mistake corrected, the same loop labels again.
+    let toml = std::fs::read_to_string(folder.path().join("Ry.toml")).unwrap();
+    write(folder.path(), "Ry.toml", &toml.replace("\"Ry\"", "\"none\""));
+    let out = run(folder.path(), "Ry");
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out));
 }
 
 #[test]

@@ -5,12 +5,12 @@ use std::sync::atomic::AtomicBool;
 
 use super::ledger::Ledger;
 use super::oracle::Oracle;
-use super::oracle_check::{compare, displaced};
-use super::{Error, LoopConfig, PhaseOutcome};
+use super::oracle_check::{compare_energies, compare_forces, displaced};
+use super::{Error, LoopConfig, Outcome, PhaseOutcome};
 use crate::candidates::{
-    Candidate, CandidateKeys, CheckResult, EnergyDifference, KeyValue, Round, Status, StoredCandidate, Trigger,
+    Candidate, CandidateKeys, CheckResult, EnergyDifference, KeyValue, Phase, Round, Status, StoredCandidate, Trigger,
 };
-use crate::config::{CheckConfig, INITIAL_CHECK, InferenceConfig, Potential};
+use crate::config::{CheckConfig, INITIAL_CHECK, InferenceConfig, OracleConfig, Potential};
 use crate::embedding::EmbeddingExtractor;
 use crate::io::{self, Frame};
 use crate::prediction::{Prediction, Predictor};
@@ -65,7 +65,9 @@ impl Ledger {
                 None => new.extend(frames.into_iter().map(|frame| candidate(&check.name, Candidate::new(frame)))),
             }
         }
-        let is_compared = settings.oracle_difference > 0.0 && structure.len() > 0;
+        // Not in a loop of an earlier version that has begun.
+        let is_first = self.round.number == 1 && self.round.phase == Phase::Explore;
+        let is_compared = settings.oracle_difference > 0.0 && structure.len() > 0 && is_first;
         if is_compared && !known.iter().any(|known| known.name == INITIAL_CHECK) {
             // A region that has no valid cell cannot be compared.
             let region = displaced(structure, config.candidates.embedding.max_atoms, extractor, config.md.seed.into());
@@ -105,7 +107,7 @@ impl Ledger {
         let is_trained = |name: &str| settings.checks.iter().any(|check| check.name == name && check.train);
         let checks = self.checks()?.into_iter().filter(|check| is_trained(&check.name));
         let mut rows: Vec<StoredCandidate> = checks.flat_map(|check| check.rows).collect();
-        rows.retain(StoredCandidate::is_labelled);
+        rows.retain(is_done);
         for row in &mut rows {
             let keys = &mut row.candidate.keys;
             (keys.energy_weight, keys.stress_weight) = (Some(1.0), Some(1.0));
@@ -123,30 +125,15 @@ impl Ledger {
         oracle: &mut dyn Oracle,
         interrupt: &AtomicBool,
     ) -> Result<PhaseOutcome<Round>, Error> {
-        let checks = self.checks_of(settings)?;
-        let rows = || checks.iter().flat_map(|check| &check.rows);
-        let to_label: Vec<i64> = rows().filter(|row| !row.is_labelled()).map(|row| row.id).collect();
-        for row in rows().filter(|row| row.status == Some(Status::Failed)) {
-            self.store.set_status(row.id, Status::PendingDft)?;
-        }
-        let folder = self.folder.join(FOLDER);
-        if !to_label.is_empty() {
-            std::fs::create_dir_all(&folder).map_err(RunError::writing(&folder))?;
-            if let Some(outcome) = self.label_rows(&to_label, &folder, oracle, interrupt)? {
+        // The initial structure first: if its label is wrong, the others need not be computed.
+        let mut checks = self.checks_of(settings)?;
+        checks.sort_by_key(|check| check.name != INITIAL_CHECK);
+        for check in &checks {
+            if let Some(outcome) = self.label_check(settings, check, oracle, interrupt)? {
                 return Ok(PhaseOutcome::Stop(outcome));
             }
+            self.compare_with_oracle(settings, &check.name)?;
         }
-        let checks = self.checks_of(settings)?;
-        for check in &checks {
-            if let Some(row) = check.rows.iter().find(|row| !row.is_labelled()) {
-                let why = row.message.clone().unwrap_or_else(|| "it has no label".into());
-                return Err(Error::Oracle(format!(
-                    "the check {:?} (candidate {}) is not labelled: {why}",
-                    check.name, row.id
-                )));
-            }
-        }
-        self.compare_with_oracle(settings, &checks)?;
         let results = self.evaluate_checks(settings, &self.potential)?;
         if self.round.checks != results {
             let mut round = Round { checks: results, ..self.round.clone() };
@@ -157,22 +144,79 @@ impl Ledger {
         Ok(PhaseOutcome::Continue(self.round.clone()))
     }
 
-    /// Compares the labels of the initial structure with the initial potential.
-    fn compare_with_oracle(&self, settings: &LoopConfig, checks: &[Check]) -> Result<(), Error> {
-        let first = self.store.rounds()?.into_iter().next().map(|round| round.potential);
-        let Some(record) = first.map(|hash| self.store.potential(&hash)).transpose()?.flatten() else { return Ok(()) };
-        let initial =
-            Potential { file: Some(record.file), active_set: Some(record.active_set), ..self.potential.clone() };
-        let mut predictor = Predictor::new(&initial)?;
-        let are_energies_trained = settings.checks.iter().any(|check| check.train);
-        for check in checks.iter().filter(|check| check.name == INITIAL_CHECK) {
-            for row in &check.rows {
-                let Ok(prediction) = predictor.evaluate(&row.candidate.structure) else { continue };
-                compare(&row.candidate, &prediction, settings.oracle_difference, are_energies_trained)
-                    .map_err(|why| Error::Oracle(format!("{why}. The structure is candidate {}", row.id)))?;
+    /// Labels the structures of a check that have no label. Returns why the loop ends, if it does.
+    fn label_check(
+        &mut self,
+        settings: &LoopConfig,
+        check: &Check,
+        oracle: &mut dyn Oracle,
+        interrupt: &AtomicBool,
+    ) -> Result<Option<Outcome>, Error> {
+        let open: Vec<i64> = check.rows.iter().filter(|row| !is_done(row)).map(|row| row.id).collect();
+        if open.is_empty() {
+            return Ok(None);
+        }
+        // Workers outside the loop repeat their attempts themselves.
+        if !matches!(settings.oracle, OracleConfig::External { .. }) {
+            for row in check.rows.iter().filter(|row| matches!(row.status, Some(Status::Failed | Status::Rejected))) {
+                self.store.set_status(row.id, Status::PendingDft)?;
+            }
+        }
+        let folder = self.folder.join(FOLDER);
+        std::fs::create_dir_all(&folder).map_err(RunError::writing(&folder))?;
+        if let Some(outcome) = self.label_rows(&open, &folder, oracle, interrupt)? {
+            return Ok(Some(outcome));
+        }
+        for id in open {
+            let row = self.store.get(id)?;
+            if !is_done(&row) {
+                let why = row.message.unwrap_or_else(|| "it has no label".into());
+                return Err(Error::Oracle(format!(
+                    "the check {:?} (candidate {id}) is not labelled: {why}. External workers label it again after `candidates set-status`",
+                    check.name
+                )));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Compares the labels of the initial structure, and the energies of checks that are trained on, with the initial potential.
+    /// Labels that differ are removed.
+    fn compare_with_oracle(&mut self, settings: &LoopConfig, name: &str) -> Result<(), Error> {
+        let is_trained = settings.checks.iter().any(|check| check.name == name && check.train);
+        let is_first = self.round.number == 1 && self.round.phase == Phase::Explore;
+        if !is_first || !(is_trained || name == INITIAL_CHECK) || settings.oracle_difference == 0.0 {
+            return Ok(());
+        }
+        let mut predictor = Predictor::new(&self.initial_potential()?)?;
+        let checks = self.checks()?;
+        let rows: Vec<&StoredCandidate> =
+            checks.iter().filter(|check| check.name == name).flat_map(|check| &check.rows).collect();
+        for row in &rows {
+            let Ok(prediction) = predictor.evaluate(&row.candidate.structure) else { continue };
+            let compared = match name {
+                INITIAL_CHECK => compare_forces(&row.candidate, &prediction, settings.oracle_difference),
+                _ => compare_energies(&row.candidate, &prediction),
+            };
+            if let Err(why) = compared {
+                for row in &rows {
+                    self.store.set_status(row.id, Status::Rejected)?;
+                    self.store.set_status(row.id, Status::PendingDft)?;
+                }
+                return Err(Error::Oracle(format!("{why}. The structure is candidate {}", row.id)));
             }
         }
         Ok(())
+    }
+
+    /// The potential with which the loop was started.
+    fn initial_potential(&self) -> Result<Potential, Error> {
+        let first = self.store.rounds()?.into_iter().next().map(|round| round.potential);
+        let record = first.map(|hash| self.store.potential(&hash)).transpose()?.flatten();
+        Ok(record.map_or_else(
+            || self.potential.clone(),
+            |known| Potential { file: Some(known.file), active_set: Some(known.active_set), ..self.potential.clone() },
+        ))
     }
 
     /// The errors of a potential on the labelled checks.
@@ -201,7 +245,8 @@ impl Ledger {
         settings: &LoopConfig,
         results: &[CheckResult],
     ) -> Result<Option<String>, Error> {
-        let initial = self.store.rounds()?.into_iter().next().map(|round| round.checks).unwrap_or_default();
+        // Not the stored results of the first round, because checks may have been added since.
+        let initial = self.evaluate_checks(settings, &self.initial_potential()?)?;
         let refused = results.iter().find_map(|now| {
             let limits = settings.checks.iter().find(|check| check.name == now.name)?;
             let before = initial.iter().find(|initial| initial.name == now.name)?;
@@ -229,10 +274,18 @@ fn frames_of(check: &CheckConfig) -> Result<Vec<Structure>, Error> {
     }
 }
 
+/// Whether a row is labelled, and its label was not rejected.
+fn is_done(row: &StoredCandidate) -> bool {
+    row.status == Some(Status::Done) && row.is_labelled()
+}
+
 /// Whether a stored structure is that of a file.
 fn is_same(stored: &Structure, read: &Structure) -> bool {
     let symbols = |s: &Structure| (0..s.len()).map(|i| s.element(i)).collect::<Vec<_>>();
-    stored.positions == read.positions
+    // The store keeps positions relative to the origin of the cell, so that the last digit may differ.
+    let near = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-9;
+    stored.len() == read.len()
+        && stored.positions.iter().zip(&read.positions).all(near)
         && stored.cell.vectors == read.cell.vectors
         && stored.cell.pbc == read.cell.pbc
         && symbols(stored) == symbols(read)
@@ -338,6 +391,10 @@ fn differences<'e>(evaluated: impl Iterator<Item = &'e Evaluated<'e>> + Clone) -
         let count =
             |element: &Element| (0..structure.len()).filter(|&i| structure.element(i) == *element).count() as f64;
         let [label, prediction] = references.difference(elements.iter().map(count).collect(), energy)?;
+        // The structure of a reference once more: an error relative to rounding has no meaning.
+        if label.abs() < 1e-6 * structure.len() as f64 {
+            return None;
+        }
         Some(EnergyDifference { label, prediction })
     };
     evaluated.map(difference).collect()

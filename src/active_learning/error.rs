@@ -54,7 +54,7 @@ pub enum Error {
         first: String,
     },
     /// The labels of the oracle cannot be used.
-    #[error("nothing was trained, because of the oracle: {0}")]
+    #[error("the labels of the oracle cannot be used: {0}")]
     Oracle(String),
     /// Training failed.
     #[error(transparent)]

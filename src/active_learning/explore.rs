@@ -128,7 +128,7 @@ impl Learning<'_, '_> {
         let round = self.with_run(index, state);
         let (candidates, running) = (exploration.candidates, exploration.running);
         self.round = self.on_ledger(|ledger| ledger.explored(round, &name, candidates, running))?;
-        if self.round.phase == Phase::Done {
+        if self.round.phase == Phase::Done && !self.has_unused_checks() {
             self.notify_observer(&self.round.clone())?;
         }
         Ok(None)

@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Labels of other loops, which are trained on together with those of this loop, so that nothing is forgotten.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::ledger::Ledger;
 use super::{Error, LoopConfig, files};
-use crate::candidates::{Candidate, KeyValue, Phase, Status, Store, StoredCandidate};
+use crate::candidates::{AUDIT_TRAINED, Candidate, KeyValue, Phase, Status, Store, StoredCandidate, Trigger};
 use crate::config::Potential;
 use crate::potential::fingerprint;
 
-/// The key of an imported row: the store that it is from, and its id there.
+/// The key of an imported row: the store that its label was computed in, and its id there.
 pub(super) const IMPORTED: &str = "imported_from";
 
 /// The keys of a row that another loop has written and that have no meaning in this one.
-const KEYS_OF_LOOP: [&str; 9] = [
+const KEYS_OF_LOOP: [&str; 8] = [
     super::ledger::ROUND,
     super::ledger::RUN,
     "force_rmse_core",
@@ -22,7 +23,6 @@ const KEYS_OF_LOOP: [&str; 9] = [
     "force_rmse_newest",
     "force_max_newest",
     "energy_error_newest",
-    IMPORTED,
 ];
 
 impl Ledger {
@@ -44,16 +44,16 @@ impl Ledger {
             None => store_of(initial, &self.folder).into_iter().collect(),
         };
         let (mut imported, mut all) = (Vec::new(), Vec::new());
+        let mut origins = BTreeSet::new();
         for path in stores {
-            let rows = labelled(&path)?;
+            let mut rows = labelled(&path)?;
+            // A store may contain labels that were imported from another one of these.
+            rows.retain(|row| origins.insert(row.keys.extra.get(IMPORTED).map(ToString::to_string)));
             imported.push((path, rows.len()));
             all.extend(rows);
         }
         // One transaction, so that a killed process has imported all of them or none.
-        for id in self.store.add(&all)? {
-            let row = self.store.get(id)?;
-            self.known().read(&row);
-        }
+        self.store.add(&all)?;
         Ok(imported)
     }
 }
@@ -70,7 +70,7 @@ fn store_of(potential: &Potential, own: &Path) -> Option<PathBuf> {
     })
 }
 
-/// The labelled candidates of a store, without checks. Audits that were not trained on remain audits.
+/// The labelled candidates of a store, without checks.
 fn labelled(path: &Path) -> Result<Vec<Candidate>, Error> {
     let store = Store::open_read_only(path)?;
     let mut found = Vec::new();
@@ -86,6 +86,12 @@ fn labelled(path: &Path) -> Result<Vec<Candidate>, Error> {
 fn imported(row: StoredCandidate, path: &Path) -> Candidate {
     let mut keys = row.candidate.keys;
     keys.extra.retain(|key, _| !KEYS_OF_LOOP.contains(&key.as_str()));
-    keys.extra.insert(IMPORTED.into(), KeyValue::from(format!("{}#{}", path.display(), row.id)));
+    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let origin = || KeyValue::from(format!("{}#{}", path.display(), row.id));
+    keys.extra.entry(IMPORTED.into()).or_insert_with(origin);
+    // Audits of another loop are of other structures, and do not measure errors in this one.
+    if keys.trigger == Some(Trigger::Audit) {
+        keys.extra.insert(AUDIT_TRAINED.into(), KeyValue::Int(1));
+    }
     Candidate { keys, ..row.candidate }
 }

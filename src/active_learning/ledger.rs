@@ -139,6 +139,9 @@ impl Ledger {
         }
         let round = store.rounds()?.pop().expect("recorded above");
         let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
+        if !round.runs.is_empty() && !round.runs.iter().map(|run| &run.name).eq(&names) {
+            return Err(changed(output, "order of [[loop.run]]"));
+        }
         make_round_folders(&folder, round.number, &names)?;
         make_round_folders(&folder, round.number + 1, &names)?;
         let known = store.potential(&round.potential)?.ok_or_else(|| changed(output, "potential"))?;
@@ -149,7 +152,11 @@ impl Ledger {
         }
         let mut environments = KnownEnvironments::new(config.candidates.novelty, Some(cutoff));
         for row in store.iter(None)? {
-            environments.read(&row?);
+            let row = row?;
+            // A region like one of another loop is new in this one.
+            if !row.keys().extra.contains_key(IMPORTED) {
+                environments.read(&row);
+            }
         }
         let worker = format!("{WORKER} {}", std::process::id());
         let mut ledger = Self {

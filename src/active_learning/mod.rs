@@ -315,7 +315,7 @@ fn run_folder(round: PathBuf, run: &str) -> PathBuf {
     if run.is_empty() { round } else { round.join(run) }
 }
 
-/// A loop in progress. All fields except `ledger` are the same on all ranks.
+/// A loop in progress. All fields except `ledger` and `imported` are the same on all ranks.
 struct Learning<'c, 'o> {
     comm: Comm,
     /// The configuration with the current potential.
@@ -416,12 +416,20 @@ impl Learning<'_, '_> {
                 }
                 Phase::Train => self.train()?,
                 Phase::Done if self.round.checks.iter().all(CheckResult::is_passed) => Some(Outcome::Learned),
+                Phase::Done if self.has_unused_checks() => self.train()?,
                 Phase::Done => Some(Outcome::Inaccurate),
             };
             if let Some(outcome) = end {
                 return Ok(outcome);
             }
         }
+    }
+
+    /// Whether a check has failed and there are labels of checks that the potential of this round was not trained on.
+    fn has_unused_checks(&self) -> bool {
+        self.round.number == 1
+            && !self.round.checks.iter().all(CheckResult::is_passed)
+            && self.settings.checks.iter().any(|check| check.train)
     }
 
     /// Whether the round is one more than may train a potential.
@@ -450,7 +458,7 @@ impl Learning<'_, '_> {
             .on_root_alone(|| ledger.as_mut().map(|l| l.label(threshold, oracle.as_mut(), interrupt)).transpose())?;
         let labelled = self.comm.share(labelled.flatten());
         let end = self.finish_phase(labelled);
-        if self.round.phase == Phase::Done {
+        if self.round.phase == Phase::Done && !self.has_unused_checks() {
             self.notify_observer(&self.round.clone())?;
         }
         Ok(end)

@@ -18,7 +18,7 @@ use crate::candidates::{Labels, StoredCandidate, recover_order};
 use crate::config::{InferenceConfig, LoopConfig, OracleConfig};
 use crate::io::extxyz::{self, Results};
 use crate::script::Script;
-use crate::structure::{Element, Structure};
+use crate::structure::{Element, Structure, element_from_symbol};
 use crate::verify::{evaluate, load};
 
 /// Computes energy and forces of a candidate.
@@ -320,7 +320,8 @@ pub struct LammpsOracle {
     elements: Vec<Element>,
 }
 
-/// Loads the reference potential of `[loop.oracle]` in a LAMMPS instance of its own, if the oracle is one.
+/// Loads the reference potential of `[loop.oracle]` in a LAMMPS instance of its own, if the oracle is one. Not for a configuration with
+/// `create`, whose structure is unknown before the run.
 ///
 /// # Errors
 /// The reason why it cannot be used.
@@ -332,7 +333,12 @@ pub fn check_oracle_potential(config: &InferenceConfig) -> Result<(), String> {
     else {
         return Ok(());
     };
-    let structure = crate::io::read(&config.system.structure, None).map_err(|e| e.to_string())?;
+    if !config.system.create.is_empty() {
+        return Ok(());
+    }
+    let elements = config.system.elements.iter().map(|s| element_from_symbol(s)).collect::<Option<Vec<Element>>>();
+    let hint = elements.filter(|elements| !elements.is_empty());
+    let structure = crate::io::read(&config.system.structure, hint.as_deref()).map_err(|e| e.to_string())?;
     let script = Script::new(config, &structure, Path::new("data")).map_err(|e| e.to_string())?;
     load(&script.without_gamma(pair_style, pair_coeff), &structure.elements).map_err(|e| e.to_string())?;
     Ok(())

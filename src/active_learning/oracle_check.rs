@@ -57,16 +57,11 @@ pub(super) fn displaced(
     })
 }
 
-/// Compares the labels of a structure with a prediction. `energies`: whether energies are trained on, so that they are compared too.
+/// Compares the forces of a label with a prediction.
 ///
 /// # Errors
-/// Why they do not belong together, if the difference of the forces, relative to the larger ones, is above `limit`.
-pub(super) fn compare(
-    candidate: &Candidate,
-    prediction: &Prediction,
-    limit: f64,
-    energies: bool,
-) -> Result<(), String> {
+/// Why they do not belong together, if their difference, relative to the larger ones, is above `limit`.
+pub(super) fn compare_forces(candidate: &Candidate, prediction: &Prediction, limit: f64) -> Result<(), String> {
     let Some(labels) = &candidate.labels else { return Ok(()) };
     let core: Vec<usize> = (0..candidate.force_mask.len()).filter(|&i| candidate.force_mask[i] > 0.0).collect();
     let product = |a: &ndarray::Array2<f64>, b: &ndarray::Array2<f64>| -> f64 {
@@ -85,13 +80,21 @@ pub(super) fn compare(
             cause(both / (own * theirs).sqrt(), (theirs / own).sqrt())
         ));
     }
-    let is_whole = core.len() == candidate.force_mask.len();
-    let energy = (labels.energy - prediction.energy) / core.len() as f64;
-    if energies && is_whole && energy.abs() > ENERGY_DIFFERENCE {
+    Ok(())
+}
+
+/// Compares the energy of a label with a prediction.
+///
+/// # Errors
+/// That they are relative to different references.
+pub(super) fn compare_energies(candidate: &Candidate, prediction: &Prediction) -> Result<(), String> {
+    let Some(labels) = &candidate.labels else { return Ok(()) };
+    let energy = (labels.energy - prediction.energy) / candidate.structure.len() as f64;
+    if energy.abs() > ENERGY_DIFFERENCE {
         return Err(format!(
-            "the energy of the oracle in the initial structure differs by {energy:.3} eV/atom from that of the initial potential. \
-             Energies are trained on (loop.check.train), so both must be relative to the same reference, such as isolated atoms: \
-             check the unit, and subtract the energies of the reference from those of the oracle"
+            "the energy of a check that is trained on differs by {energy:.3} eV/atom from that of the initial potential. Both must be \
+             relative to the same reference, such as isolated atoms: check the unit, and subtract the energies of the reference from \
+             those of the oracle"
         ));
     }
     Ok(())

@@ -25,7 +25,7 @@ impl Ledger {
     ) -> Result<PhaseOutcome<(Potential, Round, Round)>, Error> {
         let (mut round, parent) = (self.round.clone(), self.potential.clone());
         let here = self.current_folder();
-        if round.outcome == Some(RoundOutcome::Quiet) {
+        if round.outcome == Some(RoundOutcome::Quiet) && round.audit.is_some_and(|audit| !audit.accepted) {
             self.train_on_audits()?;
         }
         let mut rows = self.labelled_rows()?;

@@ -2,7 +2,7 @@
 //! Errors of a potential on a labelled candidate.
 
 use super::blob::Data;
-use super::{KeyValue, Keys, StoredCandidate, Summary, data_names};
+use super::{AUDIT_TRAINED, KeyValue, Keys, StoredCandidate, Summary, data_names};
 
 /// The potential whose errors are stored with a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +95,16 @@ const NOT_LEARNED: f64 = 0.5;
 #[must_use]
 pub fn suspects(rows: &[Summary]) -> Vec<i64> {
     let number = |row: &Summary, key: &str| row.keys.get(key).and_then(KeyValue::as_f64);
-    let errors = |row: &Summary| Some((row.id, number(row, "force_rmse_core")?, number(row, "force_rmse_newest")?));
+    // Audits and checks are evaluated too, but not trained on.
+    let is_trained = |row: &Summary| match row.keys.get("trigger").and_then(KeyValue::as_text) {
+        Some("check") => false,
+        Some("audit") => number(row, AUDIT_TRAINED).is_some(),
+        _ => true,
+    };
+    let errors = |row: &Summary| {
+        let (before, after) = (number(row, "force_rmse_core")?, number(row, "force_rmse_newest")?);
+        is_trained(row).then_some((row.id, before, after))
+    };
     let all: Vec<(i64, f64, f64)> = rows.iter().filter_map(errors).collect();
     let mut newest: Vec<f64> = all.iter().map(|(.., newest)| *newest).collect();
     newest.sort_by(f64::total_cmp);

@@ -74,8 +74,8 @@ pub use identity::recover_order;
 pub use keys::{KeyValue, Keys};
 pub use status::{Status, UnknownStatus};
 pub use store::{
-    AuditResult, CheckResult, CheckSummary, EnergyDifference, Phase, PotentialRecord, Round, RoundOutcome,
-    RoundSeconds, RunState, Store, StoreOptions, StoredCandidate, Summary,
+    AUDIT_TRAINED, AuditResult, CheckResult, CheckSummary, EnergyDifference, Phase, PotentialRecord, Round,
+    RoundOutcome, RoundSeconds, RunState, Store, StoreOptions, StoredCandidate, Summary,
 };
 
 use ndarray::Array2;

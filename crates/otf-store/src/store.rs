@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 pub(super) const WORKFLOW_KEYS: [&str; 5] = ["status", "worker", "claimed_at", "attempts", "message"];
 
 /// Key of an audit that was made training data, with the value 1.
-const AUDIT_TRAINED: &str = "audit_trained";
+pub const AUDIT_TRAINED: &str = "audit_trained";
 
 /// Key of a candidate that a loop has selected, with the number of the round.
 const SELECTED: &str = "selected";

@@ -169,6 +169,12 @@ fn files(findings: &mut Findings, settings: &LoopConfig, model: Option<&Model>) 
             );
         }
     }
+    for run in &settings.runs {
+        let Some(path) = &run.structure else { continue };
+        if let Err(error) = io::read(path, None) {
+            findings.fail("run", format!("the run {:?}: {error}", run.name), "Correct `structure` in [[loop.run]].");
+        }
+    }
     for path in settings.labels.iter().flatten() {
         match Store::open_read_only(path) {
             Ok(_) => findings.ok("labels", path.display().to_string(), Value::Null),

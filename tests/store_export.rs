@@ -181,6 +181,35 @@ for files, share in (sys.argv[2], 1), ([sys.argv[2], sys.argv[2]], 2):
 }
 
 #[test]
+fn gracemaker_data_frame_has_its_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, rows) = example_store(folder.path());
+    let target = folder.path().join("candidates.pckl.gzip");
+    let report = export(Format::Gracemaker, &rows, &target).unwrap();
+    assert_eq!((report.written, report.warnings.len()), (4, 0));
+    check(
+        r#"
+import pandas as pd
+# As gracemaker reads it; tests/python/read_gracemaker.py uses its own reader, which requires TensorFlow.
+df = pd.read_pickle(sys.argv[2], compression="gzip")
+for (_, entry), row in zip(df.iterrows(), rows):
+    same(entry["force_weight"], row.data.force_mask); same(entry["forces"], row.forces)
+    assert entry["energy_weight"] == row.energy_weight
+    stress = row.get("stress")
+    if stress is None:
+        assert entry["stress"] is None and entry["virial_weight"] == 0
+    else:
+        same(entry["stress"], stress); assert entry["virial_weight"] == row.stress_weight
+assert not {"w_energy", "w_forces"} & set(df.columns), df.columns
+"#,
+        &db,
+        &target,
+    );
+    let report = export(Format::Gracemaker, &rows[..2], &folder.path().join("x.pckl.gzip")).unwrap();
+    assert_eq!(report.warnings.len(), 1, "{report:?}");
+}
+
+#[test]
 fn deepmd_folder_is_read_by_dpdata() {
     let folder = tempfile::tempdir().unwrap();
     let (db, rows) = example_store(folder.path());

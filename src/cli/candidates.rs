@@ -52,7 +52,7 @@ enum CandidatesCommand {
     Export {
         /// Candidate store, e.g. candidates.db
         db: PathBuf,
-        /// extxyz, pacemaker, deepmd, gap or mace
+        /// extxyz, pacemaker, gracemaker, deepmd, gap or mace
         format: Format,
         /// File to write; for deepmd, a folder that does not exist yet
         #[arg(short, long, value_name = "PATH")]

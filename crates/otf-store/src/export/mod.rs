@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | [`Format::Extxyz`] | `force_mask:R:1` (1 in the core) | `energy_weight=0 stress_weight=0` |
 //! | [`Format::Pacemaker`] | `w_forces` (per atom) | `w_energy` 0; no stress |
+//! | [`Format::Gracemaker`] | `force_weight` (per atom) | `energy_weight` 0, `virial_weight` 0 |
 //! | [`Format::Deepmd`] | `atom_pref.npy` | no `energy.npy`, no `virial.npy` |
 //! | [`Format::Gap`] | `force_mask:L:1` (**T for excluded atoms**) | no `energy`, no `virial` |
 //! | [`Format::Mace`] | `REF_forces_atomic_weights:R:1` | `config_energy_weight=0`, `config_stress_weight=0`, `config_virials_weight=0` |
@@ -17,6 +18,8 @@
 //!   the file together with bulk data. Every file in the list must have the columns `w_energy` and `w_forces`. pacemaker
 //!   rejects cells that are periodic along some directions only. `reference_energy: auto` fits all energies, including
 //!   those of cut-outs: specify numbers.
+//! - **gracemaker** divides each weight by its sum over the data set, so that cut-outs alone give 0/0 for energies, and files that are
+//!   read together must all have the columns of weights.
 //! - **DeePMD-kit** uses `atom_pref.npy` only in the loss terms `start_pref_pf` and `limit_pref_pf`: set these, and set
 //!   `start_pref_f` and `limit_pref_f` to 0.
 //! - **GAP** has no weights between 0 and 1: an atom with any weight above 0 has full weight.
@@ -27,6 +30,8 @@ mod deepmd;
 mod pacemaker;
 mod pickle;
 mod xyz;
+
+use pacemaker::Reader;
 
 use super::{Status, StoreError, StoredCandidate};
 use std::io::{self, BufWriter, Write};
@@ -43,6 +48,8 @@ pub enum Format {
     /// The pickle calls public constructors only (`pandas.DataFrame`, `ase.atoms.Atoms.fromdict`, `numpy.array`), so,
     /// unlike a frame pickled by pandas, it does not depend on the versions of these libraries.
     Pacemaker,
+    /// The same for gracemaker, with its names of the weights, and with stresses.
+    Gracemaker,
     /// A folder of DeePMD-kit systems (`type.raw`, `type_map.raw`, `set.000/*.npy`), one for each composition.
     Deepmd,
     /// Extended XYZ for QUIP's `gap_fit`.
@@ -53,7 +60,7 @@ pub enum Format {
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 5] = [Self::Extxyz, Self::Pacemaker, Self::Deepmd, Self::Gap, Self::Mace];
+    pub const ALL: [Self; 6] = [Self::Extxyz, Self::Pacemaker, Self::Gracemaker, Self::Deepmd, Self::Gap, Self::Mace];
 
     /// The name on the command line.
     #[must_use]
@@ -61,6 +68,7 @@ impl Format {
         match self {
             Self::Extxyz => "extxyz",
             Self::Pacemaker => "pacemaker",
+            Self::Gracemaker => "gracemaker",
             Self::Deepmd => "deepmd",
             Self::Gap => "gap",
             Self::Mace => "mace",
@@ -153,7 +161,17 @@ pub fn export(format: Format, rows: &[StoredCandidate], target: &Path) -> Result
                         .into(),
                 );
             }
-            write_file(target, |out| pacemaker::write(out, &rows))?;
+            write_file(target, |out| pacemaker::write(out, &rows, Reader::Pacemaker))?;
+        }
+        Format::Gracemaker => {
+            if cut_outs_only {
+                warnings.push(
+                    "energy_weight is 0 for all candidates, and gracemaker divides by the sum: read this file together with bulk data \
+                     that has energy_weight, force_weight and virial_weight"
+                        .into(),
+                );
+            }
+            write_file(target, |out| pacemaker::write(out, &rows, Reader::Gracemaker))?;
         }
         Format::Deepmd => {
             warnings.push(

@@ -67,7 +67,7 @@ impl Ledger {
         }
         // Not in a loop of an earlier version that has begun.
         let is_first = self.round.number == 1 && self.round.phase == Phase::Explore;
-        let is_compared = settings.oracle_difference > 0.0 && structure.len() > 0 && is_first;
+        let is_compared = settings.oracle_difference > 0.0 && !structure.is_empty() && is_first;
         if is_compared && !known.iter().any(|known| known.name == INITIAL_CHECK) {
             // A region that has no valid cell cannot be compared.
             let region = displaced(structure, config.candidates.embedding.max_atoms, extractor, config.md.seed.into());

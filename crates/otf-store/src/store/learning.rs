@@ -334,8 +334,7 @@ impl Round {
         self.events = over().map(|run| run.events).sum();
         self.reached = over().map(|run| run.reached).max().unwrap_or(0);
         // `None` is larger than all numbers.
-        let gamma = over().map(|run| run.gamma_max).fold(Some(0.0), |most: Option<f64>, own| Some(most?.max(own?)));
-        self.gamma_max = gamma;
+        self.gamma_max = over().try_fold(0.0, |most: f64, run| Some(most.max(run.gamma_max?)));
         self.first_event = over().filter_map(|run| run.first_event).min();
     }
 

@@ -284,3 +284,52 @@ fn potential_readable_by_ml_pace_only_is_reported() {
     assert_eq!(code, Some(0), "{report:#}");
     expect_finding(&report, "potential", "ok", &["TEST_zero", "ML-PACE reads it"]);
 }
+
+#[test]
+fn parts_of_a_loop_are_checked_without_starting_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    al_config(at, "temperature = 300\n");
+    let python = dependency("bin/python3");
+    write(
+        at,
+        "trainer.py",
+        "import argparse\nimport a_package_that_is_missing\nargparse.ArgumentParser().parse_args()\n",
+    );
+    write(at, "label.py", "import argparse\nargparse.ArgumentParser().parse_args()\n");
+    let run = std::fs::read_to_string(at.join("run.toml")).unwrap();
+    let with = |oracle: &str, trainer: &str, more: &str| {
+        let table = format!(
+            "{run}[loop]\n{more}\n[loop.oracle]\n{oracle}\n[loop.trainer]\ncommand = [{python:?}, \"{trainer}\", \"{{labelled}}\", \
+             \"{{output}}\"]\n"
+        );
+        write(at, "run.toml", &table);
+        examine(&mut command(at))
+    };
+    let program =
+        |name: &str| format!("type = \"command\"\ncommand = [\"{name}\", \"label.py\", \"{{input}}\", \"{{output}}\"]");
+    let eam = |file: &Path| {
+        format!("type = \"lammps\"\npair_style = \"eam/fs\"\npair_coeff = [\"* * {} Al\"]", file.display())
+    };
+
+    let (report, code) =
+        with(&program("no-such-program"), "trainer.py", "[[loop.check]]\nname = \"slab\"\nstructure = \"no.xyz\"");
+    assert_eq!(code, Some(2), "{report:#}");
+    expect_finding(&report, "oracle", "failure", &["no-such-program", "PATH"]);
+    expect_finding(&report, "trainer", "failure", &["a_package_that_is_missing", "Install"]);
+    expect_finding(&report, "check", "failure", &["slab", "no.xyz"]);
+    assert!(!at.join("run").exists() && findings(&report, "trial run").is_empty(), "{report:#}");
+
+    let (report, code) = with(&eam(Path::new("no.eam")), "label.py", "labels = [\"other/candidates.db\"]");
+    assert_eq!(code, Some(2), "{report:#}");
+    expect_finding(&report, "oracle", "failure", &["no.eam"]);
+    expect_finding(&report, "trainer", "ok", &["label.py starts"]);
+    expect_finding(&report, "labels", "failure", &["cannot find the folder", "other"]);
+
+    let (report, code) =
+        with(&eam(&common::eam_file()), "label.py", "[[loop.check]]\nname = \"al\"\nstructure = \"al.extxyz\"");
+    assert_eq!(code, Some(0), "{report:#}");
+    expect_finding(&report, "oracle", "ok", &["eam/fs"]);
+    expect_finding(&report, "check", "ok", &["al: 500 atoms"]);
+    expect_finding(&report, "disk", "ok", &["MiB"]);
+}

@@ -168,12 +168,11 @@ fn fail(program: &Program, prepared: &TempDir, ranks: usize, rank: usize, point:
         assert!([program.code, 1, 2, 4].map(Some).contains(&code), "{what}");
         assert!(code == Some(program.code) || said.contains("an injected fault"), "{what}");
     } else {
-        let closing = point.name == "lammps_close";
-        assert!(
-            program.alone.iter().any(|alone| code == Some(*alone)) || (closing && code == Some(program.code)),
-            "{what}"
-        );
-        assert!(said.contains(&format!("rank {rank}")) || (closing && code == Some(program.code)), "{what}");
+        // Nothing follows the end of an instance, and a plugin that one rank cannot load counts as missing on all.
+        let has_no_effect = point.name == "lammps_close" || (point.name == "load_plugin" && kind == "foreign");
+        let is_unaffected = has_no_effect && code == Some(program.code);
+        assert!(program.alone.iter().any(|alone| code == Some(*alone)) || is_unaffected, "{what}");
+        assert!(said.contains(&format!("rank {rank}")) || is_unaffected, "{what}");
     }
     took
 }

@@ -117,7 +117,7 @@ def main():
                 folder = pathlib.Path(folder)
                 oracle, trainer, log = programs(folder)
                 text = (f"steps = {STEPS}\nsampling_interval = {INTERVAL}\nuncertainty_threshold = {THRESHOLD}\n"
-                        f"[potential]\nfile = {json.dumps(str(BASIS))}\n[loop]\nbatch = 1\nselect = 1\n"
+                        f"[potential]\nfile = {json.dumps(str(BASIS))}\n[loop]\nbatch = 1\nselect = 1\noracle_difference = 0\n"
                         f"max_rounds = 1\n[loop.oracle]\ntype = \"command\"\ncommand = {json.dumps(oracle)}\n"
                         f"[loop.trainer]\ncommand = {json.dumps(trainer)}\n")
                 path = config(folder, atoms, text, "")

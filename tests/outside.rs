@@ -206,7 +206,7 @@ fn loop_config(folder: &Path, oracle: &[&str], trainer: &[&str]) {
     let toml = format!(
         "structure = \"al.extxyz\"\ntemperature = 1500\nsteps = 400\nsampling_interval = 10\nseed = 3\n\
          uncertainty_low = 1.5\nuncertainty_threshold = 2.0\n[potential]\nfile = {potential:?}\n\
-         [embedding]\nradius = 3.0\n[loop]\nbatch = 2\nselect = 2\nmax_rounds = 1\n[loop.oracle]\ntype = \"command\"\n\
+         [embedding]\nradius = 3.0\n[loop]\nbatch = 2\nselect = 2\nmax_rounds = 1\noracle_difference = 0\n[loop.oracle]\ntype = \"command\"\n\
          command = {oracle:?}\n[loop.trainer]\ncommand = {trainer:?}\n"
     );
     write(folder, "loop.toml", &toml);

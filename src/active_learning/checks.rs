@@ -171,9 +171,13 @@ impl Ledger {
             let row = self.store.get(id)?;
             if !is_done(&row) {
                 let why = row.message.unwrap_or_else(|| "it has no label".into());
+                let again = match settings.oracle {
+                    OracleConfig::External { .. } => "; `lammps-otf candidates set-status` queues it again",
+                    _ => "",
+                };
+                let name = &check.name;
                 return Err(Error::Oracle(format!(
-                    "the check {:?} (candidate {id}) is not labelled: {why}. External workers label it again after `candidates set-status`",
-                    check.name
+                    "the check {name:?} (candidate {id}) is not labelled: {why}{again}"
                 )));
             }
         }

@@ -514,7 +514,7 @@ pub fn pairs_of_candidate(
 ) -> Result<Vec<Pair>, PredictionError> {
     let Some(labels) = &candidate.labels else { return Ok(Vec::new()) };
     let prediction = predictor.evaluate(&candidate.structure)?;
-    let errors = prediction.force_errors(labels);
+    let errors = prediction.force_errors(labels.forces.view());
     let gamma = prediction.gamma.as_ref().ok_or(PredictionError::NoActiveSet)?;
     let trigger = candidate.keys.trigger.clone().unwrap_or(Trigger::Other("none".into()));
     let pair = |i: usize| Pair {

@@ -8,9 +8,9 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use common::{aluminium, dependency, eam_file, lammps_otf, root, script, text, write};
-use lammps_otf::active_learning::Projector;
 use lammps_otf::candidates::{Phase, Status, Store, StoredCandidate};
 use lammps_otf::config::InferenceConfig;
+use lammps_otf::prediction::predictor;
 use lammps_otf::script::Script;
 use lammps_otf::{io, verify};
 
@@ -76,7 +76,7 @@ fn projection_rows_are_consistent_with_gamma() {
         *x += 0.25 * ((at * 7919 % 101) as f64 / 101.0 - 0.5) - 3.0;
     }
     let mask: Vec<f64> = (0..structure.len()).map(|i| f64::from(u8::from(i % 3 == 0))).collect();
-    let found = Projector::new(&config.system.potential).unwrap().rows(1, &structure, &mask).unwrap();
+    let found = predictor(&config.system.potential).unwrap().rows(1, &structure, &mask).unwrap();
     config.system.potential.engine = lammps_otf::config::Engine::MlPace;
     let script = Script::new(&config, &structure, Path::new("data")).unwrap();
     let gamma = verify::evaluate(&structure, &script).unwrap().gamma.unwrap();

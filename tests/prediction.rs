@@ -7,7 +7,7 @@ use std::path::Path;
 
 use common::{aluminium, root, write};
 use lammps_otf::config::{Engine, InferenceConfig};
-use lammps_otf::prediction::{Prediction, PredictionError, Predictor};
+use lammps_otf::prediction::{Prediction, PredictionError, predictor as read};
 use lammps_otf::script::Script;
 use lammps_otf::structure::{Cell, Structure, Vec3};
 use lammps_otf::verify::{self, Evaluation};
@@ -80,7 +80,7 @@ fn forces_and_gamma_are_those_of_lammps() {
         let mut config = config(folder.path(), file, &text);
         let structure = displaced(io::read(&config.system.structure, None).unwrap(), amplitude);
         let name = format!("{file}, {:?}, {} atoms", structure.cell.pbc, structure.len());
-        let found = Predictor::new(&config.system.potential).unwrap().evaluate(&structure).unwrap();
+        let found = read(&config.system.potential).unwrap().evaluate(&structure).unwrap();
         for engine in [Engine::Opt, Engine::MlPace] {
             config.system.potential.engine = engine;
             let script = Script::new(&config, &structure, Path::new("data")).unwrap();
@@ -99,7 +99,7 @@ fn unusable_structures_and_potentials_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path(), "al/Al.yaml", &aluminium(3));
     let structure = io::read(&config.system.structure, None).unwrap();
-    let mut predictor = Predictor::new(&config.system.potential).unwrap();
+    let mut predictor = read(&config.system.potential).unwrap();
     let mut other = structure.clone();
     other.elements[0] = Element::Fe;
     assert!(matches!(predictor.evaluate(&other), Err(PredictionError::Element("Fe"))));
@@ -111,7 +111,7 @@ fn unusable_structures_and_potentials_are_errors() {
     assert!(matches!(predictor.evaluate(&flat), Err(PredictionError::Structure(_))));
     let mut eam = config.system.potential.clone();
     (eam.file, eam.pair_style) = (None, Some("eam/fs".into()));
-    assert!(matches!(Predictor::new(&eam), Err(PredictionError::NotAce)));
+    assert!(matches!(read(&eam), Err(PredictionError::NotAce)));
     // Without an active set there is no γ.
     let mut bare = config.system.potential.clone();
     let copy = folder.path().join("Al.yaml");
@@ -120,5 +120,5 @@ fn unusable_structures_and_potentials_are_errors() {
     let mut config = config.clone();
     config.system.potential = bare;
     let structure = io::read(&config.system.structure, None).unwrap();
-    assert_eq!(Predictor::new(&config.system.potential).unwrap().evaluate(&structure).unwrap().gamma, None);
+    assert_eq!(read(&config.system.potential).unwrap().evaluate(&structure).unwrap().gamma, None);
 }

@@ -10,7 +10,7 @@ use super::ledger::Ledger;
 use crate::calibration::{Calibration, ErrorBound, Pair, Threshold as Found, min_regions, pairs_of};
 use crate::candidates::{AuditResult, Candidate, ErrorOf, LabelErrors, Labels, Status, StoredCandidate, Trigger};
 use crate::config::{Potential, Threshold};
-use crate::prediction::{Prediction, Predictor};
+use crate::prediction::{Prediction, Predictor, predictor};
 
 /// The lowest threshold that a calibration sets: up to 1 the potential interpolates, so that labels of such regions would hardly
 /// extend its active set.
@@ -42,7 +42,7 @@ impl Limits {
 /// The errors of a prediction on a labelled candidate: the forces on core atoms, and the energy if all atoms are core.
 fn label_errors(prediction: &Prediction, candidate: &Candidate, labels: &Labels) -> LabelErrors {
     let is_core = |at: &usize| candidate.force_mask[*at] > 0.0;
-    let errors = prediction.force_errors(labels);
+    let errors = prediction.force_errors(labels.forces.view());
     let n = errors.len();
     let energy = ((0..n).all(|at| is_core(&at)) && n > 0).then(|| (labels.energy - prediction.energy) / n as f64);
     let forces = errors.into_iter().enumerate().map(|(at, error)| if is_core(&at) { error } else { f64::NAN });
@@ -79,7 +79,7 @@ impl PotentialsThatRan {
                 active_set: Some(known.active_set),
                 ..ledger.potential.clone()
             });
-            self.0.insert(hash.clone(), potential.and_then(|potential| Predictor::new(&potential).ok()));
+            self.0.insert(hash.clone(), potential.and_then(|potential| predictor(&potential).ok()));
         }
         Ok(self.0.get_mut(hash).and_then(Option::as_mut))
     }
@@ -105,7 +105,7 @@ impl Ledger {
     /// round without audits, in eV/Å.
     pub(super) fn record_errors_of_newest(&mut self, potential: &Potential) -> Result<Option<f64>, Error> {
         let rows = self.labelled_rows()?;
-        let all = errors_on(&mut Predictor::new(potential)?, &rows);
+        let all = errors_on(&mut predictor(potential)?, &rows);
         self.store.set_errors(ErrorOf::Newest, &all)?;
         let of_round =
             |id: i64| self.round.selected.contains(&id) && rows.iter().any(|row| row.id == id && !is_audit(row));
@@ -133,7 +133,7 @@ impl Ledger {
         let (error, coverage) = (tolerated.force_error, tolerated.coverage);
         let (audits, labelled): (Vec<_>, Vec<_>) =
             self.labelled_rows()?.into_iter().partition(StoredCandidate::is_held_back);
-        let mut predictor = Predictor::new(potential)?;
+        let mut predictor = predictor(potential)?;
         // A region that the potential cannot evaluate has no pairs.
         let of_audits: Vec<Pair> =
             audits.iter().flat_map(|row| finite(pairs_of([row], &mut predictor).unwrap_or_default())).collect();
@@ -176,7 +176,7 @@ impl Ledger {
     pub(super) fn audit(&self, threshold: &Threshold) -> Result<Option<AuditResult>, Error> {
         let mut audits = self.labelled_rows()?;
         audits.retain(StoredCandidate::is_held_back);
-        let errors = errors_on(&mut Predictor::new(&self.potential)?, &audits);
+        let errors = errors_on(&mut predictor(&self.potential)?, &audits);
         let Some(force_rmse) = rmse(errors.iter().map(|(_, errors)| errors)) else { return Ok(None) };
         // The tolerance holds for a random atom, whatever its γ.
         let of = |row: &StoredCandidate| errors.iter().find(|(id, _)| *id == row.id).map(|(_, errors)| errors);

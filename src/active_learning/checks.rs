@@ -13,7 +13,7 @@ use crate::candidates::{
 use crate::config::{CheckConfig, INITIAL_CHECK, InferenceConfig, OracleConfig, Potential};
 use crate::embedding::EmbeddingExtractor;
 use crate::io::{self, Frame};
-use crate::prediction::{Prediction, Predictor};
+use crate::prediction::{Prediction, predictor};
 use crate::runner::Error as RunError;
 use crate::structure::{Element, Structure};
 
@@ -192,7 +192,7 @@ impl Ledger {
         if !is_first || !(is_trained || name == INITIAL_CHECK) || settings.oracle_difference == 0.0 {
             return Ok(());
         }
-        let mut predictor = Predictor::new(&self.initial_potential()?)?;
+        let mut predictor = predictor(&self.initial_potential()?)?;
         let checks = self.checks()?;
         let rows: Vec<&StoredCandidate> =
             checks.iter().filter(|check| check.name == name).flat_map(|check| &check.rows).collect();
@@ -230,7 +230,7 @@ impl Ledger {
         potential: &Potential,
     ) -> Result<Vec<CheckResult>, Error> {
         let checks = self.checks_of(settings)?;
-        let mut predictor = Predictor::new(potential)?;
+        let mut predictor = predictor(potential)?;
         let mut evaluate = |row| Evaluated { row, prediction: predictor.evaluate(&row.candidate.structure).ok() };
         let evaluated: Vec<Vec<Evaluated<'_>>> =
             checks.iter().map(|check| check.rows.iter().map(&mut evaluate).collect()).collect();
@@ -310,7 +310,7 @@ fn result(
             continue;
         };
         let mask = &row.candidate.force_mask;
-        let errors = prediction.force_errors(labels).into_iter().zip(mask);
+        let errors = prediction.force_errors(labels.forces.view()).into_iter().zip(mask);
         core.extend(errors.filter(|(_, mask)| **mask > 0.0).map(|(error, _)| error));
         let all = prediction.gamma.iter().flatten().zip(mask).filter(|(_, mask)| **mask > 0.0);
         gamma = all.map(|(gamma, _)| *gamma).fold(gamma, |a, b| if b.is_nan() { f64::INFINITY } else { a.max(b) });

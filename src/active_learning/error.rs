@@ -35,7 +35,7 @@ pub enum Error {
     FirstStep(i64),
     /// Candidates cannot be selected with this potential.
     #[error("cannot select candidates: {0}")]
-    Selection(#[from] super::ProjectionError),
+    Selection(crate::prediction::PredictionError),
     /// The errors of a potential cannot be computed.
     #[error("cannot compute the errors of a potential: {0}")]
     Prediction(#[from] crate::prediction::PredictionError),

@@ -4,13 +4,13 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::accuracy::Limits;
 use super::imports::IMPORTED;
 use super::{
-    Error, LoopConfig, Outcome, PhaseOutcome, Projector, Run, data_path, files, round_folder, round_folders,
-    run_folder, select,
+    Error, LoopConfig, Outcome, PhaseOutcome, Run, data_path, files, round_folder, round_folders, run_folder, select,
 };
 use crate::candidates::{
     Candidate, KeyValue, Phase, PotentialRecord, Round, RoundOutcome, RunState, Status, Store, StoreError,
@@ -20,6 +20,7 @@ use crate::config::{Determines, InferenceConfig, Potential};
 use crate::event::KnownEnvironments;
 use crate::lammps::Lammps;
 use crate::potential::fingerprint;
+use crate::prediction::{PredictionError, Predictor, predictor};
 use crate::runner::{Error as RunError, data_file, refuse_links};
 use crate::simulation::Poll;
 use crate::structure::{Element, Structure};
@@ -57,7 +58,7 @@ pub(super) struct Ledger {
     /// Environments of all candidates, including those of this round.
     known: KnownEnvironments,
     /// Computes projections with the current potential.
-    pub(super) projector: Projector,
+    pub(super) projector: Predictor,
     /// The instance that holds the new potential from its trial until the simulation has it.
     pub(super) trial_instance: Option<Lammps>,
     /// Elements of the atom types, in their order.
@@ -162,7 +163,7 @@ impl Ledger {
         let mut ledger = Self {
             folder,
             round,
-            projector: Projector::new(&potential)?,
+            projector: predictor(&potential).map_err(Error::Selection)?,
             limits: Limits::initial(&config.watch.uncertainty_threshold),
             trial_instance: None,
             potential,
@@ -287,6 +288,8 @@ impl Ledger {
             return Ok(PhaseOutcome::Stop(Outcome::Labels));
         }
         let (mut pool, mut of_this_round, mut audits) = (Vec::new(), Vec::new(), Vec::new());
+        // `self` is borrowed by the rows.
+        let mut projector = Predictor::new(Arc::clone(self.projector.potential()));
         // Their γ can be small, so that projections would not select them.
         let mut blind_spots = Vec::new();
         for row in self.pending()? {
@@ -297,7 +300,7 @@ impl Ledger {
             }
             let StoredCandidate { id, candidate, .. } = row;
             // Overlapping atoms have no projections.
-            if let Ok(rows) = self.projector.rows(id, &candidate.structure, &candidate.force_mask) {
+            if let Ok(rows) = projector.rows(id, &candidate.structure, &candidate.force_mask) {
                 pool.push(rows);
             }
             if matches!(candidate.keys.trigger, Some(Trigger::Core | Trigger::Sparse)) {
@@ -401,7 +404,7 @@ fn changed(folder: &Path, what: &str) -> Error {
 
 /// Copies the files of a potential to a folder of the loop, so that later changes of the originals have no effect.
 fn copy_potential(potential: &Potential, folder: &Path) -> Result<Potential, Error> {
-    let (file, active_set) = potential.pace_files().ok_or(super::ProjectionError::NoActiveSet)?;
+    let (file, active_set) = potential.pace_files().ok_or(PredictionError::NoActiveSet)?;
     std::fs::create_dir_all(folder).map_err(RunError::writing(folder))?;
     let copy = |from: &Path, name: &str| {
         let to = folder.join(name);

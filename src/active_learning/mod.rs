@@ -28,7 +28,6 @@ mod oracle;
 mod oracle_check;
 mod program;
 mod queue;
-mod selection;
 mod trainer;
 mod training;
 mod trial;
@@ -51,13 +50,13 @@ use crate::simulation::{self, Resumption, Simulation};
 use crate::structure::Structure;
 
 pub use crate::config::{LoopConfig, OracleConfig, ResumeFrom, TrainerConfig};
+pub use crate::prediction::{Projected, select};
 use accuracy::Limits;
 pub use error::Error;
 use ledger::Ledger;
 pub use oracle::{CommandOracle, LammpsOracle, Oracle, OracleError, check_oracle_potential};
 pub use program::ProgramError;
 pub use queue::LabelQueue;
-pub use selection::{Projected, ProjectionError, Projector, select};
 pub use trainer::{CommandTrainer, Trainer, TrainerError, TrainingJob, TrainingReport};
 
 /// Names of the files of a loop. The files of a round are in its folder, such as `round-001`.

@@ -6,11 +6,12 @@ use std::fs::File;
 use super::ledger::{Ledger, make_round_folders};
 use super::trainer::{Trainer, TrainerError, TrainingJob};
 use super::trial::trial;
-use super::{Error, LoopConfig, Outcome, PhaseOutcome, Projector, files};
+use super::{Error, LoopConfig, Outcome, PhaseOutcome, files};
 use crate::candidates::export::{self, Format};
 use crate::candidates::{Phase, PotentialRecord, Round, RoundOutcome, RunState, StoredCandidate};
 use crate::config::{Potential, Threshold};
 use crate::potential::fingerprint;
+use crate::prediction::{Predictor, predictor};
 use crate::runner::Error as RunError;
 use crate::script::Script;
 
@@ -107,11 +108,11 @@ impl Ledger {
         let mut next = Round::begin(round.number + 1, &hash, round.next_restart.clone(), round.next_from);
         next.checks = checks;
         next.runs = round.runs.iter().map(RunState::next).collect();
-        let projector = Projector::new(&potential)?;
+        let mut projector = predictor(&potential).map_err(Error::Selection)?;
         round.force_rmse_after = self.record_errors_of_newest(&potential)?;
         let limits = self.limits(threshold, &potential)?;
         // A calibrated threshold can be so low that many regions of earlier potentials are above it.
-        if self.has_pending_above(&projector, limits.threshold.max(threshold.initial()))? {
+        if self.has_pending_above(&mut projector, limits.threshold.max(threshold.initial()))? {
             // A run would meet the environments of these candidates again, so label them first.
             (next.phase, next.next_restart, next.next_from) = (Phase::Select, next.restart.clone(), next.from);
         }
@@ -124,7 +125,7 @@ impl Ledger {
     }
 
     /// Whether γ of a pending candidate, other than an audit, is above the threshold with this potential.
-    fn has_pending_above(&self, projector: &Projector, threshold: f64) -> Result<bool, Error> {
+    fn has_pending_above(&self, projector: &mut Predictor, threshold: f64) -> Result<bool, Error> {
         for row in self.pending()? {
             let row = row?;
             if row.is_held_back() {

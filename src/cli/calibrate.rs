@@ -14,7 +14,7 @@ use lammps_otf::candidates::{Candidate, Labels, Status, Store, StoreError, Trigg
 use lammps_otf::config::{Engine, Potential};
 use lammps_otf::io::{self, extxyz};
 use lammps_otf::potential::fingerprint;
-use lammps_otf::prediction::{PredictionError, Predictor};
+use lammps_otf::prediction::{PredictionError, Predictor, predictor};
 use lammps_otf::report::{PlotError, calibration_plot};
 use serde_json::{Value, json};
 
@@ -167,11 +167,11 @@ impl Collected {
         &mut self,
         path: &Path,
         predictor: &mut Predictor,
+        own: &str,
         args: &CalibrateArguments,
     ) -> Result<(), CalibrateError> {
         let store = Store::open_read_only(path)?;
-        let own = predictor.fingerprint().to_owned();
-        let own_round = store.potential(&own)?.map(|record| record.round);
+        let own_round = store.potential(own)?.map(|record| record.round);
         for row in store.iter(None)? {
             let row = match row {
                 Ok(row) => row,
@@ -294,15 +294,16 @@ pub(super) fn run(args: &CalibrateArguments, verbosity: Verbosity) -> Result<(),
     let sources: Vec<(PathBuf, bool)> = args.from.iter().map(|path| source(path)).collect::<Result<_, _>>()?;
     let potential = potential(args, &sources)?;
     let (file, active_set) = potential.pace_files().ok_or(CalibrateError::NoPotential)?;
-    let mut predictor =
-        Predictor::new(&potential).map_err(|source| CalibrateError::Potential { path: file.clone(), source })?;
+    let unusable = |source| CalibrateError::Potential { path: file.clone(), source };
+    let mut predictor = predictor(&potential).map_err(unusable)?;
+    let hash = fingerprint(&potential).map_err(|source| CalibrateError::Read { path: file.clone(), source })?;
     if !predictor.potential().has_grade() {
         return Err(CalibrateError::ActiveSet { path: file, active_set });
     }
     let mut found = Collected::default();
     for (path, is_store) in &sources {
         if *is_store {
-            found.add_store(path, &mut predictor, args)?;
+            found.add_store(path, &mut predictor, &hash, args)?;
         } else {
             found.add_frames(path, &mut predictor, args)?;
         }
@@ -311,7 +312,7 @@ pub(super) fn run(args: &CalibrateArguments, verbosity: Verbosity) -> Result<(),
         return Err(CalibrateError::Nothing(found.nothing()));
     }
     if let Some(path) = &args.check {
-        return check(path, args, &found, &predictor);
+        return check(path, args, &found, &hash);
     }
     let calibration = Calibration::fit(&found.pairs)?;
     let warnings = found.warnings(args, &calibration);
@@ -328,7 +329,7 @@ pub(super) fn run(args: &CalibrateArguments, verbosity: Verbosity) -> Result<(),
     if let Some(path) = &args.json {
         let report = json!({
             "format": FORMAT,
-            "potential": { "file": file, "active_set": active_set, "hash": predictor.fingerprint() },
+            "potential": { "file": file, "active_set": active_set, "hash": hash },
             "sources": sources.iter().map(|(path, _)| path).collect::<Vec<_>>(),
             "coverage": args.coverage,
             "force_error": args.force_error,
@@ -363,17 +364,12 @@ pub(super) fn run(args: &CalibrateArguments, verbosity: Verbosity) -> Result<(),
 const COVERAGES: [f64; 3] = [0.8, 0.9, 0.95];
 
 /// Compares the errors with the bounds of a stored calibration.
-fn check(
-    path: &Path,
-    args: &CalibrateArguments,
-    found: &Collected,
-    predictor: &Predictor,
-) -> Result<(), CalibrateError> {
+fn check(path: &Path, args: &CalibrateArguments, found: &Collected, hash: &str) -> Result<(), CalibrateError> {
     let text =
         std::fs::read_to_string(path).map_err(|source| CalibrateError::Read { path: path.to_owned(), source })?;
     let stored: Stored = serde_json::from_str(&text)
         .map_err(|source| CalibrateError::NotCalibration { path: path.to_owned(), source })?;
-    if stored.potential.hash != predictor.fingerprint() {
+    if stored.potential.hash != hash {
         print_warning(&format!("{} was made for another potential, whose errors differ", path.display()));
     }
     let calibration = stored.calibration;

@@ -9,12 +9,6 @@
 //! Materials 7, 043801 (2023)). Of two cut-outs of the same defect only one is chosen, because its rows span those of the
 //! other.
 
-use std::sync::Arc;
-
-use crate::config::Potential;
-use crate::prediction::{self, PredictionError};
-use crate::structure::Structure;
-
 /// Minimum factor by which an exchange must increase the determinant, as in the active sets of pacemaker.
 const MIN_GAIN: f64 = 1.01;
 
@@ -107,47 +101,6 @@ fn exchange(pool: &mut [Projected], entry: &Entry) {
             let factor = row[k] / entry.value;
             row.iter_mut().zip(&change).for_each(|(x, d)| *x -= factor * d);
         }
-    }
-}
-
-/// Why projections cannot be computed.
-#[derive(Debug, thiserror::Error)]
-pub enum ProjectionError {
-    /// The potential has no active set.
-    #[error("the potential must be ML-PACE with an active set: set `file` in [potential]")]
-    NoActiveSet,
-    /// The potential cannot be read, or it cannot evaluate the structure.
-    #[error(transparent)]
-    Prediction(#[from] PredictionError),
-}
-
-/// Computes projections with a potential.
-#[derive(Debug)]
-pub struct Projector {
-    potential: Arc<pace_opt::Potential>,
-}
-
-impl Projector {
-    /// Reads the files of a potential.
-    ///
-    /// # Errors
-    /// If the files cannot be read, or if the potential has no active set.
-    pub fn new(potential: &Potential) -> Result<Self, ProjectionError> {
-        let (file, active_set) = potential.pace_files().ok_or(ProjectionError::NoActiveSet)?;
-        let potential = pace_opt::Potential::read(&file, Some(&active_set)).map_err(PredictionError::from)?;
-        Ok(Self { potential })
-    }
-
-    /// The rows of the atoms of a structure whose `mask` is above 0. `mask` has one value for each atom.
-    ///
-    /// # Errors
-    /// If the structure is invalid, if the potential does not contain an element, or if atoms overlap.
-    pub fn rows(&self, id: i64, structure: &Structure, mask: &[f64]) -> Result<Projected, ProjectionError> {
-        let core: Vec<i32> = (0..structure.len()).filter(|&i| mask[i] > 0.0).map(|i| i as i32).collect();
-        let mut evaluator = pace_opt::Evaluator::new(Arc::clone(&self.potential));
-        let mut found = prediction::evaluate(&mut evaluator, structure, &core, true)?;
-        let row = |&i: &i32| (found.elements[i as usize], std::mem::take(&mut found.coefficients[i as usize]));
-        Ok(Projected { id, rows: core.iter().map(row).collect() })
     }
 }
 

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Write ci/requirements*.txt: pinned versions with sha256 hashes.
 
-    ci/lock.py                 requirements.txt, requirements-build.txt and requirements-pacemaker.txt
+    ci/lock.py                 all of them: requirements.txt, requirements-build.txt, -pacemaker.txt, -python.txt, -wheel.txt
     ci/lock.py pacemaker       only requirements-pacemaker.txt
 
-Run it manually after changing a version below. ci/setup and ci/pacemaker only read the result, and pip rejects
+Run it manually after changing a version below. ci/setup, ci/pacemaker, ci/python and ci/wheel only read the result, and pip rejects
 files whose hash is not listed. Dependencies are not resolved (--no-deps), and the lists below are
 complete: ASE and python-ace declare packages that are not used here (matplotlib, scikit-learn).
 """
@@ -72,6 +72,25 @@ PACEMAKER = [(name, version, None, False) for name, version in [
     ("urllib3", "2.5.0"),
     ("wrapt", "1.17.3"),
 ]]
+# Tests and lints of the Python package (ci/python). The versions are those that run on all PYTHONS.
+PYTHON = [
+    ("pytest", "8.4.2", None, False),
+    ("iniconfig", "2.1.0", None, False),
+    ("packaging", "25.0", None, False),
+    ("pluggy", "1.6.0", None, False),
+    ("pygments", "2.19.2", None, False),
+    ("exceptiongroup", "1.3.0", OLD, False),
+    ("exceptiongroup", "1.3.0", MID, False),
+    ("tomli", "2.2.1", OLD, False),
+    ("tomli", "2.2.1", MID, False),
+    ("mypy", "1.18.2", None, False),
+    ("mypy-extensions", "1.1.0", None, False),
+    ("pathspec", "0.12.1", None, False),
+    ("typing-extensions", "4.15.0", None, False),
+    ("ruff", "0.14.4", None, False),
+]
+# What ci/wheel builds the wheel with. zig is its C compiler and linker, for an old glibc.
+WHEEL = [("maturin", "1.16.0", None, False), ("tomli", "2.2.1", OLD, False), ("tomli", "2.2.1", MID, False), ("ziglang", "0.15.1", None, False)]
 
 
 def applies(marker, python):
@@ -122,6 +141,8 @@ if __name__ == "__main__":
         "build": (BUILD, "Tools that ci/setup needs inside the virtual environment."),
         "runtime": (RUNTIME, "Everything that ci/setup installs into .deps/py."),
         "pacemaker": (PACEMAKER, "TensorFlow for pacemaker, installed by ci/pacemaker.", PACEMAKER_PYTHONS),
+        "python": (PYTHON, "Tests and lints of the Python package, installed by ci/python."),
+        "wheel": (WHEEL, "Tools that build the wheel, installed by ci/wheel."),
     }
     chosen = sys.argv[1:] or list(files)
     texts = {name: lock(*files[name]) for name in chosen}

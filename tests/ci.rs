@@ -79,6 +79,7 @@ esac"#;
             "ci/cycles",
             "ci/instructions",
             "ci/valgrind",
+            "ci/python",
             "ci/newcomer",
             "ci/browser",
             "target/debug/reader",

@@ -5,14 +5,17 @@
 //! nor MPI. Units are Å and eV.
 #![forbid(unsafe_code)]
 
+mod neighbours;
 mod selection;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use ndarray::{Array2, ArrayView2};
-use otf_atoms::structure::{NeighbourError, Structure};
+use otf_atoms::structure::{NeighbourError, Neighbours, Structure};
+use rayon::prelude::*;
 
+use neighbours::NeighbourCache;
 pub use selection::{Projected, select};
 
 /// Why a structure cannot be evaluated.
@@ -38,7 +41,9 @@ pub enum PredictionError {
 
 /// Evaluates structures with an ACE potential. Has buffers of its own; use one per thread.
 pub struct Predictor {
-    evaluator: pace_opt::Evaluator,
+    /// One for each thread of an evaluation.
+    evaluators: Vec<pace_opt::Evaluator>,
+    lists: NeighbourCache,
 }
 
 /// Energy, forces and γ of a structure, in the order of its atoms.
@@ -72,13 +77,31 @@ impl Predictor {
     /// Evaluates with a potential in memory, which several predictors can share.
     #[must_use]
     pub fn new(potential: Arc<pace_opt::Potential>) -> Self {
-        Self { evaluator: pace_opt::Evaluator::new(potential) }
+        Self { evaluators: vec![pace_opt::Evaluator::new(potential)], lists: NeighbourCache::default() }
+    }
+
+    /// Evaluates each structure with this number of threads (at least 1), the threads of the `rayon` pool in which
+    /// [`evaluate`](Self::evaluate) is called. The order of summation, and so rounding, depends on the number.
+    #[must_use]
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        let potential = self.potential().clone();
+        self.evaluators.resize_with(threads.max(1), || pace_opt::Evaluator::new(Arc::clone(&potential)));
+        self
+    }
+
+    /// Keeps the neighbour lists between evaluations, with atoms up to `skin` (Å) beyond the cutoff, until an atom has moved by half of
+    /// it. A structure with another cell, other elements or another number of atoms gets new lists. Results then depend by rounding on the
+    /// evaluations before. With 0, the default, each evaluation makes its lists.
+    #[must_use]
+    pub fn with_skin(mut self, skin: f64) -> Self {
+        self.lists = NeighbourCache::new(skin);
+        self
     }
 
     /// The potential.
     #[must_use]
     pub fn potential(&self) -> &Arc<pace_opt::Potential> {
-        self.evaluator.potential()
+        self.evaluators[0].potential()
     }
 
     /// Evaluates all atoms of a structure.
@@ -87,11 +110,11 @@ impl Predictor {
     /// If the structure is invalid, contains an element that the potential lacks, or has overlapping atoms.
     pub fn evaluate(&mut self, structure: &Structure) -> Result<Prediction, PredictionError> {
         let all: Vec<i32> = (0..structure.len() as i32).collect();
-        let found = evaluate(&mut self.evaluator, structure, &all, false)?;
+        let found = evaluate(&mut self.evaluators, &mut self.lists, structure, &all, false)?;
         Ok(Prediction {
             energy: found.energy,
             energies: found.energies,
-            forces: Array2::from_shape_fn((structure.len(), 3), |(i, k)| found.forces[i][k]),
+            forces: Array2::from(found.forces),
             virial: found.virial,
             gamma: found.gamma,
             core_share: found.core_share,
@@ -110,7 +133,7 @@ impl Predictor {
             return Err(PredictionError::NoActiveSet);
         }
         let core: Vec<i32> = (0..structure.len()).filter(|&i| mask[i] > 0.0).map(|i| i as i32).collect();
-        let mut found = evaluate(&mut self.evaluator, structure, &core, true)?;
+        let mut found = evaluate(&mut self.evaluators[..1], &mut NeighbourCache::default(), structure, &core, true)?;
         let row = |&i: &i32| (found.elements[i as usize], std::mem::take(&mut found.coefficients[i as usize]));
         Ok(Projected { id, rows: core.iter().map(row).collect() })
     }
@@ -150,62 +173,106 @@ struct Evaluated {
     elements: Vec<usize>,
 }
 
-/// Evaluates the atoms with these indices. `coefficients` requires an active set.
+impl Evaluated {
+    /// Adds the results of other atoms of the same structure.
+    fn add(mut self, other: Self) -> Self {
+        let sum = |a: &mut [f64], b: &[f64]| a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+        self.energy += other.energy;
+        sum(&mut self.virial, &other.virial);
+        sum(&mut self.energies, &other.energies);
+        sum(self.forces.as_flattened_mut(), other.forces.as_flattened());
+        sum(&mut self.core_share, &other.core_share);
+        if let (Some(a), Some(b)) = (&mut self.gamma, &other.gamma) {
+            sum(a, b);
+        }
+        for (own, others) in self.coefficients.iter_mut().zip(other.coefficients) {
+            own.extend(others);
+        }
+        self
+    }
+}
+
+/// Evaluates the atoms with these indices. Each evaluator takes a part of them, on a thread of its own. `coefficients` requires an active
+/// set.
 ///
 /// # Errors
 /// As [`Predictor::evaluate`].
 fn evaluate(
-    evaluator: &mut pace_opt::Evaluator,
+    evaluators: &mut [pace_opt::Evaluator],
+    lists: &mut NeighbourCache,
     structure: &Structure,
     atoms: &[i32],
     coefficients: bool,
 ) -> Result<Evaluated, PredictionError> {
-    let potential = Arc::clone(evaluator.potential());
-    let neighbours = structure.neighbours(potential.cutoff(), atoms)?;
+    let potential = Arc::clone(evaluators[0].potential());
+    let neighbours = lists.update(structure, potential.cutoff(), atoms)?;
     let index = |element: &str| potential.elements().iter().position(|known| known == element);
     let of_type: Vec<Option<usize>> = structure.elements.iter().map(|e| index(e.symbol())).collect();
     let element = |i: usize| of_type[structure.types[i] as usize - 1].ok_or(structure.element(i).symbol());
-    let elements: Vec<usize> =
-        (0..structure.len()).map(element).collect::<Result<_, _>>().map_err(PredictionError::Element)?;
+    let n = structure.len();
+    let elements: Vec<usize> = (0..n).map(element).collect::<Result<_, _>>().map_err(PredictionError::Element)?;
     let types: Vec<i32> = neighbours.owners.iter().map(|&owner| elements[owner as usize] as i32).collect();
     // The types are indices of elements.
     let element_of_type: Vec<i32> = (0..potential.elements().len() as i32).collect();
-    let all = neighbours.positions.len();
-    let mut forces = vec![[0.0; 3]; all];
-    let (mut energies, mut core_share) = (vec![0.0; all], vec![0.0; all]);
-    let mut gamma = potential.has_grade().then(|| vec![0.0; all]);
-    let mut rows = vec![Vec::new(); if coefficients { all } else { 0 }];
-    let system = pace_opt::System {
-        positions: &neighbours.positions,
-        types: &types,
-        element_of_type: &element_of_type,
-        scales: &[],
-        atoms,
-        neighbours: |k: usize| neighbours.of(k),
-        mask: i32::MAX,
+    let share = atoms.len().div_ceil(evaluators.len()).max(1);
+    let parts: Vec<(usize, &mut pace_opt::Evaluator)> = (0..).step_by(share).zip(evaluators).collect();
+    let evaluate = |(first, evaluator): (usize, &mut pace_opt::Evaluator)| {
+        let system = pace_opt::System {
+            positions: &neighbours.positions,
+            types: &types,
+            element_of_type: &element_of_type,
+            scales: &[],
+            atoms: &atoms[first.min(atoms.len())..(first + share).min(atoms.len())],
+            neighbours: |k: usize| neighbours.of(first + k),
+            mask: i32::MAX,
+        };
+        let all = neighbours.positions.len();
+        let mut part = Evaluated {
+            energy: 0.0,
+            energies: vec![0.0; all],
+            virial: [0.0; 6],
+            forces: vec![[0.0; 3]; all],
+            gamma: potential.has_grade().then(|| vec![0.0; all]),
+            core_share: vec![0.0; all],
+            coefficients: vec![Vec::new(); if coefficients { all } else { 0 }],
+            elements: Vec::new(),
+        };
+        let mut output = pace_opt::Output {
+            forces: &mut part.forces,
+            energies: Some(&mut part.energies),
+            core_shares: Some(&mut part.core_share),
+            grades: part.gamma.as_deref_mut(),
+            coefficients: coefficients.then_some(&mut part.coefficients[..]),
+            ..pace_opt::Output::default()
+        };
+        let totals = evaluator.evaluate(&system, &mut output).map_err(|error| of_owners(error, neighbours))?;
+        (part.energy, part.virial) = (totals.energy, totals.virial);
+        // An image moves with its atom.
+        let (own, images) = part.forces.split_at_mut(n);
+        for (force, &owner) in images.iter().zip(&neighbours.owners[n..]) {
+            (0..3).for_each(|k| own[owner as usize][k] += force[k]);
+        }
+        part.forces.truncate(n);
+        part.energies.truncate(n);
+        part.core_share.truncate(n);
+        part.coefficients.truncate(n);
+        part.gamma.iter_mut().for_each(|gamma| gamma.truncate(n));
+        Ok::<_, PredictionError>(part)
     };
-    let mut output = pace_opt::Output {
-        forces: &mut forces,
-        energies: Some(&mut energies),
-        core_shares: Some(&mut core_share),
-        grades: gamma.as_deref_mut(),
-        coefficients: coefficients.then_some(&mut rows[..]),
-        ..pace_opt::Output::default()
+    let parts: Vec<Evaluated> = match parts.len() {
+        1 => parts.into_iter().map(evaluate).collect::<Result<_, _>>()?,
+        _ => parts.into_par_iter().map(evaluate).collect::<Result<_, _>>()?,
     };
-    let totals = evaluator.evaluate(&system, &mut output)?;
-    let n = structure.len();
-    // An image moves with its atom.
-    let (own, images) = forces.split_at_mut(n);
-    for (force, &owner) in images.iter().zip(&neighbours.owners[n..]) {
-        (0..3).for_each(|k| own[owner as usize][k] += force[k]);
+    let sum = parts.into_iter().reduce(Evaluated::add).expect("at least one evaluator");
+    Ok(Evaluated { elements, ..sum })
+}
+
+/// The same error with atoms of the structure in place of their images.
+fn of_owners(error: pace_opt::Error, neighbours: &Neighbours) -> pace_opt::Error {
+    let owner = |i: usize| neighbours.owners[i] as usize;
+    match error {
+        pace_opt::Error::Overlap { i, j, r } => pace_opt::Error::Overlap { i: owner(i), j: owner(j), r },
+        pace_opt::Error::NotFinite { i, j } => pace_opt::Error::NotFinite { i: owner(i), j: owner(j) },
+        other => other,
     }
-    forces.truncate(n);
-    energies.truncate(n);
-    core_share.truncate(n);
-    rows.truncate(n);
-    if let Some(gamma) = &mut gamma {
-        gamma.truncate(n);
-    }
-    let pace_opt::Totals { energy, virial } = totals;
-    Ok(Evaluated { energy, energies, virial, forces, gamma, core_share, coefficients: rows, elements })
 }

@@ -30,9 +30,10 @@ pub fn exception(error: PredictionError, place: &str) -> PyErr {
     }
 }
 
-/// Calls `work` without the GIL. A panic becomes an exception.
-pub fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> PyResult<T> {
-    py.detach(|| catch_unwind(AssertUnwindSafe(work))).map_err(|panic| InternalError::new_err(text(&*panic)))
+/// Calls the body of a method. A panic becomes an exception; that of PyO3 would not be a subclass of `Exception`.
+pub fn caught<T>(body: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+    // What a panic can leave half done is replaced by the next evaluation.
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| Err(InternalError::new_err(text(&*panic))))
 }
 
 /// The message of a panic.

@@ -10,7 +10,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use rayon::prelude::*;
 
-use crate::errors::{detached, exception};
+use crate::errors::{caught, exception};
 use crate::frame::{Arrays, Results, structure, structures, to_python};
 
 /// Frames per thread between two checks for Ctrl-C.
@@ -60,18 +60,20 @@ impl Evaluator {
     #[new]
     #[pyo3(signature = (file, active_set = None, *, threads = 1, skin = 0.0))]
     fn new(py: Python<'_>, file: PathBuf, active_set: Option<PathBuf>, threads: usize, skin: f64) -> PyResult<Self> {
-        if !(1..=1024).contains(&threads) {
-            return Err(PyValueError::new_err(format!("threads is {threads}; required is 1 to 1024")));
-        }
-        if !(0.0..=10.0).contains(&skin) {
-            return Err(PyValueError::new_err(format!("skin is {skin} Å; required is 0 to 10")));
-        }
-        let pool = (threads > 1).then(|| Pool::new(threads)).transpose()?;
-        let predictor =
-            detached(py, || Predictor::read(&file, active_set.as_deref()))?.map_err(|error| exception(error, ""))?;
-        let potential = Arc::clone(predictor.potential());
-        let predictor = Mutex::new(predictor.with_skin(skin).with_threads(threads));
-        Ok(Self { potential, predictor, pool })
+        caught(|| {
+            if !(1..=1024).contains(&threads) {
+                return Err(PyValueError::new_err(format!("threads is {threads}; required is 1 to 1024")));
+            }
+            if !(0.0..=10.0).contains(&skin) {
+                return Err(PyValueError::new_err(format!("skin is {skin} Å; required is 0 to 10")));
+            }
+            let pool = (threads > 1).then(|| Pool::new(threads)).transpose()?;
+            let predictor =
+                py.detach(|| Predictor::read(&file, active_set.as_deref())).map_err(|error| exception(error, ""))?;
+            let potential = Arc::clone(predictor.potential());
+            let predictor = Mutex::new(predictor.with_skin(skin).with_threads(threads));
+            Ok(Self { potential, predictor, pool })
+        })
     }
 
     /// Chemical symbols.
@@ -100,34 +102,40 @@ impl Evaluator {
 
     /// Evaluates a structure.
     fn evaluate<'py>(&self, py: Python<'py>, frame: Arrays<'py>) -> PyResult<Results<'py>> {
-        let structure = structure(frame, "")?;
-        let pool = self.pool.as_ref().map(Pool::get).transpose()?;
-        let found = detached(py, || {
-            // The buffers of a predictor are valid after a panic, because each evaluation sets what it uses.
-            let mut guard = self.predictor.lock().unwrap_or_else(PoisonError::into_inner);
-            let predictor: &mut Predictor = &mut guard;
-            match pool {
-                Some(pool) => pool.install(|| predictor.evaluate(&structure)),
-                None => predictor.evaluate(&structure),
-            }
-        })?;
-        Ok(to_python(py, &found.map_err(|error| exception(error, ""))?))
+        caught(|| {
+            let structure = structure(frame, "")?;
+            let pool = self.pool.as_ref().map(Pool::get).transpose()?;
+            let found = py.detach(|| {
+                let mut guard = self.predictor.lock().unwrap_or_else(PoisonError::into_inner);
+                let predictor: &mut Predictor = &mut guard;
+                match pool {
+                    Some(pool) => pool.install(|| predictor.evaluate(&structure)),
+                    None => predictor.evaluate(&structure),
+                }
+            });
+            Ok(to_python(py, &found.map_err(|error| exception(error, ""))?))
+        })
     }
 
     /// Evaluates structures, each on one thread.
     fn evaluate_all<'py>(&self, py: Python<'py>, frames: Vec<Arrays<'py>>) -> PyResult<Vec<Results<'py>>> {
-        let all = structures(frames)?;
-        let found: Vec<Prediction> = self.for_all(py, &all, |predictor, _, structure| predictor.evaluate(structure))?;
-        Ok(found.iter().map(|found| to_python(py, found)).collect())
+        caught(|| {
+            let all = structures(frames)?;
+            let found: Vec<Prediction> =
+                self.for_all(py, &all, |predictor, _, structure| predictor.evaluate(structure))?;
+            Ok(found.iter().map(|found| to_python(py, found)).collect())
+        })
     }
 
     /// Indices of at most `n` structures, selected by MaxVol.
     fn select(&self, py: Python<'_>, frames: Vec<Arrays<'_>>, n: usize) -> PyResult<Vec<i64>> {
-        let all = structures(frames)?;
-        let pool: Vec<Projected> = self.for_all(py, &all, |predictor, index, structure| {
-            predictor.rows(index as i64, structure, &vec![1.0; structure.len()])
-        })?;
-        detached(py, || select(pool, &[], n))
+        caught(|| {
+            let all = structures(frames)?;
+            let pool: Vec<Projected> = self.for_all(py, &all, |predictor, index, structure| {
+                predictor.rows(index as i64, structure, &vec![1.0; structure.len()])
+            })?;
+            Ok(py.detach(|| select(pool, &[], n)))
+        })
     }
 }
 
@@ -149,10 +157,10 @@ impl Evaluator {
                 let index = k * count + i;
                 work(predictor, index, frame).map_err(|error| (index, error))
             };
-            let found: Vec<Result<T, (usize, PredictionError)>> = detached(py, || match &pool {
+            let found: Vec<Result<T, (usize, PredictionError)>> = py.detach(|| match &pool {
                 Some(pool) => pool.install(|| chunk.par_iter().enumerate().map_init(new, one).collect()),
                 None => chunk.iter().enumerate().map(|each| one(&mut serial, each)).collect(),
-            })?;
+            });
             for result in found {
                 results.push(result.map_err(|(index, error)| exception(error, &format!("frame {index}: ")))?);
             }

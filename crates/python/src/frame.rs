@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Structures from arrays, and results to arrays.
 
-use ndarray::Array1;
+use ndarray::{Array1, Array2};
 use numpy::{PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2, ToPyArray};
 use otf_atoms::structure::{Cell, Element, Structure};
 use otf_prediction::Prediction;
@@ -57,7 +57,8 @@ pub fn structure(arrays: Arrays<'_>, place: &str) -> PyResult<Structure> {
         types,
         ids: (1..=n as i64).collect(),
         fixed: Vec::new(),
-        positions: positions.to_owned(),
+        // numpy's strides of an empty array are not those that `to_owned` expects.
+        positions: Array2::from_shape_fn((n, 3), |(i, k)| positions[[i, k]]),
         velocities: None,
     })
 }

@@ -94,11 +94,17 @@ impl Structure {
         for &i in atoms {
             let begin = indices.len();
             let centre = positions[i as usize];
-            let near = |j: i32| {
-                let d = sub(positions[j as usize], centre);
-                j != i && dot(d, d) <= cutoff * cutoff
-            };
-            cubes.around(centre, |members| indices.extend(members.iter().copied().filter(|&j| near(j))));
+            cubes.around(centre, |members, points| {
+                // Each member is written, and overwritten by the next one if it is not a neighbour: there is no branch to mispredict.
+                let mut end = indices.len();
+                indices.resize(end + members.len(), 0);
+                for (&j, &x) in members.iter().zip(points) {
+                    let d = sub(x, centre);
+                    indices[end] = j;
+                    end += usize::from(j != i && dot(d, d) <= cutoff * cutoff);
+                }
+                indices.truncate(end);
+            });
             if indices.len() - begin > MAX_NEIGHBOURS || indices.len() > MAX_ENTRIES {
                 let (id, found) = (self.ids[i as usize], indices.len() - begin);
                 return Err(NeighbourError::TooManyNeighbours { id, found, cutoff });
@@ -164,6 +170,8 @@ struct Cubes {
     counts: [usize; 3],
     /// Indices of the points, by cube.
     members: Vec<i32>,
+    /// Positions of the members.
+    points: Vec<Vec3>,
     /// Where the members of each cube begin.
     starts: Vec<usize>,
 }
@@ -179,7 +187,14 @@ impl Cubes {
         let volume: f64 = (0..3).map(|k| (high[k] - low[k]).max(edge)).product();
         let edge = edge.max((volume / (4 * points.len() + 64) as f64).cbrt());
         let counts: [usize; 3] = std::array::from_fn(|k| ((high[k] - low[k]) / edge) as usize + 1);
-        let mut cubes = Self { low, edge, counts, members: vec![0; points.len()], starts: Vec::new() };
+        let mut cubes = Self {
+            low,
+            edge,
+            counts,
+            members: vec![0; points.len()],
+            points: vec![[0.0; 3]; points.len()],
+            starts: Vec::new(),
+        };
         let places: Vec<usize> = points.iter().map(|&p| cubes.index(cubes.place(p))).collect();
         let mut starts = vec![0; counts.iter().product::<usize>() + 1];
         places.iter().for_each(|&place| starts[place + 1] += 1);
@@ -187,6 +202,7 @@ impl Cubes {
         let mut next = starts.clone();
         for (point, &place) in places.iter().enumerate() {
             cubes.members[next[place]] = point as i32;
+            cubes.points[next[place]] = points[point];
             next[place] += 1;
         }
         cubes.starts = starts;
@@ -201,15 +217,16 @@ impl Cubes {
         (a * self.counts[1] + b) * self.counts[2] + c
     }
 
-    /// Calls `use_members` with the points of the cube of `point` and of the cubes next to it.
-    fn around(&self, point: Vec3, mut use_members: impl FnMut(&[i32])) {
+    /// Calls `use_members` with the points of the cube of `point` and of the cubes next to it, and their positions.
+    fn around(&self, point: Vec3, mut use_members: impl FnMut(&[i32], &[Vec3])) {
         let place = self.place(point);
         let range = |k: usize| place[k].saturating_sub(1)..=(place[k] + 1).min(self.counts[k] - 1);
         for a in range(0) {
             for b in range(1) {
                 // Cubes along the last direction are consecutive.
                 let (from, to) = (self.index([a, b, *range(2).start()]), self.index([a, b, *range(2).end()]));
-                use_members(&self.members[self.starts[from]..self.starts[to + 1]]);
+                let range = self.starts[from]..self.starts[to + 1];
+                use_members(&self.members[range.clone()], &self.points[range]);
             }
         }
     }

@@ -5,6 +5,7 @@
 //! nor MPI. Units are Å and eV.
 #![forbid(unsafe_code)]
 
+mod condition;
 mod selection;
 
 use std::path::Path;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use ndarray::{Array2, ArrayView2};
 use otf_atoms::structure::{NeighbourError, Structure};
 
+pub use condition::condition_number;
 pub use selection::{Projected, select};
 
 /// Why a structure cannot be evaluated.

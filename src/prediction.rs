@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Energy, forces and γ of structures with the potential of a configuration, without LAMMPS: the crate `otf-prediction`.
 
-pub use otf_prediction::{Prediction, PredictionError, Predictor, Projected, select};
+pub use otf_prediction::{Prediction, PredictionError, Predictor, Projected, condition_number, select};
 
 use crate::config::Potential;
 

@@ -1007,7 +1007,8 @@ impl Simulation {
     ) -> Result<Option<CutOut>, Error> {
         self.check_cell(here, extractor)?;
         let center = here.find(center_id, &self.comm)?;
-        let all = Neighbourhood::local(center_id, center, here, extractor).gathered(&self.comm);
+        let total = self.lammps.total_atoms();
+        let all = Neighbourhood::local(center_id, center, here, total, extractor).gathered(&self.comm);
         let cut_out = self.comm.on_root(|| all.map(|all| self.build(&all, extractor)).transpose())?;
         Ok(cut_out.flatten())
     }
@@ -1044,7 +1045,8 @@ impl Simulation {
             Some((id, position)) if id == center_id && !self.pending => position,
             _ => here.find(center_id, &self.comm)?,
         };
-        Ok(Neighbourhood::local(center_id, center, &here, extractor).shared(&self.comm))
+        let total = self.lammps.total_atoms();
+        Ok(Neighbourhood::local(center_id, center, &here, total, extractor).shared(&self.comm))
     }
 
     /// Checks whether the box can be searched in reasonable time; the same answer on all ranks.

@@ -109,7 +109,7 @@ pub fn verify(cut_out: &CutOut, script: &Script) -> Result<Verification, Error> 
 /// between few values, on the same of which a handful of evaluations can lie.
 const SAMPLES: usize = 12;
 
-/// Rounding error of γ of the centre: the range of γ when only the order of the atoms, the orientation of the cubic cell, the
+/// Rounding error of γ of the centre: the range of γ when only the order of the atoms, the orientation of a cubic cell, the
 /// origin and the last digit of coordinates change. `gamma` is the value in the unchanged cut-out. A shift to the position of the
 /// centre in the parent frame reduces the number of significant digits of relative coordinates as in that frame.
 fn gamma_rounding(cut_out: &CutOut, gamma: f64, script: &Script) -> Result<f64, Error> {
@@ -117,8 +117,8 @@ fn gamma_rounding(cut_out: &CutOut, gamma: f64, script: &Script) -> Result<f64, 
     let (n, middle) = (structure.len(), structure.position(*center));
     let (mut least, mut most) = (gamma, gamma);
     for sample in 0..SAMPLES {
-        // A cyclic permutation of the axes, which is a rotation, and the reverse order of atoms.
-        let axis = |k: usize| (k + sample) % 3;
+        // A cyclic permutation of the axes of a cubic cell, which is a rotation, and the reverse order of atoms.
+        let axis = |k: usize| if cut_out.cluster.is_whole() { k } else { (k + sample) % 3 };
         let shift = |k: usize| if sample % 2 == 1 { cut_out.center[axis(k)] - middle[axis(k)] } else { 0.0 };
         // Up to three units in the last place, by multiplicative hashing (Knuth, The Art of Computer Programming 3, 6.4).
         let units = |i: usize, k: usize| {

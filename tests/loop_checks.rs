@@ -322,3 +322,55 @@ fn labels_of_the_loop_that_made_the_potential_are_trained_on() {
     assert_eq!(second("without", "labels = []")["imported"].as_array().map(Vec::len), Some(0));
     assert_eq!(second("named", "labels = [\"first/candidates.db\"]")["imported"][0][1].as_u64(), Some(labels as u64));
 }
+
+#[test]
+fn small_frames_are_labelled_whole_with_energies() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let path = config(at, "melt", 1500.0, &linear_trainer(at), "");
+    let toml = std::fs::read_to_string(&path).unwrap().replace("max_rounds = 3", "max_rounds = 1");
+    for (limit, name) in [(255, "cut"), (256, "melt")] {
+        let embedding = format!("radius = 3.0\nwhole_frames_below = {limit}\n");
+        write(at, &format!("{name}.toml"), &toml.replace("radius = 3.0\n", &embedding));
+        let out = run(at, name);
+        assert!([0, 4].contains(&out.status.code().unwrap()), "{}", text(&out));
+        assert_eq!(result(&out)["warnings"], serde_json::json!([]));
+    }
+    let of_run = |name: &str| -> Vec<StoredCandidate> {
+        rows(at, name).into_iter().filter(|row| !row.is_check() && row.is_labelled()).collect()
+    };
+    assert!(of_run("cut").iter().all(|row| row.keys().shape.as_deref() == Some("sphere")));
+    let whole = of_run("melt");
+    assert!(!whole.is_empty());
+    let eam = InferenceConfig::read(common::eam_config(at, 4, "temperature = 300\nuncertainty = \"none\"")).unwrap();
+    for row in &whole {
+        let (keys, candidate) = (row.keys(), &row.candidate);
+        assert_eq!((keys.shape.as_deref(), keys.radius, keys.buffer), (Some("frame"), None, None));
+        assert_eq!((keys.energy_weight, keys.stress_weight), (Some(1.0), Some(1.0)));
+        assert_eq!(candidate.source_ids, (1..=256).collect::<Vec<_>>());
+        assert!(candidate.force_mask.iter().all(|mask| *mask == 1.0));
+        // Other sums over neighbours than in the run.
+        let (parent, here) = (keys.gamma_parent.unwrap(), keys.gamma_cluster.unwrap());
+        assert!((parent - here).abs() < 1e-8 * parent && keys.max_force_difference.unwrap() < 1e-8, "{keys:?}");
+        let script = Script::new(&eam, &candidate.structure, Path::new("data")).unwrap();
+        let label = candidate.labels.as_ref().unwrap();
+        assert!((label.energy - verify::evaluate(&candidate.structure, &script).unwrap().energy).abs() < 1e-8);
+    }
+    let labelled = std::fs::read_to_string(at.join("melt/round-001/labelled.extxyz")).unwrap();
+    assert_eq!(labelled.matches("energy_weight=1").count(), whole.len(), "{labelled}");
+
+    // The same frame from two ranks, of a run.
+    let run_of = |ranks: usize| {
+        let output = format!("on-{ranks}");
+        let mut job = common::mpiexec(ranks);
+        job.current_dir(at).arg(env!("CARGO_BIN_EXE_lammps-otf")).args(["run", "melt.toml", "-o", &output]);
+        let out = job.output().unwrap();
+        assert_eq!(out.status.code(), Some(4), "{}", text(&out));
+        rows(at, &output).remove(0).candidate
+    };
+    let (one, two) = (run_of(1), run_of(2));
+    assert_eq!((one.keys.center_id, &one.source_ids), (two.keys.center_id, &two.source_ids));
+    let moved = (&one.structure.positions - &two.structure.positions).mapv(f64::abs);
+    // Sums over ranks differ in their last digits; a few hundred steps of a melt amplify them.
+    assert!(moved.iter().all(|d| *d < 1e-6), "{moved:?}");
+}

@@ -581,7 +581,7 @@ fn rows_of_older_versions_are_read_and_checked() {
         candidate.force_mask = cluster.force_mask;
         candidate.keys.center = Some(cluster.center);
         candidate.keys.radius = Some(cluster.radius);
-        candidate.keys.shape = Some(cluster.shape.to_string());
+        candidate.keys.shape = cluster.shape.map(|shape| shape.to_string());
         candidate
     };
     for (elements, change, wrong) in [

@@ -565,7 +565,7 @@ fn unmet(last: &Round, settings: &LoopConfig) -> Vec<String> {
     let is_energy_wrong = last.checks.iter().any(|check| !check.is_passed() && check.difference.is_some());
     let energies = (is_energy_wrong && !settings.checks.iter().any(|check| check.train)).then(|| {
         "labels of cut-outs have no energies, so that nothing pins an energy difference: train on whole structures (`train = true` in \
-         a check)"
+         a check, or `whole_frames_below` in [embedding])"
             .to_owned()
     });
     run.into_iter().chain(audit).chain(checks).chain(energies).collect()

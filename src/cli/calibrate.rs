@@ -11,7 +11,7 @@ use lammps_otf::calibration::{
     pairs_of_candidate,
 };
 use lammps_otf::candidates::{Candidate, Labels, Status, Store, StoreError, Trigger};
-use lammps_otf::config::{Engine, Potential};
+use lammps_otf::config::Potential;
 use lammps_otf::io::{self, extxyz};
 use lammps_otf::potential::fingerprint;
 use lammps_otf::prediction::{PredictionError, Predictor, predictor};
@@ -19,6 +19,7 @@ use lammps_otf::report::{PlotError, calibration_plot};
 use serde_json::{Value, json};
 
 use super::files::{WriteError, write_atomically};
+use super::table::{Align, table, texts};
 use super::{Verbosity, print_line, print_warning};
 
 /// Convert γ to a force error in eV/Å with labelled structures, and recommend a threshold.
@@ -397,7 +398,7 @@ fn check(path: &Path, args: &CalibrateArguments, found: &Collected, hash: &str) 
     }
     print_line(&format!(
         "Share of the atoms within the bound, and the deviation from the coverage that is expected at most for so few regions\n{}",
-        table(&rows).trim_end()
+        table(&rows, Align::Right).trim_end()
     ));
     found.unusable.iter().take(MAX_MESSAGES).for_each(|message| print_warning(message));
     Ok(())
@@ -429,16 +430,8 @@ fn source(path: &Path) -> Result<(PathBuf, bool), CalibrateError> {
 
 /// The given potential, or the newest one of a loop.
 fn potential(args: &CalibrateArguments, sources: &[(PathBuf, bool)]) -> Result<Potential, CalibrateError> {
-    let of = |file: PathBuf, active_set| Potential {
-        file: Some(file),
-        active_set,
-        engine: Engine::default(),
-        pair_style: None,
-        pair_coeff: Vec::new(),
-        cutoff: None,
-    };
     if let Some(file) = &args.potential {
-        return Ok(of(file.clone(), args.active_set.clone()));
+        return Ok(Potential::ace(file.clone(), args.active_set.clone()));
     }
     for (path, _) in sources.iter().filter(|(_, is_store)| *is_store) {
         if let Some(record) = Store::open_read_only(path)?.newest_potential()? {
@@ -451,7 +444,7 @@ fn potential(args: &CalibrateArguments, sources: &[(PathBuf, bool)]) -> Result<P
             // `start/potential.yaml` or `round-001/potential/potential.yaml`.
             let places = [None, Some(2), Some(3)].map(|names| {
                 let place = |file: &PathBuf| names.map_or_else(|| file.clone(), |names| beside(file, names));
-                of(place(&record.file), Some(place(&record.active_set)))
+                Potential::ace(place(&record.file), Some(place(&record.active_set)))
             });
             // Another loop may have taken the place.
             let same = |potential: &Potential| fingerprint(potential).is_ok_and(|hash| hash == record.hash);
@@ -500,23 +493,6 @@ fn bounds(group: &Group, args: &CalibrateArguments) -> Value {
     })
 }
 
-/// Aligns the columns of a table. The first row is its header.
-fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |k: usize| rows.iter().filter_map(|row| row.get(k)).map(|cell| cell.chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).enumerate();
-        let cells = cells.map(|(k, (cell, &w))| if k == 0 { format!("{cell:<w$}") } else { format!("{cell:>w$}") });
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
-    };
-    rows.iter().map(line).collect()
-}
-
-fn texts(cells: &[&str]) -> Vec<String> {
-    cells.iter().map(|cell| (*cell).to_owned()).collect()
-}
-
 fn trigger_table(pairs: &[Pair]) -> String {
     let mut rows = vec![texts(&["trigger", "element", "regions", "atoms", "force rmse", "largest", "largest γ"])];
     for group in triggers(pairs) {
@@ -532,7 +508,7 @@ fn trigger_table(pairs: &[Pair]) -> String {
             number("gamma_max", 2),
         ]);
     }
-    format!("Force errors, eV/Å\n{}", table(&rows))
+    format!("Force errors, eV/Å\n{}", table(&rows, Align::Right))
 }
 
 fn bin_table(bins: &[Bin], calibration: &Calibration, coverage: f64) -> String {
@@ -554,7 +530,7 @@ fn bin_table(bins: &[Bin], calibration: &Calibration, coverage: f64) -> String {
     }
     format!(
         "Force errors in intervals of γ, eV/Å: quantiles over the atoms, and the bound with coverage {coverage}\n{}",
-        table(&rows)
+        table(&rows, Align::Right)
     )
 }
 
@@ -580,7 +556,7 @@ fn bound_table(calibration: &Calibration, args: &CalibrateArguments) -> String {
     format!(
         "Force error that an atom with this γ does not exceed with coverage {}, eV/Å (- where there are no data)\n{}",
         args.coverage,
-        table(&rows)
+        table(&rows, Align::Right)
     )
 }
 

@@ -3,13 +3,18 @@
 
 use clap::{Args, Subcommand};
 use lammps_otf::candidates::export::{self, Format};
-use lammps_otf::candidates::{KeyValue, Status, Store, StoreError, StoredCandidate, Summary, suspects};
+use lammps_otf::candidates::{
+    Candidate, KeyValue, Labels, PotentialRecord, Status, Store, StoreError, StoredCandidate, Summary, suspects,
+};
+use lammps_otf::io;
+use lammps_otf::io::extxyz::Results;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::table::{Align, table, texts};
 use super::{print_line, print_warning};
 
 /// List and export the candidates of a run, and change their status
@@ -113,6 +118,29 @@ enum CandidatesCommand {
         #[arg(long)]
         json: bool,
     },
+    /// List the potentials of a loop: their files, and which potential each replaced
+    Potentials {
+        /// Candidate store, e.g. candidates.db
+        db: PathBuf,
+        /// Only the potential whose hash starts with this, with or without sha256:
+        hash: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Add structures, such as those of `extract`, to be labelled
+    ///
+    /// A frame with a column force_mask is a cut-out, whose energy is not learned; one without is a whole frame.
+    Add {
+        /// Candidate store, e.g. candidates.db; created if missing
+        db: PathBuf,
+        /// Structure files with any number of frames
+        #[arg(required = true)]
+        from: Vec<PathBuf>,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Copy the store to a new file, also while it is in use
     Backup {
         /// Candidate store, e.g. candidates.db
@@ -132,11 +160,26 @@ fn parse_hours(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("{text:?} is not a number of hours (0 or more)"))
 }
 
+/// A command on a store failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CandidatesError {
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A structure file cannot be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// A structure file has no frames.
+    #[error("{} contains no structures", .0.display())]
+    Empty(PathBuf),
+}
+
 /// Executes the subcommand and prints the result.
 ///
 /// # Errors
-/// [`StoreError`], whose message includes the remedy.
-pub fn run(arguments: &CandidatesArgs) -> Result<(), StoreError> {
+/// [`CandidatesError`], whose message includes the remedy.
+pub fn run(arguments: &CandidatesArgs) -> Result<(), CandidatesError> {
     let text = match &arguments.command {
         CandidatesCommand::List { db, status, suspect, json } => list(db, *status, *suspect, *json)?,
         CandidatesCommand::Show { db, id, json } => {
@@ -158,7 +201,8 @@ pub fn run(arguments: &CandidatesArgs) -> Result<(), StoreError> {
             };
             if let (Some(status), true) = (status, rows.is_empty()) {
                 let status = status.as_str();
-                return Err(StoreError::Export(format!("no candidate is {status}; select others with --status")));
+                let none = format!("no candidate is {status}; select others with --status");
+                return Err(StoreError::Export(none).into());
             }
             let report = export::export(*format, &rows, output)?;
             for warning in &report.warnings {
@@ -215,6 +259,15 @@ pub fn run(arguments: &CandidatesArgs) -> Result<(), StoreError> {
                 format!("{}: {} rows, all valid\n", db.display(), checked.rows)
             }
         }
+        CandidatesCommand::Potentials { db, hash, json } => potentials(db, hash.as_deref(), *json)?,
+        CandidatesCommand::Add { db, from, json } => {
+            let mut candidates = Vec::new();
+            for path in from {
+                candidates.extend(read_candidates(path)?);
+            }
+            let ids = Store::open(db)?.add(&candidates)?;
+            if *json { pretty(&json!({ "ids": ids })) } else { format!("{}: {} added\n", db.display(), ids.len()) }
+        }
         CandidatesCommand::Backup { db, to, json } => {
             Store::open_read_only(db)?.backup(to)?;
             if *json { pretty(&json!({ "copy": to })) } else { format!("{}: copied\n", to.display()) }
@@ -251,6 +304,73 @@ fn import(store: &mut Store, path: &Path) -> Result<Vec<i64>, StoreError> {
     store.add_with_status(&rows.iter().map(|(candidate, status)| (candidate, *status)).collect::<Vec<_>>())
 }
 
+/// The frames of a file as candidates. Labels in the file are read too.
+fn read_candidates(path: &Path) -> Result<Vec<Candidate>, CandidatesError> {
+    let source = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut found = Vec::new();
+    io::for_each_labelled(path, |frame| {
+        let mut candidate = Candidate::new(frame.structure);
+        candidate.keys.source = Some(source.clone());
+        match frame.force_mask {
+            Some(mask) => candidate.force_mask = mask,
+            None => {
+                (candidate.keys.energy_weight, candidate.keys.stress_weight) = (Some(1.0), Some(1.0));
+            }
+        }
+        let Results { energy, forces, stress } = frame.results;
+        candidate.labels = energy.zip(forces).map(|(energy, forces)| Labels {
+            energy,
+            free_energy: None,
+            forces,
+            stress,
+            calculator: None,
+        });
+        found.push(candidate);
+        Ok::<_, CandidatesError>(())
+    })?;
+    if found.is_empty() { Err(CandidatesError::Empty(path.to_owned())) } else { Ok(found) }
+}
+
+/// Lists the potentials of a loop.
+fn potentials(db: &Path, hash: Option<&str>, json: bool) -> Result<String, StoreError> {
+    let store = Store::open_read_only(db)?;
+    let mut records = store.potentials()?;
+    if let Some(start) = hash {
+        let start = start.trim_start_matches("sha256:");
+        records.retain(|record| record.hash.trim_start_matches("sha256:").starts_with(start));
+    }
+    let used = store.summaries(None)?;
+    let found_with = |record: &PotentialRecord| {
+        let of = |row: &&Summary| row.keys.get("potential_hash").and_then(KeyValue::as_text) == Some(&record.hash);
+        used.iter().filter(of).map(|row| row.id).collect::<Vec<_>>()
+    };
+    if json {
+        let value = |record: &PotentialRecord| {
+            json!({
+                "hash": record.hash,
+                "parent": record.parent,
+                "round": record.round,
+                "file": record.file,
+                "active_set": record.active_set,
+                "candidates": found_with(record),
+            })
+        };
+        return Ok(pretty(&records.iter().map(value).collect()));
+    }
+    if records.is_empty() {
+        return Ok("no potentials: the store belongs to no loop, or none has this hash\n".into());
+    }
+    // Enough to be distinct, and to be typed.
+    let short = |hash: &str| hash.trim_start_matches("sha256:").chars().take(12).collect::<String>();
+    let mut rows = vec![texts(&["round", "hash", "replaces", "candidates", "file"])];
+    rows.extend(records.iter().map(|record| {
+        let parent = record.parent.as_deref().map_or_else(|| "-".to_owned(), short);
+        let number = found_with(record).len().to_string();
+        vec![record.round.to_string(), short(&record.hash), parent, number, record.file.display().to_string()]
+    }));
+    Ok(table(&rows, Align::Left))
+}
+
 fn list(db: &Path, status: Option<Status>, suspect: bool, json: bool) -> Result<String, StoreError> {
     let store = Store::open_read_only(db)?;
     let mut rows = store.summaries(status)?;
@@ -265,15 +385,9 @@ fn list(db: &Path, status: Option<Status>, suspect: bool, json: bool) -> Result<
         return Ok(pretty(&json!({ "candidates": rows, "counts": counts })));
     }
     let header = ["id", "status", "atoms", "formula", "γ", "step", "centre", "trigger", "energy", "ΔF", "newest"];
-    let mut lines = vec![header.map(str::to_owned)];
-    lines.extend(rows.iter().map(line));
-    let widths: Vec<usize> =
-        (0..header.len()).map(|k| lines.iter().map(|line| line[k].chars().count()).max().unwrap_or(0)).collect();
-    let mut text = String::new();
-    for line in &lines {
-        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}")).collect();
-        let _ = writeln!(text, "{}", cells.join("  ").trim_end());
-    }
+    let mut lines = vec![texts(&header)];
+    lines.extend(rows.iter().map(|row| line(row).to_vec()));
+    let mut text = table(&lines, Align::Left);
     let counts: Vec<String> =
         counts.iter().filter(|(_, n)| **n > 0).map(|(status, n)| format!("{n} {status}")).collect();
     let _ = writeln!(text, "{}", if counts.is_empty() { "no candidates".to_owned() } else { counts.join(", ") });

@@ -513,6 +513,15 @@ fn cut_outs(findings: &mut Findings, config: &InferenceConfig, structure: &Struc
             "Remove `buffer`. docs/verification.md lists the errors of thin buffers.",
         );
     }
+    let (atoms, limit) = (structure.len(), config.candidates.embedding.whole_frames_below);
+    if atoms <= limit {
+        findings.ok(
+            "cut-out",
+            format!("none: frames of {atoms} atoms are stored whole"),
+            json!({ "atoms": [atoms, atoms] }),
+        );
+        return;
+    }
     let trial = EmbeddingExtractor::new(&config.candidates.embedding, cutoff)
         .and_then(|e| inspect::extract_trials(structure, &e));
     match trial {
@@ -520,7 +529,7 @@ fn cut_outs(findings: &mut Findings, config: &InferenceConfig, structure: &Struc
             "cut-out",
             format!("{} atoms, but the structure is too small: some atoms are included more than once", trial.atoms.1),
             format!(
-                "Repeat the structure {} times, or label whole frames instead of cut-outs.",
+                "Repeat the structure {} times, or store whole frames: `whole_frames_below = {atoms}` in [embedding].",
                 inspect::format_repeats(inspect::repeats(structure, trial.edge))
             ),
         ),

@@ -61,6 +61,15 @@ pub enum ShapeArg {
     Cube,
 }
 
+impl From<ShapeArg> for Shape {
+    fn from(shape: ShapeArg) -> Self {
+        match shape {
+            ShapeArg::Sphere => Self::Sphere,
+            ShapeArg::Cube => Self::Cube,
+        }
+    }
+}
+
 /// No cut-out was written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -90,7 +99,7 @@ pub enum ExtractError {
     Write(#[from] WriteError),
 }
 
-fn parse_element(text: &str) -> Result<Element, String> {
+pub(super) fn parse_element(text: &str) -> Result<Element, String> {
     element_from_symbol(text.trim()).ok_or_else(|| format!("{text:?} is not the symbol of an element"))
 }
 
@@ -103,7 +112,7 @@ fn parse_frame(text: &str) -> Result<Frame, String> {
 }
 
 /// Rejects file names with the extension of another format.
-fn parse_output(name: &str) -> Result<PathBuf, String> {
+pub(super) fn parse_output(name: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(name);
     match path.extension().map(|ending| ending.to_ascii_lowercase()) {
         Some(ending) if ending == "extxyz" || ending == "xyz" => Ok(path),
@@ -127,10 +136,7 @@ pub fn run(args: &ExtractArgs, verbosity: Verbosity) -> Result<(), ExtractError>
         highest: structure.ids.iter().copied().max().unwrap_or(0),
     })?;
     let config = EmbeddingConfig {
-        shape: match args.shape {
-            ShapeArg::Sphere => Shape::Sphere,
-            ShapeArg::Cube => Shape::Cube,
-        },
+        shape: args.shape.into(),
         radius: args.radius,
         buffer: Some(args.buffer),
         min_distance: args.min_distance,
@@ -139,7 +145,9 @@ pub fn run(args: &ExtractArgs, verbosity: Verbosity) -> Result<(), ExtractError>
     };
     let extractor = EmbeddingExtractor::new(&config, args.cutoff.unwrap_or(args.buffer))?;
     let cluster = extractor.extract_cluster(&structure, index)?;
-    write_atomically(&args.output, |out| write_cluster(out, &cluster).map_err(std::io::Error::other))?;
+    write_atomically(&args.output, |out| {
+        write_cluster(out, &cluster, args.shape.into()).map_err(std::io::Error::other)
+    })?;
     if args.json {
         let summary = serde_json::json!({
             "output": args.output,
@@ -174,14 +182,14 @@ pub fn run(args: &ExtractArgs, verbosity: Verbosity) -> Result<(), ExtractError>
 
 /// Writes the cut-out as extended XYZ. `source_id` and `source_image` are the id and the periodic image of each atom in the
 /// parent structure; `force_mask` is 1 in the core.
-fn write_cluster(mut out: &mut dyn Write, cluster: &Cluster) -> Result<(), io::Error> {
+fn write_cluster(mut out: &mut dyn Write, cluster: &Cluster, shape: Shape) -> Result<(), io::Error> {
     let columns = [
         Column::integer("source_id", &cluster.source_ids),
         Column::real("force_mask", &cluster.force_mask),
         Column { name: "source_image", data: ColumnData::IntegerTriples(&cluster.source_images) },
     ];
     let info = [
-        ("embedding_shape", Value::Text(cluster.shape.to_string())),
+        ("embedding_shape", Value::Text(shape.to_string())),
         ("embedding_radius", Value::Real(cluster.radius)),
         ("embedding_buffer", Value::Real(cluster.buffer)),
         ("embedding_cutoff", Value::Real(cluster.cutoff)),

@@ -8,12 +8,15 @@ mod doctor;
 mod extract;
 mod files;
 mod generate;
+mod grade;
 mod init;
 mod inspect;
 mod learn;
+mod potential;
 mod replicas;
 mod report;
 mod run;
+mod table;
 mod watch;
 
 use std::io::Write as _;
@@ -103,6 +106,10 @@ enum Command {
     Candidates(candidates::CandidatesArgs),
     /// Convert γ to a force error in eV/Å with labelled structures, and recommend a threshold
     Calibrate(calibrate::CalibrateArguments),
+    /// Evaluate given structures with an ACE potential: γ, energy, forces
+    Grade(grade::GradeArguments),
+    /// Show elements, cutoffs, sizes, active set and hash of an ACE potential
+    Potential(potential::PotentialArguments),
     /// Write an HTML report of a run or a loop: plots, candidates in 3D, settings
     Report(report::ReportArguments),
     /// Display γ and temperature of a run in progress
@@ -154,6 +161,8 @@ pub fn main() -> ExitCode {
         Command::Extract(arguments) => finish(extract::run(&arguments, verbosity)),
         Command::Candidates(arguments) => finish(candidates::run(&arguments)),
         Command::Calibrate(arguments) => finish(calibrate::run(&arguments, verbosity)),
+        Command::Grade(arguments) => finish(grade::run(&arguments, verbosity)),
+        Command::Potential(arguments) => finish(potential::run(&arguments)),
         Command::Report(arguments) => finish(report::run(&arguments, verbosity)),
         Command::Watch(arguments) => finish(watch::run(&arguments)),
         Command::AnalyzeLog(arguments) => match analyze_log::run(&arguments, verbosity) {

@@ -123,6 +123,13 @@ impl Units {
 }
 
 impl Potential {
+    /// An ACE potential in files, with the default evaluator. Without `active_set`, it is `file` with the extension `.asi`.
+    #[must_use]
+    pub fn ace(file: PathBuf, active_set: Option<PathBuf>) -> Self {
+        let engine = Engine::default();
+        Self { file: Some(file), active_set, engine, pair_style: None, pair_coeff: Vec::new(), cutoff: None }
+    }
+
     /// The files of an ML-PACE potential and its active set; `None` for another kind of potential.
     #[must_use]
     pub fn pace_files(&self) -> Option<(PathBuf, PathBuf)> {

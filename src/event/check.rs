@@ -16,6 +16,7 @@ pub(super) fn relax_and_verify(
 ) -> Verification {
     warn_about_size(cut_out, config, step, warnings);
     if config.candidates.relax
+        && !cut_out.cluster.is_whole()
         && let Err(error) = relax(cut_out, script)
     {
         let center = cut_out.cluster.source_ids[cut_out.cluster.center];
@@ -69,7 +70,9 @@ fn check(cut_out: &CutOut, relaxed: bool, script: &Script, step: i64, warnings: 
         ));
         return found;
     }
-    let core = (0..cluster.structure.len()).filter(|&i| cluster.force_mask[i] == 1.0);
+    // The cell of a whole frame is that of the simulation.
+    let compared = if cluster.is_whole() { 0 } else { cluster.structure.len() };
+    let core = (0..compared).filter(|&i| cluster.force_mask[i] == 1.0);
     let changed = core
         .filter(|&i| i == cluster.center || !relaxed)
         .map(|i| (i, cluster.changed_neighbours(i, &cut_out.surroundings)))
@@ -87,12 +90,15 @@ fn check(cut_out: &CutOut, relaxed: bool, script: &Script, step: i64, warnings: 
              and rounding accounts for only {:.1e}. Do not use this candidate, and report this as a bug of lammps-otf",
             found.gamma_rounding.unwrap_or(0.0)
         ));
-    } else if let (true, false, false, Some(difference)) =
-        (buffer >= 2.0 * cutoff, relaxed, found.same_forces(), found.max_force_difference)
-    {
+    } else if let (true, false, false, Some(difference)) = (
+        buffer >= 2.0 * cutoff || cluster.is_whole(),
+        relaxed && !cluster.is_whole(),
+        found.same_forces(),
+        found.max_force_difference,
+    ) {
         warn(format!(
-            "forces in the core differ by {difference:.1e} eV/Å from those in the frame, although the buffer is twice the \
-             cutoff"
+            "forces in the core differ by {difference:.1e} eV/Å from those in the frame, although {}",
+            if cluster.is_whole() { "it is the whole frame" } else { "the buffer is twice the cutoff" }
         ));
     }
     found

@@ -199,6 +199,10 @@ impl Pipeline<'_> {
     /// Converts a cut-out to a candidate.
     pub(crate) fn candidate(&self, cut_out: &CutOut, verification: Verification, region: &Region) -> Candidate {
         let cluster = &cut_out.cluster;
+        // The energy and the stress of a part of a frame have no meaning. Without periodic boundaries there is no stress.
+        let whole = cluster.is_whole().then_some(1.0);
+        let periodic = whole.filter(|_| cluster.structure.cell.pbc == [true; 3]);
+        let of_cut_out = |length: f64| (!cluster.is_whole()).then_some(length);
         let oversized = cluster.is_oversized().then(|| (OVERSIZED.to_owned(), KeyValue::Bool(true)));
         Candidate {
             structure: cluster.structure.clone(),
@@ -213,9 +217,11 @@ impl Pipeline<'_> {
                 step: Some(region.step),
                 center: Some(cluster.center),
                 center_id: Some(region.center),
-                radius: Some(cluster.radius),
-                buffer: Some(cluster.buffer),
-                shape: Some(cluster.shape.to_string()),
+                radius: of_cut_out(cluster.radius),
+                buffer: of_cut_out(cluster.buffer),
+                shape: Some(cluster.shape.map_or_else(|| "frame".into(), |shape| shape.to_string())),
+                energy_weight: whole,
+                stress_weight: periodic,
                 source: Some(name_of(&self.config.system.structure)),
                 potential_hash: Some(self.potential_hash.to_owned()),
                 trigger: Some(region.trigger.clone()),

@@ -9,7 +9,7 @@ use super::Error;
 use crate::comm::Comm;
 use crate::comm::message::message;
 use crate::embedding::{self, CutOut, EmbeddingExtractor, indices_in_region, select};
-use crate::structure::{AtomId, AtomsView, Cell, Element, Vec3};
+use crate::structure::{AtomId, AtomsView, Cell, Element, Structure, Vec3};
 
 /// This rank's atoms at one step, and the quantities that are known for them, in the same order.
 pub(super) struct LocalAtoms<'a> {
@@ -30,6 +30,8 @@ pub struct Neighbourhood {
     center_id: AtomId,
     cell: Cell,
     atoms: Vec<NeighbourAtom>,
+    /// Whether these are all atoms of the frame, of which no cut-out is made.
+    is_whole: bool,
 }
 
 /// An atom of a [`Neighbourhood`]. γ is known for all of its atoms or for none, and so are core shares and forces.
@@ -54,16 +56,22 @@ message!(NeighbourAtom {
 });
 
 impl Neighbourhood {
-    /// The atoms of this rank in the neighbourhood of the point `center`.
+    /// The atoms of this rank in the neighbourhood of the point `center`, or all of them if a frame of `total` atoms is taken whole.
     pub(super) fn local(
         center_id: AtomId,
         center: Vec3,
         here: &LocalAtoms<'_>,
+        total: u64,
         extractor: &EmbeddingExtractor,
     ) -> Self {
-        let near = indices_in_region(here.atoms, here.cell, center, extractor.region());
-        let atoms = near.into_iter().map(|at| here.atom(at)).collect();
-        Self { center_id, cell: here.cell.clone(), atoms }
+        let is_whole = extractor.takes_whole(total);
+        let atoms = if is_whole {
+            (0..here.atoms.ids.len()).map(|at| here.atom(at)).collect()
+        } else {
+            let near = indices_in_region(here.atoms, here.cell, center, extractor.region());
+            near.into_iter().map(|at| here.atom(at)).collect()
+        };
+        Self { center_id, cell: here.cell.clone(), atoms, is_whole }
     }
 
     /// The atoms of all ranks, on rank 0; `None` on the others.
@@ -96,7 +104,21 @@ impl Neighbourhood {
         let no_center = embedding::Error::NoCenter { id: self.center_id, found: self.atoms.len() };
         let center = by_id.get(&self.center_id).ok_or(no_center)?.position;
         let selected = |region| select(atoms, &self.cell, center, region);
-        let cluster = extractor.build_fitting(self.center_id, elements, selected)?;
+        let cluster = if self.is_whole {
+            let frame = Structure {
+                cell: self.cell.clone(),
+                elements: elements.to_vec(),
+                masses: None,
+                types: types.clone(),
+                ids: ids.clone(),
+                fixed: Vec::new(),
+                positions: positions.clone(),
+                velocities: None,
+            };
+            extractor.whole_frame(self.center_id, frame)?
+        } else {
+            extractor.build_fitting(self.center_id, elements, selected)?
+        };
         let source = || cluster.source_ids.iter().map(|id| by_id[id]);
         Ok(CutOut {
             gamma: source().map(|atom| atom.gamma).collect(),

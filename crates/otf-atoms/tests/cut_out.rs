@@ -439,3 +439,36 @@ fn build_fitting_reduces_the_core_or_returns_an_oversized_cluster() {
     assert!(oversized.is_oversized() && oversized.radius == 1.0 && oversized.core_len() == 1);
     assert_eq!(oversized.max_atoms, 50);
 }
+
+#[test]
+fn whole_frame_keeps_cell_order_of_ids_and_distances() {
+    // Two atoms in a triclinic cell, in the reverse order of their ids, one outside of the cell.
+    let frame = Structure {
+        cell: Cell::from_lammps([0.0; 3], [4.0, 5.0, 6.0], [1.0, 0.5, -1.0], [true, true, false]),
+        elements: vec![Element::Al, Element::Cu],
+        masses: None,
+        types: ndarray::arr1(&[2, 1]),
+        ids: ndarray::arr1(&[9, 4]),
+        fixed: Vec::new(),
+        positions: ndarray::arr2(&[[0.5, 0.5, 3.0], [3.9, 0.5, 3.0]]),
+        velocities: None,
+    };
+    let config = |limit: f64| EmbeddingConfig {
+        whole_frames_below: 2,
+        pair_distances: [("Al-Cu".to_owned(), limit)].into(),
+        ..config(3.0, 4.0)
+    };
+    let extractor = EmbeddingExtractor::new(&config(0.5), 4.0).unwrap();
+    assert!(extractor.takes_whole(2) && !extractor.takes_whole(3));
+    let cluster = extractor.whole_frame(9, frame.clone()).unwrap();
+    assert_eq!((cluster.source_ids, cluster.center, cluster.shape), (vec![4, 9], 1, None));
+    assert_eq!(cluster.structure.ids.to_vec(), [1, 2]);
+    assert_eq!((cluster.structure.types.to_vec(), cluster.force_mask), (vec![1, 2], vec![1.0, 1.0]));
+    assert_eq!(cluster.structure.cell, frame.cell);
+    // 3.4 Å apart directly, 0.6 Å across the face.
+    assert!((cluster.min_distance - 0.6).abs() < 1e-12 && (cluster.distances[0] - 0.6).abs() < 1e-12);
+    assert!(cluster.structure.cell.fractional(cluster.structure.position(0)).iter().all(|s| (0.0..1.0).contains(s)));
+    let near = EmbeddingExtractor::new(&config(0.7), 4.0).unwrap().whole_frame(9, frame.clone());
+    assert!(matches!(near, Err(Error::Overlap { a: 4, b: 9, .. })), "{near:?}");
+    assert!(matches!(extractor.whole_frame(5, frame), Err(Error::NoCenter { id: 5, found: 2 })));
+}

@@ -5,6 +5,7 @@
 //! nor MPI. Units are Å and eV.
 #![forbid(unsafe_code)]
 
+mod condition;
 mod neighbours;
 mod selection;
 
@@ -15,6 +16,7 @@ use ndarray::{Array2, ArrayView2};
 use otf_atoms::structure::{NeighbourError, Neighbours, Structure};
 use rayon::prelude::*;
 
+pub use condition::condition_number;
 use neighbours::NeighbourCache;
 pub use selection::{Projected, select};
 

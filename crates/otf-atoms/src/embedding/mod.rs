@@ -19,6 +19,9 @@
 //!   the new faces are removed, the outermost first. Atoms within the smaller of δ and twice the cutoff of a core atom
 //!   are never removed; if two of them are too close across a face, the cube grows.
 //!
+//! A frame that is small enough for DFT is better taken as it is ([`EmbeddingConfig::whole_frames_below`]): all of its forces, its
+//! energy and its stress can be learned.
+//!
 //! [`EmbeddingConfig::min_distance`] and [`EmbeddingConfig::boundary_scale`] define "too close".
 //!
 //! ```
@@ -47,6 +50,7 @@
 //! # Ok::<(), otf_atoms::embedding::Error>(())
 //! ```
 mod config;
+mod frame;
 mod mask;
 mod novelty;
 mod select;
@@ -235,8 +239,8 @@ pub struct Cluster {
     pub distances: Vec<f64>,
     /// Index of the centre, from 0.
     pub center: usize,
-    /// The shape.
-    pub shape: Shape,
+    /// The shape; `None` for a whole frame, which has the cell of the parent, no buffer, and a mask of 1 for all atoms.
+    pub shape: Option<Shape>,
     /// Radius of the core, Å.
     pub radius: f64,
     /// Thickness of the buffer, Å.
@@ -271,7 +275,13 @@ pub struct CutOut {
 }
 
 impl Cluster {
-    /// Edge of the cubic cell, Å.
+    /// Whether it is a whole frame and not a part of one.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.shape.is_none()
+    }
+
+    /// Edge of the cubic cell, Å; of a whole frame, the length of the first cell vector along x.
     #[must_use]
     pub fn edge(&self) -> f64 {
         self.structure.cell.vectors[0][0]
@@ -355,6 +365,7 @@ pub struct EmbeddingExtractor {
     boundary_scale: f64,
     limits: PairLimits,
     max_atoms: usize,
+    whole_frames_below: usize,
 }
 
 impl EmbeddingExtractor {
@@ -379,6 +390,7 @@ impl EmbeddingExtractor {
             boundary_scale: config.boundary_scale,
             limits: config.limits()?,
             max_atoms: config.max_atoms,
+            whole_frames_below: config.whole_frames_below,
         };
         let edge = extractor.smallest_edge();
         if extractor.shape == Shape::Cube && edge <= 2.0 * cutoff {
@@ -531,7 +543,7 @@ impl EmbeddingExtractor {
             source_images: kept.iter().map(|atom| atom.image).collect(),
             distances,
             center: 0,
-            shape: self.shape,
+            shape: Some(self.shape),
             radius: self.radius,
             buffer: self.buffer,
             cutoff: self.cutoff,

@@ -243,6 +243,21 @@ pub(super) fn read_with_warnings(
     parse(&text, path, hint, warnings)
 }
 
+/// Passes all frames to `use_frame`.
+pub(super) fn for_each_frame<E: From<Error>>(
+    reader: impl BufRead,
+    path: &Path,
+    hint: Option<&[Element]>,
+    mut use_frame: impl FnMut(Structure) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut lines = Lines::new(reader, path);
+    let mut text = FrameText::default();
+    while next_frame(&mut lines, &mut text)? {
+        use_frame(parse(&text, path, hint, &mut Vec::new())?)?;
+    }
+    Ok(())
+}
+
 /// Replaces `frame` with the text of the next frame. Returns `false` at the end of the file, where `frame` is unchanged.
 fn next_frame<R: BufRead>(lines: &mut Lines<'_, R>, frame: &mut FrameText) -> Result<bool, Error> {
     let count = loop {

@@ -30,7 +30,45 @@ pub(super) fn read_with_warnings(
     warnings: &mut Vec<String>,
 ) -> Result<Structure, Error> {
     let mut lines = Lines::new(reader, path);
-    let mut text = FrameText::default();
+    let (mut text, mut index) = (FrameText::default(), 0);
+    // The unit of velocity is known when a frame is complete.
+    let mut wanted = None;
+    let (found, speed) = divide(&mut lines, &mut text, |text, speed| {
+        if frame.is_index(index) {
+            wanted = Some(parse(text, path, hint, speed, warnings)?);
+        }
+        index += 1;
+        Ok::<_, Error>(wanted.is_none())
+    })?;
+    if let Some(wanted) = wanted {
+        return Ok(wanted);
+    }
+    lines.check_last_frame(frame, found, "the dump has no frame")?;
+    parse(&text, path, hint, speed, warnings)
+}
+
+/// Passes all frames to `use_frame`.
+pub(super) fn for_each_frame<E: From<Error>>(
+    reader: impl BufRead,
+    path: &Path,
+    hint: Option<&[Element]>,
+    mut use_frame: impl FnMut(Structure) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut lines = Lines::new(reader, path);
+    divide(&mut lines, &mut FrameText::default(), |text, speed| {
+        use_frame(parse(text, path, hint, speed, &mut Vec::new())?)?;
+        Ok::<_, E>(true)
+    })?;
+    Ok(())
+}
+
+/// Reads the text of one frame after the other into `text`, and passes it and the unit of velocity in Å/ps to `use_frame`, until that
+/// returns `false`. Returns the number of frames and the unit of velocity.
+fn divide<R: BufRead, E: From<Error>>(
+    lines: &mut Lines<'_, R>,
+    text: &mut FrameText,
+    mut use_frame: impl FnMut(&FrameText, f64) -> Result<bool, E>,
+) -> Result<(usize, f64), E> {
     let mut found = 0_usize;
     let mut speed = 1.0;
     loop {
@@ -50,7 +88,7 @@ pub(super) fn read_with_warnings(
                     Some("real") => 1000.0,
                     other => {
                         let message = format!("units {} are not supported, only metal and real", other.unwrap_or(""));
-                        return Err(lines.error(message));
+                        return Err(lines.error(message).into());
                     }
                 };
                 continue;
@@ -58,24 +96,22 @@ pub(super) fn read_with_warnings(
             _ => {}
         }
         let starts = item == Some("TIMESTEP");
-        if (line.is_none() || starts) && found > 0 && frame.is_index(found - 1) {
-            return parse(&text, path, hint, speed, warnings);
+        if (line.is_none() || starts) && found > 0 && !use_frame(text, speed)? {
+            return Ok((found, speed));
         }
-        let Some(line) = line else { break };
+        let Some(line) = line else { return Ok((found, speed)) };
         if starts {
             found += 1;
             text.text.clear();
             text.first = number;
         } else if found == 0 && !line.is_empty() {
             let message = format!("a LAMMPS dump must start with \"ITEM: TIMESTEP\", not with {line:?}");
-            return Err(lines.error(message));
+            return Err(lines.error(message).into());
         } else if found == 0 {
             continue;
         }
         text.push(line);
     }
-    lines.check_last_frame(frame, found, "the dump has no frame")?;
-    parse(&text, path, hint, speed, warnings)
 }
 
 /// Parses the text of a frame. `speed` is the unit of velocity in Å/ps.

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Structure files: extended XYZ, LAMMPS data files and LAMMPS dumps.
+//! Structure files: extended XYZ, LAMMPS data files and LAMMPS dumps, and all formats that ASE reads, if there is a Python with ASE.
 //!
 //! A file that is truncated, contains numbers that are not finite, or contradicts its own header is an error with the
 //! line number. The readers do not panic on any input, and they do not allocate memory according to a header alone.
 //!
 //! Files compressed with gzip are detected by content (`al.extxyz.gz`, `dump.al.gz`). A byte order mark is skipped. A line
 //! that is not UTF-8 is read as Latin-1.
+mod convert;
 pub mod extxyz;
 pub mod lammps_data;
 pub mod lammps_dump;
@@ -16,7 +17,7 @@ mod text;
 
 use crate::structure::{DegenerateCell, Element, FrameError, Structure};
 use std::fs::File;
-use std::io::{BufReader, Cursor, Read};
+use std::io::{BufRead, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
 pub use line::{LineEnd, MAX_LINE_LENGTH, read_line};
@@ -83,15 +84,17 @@ pub enum Error {
         /// The requested frame, from 0.
         wanted: usize,
     },
-    /// The format cannot be detected from name and content.
+    /// The format cannot be detected from name and content, and ASE cannot read the file.
     #[error(
-        "cannot detect the format of {}: convert it to extended XYZ, a LAMMPS data file or a LAMMPS dump, for example with \
-         ase.io. A file in one of these formats needs a name that ends in .extxyz, .xyz, .data, .lmp, .dump or .lammpstrj",
-        path.display()
+        "cannot detect the format of {0}, and ASE did not read it: {reason}. Convert it with `ase convert {0} {1}`. A file in extended \
+         XYZ or of LAMMPS needs a name that ends in .extxyz, .xyz, .data, .lmp, .dump or .lammpstrj",
+        path.display(), path.with_extension("extxyz").display()
     )]
     UnknownFormat {
         /// The file.
         path: PathBuf,
+        /// Why ASE did not read it.
+        reason: String,
     },
     /// The structure cannot be rotated into LAMMPS's frame.
     #[error("cannot write a LAMMPS data file: {0}")]
@@ -174,13 +177,8 @@ pub fn read_with_warnings(
 ) -> Result<(Structure, Vec<String>), Error> {
     let path = path.as_ref();
     let mut warnings = Vec::new();
-    let mut reader = open(path)?;
-    let mut start = Vec::new();
-    let read = reader.by_ref().take(DETECTION_LENGTH).read_to_end(&mut start);
-    read.map_err(|source| Error::Read { path: path.to_owned(), source })?;
-    let format = detect(path, &start);
-    let reader = Cursor::new(start).chain(reader);
-    let structure = match format.ok_or_else(|| Error::UnknownFormat { path: path.to_owned() })? {
+    let (format, reader) = detected(path)?;
+    let structure = match format {
         Format::ExtXyz => extxyz::read_with_warnings(reader, path, hint, frame, &mut warnings),
         Format::LammpsDump => lammps_dump::read_with_warnings(reader, path, hint, frame, &mut warnings),
         Format::LammpsData => match frame {
@@ -190,6 +188,53 @@ pub fn read_with_warnings(
     }?;
     let with_path = |warning: String| format!("{}: {warning}", path.display());
     Ok((structure, warnings.into_iter().take(MAX_WARNINGS).map(with_path).collect()))
+}
+
+/// Passes all frames of a structure file to `use_frame`, with one frame in memory at a time. `hint` as in [`read`].
+///
+/// # Errors
+/// [`Error`], with file and line, or the error of `use_frame`. The frames before it were passed.
+pub fn for_each_frame<E: From<Error>>(
+    path: &Path,
+    hint: Option<&[Element]>,
+    mut use_frame: impl FnMut(Structure) -> Result<(), E>,
+) -> Result<(), E> {
+    let (format, reader) = detected(path)?;
+    match format {
+        Format::ExtXyz => extxyz::for_each_frame(reader, path, hint, use_frame),
+        Format::LammpsDump => lammps_dump::for_each_frame(reader, path, hint, use_frame),
+        Format::LammpsData => use_frame(lammps_data::read(reader, path, hint)?),
+    }
+}
+
+/// As [`for_each_frame`], with energies, forces and force masks, if the format has them. LAMMPS files have none.
+///
+/// # Errors
+/// As [`for_each_frame`], and as [`extxyz::for_each_labelled`].
+pub fn for_each_labelled<E: From<Error>>(
+    path: &Path,
+    mut use_frame: impl FnMut(extxyz::Labelled) -> Result<(), E>,
+) -> Result<(), E> {
+    let (format, reader) = detected(path)?;
+    let unlabelled =
+        |structure| extxyz::Labelled { structure, results: extxyz::Results::default(), force_mask: None, line: 1 };
+    match format {
+        Format::ExtXyz => extxyz::for_each_labelled_in(reader, path, use_frame),
+        Format::LammpsDump => lammps_dump::for_each_frame(reader, path, None, |frame| use_frame(unlabelled(frame))),
+        Format::LammpsData => use_frame(unlabelled(lammps_data::read(reader, path, None)?)),
+    }
+}
+
+/// The format of a file, and its uncompressed text. A file in a format of others is converted to extended XYZ.
+fn detected(path: &Path) -> Result<(Format, Box<dyn BufRead>), Error> {
+    let mut reader = open(path)?;
+    let mut start = Vec::new();
+    let read = reader.by_ref().take(DETECTION_LENGTH).read_to_end(&mut start);
+    read.map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    Ok(match detect(path, &start) {
+        Some(format) => (format, Box::new(Cursor::new(start).chain(reader))),
+        None => (Format::ExtXyz, Box::new(Cursor::new(convert::by_ase(path)?))),
+    })
 }
 
 /// Opens a file as uncompressed text.

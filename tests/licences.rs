@@ -37,7 +37,16 @@ fn licences_of_linked_crates_are_compatible_with_lammps() {
         licences.insert((text("name"), text("version")), text("license"));
     }
     // Crates used only during the build (procedural macros, build scripts) are not included.
-    let packages = ["--package", "lammps-otf", "--package", "pace-opt", "--package", "lammps-otf-python"];
+    let packages = [
+        "--package",
+        "lammps-otf",
+        "--package",
+        "pace-opt",
+        "--package",
+        "lammps-otf-python-lammps",
+        "--package",
+        "lammps-otf-python",
+    ];
     let tree = [&["tree", "--locked", "--prefix", "none"][..], &packages].concat();
     let tree = command(&[&tree[..], &["--edges", "normal,no-proc-macro", "--format", "{p}"]].concat());
     let mut linked = BTreeSet::new();

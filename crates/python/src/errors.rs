@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 pyo3::import_exception!(lammps_otf._errors, Error);
 pyo3::import_exception!(lammps_otf._errors, InternalError);
 pyo3::import_exception!(lammps_otf._errors, PotentialError);
+pyo3::import_exception!(lammps_otf._errors, StoreError);
 pyo3::import_exception!(lammps_otf._errors, StructureError);
 
 /// The exception for an error of an evaluation. `place` is put before the message, for example `frame 3: `.

@@ -8,6 +8,7 @@
 mod errors;
 mod evaluator;
 mod frame;
+mod store;
 
 use pyo3::prelude::*;
 
@@ -16,6 +17,8 @@ use pyo3::prelude::*;
 mod _native {
     #[pymodule_export]
     use crate::evaluator::Evaluator;
+    #[pymodule_export]
+    use crate::store::Store;
 
     /// Version of the package.
     #[pymodule_export]

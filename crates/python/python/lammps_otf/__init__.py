@@ -1,15 +1,41 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""ACE potentials for ASE: energies, forces, stress and the extrapolation grade γ of every atom.
+"""ACE potentials for ASE, and molecular dynamics with LAMMPS that stores what the potential does not know.
 
 >>> from ase.build import bulk
 >>> from lammps_otf import ACE
 >>> atoms = bulk("Al", cubic=True)
 >>> atoms.calc = ACE("Al.yaml")  # doctest: +SKIP
 >>> atoms.get_potential_energy(), atoms.calc.results["gamma"].max()  # doctest: +SKIP
+
+`ACE` needs neither LAMMPS nor MPI. `run` loads both at its first call.
 """
 
 from ._ace import ACE, Prediction
-from ._errors import Error, InternalError, PotentialError, StructureError
+from ._errors import ConfigError, Error, InternalError, PotentialError, SimulationError, StoreError, StructureError, ViewError
 from ._native import __version__
+from ._run import RunResult, rank, run, size
+from ._simulation import CutOut, Simulation, View
+from ._store import Candidate, Store
 
-__all__ = ["ACE", "Error", "InternalError", "PotentialError", "Prediction", "StructureError", "__version__"]
+__all__ = [
+    "ACE",
+    "Candidate",
+    "ConfigError",
+    "CutOut",
+    "Error",
+    "InternalError",
+    "PotentialError",
+    "Prediction",
+    "RunResult",
+    "Simulation",
+    "SimulationError",
+    "Store",
+    "StoreError",
+    "StructureError",
+    "View",
+    "ViewError",
+    "__version__",
+    "rank",
+    "run",
+    "size",
+]

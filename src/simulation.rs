@@ -9,6 +9,7 @@ mod audit;
 mod centers;
 mod cut_out;
 mod swap;
+mod trajectory;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -36,6 +37,7 @@ use centers::add_regions;
 pub use centers::{Center, EventCenter, worst_regions};
 use cut_out::LocalAtoms;
 pub use cut_out::Neighbourhood;
+use trajectory::Trajectory;
 
 /// The result of [`Simulation::advance`].
 #[derive(Debug, Clone)]
@@ -293,6 +295,8 @@ pub struct Simulation {
     worst: Option<(AtomId, Vec3)>,
     /// Files to which the commands of the set-up append.
     growing_files: Vec<PathBuf>,
+    /// The dump of the frames.
+    trajectory: Option<Trajectory>,
     /// Cutoff of the potential, Å, if known.
     cutoff: Option<f64>,
     /// Where LAMMPS evaluates the pair style.
@@ -424,6 +428,7 @@ impl Simulation {
             None => script.render().map_err(Error::from),
         })?;
         comm.agree(if comm.is_root() { script::check_folders(&commands).map_err(Error::from) } else { Ok(()) })?;
+        let folder = log.and_then(Path::parent);
         let append = match log.filter(|_| from.is_some()) {
             Some(log) => format!("log {} append\n", lammps::quote_path(log)?),
             None => String::new(),
@@ -470,6 +475,9 @@ impl Simulation {
         // Not the masses of `structure`, which the set-up may have changed.
         let masses = lammps.type_masses();
         let first = from.map_or_else(|| lammps.step(), |from| from.first);
+        let trajectory = config.job.trajectory.as_ref().zip(folder);
+        let trajectory =
+            trajectory.map(|(settings, folder)| Trajectory::new(settings, folder, &structure.elements, script.gamma));
         let mut simulation = Self {
             comm: comm.clone(),
             lammps,
@@ -499,11 +507,15 @@ impl Simulation {
             pending: false,
             worst: None,
             growing_files: script::growing_files(&commands),
+            trajectory,
             cutoff,
             device,
             basis: if device == PairDevice::Cpu { None } else { BasisSize::of(&config.system.potential) },
             script,
         };
+        if let Some(trajectory) = &simulation.trajectory {
+            trajectory.start(&mut simulation.lammps, simulation.resumed)?;
+        }
         // LAMMPS reports some errors of the set-up only here, e.g. an output file that cannot be written.
         simulation.set_up()?;
         simulation.setup = SetupState::Initial;
@@ -804,12 +816,15 @@ impl Simulation {
         &self.script
     }
 
-    /// Sets the path of the data file, which [`Simulation::restore`] reads, after the file was moved.
+    /// Sets the path of the data file, which [`Simulation::restore`] reads, after the folder of the run was moved.
     ///
     /// # Errors
     /// [`Error::Lammps`] for a path that cannot be written in a LAMMPS command.
     pub fn set_data_file(&mut self, data: &Path) -> Result<(), Error> {
         self.script.data = lammps::quote_path(data)?;
+        if let (Some(trajectory), Some(folder)) = (&mut self.trajectory, data.parent()) {
+            trajectory.set_folder(folder);
+        }
         Ok(())
     }
 
@@ -818,8 +833,33 @@ impl Simulation {
     #[must_use]
     pub fn file_lengths(&self) -> BTreeMap<PathBuf, u64> {
         lammps::flush();
-        let length = |path: &PathBuf| Some((path.clone(), path.metadata().ok().filter(|m| m.is_file())?.len()));
-        self.growing_files.iter().filter_map(length).collect()
+        let length = |path: &Path| Some((path.to_owned(), path.metadata().ok().filter(|m| m.is_file())?.len()));
+        self.growing_files().filter_map(length).collect()
+    }
+
+    /// The files that the commands of the set-up, and the trajectory, append to.
+    fn growing_files(&self) -> impl Iterator<Item = &Path> {
+        self.growing_files.iter().map(PathBuf::as_path).chain(self.trajectory.as_ref().map(Trajectory::path))
+    }
+
+    /// Writes the trajectory to another folder from the next step on.
+    ///
+    /// # Errors
+    /// [`Error::Lammps`] if the dump cannot be made.
+    ///
+    /// # MPI
+    /// Collective.
+    pub fn move_trajectory(&mut self, folder: &Path) -> Result<(), Error> {
+        let Some(trajectory) = &mut self.trajectory else { return Ok(()) };
+        trajectory.set_folder(folder);
+        Ok(trajectory.start(&mut self.lammps, false)?)
+    }
+
+    /// The commands of the trajectory in the folder of the input script; empty if there is none.
+    #[must_use]
+    pub fn trajectory_commands(&self) -> String {
+        let file = |t: &Trajectory| t.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.trajectory.as_ref().map_or(String::new(), |trajectory| trajectory.commands(&file(trajectory)))
     }
 
     /// Truncates files to these lengths, from [`Simulation::file_lengths`]: this removes the steps after a checkpoint, which are
@@ -832,10 +872,17 @@ impl Simulation {
         lammps::flush();
         let mut others = Vec::new();
         for (path, length) in lengths {
-            if !self.growing_files.contains(path) {
-                others.push(path.clone());
-            } else if path.metadata().is_ok_and(|now| now.len() > *length) {
-                std::fs::File::options().write(true).open(path)?.set_len(*length)?;
+            // The folder of the run may have been moved.
+            let is_trajectory = |growing: &Path| {
+                let own = self.trajectory.as_ref().map(Trajectory::path);
+                own == Some(growing) && growing.file_name() == path.file_name()
+            };
+            match self.growing_files().find(|growing| growing == path || is_trajectory(growing)) {
+                None => others.push(path.clone()),
+                Some(path) if path.metadata().is_ok_and(|now| now.len() > *length) => {
+                    std::fs::File::options().write(true).open(path)?.set_len(*length)?;
+                }
+                Some(_) => {}
             }
         }
         Ok(others)
@@ -886,6 +933,9 @@ impl Simulation {
         self.uncertainty.watch(&mut self.lammps, self.interval, self.gamma_fix.as_ref())?;
         self.blind_spots.watch(&mut self.lammps, self.interval)?;
         self.frame.restore(&mut self.lammps)?;
+        if let Some(trajectory) = &self.trajectory {
+            trajectory.start(&mut self.lammps, true)?;
+        }
         self.setup = SetupState::NeedsPoll;
         Ok(())
     }

@@ -515,10 +515,19 @@ impl Learning<'_, '_> {
     fn simulation(&mut self, index: usize) -> Result<Simulation, Error> {
         let (restart, from) = self.start_of(index);
         let run = &mut self.runs[index];
-        if let Some(running) = run.simulation.take() {
+        let folder = run_folder(round_folder(&self.folder, self.round.number), &run.name);
+        if let Some(mut running) = run.simulation.take() {
+            running.move_trajectory(&folder)?;
             return Ok(running);
         }
-        let folder = run_folder(round_folder(&self.folder, self.round.number), &run.name);
+        // That of an earlier process, which has started this round, is written again.
+        if let Some(trajectory) = &run.config.job.trajectory {
+            let path = folder.join(trajectory.format.file());
+            self.comm.on_root(|| match std::fs::remove_file(&path) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(RunError::Write { path, source }),
+                _ => Ok(()),
+            })?;
+        }
         let (data, log) = (data_path(&self.folder, &run.name), folder.join(files::LOG));
         // The log exists if an earlier process has started this round.
         let is_repeated = self.round.number > 1 || self.comm.any(self.comm.is_root() && log.exists());

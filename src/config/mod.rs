@@ -18,6 +18,7 @@ mod parse;
 mod replicas;
 mod section;
 mod system;
+mod trajectory;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -36,6 +37,7 @@ pub use outputs::{Earlier, Outputs};
 pub use replicas::Replicas;
 pub use section::{Determines, Section};
 pub use system::{Engine, Potential, SystemConfig, Units};
+pub use trajectory::{TrajectoryConfig, TrajectoryFormat};
 pub use watch::{Mode, Threshold, ToleratedError, Uncertainty, WatchConfig};
 
 use md::Shown;
@@ -299,6 +301,17 @@ impl InferenceConfig {
         if self.watch.uncertainty == Uncertainty::Pace {
             self.system.potential.check_for_gamma()?;
             check(self.system.units == Units::Metal, "units", &"real", "\"metal\", the only units of ML-PACE")?;
+        }
+        if let Some(trajectory) = &self.job.trajectory {
+            let (frames, polls) = (trajectory.interval, self.watch.sampling_interval);
+            // LAMMPS writes γ only at steps at which it is evaluated.
+            let has_gamma = self.watch.uncertainty == Uncertainty::Pace && trajectory.format == TrajectoryFormat::Dump;
+            check(
+                !has_gamma || frames.is_multiple_of(polls),
+                "trajectory.interval",
+                &frames,
+                "a multiple of `sampling_interval`, because each frame has γ",
+            )?;
         }
         let audited = self.watch.audits_per_ps > 0.0 || self.watch.uncertainty_threshold.tolerated().is_none();
         check(

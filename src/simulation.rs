@@ -82,9 +82,29 @@ pub struct Poll {
     #[serde(deserialize_with = "otf_store::json::or_nan")]
     #[schemars(with = "Option<f64>")]
     pub total_energy: f64,
+    /// Volume of the box in Å³.
+    #[serde(default = "not_known", deserialize_with = "otf_store::json::or_nan")]
+    #[schemars(with = "Option<f64>")]
+    pub volume: f64,
+    /// Density in g/cm³, with the atoms at the start of the run.
+    #[serde(default = "not_known", deserialize_with = "otf_store::json::or_nan")]
+    #[schemars(with = "Option<f64>")]
+    pub density: f64,
+    /// The cell vectors, Å.
+    #[serde(default, deserialize_with = "otf_store::json::matrix_or_nan")]
+    #[schemars(with = "[[Option<f64>; 3]; 3]")]
+    pub cell: [Vec3; 3],
+    /// Pressure tensor in bar: xx, yy, zz, yz, xz, xy. `null` in JSON if the thermo output of the set-up lacks it.
+    #[serde(default, deserialize_with = "otf_store::json::six_or_nan")]
+    #[schemars(with = "Option<[Option<f64>; 6]>")]
+    pub pressure_tensor: Option<[f64; 6]>,
     /// γ of all atoms. `null` in JSON if the run is not monitored, and at a last step that is not a multiple of
     /// `sampling_interval`.
     pub gamma: Option<GammaSummary>,
+    /// The largest γ of the atoms of each element. Empty where `gamma` is `null`, and with a single element.
+    #[serde(default, deserialize_with = "otf_store::json::map_or_infinite")]
+    #[schemars(with = "BTreeMap<String, Option<f64>>")]
+    pub gamma_by_element: BTreeMap<String, f64>,
     /// Core shares of all atoms. `null` in JSON where `gamma` is, with `core_share = 1`, and for pair styles that do not know them.
     #[serde(default)]
     pub core: Option<CoreSummary>,
@@ -104,6 +124,15 @@ pub struct Poll {
     #[serde(deserialize_with = "otf_store::json::or_nan")]
     #[schemars(with = "Option<f64>")]
     pub seconds: f64,
+    /// Simulated time per wall time since the previous poll, ns/day, excluding the time of that poll. `null` in JSON without steps since
+    /// then.
+    #[serde(default)]
+    pub ns_per_day: Option<f64>,
+}
+
+/// The value of keys that earlier versions did not write.
+fn not_known() -> f64 {
+    f64::NAN
 }
 
 impl Poll {
@@ -295,6 +324,10 @@ pub struct Simulation {
     worst: Option<(AtomId, Vec3)>,
     /// Files to which the commands of the set-up append.
     growing_files: Vec<PathBuf>,
+    /// Total mass of the atoms, u.
+    mass: f64,
+    /// LAMMPS's time at the previous poll; NaN before the first.
+    polled_time: f64,
     /// The dump of the frames.
     trajectory: Option<Trajectory>,
     /// Cutoff of the potential, Å, if known.
@@ -343,6 +376,17 @@ pub struct Resumption<'a> {
 /// Whether the text contains "nan" as a word, not as part of a name.
 fn mentions_nan(text: &str) -> bool {
     text.split(|c: char| !c.is_alphanumeric()).any(|word| word.eq_ignore_ascii_case("nan"))
+}
+
+/// One u/Å³ in g/cm³: the atomic mass constant (CODATA 2018) in g, times 1e24.
+const U_PER_CUBIC_ANGSTROM: f64 = 1.660_539_066_60;
+
+/// Total mass of the atoms of all ranks, u. `masses` are those of the types; NaN if they are not set.
+fn total_mass(lammps: &Lammps, masses: &[f64], comm: &Comm) -> f64 {
+    let mass = |kind: &i32| masses.get(*kind as usize - 1).copied().unwrap_or(f64::NAN);
+    let mut sum = [lammps.types().iter().map(mass).sum::<f64>()];
+    comm.sum(&mut sum);
+    sum[0]
 }
 
 /// Steps of one run of LAMMPS, which counts them with 32 bits.
@@ -475,6 +519,7 @@ impl Simulation {
         // Not the masses of `structure`, which the set-up may have changed.
         let masses = lammps.type_masses();
         let first = from.map_or_else(|| lammps.step(), |from| from.first);
+        let mass = total_mass(&lammps, &masses, comm);
         let trajectory = config.job.trajectory.as_ref().zip(folder);
         let trajectory =
             trajectory.map(|(settings, folder)| Trajectory::new(settings, folder, &structure.elements, script.gamma));
@@ -507,6 +552,8 @@ impl Simulation {
             pending: false,
             worst: None,
             growing_files: script::growing_files(&commands),
+            mass,
+            polled_time: f64::NAN,
             trajectory,
             cutoff,
             device,
@@ -660,8 +707,13 @@ impl Simulation {
             }
             None => {}
         }
+        let [temperature, pressure, potential, total, tensor @ ..] = self
+            .lammps
+            .last_thermos(["Temp", "Press", "PotEng", "TotEng", "Pxx", "Pyy", "Pzz", "Pyz", "Pxz", "Pxy"])?;
         let [temperature, pressure, potential, total] =
-            self.lammps.last_thermos(["Temp", "Press", "PotEng", "TotEng"])?.map(|value| value.unwrap_or(f64::NAN));
+            [temperature, pressure, potential, total].map(|value| value.unwrap_or(f64::NAN));
+        let in_bar = tensor.map(|value| value.map(|value| value * self.units.pressure));
+        let pressure_tensor = in_bar.iter().all(Option::is_some).then(|| in_bar.map(Option::unwrap_or_default));
         // No agreement is necessary: thermodynamic values are the same on all ranks.
         if temperature > self.sanity.max_temperature {
             let limit = self.sanity.max_temperature;
@@ -676,6 +728,13 @@ impl Simulation {
             None => (None, None, None, None),
         };
         let trigger = self.causes(gamma.as_ref(), core.as_ref(), sparse.as_ref()).next();
+        let gamma_by_element = match values {
+            Some(values) if self.elements.len() > 1 => self.largest_by_element(values, now.types),
+            _ => BTreeMap::new(),
+        };
+        let volume = now.cell.volume();
+        let simulated = rounded((now.time - std::mem::replace(&mut self.polled_time, now.time)) * self.units.time);
+        let ns_per_day = (simulated > 0.0).then(|| simulated * 1e-3 * 86400.0 / elapsed.as_secs_f64());
         let poll = Poll {
             format: PollFormat,
             step,
@@ -685,6 +744,12 @@ impl Simulation {
             pressure: pressure * self.units.pressure,
             potential_energy: potential * self.units.energy,
             total_energy: total * self.units.energy,
+            volume,
+            density: self.mass * U_PER_CUBIC_ANGSTROM / volume,
+            cell: now.cell.vectors,
+            pressure_tensor,
+            gamma_by_element,
+            ns_per_day: ns_per_day.filter(|speed| speed.is_finite()),
             force_error: self.force_errors.as_ref().zip(gamma.as_ref()).and_then(|(e, gamma)| e.of(gamma.max)),
             verdict: match (trigger, &gamma) {
                 (Some(_), _) => Verdict::Extrapolating,
@@ -704,6 +769,27 @@ impl Simulation {
             self.frame.capture(&now, values);
         }
         Ok(Event::Polled(poll))
+    }
+
+    /// The largest γ of the atoms of each element. A value that is not finite counts as infinite.
+    ///
+    /// # MPI
+    /// Collective; the same on all ranks.
+    fn largest_by_element(&self, values: ArrayView1<'_, f64>, types: ArrayView1<'_, i32>) -> BTreeMap<String, f64> {
+        let mut largest = vec![f64::NEG_INFINITY; self.elements.len()];
+        for (&value, &kind) in values.iter().zip(types) {
+            let value = if value.is_finite() { value.abs() } else { f64::INFINITY };
+            let most = &mut largest[kind as usize - 1];
+            *most = most.max(value);
+        }
+        self.comm.max(&mut largest);
+        let mut found = BTreeMap::new();
+        // Several types can be of one element.
+        for (element, most) in self.elements.iter().zip(largest).filter(|(_, most)| *most >= 0.0) {
+            let entry = found.entry(element.symbol().to_owned()).or_insert(0.0_f64);
+            *entry = entry.max(most);
+        }
+        found
     }
 
     /// The reasons for an event, the most important first.

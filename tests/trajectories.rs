@@ -463,6 +463,31 @@ fn frames_of_a_trajectory_are_those_of_the_run_also_if_it_is_resumed() {
         // Ten digits are written.
         assert!((most - polled).abs() < 1e-9 * polled, "{step}: {most} {polled}");
     }
+    for poll in &polls {
+        let number = |key: &str| poll[key].as_f64().unwrap();
+        let tensor: Vec<f64> = (0..6).map(|k| poll["pressure_tensor"][k].as_f64().unwrap()).collect();
+        // The columns of LAMMPS's thermo output have few digits; the temperature part is in both.
+        assert!(
+            (tensor[..3].iter().sum::<f64>() / 3.0 - number("pressure")).abs() < 1e-3 * number("pressure").abs(),
+            "{poll}"
+        );
+        assert!((number("volume") - 16.18_f64.powi(3)).abs() < 1e-9 && poll["cell"][1][1] == 16.18, "{poll}");
+        // 256 atoms of 26.9815 u.
+        assert!((number("density") - 256.0 * 26.9815 * 1.660_539e-24 / (16.18e-8_f64).powi(3)).abs() < 1e-4, "{poll}");
+        assert_eq!(poll["ns_per_day"].is_null(), poll["step"] == 0, "{poll}");
+        assert_eq!(poll["gamma_by_element"], serde_json::json!({}), "one element");
+    }
+    // Averages over the polls after the first fifth of the run.
+    let averages = common::json(&at.join("out/result.json"))["averages"].clone();
+    let late: Vec<f64> = polls
+        .iter()
+        .filter(|p| p["step"].as_i64().unwrap() >= 200)
+        .map(|p| p["temperature"].as_f64().unwrap())
+        .collect();
+    assert_eq!(averages["polls"], late.len());
+    let mean = late.iter().sum::<f64>() / late.len() as f64;
+    assert!((averages["temperature"]["mean"].as_f64().unwrap() - mean).abs() < 1e-9 * mean, "{averages}");
+    assert!(averages["temperature"]["standard_error"].as_f64().unwrap() > 0.0, "{averages}");
     // Plain LAMMPS writes the same.
     std::fs::create_dir(at.join("plain")).unwrap();
     for file in ["md.in", "data.lammps"] {
@@ -484,6 +509,8 @@ fn frames_of_a_trajectory_are_those_of_the_run_also_if_it_is_resumed() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let resumed = steps_and_rows(&at.join("moved/trajectory.dump"));
     assert_eq!(resumed, frames, "{}", text(&output));
+    // The averages continue too; the last digits of a mean depend on nothing that a checkpoint loses.
+    assert_eq!(common::json(&at.join("moved/result.json"))["averages"], averages);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::averages::Sums;
 use super::polls::Position;
 use super::{Error, files};
 use crate::config::{Determines, InferenceConfig, Ramp};
@@ -68,6 +69,9 @@ pub(super) struct Progress {
     #[serde(deserialize_with = "otf_store::json::or_nan")]
     pub(super) seconds: f64,
     pub(super) last: Option<Poll>,
+    /// Sums for the averages.
+    #[serde(default)]
+    pub(super) sums: Sums,
     /// Whether a region of the last poll could not be extracted.
     #[serde(default, rename = "missed")]
     pub(super) extraction_failed: bool,
@@ -226,6 +230,12 @@ mod tests {
             temperature: 300.5,
             pressure: 1.5,
             potential_energy: -2.5,
+            volume: 100.0,
+            density: 2.7,
+            cell: [[4.0, 0.0, 0.0], [0.0, 5.0, 0.0], [0.0, 0.0, 5.0]],
+            pressure_tensor: Some([1.5; 6]),
+            gamma_by_element: [("Al".to_owned(), 3.75)].into(),
+            ns_per_day: Some(1.25),
             total_energy: -1.5,
             gamma: Some(summary([0.25, 1.5, 3.75])),
             core: Some(CoreSummary { max: 0.25, worst_id: Some(2), above: 1 }),

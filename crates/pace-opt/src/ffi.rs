@@ -264,6 +264,7 @@ pub unsafe extern "C" fn pace_opt_compute(
             inner_shares: per_atom(results.inner_shares),
             grades: per_atom(results.grades),
             coefficients: None,
+            bias_forces: None,
         };
         let neighbours = |k: usize| {
             let i = atoms[k] as usize;

@@ -3,7 +3,8 @@
 //!
 //! A vector has one lane per atom of the batch; a node takes two vectors, its real and its imaginary part.
 
-use super::ProductJob;
+use super::{BiasJob, Nodes, ProductJob};
+use crate::plan::SpeciesPlan;
 use crate::plan::graph::{Part, Terms};
 use crate::simd::{Lanes, OCT};
 use std::ops::Range;
@@ -43,7 +44,7 @@ pub(super) unsafe fn backward<V: Lanes>(job: &mut ProductJob) {
             3 => terms_back::<V, 3>(job),
             _ => terms_back_any::<V>(job),
         }
-        interior_back::<V>(job);
+        interior_back::<V>(job.plan, job.nodes);
     }
 }
 
@@ -277,12 +278,12 @@ unsafe fn terms_back_any<V: Lanes>(job: &mut ProductJob) {
 /// # Safety
 /// See [`forward`].
 #[inline(always)]
-unsafe fn interior_back<V: Lanes>(job: &mut ProductJob) {
-    let g = job.plan.graph();
+unsafe fn interior_back<V: Lanes>(plan: &SpeciesPlan, nodes: &mut Nodes) {
+    let g = plan.graph();
     // SAFETY: `ProductJob::check` checked the buffers, `Graph::new` all nodes and ranges.
     unsafe {
-        let values: *const f64 = job.nodes.value.as_ptr().cast();
-        let adjoints: *mut f64 = job.nodes.adjoint.as_mut_ptr().cast();
+        let values: *const f64 = nodes.value.as_ptr().cast();
+        let adjoints: *mut f64 = nodes.adjoint.as_mut_ptr().cast();
         for (k, i) in g.interior().iter().enumerate().rev() {
             let d = adjoints.add((g.base() + k) * V::NODE);
             let (a, b) = (i.a as usize * V::NODE, i.b as usize * V::NODE);
@@ -306,6 +307,87 @@ unsafe fn interior_back<V: Lanes>(job: &mut ProductJob) {
             yi = if i.conj { di.fnma(ar, dr.fma(ai, yi)) } else { dr.fnma(ai, di.fma(ar, yi)) };
             yr.store(pb);
             yi.store(pb.add(V::N));
+        }
+    }
+}
+
+/// Adjoints of all nodes from the derivatives with respect to the densities and to the functions, which atoms have each
+/// their own: as [`backward`], but a term's coefficient differs from lane to lane.
+///
+/// # Safety
+/// See [`forward`]; `BiasJob::check` ran.
+#[inline(always)]
+pub(super) unsafe fn backward_biased<V: Lanes>(job: &mut BiasJob) {
+    let (by_x, by_y) = (job.plan.graph().by_x(), job.plan.graph().by_y());
+    // SAFETY: `BiasJob::check` checked the buffers, `Graph::new` all nodes, ranges and numbers.
+    unsafe {
+        coefficients::<V>(job);
+        let values: *const f64 = job.nodes.value.as_ptr().cast();
+        let adjoints: *mut f64 = job.nodes.adjoint.as_mut_ptr().cast();
+        let terms: *const f64 = job.terms.as_ptr().cast();
+        for group in &by_x.groups {
+            let sum = |from: u32, to: u32| {
+                let (mut re, mut im) = (V::splat(0.0), V::splat(0.0));
+                for t in from as usize..to as usize {
+                    let y = values.add(*by_x.partner.get_unchecked(t) as usize * V::NODE);
+                    let c = V::load(terms.add(t * V::N));
+                    re = c.fma(V::load(y), re);
+                    im = c.fma(V::load(y.add(V::N)), im);
+                }
+                (re, im)
+            };
+            let (re, im) = sum(group.start, group.mid);
+            let (more, minus) = sum(group.mid, group.end);
+            let dx = adjoints.add(group.node as usize * V::NODE);
+            re.add(more).store(dx);
+            minus.sub(im).store(dx.add(V::N));
+        }
+        for group in &by_y.groups {
+            let sum = |from: u32, to: u32| {
+                let (mut re, mut im) = (V::splat(0.0), V::splat(0.0));
+                for t in from as usize..to as usize {
+                    let x = values.add(*by_y.partner.get_unchecked(t) as usize * V::NODE);
+                    let c = V::load(terms.add(*by_y.other.get_unchecked(t) as usize * V::N));
+                    re = c.fma(V::load(x), re);
+                    im = c.fma(V::load(x.add(V::N)), im);
+                }
+                (re, im)
+            };
+            let (re, im) = sum(group.start, group.mid);
+            let (more, minus) = sum(group.mid, group.end);
+            let dy = adjoints.add(group.node as usize * V::NODE);
+            re.add(more).add(V::load(dy)).store(dy);
+            minus.sub(im).add(V::load(dy.add(V::N))).store(dy.add(V::N));
+        }
+        interior_back::<V>(job.plan, job.nodes);
+    }
+}
+
+/// Coefficients of all terms, in the order of `by_x`.
+///
+/// # Safety
+/// See [`backward_biased`].
+#[inline(always)]
+unsafe fn coefficients<V: Lanes>(job: &mut BiasJob) {
+    let g = job.plan.graph();
+    let nd = job.plan.embedding().ndensity;
+    // SAFETY: see `backward_biased`; there is one more of the starts than there are terms.
+    unsafe {
+        let functions: *const f64 = job.functions.as_ptr().cast();
+        let slopes: *const f64 = job.nodes.slope.as_ptr().cast();
+        let (first, mut coef) = (V::load(slopes), g.by_x().coef.as_ptr());
+        let mut out: *mut f64 = job.terms.as_mut_ptr().cast();
+        for range in g.share_starts().windows(2) {
+            let mut c = V::splat(*coef).mul(first);
+            for p in 1..nd {
+                c = V::splat(*coef.add(p)).fma(V::load(slopes.add(p * V::N)), c);
+            }
+            for share in g.shares().get_unchecked(range[0] as usize..range[1] as usize) {
+                let a = V::load(functions.add(share.function as usize * V::N));
+                c = V::splat(share.coef).fma(a, c);
+            }
+            c.store(out);
+            (coef, out) = (coef.add(nd), out.add(V::N));
         }
     }
 }

@@ -64,14 +64,23 @@ pub struct Output<'a> {
 }
 
 /// Sums over all evaluated atoms.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Totals {
     /// Energy in eV, without the bias.
     pub energy: f64,
     /// Energy of the bias in eV.
     pub bias: f64,
+    /// With a bias, the smallest distance of two atoms as a share of the sum of their covalent radii, up to the cutoff; infinite
+    /// without one, and if none is known.
+    pub closest: f64,
     /// Virial in eV, with that of the bias: xx, yy, zz, xy, xz, yz.
     pub virial: [f64; 6],
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        Totals { energy: 0.0, bias: 0.0, closest: f64::INFINITY, virial: [0.0; 6] }
+    }
 }
 
 /// Evaluates a potential. Has buffers of its own; use one evaluator per thread.
@@ -358,6 +367,7 @@ impl Evaluator {
         if let (Some(bias), Some(grade)) = (bias, &potential.grade) {
             self.weigh(&potential, element, batch.len(), bias, grade, output);
             totals.bias += bias.strength * self.work.energy(batch.len());
+            totals.closest = totals.closest.min(self.work.closest(batch.len()));
         }
         if bias.is_none() || output.bias_forces.is_some() {
             let nodes = &mut self.nodes[element];

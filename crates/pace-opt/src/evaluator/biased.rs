@@ -24,6 +24,8 @@ struct AtomBias {
     core: f64,
     /// With respect to the distance of the neighbour in [`Atom::switch_nearest`].
     nearest: f64,
+    /// The smallest distance of a neighbour, as a share of the sum of the covalent radii.
+    closest: f64,
     /// With respect to the distances of close neighbours.
     pairs: Vec<(usize, f64)>,
     /// With respect to the sums of the first columns of the tables, or of those of the radial basis functions, by element of the
@@ -61,6 +63,11 @@ impl BiasWork {
     /// Energy of the first atoms, per unit of the strength.
     pub(super) fn energy(&self, atoms: usize) -> f64 {
         self.atoms[..atoms].iter().map(|a| a.energy).sum()
+    }
+
+    /// The smallest distance of a neighbour of the first atoms, as a share of the sum of the covalent radii.
+    pub(super) fn closest(&self, atoms: usize) -> f64 {
+        self.atoms[..atoms].iter().map(|a| a.closest).fold(f64::INFINITY, f64::min)
     }
 }
 
@@ -104,9 +111,13 @@ impl Evaluator {
             let g = &mut work.components;
             g.clear();
             g.extend(work.places.iter().map(|&k| values[k].0[lane]));
-            let Some(s) = smooth_maximum(g) else { continue };
+            let near;
+            (near, own.closest) = close_pairs(atom, plan, potential.plan.inner, bias, &mut own.pairs);
+            let Some(s) = smooth_maximum(g) else {
+                own.pairs.clear();
+                continue;
+            };
             let (value, slope) = bias.limited(s);
-            let near = close_pairs(atom, plan, potential.plan.inner, bias, &mut own.pairs);
             own.energy = -value * near * atom.on;
             own.pairs.iter_mut().for_each(|(_, d)| *d *= -value * atom.on);
             own.core = -value * near * atom.switch_slope;
@@ -194,7 +205,7 @@ impl Evaluator {
 
     /// Adds the forces of a batch: of the potential and the bias together or, if those of the bias are requested apart, of the bias
     /// alone. Then those of the potential have been added before.
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, reason = "one caller")]
     pub(super) fn biased_forces(
         &mut self,
         plan: &SpeciesPlan,
@@ -256,15 +267,26 @@ impl Evaluator {
     }
 }
 
-/// The factor by which the bias of an atom is reduced because neighbours are close: the product of the factors of all pairs.
-/// `slopes` receives its derivatives with respect to their distances.
-fn close_pairs(atom: &Atom, plan: &SpeciesPlan, inner: InnerCutoff, bias: Bias, slopes: &mut Vec<(usize, f64)>) -> f64 {
-    let mut factors: Vec<(f64, f64)> = Vec::new();
+/// The factor by which the bias of an atom is reduced because neighbours are close: the product of the factors of all pairs; and the
+/// smallest distance, as a share of the sum of the covalent radii. `slopes` receives the derivatives of the factor with respect to the
+/// distances.
+fn close_pairs(
+    atom: &Atom,
+    plan: &SpeciesPlan,
+    inner: InnerCutoff,
+    bias: Bias,
+    slopes: &mut Vec<(usize, f64)>,
+) -> (f64, f64) {
+    let (mut factors, mut closest): (Vec<(f64, f64)>, f64) = (Vec::new(), f64::INFINITY);
     for ((range, segment), &sum) in atom.ranges.iter().zip(plan.segments()).zip(plan.covalent()) {
         // The core repulsion of each pair acts within its inner cutoff.
         let core = inner == InnerCutoff::Distance && segment.r_in > 0.0 && segment.delta_in > 0.0;
         let end = bias.distance_end(sum).max(if core { segment.r_in } else { 0.0 });
-        if !any_below(&atom.r[range.block..range.block + range.blocks], end) {
+        let least = smallest(&atom.r[range.block..range.block + range.blocks]);
+        if sum > 0.0 {
+            closest = closest.min(least / sum);
+        }
+        if !(least < end) {
             continue;
         }
         for k in range.block * OCT..range.block * OCT + range.count {
@@ -288,17 +310,17 @@ fn close_pairs(atom: &Atom, plan: &SpeciesPlan, inner: InnerCutoff, bias: Bias, 
         let others = factors.iter().enumerate().filter(|(j, _)| *j != i);
         *slope = factors[i].1 * others.map(|(_, (f, _))| f).product::<f64>();
     }
-    factors.iter().map(|(f, _)| f).product()
+    (factors.iter().map(|(f, _)| f).product(), closest)
 }
 
-/// Whether a distance is below `end`; padding is beyond the cutoff.
-fn any_below(distances: &[Oct], end: f64) -> bool {
+/// The smallest distance; padding is beyond the cutoff.
+fn smallest(distances: &[Oct]) -> f64 {
     // One minimum for each lane, so that the loop is vectorised.
     let mut least = [f64::INFINITY; OCT];
     for oct in distances {
         least.iter_mut().zip(&oct.0).for_each(|(least, r)| *least = if *r < *least { *r } else { *least });
     }
-    least.iter().any(|r| *r < end)
+    least.into_iter().fold(f64::INFINITY, f64::min)
 }
 
 /// Multiplies the gradients of an atom, of which those of single distances are part already.

@@ -169,9 +169,20 @@ impl Grader {
         // A sample consists of whole batches.
         let lanes = if inverse.rows() < screen::MIN_ROWS { kernels.lanes() } else { OCT };
         self.multiply(kernels, inverse, element, length, (&whole, true, lanes), |_| true);
-        if !whole.is_empty() {
-            let max = self.max[0].0;
-            let reaches = |g: &Oct| g.0[..lanes].iter().zip(&max).any(|(g, max)| g.abs() >= large.share * max);
+        let max = self.max[0].0;
+        let share = large.share;
+        let reaches = |g: &Oct| g.0[..lanes].iter().zip(&max).any(|(g, max)| g.abs() >= share * max);
+        if whole.is_empty() {
+            // The screen lists what it cannot exclude.
+            let mut kept = 0;
+            for k in 0..large.rows.len() {
+                if reaches(&large.values[k]) {
+                    (large.rows[kept], large.values[kept]) = (large.rows[k], large.values[k]);
+                    kept += 1;
+                }
+            }
+            large.rows.truncate(kept);
+        } else {
             large.rows.clear();
             large.values.clear();
             for (k, g) in (0..).zip(&self.values[..inverse.rows()]).filter(|(_, g)| reaches(g)) {
@@ -185,8 +196,8 @@ impl Grader {
         }
     }
 
-    /// Computes all components of the first lanes of the batches in `whole`, keeping them in `values` if requested, and maintains the screen. Batches
-    /// for which `complete` holds can be in its sample.
+    /// Computes all components of the first lanes of the batches in `whole`, keeping them in `values` if requested, and maintains
+    /// the screen. Batches for which `complete` holds can be in its sample.
     fn multiply(
         &mut self,
         kernels: &Kernels,

@@ -93,6 +93,7 @@ impl Screen {
     /// Raises `max` to the grades of the batches. Returns the batches that it could not decide.
     ///
     /// With `large`, there is one batch: its components of at least that share of the grade, for any of the atoms, are listed.
+    #[allow(clippy::too_many_arguments, reason = "one caller")]
     pub(super) fn grade(
         &self,
         kernels: &Kernels,

@@ -40,7 +40,7 @@ def first_event(folder, temperature, seed, steps, strength):
     """(steps until the first event or None, temperature there, status)"""
     text = HEAD.format(root=ROOT, temperature=temperature, steps=steps, seed=seed) + PACE
     if strength > 0:
-        text += f"[explore]\nstrength = {strength}\nmax_temperature = 2000\n"
+        text += f"[explore]\nstrength = {strength}\n"
     (folder / "run.toml").write_text(text)
     launch([PROGRAM, "run", "run.toml", "--output", "out"], folder, codes=(0, 3, 4))
     result = json.loads((folder / "out/result.json").read_text())
@@ -86,7 +86,7 @@ def cost(args):
         ratios = []
         for pair in range(args.pairs):
             # Weak, so that both trajectories have the same neighbours.
-            styles = ["", " bias 1e-6 10.0 0.65"]
+            styles = ["", " bias 1e-6 0.0 10.0 0.65"]
             times = {style: seconds(style) for style in (styles if pair % 2 else reversed(styles))}
             ratios.append(times[styles[1]] / times[styles[0]])
         print(f"| {name} | {4 * case['cells'] ** 3} | {args.pairs} | {spread(ratios, '{:.2f}')} |", flush=True)
@@ -97,7 +97,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--temperatures", type=int, nargs="*", default=[300, 600])
-    parser.add_argument("--strengths", type=float, nargs="*", default=[0.1, 0.2])
+    parser.add_argument("--strengths", type=float, nargs="*", default=[2.0])
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--cost-steps", type=int, default=100)
     parser.add_argument("--cu", type=pathlib.Path, help="folder with Cu.yaml and Cu.asi of crates/pace-opt/bench/cu_pbe.py")

@@ -64,10 +64,11 @@ void PairPaceOpt::settings(int argc, char **argv)
       others.push_back(argv[k]);
       continue;
     }
-    if (k + 3 >= argc)
-      error->all(FLERR, "pair_style {}: bias requires a strength, a limit of the grade and a shortest distance",
+    if (k + 4 >= argc)
+      error->all(FLERR, "pair_style {}: bias requires a strength, an onset and a limit of the grade and a shortest distance",
                  force->pair_style);
     bias_strength = utils::numeric(FLERR, argv[++k], false, lmp);
+    bias_onset = utils::numeric(FLERR, argv[++k], false, lmp);
     bias_limit = utils::numeric(FLERR, argv[++k], false, lmp);
     bias_shortest = utils::numeric(FLERR, argv[++k], false, lmp);
   }
@@ -79,6 +80,7 @@ void *PairPaceOpt::extract(const char *name, int &dim)
   dim = 0;
   if (with_grades) {
     if (strcmp(name, "bias_strength") == 0) return &bias_strength;
+    if (strcmp(name, "bias_onset") == 0) return &bias_onset;
     if (strcmp(name, "bias_limit") == 0) return &bias_limit;
     if (strcmp(name, "bias_shortest") == 0) return &bias_shortest;
     if (strcmp(name, "bias_every") == 0) return &bias_every;
@@ -90,6 +92,11 @@ void *PairPaceOpt::extract(const char *name, int &dim)
 bool PairPaceOpt::measures() const
 {
   return bias_every > 0 && update->ntimestep % bias_every == 0;
+}
+
+int PairPaceOpt::set_bias(pace_opt *handle, double strength, double onset, pace_opt_error *failure) const
+{
+  return pace_opt_set_bias(handle, strength, onset, bias_limit, bias_shortest, failure);
 }
 
 void PairPaceOpt::compute(int eflag, int vflag)
@@ -181,24 +188,19 @@ std::string PairPaceOpt::evaluate(const PacePotential &potential, const Requeste
 
   pace_opt_error failure{};
   const auto &handle = static_cast<const PaceOptPotential &>(potential).handle;
-  if (with_grades && pace_opt_set_bias(handle.get(), bias_strength, bias_limit, bias_shortest, &failure))
-    return describe(failure);
-  double *const f = atom->f[0];
   if (measuring) {
-    results.bias_forces = bias_forces.data();
-    results.f = potential_forces.data();
+    // The forces of the potential alone, and those of the bias as if all atoms were pushed.
+    pace_opt_results measured{};
+    measured.f = potential_forces.data();
+    measured.bias_forces = bias_forces.data();
+    if (set_bias(handle.get(), 0.0, 0.0, &failure) || pace_opt_compute(handle.get(), &input, &measured, &failure))
+      return describe(failure);
+    bias_results[3] = measured.closest;
   }
+  if (with_grades && set_bias(handle.get(), bias_strength, bias_onset, &failure)) return describe(failure);
   if (pace_opt_compute(handle.get(), &input, &results, &failure)) return describe(failure);
   if (!std::isfinite(results.energy)) return fmt::format("the PACE energy is not finite at step {}", update->ntimestep);
 
-  if (measuring) {
-    // Computed into an array of their own, which contains both parts here.
-    for (std::size_t k = 0; k < potential_forces.size(); k++) {
-      f[k] += potential_forces[k];
-      potential_forces[k] -= bias_strength * bias_forces[k];
-    }
-    bias_results[3] = results.closest;
-  }
   bias_results[0] = results.bias;
   if (eflag_global) eng_vdwl += results.energy;
   if (eflag_atom)

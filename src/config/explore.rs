@@ -12,9 +12,14 @@ use super::section::{check, positive};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExploreConfig {
-    /// Strength of the bias: the mean norm of its forces relative to that of the forces of the potential. 0 switches the bias off.
+    /// Strength of the bias: force on an atom relative to the mean force of the potential, in the mean over all atoms if all were pushed. 0
+    /// switches the bias off.
     #[serde(default = "defaults::strength")]
     pub strength: f64,
+    /// γ from which an atom is pushed; the full force acts from 1.25 of it on. With 0 all atoms are pushed, and a crystal can become more
+    /// perfect instead of less, because γ of its perfect environment is close to one.
+    #[serde(default = "defaults::onset")]
+    pub onset: f64,
     /// Constant strength in eV per unit of γ, instead of `strength`, from the first step on.
     pub fixed_strength: Option<f64>,
     /// Number of polls at the start without a bias, at which the forces are measured.
@@ -26,9 +31,9 @@ pub struct ExploreConfig {
     /// Number of polls over which the norms of the forces are averaged.
     #[serde(default = "defaults::average")]
     pub average: f64,
-    /// γ from which an atom has no forces of the bias; they decrease from 0.8 of it on.
-    #[serde(default = "defaults::gamma_limit")]
-    pub gamma_limit: f64,
+    /// γ from which an atom has no forces of the bias; they decrease from 0.8 of it on. If absent, 1.25 times the threshold, so that atoms
+    /// are not pushed far beyond the event.
+    pub gamma_limit: Option<f64>,
     /// Distance at which two atoms have no bias, as a share of the sum of their covalent radii; the bias decreases from 1.15 of it on.
     #[serde(default = "defaults::shortest")]
     pub shortest: f64,
@@ -43,16 +48,26 @@ pub struct ExploreConfig {
 }
 
 impl ExploreConfig {
-    pub(super) fn validate(&self) -> Result<(), Error> {
-        let strength = |s: f64| (0.0..=10.0).contains(&s);
-        check(strength(self.strength), "explore.strength", &self.strength, "between 0 and 10 (0.1 is usual)")?;
+    /// γ from which an atom has no forces of the bias; `threshold` is that of events.
+    #[must_use]
+    pub fn limit(&self, threshold: f64) -> f64 {
+        self.gamma_limit.unwrap_or(1.25 * threshold)
+    }
+
+    pub(super) fn validate(&self, threshold: f64) -> Result<(), Error> {
+        let strength = |s: f64| (0.0..=100.0).contains(&s);
+        check(strength(self.strength), "explore.strength", &self.strength, "between 0 and 100 (1 to 5 is usual)")?;
         let fixed = self.fixed_strength;
-        let what = "between 0 and 10 eV (0.01 is usual)";
+        let what = "between 0 and 100 eV";
         check(fixed.is_none_or(strength), "explore.fixed_strength", &fixed.unwrap_or_default(), what)?;
+        let limit = self.limit(threshold);
+        check(positive(limit), "explore.gamma_limit", &limit, "above 0")?;
+        let onset = self.onset;
+        let what = "0 or more, and at most 0.64 of `explore.gamma_limit`";
+        check(onset >= 0.0 && onset <= 0.64 * limit, "explore.onset", &onset, what)?;
         let average = self.average;
         check(average >= 1.0 && average.is_finite(), "explore.average", &average, "1 or more polls")?;
         check(self.warmup >= 1 || fixed.is_some(), "explore.warmup", &self.warmup, "1 or more polls")?;
-        check(positive(self.gamma_limit), "explore.gamma_limit", &self.gamma_limit, "above 0")?;
         let share = |s: f64| (0.0..=1.0).contains(&s);
         check(share(self.shortest), "explore.shortest", &self.shortest, "between 0 and 1")?;
         check(share(self.min_distance), "explore.min_distance", &self.min_distance, "between 0 and 1")?;
@@ -66,7 +81,10 @@ impl ExploreConfig {
 
 mod defaults {
     pub(super) fn strength() -> f64 {
-        0.1
+        2.0
+    }
+    pub(super) fn onset() -> f64 {
+        0.8
     }
     pub(super) fn warmup() -> u64 {
         10
@@ -75,9 +93,6 @@ mod defaults {
         20
     }
     pub(super) fn average() -> f64 {
-        10.0
-    }
-    pub(super) fn gamma_limit() -> f64 {
         10.0
     }
     pub(super) fn shortest() -> f64 {

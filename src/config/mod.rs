@@ -283,7 +283,7 @@ impl InferenceConfig {
             return check(false, field, &strength, "0, because the configuration has no table [explore]");
         };
         (explore.strength, explore.fixed_strength) = (strength, None);
-        explore.validate()
+        explore.validate(self.watch.uncertainty_threshold.initial())
     }
 
     /// The LAMMPS command-line arguments.
@@ -322,7 +322,7 @@ impl InferenceConfig {
             check(self.system.units == Units::Metal, "units", &"real", "\"metal\", the only units of ML-PACE")?;
         }
         if let Some(explore) = &self.explore {
-            explore.validate()?;
+            explore.validate(self.watch.uncertainty_threshold.initial())?;
             let (uncertainty, engine) = (&self.watch.uncertainty, self.system.potential.engine);
             let what = "\"pace\", of which [explore] follows the gradient";
             check(*uncertainty == Uncertainty::Pace, "uncertainty", uncertainty, what)?;

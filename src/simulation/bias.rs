@@ -23,7 +23,7 @@ pub struct BiasSummary {
     #[serde(deserialize_with = "otf_store::json::or_nan")]
     #[schemars(with = "Option<f64>")]
     pub energy: f64,
-    /// Mean norm of the forces of the bias relative to that of the forces of the potential.
+    /// Mean norm of the forces of the bias, if all atoms were pushed, relative to that of the forces of the potential.
     #[serde(deserialize_with = "otf_store::json::or_nan")]
     #[schemars(with = "Option<f64>")]
     pub relative: f64,
@@ -68,7 +68,8 @@ pub struct BiasState {
     polls: u64,
     /// Step of the last one.
     step: Option<i64>,
-    /// Averages of the sums of the norms of the forces of the potential, eV/Å, and of the bias per unit of its strength, 1/Å.
+    /// Averages of the sums of the norms of the forces of the potential, eV/Å, and of those of the bias per unit of its strength without
+    /// an onset, 1/Å. (Few atoms are above the onset, and at many polls none.)
     potential: f64,
     bias: f64,
     /// Strength of the present steps, eV.
@@ -101,6 +102,8 @@ impl BiasState {
 #[derive(Debug, Clone)]
 pub(super) struct SimulationBias {
     config: ExploreConfig,
+    /// γ from which an atom has no forces of the bias.
+    limit: f64,
     /// Temperature of the guard, K.
     max_temperature: f64,
     interval: i64,
@@ -115,7 +118,8 @@ impl SimulationBias {
         let strength = explore.fixed_strength.unwrap_or(0.0);
         let state = state.unwrap_or(BiasState { strength, ..BiasState::default() });
         let max_temperature = explore.max_temperature.unwrap_or(2.0 * target);
-        Some(Self { config: explore, max_temperature, interval: config.watch.sampling_interval as i64, state })
+        let limit = explore.limit(config.watch.uncertainty_threshold.initial());
+        Some(Self { limit, config: explore, max_temperature, interval: config.watch.sampling_interval as i64, state })
     }
 
     /// Sets the bias in the pair style, whose memory lasts until the next `clear`. Takes effect in the next step.
@@ -123,7 +127,8 @@ impl SimulationBias {
     /// # Errors
     /// [`Error::Missing`] if the pair style has none.
     pub(super) fn apply(&self, lammps: &mut Lammps) -> Result<(), Error> {
-        lammps.set_pair_number("bias_limit", self.config.gamma_limit)?;
+        lammps.set_pair_number("bias_onset", self.config.onset)?;
+        lammps.set_pair_number("bias_limit", self.limit)?;
         lammps.set_pair_number("bias_shortest", self.config.shortest)?;
         lammps.set_pair_integer("bias_every", i32::try_from(self.interval).unwrap_or(i32::MAX))?;
         lammps.set_pair_number("bias_strength", self.state.strength)

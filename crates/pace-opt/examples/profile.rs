@@ -94,7 +94,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         Isa::available().into_iter().rev().map(|isa| Evaluator::with_isa(potential.clone(), isa)).collect();
     let mut names: Vec<String> = sets.iter().map(|s| s.isa().name().into()).collect();
     if let Some(strength) = rest.get(1) {
-        let bias = Some(Bias { strength: strength.parse()?, limit: 10.0, shortest: 0.65 });
+        let bias = Some(Bias { strength: strength.parse()?, onset: 0.0, limit: 10.0, shortest: 0.65 });
         sets = sets.into_iter().flat_map(|s| [Evaluator::with_isa(potential.clone(), s.isa()), s]).collect();
         sets.iter_mut().skip(1).step_by(2).try_for_each(|s| s.set_bias(bias))?;
         names = names.into_iter().flat_map(|n| [n.clone(), format!("{n}, biased")]).collect();

@@ -26,10 +26,10 @@ const char *pace_opt_element(const pace_opt *, int index);
 double pace_opt_cutoff(const pace_opt *, int i, int j); /* of an ordered pair of elements */
 const char *pace_opt_isa(const pace_opt *);             /* instruction set in use */
 
-/* Sets a bias towards large extrapolation grades: strength in eV, grade from which it ends, and shortest distance as a share of the
+/* Sets a bias towards large extrapolation grades: strength in eV, grades at which it begins and ends, and shortest distance as a share of the
  * sum of the covalent radii. It stays until it is set again. Strength 0 removes it, except for bias_forces below. Needs an active
  * set. Returns 0, or 1 after an error. */
-int pace_opt_set_bias(pace_opt *, double strength, double limit, double shortest, pace_opt_error *error);
+int pace_opt_set_bias(pace_opt *, double strength, double onset, double limit, double shortest, pace_opt_error *error);
 
 typedef struct {
   int nall;                   /* atoms, images included */

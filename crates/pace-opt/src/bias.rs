@@ -2,7 +2,8 @@
 //! A bias towards atoms that the active set does not cover: U = −τ Σᵢ cᵢ S(sᵢ).
 //!
 //! - sᵢ is a smooth upper bound of the extrapolation grade γᵢ ([`smooth_maximum`]);
-//! - S is the identity up to a limit, above which it becomes constant: atoms beyond the limit are not pushed further;
+//! - S is zero up to an onset, then rises with slope one, and is constant above a limit: only the atoms that differ most from the
+//!   active set are pushed, with a limited force, and those beyond the limit not further;
 //! - cᵢ, between 0 and 1, removes the bias where atoms are close to each other or core repulsion acts.
 //!
 //! All three have two continuous derivatives with respect to positions, so that U is a potential energy like any other.
@@ -21,6 +22,9 @@ const POWER: i32 = 4;
 /// Width of the region in which the bias ends, as a fraction of the limit of γ.
 const LIMIT_WIDTH: f64 = 0.2;
 
+/// Width of the region in which the bias begins, as a fraction of the grade of its full force.
+const ONSET_WIDTH: f64 = 0.2;
+
 /// Width of the region in which the bias ends, as a fraction of the shortest distance.
 const DISTANCE_WIDTH: f64 = 0.15;
 
@@ -29,6 +33,9 @@ const DISTANCE_WIDTH: f64 = 0.15;
 pub struct Bias {
     /// τ in eV: energy per unit of the extrapolation grade.
     pub strength: f64,
+    /// Extrapolation grade from which an atom is pushed, with the full force from 1.25 of it on. With 0, all atoms are pushed, and a
+    /// crystal is strained a little everywhere.
+    pub onset: f64,
     /// Extrapolation grade from which an atom has no bias forces; they decrease from 0.8 of it on.
     pub limit: f64,
     /// Distance at which an atom has no bias, as a share of the sum of the covalent radii; the bias decreases from 1.15 of it
@@ -38,19 +45,19 @@ pub struct Bias {
 
 impl Bias {
     /// S(s) and its derivative.
-    pub(crate) fn limited(&self, s: f64) -> (f64, f64) {
-        let width = LIMIT_WIDTH * self.limit;
-        let start = self.limit - width;
-        if s <= start {
-            return (s, 1.0);
-        }
-        // The integral of the switching function, with the same variable as there, from 1 to −1.
-        let t = (1.0 - 2.0 * (s - start) / width).max(-1.0);
-        let primitive = |t: f64| {
-            let t2 = t * t;
-            0.5 * t + t2 * (0.46875 + t2 * (0.03125 * t2 - 0.15625))
-        };
-        (start + 0.5 * width * (primitive(1.0) - primitive(t)), switch_off(s, self.limit, width).0)
+    pub(crate) fn value(&self, s: f64) -> (f64, f64) {
+        let ((high, up), (low, down)) = (ramp(s, self.limit, LIMIT_WIDTH), ramp(s, self.end_of_onset(), ONSET_WIDTH));
+        (high - low, up - down)
+    }
+
+    /// Grade from which the bias has its full force.
+    fn end_of_onset(&self) -> f64 {
+        self.onset / (1.0 - ONSET_WIDTH)
+    }
+
+    /// Whether the bias has its full force before it ends.
+    pub(crate) fn has_range(&self) -> bool {
+        self.end_of_onset() <= (1.0 - LIMIT_WIDTH) * self.limit
     }
 
     /// The factor of a pair at distance `r`, of which `sum` is the sum of the covalent radii, both in Å, and its derivative.
@@ -64,6 +71,26 @@ impl Bias {
     pub(crate) fn distance_end(&self, sum: f64) -> f64 {
         (1.0 + DISTANCE_WIDTH) * self.shortest * sum
     }
+}
+
+/// A function that is `s` up to `edge` less `width` times `edge`, and constant from `edge` on, and its derivative, the switching
+/// function.
+fn ramp(s: f64, edge: f64, width: f64) -> (f64, f64) {
+    let width = width * edge;
+    let start = edge - width;
+    if s <= start {
+        return (s, 1.0);
+    }
+    if s >= edge {
+        return (edge - 0.5 * width, 0.0);
+    }
+    // The integral of the switching function, with the same variable as there, from 1 on.
+    let t = 1.0 - 2.0 * (s - start) / width;
+    let primitive = |t: f64| {
+        let t2 = t * t;
+        0.5 * t + t2 * (0.46875 + t2 * (0.03125 * t2 - 0.15625))
+    };
+    (start + 0.5 * width * (primitive(1.0) - primitive(t)), switch_off(s, edge, width).0)
 }
 
 /// A smooth maximum s of |gₖ|: the solution of Σₖ ψ(|gₖ| / s) = 1 with ψ(x) = ((x − x₀) / (1 − x₀))⁴ above x₀ = [`SHARE`], and zero
@@ -151,14 +178,17 @@ mod tests {
 
     #[test]
     fn limits_are_smooth() {
-        let bias = Bias { strength: 1.0, limit: 10.0, shortest: 0.65 };
-        let h = 1e-5;
-        for s in [0.0, 7.9, 8.0, 8.3, 9.0, 9.9, 10.0, 50.0] {
-            let numeric = (bias.limited(s + h).0 - bias.limited(s - h).0) / (2.0 * h);
-            assert!((numeric - bias.limited(s).1).abs() < 1e-9, "{s}");
+        let bias = Bias { strength: 1.0, onset: 1.0, limit: 10.0, shortest: 0.65 };
+        let h = 1e-6;
+        for s in [0.0, 0.9, 1.0, 1.1, 1.2, 1.25, 7.9, 8.0, 8.3, 9.0, 9.9, 10.0, 50.0] {
+            let numeric = (bias.value(s + h).0 - bias.value(s - h).0) / (2.0 * h);
+            assert!((numeric - bias.value(s).1).abs() < 1e-8, "{s}");
         }
-        assert_eq!((bias.limited(5.0), bias.limited(10.0).1, bias.limited(99.0).1), ((5.0, 1.0), 0.0, 0.0));
-        assert!((bias.limited(1e9).0 - 9.0).abs() < 1e-12);
+        assert_eq!((bias.value(0.5), bias.value(10.0).1, bias.value(99.0).1), ((0.0, 0.0), 0.0, 0.0));
+        assert!((bias.value(5.0).0 - (5.0 - 1.125)).abs() < 1e-12 && bias.value(5.0).1 == 1.0);
+        assert!((bias.value(1e9).0 - (9.0 - 1.125)).abs() < 1e-12);
+        assert_eq!(Bias { onset: 0.0, ..bias }.value(5.0), (5.0, 1.0));
+        assert!(bias.has_range() && !Bias { onset: 7.0, ..bias }.has_range());
         let h = 1e-6;
         for r in [1.4, 1.65, 1.7, 1.8, 1.9] {
             let numeric = (bias.distance_factor(r + h, 2.5).0 - bias.distance_factor(r - h, 2.5).0) / (2.0 * h);

@@ -158,10 +158,12 @@ impl Evaluator {
                 return Err(Error::Argument("a bias requires an active set".into()));
             }
             let positive = b.limit.is_finite() && b.limit > 0.0;
-            if !(b.strength.is_finite() && positive && b.shortest.is_finite() && b.shortest >= 0.0) {
+            let valid = b.strength.is_finite() && b.onset >= 0.0 && b.has_range();
+            if !(valid && positive && b.shortest.is_finite() && b.shortest >= 0.0) {
                 return Err(Error::Argument(format!(
-                    "the bias has strength {}, limit {} and shortest distance {}; the limit must be positive, the distance not negative",
-                    b.strength, b.limit, b.shortest
+                    "the bias has strength {}, onset {}, limit {} and shortest distance {}; the limit must be positive and at least 1.5625 \
+                     times the onset, the others not negative",
+                    b.strength, b.onset, b.limit, b.shortest
                 )));
             }
         }

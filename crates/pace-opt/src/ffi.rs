@@ -163,7 +163,7 @@ pub unsafe extern "C" fn pace_opt_isa(handle: *const Handle) -> *const c_char {
     }
 }
 
-/// Sets a bias towards large extrapolation grades: its strength in eV, the grade from which it ends, and the shortest distance as a
+/// Sets a bias towards large extrapolation grades: its strength in eV, the grades at which it begins and ends, and the shortest distance as a
 /// share of the sum of the covalent radii ([`Bias`]). It stays until it is set again; strength 0 removes it, except for
 /// [`Results::bias_forces`]. Returns 0, or 1 after an error, which `error` describes.
 ///
@@ -173,6 +173,7 @@ pub unsafe extern "C" fn pace_opt_isa(handle: *const Handle) -> *const c_char {
 pub unsafe extern "C" fn pace_opt_set_bias(
     handle: *mut Handle,
     strength: c_double,
+    onset: c_double,
     limit: c_double,
     shortest: c_double,
     error: *mut ErrorText,
@@ -180,7 +181,7 @@ pub unsafe extern "C" fn pace_opt_set_bias(
     // SAFETY: the caller's promise.
     let (handle, error) = unsafe { (handle.as_mut(), error.as_mut()) };
     let done = guarded(error, || match handle {
-        Some(handle) => handle.evaluator.set_bias(Some(Bias { strength, limit, shortest })),
+        Some(handle) => handle.evaluator.set_bias(Some(Bias { strength, onset, limit, shortest })),
         None => Err(Error::Argument("a null pointer".into())),
     });
     c_int::from(done.is_none())
@@ -367,7 +368,7 @@ mod tests {
             let null = std::ptr::null_mut();
             assert_eq!(pace_opt_compute(null, std::ptr::null(), std::ptr::null_mut(), &raw mut error), 1);
             assert!(said(&error).contains("a null pointer"), "{}", said(&error));
-            assert_eq!(pace_opt_set_bias(null, 0.0, 1.0, 0.5, &raw mut error), 1);
+            assert_eq!(pace_opt_set_bias(null, 0.0, 0.0, 1.0, 0.5, &raw mut error), 1);
             assert!(said(&error).contains("a null pointer"), "{}", said(&error));
             assert_eq!((pace_opt_elements(null), pace_opt_cutoff(null, 0, -1)), (0, 0.0));
             assert!(pace_opt_element(null, 0).is_null());
@@ -379,7 +380,7 @@ mod tests {
             assert!(!handle.is_null(), "{}", said(&error));
             assert!(pace_opt_element(handle, 1).is_null() && pace_opt_element(handle, -1).is_null());
             assert_eq!(pace_opt_cutoff(handle, 0, 9), 0.0);
-            assert_eq!(pace_opt_set_bias(handle, 0.1, 10.0, 0.65, &raw mut error), 1);
+            assert_eq!(pace_opt_set_bias(handle, 0.1, 1.0, 10.0, 0.65, &raw mut error), 1);
             assert!(said(&error).contains("requires an active set"), "{}", said(&error));
             let (x, types, element_of_type, mut f) = ([0.0, 0.0, 0.0, 2.5, 0.0, 0.0], [1, 1], [-1, 0], [0.0; 6]);
             let results = || Results {

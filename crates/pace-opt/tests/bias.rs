@@ -27,7 +27,7 @@ fn with_set(model: &Model, linear: bool, scale: f64, isa: Isa) -> Evaluator {
     Evaluator::with_isa(Arc::new(Potential::new(model, Some(&set)).unwrap()), isa)
 }
 
-const BIAS: Bias = Bias { strength: 0.7, limit: 1e4, shortest: 0.65 };
+const BIAS: Bias = Bias { strength: 0.7, onset: 0.0, limit: 1e4, shortest: 0.65 };
 
 /// Fourth-order central difference.
 fn derivative(h: f64, mut at: impl FnMut(f64) -> f64) -> f64 {
@@ -153,7 +153,9 @@ fn forces_are_derivatives_with_fitted_active_sets() {
         let potential = Potential::read(&file("yaml"), Some(&file("asi"))).unwrap();
         for isa in isas {
             let mut e = Evaluator::with_isa(potential.clone(), isa);
-            check_derivatives(name, &mut e, &Cluster::new(3, 2.7, kinds, 6), BIAS, 1e-4);
+            for onset in [0.0, 3.0] {
+                check_derivatives(name, &mut e, &Cluster::new(3, 2.7, kinds, 6), Bias { onset, ..BIAS }, 1e-4);
+            }
         }
     }
 }
@@ -209,6 +211,8 @@ fn invalid_biases_are_refused() {
     let mut e = with_set(&model("two.yaml"), true, 1.0, Isa::detect());
     for bad in [
         Bias { strength: f64::NAN, ..BIAS },
+        Bias { onset: -1.0, ..BIAS },
+        Bias { onset: 7e3, ..BIAS },
         Bias { limit: 0.0, ..BIAS },
         Bias { limit: f64::INFINITY, ..BIAS },
         Bias { shortest: -1.0, ..BIAS },

@@ -117,7 +117,7 @@ impl Evaluator {
                 own.pairs.clear();
                 continue;
             };
-            let (value, slope) = bias.limited(s);
+            let (value, slope) = bias.value(s);
             own.energy = -value * near * atom.on;
             own.pairs.iter_mut().for_each(|(_, d)| *d *= -value * atom.on);
             own.core = -value * near * atom.switch_slope;

@@ -208,4 +208,19 @@ mod tests {
         still.adapt(&fixed, 1.0, 1.0);
         assert_eq!(still.strength, 0.01);
     }
+
+    #[test]
+    fn guards_are_checked_in_order() {
+        let config: ExploreConfig = toml::from_str("").unwrap();
+        let state = BiasState::default();
+        let bias = SimulationBias { config, limit: 6.25, max_temperature: 600.0, interval: 10, state };
+        assert_eq!(bias.guard(Some(0.5), 1.0, 600.0), None);
+        assert_eq!(bias.guard(None, 0.75, 300.0), None);
+        assert_eq!(bias.guard(Some(0.49), 2.0, 700.0), Some(Guard::Distance(0.49)));
+        assert_eq!(bias.guard(Some(0.9), 1.31, 700.0), Some(Guard::Volume(1.31)));
+        assert_eq!(bias.guard(Some(0.9), 0.7, 300.0), Some(Guard::Volume(0.7)));
+        assert_eq!(bias.guard(Some(0.9), 1.0, 601.0), Some(Guard::Temperature(601.0)));
+        let text = Guard::Volume(1.31).to_string();
+        assert_eq!(text, "the volume is 1.31 of that at the start, outside `explore.volume`");
+    }
 }

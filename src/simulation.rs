@@ -6,6 +6,7 @@
 //! computed that one uninterrupted run would not compute. At each poll LAMMPS is at rest and all arrays can be read in place.
 
 mod audit;
+mod bias;
 mod centers;
 mod cut_out;
 mod swap;
@@ -33,6 +34,8 @@ use crate::uncertainty::{
     BlindSpotLimits, BlindSpotValues, BlindSpots, Cause, CoreSummary, GammaSummary, LocalBlindSpots, LocalGamma,
     SparseSummary, Thresholds, Verdict,
 };
+use bias::SimulationBias;
+pub use bias::{BiasState, BiasSummary, Guard};
 use centers::add_regions;
 pub use centers::{Center, EventCenter, worst_regions};
 use cut_out::LocalAtoms;
@@ -117,6 +120,10 @@ pub struct Poll {
     /// `uncertainty_threshold`. `null` in JSON without a calibration, and if its regions are too few.
     #[serde(default)]
     pub force_error: Option<f64>,
+    /// The bias of an exploration. `null` in JSON without `[explore]`, and at a last step that is not a multiple of
+    /// `sampling_interval`.
+    #[serde(default)]
+    pub bias: Option<BiasSummary>,
     /// Why the verdict is `extrapolating`; of several reasons the first of `gamma`, `core`, `sparse`. `null` in JSON otherwise.
     #[serde(default)]
     pub trigger: Option<Cause>,
@@ -303,6 +310,8 @@ pub struct Simulation {
     /// Predicts the force error at each poll.
     force_errors: Option<ErrorBound>,
     audits: audit::Audits,
+    /// The bias of an exploration.
+    bias: Option<SimulationBias>,
     blind_spots: BlindSpots,
     sanity: Sanity,
     units: UnitFactors,
@@ -371,6 +380,8 @@ pub struct Resumption<'a> {
     pub step: i64,
     /// The step at which the run began, to which ramps and the number of steps refer.
     pub first: i64,
+    /// The state of the bias: [`Simulation::bias_state`] at the checkpoint.
+    pub bias: Option<BiasState>,
 }
 
 /// Whether the text contains "nan" as a word, not as part of a name.
@@ -516,6 +527,8 @@ impl Simulation {
         let cutoff = crate::potential::reach(&config.system.potential).ok().flatten();
         let mut blind_spots = BlindSpots::new(BlindSpotLimits::of(config, device), &script.pair_style, cutoff);
         blind_spots.watch(&mut lammps, interval)?;
+        let bias = SimulationBias::of(config, from.and_then(|from| from.bias));
+        bias.iter().try_for_each(|bias| bias.apply(&mut lammps))?;
         // Not the masses of `structure`, which the set-up may have changed.
         let masses = lammps.type_masses();
         let first = from.map_or_else(|| lammps.step(), |from| from.first);
@@ -538,6 +551,7 @@ impl Simulation {
             low: config.watch.uncertainty_low,
             force_errors: None,
             audits: audit::Audits { rate: config.watch.audits_per_ps, seed: u64::from(config.md.seed) },
+            bias,
             blind_spots,
             sanity: config.limits.sanity,
             units: UnitFactors::of(config.system.units),
@@ -727,6 +741,11 @@ impl Simulation {
             Some((gamma, worst, core, sparse)) => (Some(gamma), Some(worst), core, sparse),
             None => (None, None, None, None),
         };
+        let bias = match &mut self.bias {
+            // No agreement is necessary: all ranks have the same pair style.
+            Some(bias) if has_gamma => Some(bias.poll(&self.lammps, step, temperature, &self.comm)?),
+            _ => None,
+        };
         let trigger = self.causes(gamma.as_ref(), core.as_ref(), sparse.as_ref()).next();
         let gamma_by_element = match values {
             Some(values) if self.elements.len() > 1 => self.largest_by_element(values, now.types),
@@ -756,6 +775,7 @@ impl Simulation {
                 (None, Some(gamma)) => self.thresholds.verdict(gamma.max),
                 (None, None) => Verdict::Unwatched,
             },
+            bias,
             trigger,
             gamma,
             core,
@@ -767,6 +787,9 @@ impl Simulation {
             self.pending = true;
         } else {
             self.frame.capture(&now, values);
+        }
+        if let Some(bias) = &self.bias {
+            bias.apply(&mut self.lammps)?;
         }
         Ok(Event::Polled(poll))
     }
@@ -974,6 +997,12 @@ impl Simulation {
         Ok(others)
     }
 
+    /// The state of the bias of an exploration, for [`Resumption::bias`].
+    #[must_use]
+    pub fn bias_state(&self) -> Option<BiasState> {
+        self.bias.as_ref().map(|bias| bias.state)
+    }
+
     /// The step at which the run began.
     #[must_use]
     pub fn first_step(&self) -> i64 {
@@ -1018,6 +1047,8 @@ impl Simulation {
         self.lammps.command(&self.script.continued(self.frame.step()).render()?)?;
         self.uncertainty.watch(&mut self.lammps, self.interval, self.gamma_fix.as_ref())?;
         self.blind_spots.watch(&mut self.lammps, self.interval)?;
+        // The pair style is a new one.
+        self.bias.iter().try_for_each(|bias| bias.apply(&mut self.lammps))?;
         self.frame.restore(&mut self.lammps)?;
         if let Some(trajectory) = &self.trajectory {
             trajectory.start(&mut self.lammps, true)?;

@@ -537,7 +537,7 @@ impl Learning<'_, '_> {
         let simulation = match restart {
             Some(restart) => {
                 let restart = self.folder.join(restart);
-                let from = Resumption { restart: &restart, step: from, first: 0 };
+                let from = Resumption { restart: &restart, step: from, first: 0, bias: None };
                 Simulation::resume(&config, &run.outline, &data, from, Some(&log), &self.comm)
             }
             None => Simulation::new(&config, &run.outline, &data, Some(&log), &self.comm),

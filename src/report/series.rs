@@ -283,6 +283,7 @@ mod tests {
             core: None,
             sparse: None,
             verdict: Verdict::Reliable,
+            bias: None,
             trigger: None,
             seconds: 0.1,
         }

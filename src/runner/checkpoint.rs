@@ -19,7 +19,7 @@ use super::polls::Position;
 use super::{Error, files};
 use crate::config::{Determines, InferenceConfig, Ramp};
 use crate::potential;
-use crate::simulation::Poll;
+use crate::simulation::{BiasState, Poll};
 use crate::structure::AtomId;
 
 /// Version of the format of `checkpoint.json`.
@@ -72,6 +72,9 @@ pub(super) struct Progress {
     /// Sums for the averages.
     #[serde(default)]
     pub(super) sums: Sums,
+    /// The state of the bias of an exploration.
+    #[serde(default)]
+    pub(super) bias: Option<BiasState>,
     /// Whether a region of the last poll could not be extracted.
     #[serde(default, rename = "missed")]
     pub(super) extraction_failed: bool,
@@ -241,6 +244,7 @@ mod tests {
             core: Some(CoreSummary { max: 0.25, worst_id: Some(2), above: 1 }),
             sparse: Some(SparseSummary { atoms: 0, fewest: None, fewest_id: None }),
             verdict: Verdict::Flagged,
+            bias: None,
             trigger: None,
             seconds: 0.125,
         };

@@ -365,7 +365,8 @@ impl<'o> LammpsRunner<'o> {
         let (data, log) = (folder.join(files::DATA), folder.join(files::LOG));
         let simulation = match &from.restart {
             Some(name) => {
-                let restart = Resumption { restart: &folder.join(name), step: from.step, first: from.first };
+                let (step, first, bias) = (from.step, from.first, from.progress.bias);
+                let restart = Resumption { restart: &folder.join(name), step, first, bias };
                 Simulation::resume(config, &outline, &data, restart, Some(&log), comm)
             }
             None => {

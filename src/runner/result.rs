@@ -20,6 +20,8 @@ pub enum Status {
     Uncertain,
     /// The run crashed.
     Crashed,
+    /// A guard of an exploration ended the run (`bias.guard` in `last`).
+    Guarded,
     /// The run was stopped by a signal or by the wall-time limit.
     Interrupted,
 }

@@ -188,6 +188,7 @@ impl Run<'_, '_> {
             seconds: result.seconds,
             last: result.last.clone(),
             sums: self.sums.clone(),
+            bias: self.simulation.bias_state(),
             extraction_failed: self.extraction_failed,
         };
         let (first, ranks, last_flag) = (self.simulation.first_step(), self.comm.size(), self.last_flag);
@@ -262,6 +263,9 @@ impl Run<'_, '_> {
         self.result.warnings.truncate(MAX_WARNINGS);
         self.result.more_warnings += more as u64;
         self.share_fallback(poll)?;
+        if poll.bias.as_ref().is_some_and(|bias| bias.guard.is_some()) {
+            return Ok(Some(Status::Guarded));
+        }
         Ok(stop.then_some(Status::Interrupted))
     }
 

@@ -208,6 +208,6 @@ fn evaluate(
     if let Some(gamma) = &mut gamma {
         gamma.truncate(n);
     }
-    let pace_opt::Totals { energy, virial } = totals;
+    let pace_opt::Totals { energy, virial, .. } = totals;
     Ok(Evaluated { energy, energies, virial, forces, gamma, core_share, coefficients: rows, elements })
 }

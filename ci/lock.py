@@ -42,6 +42,16 @@ RUNTIME = [
     # Reads the DeePMD export in the tests; its versions for Python 3.9 require more packages.
     ("dpdata", "1.1.0", MID, False),
     ("dpdata", "1.1.0", NEW, False),
+    # Reads a trajectory in the tests. Without the packages that its import does not need.
+    ("mdanalysis", "2.9.0", MID, False),
+    ("mdanalysis", "2.10.0", NEW, False),
+    ("mda-xdrlib", "0.2.0", None, False),
+    ("mmtf-python", "1.1.3", None, False),
+    ("msgpack", "1.1.2", None, False),
+    ("threadpoolctl", "3.6.0", None, False),
+    ("filelock", "3.19.1", None, False),
+    ("tqdm", "4.67.1", None, False),
+    ("packaging", "25.0", None, False),
 ]
 # Required by pip to read the source distribution of python-ace without building it.
 BUILD = [("pip", "25.3", None, False), ("setuptools", "80.9.0", None, False)]

@@ -6,9 +6,11 @@
 //! computed that one uninterrupted run would not compute. At each poll LAMMPS is at rest and all arrays can be read in place.
 
 mod audit;
+mod bias;
 mod centers;
 mod cut_out;
 mod swap;
+mod trajectory;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -32,10 +34,13 @@ use crate::uncertainty::{
     BlindSpotLimits, BlindSpotValues, BlindSpots, Cause, CoreSummary, GammaSummary, LocalBlindSpots, LocalGamma,
     SparseSummary, Thresholds, Verdict,
 };
+use bias::SimulationBias;
+pub use bias::{BiasState, BiasSummary, Guard};
 use centers::add_regions;
 pub use centers::{Center, EventCenter, worst_regions};
 use cut_out::LocalAtoms;
 pub use cut_out::Neighbourhood;
+use trajectory::Trajectory;
 
 /// The result of [`Simulation::advance`].
 #[derive(Debug, Clone)]
@@ -80,9 +85,29 @@ pub struct Poll {
     #[serde(deserialize_with = "otf_store::json::or_nan")]
     #[schemars(with = "Option<f64>")]
     pub total_energy: f64,
+    /// Volume of the box in Å³.
+    #[serde(default = "not_known", deserialize_with = "otf_store::json::or_nan")]
+    #[schemars(with = "Option<f64>")]
+    pub volume: f64,
+    /// Density in g/cm³, with the atoms at the start of the run.
+    #[serde(default = "not_known", deserialize_with = "otf_store::json::or_nan")]
+    #[schemars(with = "Option<f64>")]
+    pub density: f64,
+    /// The cell vectors, Å.
+    #[serde(default, deserialize_with = "otf_store::json::matrix_or_nan")]
+    #[schemars(with = "[[Option<f64>; 3]; 3]")]
+    pub cell: [Vec3; 3],
+    /// Pressure tensor in bar: xx, yy, zz, yz, xz, xy. `null` in JSON if the thermo output of the set-up lacks it.
+    #[serde(default, deserialize_with = "otf_store::json::six_or_nan")]
+    #[schemars(with = "Option<[Option<f64>; 6]>")]
+    pub pressure_tensor: Option<[f64; 6]>,
     /// γ of all atoms. `null` in JSON if the run is not monitored, and at a last step that is not a multiple of
     /// `sampling_interval`.
     pub gamma: Option<GammaSummary>,
+    /// The largest γ of the atoms of each element. Empty where `gamma` is `null`, and with a single element.
+    #[serde(default, deserialize_with = "otf_store::json::map_or_infinite")]
+    #[schemars(with = "BTreeMap<String, Option<f64>>")]
+    pub gamma_by_element: BTreeMap<String, f64>,
     /// Core shares of all atoms. `null` in JSON where `gamma` is, with `core_share = 1`, and for pair styles that do not know them.
     #[serde(default)]
     pub core: Option<CoreSummary>,
@@ -95,6 +120,10 @@ pub struct Poll {
     /// `uncertainty_threshold`. `null` in JSON without a calibration, and if its regions are too few.
     #[serde(default)]
     pub force_error: Option<f64>,
+    /// The bias of an exploration. `null` in JSON without `[explore]`, and at a last step that is not a multiple of
+    /// `sampling_interval`.
+    #[serde(default)]
+    pub bias: Option<BiasSummary>,
     /// Why the verdict is `extrapolating`; of several reasons the first of `gamma`, `core`, `sparse`. `null` in JSON otherwise.
     #[serde(default)]
     pub trigger: Option<Cause>,
@@ -102,6 +131,15 @@ pub struct Poll {
     #[serde(deserialize_with = "otf_store::json::or_nan")]
     #[schemars(with = "Option<f64>")]
     pub seconds: f64,
+    /// Simulated time per wall time since the previous poll, ns/day, excluding the time of that poll. `null` in JSON without steps since
+    /// then.
+    #[serde(default)]
+    pub ns_per_day: Option<f64>,
+}
+
+/// The value of keys that earlier versions did not write.
+fn not_known() -> f64 {
+    f64::NAN
 }
 
 impl Poll {
@@ -272,6 +310,8 @@ pub struct Simulation {
     /// Predicts the force error at each poll.
     force_errors: Option<ErrorBound>,
     audits: audit::Audits,
+    /// The bias of an exploration.
+    bias: Option<SimulationBias>,
     blind_spots: BlindSpots,
     sanity: Sanity,
     units: UnitFactors,
@@ -293,6 +333,12 @@ pub struct Simulation {
     worst: Option<(AtomId, Vec3)>,
     /// Files to which the commands of the set-up append.
     growing_files: Vec<PathBuf>,
+    /// Total mass of the atoms, u.
+    mass: f64,
+    /// LAMMPS's time at the previous poll; NaN before the first.
+    polled_time: f64,
+    /// The dump of the frames.
+    trajectory: Option<Trajectory>,
     /// Cutoff of the potential, Å, if known.
     cutoff: Option<f64>,
     /// Where LAMMPS evaluates the pair style.
@@ -334,11 +380,24 @@ pub struct Resumption<'a> {
     pub step: i64,
     /// The step at which the run began, to which ramps and the number of steps refer.
     pub first: i64,
+    /// The state of the bias: [`Simulation::bias_state`] at the checkpoint.
+    pub bias: Option<BiasState>,
 }
 
 /// Whether the text contains "nan" as a word, not as part of a name.
 fn mentions_nan(text: &str) -> bool {
     text.split(|c: char| !c.is_alphanumeric()).any(|word| word.eq_ignore_ascii_case("nan"))
+}
+
+/// One u/Å³ in g/cm³: the atomic mass constant (CODATA 2018) in g, times 1e24.
+const U_PER_CUBIC_ANGSTROM: f64 = 1.660_539_066_60;
+
+/// Total mass of the atoms of all ranks, u. `masses` are those of the types; NaN if they are not set.
+fn total_mass(lammps: &Lammps, masses: &[f64], comm: &Comm) -> f64 {
+    let mass = |kind: &i32| masses.get(*kind as usize - 1).copied().unwrap_or(f64::NAN);
+    let mut sum = [lammps.types().iter().map(mass).sum::<f64>()];
+    comm.sum(&mut sum);
+    sum[0]
 }
 
 /// Steps of one run of LAMMPS, which counts them with 32 bits.
@@ -424,6 +483,7 @@ impl Simulation {
             None => script.render().map_err(Error::from),
         })?;
         comm.agree(if comm.is_root() { script::check_folders(&commands).map_err(Error::from) } else { Ok(()) })?;
+        let folder = log.and_then(Path::parent);
         let append = match log.filter(|_| from.is_some()) {
             Some(log) => format!("log {} append\n", lammps::quote_path(log)?),
             None => String::new(),
@@ -467,9 +527,15 @@ impl Simulation {
         let cutoff = crate::potential::reach(&config.system.potential).ok().flatten();
         let mut blind_spots = BlindSpots::new(BlindSpotLimits::of(config, device), &script.pair_style, cutoff);
         blind_spots.watch(&mut lammps, interval)?;
+        let bias = SimulationBias::of(config, from.and_then(|from| from.bias));
+        bias.iter().try_for_each(|bias| bias.apply(&mut lammps))?;
         // Not the masses of `structure`, which the set-up may have changed.
         let masses = lammps.type_masses();
         let first = from.map_or_else(|| lammps.step(), |from| from.first);
+        let mass = total_mass(&lammps, &masses, comm);
+        let trajectory = config.job.trajectory.as_ref().zip(folder);
+        let trajectory =
+            trajectory.map(|(settings, folder)| Trajectory::new(settings, folder, &structure.elements, script.gamma));
         let mut simulation = Self {
             comm: comm.clone(),
             lammps,
@@ -485,6 +551,7 @@ impl Simulation {
             low: config.watch.uncertainty_low,
             force_errors: None,
             audits: audit::Audits { rate: config.watch.audits_per_ps, seed: u64::from(config.md.seed) },
+            bias,
             blind_spots,
             sanity: config.limits.sanity,
             units: UnitFactors::of(config.system.units),
@@ -499,11 +566,17 @@ impl Simulation {
             pending: false,
             worst: None,
             growing_files: script::growing_files(&commands),
+            mass,
+            polled_time: f64::NAN,
+            trajectory,
             cutoff,
             device,
             basis: if device == PairDevice::Cpu { None } else { BasisSize::of(&config.system.potential) },
             script,
         };
+        if let Some(trajectory) = &simulation.trajectory {
+            trajectory.start(&mut simulation.lammps, simulation.resumed)?;
+        }
         // LAMMPS reports some errors of the set-up only here, e.g. an output file that cannot be written.
         simulation.set_up()?;
         simulation.setup = SetupState::Initial;
@@ -648,8 +721,13 @@ impl Simulation {
             }
             None => {}
         }
+        let [temperature, pressure, potential, total, tensor @ ..] = self
+            .lammps
+            .last_thermos(["Temp", "Press", "PotEng", "TotEng", "Pxx", "Pyy", "Pzz", "Pyz", "Pxz", "Pxy"])?;
         let [temperature, pressure, potential, total] =
-            self.lammps.last_thermos(["Temp", "Press", "PotEng", "TotEng"])?.map(|value| value.unwrap_or(f64::NAN));
+            [temperature, pressure, potential, total].map(|value| value.unwrap_or(f64::NAN));
+        let in_bar = tensor.map(|value| value.map(|value| value * self.units.pressure));
+        let pressure_tensor = in_bar.iter().all(Option::is_some).then(|| in_bar.map(Option::unwrap_or_default));
         // No agreement is necessary: thermodynamic values are the same on all ranks.
         if temperature > self.sanity.max_temperature {
             let limit = self.sanity.max_temperature;
@@ -663,7 +741,19 @@ impl Simulation {
             Some((gamma, worst, core, sparse)) => (Some(gamma), Some(worst), core, sparse),
             None => (None, None, None, None),
         };
+        let bias = match &mut self.bias {
+            // No agreement is necessary: all ranks have the same pair style.
+            Some(bias) if has_gamma => Some(bias.poll(&self.lammps, step, temperature, &self.comm)?),
+            _ => None,
+        };
         let trigger = self.causes(gamma.as_ref(), core.as_ref(), sparse.as_ref()).next();
+        let gamma_by_element = match values {
+            Some(values) if self.elements.len() > 1 => self.largest_by_element(values, now.types),
+            _ => BTreeMap::new(),
+        };
+        let volume = now.cell.volume();
+        let simulated = rounded((now.time - std::mem::replace(&mut self.polled_time, now.time)) * self.units.time);
+        let ns_per_day = (simulated > 0.0).then(|| simulated * 1e-3 * 86400.0 / elapsed.as_secs_f64());
         let poll = Poll {
             format: PollFormat,
             step,
@@ -673,12 +763,19 @@ impl Simulation {
             pressure: pressure * self.units.pressure,
             potential_energy: potential * self.units.energy,
             total_energy: total * self.units.energy,
+            volume,
+            density: self.mass * U_PER_CUBIC_ANGSTROM / volume,
+            cell: now.cell.vectors,
+            pressure_tensor,
+            gamma_by_element,
+            ns_per_day: ns_per_day.filter(|speed| speed.is_finite()),
             force_error: self.force_errors.as_ref().zip(gamma.as_ref()).and_then(|(e, gamma)| e.of(gamma.max)),
             verdict: match (trigger, &gamma) {
                 (Some(_), _) => Verdict::Extrapolating,
                 (None, Some(gamma)) => self.thresholds.verdict(gamma.max),
                 (None, None) => Verdict::Unwatched,
             },
+            bias,
             trigger,
             gamma,
             core,
@@ -691,7 +788,31 @@ impl Simulation {
         } else {
             self.frame.capture(&now, values);
         }
+        if let Some(bias) = &self.bias {
+            bias.apply(&mut self.lammps)?;
+        }
         Ok(Event::Polled(poll))
+    }
+
+    /// The largest γ of the atoms of each element. A value that is not finite counts as infinite.
+    ///
+    /// # MPI
+    /// Collective; the same on all ranks.
+    fn largest_by_element(&self, values: ArrayView1<'_, f64>, types: ArrayView1<'_, i32>) -> BTreeMap<String, f64> {
+        let mut largest = vec![f64::NEG_INFINITY; self.elements.len()];
+        for (&value, &kind) in values.iter().zip(types) {
+            let value = if value.is_finite() { value.abs() } else { f64::INFINITY };
+            let most = &mut largest[kind as usize - 1];
+            *most = most.max(value);
+        }
+        self.comm.max(&mut largest);
+        let mut found = BTreeMap::new();
+        // Several types can be of one element.
+        for (element, most) in self.elements.iter().zip(largest).filter(|(_, most)| *most >= 0.0) {
+            let entry = found.entry(element.symbol().to_owned()).or_insert(0.0_f64);
+            *entry = entry.max(most);
+        }
+        found
     }
 
     /// The reasons for an event, the most important first.
@@ -804,12 +925,15 @@ impl Simulation {
         &self.script
     }
 
-    /// Sets the path of the data file, which [`Simulation::restore`] reads, after the file was moved.
+    /// Sets the path of the data file, which [`Simulation::restore`] reads, after the folder of the run was moved.
     ///
     /// # Errors
     /// [`Error::Lammps`] for a path that cannot be written in a LAMMPS command.
     pub fn set_data_file(&mut self, data: &Path) -> Result<(), Error> {
         self.script.data = lammps::quote_path(data)?;
+        if let (Some(trajectory), Some(folder)) = (&mut self.trajectory, data.parent()) {
+            trajectory.set_folder(folder);
+        }
         Ok(())
     }
 
@@ -818,8 +942,33 @@ impl Simulation {
     #[must_use]
     pub fn file_lengths(&self) -> BTreeMap<PathBuf, u64> {
         lammps::flush();
-        let length = |path: &PathBuf| Some((path.clone(), path.metadata().ok().filter(|m| m.is_file())?.len()));
-        self.growing_files.iter().filter_map(length).collect()
+        let length = |path: &Path| Some((path.to_owned(), path.metadata().ok().filter(|m| m.is_file())?.len()));
+        self.growing_files().filter_map(length).collect()
+    }
+
+    /// The files that the commands of the set-up, and the trajectory, append to.
+    fn growing_files(&self) -> impl Iterator<Item = &Path> {
+        self.growing_files.iter().map(PathBuf::as_path).chain(self.trajectory.as_ref().map(Trajectory::path))
+    }
+
+    /// Writes the trajectory to another folder from the next step on.
+    ///
+    /// # Errors
+    /// [`Error::Lammps`] if the dump cannot be made.
+    ///
+    /// # MPI
+    /// Collective.
+    pub fn move_trajectory(&mut self, folder: &Path) -> Result<(), Error> {
+        let Some(trajectory) = &mut self.trajectory else { return Ok(()) };
+        trajectory.set_folder(folder);
+        Ok(trajectory.start(&mut self.lammps, false)?)
+    }
+
+    /// The commands of the trajectory in the folder of the input script; empty if there is none.
+    #[must_use]
+    pub fn trajectory_commands(&self) -> String {
+        let file = |t: &Trajectory| t.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.trajectory.as_ref().map_or(String::new(), |trajectory| trajectory.commands(&file(trajectory)))
     }
 
     /// Truncates files to these lengths, from [`Simulation::file_lengths`]: this removes the steps after a checkpoint, which are
@@ -832,13 +981,26 @@ impl Simulation {
         lammps::flush();
         let mut others = Vec::new();
         for (path, length) in lengths {
-            if !self.growing_files.contains(path) {
-                others.push(path.clone());
-            } else if path.metadata().is_ok_and(|now| now.len() > *length) {
-                std::fs::File::options().write(true).open(path)?.set_len(*length)?;
+            // The folder of the run may have been moved.
+            let is_trajectory = |growing: &Path| {
+                let own = self.trajectory.as_ref().map(Trajectory::path);
+                own == Some(growing) && growing.file_name() == path.file_name()
+            };
+            match self.growing_files().find(|growing| growing == path || is_trajectory(growing)) {
+                None => others.push(path.clone()),
+                Some(path) if path.metadata().is_ok_and(|now| now.len() > *length) => {
+                    std::fs::File::options().write(true).open(path)?.set_len(*length)?;
+                }
+                Some(_) => {}
             }
         }
         Ok(others)
+    }
+
+    /// The state of the bias of an exploration, for [`Resumption::bias`].
+    #[must_use]
+    pub fn bias_state(&self) -> Option<BiasState> {
+        self.bias.as_ref().map(|bias| bias.state)
     }
 
     /// The step at which the run began.
@@ -885,7 +1047,12 @@ impl Simulation {
         self.lammps.command(&self.script.continued(self.frame.step()).render()?)?;
         self.uncertainty.watch(&mut self.lammps, self.interval, self.gamma_fix.as_ref())?;
         self.blind_spots.watch(&mut self.lammps, self.interval)?;
+        // The pair style is a new one.
+        self.bias.iter().try_for_each(|bias| bias.apply(&mut self.lammps))?;
         self.frame.restore(&mut self.lammps)?;
+        if let Some(trajectory) = &self.trajectory {
+            trajectory.start(&mut self.lammps, true)?;
+        }
         self.setup = SetupState::NeedsPoll;
         Ok(())
     }

@@ -329,6 +329,7 @@ fn small_frames_are_labelled_whole_with_energies() {
     let at = folder.path();
     let path = config(at, "melt", 1500.0, &linear_trainer(at), "");
     let toml = std::fs::read_to_string(&path).unwrap().replace("max_rounds = 3", "max_rounds = 1");
+    let toml = toml.replace("[embedding]", "[trajectory]\ninterval = 10\n[embedding]");
     for (limit, name) in [(255, "cut"), (256, "melt")] {
         let embedding = format!("radius = 3.0\nwhole_frames_below = {limit}\n");
         write(at, &format!("{name}.toml"), &toml.replace("radius = 3.0\n", &embedding));
@@ -358,6 +359,15 @@ fn small_frames_are_labelled_whole_with_energies() {
     }
     let labelled = std::fs::read_to_string(at.join("melt/round-001/labelled.extxyz")).unwrap();
     assert_eq!(labelled.matches("energy_weight=1").count(), whole.len(), "{labelled}");
+
+    // Each round has a trajectory of its own, whose frames are those of its polls.
+    let polls = common::lines(&at.join("melt/round-002/polls.jsonl"));
+    let steps: Vec<i64> = polls.iter().map(|poll| poll["step"].as_i64().unwrap()).collect();
+    let frames = std::fs::read_to_string(at.join("melt/round-002/trajectory.dump")).unwrap();
+    let written: Vec<i64> =
+        frames.split("ITEM: TIMESTEP\n").skip(1).map(|f| f.lines().next().unwrap().parse().unwrap()).collect();
+    assert_eq!(written, steps);
+    assert!(at.join("melt/round-001/trajectory.dump").is_file());
 
     // The same frame from two ranks, of a run.
     let run_of = |ranks: usize| {

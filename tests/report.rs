@@ -38,7 +38,7 @@ fn page_contains_the_data_of_the_run() {
     let polls = lines(&out.join("polls.jsonl"));
     assert!(polls.iter().all(|poll| poll["format"] == 1));
     let said = succeed(lammps_otf().arg("report").arg(&out).arg("--plots").arg(folder.path().join("plots")));
-    assert_eq!(said.lines().count(), 1 + 10, "the page and five plots, twice each: {said}");
+    assert_eq!(said.lines().count(), 1 + 14, "the page and seven plots, twice each: {said}");
     let report = data(&out.join("report.html"));
     let series = &report["parts"][0]["series"];
     assert_eq!(series["polls"].as_u64(), Some(polls.len() as u64));

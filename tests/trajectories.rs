@@ -7,6 +7,7 @@ mod common;
 use std::path::Path;
 
 use common::{aluminium, eam_config, lammps_otf, lines, lmp, root, succeed, text, write};
+use lammps_otf::io;
 
 /// A source of γ, so that polls perform all their operations.
 const WATCHED: &str = "uncertainty = { compute = \"u\" }\nuncertainty_threshold = 1e9\n";
@@ -415,4 +416,155 @@ fn velocities_of_atoms_at_rest_cannot_be_kept() {
     // They are kept if requested, with a warning.
     let (temperature, warnings) = start("keep");
     assert!(temperature == 0.0 && warnings.contains("all initial velocities are 0"), "{temperature} K: {warnings}");
+}
+
+/// Steps and rows of each frame of a dump. The rows are sorted by id.
+fn steps_and_rows(path: &Path) -> Vec<(i64, Vec<Vec<String>>)> {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let mut frames = Vec::new();
+    for frame in text.split("ITEM: TIMESTEP\n").skip(1) {
+        let step = frame.lines().next().unwrap().parse().unwrap();
+        let rows = frame.lines().skip(8).map(|line| line.split_whitespace().map(str::to_owned).collect()).collect();
+        frames.push((step, rows));
+    }
+    frames
+}
+
+/// A run of Al with γ that stops at no event. Frames every 20 steps.
+fn with_trajectory(folder: &Path, steps: u32, more: &str) {
+    write(folder, "al.extxyz", &aluminium(4));
+    let potential = root().join("potentials/al/Al.yaml");
+    let toml = format!(
+        "structure = \"al.extxyz\"\ntemperature = [300, 900]\nsteps = {steps}\nsampling_interval = 10\nseed = 7\n\
+         uncertainty_threshold = 1e9\ncore_share = 1\ncheckpoint_interval = 50\n{more}\n[trajectory]\ninterval = 20\nforces = true\n\
+         [potential]\nfile = {potential:?}\n[embedding]\nradius = 3.0\n"
+    );
+    write(folder, "run.toml", &toml);
+}
+
+#[test]
+fn frames_of_a_trajectory_are_those_of_the_run_also_if_it_is_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let own = "setup = [\"dump mine all custom 20 mine.dump id type element x y z ix iy iz vx vy vz fx fy fz f_otf_gamma\", \
+               \"dump_modify mine sort id element Al format float %.10g\"]";
+    with_trajectory(at, 1000, own);
+    run(at, "out");
+    let all = std::fs::read_to_string(at.join("out/trajectory.dump")).unwrap();
+    assert_eq!(all, std::fs::read_to_string(at.join("mine.dump")).unwrap(), "LAMMPS's own dump of the same steps");
+    let frames = steps_and_rows(&at.join("out/trajectory.dump"));
+    assert_eq!(frames.iter().map(|(step, _)| *step).collect::<Vec<_>>(), (0..=1000).step_by(20).collect::<Vec<_>>());
+    // γ of each frame is that of the poll at its step.
+    let polls = lines(&at.join("out/polls.jsonl"));
+    for (step, rows) in &frames {
+        let poll = polls.iter().find(|poll| poll["step"] == *step).unwrap();
+        let most = rows.iter().map(|row| row.last().unwrap().parse::<f64>().unwrap()).fold(0.0, f64::max);
+        let polled = poll["gamma"]["max"].as_f64().unwrap();
+        // Ten digits are written.
+        assert!((most - polled).abs() < 1e-9 * polled, "{step}: {most} {polled}");
+    }
+    for poll in &polls {
+        let number = |key: &str| poll[key].as_f64().unwrap();
+        let tensor: Vec<f64> = (0..6).map(|k| poll["pressure_tensor"][k].as_f64().unwrap()).collect();
+        // The columns of LAMMPS's thermo output have few digits; the temperature part is in both.
+        assert!(
+            (tensor[..3].iter().sum::<f64>() / 3.0 - number("pressure")).abs() < 1e-3 * number("pressure").abs(),
+            "{poll}"
+        );
+        assert!((number("volume") - 16.18_f64.powi(3)).abs() < 1e-9 && poll["cell"][1][1] == 16.18, "{poll}");
+        // 256 atoms of 26.9815 u.
+        assert!((number("density") - 256.0 * 26.9815 * 1.660_539e-24 / (16.18e-8_f64).powi(3)).abs() < 1e-4, "{poll}");
+        assert_eq!(poll["ns_per_day"].is_null(), poll["step"] == 0, "{poll}");
+        assert_eq!(poll["gamma_by_element"], serde_json::json!({}), "one element");
+    }
+    // Averages over the polls after the first fifth of the run.
+    let averages = common::json(&at.join("out/result.json"))["averages"].clone();
+    let late: Vec<f64> = polls
+        .iter()
+        .filter(|p| p["step"].as_i64().unwrap() >= 200)
+        .map(|p| p["temperature"].as_f64().unwrap())
+        .collect();
+    assert_eq!(averages["polls"], late.len());
+    let mean = late.iter().sum::<f64>() / late.len() as f64;
+    assert!((averages["temperature"]["mean"].as_f64().unwrap() - mean).abs() < 1e-9 * mean, "{averages}");
+    assert!(averages["temperature"]["standard_error"].as_f64().unwrap() > 0.0, "{averages}");
+    // Plain LAMMPS writes the same.
+    std::fs::create_dir(at.join("plain")).unwrap();
+    for file in ["md.in", "data.lammps"] {
+        std::fs::copy(at.join("out").join(file), at.join("plain").join(file)).unwrap();
+    }
+    succeed(lmp().current_dir(at.join("plain")).args(["-in", "md.in", "-log", "none"]));
+    assert_eq!(std::fs::read_to_string(at.join("plain/trajectory.dump")).unwrap(), all);
+
+    // The run is killed after 130 steps or more, moved, and resumed. Frames after its checkpoint are written once.
+    with_trajectory(at, 1000, "");
+    let mut stopped = lammps_otf().current_dir(at).args(["run", "run.toml", "-o", "cut"]).spawn().unwrap();
+    common::wait_for("polls", || {
+        std::fs::read_to_string(at.join("cut/polls.jsonl")).is_ok_and(|p| p.lines().count() > 13)
+    });
+    stopped.kill().unwrap();
+    stopped.wait().unwrap();
+    std::fs::rename(at.join("cut"), at.join("moved")).unwrap();
+    let output = lammps_otf().current_dir(at).args(["run", "run.toml", "-o", "moved", "--resume"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let resumed = steps_and_rows(&at.join("moved/trajectory.dump"));
+    assert_eq!(resumed, frames, "{}", text(&output));
+    // The averages continue too; the last digits of a mean depend on nothing that a checkpoint loses.
+    assert_eq!(common::json(&at.join("moved/result.json"))["averages"], averages);
+}
+
+#[test]
+fn trajectories_on_two_ranks_of_replicas_and_as_extended_xyz() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    with_trajectory(at, 60, "");
+    let two = |arguments: &[&str]| {
+        let mut job = common::mpiexec(2);
+        let output = job.current_dir(at).arg(env!("CARGO_BIN_EXE_lammps-otf")).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    };
+    run(at, "one");
+    two(&["run", "run.toml", "-o", "two"]);
+    let [one, other] = ["one", "two"].map(|name| steps_and_rows(&at.join(name).join("trajectory.dump")));
+    assert_eq!(one.len(), 4);
+    for ((step, rows), (_, others)) in one.iter().zip(&other) {
+        for (row, other) in rows.iter().zip(others) {
+            for (k, (a, b)) in row.iter().zip(other).enumerate().filter(|(k, _)| *k != 2) {
+                let (a, b): (f64, f64) = (a.parse().unwrap(), b.parse().unwrap());
+                // The order of sums differs; 60 steps amplify it little.
+                assert!((a - b).abs() < 1e-7 * a.abs().max(1.0), "step {step}, column {k}: {a} {b}");
+            }
+        }
+    }
+    two(&["run", "run.toml", "-o", "several", "--replicas", "2"]);
+    for replica in ["replica-00", "replica-01"] {
+        assert_eq!(steps_and_rows(&at.join("several").join(replica).join("trajectory.dump")).len(), 4);
+    }
+
+    // Extended XYZ: the same positions.
+    let toml = std::fs::read_to_string(at.join("run.toml")).unwrap();
+    write(at, "run.toml", &toml.replace("interval = 20\n", "interval = 20\nformat = \"extxyz\"\n"));
+    run(at, "xyz");
+    let mut frame = 0;
+    io::for_each_frame(&at.join("xyz/trajectory.extxyz"), None, |structure| {
+        for (i, row) in one[frame].1.iter().enumerate() {
+            for k in 0..3 {
+                let expected: f64 = row[3 + k].parse().unwrap();
+                assert!((structure.position(i)[k] - expected).abs() < 1e-7, "{structure:?}");
+            }
+        }
+        frame += 1;
+        Ok::<_, io::Error>(())
+    })
+    .unwrap();
+    assert_eq!(frame, 4);
+    // ASE and MDAnalysis read the dump; the radial distribution functions agree.
+    let script = common::script("read_trajectory.py");
+    succeed(common::python().arg(script).arg(at.join("one/trajectory.dump")).arg(at.join("xyz/trajectory.extxyz")));
+
+    // γ is known at polls only.
+    write(at, "run.toml", &toml.replace("interval = 20\n", "interval = 15\n"));
+    let output = lammps_otf().current_dir(at).args(["run", "run.toml", "-o", "bad"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("a multiple of `sampling_interval`") && !at.join("bad").exists());
 }

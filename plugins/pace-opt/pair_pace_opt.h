@@ -9,9 +9,23 @@ namespace lammps_otf {
 
 // The pair_style keywords `recursive` and `product` change nothing here.
 // pace/opt also reads .yaml and .ace files.
+//
+// pace/extrapolation/opt can bias the dynamics towards large extrapolation grades: docs/exploration.md.
+//
+// pair_style pace/extrapolation/opt bias STRENGTH ONSET LIMIT SHORTEST
+// fix ID all adapt N pair STYLE bias_strength * * v_name   strength in eV; also bias_limit and bias_shortest
+// compute ID all pair STYLE                                [1] energy of the bias, which is not part of the potential energy;
+//                                                          [2], [3] sums over the atoms of the norms of the forces of the potential,
+//                                                          and of those of the bias per unit of its strength without an onset, where requested
 class PairPaceOpt : public PairPaceBase {
  public:
-  using PairPaceBase::PairPaceBase;
+  PairPaceOpt(LAMMPS_NS::LAMMPS *lmp, bool with_grades);
+  ~PairPaceOpt() override;
+  void settings(int argc, char **argv) override;
+  void compute(int eflag, int vflag) override;
+  void *extract(const char *name, int &dim) override;
+  int pack_reverse_comm(int n, int first, double *buf) override;
+  void unpack_reverse_comm(int n, int *list, double *buf) override;
   double memory_usage() override;
 
  protected:
@@ -21,8 +35,22 @@ class PairPaceOpt : public PairPaceBase {
  private:
   std::string describe(const pace_opt_error &failure) const;
 
+  bool measures() const;
+  int set_bias(pace_opt *handle, double strength, double onset, pace_opt_error *failure) const;
+  void measure_forces();
+
   std::vector<double> scales;      // per type
   std::vector<double> energies;    // per atom, if LAMMPS requests them
+
+  // Strength in eV, grades at which the bias begins and ends, and shortest distance as a share of the sum of the covalent radii.
+  double bias_strength = 0.0, bias_onset = 0.0, bias_limit = 10.0, bias_shortest = 0.65;
+  // Steps between two measurements of the forces of the bias; 0 for none.
+  int bias_every = 0;
+  // Of this rank, in the last step: energy of the bias; sums of the norms of the forces of the potential and of the bias per unit of its
+  // strength without an onset, and the smallest distance as a share of the sum of the covalent radii, in the last measurement.
+  double bias_results[4] = {0.0, 0.0, 0.0, 0.0};
+  // Both forces of each atom in a measurement.
+  std::vector<double> potential_forces, bias_forces;
 };
 
 }    // namespace lammps_otf

@@ -196,6 +196,17 @@ impl Learning<'_, '_> {
         if let Some(region) = event::audit(simulation, &poll, self.draw(exploration.run))? {
             self.store(simulation, &region, exploration)?;
         }
+        if let Some(guard) = poll.bias.and_then(|bias| bias.guard) {
+            // A frame that the guards refuse is not continued, and the region is learned as after a crash.
+            let why = format!("{}, round {}, step {step}: {guard}", self.runs[exploration.run].name, self.round.number);
+            self.warnings.push(why);
+            if exploration.events == 0
+                && let Some(region) = event::region_of_crash(simulation, exploration.last.as_ref())
+            {
+                self.store(simulation, &region, exploration)?;
+            }
+            return Ok(Some(if exploration.events > 0 { RoundOutcome::Events } else { RoundOutcome::Crash }));
+        }
         let above_halt = gamma.max > self.settings.halt.max(self.limits.threshold);
         if exploration.events >= self.settings.batch || (exploration.events > 0 && above_halt) {
             return Ok(Some(RoundOutcome::Events));

@@ -515,10 +515,19 @@ impl Learning<'_, '_> {
     fn simulation(&mut self, index: usize) -> Result<Simulation, Error> {
         let (restart, from) = self.start_of(index);
         let run = &mut self.runs[index];
-        if let Some(running) = run.simulation.take() {
+        let folder = run_folder(round_folder(&self.folder, self.round.number), &run.name);
+        if let Some(mut running) = run.simulation.take() {
+            running.move_trajectory(&folder)?;
             return Ok(running);
         }
-        let folder = run_folder(round_folder(&self.folder, self.round.number), &run.name);
+        // That of an earlier process, which has started this round, is written again.
+        if let Some(trajectory) = &run.config.job.trajectory {
+            let path = folder.join(trajectory.format.file());
+            self.comm.on_root(|| match std::fs::remove_file(&path) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(RunError::Write { path, source }),
+                _ => Ok(()),
+            })?;
+        }
         let (data, log) = (data_path(&self.folder, &run.name), folder.join(files::LOG));
         // The log exists if an earlier process has started this round.
         let is_repeated = self.round.number > 1 || self.comm.any(self.comm.is_root() && log.exists());
@@ -528,7 +537,7 @@ impl Learning<'_, '_> {
         let simulation = match restart {
             Some(restart) => {
                 let restart = self.folder.join(restart);
-                let from = Resumption { restart: &restart, step: from, first: 0 };
+                let from = Resumption { restart: &restart, step: from, first: 0, bias: None };
                 Simulation::resume(&config, &run.outline, &data, from, Some(&log), &self.comm)
             }
             None => Simulation::new(&config, &run.outline, &data, Some(&log), &self.comm),

@@ -419,7 +419,10 @@ fn text(args: &GradeArguments, summary: &Summary, selected: Option<&[i64]>, verb
         }
     }
     if let Some(selected) = selected {
-        text += &format!("{} frames selected:\n", selected.len());
+        text += &match selected.len() {
+            0 => "no frame selected: the active set spans all atoms, because γ is at most 1\n".to_owned(),
+            n => format!("{n} frames selected:\n"),
+        };
         for &id in selected {
             text += &format!("  {}\n", name(&summary.frames[id as usize]));
         }

@@ -41,7 +41,7 @@ pub enum Exit {
     BadInput = 2,
     /// The simulation crashed; the suspect region was extracted from the last valid frame.
     Crashed = 3,
-    /// The run stopped at an event: γ above the threshold, or another limit.
+    /// The run stopped at an event: γ above the threshold, or another limit; or at a guard of an exploration.
     Uncertain = 4,
     /// Rank failure in a loop, or where nothing could be stored; the job was aborted.
     Aborted = 5,

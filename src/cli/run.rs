@@ -111,7 +111,7 @@ pub(super) fn exit_of_run(
     match outcome {
         Ok(result) => match result.status {
             Status::Completed => Exit::Completed,
-            Status::Uncertain => Exit::Uncertain,
+            Status::Uncertain | Status::Guarded => Exit::Uncertain,
             Status::Crashed => Exit::Crashed,
             Status::Interrupted => Exit::Interrupted,
         },
@@ -231,6 +231,13 @@ pub(super) fn summary(result: &SimulationResult, config: &InferenceConfig, store
             }
             None => "Stopped at an event.".to_owned(),
         },
+        Status::Guarded => {
+            let guard = result.last.as_ref().and_then(|poll| Some((poll.step, poll.bias?.guard?)));
+            let (step, reason) = guard.map_or((0, String::new()), |(step, guard)| (step, guard.to_string()));
+            format!(
+                "Stopped at step {step} by a guard of the exploration: {reason}. γ_max {gamma} (threshold {threshold})."
+            )
+        }
         Status::Crashed => {
             let reason = result.crash.as_ref().map_or("", |c| c.reason.as_str());
             format!("Crashed at step {}: {reason}", result.trigger_step.unwrap_or(0))

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::section::{check, positive};
-use super::{Determines, Error, Section};
+use super::{Determines, Error, Section, TrajectoryConfig};
 
 /// Wall time, checkpoints and file sizes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -25,6 +25,8 @@ pub struct JobConfig {
     /// Maximum number of these files, including the current one. The oldest are removed.
     #[serde(default = "defaults::polls_files")]
     pub polls_files: u32,
+    /// The frames of the run as a file. None if absent.
+    pub trajectory: Option<TrajectoryConfig>,
 }
 
 impl Section for JobConfig {
@@ -38,6 +40,8 @@ impl JobConfig {
         check(self.polls_files >= 1, "polls_files", &self.polls_files, "1 or more")?;
         let every = self.checkpoint_interval;
         check(every <= i64::MAX as u64 / 2, "checkpoint_interval", &every, "0 (none), or less than 2^62 steps")?;
+        let frames = self.trajectory.as_ref().map_or(1, |trajectory| trajectory.interval);
+        check((1..=1 << 30).contains(&frames), "trajectory.interval", &frames, "between 1 and 2^30 steps")?;
         let time = self.wall_time;
         check(time.is_none_or(positive), "wall_time", &time.unwrap_or_default(), "a number of seconds above 0")
     }

@@ -8,6 +8,7 @@
 //! `units real`.
 
 mod candidates;
+mod explore;
 mod job;
 mod lammps;
 mod learning;
@@ -18,6 +19,7 @@ mod parse;
 mod replicas;
 mod section;
 mod system;
+mod trajectory;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +28,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use candidates::CandidatesConfig;
+pub use explore::ExploreConfig;
 pub use job::JobConfig;
 pub use lammps::LammpsConfig;
 pub(crate) use learning::INITIAL_CHECK;
@@ -36,6 +39,7 @@ pub use outputs::{Earlier, Outputs};
 pub use replicas::Replicas;
 pub use section::{Determines, Section};
 pub use system::{Engine, Potential, SystemConfig, Units};
+pub use trajectory::{TrajectoryConfig, TrajectoryFormat};
 pub use watch::{Mode, Threshold, ToleratedError, Uncertainty, WatchConfig};
 
 use md::Shown;
@@ -113,6 +117,9 @@ pub struct InferenceConfig {
     /// Settings that differ between the replicas of one job (`--replicas`).
     #[serde(default, skip_serializing_if = "Replicas::is_default")]
     pub replicas: Replicas,
+    /// The bias towards unknown environments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub explore: Option<ExploreConfig>,
     /// Oracle, trainer and limits of `lammps-otf loop`.
     #[serde(rename = "loop")]
     pub active_learning: Option<LoopConfig>,
@@ -236,6 +243,7 @@ impl InferenceConfig {
         if let Some(structure) = entry("replicas.structures", &self.replicas.structures, index, count)? {
             config.system.structure = structure;
         }
+        config.set_exploration(entry("replicas.explore", &self.replicas.explore, index, count)?, "replicas.explore")?;
         // The increment is coprime to the number of seeds, so that no seed repeats.
         config.md.seed = ((u64::from(self.md.seed) - 1 + 618_033_989 * index as u64) % 900_000_000) as u32 + 1;
         config.validate()?;
@@ -260,9 +268,24 @@ impl InferenceConfig {
         md.steps = run.steps.unwrap_or(md.steps);
         md.timestep = run.timestep.unwrap_or(md.timestep);
         md.seed = run.seed.unwrap_or(md.seed);
+        config.set_exploration(run.explore, "explore")?;
         config.system.validate()?;
         config.md.validate()?;
         Ok(config)
+    }
+
+    /// Replaces the strength of the bias of a replica or run; 0 removes the bias.
+    fn set_exploration(&mut self, strength: Option<f64>, field: &'static str) -> Result<(), Error> {
+        let Some(strength) = strength else { return Ok(()) };
+        if strength == 0.0 {
+            self.explore = None;
+            return Ok(());
+        }
+        let Some(explore) = &mut self.explore else {
+            return check(false, field, &strength, "0, because the configuration has no table [explore]");
+        };
+        (explore.strength, explore.fixed_strength) = (strength, None);
+        explore.validate(self.watch.uncertainty_threshold.initial())
     }
 
     /// The LAMMPS command-line arguments.
@@ -299,6 +322,24 @@ impl InferenceConfig {
         if self.watch.uncertainty == Uncertainty::Pace {
             self.system.potential.check_for_gamma()?;
             check(self.system.units == Units::Metal, "units", &"real", "\"metal\", the only units of ML-PACE")?;
+        }
+        if let Some(trajectory) = &self.job.trajectory {
+            let (frames, polls) = (trajectory.interval, self.watch.sampling_interval);
+            // LAMMPS writes γ only at steps at which it is evaluated.
+            let has_gamma = self.watch.uncertainty == Uncertainty::Pace && trajectory.format == TrajectoryFormat::Dump;
+            check(
+                !has_gamma || frames.is_multiple_of(polls),
+                "trajectory.interval",
+                &frames,
+                "a multiple of `sampling_interval`, because each frame has γ",
+            )?;
+        }
+        if let Some(explore) = &self.explore {
+            explore.validate(self.watch.uncertainty_threshold.initial())?;
+            let (uncertainty, engine) = (&self.watch.uncertainty, self.system.potential.engine);
+            let what = "\"pace\", of which [explore] follows the gradient";
+            check(*uncertainty == Uncertainty::Pace, "uncertainty", uncertainty, what)?;
+            check(engine == Engine::Opt, "engine", &engine, "\"opt\", which computes the bias of [explore]")?;
         }
         let audited = self.watch.audits_per_ps > 0.0 || self.watch.uncertainty_threshold.tolerated().is_none();
         check(

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, Deserializer};
 
-use super::{Error, InferenceConfig, LoopConfig, Outputs, Replicas};
+use super::{Error, ExploreConfig, InferenceConfig, LoopConfig, Outputs, Replicas};
 
 /// Maximum size of a configuration in bytes.
 const MAX_BYTES: u64 = 16_000_000;
@@ -19,6 +19,7 @@ const MAX_BYTES: u64 = 16_000_000;
 struct Tables {
     #[serde(default)]
     replicas: Replicas,
+    explore: Option<ExploreConfig>,
     #[serde(rename = "loop")]
     active_learning: Option<LoopConfig>,
 }
@@ -91,11 +92,12 @@ fn from_toml(text: &str) -> Result<InferenceConfig, toml::de::Error> {
         lammps: take(&mut table)?,
         job: take(&mut table)?,
         replicas: Replicas::default(),
+        explore: None,
         active_learning: None,
         outputs: Outputs::default(),
     };
-    let Tables { replicas, active_learning } = take(&mut table)?;
-    Ok(InferenceConfig { replicas, active_learning, ..config })
+    let Tables { replicas, explore, active_learning } = take(&mut table)?;
+    Ok(InferenceConfig { replicas, explore, active_learning, ..config })
 }
 
 /// Removes the keys of a section from the table, and reads the section from them.

@@ -18,6 +18,8 @@ pub struct Replicas {
     pub temperatures: Vec<Ramp>,
     /// Initial structure of each replica; replaces `structure`.
     pub structures: Vec<PathBuf>,
+    /// Strength of the bias of each replica; replaces `explore.strength`. 0: no bias.
+    pub explore: Vec<f64>,
 }
 
 impl Replicas {

@@ -32,9 +32,23 @@ impl InferenceConfig {
             (S::DETERMINES, serde_json::to_value(section).expect("a table with texts as keys"))
         }
         // A full pattern, so that a new section does not compile until it is listed.
-        let Self { system, md, watch, candidates, limits, lammps, job, replicas: _, active_learning: _, outputs: _ } =
-            self;
-        let all = [of(system), of(md), of(watch), of(candidates), of(limits), of(lammps), of(job)];
+        let Self {
+            system,
+            md,
+            watch,
+            candidates,
+            limits,
+            lammps,
+            job,
+            explore,
+            replicas: _,
+            active_learning: _,
+            outputs: _,
+        } = self;
+        // A table, not flat keys.
+        let explore = serde_json::json!({ "explore": explore });
+        let explore = (Determines::Trajectory, explore);
+        let all = [explore, of(system), of(md), of(watch), of(candidates), of(limits), of(lammps), of(job)];
         let chosen = all.into_iter().filter(|(determines, _)| *determines >= what);
         let settings =
             chosen.filter_map(|(_, value)| if let Value::Object(table) = value { Some(table) } else { None });

@@ -108,6 +108,15 @@ void *otf_extract_fix(void *handle, const char *id, int style, int type, int row
   return guarded(handle, failure, [&] { return lammps_extract_fix(handle, id, style, type, row, column); });
 }
 
+void *otf_extract_pair(void *handle, const char *name, otf_failure *failure) {
+  auto *const extract = reinterpret_cast<void *(*)(void *, const char *)>(dlsym(RTLD_DEFAULT, "lammps_extract_pair"));
+  if (!extract) {
+    write(failure, OTF_ERROR, "this LAMMPS has no lammps_extract_pair: use 29 Aug 2024 or later");
+    return nullptr;
+  }
+  return guarded(handle, failure, [&] { return extract(handle, name); });
+}
+
 double otf_equal_variable(void *handle, const char *name, otf_failure *failure) {
   return guarded(handle, failure, [&] {
     void *const value = lammps_extract_variable(handle, name, nullptr);

@@ -34,6 +34,8 @@ void otf_command(void *handle, const char *command, otf_failure *failure);
 /* Runs several commands. If one of them ends the process, the exit code is 2 and an error is printed. */
 void otf_commands_string(void *handle, const char *commands, otf_failure *failure);
 void *otf_extract_fix(void *handle, const char *id, int style, int type, int row, int column, otf_failure *failure);
+/* A property of the pair style, or null if it has none of this name; an error if LAMMPS has no such function (before 29 Aug 2024). */
+void *otf_extract_pair(void *handle, const char *name, otf_failure *failure);
 /* The value of a variable of style equal. */
 double otf_equal_variable(void *handle, const char *name, otf_failure *failure);
 void *otf_last_thermo(void *handle, const char *what, int index, otf_failure *failure);

@@ -847,6 +847,57 @@ impl Lammps {
         values.iter().map(narrow).collect::<Result<_, _>>().map(Packed::I32)
     }
 
+    /// Numbers that the pair style provides under this name, in its memory.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if it provides none.
+    pub(crate) fn pair_numbers<const N: usize>(&self, name: &str) -> Result<[f64; N], Error> {
+        let numbers = self.pair_property(name)?.cast::<[f64; N]>();
+        // SAFETY: the names in use are those of `PairPaceOpt::extract`, which are of numbers; that of several has as many as its only
+        // reader expects. They live as long as the pair style, and nothing else accesses them now.
+        Ok(unsafe { numbers.read() })
+    }
+
+    /// Sets a number that the pair style provides under this name. A run that has paused continues with it.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if it provides none.
+    ///
+    /// # MPI
+    /// Must be called with the same value on all ranks. Does not communicate.
+    pub(crate) fn set_pair_number(&mut self, name: &str, value: f64) -> Result<(), Error> {
+        let number = self.pair_property(name)?.cast::<f64>();
+        // SAFETY: as in `pair_numbers`.
+        unsafe { number.write(value) };
+        Ok(())
+    }
+
+    /// As [`Lammps::set_pair_number`], for an integer.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if it provides none.
+    pub(crate) fn set_pair_integer(&mut self, name: &str, value: i32) -> Result<(), Error> {
+        let number = self.pair_property(name)?.cast::<i32>();
+        // SAFETY: as in `pair_numbers`; the name of an integer.
+        unsafe { number.write(value) };
+        Ok(())
+    }
+
+    fn pair_property(&self, name: &str) -> Result<NonNull<c_void>, Error> {
+        let c_name = c_string("the name", name)?;
+        let handle = self.handle();
+        let found = guarded(
+            "lammps_extract_pair",
+            || name.to_owned(),
+            self.comm().size(),
+            // SAFETY: the handle is open and the name a valid C string.
+            |failure| unsafe { sys::otf_extract_pair(handle, c_name.as_ptr(), failure) },
+        );
+        let hint = ", which [explore] requires: use `engine = \"opt\"` with the plugin of this version (plugins/build pace-opt)";
+        let missing = Error::Missing { what: "property of the pair style", name: name.to_owned(), hint };
+        found.map_err(|failure| self.error(failure)).and_then(|found| NonNull::new(found).ok_or(missing))
+    }
+
     /// The per-atom data of a fix, of this kind.
     fn per_atom(&self, id: &str, kind: u32) -> Result<Option<NonNull<c_void>>, Error> {
         let c_id = c_string("the id", id)?;

@@ -77,12 +77,13 @@ fn column(part: &Part, read: fn(&Point) -> f64) -> Vec<(f64, f64)> {
     points.filter(|(x, y)| x.abs() < MAX_VALUE && y.abs() < MAX_VALUE).collect()
 }
 
-fn of_part(part: &Part, thresholds: &[f64]) -> [Plot<'static>; 4] {
+fn of_part(part: &Part, thresholds: &[f64]) -> [Plot<'static>; 6] {
     let line = |label: &str, read| (label.to_owned(), column(part, read));
     let (unit, factor) = part.atoms.map_or(("ΔE / eV", 1.0), |n| ("ΔE / meV/atom", 1000.0 / n.max(1) as f64));
     let energy = column(part, |p| p.total_energy);
     let first = energy.first().map_or(0.0, |(_, energy)| *energy);
     let energy = energy.into_iter().map(|(t, e)| (t, (e - first) * factor)).collect();
+    let pressure = column(part, |p| p.pressure).into_iter().map(|(t, p)| (t, p * 1e-4)).collect();
     let time = "time / ps";
     [
         Plot {
@@ -111,6 +112,20 @@ fn of_part(part: &Part, thresholds: &[f64]) -> [Plot<'static>; 4] {
             name: "temperature",
             axes: [time, "T / K"],
             lines: vec![line("", |p| p.temperature)],
+            limits: Vec::new(),
+            from_zero: false,
+        },
+        Plot {
+            name: "pressure",
+            axes: [time, "p / GPa"],
+            lines: vec![(String::new(), pressure)],
+            limits: Vec::new(),
+            from_zero: false,
+        },
+        Plot {
+            name: "volume",
+            axes: [time, "V / Å³"],
+            lines: vec![line("", |p| p.volume)],
             limits: Vec::new(),
             from_zero: false,
         },

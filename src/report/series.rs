@@ -20,6 +20,8 @@ pub struct Series {
     /// Histogram of γ of all atoms at all polls: upper edge and number of atoms by the bits of the lower edge.
     histogram: std::collections::BTreeMap<u64, (f64, u64)>,
     polls: u64,
+    /// The largest γ of each element in each point.
+    elements: std::collections::BTreeMap<String, Vec<f64>>,
 }
 
 /// A point, which represents consecutive polls.
@@ -50,6 +52,12 @@ pub struct Point {
     pub hottest: f64,
     /// Mean total energy, eV.
     pub total_energy: f64,
+    /// Mean pressure, bar.
+    pub pressure: f64,
+    /// Mean volume, Å³.
+    pub volume: f64,
+    /// Mean speed, ns/day; NaN if not known.
+    pub speed: f64,
 }
 
 impl Point {
@@ -69,6 +77,9 @@ impl Point {
             coldest: poll.temperature,
             hottest: poll.temperature,
             total_energy: poll.total_energy,
+            pressure: poll.pressure,
+            volume: poll.volume,
+            speed: poll.ns_per_day.unwrap_or(f64::NAN),
         }
     }
 
@@ -95,6 +106,9 @@ impl Point {
             coldest: self.coldest.min(next.coldest),
             hottest: self.hottest.max(next.hottest),
             total_energy: mean(self.total_energy, next.total_energy),
+            pressure: mean(self.pressure, next.pressure),
+            volume: mean(self.volume, next.volume),
+            speed: mean(self.speed, next.speed),
         };
     }
 }
@@ -103,7 +117,14 @@ impl Series {
     /// A series of at most twice `limit` points.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { limit: limit.max(1), stride: 1, points: Vec::new(), histogram: Default::default(), polls: 0 }
+        Self {
+            limit: limit.max(1),
+            stride: 1,
+            points: Vec::new(),
+            histogram: Default::default(),
+            polls: 0,
+            elements: Default::default(),
+        }
     }
 
     /// Adds the next poll.
@@ -127,6 +148,23 @@ impl Series {
                 }
             }
         }
+        for (element, gamma) in &poll.gamma_by_element {
+            let column = self.elements.entry(element.clone()).or_default();
+            column.resize(self.points.len(), f64::NAN);
+            if let Some(last) = column.last_mut() {
+                *last = last.max(*gamma);
+            }
+        }
+    }
+
+    /// The largest γ of each element in each point; empty with a single element.
+    pub fn elements(&self) -> std::collections::BTreeMap<&str, Vec<Option<f64>>> {
+        let column = |values: &Vec<f64>| {
+            let mut values: Vec<Option<f64>> = values.iter().map(|value| short(*value)).collect();
+            values.resize(self.points.len(), None);
+            values
+        };
+        self.elements.iter().map(|(element, values)| (element.as_str(), column(values))).collect()
     }
 
     /// Merges pairs of points.
@@ -138,6 +176,9 @@ impl Series {
             point
         });
         self.points = joined.collect();
+        for column in self.elements.values_mut() {
+            *column = column.chunks(2).map(|pair| pair.iter().copied().fold(f64::NAN, f64::max)).collect();
+        }
     }
 
     /// The points, in order.
@@ -164,7 +205,8 @@ impl Series {
     }
 }
 
-/// Serialises columns: γ, the counts, T (K), and the change of the total energy since the first poll (eV), with six digits. Values
+/// Serialises columns: γ, also by element, the counts, T (K), p (GPa), V (Å³), speed (ns/day), and the change of the total energy since
+/// the first poll (eV), with six digits. Values
 /// that are not finite are `null`.
 impl Serialize for Series {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -186,6 +228,10 @@ impl Serialize for Series {
         map.serialize_entry("coldest", &column(&|p| p.coldest))?;
         map.serialize_entry("hottest", &column(&|p| p.hottest))?;
         map.serialize_entry("energy", &column(&|p| p.total_energy - first))?;
+        map.serialize_entry("pressure", &column(&|p| p.pressure * 1e-4))?;
+        map.serialize_entry("volume", &column(&|p| p.volume))?;
+        map.serialize_entry("speed", &column(&|p| p.speed))?;
+        map.serialize_entry("elements", &self.elements())?;
         map.serialize_entry("histogram", &self.histogram().collect::<Vec<_>>())?;
         map.end()
     }
@@ -226,11 +272,18 @@ mod tests {
             temperature: step as f64,
             pressure: 0.0,
             potential_energy: -1.0,
+            volume: 10.0,
+            density: 1.0,
+            cell: Default::default(),
+            pressure_tensor: None,
+            gamma_by_element: Default::default(),
+            ns_per_day: None,
             total_energy: -1.0,
             gamma: Some(gamma),
             core: None,
             sparse: None,
             verdict: Verdict::Reliable,
+            bias: None,
             trigger: None,
             seconds: 0.1,
         }

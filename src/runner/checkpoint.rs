@@ -14,11 +14,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::averages::Sums;
 use super::polls::Position;
 use super::{Error, files};
 use crate::config::{Determines, InferenceConfig, Ramp};
 use crate::potential;
-use crate::simulation::Poll;
+use crate::simulation::{BiasState, Poll};
 use crate::structure::AtomId;
 
 /// Version of the format of `checkpoint.json`.
@@ -68,6 +69,12 @@ pub(super) struct Progress {
     #[serde(deserialize_with = "otf_store::json::or_nan")]
     pub(super) seconds: f64,
     pub(super) last: Option<Poll>,
+    /// Sums for the averages.
+    #[serde(default)]
+    pub(super) sums: Sums,
+    /// The state of the bias of an exploration.
+    #[serde(default)]
+    pub(super) bias: Option<BiasState>,
     /// Whether a region of the last poll could not be extracted.
     #[serde(default, rename = "missed")]
     pub(super) extraction_failed: bool,
@@ -226,11 +233,18 @@ mod tests {
             temperature: 300.5,
             pressure: 1.5,
             potential_energy: -2.5,
+            volume: 100.0,
+            density: 2.7,
+            cell: [[4.0, 0.0, 0.0], [0.0, 5.0, 0.0], [0.0, 0.0, 5.0]],
+            pressure_tensor: Some([1.5; 6]),
+            gamma_by_element: [("Al".to_owned(), 3.75)].into(),
+            ns_per_day: Some(1.25),
             total_energy: -1.5,
             gamma: Some(summary([0.25, 1.5, 3.75])),
             core: Some(CoreSummary { max: 0.25, worst_id: Some(2), above: 1 }),
             sparse: Some(SparseSummary { atoms: 0, fewest: None, fewest_id: None }),
             verdict: Verdict::Flagged,
+            bias: None,
             trigger: None,
             seconds: 0.125,
         };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Runs a simulation, monitors γ, and extracts and stores candidates: the entry point for most users.
 
+mod averages;
 mod checkpoint;
 mod error;
 mod polls;
@@ -24,6 +25,7 @@ use crate::simulation::{Poll, Resumption, Simulation};
 use crate::structure::{Element, Structure};
 use crate::{io, potential};
 
+pub use averages::{Averages, EQUILIBRATION, Mean};
 use checkpoint::Checkpoint;
 pub use error::Error;
 pub use polls::poll_files;
@@ -263,6 +265,7 @@ impl<'o> LammpsRunner<'o> {
                 warnings,
                 more_warnings: progress.more_warnings,
                 last: progress.last,
+                averages: None,
                 atoms: 0,
                 seconds: progress.seconds,
                 event_seconds: None,
@@ -278,6 +281,7 @@ impl<'o> LammpsRunner<'o> {
             checkpointed: resumed,
             resumed,
             extraction_failed: progress.extraction_failed,
+            sums: progress.sums,
             unwritable: false,
             folder,
             store: self.store.as_ref(),
@@ -361,7 +365,8 @@ impl<'o> LammpsRunner<'o> {
         let (data, log) = (folder.join(files::DATA), folder.join(files::LOG));
         let simulation = match &from.restart {
             Some(name) => {
-                let restart = Resumption { restart: &folder.join(name), step: from.step, first: from.first };
+                let (step, first, bias) = (from.step, from.first, from.progress.bias);
+                let restart = Resumption { restart: &folder.join(name), step, first, bias };
                 Simulation::resume(config, &outline, &data, restart, Some(&log), comm)
             }
             None => {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::averages::Averages;
 use crate::comm::Comm;
 use crate::simulation::{Crash, Poll};
 use crate::structure::AtomId;
@@ -19,6 +20,8 @@ pub enum Status {
     Uncertain,
     /// The run crashed.
     Crashed,
+    /// A guard of an exploration ended the run (`bias.guard` in `last`).
+    Guarded,
     /// The run was stopped by a signal or by the wall-time limit.
     Interrupted,
 }
@@ -110,6 +113,8 @@ pub struct SimulationResult {
     pub more_warnings: u64,
     /// The state at the last poll.
     pub last: Option<Poll>,
+    /// Means over the polls of the run after the first fifth of its steps; `null` without such polls.
+    pub averages: Option<Averages>,
     /// Number of atoms.
     pub atoms: u64,
     /// Wall time of the run in seconds, without the set-up.

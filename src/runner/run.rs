@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use super::averages::Sums;
 use super::checkpoint::{Progress, restart_name};
 use super::recorder::{Recorder, SharedStore, extxyz_of};
 use super::{Announcer, Error, Observer, SimulationResult, Status, Stored, files};
@@ -46,6 +47,8 @@ pub(super) struct Run<'r, 'o> {
     pub(super) resumed: Option<i64>,
     /// Whether a region of the last poll could not be extracted.
     pub(super) extraction_failed: bool,
+    /// Sums for the averages in the result.
+    pub(super) sums: Sums,
     /// Whether a file could not be written; the same on all ranks.
     pub(super) unwritable: bool,
     /// Absolute path of the folder of the run, on all ranks.
@@ -129,6 +132,7 @@ impl Run<'_, '_> {
         self.result.status = status;
         self.result.seconds = earlier_seconds + started.elapsed().as_secs_f64();
         self.result.cost.reduce(&self.comm);
+        self.result.averages = self.sums.averages();
         let remaining = self.recorder.as_ref().map(Recorder::remaining_earlier).unwrap_or_default();
         self.result.candidates.extend(self.comm.broadcast(0, remaining));
         let (recorder, result) = (&self.recorder, &self.result);
@@ -183,6 +187,8 @@ impl Run<'_, '_> {
             more_warnings: result.more_warnings,
             seconds: result.seconds,
             last: result.last.clone(),
+            sums: self.sums.clone(),
+            bias: self.simulation.bias_state(),
             extraction_failed: self.extraction_failed,
         };
         let (first, ranks, last_flag) = (self.simulation.first_step(), self.comm.size(), self.last_flag);
@@ -219,6 +225,7 @@ impl Run<'_, '_> {
             self.result.warnings.push(mismatch.remark.to_string());
         }
         self.result.last = Some(poll.clone());
+        self.sums.add(poll, self.config.md.steps);
         let written = self.recorder.as_mut().map_or(Ok(()), |r| r.poll(poll));
         if let Some(gamma) = &poll.gamma {
             self.result.gamma_max = Some(self.result.gamma_max.map_or(gamma.max, |g| g.max(gamma.max)));
@@ -256,6 +263,9 @@ impl Run<'_, '_> {
         self.result.warnings.truncate(MAX_WARNINGS);
         self.result.more_warnings += more as u64;
         self.share_fallback(poll)?;
+        if poll.bias.as_ref().is_some_and(|bias| bias.guard.is_some()) {
+            return Ok(Some(Status::Guarded));
+        }
         Ok(stop.then_some(Status::Interrupted))
     }
 

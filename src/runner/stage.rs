@@ -81,13 +81,16 @@ impl Stage {
         let mut script = simulation.script().clone();
         files::DATA.clone_into(&mut script.data);
         let commands = script.render().map_err(simulation::Error::from)?;
-        let steps = simulation.last_step() - simulation.first_step();
-        // Each checkpoint sets up the run again. `every` does the same in plain `lmp`, so that both trajectories are identical.
+        let (first, last) = (simulation.first_step(), simulation.last_step());
+        let steps = last - first;
+        // Each checkpoint sets up the run again. `every` does the same in plain `lmp`, so that both trajectories are identical. Without
+        // `start` and `stop`, a ramp would extend over each part of the run.
         let every = match checkpoints.map(|every| every as i64) {
-            Some(every) if every < steps => format!(" every {every} NULL"),
+            Some(every) if every < steps => format!(" start {first} stop {last} every {every} NULL"),
             _ => String::new(),
         };
-        let run = format!("{commands}\nrun             {steps}{every}\n");
+        let trajectory = simulation.trajectory_commands();
+        let run = format!("{commands}\n{trajectory}run             {steps}{every}\n");
         let path = self.folder.path().join(files::SCRIPT);
         std::fs::write(&path, run).map_err(Error::writing(path))
     }

@@ -97,6 +97,9 @@
   };
   const time = { x: { time: false } };
 
+  // A constant, such as the volume of a fixed cell, in the middle.
+  const wide = (low, high) => (high - low > 1e-6 * Math.abs(high) ? [low, high] : [low * 0.99, high * 1.01]);
+
   function drawPart() {
     const { series, atoms, name } = report.parts[part];
     const events = eventsOf(part);
@@ -141,6 +144,26 @@
       ...base, axes: [axis("time / ps"), axis(atoms ? "meV/atom" : "eV", { size: 60 })],
       series: [x, line("change", colour("--accent"))],
     }, [series.time, series.energy.map((e) => (e === null ? null : e * perAtom))]);
+    plot("pressure", 200, {
+      ...base, axes: [axis("time / ps"), axis("p / GPa", { size: 55 })], series: [x, line("mean", colour("--accent"))],
+    }, [series.time, series.pressure]);
+    plot("volume", 200, {
+      ...base, axes: [axis("time / ps"), axis("V / Å³", { size: 65 })], series: [x, line("mean", colour("--accent"))],
+      scales: { ...time, y: { range: (_, low, high) => wide(low, high) } },
+    }, [series.time, series.volume]);
+    plot("speed", 200, {
+      ...base, axes: [axis("time / ps"), axis("ns/day", { size: 55 })], series: [x, line("mean", colour("--accent"))],
+      scales: { ...time, y: { range: (_, low, high) => [0, high * 1.08] } },
+    }, [series.time, series.speed]);
+    const elements = Object.keys(series.elements);
+    byId("by-element").hidden = elements.length === 0;
+    if (elements.length) {
+      const colours = ["--accent", "--good", "--flag", "--bad", "--soft"];
+      plot("elements", 200, {
+        ...base, axes: [axis("time / ps"), axis("γ")], scales: { ...time, y: scaleOfGamma(Object.values(series.elements)) },
+        series: [x, ...elements.map((name, k) => line(name, colour(colours[k % colours.length])))],
+      }, [series.time, ...Object.values(series.elements)]);
+    }
     drawHistogram(series.histogram);
     byId("gamma").setAttribute("aria-label", `γ against time, ${name}`);
   }

@@ -33,7 +33,7 @@ for (const [file, name] of [[run, "run"], [loop, "loop"]]) {
     for (const scheme of ["light", "dark"]) {
       test(`${name}, ${width} wide, ${scheme}: all plots are drawn and nothing sticks out`, async () => {
         const { page, seen, context } = await open(browser, file, { width, scheme });
-        for (const id of ["gamma", "above", "histogram", "temperature", "energy"]) {
+        for (const id of ["gamma", "above", "histogram", "temperature", "energy", "pressure", "volume", "speed"]) {
           assert.ok(await painted(page, `#${id} canvas`) > 1000, `${id} is empty`);
         }
         assert.ok(await painted(page, "#cluster") > 5000, "no atoms");

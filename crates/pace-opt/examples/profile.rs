@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Prints the time of each stage of an evaluation per instruction set, in µs per atom and per cent:
 //!
-//! `cargo run --release --example profile -- LATTICE CELLS ROUNDS FILE [ACTIVE_SET]`
+//! `cargo run --release --example profile -- LATTICE CELLS ROUNDS FILE [ACTIVE_SET [STRENGTH]]`
+//!
+//! With the strength of a bias in eV, the columns are without and with it.
 //!
 //! The system is a periodic fcc crystal of CELLS³ cells with random displacements, random elements, and neighbour lists up to
 //! 2 Å beyond the cutoff. The instruction sets alternate; each time is the minimum of ROUNDS rounds.
 
-use pace_opt::{Evaluator, Isa, Output, Potential, Stage, System};
+use pace_opt::{Bias, Evaluator, Isa, Output, Potential, Stage, System};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -69,7 +71,7 @@ impl Crystal {
 fn run() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [lattice, cells, rounds, file, rest @ ..] = &args[..] else {
-        return Err("usage: profile LATTICE CELLS ROUNDS FILE [ACTIVE_SET]".into());
+        return Err("usage: profile LATTICE CELLS ROUNDS FILE [ACTIVE_SET [STRENGTH]]".into());
     };
     let potential = Potential::read(Path::new(file), rest.first().map(Path::new))?;
     let elements = potential.elements().len();
@@ -90,6 +92,13 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     let mut grades = vec![0.0; crystal.positions.len()];
     let mut sets: Vec<Evaluator> =
         Isa::available().into_iter().rev().map(|isa| Evaluator::with_isa(potential.clone(), isa)).collect();
+    let mut names: Vec<String> = sets.iter().map(|s| s.isa().name().into()).collect();
+    if let Some(strength) = rest.get(1) {
+        let bias = Some(Bias { strength: strength.parse()?, onset: 0.0, limit: 10.0, shortest: 0.65 });
+        sets = sets.into_iter().flat_map(|s| [Evaluator::with_isa(potential.clone(), s.isa()), s]).collect();
+        sets.iter_mut().skip(1).step_by(2).try_for_each(|s| s.set_bias(bias))?;
+        names = names.into_iter().flat_map(|n| [n.clone(), format!("{n}, biased")]).collect();
+    }
     // Per instruction set and stage, the minimum of all rounds, because other load can only add time.
     let mut best = vec![vec![f64::INFINITY; Stage::ALL.len()]; sets.len()];
     for _ in 0..rounds.max(1) {
@@ -106,9 +115,9 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     println!(
         "| µs per atom, {:.0} in its list |{}",
         within as f64 / crystal.atoms as f64,
-        columns(&sets, |s| s.isa().name().into())
+        columns(&names, String::clone)
     );
-    println!("| --- |{}", columns(&sets, |_| "---".into()));
+    println!("| --- |{}", columns(&names, |_| "---".into()));
     for (k, stage) in Stage::ALL.iter().enumerate() {
         if best.iter().any(|m| m[k] > 0.0) {
             let cell = |m: &Vec<f64>| format!("{:.2} ({:.0} %)", m[k], 100.0 * m[k] / m.iter().sum::<f64>());

@@ -26,6 +26,11 @@ const char *pace_opt_element(const pace_opt *, int index);
 double pace_opt_cutoff(const pace_opt *, int i, int j); /* of an ordered pair of elements */
 const char *pace_opt_isa(const pace_opt *);             /* instruction set in use */
 
+/* Sets a bias towards large extrapolation grades: strength in eV, grades at which it begins and ends, and shortest distance as a share of the
+ * sum of the covalent radii. It stays until it is set again. Strength 0 removes it, except for bias_forces below. Needs an active
+ * set. Returns 0, or 1 after an error. */
+int pace_opt_set_bias(pace_opt *, double strength, double onset, double limit, double shortest, pace_opt_error *error);
+
 typedef struct {
   int nall;                   /* atoms, images included */
   const double *x;            /* nall x 3 */
@@ -47,8 +52,11 @@ typedef struct {
   double *core_shares; /* nall or NULL; set for evaluated atoms: fraction of the many-body energy switched off */
   double *inner_shares; /* nall or NULL; set for evaluated atoms: largest fraction of a neighbour's functions switched off */
   double *grades;   /* nall or NULL; set for evaluated atoms; needs an active set */
-  double energy;
-  double virial[6];
+  double *bias_forces; /* nall x 3 or NULL; added to: forces of the bias per unit of its strength, in 1/A; needs a bias */
+  double energy;  /* without the bias */
+  double bias;    /* energy of the bias */
+  double closest; /* with a bias, the smallest distance as a share of the sum of the covalent radii; infinite if not known */
+  double virial[6]; /* with that of the bias */
 } pace_opt_results;
 
 /* Evaluates atoms. Returns 0, or 1 after an error. */

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Energies, forces, virials and extrapolation grades of atoms with neighbour lists.
 
+mod biased;
+
+use crate::bias::{Bias, SHARE};
 use crate::error::{Error, Result};
 use crate::gamma::Grader;
 use crate::kernel::{Atom, BaseJob, ForceJob, GatherJob, Kernels, Nodes, Packed, ProductJob, Range, Scratch};
@@ -9,6 +12,7 @@ use crate::plan::SpeciesPlan;
 use crate::potential::Potential;
 use crate::profile::Stage;
 use crate::simd::{Isa, OCT, Oct, doubles, flat};
+use biased::BiasWork;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,15 +58,29 @@ pub struct Output<'a> {
     /// Each evaluated atom's projections as a linear combination of the rows of its element's active set: one coefficient per
     /// row. The grade is the largest absolute value. Requires `grades`.
     pub coefficients: Option<&'a mut [Vec<f64>]>,
+    /// Forces of the bias ([`Evaluator::set_bias`]) alone, per unit of its strength, in 1/Å; added to. They are in `forces` too,
+    /// times the strength. Takes another backward pass.
+    pub bias_forces: Option<&'a mut [[f64; 3]]>,
 }
 
 /// Sums over all evaluated atoms.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Totals {
-    /// Energy in eV.
+    /// Energy in eV, without the bias.
     pub energy: f64,
-    /// Virial in eV: xx, yy, zz, xy, xz, yz.
+    /// Energy of the bias in eV.
+    pub bias: f64,
+    /// With a bias, the smallest distance of two atoms as a share of the sum of their covalent radii, up to the cutoff; infinite
+    /// without one, and if none is known.
+    pub closest: f64,
+    /// Virial in eV, with that of the bias: xx, yy, zz, xy, xz, yz.
     pub virial: [f64; 6],
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        Totals { energy: 0.0, bias: 0.0, closest: f64::INFINITY, virial: [0.0; 6] }
+    }
 }
 
 /// Evaluates a potential. Has buffers of its own; use one evaluator per thread.
@@ -81,6 +99,8 @@ pub struct Evaluator {
     near: Vec<Packed>,
     by_element: Vec<Vec<u32>>,
     grader: Grader,
+    bias: Option<Bias>,
+    work: BiasWork,
 }
 
 impl Evaluator {
@@ -111,6 +131,8 @@ impl Evaluator {
             near: Vec::new(),
             by_element: vec![Vec::new(); ne],
             grader: Grader::default(),
+            bias: None,
+            work: BiasWork::default(),
             potential,
         }
     }
@@ -123,6 +145,30 @@ impl Evaluator {
     /// The instruction set in use.
     pub fn isa(&self) -> Isa {
         self.isa
+    }
+
+    /// Sets or removes a bias towards large extrapolation grades. Its forces and virials are added to those of the potential; its
+    /// energy is [`Totals::bias`] alone. [`System::scales`] do not apply to it.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if there is no active set, or a number is out of range.
+    pub fn set_bias(&mut self, bias: Option<Bias>) -> Result<()> {
+        if let Some(b) = &bias {
+            if self.potential.grade.is_none() {
+                return Err(Error::Argument("a bias requires an active set".into()));
+            }
+            let positive = b.limit.is_finite() && b.limit > 0.0;
+            let valid = b.strength.is_finite() && b.onset >= 0.0 && b.has_range();
+            if !(valid && positive && b.shortest.is_finite() && b.shortest >= 0.0) {
+                return Err(Error::Argument(format!(
+                    "the bias has strength {}, onset {}, limit {} and shortest distance {}; the limit must be positive and at least 1.5625 \
+                     times the onset, the others not negative",
+                    b.strength, b.onset, b.limit, b.shortest
+                )));
+            }
+        }
+        self.bias = bias;
+        Ok(())
     }
 
     /// Enables or disables the measurement of times per stage and sets them to zero. Measuring slows evaluation by a few per
@@ -159,6 +205,7 @@ impl Evaluator {
             || short(output.inner_shares.as_ref().map(|v| v.len()))
             || short(output.grades.as_ref().map(|v| v.len()))
             || short(output.coefficients.as_ref().map(|v| v.len()))
+            || short(output.bias_forces.as_ref().map(|v| v.len()))
         {
             return Err(Error::Argument("outputs per atom must be as long as the positions".into()));
         }
@@ -171,6 +218,14 @@ impl Evaluator {
         if output.grades.is_some() && self.potential.grade.is_none() {
             return Err(Error::Argument("no active set was read, so there is no extrapolation grade".into()));
         }
+        if output.bias_forces.is_some() && self.bias.is_none() {
+            return Err(Error::Argument("no bias was set, so there are no bias forces".into()));
+        }
+        // Without strength, the results are those without bias to the last bit.
+        let bias = self.bias.filter(|bias| bias.strength != 0.0 || output.bias_forces.is_some());
+        let projections = output.grades.is_some() || bias.is_some();
+        // The bias requires the grades of a batch before its forces.
+        let together = if bias.is_some() { self.kernels.lanes() } else { OCT };
         self.scratch.clock.start();
         let ne = self.potential.plan.species.len();
         self.by_element.iter_mut().for_each(Vec::clear);
@@ -193,13 +248,14 @@ impl Evaluator {
         let mut totals = Totals::default();
         let mut result = Ok(());
         'all: for (element, list) in by_element.iter().enumerate() {
-            for eight in list.chunks(OCT) {
-                if output.grades.is_some() {
+            for eight in list.chunks(together) {
+                if projections {
                     let atoms = std::array::from_fn(|l| eight.get(l).map(|&k| system.atoms[k as usize] as usize));
                     self.grader.push(self.vector_length(element), atoms);
                 }
                 for (part, batch) in eight.chunks(self.kernels.lanes()).enumerate() {
-                    result = self.batch(system, element, batch, part * self.kernels.lanes(), output, &mut totals);
+                    let first = part * self.kernels.lanes();
+                    result = self.batch(system, element, (batch, first), bias, output, &mut totals);
                     if result.is_err() {
                         break 'all;
                     }
@@ -227,13 +283,13 @@ impl Evaluator {
         self.potential.grade.as_ref().map_or(0, |g| g.length(element, &self.potential.plan.species[element]))
     }
 
-    /// Evaluates a batch of atoms of one element. `first` is the index of its first atom among the eight of a grade batch.
+    /// Evaluates a batch of atoms of one element, with a bias if given. `first` is the index of its first atom among the eight of a grade batch.
     fn batch<'a, F>(
         &mut self,
         system: &System<'a, F>,
         element: usize,
-        batch: &[u32],
-        first: usize,
+        (batch, first): (&[u32], usize),
+        bias: Option<Bias>,
         output: &mut Output,
         totals: &mut Totals,
     ) -> Result<()>
@@ -243,7 +299,7 @@ impl Evaluator {
         let potential = self.potential.clone();
         let plan = &potential.plan.species[element];
         let legendre = &potential.plan.legendre;
-        let with_grades = output.grades.is_some();
+        let with_grades = output.grades.is_some() || bias.is_some();
         let nodes = &mut self.nodes[element];
         for (lane, &k) in batch.iter().enumerate() {
             let atom = &mut self.atoms[lane];
@@ -255,7 +311,8 @@ impl Evaluator {
             }
             self.scratch.clock.lap(Stage::Gather);
             let scratch = &mut self.scratch;
-            self.kernels.base(BaseJob { plan, legendre, atom, scratch, nodes, lane, projections: with_grades });
+            let (projections, slopes) = (with_grades, bias.is_some());
+            self.kernels.base(BaseJob { plan, legendre, atom, scratch, nodes, lane, projections, slopes });
             let atom = &self.atoms[lane];
             if atom.invalid {
                 return Err(invalid_pair(system, atom, plan));
@@ -290,6 +347,9 @@ impl Evaluator {
                 for (p, &(mu, n)) in projections.iter_mut().zip(plan.single()) {
                     p.0[lane] = atom.base_sums[mu as usize].get(n as usize).copied().unwrap_or(0.0);
                 }
+                if bias.is_some() && !grade.linear {
+                    self.work.keep(projections, plan.functions(), lane);
+                }
                 if !grade.linear {
                     // `[density][function]`; the first density last, because it overwrites the projections.
                     for (d, slope) in atom.grade_slope.iter().enumerate().rev() {
@@ -306,16 +366,28 @@ impl Evaluator {
             }
             self.scratch.clock.lap(Stage::Projections);
         }
-        nodes.adjoint.fill(Oct::default());
-        self.kernels.backward(ProductJob { plan, nodes, projections: &mut [], lane: 0 });
-        self.scratch.clock.lap(Stage::Backward);
-        for lane in 0..batch.len() {
-            let atom = &mut self.atoms[lane];
-            let scratch = &mut self.scratch;
-            self.kernels.force(ForceJob { plan, legendre, atom, scratch, nodes, lane });
-            self.scratch.clock.lap(Stage::Force);
-            scatter(&mut self.atoms[lane], output, totals);
-            self.scratch.clock.lap(Stage::Scatter);
+        if let (Some(bias), Some(grade)) = (bias, &potential.grade) {
+            self.weigh(&potential, element, batch.len(), bias, grade, output);
+            totals.bias += bias.strength * self.work.energy(batch.len());
+            totals.closest = totals.closest.min(self.work.closest(batch.len()));
+        }
+        if bias.is_none() || output.bias_forces.is_some() {
+            let nodes = &mut self.nodes[element];
+            nodes.adjoint.fill(Oct::default());
+            self.kernels.backward(ProductJob { plan, nodes, projections: &mut [], lane: 0 });
+            self.scratch.clock.lap(Stage::Backward);
+            for lane in 0..batch.len() {
+                let (atom, scratch) = (&mut self.atoms[lane], &mut self.scratch);
+                atom.pairs.clear();
+                let nodes = &self.nodes[element];
+                self.kernels.force(ForceJob { plan, legendre, atom, scratch, nodes, lane, columns: &[] });
+                self.scratch.clock.lap(Stage::Force);
+                scatter(&mut self.atoms[lane], output, totals);
+                self.scratch.clock.lap(Stage::Scatter);
+            }
+        }
+        if let Some(bias) = bias {
+            self.biased_forces(plan, legendre, element, batch.len(), bias, output, totals);
         }
         Ok(())
     }
@@ -370,7 +442,7 @@ fn gather(
     let mut next = [0usize; MAX_ELEMENTS];
     for e in 0..ne {
         let blocks = counts[e].div_ceil(OCT);
-        atom.ranges.push(Range { block, blocks, count: counts[e], radial: 0 });
+        atom.ranges.push(Range { block, blocks, count: counts[e], ..Range::default() });
         next[e] = block * OCT;
         block += blocks;
     }
@@ -434,13 +506,14 @@ fn embed(
     atom.grade_slope.clone_from(&atom.slope);
     let core = atom.core;
     let (energy, on);
-    atom.nearest = None;
+    (atom.nearest, atom.switch_nearest, atom.switch_slope) = (None, None, 0.0);
     if potential.plan.inner == InnerCutoff::Zbl {
         let mut f = 1.0;
         if let Some((k, gap, width)) = nearest(atom, plan, potential.plan.cutoff) {
             // The switching function rises with the distance of the nearest neighbour.
             let (v, d) = switch_off(width - gap, width, width);
             f = v;
+            atom.switch_nearest = Some((k, -d));
             atom.nearest = Some((k, scale * (core - many) * d));
         }
         energy = many * f + core * (1.0 - f);
@@ -450,9 +523,11 @@ fn embed(
         let (cut, width) = (plan.embedding().rho_cut, plan.embedding().drho_cut);
         let (f, df) = if core >= cut { (0.0, 0.0) } else { switch_off(core, cut, width) };
         energy = many * f + core;
+        atom.switch_slope = df;
         atom.core_slope = many * df + 1.0;
         on = f;
     }
+    atom.on = on;
     atom.core_slope *= scale;
     for (p, s) in atom.slope.iter_mut().enumerate() {
         *s *= scale * on;
@@ -507,7 +582,20 @@ fn inner_share(atom: &Atom, plan: &SpeciesPlan, inner: InnerCutoff) -> f64 {
 
 /// Adds the forces and virials of one atom's energy to the output.
 fn scatter(atom: &mut Atom, output: &mut Output, totals: &mut Totals) {
-    if let Some((k, slope)) = atom.nearest {
+    add_pairs(atom);
+    scatter_forces(atom, output.forces);
+    for (t, v) in totals.virial.iter_mut().zip(&atom.virial) {
+        *t += v;
+    }
+    if let Some(virials) = output.virials.as_deref_mut() {
+        scatter_virials(atom, virials);
+    }
+}
+
+/// Adds the derivatives with respect to the distances of single neighbours to the gradients.
+fn add_pairs(atom: &mut Atom) {
+    for k in 0..=atom.pairs.len() {
+        let Some((k, slope)) = (if k == 0 { atom.nearest } else { Some(atom.pairs[k - 1]) }) else { continue };
         let (b, l) = (k / OCT, k % OCT);
         let unit = [atom.x[b].0[l], atom.y[b].0[l], atom.z[b].0[l]];
         let f = unit.map(|u| slope * u);
@@ -519,26 +607,27 @@ fn scatter(atom: &mut Atom, output: &mut Output, totals: &mut Totals) {
         atom.gradient.iter_mut().zip(f).for_each(|(g, f)| *g += f);
         atom.virial.iter_mut().zip(pairs).for_each(|(v, (c, d))| *v -= r * unit[c] * f[d]);
     }
-    let (i, total, virial) = (atom.index, atom.gradient, atom.virial);
+}
+
+fn scatter_forces(atom: &Atom, forces: &mut [[f64; 3]]) {
     for range in &atom.ranges {
         let octs = range.block..range.block + range.blocks;
         let [fx, fy, fz] = [&atom.fx, &atom.fy, &atom.fz].map(|f| doubles(&f[octs.clone()]));
         let neighbours = &atom.neighbour[range.block * OCT..][..range.count];
         for (&j, ((fx, fy), fz)) in neighbours.iter().zip(fx.iter().zip(fy).zip(fz)) {
-            let force = &mut output.forces[j as usize];
+            let force = &mut forces[j as usize];
             force[0] -= fx;
             force[1] -= fy;
             force[2] -= fz;
         }
     }
-    for c in 0..3 {
-        output.forces[i][c] += total[c];
+    for (force, total) in forces[atom.index].iter_mut().zip(atom.gradient) {
+        *force += total;
     }
-    for (t, v) in totals.virial.iter_mut().zip(&virial) {
-        *t += v;
-    }
-    let Some(virials) = output.virials.as_deref_mut() else { return };
-    for (s, v) in virials[i].iter_mut().zip(&virial) {
+}
+
+fn scatter_virials(atom: &Atom, virials: &mut [[f64; 6]]) {
+    for (s, v) in virials[atom.index].iter_mut().zip(&atom.virial) {
         *s += 0.5 * v;
     }
     for range in &atom.ranges {

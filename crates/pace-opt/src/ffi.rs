@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The C interface, declared in `include/pace_opt.h`. Panics are caught and returned as errors.
 
-use crate::{Error, Evaluator, Output, Potential, System};
+use crate::{Bias, Error, Evaluator, Output, Potential, System};
 use std::ffi::{CStr, c_char, c_double, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -163,6 +163,30 @@ pub unsafe extern "C" fn pace_opt_isa(handle: *const Handle) -> *const c_char {
     }
 }
 
+/// Sets a bias towards large extrapolation grades: its strength in eV, the grades at which it begins and ends, and the shortest distance as a
+/// share of the sum of the covalent radii ([`Bias`]). It stays until it is set again; strength 0 removes it, except for
+/// [`Results::bias_forces`]. Returns 0, or 1 after an error, which `error` describes.
+///
+/// # Safety
+/// `handle` comes from [`pace_opt_open`]; `error` is null or points to an [`ErrorText`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pace_opt_set_bias(
+    handle: *mut Handle,
+    strength: c_double,
+    onset: c_double,
+    limit: c_double,
+    shortest: c_double,
+    error: *mut ErrorText,
+) -> c_int {
+    // SAFETY: the caller's promise.
+    let (handle, error) = unsafe { (handle.as_mut(), error.as_mut()) };
+    let done = guarded(error, || match handle {
+        Some(handle) => handle.evaluator.set_bias(Some(Bias { strength, onset, limit, shortest })),
+        None => Err(Error::Argument("a null pointer".into())),
+    });
+    c_int::from(done.is_none())
+}
+
 /// Input of [`pace_opt_compute`].
 #[repr(C)]
 pub struct Input {
@@ -205,8 +229,14 @@ pub struct Results {
     pub inner_shares: *mut c_double,
     /// Extrapolation grades, `nall`; set for evaluated atoms.
     pub grades: *mut c_double,
-    /// Total energy in eV.
+    /// Forces of the bias alone per unit of its strength, in 1/Å, `nall` × 3; added to. Not null only with a bias.
+    pub bias_forces: *mut c_double,
+    /// Total energy in eV, without the bias.
     pub energy: c_double,
+    /// Energy of the bias in eV.
+    pub bias: c_double,
+    /// With a bias, the smallest distance of two atoms as a share of the sum of their covalent radii; infinite if not known.
+    pub closest: c_double,
     /// Total virial in eV: xx, yy, zz, xy, xz, yz.
     pub virial: [c_double; 6],
 }
@@ -230,7 +260,7 @@ pub unsafe extern "C" fn pace_opt_compute(
         let (Some(handle), Some(input), Some(results)) = (handle, input, results) else {
             return Err(Error::Argument("a null pointer".into()));
         };
-        (results.energy, results.virial) = (0.0, [0.0; 6]);
+        (results.energy, results.bias, results.closest, results.virial) = (0.0, 0.0, f64::INFINITY, [0.0; 6]);
         if input.inum <= 0 || input.nall <= 0 {
             return Ok(());
         }
@@ -264,6 +294,9 @@ pub unsafe extern "C" fn pace_opt_compute(
             inner_shares: per_atom(results.inner_shares),
             grades: per_atom(results.grades),
             coefficients: None,
+            // SAFETY: the caller's promise about lengths; null was checked.
+            bias_forces: (!results.bias_forces.is_null())
+                .then(|| unsafe { std::slice::from_raw_parts_mut(results.bias_forces.cast::<[f64; 3]>(), nall) }),
         };
         let neighbours = |k: usize| {
             let i = atoms[k] as usize;
@@ -275,7 +308,8 @@ pub unsafe extern "C" fn pace_opt_compute(
         };
         let system = System { positions, types, element_of_type, scales, atoms, neighbours, mask: input.mask };
         let totals = handle.evaluator.evaluate(&system, &mut output)?;
-        (results.energy, results.virial) = (totals.energy, totals.virial);
+        (results.energy, results.bias) = (totals.energy, totals.bias);
+        (results.closest, results.virial) = (totals.closest, totals.virial);
         Ok(())
     });
     c_int::from(done.is_none())
@@ -334,6 +368,8 @@ mod tests {
             let null = std::ptr::null_mut();
             assert_eq!(pace_opt_compute(null, std::ptr::null(), std::ptr::null_mut(), &raw mut error), 1);
             assert!(said(&error).contains("a null pointer"), "{}", said(&error));
+            assert_eq!(pace_opt_set_bias(null, 0.0, 0.0, 1.0, 0.5, &raw mut error), 1);
+            assert!(said(&error).contains("a null pointer"), "{}", said(&error));
             assert_eq!((pace_opt_elements(null), pace_opt_cutoff(null, 0, -1)), (0, 0.0));
             assert!(pace_opt_element(null, 0).is_null());
             pace_opt_close(null);
@@ -344,6 +380,8 @@ mod tests {
             assert!(!handle.is_null(), "{}", said(&error));
             assert!(pace_opt_element(handle, 1).is_null() && pace_opt_element(handle, -1).is_null());
             assert_eq!(pace_opt_cutoff(handle, 0, 9), 0.0);
+            assert_eq!(pace_opt_set_bias(handle, 0.1, 1.0, 10.0, 0.65, &raw mut error), 1);
+            assert!(said(&error).contains("requires an active set"), "{}", said(&error));
             let (x, types, element_of_type, mut f) = ([0.0, 0.0, 0.0, 2.5, 0.0, 0.0], [1, 1], [-1, 0], [0.0; 6]);
             let results = || Results {
                 core_shares: std::ptr::null_mut(),
@@ -352,7 +390,10 @@ mod tests {
                 energies: std::ptr::null_mut(),
                 virials: std::ptr::null_mut(),
                 grades: std::ptr::null_mut(),
+                bias_forces: std::ptr::null_mut(),
                 energy: 0.0,
+                bias: 0.0,
+                closest: 0.0,
                 virial: [0.0; 6],
             };
             // Atoms and neighbours that do not exist, then a valid call.
@@ -381,6 +422,6 @@ mod tests {
             }
             pace_opt_close(handle);
         }
-        println!("tried 8: what a caller in C can get wrong: text");
+        println!("tried 10: what a caller in C can get wrong: text");
     }
 }

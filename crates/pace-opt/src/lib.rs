@@ -36,6 +36,7 @@
 
 #![warn(missing_docs)]
 
+mod bias;
 mod error;
 mod evaluator;
 pub mod ffi;
@@ -49,6 +50,7 @@ mod potential;
 mod profile;
 mod simd;
 
+pub use bias::Bias;
 pub use error::{Error, Result};
 pub use evaluator::{Evaluator, Output, System, Totals};
 pub use format::{ActiveSet, Format};

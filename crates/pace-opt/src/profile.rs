@@ -25,6 +25,8 @@ pub enum Stage {
     Projections,
     /// Projections times the inverted active set.
     Grade,
+    /// Derivatives of a bias with respect to the functions.
+    Bias,
     /// Adjoints of the products.
     Backward,
     /// Gradients per neighbour.
@@ -37,7 +39,7 @@ pub enum Stage {
 
 impl Stage {
     /// All stages, in order.
-    pub const ALL: [Stage; 13] = [
+    pub const ALL: [Stage; 14] = [
         Stage::Gather,
         Stage::Distances,
         Stage::Splines,
@@ -47,6 +49,7 @@ impl Stage {
         Stage::Embedding,
         Stage::Projections,
         Stage::Grade,
+        Stage::Bias,
         Stage::Backward,
         Stage::Force,
         Stage::Scatter,
@@ -65,6 +68,7 @@ impl Stage {
             Stage::Embedding => "embedding",
             Stage::Projections => "projections",
             Stage::Grade => "grade",
+            Stage::Bias => "bias",
             Stage::Backward => "products backward",
             Stage::Force => "force",
             Stage::Scatter => "scatter",

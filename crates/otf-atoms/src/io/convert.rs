@@ -59,6 +59,9 @@ pub(super) fn by_ase(path: &Path) -> Result<Vec<u8>, Error> {
         Ok(output) => output,
         Err(error) => return Err(failed(format!("{} cannot be started: {error}", python.display()))),
     };
+    if output.status.success() && output.stdout.is_empty() {
+        return Err(failed("it found no structure".to_owned()));
+    }
     if output.status.success() {
         return Ok(output.stdout);
     }

@@ -37,12 +37,28 @@ impl Grade {
         self.size[element].max(plan.functions())
     }
 
+    /// Per row of an element's active set, the coefficient of each function in a component of g: the transposed inverse.
+    pub(crate) fn inverse(&self, element: usize) -> &Matrix {
+        &self.inverse[element]
+    }
+
     /// `p · A⁻¹`, one coefficient per row of the active set; `projection(k)` is component k of `p`.
     pub(crate) fn coefficients(&self, element: usize, projection: impl Fn(usize) -> f64) -> Vec<f64> {
         let inverse = &self.inverse[element];
         let p: Vec<f64> = (0..inverse.columns()).map(projection).collect();
         (0..inverse.rows()).map(|r| inverse.row(r).iter().zip(&p).map(|(a, p)| a * p).sum()).collect()
     }
+}
+
+/// The components of a batch of eight atoms that are not small.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Large {
+    /// A component is listed if it is at least this share of the largest, for any of the atoms.
+    pub share: f64,
+    /// Their indices.
+    pub rows: Vec<u32>,
+    /// Their values, at least one for each of `rows`; eight atoms each.
+    pub values: Vec<Oct>,
 }
 
 /// Number of batches that are multiplied together: large to read the active set rarely, small enough for the cache.
@@ -115,17 +131,87 @@ impl Grader {
         self.max.resize(whole.len(), Oct::default());
         let fit = &mut self.elements[element];
         if let Some(screen) = &fit.screen {
-            whole = screen.grade(kernels, inverse, &self.vectors, length, &mut self.max, &mut self.scratch);
+            whole = screen.grade(kernels, inverse, &self.vectors, length, &mut self.max, &mut self.scratch, None);
         }
-        let large = inverse.rows() >= screen::MIN_ROWS;
-        let collecting = large && fit.is_collecting();
+        let collecting = inverse.rows() >= screen::MIN_ROWS && fit.is_collecting();
         if collecting && whole.is_empty() {
             // The sample must include atoms that the screen decides.
             whole.push(0);
         }
+        self.multiply(kernels, inverse, element, length, (&whole, collecting, OCT), |atoms| {
+            atoms.iter().all(Option::is_some)
+        });
+        self.store(grades);
+    }
+
+    /// Computes the grades of the only collected batch and lists its large components. All eight lanes must have values.
+    pub(crate) fn flush_large(
+        &mut self,
+        kernels: &Kernels,
+        grade: &Grade,
+        element: usize,
+        length: usize,
+        grades: Option<&mut [f64]>,
+        large: &mut Large,
+    ) {
+        debug_assert_eq!(self.atoms.len(), 1);
+        let inverse = &grade.inverse[element];
+        self.max.clear();
+        self.max.resize(1, Oct::default());
+        let fit = &mut self.elements[element];
+        let mut whole = vec![0];
+        // A sample takes all components, even of a batch that a screen would decide.
+        let collecting = inverse.rows() >= screen::MIN_ROWS && fit.is_collecting();
+        if let (Some(screen), false) = (&fit.screen, collecting) {
+            let (max, scratch) = (&mut self.max, &mut self.scratch);
+            whole = screen.grade(kernels, inverse, &self.vectors, length, max, scratch, Some(large));
+        }
+        // A sample consists of whole batches.
+        let lanes = if inverse.rows() < screen::MIN_ROWS { kernels.lanes() } else { OCT };
+        self.multiply(kernels, inverse, element, length, (&whole, true, lanes), |_| true);
+        let max = self.max[0].0;
+        let share = large.share;
+        let reaches = |g: &Oct| g.0[..lanes].iter().zip(&max).any(|(g, max)| g.abs() >= share * max);
+        if whole.is_empty() {
+            // The screen lists what it cannot exclude.
+            let mut kept = 0;
+            for k in 0..large.rows.len() {
+                if reaches(&large.values[k]) {
+                    (large.rows[kept], large.values[kept]) = (large.rows[k], large.values[k]);
+                    kept += 1;
+                }
+            }
+            large.rows.truncate(kept);
+        } else {
+            large.rows.clear();
+            large.values.clear();
+            for (k, g) in (0..).zip(&self.values[..inverse.rows()]).filter(|(_, g)| reaches(g)) {
+                large.rows.push(k);
+                large.values.push(*g);
+            }
+        }
+        match grades {
+            Some(grades) => self.store(grades),
+            None => self.atoms.clear(),
+        }
+    }
+
+    /// Computes all components of the first lanes of the batches in `whole`, keeping them in `values` if requested, and maintains
+    /// the screen. Batches for which `complete` holds can be in its sample.
+    fn multiply(
+        &mut self,
+        kernels: &Kernels,
+        inverse: &Matrix,
+        element: usize,
+        length: usize,
+        (whole, keep, lanes): (&[u32], bool, usize),
+        complete: impl Fn(&[Option<usize>; OCT]) -> bool,
+    ) {
+        let fit = &mut self.elements[element];
+        let large = inverse.rows() >= screen::MIN_ROWS;
         self.whole += whole.len() as u64;
         let rows = inverse.listed(&mut self.rows);
-        self.values.resize(if collecting { rows.len() * whole.len() } else { 0 }, Oct::default());
+        self.values.resize(if keep { rows.len() * whole.len() } else { 0 }, Oct::default());
         let mut max = vec![Oct::default(); whole.len()];
         kernels.grade(GradeJob {
             matrix: inverse,
@@ -133,21 +219,27 @@ impl Grader {
             vectors: &self.vectors,
             length,
             step: 1,
-            batches: &whole,
+            batches: whole,
+            lanes,
             max: &mut max,
             values: &mut self.values,
         });
         whole.iter().zip(&max).for_each(|(&b, max)| self.max[b as usize] = *max);
         if large {
-            for (&b, g) in whole.iter().zip(self.values.chunks_exact(rows.len())) {
+            let offered = if fit.is_collecting() { whole } else { &[] };
+            for (&b, g) in offered.iter().zip(self.values.chunks_exact(rows.len())) {
                 // The lanes of a batch that is not full have values of earlier atoms.
-                if self.atoms[b as usize].iter().all(Option::is_some) {
+                if complete(&self.atoms[b as usize]) {
                     fit.offer(&g[..inverse.rows()]);
                 }
             }
             fit.note(self.atoms.len(), whole.len());
             fit.update(kernels, inverse);
         }
+    }
+
+    /// Stores the grades of the collected atoms and forgets these.
+    fn store(&mut self, grades: &mut [f64]) {
         for (atoms, max) in self.atoms.iter().zip(&self.max) {
             for (atom, max) in atoms.iter().zip(&max.0) {
                 if let Some(i) = atom {

@@ -19,6 +19,7 @@
 //! bound from a random projection (Johnson and Lindenstrauss 1984) instead of norms, which give too wide a bound where
 //! terms cancel: here to one part in 10⁶.
 
+use super::Large;
 use crate::kernel::{GradeJob, Kernels, SelectJob};
 use crate::matrix::{Matrix, ROWS, pad};
 use crate::simd::{OCT, Oct};
@@ -90,6 +91,9 @@ impl Screen {
     }
 
     /// Raises `max` to the grades of the batches. Returns the batches that it could not decide.
+    ///
+    /// With `large`, there is one batch: its components of at least that share of the grade, for any of the atoms, are listed.
+    #[allow(clippy::too_many_arguments, reason = "one caller")]
     pub(super) fn grade(
         &self,
         kernels: &Kernels,
@@ -98,18 +102,30 @@ impl Screen {
         length: usize,
         max: &mut [Oct],
         scratch: &mut Scratch,
+        mut large: Option<&mut Large>,
     ) -> Vec<u32> {
         let batches: Vec<u32> = (0..max.len() as u32).collect();
-        let exact = |rows: &[u32], batches: &[u32], max: &mut [Oct]| {
-            kernels.grade(GradeJob { matrix: inverse, rows, vectors, length, step: 1, batches, max, values: &mut [] });
+        let exact = |rows: &[u32], batches: &[u32], max: &mut [Oct], values: &mut [Oct]| {
+            kernels.grade(GradeJob {
+                matrix: inverse,
+                rows,
+                vectors,
+                length,
+                step: 1,
+                batches,
+                lanes: OCT,
+                max,
+                values,
+            });
         };
+        let share = large.as_ref().map_or(1.0, |large| large.share);
         // For most atoms one of these is the largest.
-        exact(&self.top, &batches, max);
+        exact(&self.top, &batches, max, &mut []);
         self.probe(kernels, vectors, length, &batches, scratch);
         let Scratch { rows, found, reduced, bounds, guesses, .. } = scratch;
         let mut undecided = Vec::new();
         for (b, bound) in batches.into_iter().zip(bounds) {
-            let limit = |max: &[Oct]| threshold(&max[b as usize], bound);
+            let limit = |max: &[Oct]| threshold(&max[b as usize], share, bound);
             self.possible(limit(max), &reduced[b as usize * self.basis.columns()..], rows);
             pad(rows);
             guesses.resize(rows.len(), Oct::default());
@@ -120,14 +136,25 @@ impl Screen {
                 length: self.basis.columns(),
                 step: 1,
                 batches: &[b],
+                lanes: OCT,
                 max: &mut [Oct::default()],
                 values: guesses,
             });
             let limit = limit(max);
             if kernels.select(SelectJob { values: guesses, limit, found, max: inverse.rows() / 4, overflow: false }) {
                 found.iter_mut().for_each(|k| *k = rows[*k as usize]);
+                // The padding of `rows` repeats the last one.
+                found.dedup();
+                let count = found.len();
                 pad(found);
-                exact(found, &[b], &mut max[b as usize..][..1]);
+                let mut values: &mut [Oct] = &mut [];
+                if let Some(large) = large.as_deref_mut() {
+                    large.rows.clone_from(found);
+                    large.rows.truncate(count);
+                    large.values.resize(found.len(), Oct::default());
+                    values = &mut large.values;
+                }
+                exact(found, &[b], &mut max[b as usize..][..1], values);
             } else {
                 undecided.push(b);
             }
@@ -161,6 +188,7 @@ impl Screen {
             length,
             step: 1,
             batches,
+            lanes: OCT,
             max: &mut unused,
             values,
         });
@@ -216,10 +244,10 @@ impl Screen {
     }
 }
 
-/// The least g̃ of a component that can be the largest, from the largest known component and the bound on ‖r‖. The last term
-/// exceeds the rounding error of g̃ by far.
-fn threshold(max: &Oct, bound: &Oct) -> Oct {
-    Oct(std::array::from_fn(|l| max.0[l] - bound.0[l] - 1e-6 * max.0[l]))
+/// The least g̃ of a component that can reach this share of the largest, from the largest known component and the bound on ‖r‖.
+/// The last term exceeds the rounding error of g̃ by far.
+fn threshold(max: &Oct, share: f64, bound: &Oct) -> Oct {
+    Oct(std::array::from_fn(|l| share * max.0[l] - bound.0[l] - 1e-6 * max.0[l]))
 }
 
 /// The product of two matrices.
@@ -236,6 +264,7 @@ fn times(kernels: &Kernels, a: &Matrix, b: &Matrix) -> Matrix {
         length: 1,
         step: b.stride(),
         batches: &batches,
+        lanes: OCT,
         max: &mut vec![Oct::default(); batches.len()],
         values: &mut values,
     });
@@ -287,7 +316,17 @@ fn cheapest(kernels: &Kernels, axes: &Matrix, mean: &[f64], g: &[Oct], x: &[Oct]
     let mut c = vec![Oct::default(); rows.len() * batches.len()];
     let mut unused = vec![Oct::default(); batches.len()];
     let (vectors, length, max, values) = (x, n, &mut unused[..], &mut c[..]);
-    kernels.grade(GradeJob { matrix: axes, rows, vectors, length, step: 1, batches: &batches, max, values });
+    kernels.grade(GradeJob {
+        matrix: axes,
+        rows,
+        vectors,
+        length,
+        step: 1,
+        batches: &batches,
+        lanes: OCT,
+        max,
+        values,
+    });
     let mut best = (0.5 * (n * n) as f64, None);
     for depth in DIMENSIONS.into_iter().filter(|&d| d <= axes.rows()) {
         let lengths: Vec<f64> =

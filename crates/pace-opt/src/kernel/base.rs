@@ -59,6 +59,12 @@ pub(super) unsafe fn run<V: Lanes>(job: &mut BaseJob) {
             let first = if job.projections { 0 } else { segment.rho_column };
             interpolate::<V>(table.as_ptr(), table.ncol(), job, range, radial, first);
             job.scratch.clock.lap(Stage::Splines);
+            let sums = &flat(&mut job.scratch.sums)[..table.ncol()];
+            for (rho, sum) in job.atom.rho.iter_mut().zip(&sums[segment.rho_column..]) {
+                *rho += sum;
+            }
+            job.atom.core += sums[segment.core_column];
+            job.scratch.clock.lap(Stage::Base);
             if job.projections {
                 match &segment.base_sums {
                     BaseSums::None => {}
@@ -69,6 +75,11 @@ pub(super) unsafe fn run<V: Lanes>(job: &mut BaseJob) {
                             sums.iter_mut().zip(row).for_each(|(sum, i)| *sum += i * c);
                         }
                     }
+                    BaseSums::Table(base) if job.slopes => {
+                        let out: *mut f64 = job.atom.radial_base.as_mut_ptr().add(range.radial_base).cast();
+                        interpolate::<V>(base.as_ptr(), base.ncol(), job, range, out, 0);
+                        job.atom.base_sums[j].copy_from_slice(&flat(&mut job.scratch.sums)[..base.ncol()]);
+                    }
                     BaseSums::Table(base) => {
                         let sums = job.atom.base_sums[j].as_mut_ptr();
                         sum_base::<V>(base.as_ptr(), base.ncol(), job, range, sums);
@@ -76,12 +87,6 @@ pub(super) unsafe fn run<V: Lanes>(job: &mut BaseJob) {
                 }
                 job.scratch.clock.lap(Stage::Projections);
             }
-            let sums = &flat(&mut job.scratch.sums)[..table.ncol()];
-            for (rho, sum) in job.atom.rho.iter_mut().zip(&sums[segment.rho_column..]) {
-                *rho += sum;
-            }
-            job.atom.core += sums[segment.core_column];
-            job.scratch.clock.lap(Stage::Base);
             if !segment.shells.is_empty() {
                 harmonics::<V>(job, range, segment.shells.len());
                 job.scratch.clock.lap(Stage::Harmonics);

@@ -4,7 +4,7 @@
 //! First over n, with radial values and slopes; then over l and m, with recomputed Legendre functions and derivatives.
 
 use super::{ForceJob, Range};
-use crate::plan::{Legendre, Segment};
+use crate::plan::Legendre;
 use crate::simd::{Lanes, OCT, Oct, doubles, flat};
 
 /// Largest number of radial functions of a shell that are contracted together: their values and slopes stay in registers.
@@ -35,7 +35,7 @@ pub(super) unsafe fn run<V: Lanes>(job: &mut ForceJob) {
         let vectors = range.vectors(V::N);
         for v in (0..vectors).step_by(GROUP) {
             // SAFETY: the caller's promise; the vectors are within the range.
-            unsafe { neighbours::<V>(job, segment, range, table.ncol(), v, GROUP.min(vectors - v), &mut sums) }
+            unsafe { neighbours::<V>(job, j, range, table.ncol(), v, GROUP.min(vectors - v), &mut sums) }
         }
         let atom = &mut *job.atom;
         for f in [&mut atom.fx, &mut atom.fy, &mut atom.fz] {
@@ -56,7 +56,7 @@ pub(super) unsafe fn run<V: Lanes>(job: &mut ForceJob) {
 #[inline(always)]
 unsafe fn neighbours<V: Lanes>(
     job: &mut ForceJob,
-    segment: &Segment,
+    element: usize,
     range: Range,
     ncol: usize,
     first: usize,
@@ -64,11 +64,22 @@ unsafe fn neighbours<V: Lanes>(
     totals: &mut [V; 9],
 ) {
     let nd = job.plan.embedding().ndensity;
+    let segment = &job.plan.segments()[element];
     let shells = segment.shells.len();
+    // Only for a bias.
+    let columns = job.columns.get(element).map_or(&[][..], |columns| columns);
     // SAFETY: `ForceJob::check` sized the buffers for the blocks of the range and `GROUP` vectors; by `SpeciesPlan::check` the
     // columns are within the table.
     unsafe {
         let radial: *const f64 = job.atom.radial.as_ptr().add(range.radial).cast();
+        // Slopes of the functions of one neighbour in the first block, and doubles from one block to the next.
+        let (single, blocks) = match segment.base_sums.table() {
+            Some(base) if !columns.is_empty() => {
+                let values: *const f64 = job.atom.radial_base.as_ptr().add(range.radial_base).cast();
+                (values.add(base.ncol() * OCT), 2 * base.ncol() * OCT)
+            }
+            _ => (radial.add(ncol * OCT), 2 * ncol * OCT),
+        };
         let contracted: *mut f64 = job.scratch.contracted.as_mut_ptr().cast();
         // For each vector: its block and lane, its radial functions, and the output of the contraction.
         let mut places = [(0, 0); GROUP];
@@ -123,6 +134,9 @@ unsafe fn neighbours<V: Lanes>(
             for p in 0..nd {
                 let s = V::splat(*job.atom.slope.get_unchecked(p));
                 fr = s.fma(V::load(slopes.add((segment.rho_column + p) * OCT)), fr);
+            }
+            for (c, u) in columns.iter().enumerate() {
+                fr = V::splat(*u).fma(V::load(single.add((g - range.block) * blocks + c * OCT + lane)), fr);
             }
             let load = |v: &[Oct]| V::load(v.as_ptr().add(g).cast::<f64>().add(lane));
             let (x, y, z) = (load(&job.atom.x), load(&job.atom.y), load(&job.atom.z));

@@ -56,7 +56,7 @@ pub(crate) unsafe fn run(job: &mut GatherJob) -> bool {
     let (x, y, z) = (flat(&mut atom.x), flat(&mut atom.y), flat(&mut atom.z));
     for (e, &count) in counts[..elements].iter().enumerate() {
         let (block, blocks) = (e * room, count.div_ceil(OCT));
-        atom.ranges.push(Range { block, blocks, count, radial: 0 });
+        atom.ranges.push(Range { block, blocks, count, ..Range::default() });
         // Padding is beyond the cutoff.
         for k in block * OCT + count..(block + blocks) * OCT {
             (x[k], y[k], z[k]) = (0.0, 0.0, 2.0 * job.cutoffs[e].unwrap_or(0.0));

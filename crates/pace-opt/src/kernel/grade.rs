@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Multiplies rows of a matrix by the vectors of many atoms, for the extrapolation grade.
 
-use super::{GradeJob, SelectJob};
+use super::{CombineJob, GradeJob, SelectJob};
 use crate::matrix::ROWS;
 use crate::simd::{Lanes, OCT, Oct};
 use std::ops::Range;
@@ -19,7 +19,7 @@ const GROUP: usize = 6;
 #[inline(always)]
 pub(super) unsafe fn run<V: Lanes>(job: &mut GradeJob) {
     let rows = job.rows.len();
-    let vectors = job.batches.len() * OCT / V::N;
+    let vectors = job.batches.len() * job.lanes.div_ceil(V::N);
     // A few vectors at a time, because they are read once per strip of rows and must stay in the cache.
     for from in (0..vectors).step_by(GROUP) {
         let to = vectors.min(from + GROUP);
@@ -69,7 +69,8 @@ unsafe fn tile<V: Lanes, const R: usize, const W: usize>(job: &mut GradeJob, fir
     // SAFETY: `GradeJob::check` compared the rows with the matrix, the batches with `vectors`, and asserted the lengths of
     // `max` and `values`.
     unsafe {
-        let at = |w: usize| ((v + w) * V::N / OCT, (v + w) * V::N % OCT);
+        let each = job.lanes.div_ceil(V::N);
+        let at = |w: usize| ((v + w) / each, (v + w) % each * V::N);
         let mut from = [job.vectors.as_ptr().cast::<f64>(); W];
         for (w, p) in from.iter_mut().enumerate() {
             let (place, lane) = at(w);
@@ -136,6 +137,38 @@ pub(super) unsafe fn select<V: Lanes>(job: &mut SelectJob) {
                 return;
             }
             job.found.push(k as u32);
+        }
+    }
+}
+
+/// Number of components of a linear combination of rows that are summed together.
+const COMPONENTS: usize = 8;
+
+/// Linear combinations of rows, one per lane: per component one vector of `V::N` lanes.
+///
+/// # Safety
+/// The processor has the instruction set of `V`; `CombineJob::check` ran with `V::N` lanes.
+#[inline(always)]
+pub(super) unsafe fn combine<V: Lanes>(job: &mut CombineJob) {
+    let columns = job.matrix.columns();
+    let out: *mut f64 = job.out.as_mut_ptr().cast();
+    let mut first = 0;
+    // SAFETY: `CombineJob::check` compared the rows with the matrix and sized `out`; a row has whole octs, so that reading to
+    // the next multiple of eight is within it.
+    unsafe {
+        while first < columns {
+            let mut sums = [V::splat(0.0); COMPONENTS];
+            for (&row, weight) in job.rows.iter().zip(job.weights) {
+                let w = V::load(std::ptr::from_ref(weight).cast());
+                let row = job.matrix.as_ptr().add(row as usize * job.matrix.stride() * OCT + first);
+                for (k, sum) in sums.iter_mut().enumerate() {
+                    *sum = V::splat(*row.add(k)).fma(w, *sum);
+                }
+            }
+            for (k, sum) in sums.iter().enumerate().take(columns - first) {
+                sum.store(out.add((first + k) * V::N));
+            }
+            first += COMPONENTS;
         }
     }
 }

@@ -42,6 +42,8 @@ pub(crate) struct Range {
     pub count: usize,
     /// Index of the first radial value in [`Atom::radial`]: per block all values, then all slopes.
     pub radial: usize,
+    /// The same in [`Atom::radial_base`].
+    pub radial_base: usize,
 }
 
 impl Range {
@@ -69,6 +71,8 @@ pub(crate) struct Atom {
     pub neighbour: Vec<u32>,
     /// Radial functions and slopes.
     pub radial: Vec<Oct>,
+    /// The same of the radial basis functions, if they have a table of their own and a bias requires their slopes.
+    pub radial_base: Vec<Oct>,
     /// Contribution of the functions of one neighbour to the densities.
     pub rho: Vec<f64>,
     /// Sum of the repulsion.
@@ -85,6 +89,14 @@ pub(crate) struct Atom {
     pub core_slope: f64,
     /// The neighbour whose distance determines the ZBL switching function, and the energy's derivative with respect to it.
     pub nearest: Option<(usize, f64)>,
+    /// The factor of the core repulsion's switching function.
+    pub on: f64,
+    /// Its derivative with respect to the repulsion.
+    pub switch_slope: f64,
+    /// The neighbour whose distance determines the ZBL switching function, and the function's derivative with respect to it.
+    pub switch_nearest: Option<(usize, f64)>,
+    /// Neighbours of whose distances the bias depends directly, with its derivatives.
+    pub pairs: Vec<(usize, f64)>,
     /// Sum of the gradients of all neighbours in eV/Å.
     pub gradient: [f64; 3],
     /// Their virial in eV: xx, yy, zz, xy, xz, yz.
@@ -198,6 +210,8 @@ pub(crate) struct BaseJob<'a> {
     pub nodes: &'a mut Nodes,
     pub lane: usize,
     pub projections: bool,
+    /// Whether the slopes of all radial functions are required, for a bias.
+    pub slopes: bool,
 }
 
 /// Input and output of the second stage.
@@ -210,6 +224,16 @@ pub(crate) struct ProductJob<'a> {
     pub lane: usize,
 }
 
+/// Input and output of the second stage backwards, if atoms have derivatives with respect to the functions themselves.
+pub(crate) struct BiasJob<'a> {
+    pub plan: &'a SpeciesPlan,
+    pub nodes: &'a mut Nodes,
+    /// Derivatives with respect to the functions, one vector of lanes for each.
+    pub functions: &'a [Oct],
+    /// Space for the coefficients of all terms.
+    pub terms: &'a mut Vec<Oct>,
+}
+
 /// Input and output of the third stage.
 pub(crate) struct ForceJob<'a> {
     pub plan: &'a SpeciesPlan,
@@ -218,6 +242,19 @@ pub(crate) struct ForceJob<'a> {
     pub scratch: &'a mut Scratch,
     pub nodes: &'a Nodes,
     pub lane: usize,
+    /// By element of the neighbour: derivatives with respect to the sums of the first columns of the table, or of that of the radial
+    /// basis functions if there is one. Empty without bias.
+    pub columns: &'a [Vec<f64>],
+}
+
+/// Linear combinations of the rows of a matrix.
+pub(crate) struct CombineJob<'a> {
+    pub matrix: &'a Matrix,
+    pub rows: &'a [u32],
+    /// Weight of each row, one per lane; lanes beyond those of the kernels are ignored.
+    pub weights: &'a [Oct],
+    /// One vector of lanes per column.
+    pub out: &'a mut Vec<Oct>,
 }
 
 /// Rows of a matrix times the vectors of many atoms.
@@ -233,6 +270,8 @@ pub(crate) struct GradeJob<'a> {
     pub step: usize,
     /// Batch indices.
     pub batches: &'a [u32],
+    /// Number of lanes of each batch that are required, from the first on; 1 to 8.
+    pub lanes: usize,
     /// Running maximum of the absolute values, one oct per entry of `batches`.
     pub max: &'a mut [Oct],
     /// All products, `[batch][row]` as listed, one oct each; empty if not requested.
@@ -248,8 +287,20 @@ impl GradeJob<'_> {
         let last = self.batches.iter().max().map_or(0, |&b| b as usize * self.length);
         let read = if self.batches.is_empty() { 0 } else { self.matrix.columns().saturating_sub(1) * self.step + 1 };
         assert!(last + read <= self.vectors.len());
-        assert!(self.max.len() >= self.batches.len());
+        assert!(self.max.len() >= self.batches.len() && (1..=OCT).contains(&self.lanes));
         assert!(self.values.is_empty() || self.values.len() >= self.batches.len() * self.rows.len());
+    }
+}
+
+impl CombineJob<'_> {
+    /// Enlarges the output.
+    ///
+    /// # Panics
+    /// If a row index is out of range.
+    fn check(&mut self, lanes: usize) {
+        assert!(self.rows.iter().all(|&k| (k as usize) < self.matrix.rows()));
+        assert!(self.matrix.columns() <= self.matrix.stride() * OCT);
+        grow(self.out, (self.matrix.columns() * lanes).div_ceil(OCT));
     }
 }
 
@@ -278,10 +329,12 @@ pub(crate) struct Kernels {
     base: unsafe fn(&mut BaseJob),
     forward: unsafe fn(&mut ProductJob),
     backward: unsafe fn(&mut ProductJob),
+    backward_biased: unsafe fn(&mut BiasJob),
     project: unsafe fn(&mut ProductJob),
     force: unsafe fn(&mut ForceJob),
     grade: unsafe fn(&mut GradeJob),
     select: unsafe fn(&mut SelectJob),
+    combine: unsafe fn(&mut CombineJob),
 }
 
 macro_rules! entry_points {
@@ -323,16 +376,28 @@ macro_rules! entry_points {
                 // SAFETY: as for `base`.
                 unsafe { super::grade::select::<$lanes>(job) }
             }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) unsafe fn backward_biased(job: &mut BiasJob) {
+                // SAFETY: as for `base`.
+                unsafe { super::product::backward_biased::<$lanes>(job) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) unsafe fn combine(job: &mut CombineJob) {
+                // SAFETY: as for `base`.
+                unsafe { super::grade::combine::<$lanes>(job) }
+            }
             pub(super) const KERNELS: Kernels = Kernels {
                 lanes: <$lanes>::N,
                 gather: $gather,
                 base,
                 forward,
                 backward,
+                backward_biased,
                 project,
                 force,
                 grade,
                 select,
+                combine,
             };
         }
     };
@@ -398,6 +463,12 @@ impl Kernels {
         unsafe { (self.backward)(&mut job) }
     }
 
+    pub(crate) fn backward_biased(&self, mut job: BiasJob) {
+        job.check(self.lanes);
+        // SAFETY: as for `base`.
+        unsafe { (self.backward_biased)(&mut job) }
+    }
+
     pub(crate) fn project(&self, mut job: ProductJob) {
         job.check(self.lanes);
         assert!(job.projections.len() >= job.plan.graph().functions().len());
@@ -418,6 +489,12 @@ impl Kernels {
         job.check();
         // SAFETY: as for `base`.
         unsafe { (self.grade)(&mut job) }
+    }
+
+    pub(crate) fn combine(&self, mut job: CombineJob) {
+        job.check(self.lanes);
+        // SAFETY: as for `base`.
+        unsafe { (self.combine)(&mut job) }
     }
 
     /// Searches for large values; returns whether all were listed.
@@ -455,7 +532,7 @@ impl BaseJob<'_> {
         for v in [&a.x, &a.y, &a.z, &a.r, &a.inv_r] {
             assert!(v.len() >= blocks);
         }
-        let (mut radial, mut longest, mut harmonics, mut widest) = (0, 0, 0, 0);
+        let (mut radial, mut radial_base, mut longest, mut harmonics, mut widest) = (0, 0, 0, 0, 0);
         for (range, segment) in a.ranges.iter_mut().zip(self.plan.segments()) {
             assert!(segment.table.is_some() || range.blocks == 0);
             assert!(range.count <= range.blocks * OCT);
@@ -463,11 +540,17 @@ impl BaseJob<'_> {
             let ncol = segment.table.as_ref().map_or(0, Table::ncol);
             radial += range.blocks * 2 * ncol;
             widest = widest.max(2 * ncol);
+            if let (true, Some(base)) = (self.slopes, segment.base_sums.table()) {
+                range.radial_base = radial_base;
+                radial_base += range.blocks * 2 * base.ncol();
+                widest = widest.max(2 * base.ncol());
+            }
             longest = longest.max(range.blocks);
             harmonics = harmonics.max(range.blocks * segment.shells.len() * segment.shells.len());
             assert!(segment.shells.len() <= self.legendre.ld());
         }
         grow(&mut a.radial, radial);
+        grow(&mut a.radial_base, radial_base);
         let s = &mut *self.scratch;
         grow(&mut s.harmonics, harmonics);
         grow(&mut s.bins, longest);
@@ -490,6 +573,22 @@ impl ProductJob<'_> {
     }
 }
 
+impl BiasJob<'_> {
+    /// Enlarges the space for the coefficients.
+    ///
+    /// # Panics
+    /// If the nodes are those of another plan or number of lanes, or the plan has no functions.
+    fn check(&mut self, lanes: usize) {
+        let g = self.plan.graph();
+        let nd = self.plan.embedding().ndensity;
+        let terms = g.by_x().partner.len();
+        assert!(self.nodes.lanes == lanes && self.nodes.holds(2 * g.nodes(), 0, nd));
+        assert!(self.functions.len() * OCT >= g.functions().len() * lanes);
+        assert!(terms == 0 || g.share_starts().len() == terms + 1);
+        grow(self.terms, (terms * lanes).div_ceil(OCT));
+    }
+}
+
 impl ForceJob<'_> {
     /// Enlarges the buffers for every access of the stage.
     ///
@@ -506,6 +605,15 @@ impl ForceJob<'_> {
             assert!(v.len() >= blocks);
         }
         assert!(a.slope.len() >= self.plan.embedding().ndensity);
+        for ((columns, segment), range) in self.columns.iter().zip(self.plan.segments()).zip(&a.ranges) {
+            match segment.base_sums.table() {
+                None => assert!(columns.len() <= segment.rho_column),
+                Some(base) => {
+                    let end = range.radial_base + range.blocks * 2 * base.ncol();
+                    assert!(columns.is_empty() || columns.len() <= base.ncol() && a.radial_base.len() >= end);
+                }
+            }
+        }
         for (range, segment) in a.ranges.iter().zip(self.plan.segments()) {
             let ncol = segment.table.as_ref().map_or(0, Table::ncol);
             assert!(range.blocks == 0 || a.radial.len() >= range.radial + range.blocks * 2 * ncol);

@@ -3,7 +3,8 @@
 //!
 //! A vector has one lane per atom of the batch; a node takes two vectors, its real and its imaginary part.
 
-use super::ProductJob;
+use super::{BiasJob, Nodes, ProductJob};
+use crate::plan::SpeciesPlan;
 use crate::plan::graph::{Part, Terms};
 use crate::simd::{Lanes, OCT};
 use std::ops::Range;
@@ -43,7 +44,7 @@ pub(super) unsafe fn backward<V: Lanes>(job: &mut ProductJob) {
             3 => terms_back::<V, 3>(job),
             _ => terms_back_any::<V>(job),
         }
-        interior_back::<V>(job);
+        interior_back::<V>(job.plan, job.nodes);
     }
 }
 
@@ -277,12 +278,12 @@ unsafe fn terms_back_any<V: Lanes>(job: &mut ProductJob) {
 /// # Safety
 /// See [`forward`].
 #[inline(always)]
-unsafe fn interior_back<V: Lanes>(job: &mut ProductJob) {
-    let g = job.plan.graph();
+unsafe fn interior_back<V: Lanes>(plan: &SpeciesPlan, nodes: &mut Nodes) {
+    let g = plan.graph();
     // SAFETY: `ProductJob::check` checked the buffers, `Graph::new` all nodes and ranges.
     unsafe {
-        let values: *const f64 = job.nodes.value.as_ptr().cast();
-        let adjoints: *mut f64 = job.nodes.adjoint.as_mut_ptr().cast();
+        let values: *const f64 = nodes.value.as_ptr().cast();
+        let adjoints: *mut f64 = nodes.adjoint.as_mut_ptr().cast();
         for (k, i) in g.interior().iter().enumerate().rev() {
             let d = adjoints.add((g.base() + k) * V::NODE);
             let (a, b) = (i.a as usize * V::NODE, i.b as usize * V::NODE);
@@ -307,6 +308,103 @@ unsafe fn interior_back<V: Lanes>(job: &mut ProductJob) {
             yr.store(pb);
             yi.store(pb.add(V::N));
         }
+    }
+}
+
+/// Adjoints of all nodes from the derivatives with respect to the densities and to the functions, which atoms have each
+/// their own: as [`backward`], but a term's coefficient differs from lane to lane.
+///
+/// # Safety
+/// See [`forward`]; `BiasJob::check` ran.
+#[inline(always)]
+pub(super) unsafe fn backward_biased<V: Lanes>(job: &mut BiasJob) {
+    let (by_x, by_y) = (job.plan.graph().by_x(), job.plan.graph().by_y());
+    // SAFETY: `BiasJob::check` checked the buffers, `Graph::new` all nodes, ranges and numbers.
+    unsafe {
+        let adjoints: *mut f64 = job.nodes.adjoint.as_mut_ptr().cast();
+        for group in &by_x.groups {
+            let (re, im) = biased_partners::<V>(job, group.start..group.mid);
+            let (more, minus) = biased_partners::<V>(job, group.mid..group.end);
+            let dx = adjoints.add(group.node as usize * V::NODE);
+            re.add(more).store(dx);
+            minus.sub(im).store(dx.add(V::N));
+        }
+        for group in &by_y.groups {
+            let (re, im) = biased_factors::<V>(job, group.start..group.mid);
+            let (more, minus) = biased_factors::<V>(job, group.mid..group.end);
+            let dy = adjoints.add(group.node as usize * V::NODE);
+            re.add(more).add(V::load(dy)).store(dy);
+            minus.sub(im).add(V::load(dy.add(V::N))).store(dy.add(V::N));
+        }
+        interior_back::<V>(job.plan, job.nodes);
+    }
+}
+
+/// Sum over a range of terms of `by_x` of the second factor times the term's coefficient.
+///
+/// # Safety
+/// See [`backward_biased`]; the terms exist.
+#[inline(always)]
+unsafe fn biased_partners<V: Lanes>(job: &mut BiasJob, range: Range<u32>) -> (V, V) {
+    // SAFETY: see `backward_biased`.
+    unsafe {
+        let values: *const f64 = job.nodes.value.as_ptr().cast();
+        let (mut re, mut im) = (V::splat(0.0), V::splat(0.0));
+        for t in range.start as usize..range.end as usize {
+            let c = coefficient::<V>(job, t);
+            let y = values.add(*job.plan.graph().by_x().partner.get_unchecked(t) as usize * V::NODE);
+            re = c.fma(V::load(y), re);
+            im = c.fma(V::load(y.add(V::N)), im);
+        }
+        (re, im)
+    }
+}
+
+/// Sum over a range of terms of `by_y` of the first factor times the term's coefficient, which [`coefficient`] stored.
+///
+/// # Safety
+/// See [`backward_biased`]; the terms exist.
+#[inline(always)]
+unsafe fn biased_factors<V: Lanes>(job: &BiasJob, range: Range<u32>) -> (V, V) {
+    let by_y = job.plan.graph().by_y();
+    // SAFETY: see `backward_biased`.
+    unsafe {
+        let values: *const f64 = job.nodes.value.as_ptr().cast();
+        let terms: *const f64 = job.terms.as_ptr().cast();
+        let (mut re, mut im) = (V::splat(0.0), V::splat(0.0));
+        for t in range.start as usize..range.end as usize {
+            let c = V::load(terms.add(*by_y.other.get_unchecked(t) as usize * V::N));
+            let x = values.add(*by_y.partner.get_unchecked(t) as usize * V::NODE);
+            re = c.fma(V::load(x), re);
+            im = c.fma(V::load(x.add(V::N)), im);
+        }
+        (re, im)
+    }
+}
+
+/// Coefficient of term `t` of `by_x`, from the derivatives with respect to densities and functions; it is stored for `by_y`.
+///
+/// # Safety
+/// See [`backward_biased`]; the term exists.
+#[inline(always)]
+unsafe fn coefficient<V: Lanes>(job: &mut BiasJob, t: usize) -> V {
+    let g = job.plan.graph();
+    let nd = job.plan.embedding().ndensity;
+    // SAFETY: see `backward_biased`; there is one more of the starts than there are terms.
+    unsafe {
+        let slopes: *const f64 = job.nodes.slope.as_ptr().cast();
+        let coef = g.by_x().coef.as_ptr().add(t * nd);
+        let mut c = V::splat(*coef).mul(V::load(slopes));
+        for p in 1..nd {
+            c = V::splat(*coef.add(p)).fma(V::load(slopes.add(p * V::N)), c);
+        }
+        let (start, end) = (*g.share_starts().get_unchecked(t), *g.share_starts().get_unchecked(t + 1));
+        for share in g.shares().get_unchecked(start as usize..end as usize) {
+            let a = V::load(job.functions.as_ptr().cast::<f64>().add(share.function as usize * V::N));
+            c = V::splat(share.coef).fma(a, c);
+        }
+        c.store(job.terms.as_mut_ptr().cast::<f64>().add(t * V::N));
+        c
     }
 }
 

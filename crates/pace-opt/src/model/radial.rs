@@ -420,6 +420,24 @@ pub(crate) fn atomic_number(symbol: &str) -> Option<u8> {
     SYMBOLS.split_ascii_whitespace().position(|s| s == symbol).map(|p| p as u8 + 1)
 }
 
+/// Covalent radius in Å of a chemical element up to curium: Cordero et al., Dalton Trans. 2832 (2008), for Mn, Fe and Co those of
+/// low spin.
+pub(crate) fn covalent_radius(symbol: &str) -> Option<f64> {
+    const RADII: [u8; 96] = [
+        31, 28, 128, 96, 84, 76, 71, 66, 57, 58, 166, 141, 121, 111, 107, 105, 102, 106, 203, 176, 170, 160, 153, 139,
+        139, 132, 126, 124, 132, 122, 122, 120, 119, 120, 120, 116, 220, 195, 190, 175, 164, 154, 147, 146, 142, 139,
+        145, 144, 142, 139, 139, 138, 139, 140, 244, 215, 207, 204, 203, 201, 199, 198, 198, 196, 194, 192, 192, 189,
+        190, 187, 187, 175, 170, 162, 151, 144, 141, 136, 136, 132, 145, 146, 148, 140, 150, 150, 0, 221, 215, 206,
+        200, 196, 190, 187, 180, 169,
+    ];
+    // Francium, 2.60 Å, exceeds the type.
+    let hundredths = match usize::from(atomic_number(symbol)?) {
+        87 => 260.0,
+        z => f64::from(*RADII.get(z - 1)?),
+    };
+    Some(hundredths / 100.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -488,6 +506,14 @@ mod tests {
         // Beyond either cutoff everything is zero.
         assert_eq!((at(0.5).0, at(0.5).1), ([0.0; 6], [0.0; 6]));
         assert_eq!((at(4.99).0, at(4.99).2), ([0.0; 6], (0.0, 0.0)));
+    }
+
+    #[test]
+    fn radii() {
+        for (symbol, radius) in [("H", 0.31), ("Al", 1.21), ("Cu", 1.32), ("Pb", 1.46), ("Fr", 2.60), ("Cm", 1.69)] {
+            assert_eq!(covalent_radius(symbol), Some(radius));
+        }
+        assert_eq!((covalent_radius("Lr"), covalent_radius("X")), (None, None));
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub(crate) struct Terms {
     pub partner: Vec<u32>,
     /// Coefficients, `[term][density]`.
     pub coef: Vec<f64>,
+    /// Of [`Graph::by_y`]: position of each term in [`Graph::by_x`]; empty without functions.
+    pub other: Vec<u32>,
 }
 
 /// A term: its two factors, whether one of them is conjugated, and its number.
@@ -55,14 +57,14 @@ struct Leaf {
 }
 
 impl Terms {
-    /// Groups the terms by factor `x`.
-    fn new(mut leaves: Vec<Leaf>, coef: &[f64], nd: usize) -> Self {
+    /// Groups the terms by factor `x`. Also returns the number of each term, in the order of the groups.
+    fn new(mut leaves: Vec<Leaf>, coef: &[f64], nd: usize) -> (Self, Vec<usize>) {
         leaves.sort_unstable_by_key(|l| (l.x, l.conj, l.y, l.term));
         let plain = |group: &[Leaf]| group.iter().filter(|l| !l.conj).count();
         // Groups with equal numbers of terms follow each other, so that the loop lengths are predictable.
         let mut groups: Vec<&[Leaf]> = leaves.chunk_by(|a, b| a.x == b.x).collect();
         groups.sort_by_key(|group| (plain(group), group.len()));
-        let mut terms = Terms::default();
+        let (mut terms, mut numbers) = (Terms::default(), Vec::new());
         for group in groups {
             let start = terms.partner.len() as u32;
             let (mid, end) = (start + plain(group) as u32, start + group.len() as u32);
@@ -70,9 +72,10 @@ impl Terms {
             for l in group {
                 terms.partner.push(l.y);
                 terms.coef.extend_from_slice(&coef[l.term * nd..(l.term + 1) * nd]);
+                numbers.push(l.term);
             }
         }
-        terms
+        (terms, numbers)
     }
 }
 
@@ -102,6 +105,9 @@ pub(crate) struct GraphParts {
     pub functions: Vec<Function>,
     /// The terms of all functions, in the order of `functions`.
     pub parts: Vec<Part>,
+    /// The functions that each term is part of, in the order of `by_x`: the ranges of `shares`; empty without functions.
+    pub share_starts: Vec<u32>,
+    pub shares: Vec<Share>,
 }
 
 impl Graph {
@@ -126,6 +132,25 @@ impl Graph {
                 return Err(format!("function number {} of {}", f.number, parts.functions.len()));
             }
             check_range("function", (f.start, f.mid, f.end), parts.parts.len())?;
+        }
+        if !parts.share_starts.is_empty() {
+            let (terms, ends) = (parts.by_x.partner.len(), &parts.share_starts);
+            if ends.len() != terms + 1 || !ends.is_sorted() || ends[terms] as usize > parts.shares.len() {
+                return Err(format!(
+                    "the functions of {terms} terms are {} ranges of {}",
+                    ends.len(),
+                    parts.shares.len()
+                ));
+            }
+            if let Some(share) = parts.shares.iter().find(|s| s.function as usize >= parts.functions.len()) {
+                return Err(format!("a term is part of function {} of {}", share.function, parts.functions.len()));
+            }
+            if parts.by_y.other.len() != parts.by_y.partner.len()
+                || parts.by_y.partner.len() != terms
+                || parts.by_y.other.iter().any(|&t| t as usize >= terms)
+            {
+                return Err(format!("the terms by the second factor are not the {terms} by the first"));
+            }
         }
         Ok(Graph { parts })
     }
@@ -163,6 +188,17 @@ impl Graph {
     /// All basis functions. Their numbers are below the number of functions, their ranges within `parts()`.
     pub(crate) fn functions(&self) -> &[Function] {
         &self.parts.functions
+    }
+
+    /// Ranges of [`Self::shares`], one more than there are terms, and in the order of [`Self::by_x`]; empty if the graph was
+    /// built without functions. Then [`Terms::other`] of [`Self::by_y`] is not checked.
+    pub(crate) fn share_starts(&self) -> &[u32] {
+        &self.parts.share_starts
+    }
+
+    /// The functions that the terms are part of. Function numbers are below the number of functions.
+    pub(crate) fn shares(&self) -> &[Share] {
+        &self.parts.shares
     }
 
     /// The terms of all functions. All nodes are below `nodes()`.
@@ -211,6 +247,13 @@ pub(crate) struct Function {
 pub(crate) struct Part {
     pub x: u32,
     pub y: u32,
+    pub coef: f64,
+}
+
+/// A function that a term is part of, with the coefficient of the term.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Share {
+    pub function: u32,
     pub coef: f64,
 }
 
@@ -321,8 +364,20 @@ impl Builder {
             parts.extend(self.proj[l.term].iter().map(part));
         }
         let swapped = leaves.iter().map(|&l| Leaf { x: l.y, y: l.x, ..l }).collect();
-        let (by_x, by_y) = (Terms::new(leaves, &self.coef, nd), Terms::new(swapped, &self.coef, nd));
-        let mut g = GraphParts { base, densities: nd, interior, by_x, by_y, ..GraphParts::default() };
+        let ((by_x, x_terms), (mut by_y, y_terms)) =
+            (Terms::new(leaves, &self.coef, nd), Terms::new(swapped, &self.coef, nd));
+        let mut g = GraphParts { base, densities: nd, interior, by_x, ..GraphParts::default() };
+        if self.proj.iter().any(|functions| !functions.is_empty()) {
+            let mut place = vec![0; self.proj.len()];
+            x_terms.iter().zip(0..).for_each(|(&term, k)| place[term] = k);
+            by_y.other = y_terms.iter().map(|&term| place[term]).collect();
+            g.share_starts.push(0);
+            for &term in &x_terms {
+                g.shares.extend(self.proj[term].iter().map(|&(function, coef)| Share { function, coef }));
+                g.share_starts.push(g.shares.len() as u32);
+            }
+        }
+        g.by_y = by_y;
         parts.sort_by_key(|(function, conj, part)| (*function, *conj, part.x, part.y));
         // Ordered as the groups: functions with equal numbers of terms follow each other.
         let of = |k: u32| &parts[parts.partition_point(|p| p.0 < k)..parts.partition_point(|p| p.0 <= k)];
@@ -520,15 +575,22 @@ mod tests {
     /// A graph of two base nodes and one product, without an error.
     fn valid() -> GraphParts {
         let group = |node| Group { node, start: 0, mid: 1, end: 1 };
-        let terms = |node, partner| Terms { groups: vec![group(node)], partner: vec![partner], coef: vec![1.0, 2.0] };
+        let terms = |node, partner, other| Terms {
+            groups: vec![group(node)],
+            partner: vec![partner],
+            coef: vec![1.0, 2.0],
+            other,
+        };
         GraphParts {
             base: 2,
             densities: 2,
             interior: vec![Interior { a: 0, b: 1, conj: false }],
-            by_x: terms(2, 1),
-            by_y: terms(1, 2),
+            by_x: terms(2, 1, Vec::new()),
+            by_y: terms(1, 2, vec![0]),
             functions: vec![Function { number: 0, start: 0, mid: 0, end: 1 }],
             parts: vec![Part { x: 2, y: 1, coef: 1.0 }],
+            share_starts: vec![0, 1],
+            shares: vec![Share { function: 0, coef: 1.0 }],
         }
     }
 
@@ -536,7 +598,7 @@ mod tests {
     fn an_index_out_of_range_is_refused() {
         Graph::new(valid()).unwrap();
         type Fault = fn(&mut GraphParts);
-        let faults: [(Fault, &str); 14] = [
+        let faults: [(Fault, &str); 19] = [
             (|g| g.interior[0].a = 2, "before its factors"),
             (|g| g.interior[0].b = u32::MAX, "before its factors"),
             (|g| g.by_x.groups[0].node = 3, "group by the first factor uses node 3 of 3"),
@@ -551,6 +613,11 @@ mod tests {
             (|g| g.functions[0].number = 1, "function number 1 of 1"),
             (|g| g.parts[0].x = 3, "a function uses nodes 3 and 1 of 3"),
             (|g| g.parts[0].y = 3, "a function uses nodes 2 and 3 of 3"),
+            (|g| g.share_starts[1] = 2, "the functions of 1 terms are 2 ranges of 1"),
+            (|g| g.share_starts.truncate(1), "the functions of 1 terms are 1 ranges of 1"),
+            (|g| g.share_starts[0] = 3, "the functions of 1 terms are 2 ranges of 1"),
+            (|g| g.shares[0].function = 1, "a term is part of function 1 of 1"),
+            (|g| g.by_y.other[0] = 1, "the terms by the second factor are not the 1 by the first"),
         ];
         for (fault, message) in faults {
             let mut parts = valid();

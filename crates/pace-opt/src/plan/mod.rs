@@ -79,7 +79,7 @@ pub(crate) enum BaseSums {
 
 impl BaseSums {
     /// The separate table, if any.
-    fn table(&self) -> Option<&Table> {
+    pub(crate) fn table(&self) -> Option<&Table> {
         match self {
             BaseSums::Table(table) => Some(table),
             _ => None,
@@ -125,6 +125,7 @@ pub(crate) struct SpeciesPlan {
     e0: f64,
     functions: usize,
     single: Vec<(u8, u8)>,
+    covalent: Vec<f64>,
 }
 
 /// A compiled potential.
@@ -258,6 +259,7 @@ impl SpeciesPlan {
             e0: model.e0[i],
             functions: functions.len(),
             single,
+            covalent: (0..ne).map(|j| covalent_sum(model, i, j)).collect(),
         };
         plan.check().unwrap_or_else(|e| panic!("the compiled potential is inconsistent: {e}"));
         Ok(plan)
@@ -340,6 +342,16 @@ impl SpeciesPlan {
     pub(crate) fn single(&self) -> &[(u8, u8)] {
         &self.single
     }
+
+    /// By element of the neighbour, the sum of the covalent radii in Å; zero if one is not known.
+    pub(crate) fn covalent(&self) -> &[f64] {
+        &self.covalent
+    }
+}
+
+fn covalent_sum(model: &Model, i: usize, j: usize) -> f64 {
+    let radius = |k: usize| radial::covalent_radius(&model.elements[k]);
+    radius(i).zip(radius(j)).map_or(0.0, |(a, b)| a + b)
 }
 
 impl Segment {

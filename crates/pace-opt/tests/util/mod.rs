@@ -44,6 +44,8 @@ pub struct Evaluated {
     pub virials: Vec<[f64; 6]>,
     pub grades: Vec<f64>,
     pub coefficients: Vec<Vec<f64>>,
+    pub bias: f64,
+    pub bias_forces: Vec<[f64; 3]>,
 }
 
 impl Cluster {
@@ -59,6 +61,11 @@ impl Cluster {
     }
 
     pub fn evaluate(&self, evaluator: &mut Evaluator, grades: bool) -> Result<Evaluated> {
+        self.evaluate_with(evaluator, grades, false)
+    }
+
+    /// As `evaluate`, with the forces of the bias apart if requested.
+    pub fn evaluate_with(&self, evaluator: &mut Evaluator, grades: bool, bias_forces: bool) -> Result<Evaluated> {
         let n = self.positions.len();
         let atoms: Vec<i32> = (0..n as i32).collect();
         let lists: Vec<Vec<i32>> = (0..n).map(|i| (0..n as i32).filter(|&j| j as usize != i).collect()).collect();
@@ -71,6 +78,8 @@ impl Cluster {
             virials: vec![[0.0; 6]; n],
             grades: vec![0.0; n],
             coefficients: vec![Vec::new(); n],
+            bias: 0.0,
+            bias_forces: vec![[0.0; 3]; n],
         };
         let system = System {
             positions: &self.positions,
@@ -89,9 +98,10 @@ impl Cluster {
             inner_shares: None,
             grades: grades.then_some(&mut out.grades[..]),
             coefficients: grades.then_some(&mut out.coefficients[..]),
+            bias_forces: bias_forces.then_some(&mut out.bias_forces[..]),
         };
         let totals = evaluator.evaluate(&system, &mut output)?;
-        (out.energy, out.virial) = (totals.energy, totals.virial);
+        (out.energy, out.bias, out.virial) = (totals.energy, totals.bias, totals.virial);
         Ok(out)
     }
 }

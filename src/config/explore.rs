@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! `ExploreConfig`: the table `[explore]` with the bias towards unknown environments.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use super::section::{check, positive};
+
+/// Exploration: a bias that drives atoms towards environments with a large γ, so that events occur sooner. A biased trajectory does not
+/// sample the ensemble. Requires the potential of a `file` with an active set, and `engine = "opt"`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExploreConfig {
+    /// Strength of the bias: force on an atom relative to the mean force of the potential, in the mean over all atoms if all were pushed. 0
+    /// switches the bias off.
+    #[serde(default = "defaults::strength")]
+    pub strength: f64,
+    /// γ from which an atom is pushed; the full force acts from 1.25 of it on. With 0 all atoms are pushed, and a crystal can become more
+    /// perfect instead of less, because γ of its perfect environment is close to one.
+    #[serde(default = "defaults::onset")]
+    pub onset: f64,
+    /// Constant strength in eV per unit of γ, instead of `strength`, from the first step on.
+    pub fixed_strength: Option<f64>,
+    /// Number of polls at the start without a bias, at which the forces are measured.
+    #[serde(default = "defaults::warmup")]
+    pub warmup: u64,
+    /// Number of polls over which the strength then rises to its value.
+    #[serde(default = "defaults::ramp")]
+    pub ramp: u64,
+    /// Number of polls over which the norms of the forces are averaged.
+    #[serde(default = "defaults::average")]
+    pub average: f64,
+    /// γ from which an atom has no forces of the bias; they decrease from 0.8 of it on. If absent, 1.25 times the threshold, so that atoms
+    /// are not pushed far beyond the event.
+    pub gamma_limit: Option<f64>,
+    /// Distance at which two atoms have no bias, as a share of the sum of their covalent radii; the bias decreases from 1.15 of it on.
+    #[serde(default = "defaults::shortest")]
+    pub shortest: f64,
+    /// Guard: the run ends if two atoms are closer than this share of the sum of their covalent radii. 0 switches this off.
+    #[serde(default = "defaults::min_distance")]
+    pub min_distance: f64,
+    /// Guard: the run ends if the volume relative to that at the start is outside these limits.
+    #[serde(default = "defaults::volume")]
+    pub volume: [f64; 2],
+    /// Guard: the run ends if the temperature at a poll is above this, in K. If absent, twice the largest target temperature.
+    pub max_temperature: Option<f64>,
+}
+
+impl ExploreConfig {
+    /// γ from which an atom has no forces of the bias; `threshold` is that of events.
+    #[must_use]
+    pub fn limit(&self, threshold: f64) -> f64 {
+        self.gamma_limit.unwrap_or(1.25 * threshold)
+    }
+
+    pub(super) fn validate(&self, threshold: f64) -> Result<(), Error> {
+        let strength = |s: f64| (0.0..=100.0).contains(&s);
+        check(strength(self.strength), "explore.strength", &self.strength, "between 0 and 100 (1 to 5 is usual)")?;
+        let fixed = self.fixed_strength;
+        let what = "between 0 and 100 eV";
+        check(fixed.is_none_or(strength), "explore.fixed_strength", &fixed.unwrap_or_default(), what)?;
+        let limit = self.limit(threshold);
+        check(positive(limit), "explore.gamma_limit", &limit, "above 0")?;
+        let onset = self.onset;
+        let what = "0 or more, and at most 0.64 of `explore.gamma_limit`";
+        check(onset >= 0.0 && onset <= 0.64 * limit, "explore.onset", &onset, what)?;
+        let average = self.average;
+        check(average >= 1.0 && average.is_finite(), "explore.average", &average, "1 or more polls")?;
+        check(self.warmup >= 1 || fixed.is_some(), "explore.warmup", &self.warmup, "1 or more polls")?;
+        let share = |s: f64| (0.0..=1.0).contains(&s);
+        check(share(self.shortest), "explore.shortest", &self.shortest, "between 0 and 1")?;
+        check(share(self.min_distance), "explore.min_distance", &self.min_distance, "between 0 and 1")?;
+        let [low, high] = self.volume;
+        let ok = (0.0..1.0).contains(&low) && high > 1.0 && high.is_finite();
+        check(ok, "explore.volume", &self.volume, "[low, high] with low between 0 and 1, and high above 1")?;
+        let hot = self.max_temperature;
+        check(hot.is_none_or(positive), "explore.max_temperature", &hot.unwrap_or_default(), "above 0 K")
+    }
+}
+
+mod defaults {
+    pub(super) fn strength() -> f64 {
+        2.0
+    }
+    pub(super) fn onset() -> f64 {
+        0.8
+    }
+    pub(super) fn warmup() -> u64 {
+        10
+    }
+    pub(super) fn ramp() -> u64 {
+        20
+    }
+    pub(super) fn average() -> f64 {
+        10.0
+    }
+    pub(super) fn shortest() -> f64 {
+        0.65
+    }
+    pub(super) fn min_distance() -> f64 {
+        0.5
+    }
+    pub(super) fn volume() -> [f64; 2] {
+        [0.75, 1.3]
+    }
+}

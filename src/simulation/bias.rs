@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The bias of an exploration: its strength follows the forces of the potential, and guards end the run.
+//!
+//! The pair style computes the bias (`pace/extrapolation/opt`; the mathematics are in `crates/pace-opt/src/bias.rs`). At each poll it
+//! measures the norms of both forces, and the strength of the next steps is set in its memory. No energy is added or removed when the
+//! strength changes: the thermostat takes up the difference.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::comm::Comm;
+use crate::config::{ExploreConfig, InferenceConfig};
+use crate::lammps::{Error, Lammps};
+
+/// The bias at a poll.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BiasSummary {
+    /// Strength in the steps until this poll, eV per unit of γ.
+    #[serde(deserialize_with = "otf_store::json::or_nan")]
+    #[schemars(with = "Option<f64>")]
+    pub strength: f64,
+    /// Energy of the bias, eV. It is not part of `potential_energy` and `total_energy`.
+    #[serde(deserialize_with = "otf_store::json::or_nan")]
+    #[schemars(with = "Option<f64>")]
+    pub energy: f64,
+    /// Mean norm of the forces of the bias, if all atoms were pushed, relative to that of the forces of the potential.
+    #[serde(deserialize_with = "otf_store::json::or_nan")]
+    #[schemars(with = "Option<f64>")]
+    pub relative: f64,
+    /// The smallest distance of two atoms, as a share of the sum of their covalent radii. `null` in JSON if it is not known.
+    pub closest: Option<f64>,
+    /// The guard that ends the run; `null` in JSON if there is none.
+    #[serde(default)]
+    pub guard: Option<Guard>,
+}
+
+/// A limit of an exploration that was passed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Guard {
+    /// Two atoms are closer than `explore.min_distance`: the share of the sum of their covalent radii.
+    Distance(f64),
+    /// The volume relative to that at the start is outside `explore.volume`.
+    Volume(f64),
+    /// The temperature in K is above `explore.max_temperature`.
+    Temperature(f64),
+}
+
+impl std::fmt::Display for Guard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Distance(share) => write!(
+                f,
+                "two atoms are {share:.2} of the sum of their covalent radii apart, less than `explore.min_distance`"
+            ),
+            Self::Volume(ratio) => write!(f, "the volume is {ratio:.2} of that at the start, outside `explore.volume`"),
+            Self::Temperature(kelvin) => {
+                write!(f, "the temperature is {kelvin:.0} K, above `explore.max_temperature`")
+            }
+        }
+    }
+}
+
+/// What the strength depends on, for checkpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct BiasState {
+    /// Number of polls so far.
+    polls: u64,
+    /// Step of the last one.
+    step: Option<i64>,
+    /// Averages of the sums of the norms of the forces of the potential, eV/Å, and of those of the bias per unit of its strength without
+    /// an onset, 1/Å. (Few atoms are above the onset, and at many polls none.)
+    potential: f64,
+    bias: f64,
+    /// Strength of the present steps, eV.
+    strength: f64,
+    /// Volume at the start, Å³.
+    volume: f64,
+}
+
+impl BiasState {
+    /// Adds the sums of a poll to the averages and sets the strength of the steps that follow.
+    fn adapt(&mut self, config: &ExploreConfig, potential: f64, bias: f64) {
+        self.polls += 1;
+        // The mean of all polls until there are enough for the exponential average.
+        let weight = 1.0 / config.average.min(self.polls as f64);
+        self.potential += weight * (potential - self.potential);
+        self.bias += weight * (bias - self.bias);
+        if let Some(strength) = config.fixed_strength {
+            self.strength = strength;
+            return;
+        }
+        let after = self.polls.saturating_sub(config.warmup.saturating_sub(1));
+        let rise = (after as f64 / (config.ramp + 1) as f64).min(1.0);
+        let relative = self.potential / self.bias;
+        // Perfect crystals have no forces at the start.
+        self.strength = if relative.is_finite() { config.strength * rise * relative } else { 0.0 };
+    }
+}
+
+/// The bias of a running simulation.
+#[derive(Debug, Clone)]
+pub(super) struct SimulationBias {
+    config: ExploreConfig,
+    /// γ from which an atom has no forces of the bias.
+    limit: f64,
+    /// Temperature of the guard, K.
+    max_temperature: f64,
+    interval: i64,
+    pub(super) state: BiasState,
+}
+
+impl SimulationBias {
+    /// `None` without `[explore]`, or with strength 0.
+    pub(super) fn of(config: &InferenceConfig, state: Option<BiasState>) -> Option<Self> {
+        let explore = config.explore.clone()?;
+        let target = config.md.temperature.start().max(config.md.temperature.end());
+        let strength = explore.fixed_strength.unwrap_or(0.0);
+        let state = state.unwrap_or(BiasState { strength, ..BiasState::default() });
+        let max_temperature = explore.max_temperature.unwrap_or(2.0 * target);
+        let limit = explore.limit(config.watch.uncertainty_threshold.initial());
+        Some(Self { limit, config: explore, max_temperature, interval: config.watch.sampling_interval as i64, state })
+    }
+
+    /// Sets the bias in the pair style, whose memory lasts until the next `clear`. Takes effect in the next step.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if the pair style has none.
+    pub(super) fn apply(&self, lammps: &mut Lammps) -> Result<(), Error> {
+        lammps.set_pair_number("bias_onset", self.config.onset)?;
+        lammps.set_pair_number("bias_limit", self.limit)?;
+        lammps.set_pair_number("bias_shortest", self.config.shortest)?;
+        lammps.set_pair_integer("bias_every", i32::try_from(self.interval).unwrap_or(i32::MAX))?;
+        lammps.set_pair_number("bias_strength", self.state.strength)
+    }
+
+    /// Reads the measurement of a polled step and determines the strength of the next steps, which [`SimulationBias::apply`] sets. A
+    /// step that is polled again changes nothing.
+    ///
+    /// # MPI
+    /// Collective; the same values on all ranks.
+    pub(super) fn poll(
+        &mut self,
+        lammps: &Lammps,
+        step: i64,
+        temperature: f64,
+        comm: &Comm,
+    ) -> Result<BiasSummary, Error> {
+        let [energy, potential, bias, closest] = lammps.pair_numbers("bias_results")?;
+        let mut sums = [energy, potential, bias];
+        comm.sum(&mut sums);
+        let [energy, potential, bias] = sums;
+        let mut least = [-closest];
+        comm.max(&mut least);
+        let closest = Some(-least[0]).filter(|share| share.is_finite());
+        let volume = lammps.cell().volume();
+        let strength = self.state.strength;
+        if self.state.step.is_none() {
+            self.state.volume = volume;
+        }
+        let guard = self.guard(closest, volume / self.state.volume, temperature);
+        if self.state.step.is_none_or(|last| step > last) {
+            self.state.step = Some(step);
+            self.state.adapt(&self.config, potential, bias);
+        }
+        Ok(BiasSummary { strength, energy, relative: strength * bias / potential, closest, guard })
+    }
+
+    fn guard(&self, closest: Option<f64>, volume: f64, temperature: f64) -> Option<Guard> {
+        let [low, high] = self.config.volume;
+        if let Some(share) = closest.filter(|share| *share < self.config.min_distance) {
+            return Some(Guard::Distance(share));
+        }
+        if !(low..=high).contains(&volume) {
+            return Some(Guard::Volume(volume));
+        }
+        (temperature > self.max_temperature).then_some(Guard::Temperature(temperature))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_strength_follows_the_forces_after_the_warmup() {
+        let config: ExploreConfig = toml::from_str("strength = 0.2\nwarmup = 3\nramp = 4\naverage = 5.0").unwrap();
+        let mut state = BiasState::default();
+        let mut strengths = Vec::new();
+        for _ in 0..9 {
+            state.adapt(&config, 30.0, 10.0);
+            strengths.push(state.strength);
+        }
+        // Zero in the steps between the first three polls.
+        let wanted = [0.0, 0.0, 0.12, 0.24, 0.36, 0.48, 0.6, 0.6, 0.6];
+        for (got, wanted) in strengths.iter().zip(wanted) {
+            assert!((got - wanted).abs() < 1e-12, "{strengths:?}");
+        }
+        for _ in 0..60 {
+            state.adapt(&config, 60.0, 10.0);
+        }
+        assert!((state.strength - 1.2).abs() < 1e-5, "{}", state.strength);
+        // Without forces there is no bias.
+        let mut still = BiasState::default();
+        (0..9).for_each(|_| still.adapt(&config, 0.0, 0.0));
+        assert_eq!(still.strength, 0.0);
+        let fixed = ExploreConfig { fixed_strength: Some(0.01), ..config };
+        still.adapt(&fixed, 1.0, 1.0);
+        assert_eq!(still.strength, 0.01);
+    }
+
+    #[test]
+    fn guards_are_checked_in_order() {
+        let config: ExploreConfig = toml::from_str("").unwrap();
+        let state = BiasState::default();
+        let bias = SimulationBias { config, limit: 6.25, max_temperature: 600.0, interval: 10, state };
+        assert_eq!(bias.guard(Some(0.5), 1.0, 600.0), None);
+        assert_eq!(bias.guard(None, 0.75, 300.0), None);
+        assert_eq!(bias.guard(Some(0.49), 2.0, 700.0), Some(Guard::Distance(0.49)));
+        assert_eq!(bias.guard(Some(0.9), 1.31, 700.0), Some(Guard::Volume(1.31)));
+        assert_eq!(bias.guard(Some(0.9), 0.7, 300.0), Some(Guard::Volume(0.7)));
+        assert_eq!(bias.guard(Some(0.9), 1.0, 601.0), Some(Guard::Temperature(601.0)));
+        let text = Guard::Volume(1.31).to_string();
+        assert_eq!(text, "the volume is 1.31 of that at the start, outside `explore.volume`");
+    }
+}

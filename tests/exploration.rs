@@ -112,6 +112,31 @@ fn a_biased_run_finds_an_event() {
     assert!((1.0..3.0).contains(&relative), "{relative}");
 }
 
+/// With a Nosé–Hoover thermostat; the random numbers of a Langevin thermostat depend on the number of ranks.
+#[test]
+fn ranks_find_the_same_event() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = "temperature = 600\nensemble = \"nvt\"\nsampling_interval = 10\nsteps = 3000\n";
+    let config = explore_config(folder.path(), settings, "");
+    let last = |ranks: usize| {
+        let output = folder.path().join(format!("on-{ranks}"));
+        let program = env!("CARGO_BIN_EXE_lammps-otf");
+        let done = mpiexec(ranks).arg(program).arg("run").arg(&config).arg("--output").arg(&output).output().unwrap();
+        assert_eq!(done.status.code(), Some(4), "{}", text(&done));
+        json(&output.join("result.json"))["last"].clone()
+    };
+    let (one, two) = (last(1), last(2));
+    assert_eq!((&one["step"], &one["gamma"]["worst_id"]), (&two["step"], &two["gamma"]["worst_id"]));
+    let near = |read: fn(&serde_json::Value) -> f64| {
+        let (a, b) = (read(&one), read(&two));
+        // Rounding errors of the sums grow in the steps before the event.
+        assert!((a - b).abs() < 1e-6 * a.abs(), "{a} {b}");
+    };
+    near(|poll| poll["gamma"]["max"].as_f64().unwrap());
+    near(|poll| poll["bias"]["energy"].as_f64().unwrap());
+    near(|poll| poll["bias"]["strength"].as_f64().unwrap());
+}
+
 #[test]
 fn a_guard_ends_a_run_in_good_order() {
     let folder = tempfile::tempdir().unwrap();

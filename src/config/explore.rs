@@ -105,3 +105,43 @@ mod defaults {
         [0.75, 1.3]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::InferenceConfig;
+
+    fn parse(more: &str) -> Result<InferenceConfig, String> {
+        let potential = Path::new(env!("CARGO_MANIFEST_DIR")).join("potentials/al/Al.yaml");
+        let text = format!(
+            "structure = \"al.extxyz\"\ntemperature = 300\n[potential]\nfile = {:?}\n{more}",
+            potential.display().to_string()
+        );
+        InferenceConfig::parse(&text, Path::new("run.toml")).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn replicas_have_strengths_of_their_own() {
+        let config = parse("[explore]\nstrength = 3\n[replicas]\nexplore = [0, 1.5]").unwrap();
+        let explore = config.explore.clone().unwrap();
+        assert_eq!((explore.strength, explore.onset, explore.limit(5.0)), (3.0, 0.8, 6.25));
+        assert_eq!(config.replica(0, 2).unwrap().explore, None);
+        assert_eq!(config.replica(1, 2).unwrap().explore.unwrap().strength, 1.5);
+        let without = parse("[replicas]\nexplore = [0, 1.5]").unwrap();
+        assert_eq!(without.replica(0, 2).unwrap().explore, None);
+        assert!(without.replica(1, 2).unwrap_err().to_string().contains("[explore]"));
+        // Part of what a resumed run compares.
+        let changed = parse("[explore]\nstrength = 4").unwrap();
+        let of = |config: &InferenceConfig| config.settings_that_determine(crate::config::Determines::Trajectory);
+        assert_ne!(of(&config)["explore"], of(&changed)["explore"]);
+        assert!(!of(&without).contains_key("explore"));
+    }
+
+    #[test]
+    fn an_evaluator_without_bias_is_refused() {
+        let text = "engine = \"ml-pace\"\n[explore]";
+        assert!(parse(text).unwrap_err().contains("`engine`"));
+        assert!(parse("[explore]\nonset = 5").unwrap_err().contains("explore.onset"));
+    }
+}

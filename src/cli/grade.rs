@@ -322,7 +322,7 @@ fn statistics(summary: &Summary) -> Vec<Gamma> {
         atoms: values.len(),
         quantiles: quantiles(&mut values),
         max: values.last().copied().unwrap_or(0.0),
-        above: values.iter().filter(|value| !(**value <= 1.0)).count(),
+        above: values.iter().filter(|value| value.is_nan() || **value > 1.0).count(),
     };
     let mut groups = Vec::new();
     if summary.gamma.len() != 1 && !summary.gamma.is_empty() {

@@ -84,7 +84,7 @@ pub struct RunConfig {
     pub timestep: Option<f64>,
     /// Random seed of the initial velocities and of a Langevin thermostat.
     pub seed: Option<u32>,
-    /// Strength of the bias; replaces `explore.strength`. 0: no bias. Requires the table [explore].
+    /// Strength of the bias; replaces `explore.strength`. 0: no bias. Requires the table `[explore]`.
     pub explore: Option<f64>,
 }
 

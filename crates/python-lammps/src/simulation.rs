@@ -101,16 +101,16 @@ impl Simulation {
     fn array<'py>(slf: &Bound<'py, Self>, name: &str) -> PyResult<Bound<'py, PyAny>> {
         caught(|| {
             let this = slf.borrow();
-            let (lammps, leases) = (this.open()?.lammps(), &this.leases);
+            let (lammps, leases, owner) = (this.open()?.lammps(), &this.leases, slf.as_any());
             match name {
-                "positions" => leases.array(slf, &lammps.positions()),
-                "velocities" => leases.array(slf, &lammps.velocities()),
-                "forces" => leases.array(slf, &lammps.forces()),
-                "types" => leases.array(slf, &lammps.types()),
-                "ids" => leases.integers(slf, lammps.ids()),
+                "positions" => leases.array(owner, &lammps.positions()),
+                "velocities" => leases.array(owner, &lammps.velocities()),
+                "forces" => leases.array(owner, &lammps.forces()),
+                "types" => leases.array(owner, &lammps.types()),
+                "ids" => leases.integers(owner, lammps.ids()),
                 "gamma" => {
                     let gamma = lammps.fix_vector(GAMMA_FIX).map_err(|error| this.error(&error.to_string()))?;
-                    leases.array(slf, &gamma)
+                    leases.array(owner, &gamma)
                 }
                 other => Err(PyKeyError::new_err(other.to_owned())),
             }

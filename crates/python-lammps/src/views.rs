@@ -14,7 +14,6 @@ use numpy::{Element, PyArray, PyArrayMethods};
 use pyo3::prelude::*;
 
 use crate::errors::ViewError;
-use crate::simulation::Simulation;
 
 /// Counts the leases of a simulation.
 #[derive(Default)]
@@ -24,7 +23,7 @@ pub struct Leases(Arc<()>);
 #[pyclass(frozen, module = "lammps_otf._lammps")]
 struct Lease {
     _count: Arc<()>,
-    _simulation: Py<Simulation>,
+    _simulation: Py<PyAny>,
 }
 
 impl Leases {
@@ -38,10 +37,10 @@ impl Leases {
         }
     }
 
-    /// An array of the memory of `view`, which must belong to LAMMPS in `simulation`, whose leases these are. It is read-only.
+    /// An array of the memory of `view`, which must belong to LAMMPS in the Python object `simulation`, whose leases these are. It is read-only.
     pub fn array<'py, S, D>(
         &self,
-        simulation: &Bound<'py, Simulation>,
+        simulation: &Bound<'py, PyAny>,
         view: &ArrayBase<S, D>,
     ) -> PyResult<Bound<'py, PyAny>>
     where
@@ -64,11 +63,7 @@ impl Leases {
     }
 
     /// An array of integers.
-    pub fn integers<'py>(
-        &self,
-        simulation: &Bound<'py, Simulation>,
-        view: Integers<'_>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    pub fn integers<'py>(&self, simulation: &Bound<'py, PyAny>, view: Integers<'_>) -> PyResult<Bound<'py, PyAny>> {
         match view {
             Integers::I32(view) => self.array(simulation, &view),
             Integers::I64(view) => self.array(simulation, &view),

@@ -225,9 +225,39 @@
     }, data);
   }
 
+  // What the rounds of a loop have learned.
+  function drawRounds() {
+    const { rounds } = report;
+    if (!byId("learning")) return;
+    const numbers = rounds.map((round) => round.number);
+    const points = { points: { show: true, size: 6 }, spanGaps: true };
+    const colours = ["--accent", "--good", "--flag", "--bad", "--soft"];
+    const curves = (id, label, columns) => plot(id, 200, {
+      cursor: { drag: { x: true, y: false } }, scales: { ...time, y: { range: (_, low, high) => [0, (high || 1) * 1.08] } },
+      axes: [axis("round", { incrs: [1, 2, 5, 10, 20, 50, 100] }), axis(label, { size: 60 })],
+      series: [{ label: "round" }, ...columns.map(([name], k) => line(name, colour(colours[k % colours.length]), points))],
+    }, [numbers, ...columns.map(([, values]) => values)]);
+    const milli = (value) => (value === null || value === undefined ? null : 1000 * value);
+    curves("learning", "meV/Å", [
+      ["labels, before training", rounds.map((r) => milli(r.force_rmse_before))],
+      ["labels, after training", rounds.map((r) => milli(r.force_rmse_after))],
+      ["audits", rounds.map((r) => milli(r.audit && r.audit.force_rmse))],
+    ]);
+    const names = [...new Set(rounds.flatMap((round) => round.checks.map((check) => check.name)))];
+    const errorOf = (round, name) => round.checks.find((check) => check.name === name);
+    curves("learning-checks", "meV/Å", names.map((name) => [name, rounds.map((r) => milli(errorOf(r, name)?.force_rmse))]));
+    curves("learning-gamma", "γ", [["largest γ of the run", rounds.map((r) => r.gamma_max)]]);
+    let labels = 0;
+    curves("learning-labels", "labels", [["labels", rounds.map((r) => (labels += r.labelled))]]);
+    const parts = [["run", "run"], ["label", "labelling"], ["train", "training"]];
+    const other = (r) => Object.values(r.seconds).reduce((a, b) => a + b, 0) - parts.reduce((sum, [key]) => sum + r.seconds[key], 0);
+    curves("learning-time", "s", [...parts.map(([key, name]) => [name, rounds.map((r) => r.seconds[key])]), ["other", rounds.map(other)]]);
+  }
+
   function drawAll() {
     charts.splice(0).forEach(({ chart }) => chart.destroy());
     drawOverview();
+    drawRounds();
     drawPart();
   }
 

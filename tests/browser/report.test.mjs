@@ -36,6 +36,9 @@ for (const [file, name] of [[run, "run"], [loop, "loop"]]) {
         for (const id of ["gamma", "above", "histogram", "temperature", "energy", "pressure", "volume", "speed"]) {
           assert.ok(await painted(page, `#${id} canvas`) > 1000, `${id} is empty`);
         }
+        for (const id of name === "loop" ? ["learning", "learning-checks", "learning-gamma", "learning-labels", "learning-time"] : []) {
+          assert.ok(await painted(page, `#${id} canvas`) > 300, `${id} is empty`);
+        }
         assert.ok(await painted(page, "#cluster") > 5000, "no atoms");
         const [inner, outer] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
         assert.ok(inner <= outer, `the page is ${inner} wide in a window of ${outer}`);

@@ -97,8 +97,13 @@ def test_ctrl_c_ends_the_run_at_the_next_poll(settings: dict[str, Any], tmp_path
         if poll["step"] == 30:
             signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
-        run(settings, output=tmp_path / "run", on_poll=interrupt)
+    # A process that a shell has put into the background ignores the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(settings, output=tmp_path / "run", on_poll=interrupt)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert steps[-1] <= 40
     assert json.loads((tmp_path / "run/result.json").read_text())["status"] == "INTERRUPTED"
 
@@ -191,7 +196,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert subprocess.run(command, check=False).returncode == 4
     run(MELT, output=tmp_path / "python")
     polls = [
-        [{**json.loads(line), "seconds": 0} for line in (tmp_path / way / "polls.jsonl").read_text().splitlines()]
+        [{**json.loads(line), "seconds": 0, "ns_per_day": 0} for line in (tmp_path / way / "polls.jsonl").read_text().splitlines()]
         for way in ("command", "python")
     ]
     assert polls[0] == polls[1]

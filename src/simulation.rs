@@ -85,11 +85,11 @@ pub struct Poll {
     #[serde(deserialize_with = "otf_store::json::or_nan")]
     #[schemars(with = "Option<f64>")]
     pub total_energy: f64,
-    /// Volume of the box in Å³.
+    /// Volume of the box in Å³. `null` in JSON unless it is periodic in all directions.
     #[serde(default = "not_known", deserialize_with = "otf_store::json::or_nan")]
     #[schemars(with = "Option<f64>")]
     pub volume: f64,
-    /// Density in g/cm³, with the atoms at the start of the run.
+    /// Density in g/cm³, with the atoms at the start of the run. `null` in JSON where `volume` is.
     #[serde(default = "not_known", deserialize_with = "otf_store::json::or_nan")]
     #[schemars(with = "Option<f64>")]
     pub density: f64,
@@ -613,10 +613,11 @@ impl Simulation {
             Err(error) => return Ok(Event::Crashed(self.crash(&error))),
         }
         let is_new = self.setup != SetupState::Ready;
+        let is_again = self.setup == SetupState::NeedsPoll;
         // The run that wrote the checkpoint was set up anew after it polled this step. Forces that ML-PACE computes together with
         // γ differ in the last digits from those without.
         self.setup = if std::mem::take(&mut self.resumed) { SetupState::NeedsSetup } else { SetupState::Ready };
-        self.poll(started.elapsed(), is_new)
+        self.poll(started.elapsed(), is_new, is_again)
     }
 
     /// Runs to the step of the next poll.
@@ -675,8 +676,9 @@ impl Simulation {
         Ok(self.lammps.command(&format!("write_restart {file}"))?)
     }
 
-    /// Checks the present state and evaluates γ; `is_new` after a set-up.
-    fn poll(&mut self, elapsed: Duration, is_new: bool) -> Result<Event, Error> {
+    /// Checks the present state and evaluates γ; `is_new` after a set-up, `is_again` after a set-up at a step whose thermo output may have
+    /// been printed before.
+    fn poll(&mut self, elapsed: Duration, is_new: bool, is_again: bool) -> Result<Event, Error> {
         let now = self.lammps.state();
         let step = now.step;
         let crash = |kind, reason: String| Ok(Event::Crashed(Crash { step, kind, reason }));
@@ -721,9 +723,14 @@ impl Simulation {
             }
             None => {}
         }
-        let [temperature, pressure, potential, total, tensor @ ..] = self
-            .lammps
-            .last_thermos(["Temp", "Press", "PotEng", "TotEng", "Pxx", "Pyy", "Pzz", "Pyz", "Pxz", "Pxy"])?;
+        let [temperature, pressure, potential, total, tensor @ ..] = if is_again {
+            let keywords = [c"temp", c"press", c"pe", c"etotal", c"pxx", c"pyy", c"pzz", c"pyz", c"pxz", c"pxy"];
+            // Agreed, because an error of LAMMPS on one rank only would leave the others in the next communication.
+            self.comm.agree(self.lammps.thermos_now(keywords).map_err(Error::from))?.map(Some)
+        } else {
+            let columns = ["Temp", "Press", "PotEng", "TotEng", "Pxx", "Pyy", "Pzz", "Pyz", "Pxz", "Pxy"];
+            self.lammps.last_thermos(columns)?
+        };
         let [temperature, pressure, potential, total] =
             [temperature, pressure, potential, total].map(|value| value.unwrap_or(f64::NAN));
         let in_bar = tensor.map(|value| value.map(|value| value * self.units.pressure));
@@ -751,7 +758,8 @@ impl Simulation {
             Some(values) if self.elements.len() > 1 => self.largest_by_element(values, now.types),
             _ => BTreeMap::new(),
         };
-        let volume = now.cell.volume();
+        // A box that follows the atoms has no volume of its own.
+        let volume = if now.cell.pbc == [true; 3] { now.cell.volume() } else { f64::NAN };
         let simulated = rounded((now.time - std::mem::replace(&mut self.polled_time, now.time)) * self.units.time);
         let ns_per_day = (simulated > 0.0).then(|| simulated * 1e-3 * 86400.0 / elapsed.as_secs_f64());
         let poll = Poll {
@@ -1143,8 +1151,8 @@ impl Simulation {
             cell: &self.lammps.cell(),
             gamma: self.uncertainty.values(&self.lammps)?,
             core_share: self.blind_spots.values(&self.lammps)?.core,
-            // The forces include friction and noise of a Langevin thermostat.
-            forces: (!self.lammps.has_id("fix", "otf_bath")).then(|| self.lammps.forces()),
+            // The forces include friction and noise of a Langevin thermostat, and those of a bias.
+            forces: (!self.lammps.has_id("fix", "otf_bath") && self.bias.is_none()).then(|| self.lammps.forces()),
             force_unit: self.units.energy,
             fixed: self.fixed.iter().flat_map(|fixed| fixed.ids.iter().copied()).collect(),
         };

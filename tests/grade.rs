@@ -10,6 +10,7 @@ use common::{lammps_otf, python, root, script, succeed, text, write};
 use lammps_otf::candidates::{Status, Store};
 use lammps_otf::io::extxyz::{Labelled, for_each_labelled};
 use lammps_otf::{io, prediction};
+use ndarray::Array2;
 use serde_json::Value;
 
 fn potential() -> String {
@@ -44,6 +45,32 @@ fn frames(path: &Path) -> Vec<Labelled> {
     all
 }
 
+/// The column `ace_forces` of a frame.
+fn written_forces(path: &Path, frame: usize) -> Array2<f64> {
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut lines = text.lines();
+    for k in 0.. {
+        let atoms: usize = lines.next().unwrap().parse().unwrap();
+        let header = lines.next().unwrap();
+        let rows: Vec<&str> = lines.by_ref().take(atoms).collect();
+        if k < frame {
+            continue;
+        }
+        let properties = header.split("Properties=").nth(1).unwrap().split_whitespace().next().unwrap();
+        let parts: Vec<&str> = properties.split(':').collect();
+        let mut at = 0;
+        for column in parts.chunks(3) {
+            if column[0] == "ace_forces" {
+                break;
+            }
+            at += column[2].parse::<usize>().unwrap();
+        }
+        let number = |i: usize, c: usize| rows[i].split_whitespace().nth(at + c).unwrap().parse().unwrap();
+        return Array2::from_shape_fn((atoms, 3), |(i, c)| number(i, c));
+    }
+    unreachable!()
+}
+
 #[test]
 fn numbers_are_those_of_python_ace_and_formats_of_others_are_read() {
     let folder = structures();
@@ -67,7 +94,8 @@ fn numbers_are_those_of_python_ace_and_formats_of_others_are_read() {
         assert!((frame["energy"].as_f64().unwrap() - energy).abs() < 1e-11 * energy.abs(), "{frame} {energy}");
         let largest = rows.iter().map(|row| row[3]).fold(0.0, f64::max);
         assert!((frame["gamma_max"].as_f64().unwrap() - largest).abs() < 1e-8 * largest, "{frame} {largest}");
-        let forces = written[k].results.forces.as_ref().unwrap();
+        assert_eq!(written[k].results, Default::default(), "predictions are not labels");
+        let forces = written_forces(&at.join("out.extxyz"), k);
         assert_eq!(forces.nrows(), rows.len());
         for (force, row) in forces.rows().into_iter().zip(&rows) {
             assert!((0..3).all(|c| (force[c] - row[c]).abs() < 1e-9 * row[c].abs().max(1.0)), "{force} {row:?}");
@@ -80,15 +108,18 @@ fn numbers_are_those_of_python_ace_and_formats_of_others_are_read() {
     let mut own =
         prediction::Predictor::read(Path::new(&potential()), Some(&root().join("potentials/al/Al.asi"))).unwrap();
     let again = own.evaluate(&written[1].structure).unwrap();
-    let forces = written[1].results.forces.as_ref().unwrap();
+    let forces = written_forces(&at.join("out.extxyz"), 1);
     // The positions are wrapped and read from text, which is exact; sums over neighbours may have another order.
-    assert!((forces - &again.forces).iter().all(|d| d.abs() < 1e-10));
+    assert!((&forces - &again.forces).iter().all(|d| d.abs() < 1e-10));
 
     // Velocities, and formats without frames.
     let more = json(&grade(at, &["fixed.traj", "POSCAR", "XDATCAR", "-o", "more.extxyz", "--json"]));
     let count: Vec<&Value> = more["frames"].as_array().unwrap().iter().map(|frame| &frame["atoms"]).collect();
     assert_eq!(count, [106, 107, 108, 108]);
-    let moving = &frames(&at.join("more.extxyz"))[0].structure;
+    let [moving, held] = [0, 1].map(|k| frames(&at.join("more.extxyz")).swap_remove(k).structure);
+    // Selective dynamics: one atom is fixed along z, one along all axes.
+    let fixed: Vec<(usize, [bool; 3])> = held.fixed.iter().map(|group| (group.ids.len(), group.axes)).collect();
+    assert!(fixed.contains(&(1, [false, false, true])) && fixed.contains(&(1, [true; 3])), "{fixed:?}");
     // ASE's constants differ from others in the eighth digit. It sets the velocities of fixed atoms to zero.
     let velocities = moving.velocities.as_ref().unwrap();
     for (i, row) in velocities.rows().into_iter().enumerate() {
@@ -226,6 +257,14 @@ fn structures_are_added_to_a_store() {
     // The core of a cut-out; whole frames.
     assert_eq!((weights(0), weights(1)), ((Some(0.0), 13.0), (Some(1.0), 108.0)));
     assert!(rows.iter().all(|row| row.status == Some(Status::PendingDft)));
+    // Labels are taken on request only.
+    let frame = "1\npbc=\"F F F\" energy=-1.5 Properties=species:S:1:pos:R:3:forces:R:3\nAl 0 0 0 0.1 0 0\n";
+    write(at, "labelled.extxyz", frame);
+    assert!(add(&["labelled.extxyz"]).status.success() && add(&["labelled.extxyz", "--labelled"]).status.success());
+    let rows: Vec<_> =
+        Store::open_existing(&at.join("new.db")).unwrap().iter(None).unwrap().map(Result::unwrap).collect();
+    assert_eq!((rows[5].status, rows[6].status), (Some(Status::PendingDft), Some(Status::Done)));
+    assert_eq!(rows[6].keys().stress_weight, Some(0.0), "it is not periodic");
     let out = add(&["missing.extxyz"]);
     assert_eq!(out.status.code(), Some(2), "{}", text(&out));
 }

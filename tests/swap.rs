@@ -169,3 +169,27 @@ fn swap_reads_a_custom_uncertainty_again() {
     let (again, new) = poll(&mut simulation);
     assert!(again == step && (new / old - 2.0).abs() < 1e-9, "{old} at step {step}, {new} at step {again}");
 }
+
+#[test]
+fn energy_and_temperature_after_a_change_are_those_of_the_present_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), Engine::Opt);
+    let mut simulation = open(folder.path(), &config);
+    for _ in 0..3 {
+        simulation.advance().unwrap();
+    }
+    let polled = |simulation: &mut Simulation| match simulation.advance().unwrap() {
+        Event::Polled(poll) => poll,
+        other => panic!("{other:?}"),
+    };
+    let new = Potential::ace(root().join("potentials/al-nonlinear/Al.yaml"), None);
+    simulation.swap_potential(&new).unwrap();
+    let poll = polled(&mut simulation);
+    let expected = evaluate(&frame(&simulation), simulation.script()).unwrap().energy;
+    assert_eq!(poll.step, 40);
+    assert!((poll.potential_energy - expected).abs() < 1e-8 * expected.abs(), "{} {expected}", poll.potential_energy);
+    simulation.lammps_mut().command("velocity all set 0 0 0").unwrap();
+    let poll = polled(&mut simulation);
+    assert_eq!((poll.step, poll.temperature), (40, 0.0));
+    assert!((poll.total_energy - expected).abs() < 1e-8 * expected.abs());
+}

@@ -171,6 +171,8 @@ impl Learning<'_, '_> {
         exploration.last = Some(poll.clone());
         let interval = self.config.watch.sampling_interval;
         let spacing = self.settings.event_spacing.unwrap_or(10 * interval) as i64;
+        // A frame that the guards refuse is not continued.
+        let guard = poll.bias.and_then(|bias| bias.guard);
         match verdict {
             Verdict::Extrapolating if exploration.last_event.is_none_or(|last| step - last >= spacing) => {
                 let first = exploration.first_event.is_none();
@@ -187,7 +189,9 @@ impl Learning<'_, '_> {
                 }
             }
             Verdict::Reliable
-                if exploration.first_event.is_none() && self.settings.resume_from != ResumeFrom::Start =>
+                if exploration.first_event.is_none()
+                    && guard.is_none()
+                    && self.settings.resume_from != ResumeFrom::Start =>
             {
                 exploration.reliable = Some(simulation.last_valid().clone());
             }
@@ -196,8 +200,8 @@ impl Learning<'_, '_> {
         if let Some(region) = event::audit(simulation, &poll, self.draw(exploration.run))? {
             self.store(simulation, &region, exploration)?;
         }
-        if let Some(guard) = poll.bias.and_then(|bias| bias.guard) {
-            // A frame that the guards refuse is not continued, and the region is learned as after a crash.
+        if let Some(guard) = guard {
+            // The region is learned as after a crash.
             let why = format!("{}, round {}, step {step}: {guard}", self.runs[exploration.run].name, self.round.number);
             self.warnings.push(why);
             if exploration.events == 0

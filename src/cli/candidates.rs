@@ -4,7 +4,8 @@
 use clap::{Args, Subcommand};
 use lammps_otf::candidates::export::{self, Format};
 use lammps_otf::candidates::{
-    Candidate, KeyValue, Labels, PotentialRecord, Status, Store, StoreError, StoredCandidate, Summary, suspects,
+    Candidate, CandidateKeys, KeyValue, Labels, PotentialRecord, Status, Store, StoreError, StoredCandidate, Summary,
+    suspects,
 };
 use lammps_otf::io;
 use lammps_otf::io::extxyz::Results;
@@ -137,6 +138,9 @@ enum CandidatesCommand {
         /// Structure files with any number of frames
         #[arg(required = true)]
         from: Vec<PathBuf>,
+        /// Take energies and forces in the files as labels; by default they are ignored, because any calculator can have written them
+        #[arg(long)]
+        labelled: bool,
         /// Print the result as JSON
         #[arg(long)]
         json: bool,
@@ -260,10 +264,10 @@ pub fn run(arguments: &CandidatesArgs) -> Result<(), CandidatesError> {
             }
         }
         CandidatesCommand::Potentials { db, hash, json } => potentials(db, hash.as_deref(), *json)?,
-        CandidatesCommand::Add { db, from, json } => {
+        CandidatesCommand::Add { db, from, labelled, json } => {
             let mut candidates = Vec::new();
             for path in from {
-                candidates.extend(read_candidates(path)?);
+                candidates.extend(read_candidates(path, *labelled)?);
             }
             let ids = Store::open(db)?.add(&candidates)?;
             if *json { pretty(&json!({ "ids": ids })) } else { format!("{}: {} added\n", db.display(), ids.len()) }
@@ -304,21 +308,19 @@ fn import(store: &mut Store, path: &Path) -> Result<Vec<i64>, StoreError> {
     store.add_with_status(&rows.iter().map(|(candidate, status)| (candidate, *status)).collect::<Vec<_>>())
 }
 
-/// The frames of a file as candidates. Labels in the file are read too.
-fn read_candidates(path: &Path) -> Result<Vec<Candidate>, CandidatesError> {
+/// The frames of a file as candidates, with the labels in the file if they are wanted.
+fn read_candidates(path: &Path, labelled: bool) -> Result<Vec<Candidate>, CandidatesError> {
     let source = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut found = Vec::new();
     io::for_each_labelled(path, |frame| {
         let mut candidate = Candidate::new(frame.structure);
-        candidate.keys.source = Some(source.clone());
         match frame.force_mask {
             Some(mask) => candidate.force_mask = mask,
-            None => {
-                (candidate.keys.energy_weight, candidate.keys.stress_weight) = (Some(1.0), Some(1.0));
-            }
+            None => candidate.keys = CandidateKeys::of_whole(&candidate.structure),
         }
+        candidate.keys.source = Some(source.clone());
         let Results { energy, forces, stress } = frame.results;
-        candidate.labels = energy.zip(forces).map(|(energy, forces)| Labels {
+        candidate.labels = energy.zip(forces).filter(|_| labelled).map(|(energy, forces)| Labels {
             energy,
             free_energy: None,
             forces,

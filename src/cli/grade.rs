@@ -37,7 +37,7 @@ pub(super) struct GradeArguments {
     /// Elements of the atom types, in order, e.g. Al,Cu; for files without element symbols
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_element)]
     elements: Option<Vec<Element>>,
-    /// Write the frames with columns gamma, core_share, energies and forces
+    /// Write the frames with columns gamma, core_share, ace_energies and ace_forces
     #[arg(short, long, value_name = "OUT.extxyz", value_parser = super::extract::parse_output)]
     output: Option<PathBuf>,
     /// Select at most N frames whose atoms span those of the others; only these are written to --output
@@ -75,6 +75,9 @@ pub(super) enum GradeError {
 
 /// Number of frames in memory at a time, for each thread.
 const FRAMES_PER_THREAD: usize = 32;
+
+/// Number of projections in memory above which frames are selected from those up to then: 1 GB, and twice as much while selecting.
+const MAX_NUMBERS: usize = 1 << 27;
 
 /// Quantiles of γ that are printed.
 const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
@@ -188,6 +191,9 @@ fn evaluate(
             summary.rows.extend(rows);
             use_frame(&frame, &found)?;
         }
+        if let Some(limit) = args.select {
+            summary.keep_best(limit as usize);
+        }
         Ok(())
     };
     for (file, path) in args.files.iter().enumerate() {
@@ -232,6 +238,15 @@ fn reread(
 }
 
 impl Summary {
+    /// If the rows of many frames have accumulated, keeps those of the frames that span the others.
+    fn keep_best(&mut self, limit: usize) {
+        let numbers: usize = self.rows.iter().flat_map(|frame| &frame.rows).map(|(_, row)| row.len()).sum();
+        if numbers > MAX_NUMBERS && self.rows.len() > limit {
+            let best = select(self.rows.clone(), &[], limit);
+            self.rows.retain(|frame| best.contains(&frame.id));
+        }
+    }
+
     fn add(&mut self, frame: &Frame, found: &Prediction) {
         let number = self.frames.len();
         let structure = &frame.structure;
@@ -255,7 +270,7 @@ impl Summary {
             index: frame.index,
             atoms: structure.len(),
             energy: found.energy,
-            gamma_max: found.gamma.as_ref().map(|gamma| gamma.iter().copied().fold(0.0, f64::max)),
+            gamma_max: found.gamma.as_ref().map(|gamma| gamma.iter().copied().fold(0.0, largest)),
         });
     }
 }
@@ -283,8 +298,9 @@ fn write_frame(
 ) -> Result<(), GradeError> {
     let forces: ArrayView2<'_, f64> = found.forces.view();
     let mut columns = vec![
-        Column { name: "forces", data: ColumnData::RealRows(forces) },
-        Column::real("energies", &found.energies),
+        // Not `forces` and `energy`, which trainers and stores would take for labels.
+        Column { name: "ace_forces", data: ColumnData::RealRows(forces) },
+        Column::real("ace_energies", &found.energies),
         Column::real("core_share", &found.core_share),
     ];
     if let Some(gamma) = &found.gamma {
@@ -292,11 +308,16 @@ fn write_frame(
     }
     let source = args.files[frame.file].file_name().unwrap_or_default().to_string_lossy().into_owned();
     let info = [
-        ("energy", Value::Real(found.energy)),
+        ("ace_energy", Value::Real(found.energy)),
         ("source_file", Value::Text(source)),
         ("source_frame", Value::Integer(frame.index as i64)),
     ];
     Ok(extxyz::write(&mut out, &frame.structure, &columns, &info)?)
+}
+
+/// The larger of two numbers; NaN counts as infinite.
+fn largest(a: f64, b: f64) -> f64 {
+    if b.is_nan() { f64::INFINITY } else { a.max(b) }
 }
 
 /// Quantiles of values, which are sorted.

@@ -40,10 +40,12 @@ pub struct ExploreConfig {
     /// Guard: the run ends if two atoms are closer than this share of the sum of their covalent radii. 0 switches this off.
     #[serde(default = "defaults::min_distance")]
     pub min_distance: f64,
-    /// Guard: the run ends if the volume relative to that at the start is outside these limits.
+    /// Guard: the run ends if the volume relative to that at the start is outside these limits. Not checked unless all directions are
+    /// periodic.
     #[serde(default = "defaults::volume")]
     pub volume: [f64; 2],
-    /// Guard: the run ends if the temperature at a poll is above this, in K. If absent, twice the largest target temperature.
+    /// Guard: the run ends if the temperature at a poll is above this, in K. If absent, twice the largest target temperature;
+    /// without a thermostat, none.
     pub max_temperature: Option<f64>,
 }
 

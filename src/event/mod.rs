@@ -91,6 +91,8 @@ pub(crate) fn regions(
             vec![Region { center: gamma.worst_id, gamma: Some(gamma.max), step, trigger: Trigger::Flag }]
         }
         Verdict::Extrapolating => {
+            // Several regions of a whole frame would be the same frame.
+            let limit = if extractor.takes_whole(simulation.lammps().total_atoms()) { 1 } else { limit };
             let centers = simulation.centers(poll, extractor.radius(), limit)?;
             let region = |center: EventCenter| Region {
                 center: center.id,
@@ -199,9 +201,9 @@ impl Pipeline<'_> {
     /// Converts a cut-out to a candidate.
     pub(crate) fn candidate(&self, cut_out: &CutOut, verification: Verification, region: &Region) -> Candidate {
         let cluster = &cut_out.cluster;
-        // The energy and the stress of a part of a frame have no meaning. Without periodic boundaries there is no stress.
-        let whole = cluster.is_whole().then_some(1.0);
-        let periodic = whole.filter(|_| cluster.structure.cell.pbc == [true; 3]);
+        // The energy and the stress of a part of a frame have no meaning.
+        let weights =
+            if cluster.is_whole() { CandidateKeys::of_whole(&cluster.structure) } else { CandidateKeys::default() };
         let of_cut_out = |length: f64| (!cluster.is_whole()).then_some(length);
         let oversized = cluster.is_oversized().then(|| (OVERSIZED.to_owned(), KeyValue::Bool(true)));
         Candidate {
@@ -220,8 +222,8 @@ impl Pipeline<'_> {
                 radius: of_cut_out(cluster.radius),
                 buffer: of_cut_out(cluster.buffer),
                 shape: Some(cluster.shape.map_or_else(|| "frame".into(), |shape| shape.to_string())),
-                energy_weight: whole,
-                stress_weight: periodic,
+                energy_weight: weights.energy_weight,
+                stress_weight: weights.stress_weight,
                 source: Some(name_of(&self.config.system.structure)),
                 potential_hash: Some(self.potential_hash.to_owned()),
                 trigger: Some(region.trigger.clone()),

@@ -126,6 +126,10 @@ double otf_equal_variable(void *handle, const char *name, otf_failure *failure) 
   });
 }
 
+double otf_get_thermo(void *handle, const char *keyword, otf_failure *failure) {
+  return guarded(handle, failure, [&] { return lammps_get_thermo(handle, keyword); });
+}
+
 void *otf_last_thermo(void *handle, const char *what, int index, otf_failure *failure) {
   return guarded(handle, failure, [&] { return lammps_last_thermo(handle, what, index); });
 }

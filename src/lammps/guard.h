@@ -38,6 +38,8 @@ void *otf_extract_fix(void *handle, const char *id, int style, int type, int row
 void *otf_extract_pair(void *handle, const char *name, otf_failure *failure);
 /* The value of a variable of style equal. */
 double otf_equal_variable(void *handle, const char *name, otf_failure *failure);
+/* Evaluates a keyword of the thermo output on the present state. */
+double otf_get_thermo(void *handle, const char *keyword, otf_failure *failure);
 void *otf_last_thermo(void *handle, const char *what, int index, otf_failure *failure);
 /* id and image are arrays of integers of the width that the liblammps in use has for them. */
 int otf_create_atoms(void *handle, int n, const void *id, const int *type, const double *x, const double *v,

@@ -532,6 +532,29 @@ impl Lammps {
         Ok(values)
     }
 
+    /// The values of keywords of the thermo output on the present state, which must have been set up. After a set-up at the step of the
+    /// last thermo output, [`Lammps::last_thermos`] still has the values before it, because LAMMPS keeps those of a step.
+    ///
+    /// # Errors
+    /// LAMMPS's own text, for example if the present set-up does not tally what a keyword requires.
+    ///
+    /// # MPI
+    /// Collective.
+    pub fn thermos_now<const N: usize>(&self, keywords: [&CStr; N]) -> Result<[f64; N], Error> {
+        let mut values = [0.0; N];
+        for (value, keyword) in values.iter_mut().zip(keywords) {
+            let found = guarded(
+                "lammps_get_thermo",
+                || keyword.to_string_lossy().into_owned(),
+                self.comm().size(),
+                // SAFETY: the handle is open and the keyword a valid C string.
+                |failure| unsafe { sys::otf_get_thermo(self.handle(), keyword.as_ptr(), failure) },
+            );
+            *value = found.map_err(|failure| self.error(failure))?;
+        }
+        Ok(values)
+    }
+
     /// How this liblammps packs image flags.
     pub(crate) fn image_packing(&self) -> ImagePacking {
         if self.wide { ImagePacking::WIDE } else { ImagePacking::NARROW }

@@ -48,24 +48,32 @@ pub struct Averages {
 
 /// Sums for [`Averages`], which a checkpoint stores.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Sums([Blocks; 6]);
+pub(super) struct Sums {
+    /// Number of steps of the run.
+    steps: u64,
+    quantities: [Blocks; 6],
+}
 
 impl Sums {
-    /// Adds a poll of a run of `steps` steps.
+    /// Adds a poll of a run of `steps` steps. A run that is continued with another number of steps has another first fifth, so that the
+    /// sums begin anew.
     pub(super) fn add(&mut self, poll: &Poll, steps: u64) {
+        if self.steps != steps {
+            *self = Self { steps, ..Self::default() };
+        }
         if poll.steps == 0 || (poll.steps as f64) < EQUILIBRATION * steps as f64 {
             return;
         }
         let Poll { temperature, pressure, potential_energy, total_energy, volume, density, .. } = poll;
         let values = [temperature, pressure, potential_energy, total_energy, volume, density];
-        self.0.iter_mut().zip(values).for_each(|(blocks, value)| blocks.add(*value));
+        self.quantities.iter_mut().zip(values).for_each(|(blocks, value)| blocks.add(*value));
     }
 
     /// The means; `None` without polls.
     pub(super) fn averages(&self) -> Option<Averages> {
-        let polls = self.0[0].count();
+        let polls = self.quantities[0].count();
         let [temperature, pressure, potential_energy, total_energy, volume, density] =
-            self.0.each_ref().map(Blocks::mean);
+            self.quantities.each_ref().map(Blocks::mean);
         (polls > 0).then_some(Averages {
             polls,
             temperature,

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::comm::Comm;
-use crate::config::{ExploreConfig, InferenceConfig};
+use crate::config::{Ensemble, ExploreConfig, InferenceConfig};
 use crate::lammps::{Error, Lammps};
 
 /// The bias at a poll.
@@ -81,6 +81,10 @@ pub struct BiasState {
 impl BiasState {
     /// Adds the sums of a poll to the averages and sets the strength of the steps that follow.
     fn adapt(&mut self, config: &ExploreConfig, potential: f64, bias: f64) {
+        // A broken frame must not end the bias of those after it.
+        if !(potential.is_finite() && bias.is_finite()) {
+            return;
+        }
         self.polls += 1;
         // The mean of all polls until there are enough for the exponential average.
         let weight = 1.0 / config.average.min(self.polls as f64);
@@ -113,11 +117,15 @@ pub(super) struct SimulationBias {
 impl SimulationBias {
     /// `None` without `[explore]`, or with strength 0.
     pub(super) fn of(config: &InferenceConfig, state: Option<BiasState>) -> Option<Self> {
-        let explore = config.explore.clone()?;
+        let explore =
+            config.explore.clone().filter(|explore| explore.fixed_strength.unwrap_or(explore.strength) > 0.0)?;
         let target = config.md.temperature.start().max(config.md.temperature.end());
+        // Without a thermostat there is no target.
+        let is_held = config.md.ensemble != Ensemble::Nve && target > 0.0;
+        let limit = if is_held { 2.0 * target } else { f64::INFINITY };
         let strength = explore.fixed_strength.unwrap_or(0.0);
         let state = state.unwrap_or(BiasState { strength, ..BiasState::default() });
-        let max_temperature = explore.max_temperature.unwrap_or(2.0 * target);
+        let max_temperature = explore.max_temperature.unwrap_or(limit);
         let limit = explore.limit(config.watch.uncertainty_threshold.initial());
         Some(Self { limit, config: explore, max_temperature, interval: config.watch.sampling_interval as i64, state })
     }
@@ -153,7 +161,9 @@ impl SimulationBias {
         let mut least = [-closest];
         comm.max(&mut least);
         let closest = Some(-least[0]).filter(|share| share.is_finite());
-        let volume = lammps.cell().volume();
+        // A box that follows the atoms has no volume of its own.
+        let cell = lammps.cell();
+        let volume = if cell.pbc == [true; 3] { cell.volume() } else { 1.0 };
         let strength = self.state.strength;
         if self.state.step.is_none() {
             self.state.volume = volume;

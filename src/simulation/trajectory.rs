@@ -53,6 +53,13 @@ impl Trajectory {
                     .into(),
             ));
         }
+        let path = self.path.display().to_string();
+        if path.contains(['*', '%']) {
+            return Err(lammps::Error::Preflight(format!(
+                "LAMMPS expands `*` and `%` in the name of a trajectory, which is {path}: choose another folder, or remove \
+                 [trajectory]"
+            )));
+        }
         if lammps.has_id("dump", DUMP) {
             lammps.command(&format!("undump {DUMP}"))?;
         }

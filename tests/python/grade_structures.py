@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from ase import units
 from ase.build import bulk
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixScaled
 from ase.db import connect
 from ase.io import write
 from pyace import PyACECalculator
@@ -30,7 +30,9 @@ fixed = frames[2].copy()
 fixed.set_constraint(FixAtoms([1, 5]))
 fixed.set_velocities(np.full((len(fixed), 3), 0.001 / units.fs))  # 1 Å/ps
 write(folder / "fixed.traj", fixed)
-write(folder / "POSCAR", frames[1], format="vasp", direct=False)
+held = frames[1].copy()
+held.set_constraint([FixScaled(3, [False, False, True]), FixAtoms([7])])
+write(folder / "POSCAR", held, format="vasp", direct=False)
 
 large = bulk("Al", cubic=True) * (8, 8, 8)
 large.rattle(0.1, seed=9)

@@ -468,6 +468,12 @@ fn whole_frame_keeps_cell_order_of_ids_and_distances() {
     // 3.4 Å apart directly, 0.6 Å across the face.
     assert!((cluster.min_distance - 0.6).abs() < 1e-12 && (cluster.distances[0] - 0.6).abs() < 1e-12);
     assert!(cluster.structure.cell.fractional(cluster.structure.position(0)).iter().all(|s| (0.0..1.0).contains(s)));
+    // An atom beyond the face of an open direction is inside the new cell.
+    let mut outside = frame.clone();
+    outside.positions[[0, 2]] = 6.3;
+    let cluster = extractor.whole_frame(9, outside).unwrap();
+    assert_eq!(cluster.structure.position(1)[2], 6.3);
+    assert!(cluster.structure.cell.fractional(cluster.structure.position(1)).iter().all(|s| (0.0..=1.0).contains(s)));
     let near = EmbeddingExtractor::new(&config(0.7), 4.0).unwrap().whole_frame(9, frame.clone());
     assert!(matches!(near, Err(Error::Overlap { a: 4, b: 9, .. })), "{near:?}");
     assert!(matches!(extractor.whole_frame(5, frame), Err(Error::NoCenter { id: 5, found: 2 })));

@@ -268,6 +268,14 @@ pub struct CandidateKeys {
 }
 
 impl CandidateKeys {
+    /// The keys of a structure that is labelled as a whole: its energy is learned, and its stress too if it is periodic in all
+    /// directions.
+    #[must_use]
+    pub fn of_whole(structure: &Structure) -> Self {
+        let stress_weight = (structure.cell.pbc == [true; 3]).then_some(1.0);
+        Self { energy_weight: Some(1.0), stress_weight, ..Self::default() }
+    }
+
     /// The keys as ASE stores them.
     #[must_use]
     pub fn to_pairs(&self) -> Keys {

@@ -53,7 +53,8 @@ pub struct EmbeddingConfig {
     /// alone has more, up to twice as many are stored, with the key `oversized`.
     pub max_atoms: usize,
     /// Frames with at most this number of atoms are stored whole, with weights of energy and stress of 1, instead of a cut-out.
-    /// Energies of whole frames pin energy differences, which forces of cut-outs do not. Default: 0, never.
+    /// Energies of whole frames pin energy differences, which forces of cut-outs do not. At most 5000. Default: 0,
+    /// never.
     pub whole_frames_below: usize,
 }
 
@@ -93,7 +94,7 @@ impl EmbeddingConfig {
         check("min_distance", self.min_distance, 0.0, 10.0, true)?;
         check("boundary_scale", self.boundary_scale, 0.0, 1.0, true)?;
         check("max_atoms", self.max_atoms as f64, 2.0, 100_000.0, true)?;
-        check("whole_frames_below", self.whole_frames_below as f64, 0.0, 100_000.0, true)?;
+        check("whole_frames_below", self.whole_frames_below as f64, 0.0, 5000.0, true)?;
         for &limit in self.pair_distances.values() {
             check("pair_distances", limit, 0.0, 10.0, true)?;
         }

@@ -33,6 +33,8 @@ impl EmbeddingExtractor {
             let wrapped = frame.cell.wrap(frame.position(i));
             (0..3).for_each(|k| frame.positions[[i, k]] = wrapped[k]);
         }
+        // A box that LAMMPS shrink-wraps follows the atoms with a delay. Periodic directions are unchanged.
+        frame.cell = frame.cell.enclosing(frame.positions.view());
         self.check_distances(&frame)?;
         let source_ids = frame.ids.to_vec();
         frame.ids = Array1::from_iter(1..=n as AtomId);

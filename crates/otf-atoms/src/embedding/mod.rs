@@ -457,11 +457,15 @@ impl EmbeddingExtractor {
         (0..tried).map(move |k| self.extract_cluster(atoms, k * all / tried))
     }
 
-    /// Checks that at least one of the [`EmbeddingExtractor::trials`] does not exceed the largest number of atoms.
+    /// Checks that at least one of the [`EmbeddingExtractor::trials`] does not exceed the largest number of atoms, unless frames are
+    /// taken whole.
     ///
     /// # Errors
     /// [`Error::TooMany`] of the last trial. Other errors of the trials are ignored.
     pub fn check_size(&self, atoms: &Structure) -> Result<(), Error> {
+        if self.takes_whole(atoms.len() as u64) {
+            return Ok(());
+        }
         let mut last = Ok(());
         for trial in self.trials(atoms) {
             match trial {

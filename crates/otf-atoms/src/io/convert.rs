@@ -11,7 +11,8 @@ const PYTHON: &str = "LAMMPS_OTF_PYTHON";
 const PROGRAM: &str = r#"
 import sys
 import ase.io
-from ase.constraints import FixAtoms
+import numpy as np
+from ase.constraints import FixAtoms, FixCartesian, FixScaled
 from ase.db import connect
 
 path = sys.argv[1]
@@ -33,9 +34,16 @@ for atoms in frames:
     results = getattr(atoms.calc, "results", {})
     if "forces" in results:
         add("forces:R:3", map(number, results["forces"]))
-    fixed = {int(i) for c in atoms.constraints if isinstance(c, FixAtoms) for i in c.index}
-    if fixed:
-        add("move_mask:L:1", (["F" if i in fixed else "T"] for i in range(len(atoms))))
+    moves = np.ones((len(atoms), 3), bool)
+    for constraint in atoms.constraints:
+        if isinstance(constraint, FixAtoms):
+            moves[constraint.index] = False
+        elif isinstance(constraint, FixCartesian) or isinstance(constraint, FixScaled) and atoms.cell.orthorhombic:
+            moves[constraint.index] &= ~np.broadcast_to(constraint.mask, (len(np.atleast_1d(constraint.index)), 3))
+        else:
+            sys.exit(f"the constraint {type(constraint).__name__} cannot be kept: remove it, or fix whole atoms")
+    if not moves.all():
+        add("move_mask:L:3", (["FT"[int(m)] for m in row] for row in moves))
     header = "Properties=" + ":".join(columns) + ' pbc="' + " ".join("FT"[bool(p)] for p in atoms.pbc) + '"'
     if atoms.cell.rank > 0:
         header = 'Lattice="' + " ".join(number(atoms.cell.complete().ravel())) + '" ' + header

@@ -122,7 +122,8 @@ fn labelled(frame: &FrameText, path: &Path, with_mask: bool) -> Result<Labelled,
     let comment = Comment::parse(header).map_err(fail)?;
     let columns = comment.columns().map_err(fail)?;
     let (energy, stress) = (comment.value("energy").map_err(fail)?, comment.value("stress").map_err(fail)?);
-    if columns.id.is_some() {
+    let has_columns = columns.force.is_some() || columns.mask.is_some();
+    if columns.id.is_some() && (has_columns || !with_mask) {
         return Err(fail(
             "the frame has a column of ids: write the results in the order of the atoms, without ids".into(),
         ));

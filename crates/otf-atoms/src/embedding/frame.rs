@@ -34,7 +34,13 @@ impl EmbeddingExtractor {
             (0..3).for_each(|k| frame.positions[[i, k]] = wrapped[k]);
         }
         // A box that LAMMPS shrink-wraps follows the atoms with a delay. Periodic directions are unchanged.
-        frame.cell = frame.cell.enclosing(frame.positions.view());
+        let beyond = |i: usize| {
+            let at = frame.cell.fractional(frame.position(i));
+            (0..3).any(|k| !frame.cell.pbc[k] && !(0.0..1.0).contains(&at[k]))
+        };
+        if (0..n).any(beyond) {
+            frame.cell = frame.cell.enclosing(frame.positions.view());
+        }
         self.check_distances(&frame)?;
         let source_ids = frame.ids.to_vec();
         frame.ids = Array1::from_iter(1..=n as AtomId);

@@ -145,6 +145,11 @@ pub fn lines(path: &Path) -> Vec<serde_json::Value> {
     std::fs::read_to_string(path).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect()
 }
 
+/// Sets the wall times of a poll to zero, so that polls can be compared.
+pub fn without_times(poll: &mut serde_json::Value) {
+    (poll["seconds"], poll["ns_per_day"]) = (0.into(), 0.into());
+}
+
 /// `mpiexec -n ranks`, to be followed by a program. A hang ends with code 124.
 pub fn mpiexec(ranks: usize) -> Command {
     let mut command = limited(dependency("bin/mpiexec"));

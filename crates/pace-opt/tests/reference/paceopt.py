@@ -38,7 +38,10 @@ class Results(C.Structure):
         ("core_shares", C.c_void_p),
         ("inner_shares", C.c_void_p),
         ("grades", C.c_void_p),
+        ("bias_forces", C.c_void_p),
         ("energy", C.c_double),
+        ("bias", C.c_double),
+        ("closest", C.c_double),
         ("virial", C.c_double * 6),
     ]
 

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Potentials and structures of the tests."""
 
+import importlib
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,9 @@ POTENTIALS = {
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "long: takes minutes; selected by LONG=1")
+    # Tests of a module that is missing are skipped, unless the caller says that it must be there.
+    for module in os.environ.get("REQUIRED", "").split():
+        importlib.import_module(module)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -30,6 +35,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def al() -> Path:
     return POTENTIALS["al"]
+
+
+@pytest.fixture
+def settings(al: Path) -> dict[str, Any]:
+    """Return a short run of 108 atoms."""
+    return {
+        "structure": bulk("Al", "fcc", a=4.05, cubic=True).repeat(3),
+        "potential": {"file": al},
+        "temperature": np.float64(300),
+        "ensemble": "nvt",
+        "steps": 100,
+        "sampling_interval": 10,
+        "uncertainty_threshold": 5.0,
+        "core_share": 1,
+        "seed": 1,
+    }
 
 
 def crystal(repeat: int = 3, rattle: float = 0.1, scale: float = 1.0, element: str = "Al") -> Atoms:

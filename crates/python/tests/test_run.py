@@ -12,9 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from ase.build import bulk
 from conftest import ROOT
 
 from lammps_otf import ACE, ConfigError, Store, _command, run
@@ -23,22 +21,6 @@ if importlib.util.find_spec("lammps_otf._lammps") is None:
     pytest.skip("built without LAMMPS", allow_module_level=True)
 
 MELT = ROOT / "examples/al-melt.toml"
-
-
-@pytest.fixture
-def settings(al: Path) -> dict[str, Any]:
-    """Return a short run of 108 atoms."""
-    return {
-        "structure": bulk("Al", "fcc", a=4.05, cubic=True).repeat(3),
-        "potential": {"file": al},
-        "temperature": np.float64(300),
-        "ensemble": "nvt",
-        "steps": 100,
-        "sampling_interval": 10,
-        "uncertainty_threshold": 5.0,
-        "core_share": 1,
-        "seed": 1,
-    }
 
 
 def test_a_run_reports_its_polls(settings: dict[str, Any], tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ase.build import bulk
 from conftest import ROOT
 
 from lammps_otf import ACE, ConfigError, Simulation, SimulationError, ViewError, run
@@ -18,21 +17,6 @@ if importlib.util.find_spec("lammps_otf._lammps") is None:
     pytest.skip("built without LAMMPS", allow_module_level=True)
 
 MELT = ROOT / "examples/al-melt.toml"
-
-
-@pytest.fixture
-def settings(al: Path) -> dict[str, Any]:
-    """Return a short run of 108 atoms."""
-    return {
-        "structure": bulk("Al", "fcc", a=4.05, cubic=True).repeat(3),
-        "potential": {"file": al},
-        "temperature": 300,
-        "ensemble": "nvt",
-        "steps": 100,
-        "sampling_interval": 10,
-        "core_share": 1,
-        "seed": 1,
-    }
 
 
 def test_polls_are_those_of_a_run(settings: dict[str, Any], tmp_path: Path) -> None:

@@ -102,15 +102,16 @@ impl Ledger {
         Ok(names.filter_map(&mut take).collect())
     }
 
-    /// The labelled structures of the checks that are trained on. Their energy and stress have the weight 1.
+    /// The labelled structures of the checks that are trained on, with the weights of whole structures.
     pub(super) fn trained_checks(&self, settings: &LoopConfig) -> Result<Vec<StoredCandidate>, Error> {
         let is_trained = |name: &str| settings.checks.iter().any(|check| check.name == name && check.train);
         let checks = self.checks()?.into_iter().filter(|check| is_trained(&check.name));
         let mut rows: Vec<StoredCandidate> = checks.flat_map(|check| check.rows).collect();
         rows.retain(is_done);
         for row in &mut rows {
+            let whole = CandidateKeys::of_whole(&row.candidate.structure);
             let keys = &mut row.candidate.keys;
-            (keys.energy_weight, keys.stress_weight) = (Some(1.0), Some(1.0));
+            (keys.energy_weight, keys.stress_weight) = (whole.energy_weight, whole.stress_weight);
         }
         Ok(rows)
     }

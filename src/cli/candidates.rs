@@ -300,8 +300,9 @@ fn import(store: &mut Store, path: &Path) -> Result<Vec<i64>, StoreError> {
             };
             let mut candidate = row.candidate;
             // A row without weights is not a cut-out, so its energy and stress are used.
-            candidate.keys.energy_weight.get_or_insert(1.0);
-            candidate.keys.stress_weight.get_or_insert(1.0);
+            let whole = CandidateKeys::of_whole(&candidate.structure);
+            candidate.keys.energy_weight = candidate.keys.energy_weight.or(whole.energy_weight);
+            candidate.keys.stress_weight = candidate.keys.stress_weight.or(whole.stress_weight);
             (candidate, status)
         })
         .collect();

@@ -90,7 +90,7 @@ struct Frame {
     structure: Structure,
 }
 
-/// What is known of one atom, or a frame, with the largest value.
+/// The place of an atom.
 struct Place {
     frame: usize,
     /// Index from 0.

@@ -78,7 +78,7 @@ impl Learning<'_, '_> {
         let name = self.runs[index].name.clone();
         self.on_ledger(|ledger| ledger.start_polls(&name))?;
         let (folder, config, comm) = (&self.folder, &self.config, &self.comm);
-        comm.on_root(|| Ok::<_, Error>(provenance::write(folder, config, simulation.lammps(), comm)?))?;
+        comm.on_root(|| Ok::<_, Error>(provenance::write(folder, config, None, simulation.lammps(), comm)?))?;
         let seen = loop {
             let step_start = Instant::now();
             let event = simulation.advance()?;

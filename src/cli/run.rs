@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Exit, Verbosity, agree_exit, load_config, print_error, print_line, print_warning, replicas};
 use lammps_otf::comm::{CollectiveError, Comm, RemoteError};
-use lammps_otf::config::{self, InferenceConfig, Remark};
+use lammps_otf::config::{self, InferenceConfig, Potential, Remark};
 use lammps_otf::interrupt::on_signals;
 use lammps_otf::runner::{self, LammpsRunner, SimulationResult, Status, files};
 use lammps_otf::simulation::Poll;
@@ -25,19 +25,36 @@ pub(super) struct RunArguments {
     /// Resume the run in the output folder from its last checkpoint; without one, start the run
     #[arg(short, long)]
     resume: bool,
+    /// Continue the run in the folder DIR in a new folder, from its last checkpoint, with this configuration
+    #[arg(long, value_name = "DIR", requires = "output")]
+    from: Option<PathBuf>,
+    /// Potential (.yaml) instead of that of the configuration; its active set has the same name with .asi
+    #[arg(long, value_name = "FILE", requires = "from")]
+    potential: Option<PathBuf>,
     /// Print each poll, each candidate and the result as one line of JSON, and nothing else to standard output
     #[arg(long)]
     json: bool,
     /// Split the MPI ranks into R simulations with one store; seeds differ, as do settings in [replicas]
-    #[arg(long, value_name = "R", conflicts_with = "resume")]
+    #[arg(long, value_name = "R", conflicts_with_all = ["resume", "from"])]
     replicas: Option<usize>,
 }
 
 pub(super) fn run(arguments: &RunArguments, comm: &Comm, verbosity: Verbosity) -> Exit {
-    let (config, output) = match load_config(&arguments.config, arguments.output.as_deref(), comm) {
+    let (mut config, output) = match load_config(&arguments.config, arguments.output.as_deref(), comm) {
         Ok(ready) => ready,
         Err(exit) => return exit,
     };
+    if let Some(file) = &arguments.potential {
+        let potential = Potential {
+            file: Some(file.clone()),
+            active_set: None,
+            engine: config.system.potential.engine,
+            pair_style: None,
+            pair_coeff: Vec::new(),
+            cutoff: None,
+        };
+        config = config.with_potential(potential);
+    }
     if let Some(count) = arguments.replicas {
         return replicas::run(&config, &output, count, arguments.json, comm, verbosity);
     }
@@ -55,6 +72,7 @@ pub(super) fn run(arguments: &RunArguments, comm: &Comm, verbosity: Verbosity) -
     }
     let mut runner = LammpsRunner::new(comm, &output)
         .resume(arguments.resume)
+        .continue_from(arguments.from.as_deref())
         .interrupt_by(on_signals(Exit::Interrupted as i32))
         .observe(|poll| {
             remarks.drain(..).for_each(|remark| print_warning(&remark));
@@ -221,7 +239,8 @@ fn shown(threshold: f64) -> f64 {
 pub(super) fn summary(result: &SimulationResult, config: &InferenceConfig, store: &Path) -> String {
     let threshold = shown(result.threshold);
     let gamma = result.gamma_max.map_or("not monitored".to_owned(), |g| format!("{g:.2}"));
-    let rate = result.seconds * 1e6 / (result.steps.max(1) as f64 * result.atoms.max(1) as f64);
+    let steps = result.steps - result.continues.as_ref().map_or(0, |parent| parent.steps);
+    let rate = result.seconds * 1e6 / (steps.max(1) as f64 * result.atoms.max(1) as f64);
     let mut text = match result.status {
         Status::Completed => format!("Completed: {} steps, γ_max {gamma} (threshold {threshold}).", result.steps),
         // The event at which the run stopped. A resumed run may have had earlier ones.
@@ -250,7 +269,7 @@ pub(super) fn summary(result: &SimulationResult, config: &InferenceConfig, store
     text += &format!(
         "\n  {} atoms, {} steps in {:.1} s ({rate:.1} µs/atom/step) on {} rank{}",
         result.atoms,
-        result.steps,
+        steps,
         result.seconds,
         result.ranks,
         if result.ranks == 1 { "" } else { "s" }

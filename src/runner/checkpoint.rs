@@ -5,7 +5,8 @@
 //! restart file and holds the state of the runner. The restart file is complete on the disk before `checkpoint.json` is
 //! replaced atomically, and the previous restart file is removed afterwards. A process that is killed at any time therefore
 //! leaves a `checkpoint.json` with a complete restart file. The first `checkpoint.json` is written when the folder is
-//! created. It names no restart file, and a run that is resumed from it begins at its first step.
+//! created. It names no restart file, and a run that is resumed from it begins at its first step; that of a run that continues
+//! another one names a copy of the other's restart file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -49,6 +50,22 @@ pub(super) struct Checkpoint {
     #[serde(default)]
     pub(super) files: BTreeMap<PathBuf, u64>,
     pub(super) progress: Progress,
+    /// The run that this one continues.
+    #[serde(default)]
+    pub(super) parent: Option<Parent>,
+}
+
+/// The run that another one continues.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parent {
+    /// Absolute path of its folder.
+    pub folder: PathBuf,
+    /// The step at which it was left: that of its last checkpoint.
+    pub step: i64,
+    /// Number of steps that it had done.
+    pub steps: i64,
+    /// SHA-256 of the files of its potential.
+    pub potential_hash: String,
 }
 
 /// The part of the result that accumulates over the run.
@@ -103,6 +120,7 @@ impl Checkpoint {
             last_flag: None,
             files: BTreeMap::new(),
             progress,
+            parent: None,
         }
     }
 
@@ -137,6 +155,43 @@ impl Checkpoint {
         Ok(Some(found))
     }
 
+    /// Reads the checkpoint of another run, from which a new run continues with `config`.
+    ///
+    /// # Errors
+    /// [`Error::NoState`] if there is no checkpoint with a restart file; [`Error::OtherAtoms`] if the settings that determine
+    /// the atoms are different.
+    pub(super) fn of_parent(folder: &Path, config: &InferenceConfig, data: &[u8]) -> Result<Self, Error> {
+        let no_state = || Error::NoState(folder.to_owned());
+        let found = match Self::read(folder) {
+            Ok(found) => found.filter(|found| found.restart.is_some()).ok_or_else(no_state)?,
+            Err(Error::NoCheckpoint(_)) => return Err(no_state()),
+            Err(error) => return Err(error),
+        };
+        let now = settings(config, data);
+        let is_different = |key: &&str| found.identity.get(*key) != now.get(*key);
+        let what: Vec<&str> = ["structure", "elements", "units", "create"].into_iter().filter(is_different).collect();
+        if what.is_empty() { Ok(found) } else { Err(Error::OtherAtoms { folder: folder.to_owned(), what }) }
+    }
+
+    /// The first checkpoint of a run that continues the run in `folder` from the checkpoint `self` of that run.
+    pub(super) fn continued(
+        self,
+        folder: &Path,
+        config: &InferenceConfig,
+        data: &[u8],
+        ranks: usize,
+    ) -> Result<Self, Error> {
+        let potential = self.identity.get("potential").and_then(Value::as_str).unwrap_or_default();
+        let parent = Parent {
+            folder: std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned()),
+            step: self.step,
+            steps: self.step - self.first,
+            potential_hash: potential.to_owned(),
+        };
+        let (restart, step, first) = (self.restart, self.step, self.first);
+        Ok(Self { restart, step, first, parent: Some(parent), ..Self::at_start(config, data, ranks)? })
+    }
+
     /// Compares the configuration with that of the run that wrote the checkpoint.
     ///
     /// # Errors
@@ -162,14 +217,12 @@ impl Checkpoint {
 
 /// The settings and the hashes of files that determine the trajectory. `data` is the text of the data file that LAMMPS reads.
 fn identity(config: &InferenceConfig, data: &[u8]) -> Result<BTreeMap<String, Value>, Error> {
-    let mut identity: BTreeMap<String, Value> =
-        config.settings_that_determine(Determines::Trajectory).into_iter().collect();
+    let mut identity = settings(config, data);
     let constant = |ramp: Ramp| ramp.start() == ramp.end();
     if constant(config.md.temperature) && constant(config.md.pressure) {
         // The number of steps changes the trajectory only through a ramp.
         identity.remove("steps");
     }
-    identity.insert("structure".into(), digest(data).into());
     identity
         .insert("potential".into(), potential::fingerprint(&config.system.potential).map_err(Error::Potential)?.into());
     if let Some(template) = &config.system.template {
@@ -177,6 +230,14 @@ fn identity(config: &InferenceConfig, data: &[u8]) -> Result<BTreeMap<String, Va
         identity.insert("template".into(), digest(&std::fs::read(template).unwrap_or_default()).into());
     }
     Ok(identity)
+}
+
+/// The settings that determine the trajectory, with the content of the structure instead of its path.
+fn settings(config: &InferenceConfig, data: &[u8]) -> BTreeMap<String, Value> {
+    let mut settings: BTreeMap<String, Value> =
+        config.settings_that_determine(Determines::Trajectory).into_iter().collect();
+    settings.insert("structure".into(), digest(data).into());
+    settings
 }
 
 fn digest(bytes: &[u8]) -> String {

@@ -41,6 +41,24 @@ pub enum Error {
          --resume", .0.display()
     )]
     NoCheckpoint(PathBuf),
+    /// The run to continue has no state to continue from.
+    #[error(
+        "cannot continue the run in {}: it has no checkpoint. A run writes one every `checkpoint_interval` steps and when it \
+         ends, unless that is 0 or the run crashed",
+        .0.display()
+    )]
+    NoState(PathBuf),
+    /// The run to continue has other atoms.
+    #[error(
+        "cannot continue the run in {}: its atoms are others, because these settings or the files that they name differ: {}",
+        folder.display(), what.join(", ")
+    )]
+    OtherAtoms {
+        /// Its folder.
+        folder: PathBuf,
+        /// The settings.
+        what: Vec<&'static str>,
+    },
     /// A path that the run writes to is a symbolic link.
     #[error(
         "{} is a symbolic link, and its target may be outside the folder: remove the link, or replace it by its target",

@@ -27,6 +27,7 @@ use crate::{io, potential};
 
 pub use averages::{Averages, EQUILIBRATION, Mean};
 use checkpoint::Checkpoint;
+pub use checkpoint::Parent;
 pub use error::Error;
 pub use polls::poll_files;
 use recorder::{Recorder, SharedStore};
@@ -59,6 +60,8 @@ pub mod files {
     pub const EXTXYZ: &str = "candidates";
     /// The last checkpoint. It names a LAMMPS restart file in the same folder.
     pub const CHECKPOINT: &str = "checkpoint.json";
+    /// The LAMMPS restart file from which a run started that continues another one.
+    pub const START: &str = "start.restart";
 }
 
 /// Called after each poll, on every rank.
@@ -74,6 +77,7 @@ pub struct LammpsRunner<'o> {
     announcer: Option<Announcer<'o>>,
     interrupt: Arc<AtomicBool>,
     resume: bool,
+    parent: Option<PathBuf>,
     store: Option<SharedStore>,
 }
 
@@ -88,6 +92,7 @@ impl<'o> LammpsRunner<'o> {
             announcer: None,
             interrupt: Arc::default(),
             resume: false,
+            parent: None,
             store: None,
         }
     }
@@ -125,6 +130,18 @@ impl<'o> LammpsRunner<'o> {
     #[must_use]
     pub fn resume(mut self, resume: bool) -> Self {
         self.resume = resume;
+        self
+    }
+
+    /// If `folder` is given, starts from the last checkpoint of the run in it, which is not changed, instead of from the structure: with its
+    /// positions, velocities, thermostat and steps, but with the potential and the settings of the new configuration. The
+    /// structure must be the same, and `steps` and ramps count from the first step of the other run.
+    ///
+    /// The step of the checkpoint is polled again. A run of the same settings has the trajectory of the other run if that were
+    /// resumed.
+    #[must_use]
+    pub fn continue_from(mut self, folder: Option<&Path>) -> Self {
+        self.parent = folder.map(Path::to_path_buf);
         self
     }
 
@@ -213,11 +230,13 @@ impl<'o> LammpsRunner<'o> {
         notes: Vec<String>,
     ) -> Result<SimulationResult, Error> {
         let comm = self.comm.clone();
-        let PreparedRun { simulation, extractor, folder, from, resumed, lock, warnings: noticed } = prepared;
+        let PreparedRun { simulation, extractor, folder, from, checkpointed, resumed, lock, warnings: noticed } =
+            prepared;
         let cutoff = extractor.as_ref().map(EmbeddingExtractor::cutoff);
         let recorder =
             comm.on_root(|| Recorder::start(&folder, config, lock, cutoff, from.clone(), self.store.as_ref()))?;
-        comm.on_root(|| provenance::write(&folder, config, simulation.lammps(), &comm))?;
+        let parent = from.parent.as_ref();
+        comm.on_root(|| provenance::write(&folder, config, parent, simulation.lammps(), &comm))?;
         let hash = comm.on_root(|| potential::fingerprint(&config.system.potential).map_err(Error::Potential))?;
         let potential_hash: String = comm.share(hash);
         let progress = from.progress;
@@ -272,13 +291,14 @@ impl<'o> LammpsRunner<'o> {
                 commit_seconds: None,
                 ranks: self.comm.size(),
                 cost: Cost::default(),
+                continues: from.parent,
                 output: self.output.clone(),
             },
             last_flag: from.last_flag,
             fallback: None,
             potential_hash,
             checkpoints: checkpoints.filter(|_| checkpoint::is_possible_in(&folder)),
-            checkpointed: resumed,
+            checkpointed,
             resumed,
             extraction_failed: progress.extraction_failed,
             sums: progress.sums,
@@ -316,20 +336,33 @@ impl<'o> LammpsRunner<'o> {
         let staged = comm.on_root(|| {
             let data = data_file(structure, config)?;
             let stage = Stage::new(&self.output, &data)?;
-            Ok::<_, Error>((stage, data))
+            let parent = self.parent.as_deref().map(|folder| stage.copy_state(folder, config, &data)).transpose()?;
+            Ok::<_, Error>((stage, data, parent))
         })?;
-        let folder = share_path(comm, staged.as_ref().map(|(stage, _)| stage.folder.path()));
+        let folder = share_path(comm, staged.as_ref().map(|(stage, ..)| stage.folder.path()));
         let outline = outline(comm, structure);
         let (data, log) = (folder.join(files::DATA), folder.join(files::LOG));
-        let mut simulation = Simulation::new(config, &outline, &data, Some(&log), comm)?;
+        // The step of the state, and the first step of the run that is continued.
+        let state = staged.as_ref().map(|(.., parent)| parent.as_ref().map(|parent| (parent.step, parent.first)));
+        let state: Option<(i64, i64)> = comm.share(state);
+        let mut simulation = match state {
+            Some((step, first)) => {
+                let from = Resumption { restart: &folder.join(files::START), step, first, bias: None };
+                Simulation::resume(config, &outline, &data, from, Some(&log), comm)
+            }
+            None => Simulation::new(config, &outline, &data, Some(&log), comm),
+        }?;
         let extractor = self.extractor(config)?;
         let made = comm.on_root(|| {
-            let (stage, data) = staged.expect("made on the root");
+            let (stage, data, parent) = staged.expect("made on the root");
             if resumable {
                 check_size(config, extractor.as_ref(), structure)?;
             }
-            stage.write_script(&simulation, config.checkpoint_steps())?;
-            let mut from = Checkpoint::at_start(config, &data, comm.size())?;
+            stage.write_script(&simulation, parent.as_ref().map(|parent| parent.step), config.checkpoint_steps())?;
+            let mut from = match (parent, &self.parent) {
+                (Some(parent), Some(folder)) => parent.continued(folder, config, &data, comm.size())?,
+                _ => Checkpoint::at_start(config, &data, comm.size())?,
+            };
             from.files = simulation.file_lengths();
             if resumable {
                 stage.write_checkpoint(&from)?;
@@ -342,9 +375,14 @@ impl<'o> LammpsRunner<'o> {
         simulation.set_data_file(&folder.join(files::DATA))?;
         let (from, lock) = match made {
             Some((_, from, lock)) => (from, lock),
-            None => (Checkpoint::empty(comm.size()), None),
+            None => {
+                let mut from = Checkpoint::empty(comm.size());
+                (from.step, from.first) = state.unwrap_or_default();
+                (from, None)
+            }
         };
-        Ok(PreparedRun { simulation, extractor, folder, from, resumed: None, lock, warnings: Vec::new() })
+        let (checkpointed, warnings) = (state.map(|(step, _)| step), Vec::new());
+        Ok(PreparedRun { simulation, extractor, folder, from, checkpointed, resumed: None, lock, warnings })
     }
 
     /// Sets up a run that continues from a checkpoint.
@@ -376,7 +414,8 @@ impl<'o> LammpsRunner<'o> {
         }?;
         let extractor = self.extractor(config)?;
         comm.on_root(|| check_size(config, extractor.as_ref(), structure))?;
-        let resumed = from.restart.is_some().then_some(from.step);
+        // A run that continues another one has not polled the first step itself until its own first checkpoint.
+        let resumed = from.progress.last.is_some().then_some(from.step);
         let mut warnings = Vec::new();
         comm.on_root(|| {
             let writing = |source| Error::Write { path: folder.join(files::CHECKPOINT), source };
@@ -388,7 +427,8 @@ impl<'o> LammpsRunner<'o> {
             }
             Ok::<_, Error>(())
         })?;
-        Ok(PreparedRun { simulation, extractor, folder, from, resumed, lock, warnings })
+        let checkpointed = from.restart.is_some().then_some(from.step);
+        Ok(PreparedRun { simulation, extractor, folder, from, checkpointed, resumed, lock, warnings })
     }
 
     /// Creates the extractor. Called after LAMMPS has read the potential, because LAMMPS reports errors in its files more precisely.
@@ -453,6 +493,8 @@ struct PreparedRun {
     /// The checkpoint to continue from.
     from: Checkpoint,
     /// The step of the restart file that the run continues from.
+    checkpointed: Option<i64>,
+    /// That step, if its poll is recorded.
     resumed: Option<i64>,
     /// The lock of the folder, on rank 0.
     lock: Option<File>,

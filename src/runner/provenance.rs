@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use super::checkpoint::Parent;
 use super::{Error, write_atomic};
 use crate::comm::{self, Comm};
 use crate::config::InferenceConfig;
@@ -27,6 +28,8 @@ struct Provenance<'c> {
     mpi: Option<String>,
     /// Number of MPI ranks.
     ranks: usize,
+    /// The run that this one continues.
+    continues: Option<&'c Parent>,
     /// Fingerprint of the potential's files.
     potential_hash: String,
     /// Time at which the run, or its continuation, started, in seconds since 1970-01-01T00:00:00Z.
@@ -39,13 +42,20 @@ struct Provenance<'c> {
 ///
 /// # Errors
 /// If the potential cannot be read, or the file cannot be written.
-pub(crate) fn write(folder: &Path, config: &InferenceConfig, lammps: &Lammps, comm: &Comm) -> Result<(), Error> {
+pub(crate) fn write(
+    folder: &Path,
+    config: &InferenceConfig,
+    continues: Option<&Parent>,
+    lammps: &Lammps,
+    comm: &Comm,
+) -> Result<(), Error> {
     let provenance = Provenance {
         format: 1,
         version: env!("CARGO_PKG_VERSION"),
         lammps: Build::of(lammps).version,
         mpi: comm::library(),
         ranks: comm.size(),
+        continues,
         potential_hash: potential::fingerprint(&config.system.potential).map_err(Error::Potential)?,
         started: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         config,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::averages::Averages;
+use super::checkpoint::Parent;
 use crate::comm::Comm;
 use crate::simulation::{Crash, Poll};
 use crate::structure::AtomId;
@@ -128,6 +129,8 @@ pub struct SimulationResult {
     pub ranks: usize,
     /// Cost of monitoring.
     pub cost: Cost,
+    /// The run that this one continues; `steps` includes its steps.
+    pub continues: Option<Parent>,
     /// The run's folder.
     pub output: PathBuf,
 }

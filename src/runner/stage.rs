@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ndarray::{Array1, Array2};
 
 use super::checkpoint::Checkpoint;
-use super::{Error, files};
+use super::{Error, files, lock};
 use crate::comm::Comm;
 use crate::config::InferenceConfig;
 use crate::io;
@@ -77,16 +77,50 @@ impl Stage {
         Ok(Self { folder, destination })
     }
 
-    pub(super) fn write_script(&self, simulation: &Simulation, checkpoints: Option<u64>) -> Result<(), Error> {
+    /// Copies the state of the run in `parent`, from which a run with `config` continues, and returns the checkpoint of that run.
+    ///
+    /// The copy has two names: the last checkpoint is replaced by the next one, and the start of the run is kept.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::of_parent`]; [`Error::Running`] if that run is under way.
+    pub(super) fn copy_state(&self, parent: &Path, config: &InferenceConfig, data: &[u8]) -> Result<Checkpoint, Error> {
+        // Without the lock, the file could be replaced while it is copied. A run of others in a folder without write permission
+        // cannot be locked, and a missing folder has no checkpoint.
+        let _lock = match lock(&parent.join(files::LOCK)) {
+            Err(Error::Write { .. }) => None,
+            lock => Some(lock?),
+        };
+        let found = Checkpoint::of_parent(parent, config, data)?;
+        let name = found.restart.as_deref().expect("of_parent requires one");
+        let (start, last) = (self.folder.path().join(files::START), self.folder.path().join(name));
+        std::fs::copy(parent.join(name), &start).map_err(Error::writing(&start))?;
+        // Not all file systems have hard links.
+        if std::fs::hard_link(&start, &last).is_err() {
+            std::fs::copy(&start, &last).map_err(Error::writing(last))?;
+        }
+        Ok(found)
+    }
+
+    /// Writes the commands of the run. A run that continues another one starts from the state at the step `continues`.
+    pub(super) fn write_script(
+        &self,
+        simulation: &Simulation,
+        continues: Option<i64>,
+        checkpoints: Option<u64>,
+    ) -> Result<(), Error> {
         let mut script = simulation.script().clone();
         files::DATA.clone_into(&mut script.data);
+        if let Some(step) = continues {
+            script = script.resumed(Path::new(files::START), step).map_err(simulation::Error::from)?;
+        }
         let commands = script.render().map_err(simulation::Error::from)?;
         let (first, last) = (simulation.first_step(), simulation.last_step());
-        let steps = last - first;
+        let steps = last - continues.unwrap_or(first);
         // Each checkpoint sets up the run again. `every` does the same in plain `lmp`, so that both trajectories are identical. Without
         // `start` and `stop`, a ramp would extend over each part of the run.
         let every = match checkpoints.map(|every| every as i64) {
             Some(every) if every < steps => format!(" start {first} stop {last} every {every} NULL"),
+            _ if continues.is_some() => format!(" start {first} stop {last}"),
             _ => String::new(),
         };
         let trajectory = simulation.trajectory_commands();

@@ -77,6 +77,15 @@ pub enum Error {
         /// The file.
         name: String,
     },
+    /// A template without the temperature at which velocities are drawn.
+    #[error(
+        "the template {name} does not use `velocity_temperature`, the temperature at which `velocities = \"equipartition\"` draws \
+         velocities: write `velocity all create {{{{ velocity_temperature }}}} {{{{ seed }}}}`"
+    )]
+    NoVelocities {
+        /// The file.
+        name: String,
+    },
     /// A barostat along a direction that is not periodic.
     #[error(
         "`ensemble = \"npt\"` changes the cell along all three vectors, but the structure is not periodic along the {which}: \
@@ -162,6 +171,8 @@ pub struct Script {
     pub minimize: bool,
     /// Whether to create random velocities.
     pub create_velocities: bool,
+    /// The temperature at which they are created, K.
+    pub velocity_temperature: f64,
     /// Whether to create them only if all atoms are at rest, because atoms that `create` reads may have velocities.
     pub unless_moving: bool,
     /// The atoms that are fixed along some axes.
@@ -312,10 +323,11 @@ impl Script {
             timestep: config.md.timestep / factor.time,
             minimize: config.md.minimize,
             create_velocities: match config.md.velocities {
-                Velocities::Create => true,
+                Velocities::Create | Velocities::Equipartition => true,
                 Velocities::Keep => false,
                 Velocities::Auto => structure.velocities.is_none() || at_rest,
             },
+            velocity_temperature: config.md.velocities.drawn_at(config.md.temperature.start()),
             unless_moving: config.md.velocities == Velocities::Auto && !config.system.create.is_empty(),
             fixed: structure.fixed.iter().map(Fixed::new).collect(),
             lost_degrees_of_freedom: structure.lost_degrees_of_freedom(),
@@ -431,6 +443,10 @@ impl Script {
         let holds = |line: &str| line.trim_start().starts_with("fix") && line.contains(" setforce ");
         if !self.fixed.is_empty() && !rendered.lines().any(holds) {
             return Err(Error::NotFixed { name, atoms: self.fixed.iter().map(|fixed| fixed.atoms).sum() });
+        }
+        let ordinary = self.velocity_temperature == self.temperature.start;
+        if self.create_velocities && !ordinary && !text.contains("velocity_temperature") {
+            return Err(Error::NoVelocities { name });
         }
         if self.restart.is_some() && !rendered.lines().any(|l| l.trim_start().starts_with("read_restart")) {
             return Err(Error::NoRestart { name });

@@ -195,6 +195,15 @@ fn cases() -> Vec<Case> {
             write(f, "md.j2", "units {{ unit }}\n");
             change(f, "run.toml", "steps", "template = \"md.j2\"\nsteps");
         }),
+        case("a template that draws velocities at another temperature", "run run.toml", |f| {
+            let built_in = std::fs::read_to_string(root().join("templates/md.in.j2")).unwrap();
+            write(f, "md.j2", &built_in.replace("velocity_temperature", "temperature.start"));
+            change(f, "run.toml", "steps", "template = \"md.j2\"\nvelocities = \"equipartition\"\nsteps");
+        }),
+        case("continuing a run that does not exist", "run run.toml --from nothing -o out", nothing),
+        case("a potential without a run to continue", "run run.toml --potential other.yaml", nothing),
+        case("a folder to continue without a new one", "run run.toml --from nothing", nothing),
+        case("init: training data that do not exist", "init al.extxyz Al.yaml --loop data.extxyz -o new.toml", nothing),
         case("a template without γ", "run run.toml", |f| {
             write(f, "md.j2", "units {{ units }}\n");
             change(f, "run.toml", "steps", "template = \"md.j2\"\nsteps");

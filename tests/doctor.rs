@@ -76,7 +76,33 @@ fn test_potential_passes_all_checks() {
     assert!(cut[0].as_u64().unwrap() > 100 && cut[1].as_u64().unwrap() <= 250, "{cut}");
     let gamma = expect_finding(&report, "trial run", "ok", &[])["details"]["gamma_max"].as_f64().unwrap();
     assert!(gamma > 0.1 && gamma < 5.0, "{gamma}");
+    expect_finding(&report, "event", "ok", &["extracted", "stored"]);
+    let speed = &expect_finding(&report, "speed", "ok", &["ns/day on 1 rank", "MB"])["details"];
+    assert!(speed["ns_per_day"].as_f64().unwrap() > 0.0 && speed["memory_mb"].as_f64().unwrap() > 1.0, "{speed}");
     expect_finding(&report, "python", "ok", &["ASE"]);
+}
+
+#[test]
+fn atoms_that_lammps_creates_are_examined_in_the_trial_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let create = "create = [\"lattice fcc 4.045\", \"region box block 0 5 0 5 0 5\", \"create_box 1 box\", \
+                  \"create_atoms 1 box\", \"mass 1 26.982\"]\ntemperature = 300\nelements = [\"Al\"]\n";
+    let config = |embedding: &str| {
+        let file = root().join("potentials/al/Al.yaml");
+        let text = format!("{create}[potential]\nfile = {:?}\n[embedding]\n{embedding}", file.display().to_string());
+        write(folder.path(), "run.toml", &text);
+    };
+    config("radius = 4.0\n");
+    let (report, code) = examine(&mut command(folder.path()));
+    assert_eq!(code, Some(0), "{report:#}");
+    assert_eq!(expect_finding(&report, "trial run", "ok", &[])["details"]["atoms"], 500);
+    expect_finding(&report, "event", "ok", &[]);
+    expect_finding(&report, "speed", "ok", &["ns/day"]);
+    // No cut-out of these settings can be stored.
+    config("radius = 4.0\nmax_atoms = 20\n");
+    let (report, code) = examine(&mut command(folder.path()));
+    assert_eq!(code, Some(2), "{report:#}");
+    expect_finding(&report, "event", "failure", &["max_atoms"]);
 }
 
 #[test]

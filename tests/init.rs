@@ -140,3 +140,65 @@ fn init_does_not_overwrite_without_force() {
     assert!(init(folder.path(), &[&arguments[..], &["--force"]].concat()).status.success());
     assert!(InferenceConfig::read(&config).is_ok());
 }
+
+#[test]
+fn init_starts_a_perfect_lattice_at_its_temperature() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "al.extxyz", &aluminium(5));
+    let made = init(folder.path(), &["al.extxyz", &potential("al/Al.yaml"), "--temperature", "300", "--steps", "1000"]);
+    assert!(made.status.success() && text(&made).contains("γ up to 0.9"), "{}", text(&made));
+    // The same run with velocities at 300 K, half of which the lattice takes.
+    let written = std::fs::read_to_string(folder.path().join("config.toml")).unwrap();
+    assert!(written.contains("velocities = \"equipartition\""), "{written}");
+    write(folder.path(), "cold.toml", &written.replace("velocities = \"equipartition\"", ""));
+    let [hot, cold] = ["config", "cold"].map(|name| {
+        succeed(lammps_otf().current_dir(folder.path()).args(["run", "-q", &format!("{name}.toml")]));
+        let polls = common::lines(&folder.path().join(name).join("polls.jsonl"));
+        // From 0.1 to 0.3 ps.
+        polls[10..=30].iter().map(|poll| poll["temperature"].as_f64().unwrap()).sum::<f64>() / 21.0
+    });
+    assert!((255.0..345.0).contains(&hot) && cold < 230.0, "{hot} {cold}");
+}
+
+#[test]
+fn init_takes_no_velocities_for_a_structure_that_is_not_at_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let moved = aluminium(5).replacen("Al 0 0 0", "Al 0.4 0 0", 1);
+    write(folder.path(), "al.extxyz", &moved);
+    let made = init(folder.path(), &["al.extxyz", &potential("al/Al.yaml"), "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
+    assert!(report["force_max"].as_f64().unwrap() > 0.5 && report["sampling_interval"] == 10, "{report}");
+    assert!(!std::fs::read_to_string(folder.path().join("config.toml")).unwrap().contains("equipartition"));
+}
+
+#[test]
+fn init_writes_a_loop_that_waits_for_a_calculator() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "al.extxyz", &aluminium(5));
+    let file = potential("al/Al.yaml");
+    let options = ["al.extxyz", file.as_str(), "--temperature", "300,1500", "--loop", "data/training.extxyz"];
+    let missing = init(folder.path(), &options);
+    assert!(text(&missing).contains("data/training.extxyz do not exist"), "{}", text(&missing));
+    succeed(
+        common::python().arg(root().join("potentials/al/fit.py")).args(["--data", "data"]).current_dir(folder.path()),
+    );
+    let made = init(folder.path(), &options);
+    assert!(made.status.success() && text(&made).contains("lammps-otf loop config.toml"), "{}", text(&made));
+    let path = std::env::join_paths(
+        std::iter::once(common::dependency("bin")).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+    );
+    let doctor = |code: i32| {
+        let path = path.as_ref().unwrap();
+        let output =
+            lammps_otf().current_dir(folder.path()).env("PATH", path).args(["doctor", "config.toml"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output));
+        text(&output)
+    };
+    doctor(0);
+    // A file of the user is kept.
+    write(folder.path(), "my_dft.py", "from ase.calculators.emt import EMT as make\n");
+    let again = init(folder.path(), &[&options[..], &["--force"]].concat());
+    assert!(again.status.success(), "{}", text(&again));
+    assert!(std::fs::read_to_string(folder.path().join("my_dft.py")).unwrap().contains("EMT"));
+    doctor(0);
+}

@@ -77,7 +77,8 @@ fn assert_same(folder: &Path, one: &str, other: &str, step: i64) {
     };
     assert_eq!(names(&one), names(&other), "something was left behind");
     let numbers: Vec<_> = lammps_otf::runner::poll_files(&other).unwrap();
-    let expected = (1..numbers.len()).map(|n| other.join(format!("polls.{n}.jsonl"))).chain([other.join("polls.jsonl")]);
+    let expected =
+        (1..numbers.len()).map(|n| other.join(format!("polls.{n}.jsonl"))).chain([other.join("polls.jsonl")]);
     assert!(numbers.iter().cloned().eq(expected), "the files of the polls are not numbered in sequence: {numbers:?}");
 }
 

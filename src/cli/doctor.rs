@@ -18,15 +18,16 @@ use lammps_otf::comm::{CollectiveError, Comm, Session};
 use lammps_otf::config::{Engine, InferenceConfig, Mode, Uncertainty};
 use lammps_otf::embedding::EmbeddingExtractor;
 use lammps_otf::lammps::{Build, Kokkos, Lammps, PairDevice, loaded_libraries, mpi_libraries};
-use lammps_otf::runner::{self, LammpsRunner};
+use lammps_otf::runner::{self, LammpsRunner, SimulationResult};
 use lammps_otf::script::{self, Outputs};
+use lammps_otf::simulation::Poll;
 use lammps_otf::structure::{Structure, element_from_symbol};
 use lammps_otf::{io, potential, simulation};
 use pace_opt::{ActiveSet, Model};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct DoctorArguments {
-    /// Configuration to check too: its structure, its potential, and one step of its run
+    /// Configuration to check too: its structure, its potential, and a few steps of its run, with their speed
     config: Option<PathBuf>,
     /// Print the findings as JSON on standard output
     #[arg(long)]
@@ -117,14 +118,18 @@ pub(super) fn run(arguments: &DoctorArguments, session: &Session, verbosity: Ver
     };
     let (usable, device) = lammps(&mut findings, config.as_ref(), &comm);
     if let Some(config) = &config {
+        let mut atoms = 0;
         if comm.is_root() {
             let model = potential_files(&mut findings, config, device);
-            structure(&mut findings, config, model.as_ref());
+            atoms = structure(&mut findings, config, model.as_ref());
             learning::check(&mut findings, config, model.as_ref());
         }
         // The ranks must agree, because the trial run is collective and only rank 0 has checked the files.
         if !comm.any(!usable || findings.count(Level::Failure) > 0) {
-            trial_run(&mut findings, config, &comm);
+            // 0 on the other ranks, which have not read the structure.
+            let mut atoms = [atoms as i64];
+            comm.sum_i64(&mut atoms);
+            trial_run(&mut findings, config, atoms[0] as u64, &comm);
         }
     }
     if comm.is_root() {
@@ -431,9 +436,11 @@ fn potential_files(findings: &mut Findings, config: &InferenceConfig, device: Op
     Some(model)
 }
 
-fn structure(findings: &mut Findings, config: &InferenceConfig, model: Option<&Model>) {
+/// Checks the structure. Returns the number of its atoms; 0 if it is not known.
+fn structure(findings: &mut Findings, config: &InferenceConfig, model: Option<&Model>) -> u64 {
     if !config.system.create.is_empty() {
-        return findings.ok("structure", "created by `create`; checked by the trial run below", Value::Null);
+        findings.ok("structure", "created by `create`; checked by the trial run below", Value::Null);
+        return 0;
     }
     let hint: Option<Vec<_>> = config.system.elements.iter().map(|s| element_from_symbol(s)).collect();
     let hint = hint.filter(|list| !list.is_empty());
@@ -444,20 +451,25 @@ fn structure(findings: &mut Findings, config: &InferenceConfig, model: Option<&M
                 .for_each(|note| findings.warn("structure", note, "Correct the file if this is not intended."));
             structure
         }
-        Err(error) => return findings.error("structure", &error),
+        Err(error) => {
+            findings.error("structure", &error);
+            return 0;
+        }
     };
+    let atoms = structure.len() as u64;
     let name = config.system.structure.display();
     if let Some(mismatch) = structure.velocity_temperature().and_then(|kelvin| config.check_velocities(kelvin)) {
         let add = if mismatch.is_error { Findings::fail } else { Findings::warn };
         add(findings, "velocities", format!("{name}: {}", mismatch.remark.message), mismatch.remark.remedy);
     }
     if let Err(error) = structure.validate(config.limits.min_distance) {
-        return findings.fail("structure", format!("{name}: {error}"), "Relax the structure, or correct the file.");
+        findings.fail("structure", format!("{name}: {error}"), "Relax the structure, or correct the file.");
+        return atoms;
     }
     if let Some(model) = model {
         let unknown = inspect::unknown_elements(&structure, model);
         if !unknown.is_empty() {
-            return findings.fail(
+            findings.fail(
                 "structure",
                 format!("{name} has {}, which the potential does not cover", unknown.join(", ")),
                 format!(
@@ -465,6 +477,7 @@ fn structure(findings: &mut Findings, config: &InferenceConfig, model: Option<&M
                     model.elements.join(", ")
                 ),
             );
+            return atoms;
         }
     }
     let heights = structure.cell.heights();
@@ -492,6 +505,7 @@ fn structure(findings: &mut Findings, config: &InferenceConfig, model: Option<&M
         ),
         None => {}
     }
+    atoms
 }
 
 fn cut_outs(findings: &mut Findings, config: &InferenceConfig, structure: &Structure, cutoff: f64) {
@@ -546,8 +560,34 @@ fn cut_outs(findings: &mut Findings, config: &InferenceConfig, structure: &Struc
     }
 }
 
-/// Runs one step in a temporary folder.
-fn trial_run(findings: &mut Findings, config: &InferenceConfig, comm: &Comm) {
+/// Wall time in seconds after which the trial run ends at the next poll.
+const TRIAL_SECONDS: f64 = 1.0;
+
+/// Polls of the trial run, if they take less time.
+const TRIAL_POLLS: u64 = 10;
+
+/// Atoms times steps between two polls of the trial run, for each rank: some seconds.
+const TRIAL_INTERVAL: u64 = 1_000_000;
+
+/// The trial run: `config` with few steps, which stores one region even if nothing is unusual.
+fn trial(config: &InferenceConfig, folder: PathBuf, atoms: u64, ranks: usize) -> InferenceConfig {
+    // Files written by `setup` go there too, so that output of earlier runs is not overwritten.
+    let outputs = Outputs { folder: Some(folder), ..config.outputs.clone() };
+    let mut trial = InferenceConfig { outputs, ..config.clone() };
+    let fastest = (TRIAL_INTERVAL * ranks as u64 / atoms.max(1)).max(1);
+    trial.watch.sampling_interval = config.watch.sampling_interval.min(fastest);
+    // Without the minimisation, which can take long, a structure may not endure more than one step.
+    trial.md.steps =
+        if config.md.minimize { 1 } else { config.md.steps.min(TRIAL_POLLS * trial.watch.sampling_interval) };
+    trial.md.minimize = false;
+    (trial.job.wall_time, trial.job.checkpoint_interval, trial.job.trajectory) = (Some(TRIAL_SECONDS), 0, None);
+    (trial.watch.mode, trial.watch.uncertainty_low, trial.watch.flag_interval) = (Mode::Flag, 0.0, u64::MAX >> 2);
+    trial.candidates.max_candidates = 1;
+    trial
+}
+
+/// Runs a few steps in a temporary folder, and measures them. `atoms` is 0 if it is not known.
+fn trial_run(findings: &mut Findings, config: &InferenceConfig, atoms: u64, comm: &Comm) {
     let folder = comm.on_root(|| tempfile::tempdir().map_err(super::run::SetupError::from));
     let folder = match folder {
         Ok(folder) => folder,
@@ -557,35 +597,37 @@ fn trial_run(findings: &mut Findings, config: &InferenceConfig, comm: &Comm) {
     let output = folder.as_ref().map_or_else(PathBuf::new, |f| f.path().join("run"));
     let base = folder.as_ref().map_or_else(Vec::new, |f| f.path().as_os_str().as_bytes().to_vec());
     let base = PathBuf::from(OsString::from_vec(comm.broadcast(0, base)));
-    // Files written by `setup` go there too, so that output of earlier runs is not overwritten.
-    let outputs = Outputs { folder: Some(base), ..config.outputs.clone() };
-    let mut trial = InferenceConfig { outputs, ..config.clone() };
-    (trial.md.steps, trial.md.minimize) = (1, false);
-    (trial.watch.mode, trial.watch.flag_interval) = (Mode::Flag, 0);
-    match LammpsRunner::new(comm, output).run(&trial) {
+    let trial = trial(config, base, atoms, comm.size());
+    let mut polls: Vec<Poll> = Vec::new();
+    let outcome = LammpsRunner::new(comm, output).observe(|poll| polls.push(poll.clone())).run(&trial);
+    match outcome {
         Ok(result) if result.crash.is_some() => {
             let reason = result.crash.map(|c| c.reason).unwrap_or_default();
             findings.fail("trial run", reason, "Check the structure: relax it, or set `minimize = true`.");
         }
         Ok(result) => {
-            // `gamma_max` is `None` if γ is infinite, because JSON has no infinity.
-            let is_monitored = config.watch.uncertainty != Uncertainty::None;
-            let gamma = is_monitored.then(|| result.gamma_max.unwrap_or(f64::INFINITY));
+            let first = polls.first();
+            let gamma = first.and_then(|poll| poll.gamma.as_ref()).map(|gamma| gamma.max);
             let gamma_text = gamma.map_or("γ not monitored".to_owned(), |g| format!("γ_max {g:.3}"));
-            let message = format!("set-up and one step succeeded; {gamma_text}");
+            let plural = if result.steps == 1 { "" } else { "s" };
+            let message = format!("set-up and {} step{plural} succeeded; at the start {gamma_text}", result.steps);
             match gamma {
                 Some(g) if g > result.threshold => findings.warn(
                     "trial run",
                     format!("{message}, above the threshold of {}", result.threshold),
                     "The run would stop at its first poll: check whether the training data contain similar structures.",
                 ),
-                _ if result.trigger_step.is_some() => findings.warn(
+                _ if first.is_some_and(|poll| poll.trigger.is_some()) => findings.warn(
                     "trial run",
                     format!("{message}; core repulsion acts on an atom, or an atom has too few neighbours"),
                     "The run would stop at its first poll: check the distances between atoms, `core_share` and `sparse_trigger`.",
                 ),
-                _ => findings.ok("trial run", message, json!({ "gamma_max": result.gamma_max, "atoms": result.atoms })),
+                _ => findings.ok("trial run", message, json!({ "gamma_max": gamma, "atoms": result.atoms })),
             }
+            if gamma.is_some() {
+                event(findings, &result);
+            }
+            speed(findings, config, &polls, comm);
         }
         Err(runner::Error::Simulation(simulation::Error::Script(error @ script::Error::Unprotected { .. }))) => {
             findings.warn("trial run", format!("skipped, because {error}"), "`lammps-otf run` checks the rest.")
@@ -595,6 +637,70 @@ fn trial_run(findings: &mut Findings, config: &InferenceConfig, comm: &Comm) {
             findings.error("trial run", &error);
         }
     }
+}
+
+/// Reports whether the region that the trial run was to store is in its store.
+fn event(findings: &mut Findings, result: &SimulationResult) {
+    if result.candidates.is_empty() {
+        let why = result.warnings.first().map_or("no region was stored", String::as_str);
+        return findings.fail(
+            "event",
+            format!("no candidate could be stored in the trial run: {why}"),
+            "Change `radius`, `buffer` or `max_atoms` in [embedding].",
+        );
+    }
+    findings.ok("event", "a candidate was extracted, verified and stored in the trial run", Value::Null);
+}
+
+/// Reports the speed and the memory of the trial run, and the time that the run will take.
+///
+/// # MPI
+/// Collective.
+fn speed(findings: &mut Findings, config: &InferenceConfig, polls: &[Poll], comm: &Comm) {
+    let (ranks, peak) = (comm.size(), peak_memory());
+    let mut memory = [peak.unwrap_or(0.0)];
+    comm.max(&mut memory);
+    // The mean time of a step, not the mean of speeds.
+    let speeds: Vec<f64> = polls.iter().filter_map(|poll| poll.ns_per_day).collect();
+    if speeds.is_empty() {
+        return;
+    }
+    let speed = speeds.len() as f64 / speeds.iter().map(|speed| speed.recip()).sum::<f64>();
+    let length = config.md.steps as f64 * config.md.timestep * 1e-3;
+    let seconds = length / speed * 86400.0;
+    let plural = if ranks == 1 { "" } else { "s" };
+    let mut message = format!(
+        "{} ns/day on {ranks} rank{plural}: {} steps take {}",
+        significant(speed),
+        config.md.steps,
+        duration(seconds)
+    );
+    if memory[0] > 0.0 {
+        message += &format!("; up to {:.0} MB of memory per rank", memory[0]);
+    }
+    let details = json!({ "ns_per_day": speed, "seconds": seconds, "memory_mb": memory[0], "ranks": ranks });
+    findings.ok("speed", message, details);
+}
+
+/// A number with two significant digits or, above 10, without a fraction.
+fn significant(value: f64) -> String {
+    let digits = if value >= 10.0 { 0 } else { (1.0 - value.log10().floor()).clamp(0.0, 12.0) as usize };
+    format!("{value:.digits$}")
+}
+
+/// A time with one unit.
+fn duration(seconds: f64) -> String {
+    let units = [(86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")];
+    let unit = units.into_iter().find(|(length, _)| seconds >= 2.0 * length);
+    let (length, name) = unit.unwrap_or((1.0, "seconds"));
+    format!("{} {name}", significant(seconds / length))
+}
+
+/// The largest memory that this process has had, in MB; `None` where `/proc` is missing.
+fn peak_memory() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.split_whitespace().next()?.parse::<f64>().ok()? / 1024.0)
 }
 
 /// Aborts the job after a rank failure: the other ranks wait in LAMMPS and cannot be recovered.

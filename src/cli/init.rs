@@ -10,12 +10,22 @@ use lammps_otf::config::{self, InferenceConfig, Ramp, Velocities, VelocityMismat
 use lammps_otf::embedding::{self, EmbeddingConfig, EmbeddingExtractor};
 use lammps_otf::io;
 use lammps_otf::lammps::Kokkos;
+use lammps_otf::prediction::{Prediction, PredictionError, Predictor};
 use lammps_otf::structure::{Element, Structure, StructureError, element_from_symbol};
 use pace_opt::{ActiveSet, Model};
 
 /// Allowance for larger cut-outs during the run, relative to the initial structure. Perfect crystalline Al has 249 atoms
 /// within 10.5 Å; at 300 K there are up to 269.
 const HEADROOM: f64 = 1.2;
+
+/// Largest force in eV/Å of a structure that is at a minimum of the energy, for the choice of the initial velocities.
+const AT_REST: f64 = 0.05;
+
+/// Largest force in eV/Å without a warning. A crystal at 2000 K has some 3 eV/Å.
+const STRAINED: f64 = 10.0;
+
+/// γ above which the default settings stop a run.
+const THRESHOLD: f64 = 5.0;
 
 /// Minimum radius of the core, Å: that of the nearest neighbours.
 const MIN_RADIUS: f64 = 3.0;
@@ -41,6 +51,10 @@ pub(super) struct InitArguments {
     /// Number of time steps
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     steps: u64,
+    /// Add the table [loop] for active learning, and a module my_dft.py for your calculator. DATA: the frames that the potential was
+    /// fitted to
+    #[arg(long = "loop", value_name = "DATA")]
+    training_data: Option<PathBuf>,
     /// Overwrite an existing configuration
     #[arg(long)]
     force: bool,
@@ -48,6 +62,20 @@ pub(super) struct InitArguments {
     #[arg(long)]
     json: bool,
 }
+
+/// The module that `--loop` writes, for the calculator of the labels.
+const MODULE: &str = "my_dft.py";
+const CALCULATOR: &str = r#"# The calculator that labels the candidates of the loop, for examples/oracles/ase_oracle.py.
+
+def make():
+    # Return any calculator of ASE, with the settings of your training data, for example
+    #     from gpaw import GPAW, PW
+    #     return GPAW(mode=PW(400), xc="PBE", kpts={"density": 3.5}, txt=None)
+    raise NotImplementedError("return your calculator in my_dft.py")
+"#;
+
+/// The source folder of this program, which contains the programs of oracles and trainers, unless it was moved.
+const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 
 /// No configuration was written.
 #[derive(Debug, thiserror::Error)]
@@ -78,10 +106,14 @@ pub(super) enum InitError {
     Elements { structure: PathBuf, elements: String, potential: PathBuf, known: String },
     #[error("{} exists: choose another name with --output, or overwrite it with --force", .0.display())]
     Exists(PathBuf),
+    #[error("{}: {source}", path.display())]
+    Evaluation { path: PathBuf, source: PredictionError },
     #[error(transparent)]
     Embedding(#[from] embedding::Error),
     #[error(transparent)]
     Config(#[from] config::Error),
+    #[error("the training data {} do not exist", .0.display())]
+    NoData(PathBuf),
     #[error(transparent)]
     Write(#[from] WriteError),
 }
@@ -106,6 +138,13 @@ struct Plan {
     temperature: Ramp,
     from_velocities: bool,
     timestep: f64,
+    sampling_interval: u64,
+    /// Whether the structure is at a minimum of the energy and has no velocities.
+    at_rest: bool,
+    /// Largest γ of the structure.
+    gamma_max: f64,
+    /// Largest force of the structure, eV/Å.
+    force_max: f64,
     radius: f64,
     max_atoms: usize,
     cut_outs: inspect::CutOutSummary,
@@ -119,11 +158,18 @@ pub(super) fn run(arguments: &InitArguments, verbosity: Verbosity) -> Result<(),
     if arguments.output.exists() && !arguments.force {
         return Err(InitError::Exists(arguments.output.clone()));
     }
+    if let Some(missing) = arguments.training_data.as_ref().filter(|data| !data.is_file()) {
+        return Err(InitError::NoData(missing.clone()));
+    }
     let plan = plan(arguments)?;
     let text = render(arguments, &plan);
     // The text must be a valid configuration for `run`.
     InferenceConfig::parse(&text, &arguments.output)?;
     write_atomically(&arguments.output, |out| out.write_all(text.as_bytes()))?;
+    let module = arguments.output.with_file_name(MODULE);
+    if arguments.training_data.is_some() && !module.exists() {
+        write_atomically(&module, |out| out.write_all(CALCULATOR.as_bytes()))?;
+    }
     let output = arguments.output.display();
     if arguments.json {
         let report = serde_json::json!({
@@ -134,6 +180,9 @@ pub(super) fn run(arguments: &InitArguments, verbosity: Verbosity) -> Result<(),
             "cutoff": plan.model.cutoff(),
             "temperature": plan.temperature,
             "timestep": plan.timestep,
+            "sampling_interval": plan.sampling_interval,
+            "gamma_max": plan.gamma_max,
+            "force_max": plan.force_max,
             "radius": plan.radius,
             "max_atoms": plan.max_atoms,
             "cut_out_atoms": [plan.cut_outs.atoms.0, plan.cut_outs.atoms.1],
@@ -144,9 +193,17 @@ pub(super) fn run(arguments: &InitArguments, verbosity: Verbosity) -> Result<(),
         let composition = inspect::composition(&plan.structure);
         print_line(&format!("structure   {} atoms: {composition}", plan.structure.len()));
         print_line(&format!("potential   {}", inspect::describe_model(&plan.model)));
-        print_line(&format!("cut-outs    {} atoms", plan.cut_outs.range()));
         print_line(&format!(
-            "written     {output}\n\nCheck it:  lammps-otf doctor {output}\nRun it:    lammps-otf run {output}"
+            "            γ up to {:.2}, forces up to {:.2} eV/Å with this potential",
+            plan.gamma_max, plan.force_max
+        ));
+        print_line(&format!("cut-outs    {} atoms", plan.cut_outs.range()));
+        let (also, command) = match arguments.training_data {
+            Some(_) => (format!(", {}: return your calculator there", module.display()), "loop"),
+            None => (String::new(), "run"),
+        };
+        print_line(&format!(
+            "written     {output}{also}\n\nCheck it:  lammps-otf doctor {output}\nRun it:    lammps-otf {command} {output}"
         ));
     }
     plan.warnings.iter().for_each(|warning| print_warning(warning));
@@ -206,13 +263,33 @@ fn plan(arguments: &InitArguments) -> Result<Plan, InitError> {
         .and_then(|kelvin| VelocityMismatch::of(kelvin, temperature.start(), Velocities::Auto));
     // Without the final full stop: `render` adds one.
     warnings.extend(mismatch.map(|mismatch| mismatch.remark.to_string().trim_end_matches('.').to_owned()));
+    let prediction = evaluate(&structure, file, &active_set)?;
+    let force_max = prediction.forces.rows().into_iter().map(|f| f.dot(&f).sqrt()).fold(0.0, f64::max);
+    let gamma_max = prediction.gamma.iter().flatten().copied().fold(0.0, f64::max);
+    if force_max > STRAINED {
+        warnings.push(format!(
+            "the potential has forces of up to {force_max:.1} eV/Å in this structure: relax it, or set `minimize = true`"
+        ));
+    }
+    if gamma_max > THRESHOLD {
+        warnings.push(format!(
+            "γ is {gamma_max:.1} in this structure, so that a run stops at its first poll: the training data contain no such \
+             structure"
+        ));
+    }
     let timestep = timestep(&inspect::symbols(&structure));
+    let lightest = (0..structure.len()).map(|i| structure.mass(i)).fold(f64::INFINITY, f64::min);
+    let at_rest = force_max < AT_REST && structure.velocity_temperature().is_none() && temperature.start() > 0.0;
     Ok(Plan {
         structure,
         model,
         temperature,
         from_velocities,
         timestep,
+        sampling_interval: sampling_interval(lightest, timestep),
+        at_rest,
+        gamma_max,
+        force_max,
         radius,
         max_atoms,
         cut_outs,
@@ -224,6 +301,21 @@ fn plan(arguments: &InitArguments) -> Result<Plan, InitError> {
 /// Time step in ps. Half the usual value with hydrogen, whose vibrations are the fastest.
 fn timestep(symbols: &[&str]) -> f64 {
     if symbols.contains(&"H") { 0.0005 } else { 0.001 }
+}
+
+/// Steps between two polls: 10 fs for aluminium, a twelfth of its shortest period of vibration. Periods are proportional to the
+/// square root of the mass (u).
+fn sampling_interval(mass: f64, timestep: f64) -> u64 {
+    let interval = 0.01 * (mass / 26.98).sqrt();
+    (interval / timestep).round().clamp(1.0, 100.0) as u64
+}
+
+/// Evaluates the structure with the potential.
+fn evaluate(structure: &Structure, potential: &Path, active_set: &Path) -> Result<Prediction, InitError> {
+    let wrap = |source| InitError::Evaluation { path: potential.to_owned(), source };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut predictor = Predictor::read(potential, Some(active_set)).map_err(wrap)?.with_threads(threads);
+    predictor.evaluate(structure).map_err(wrap)
 }
 
 /// Chooses the radius and `max_atoms`: the default radius, a smaller one if that gives too many atoms, or a larger
@@ -324,6 +416,11 @@ fn render(arguments: &InitArguments, plan: &Plan) -> String {
     line(format_args!("steps = {}                   # {length} ps", arguments.steps));
     line(format_args!("timestep = {}                # ps; {why}", plan.timestep));
     line(format_args!("ensemble = \"nvt\"                # or \"npt\" with `pressure = 0.0` (bar), or \"nve\""));
+    if plan.at_rest {
+        line(format_args!(
+            "velocities = \"equipartition\"    # drawn at twice `temperature`, because the structure is at rest"
+        ));
+    }
     line(format_args!("# thermostat = \"langevin\"       # default \"nose-hoover\""));
     line(format_args!("# seed = 1                      # another seed gives another trajectory"));
     line(format_args!("# minimize = true               # relax first, for an unrelaxed structure"));
@@ -332,7 +429,8 @@ fn render(arguments: &InitArguments, plan: &Plan) -> String {
     ));
     line(format_args!("uncertainty_threshold = 5.0     # 2 triggers early and often, 10 late"));
     line(format_args!("uncertainty_low = 2.0           # γ above this is counted as flagged"));
-    line(format_args!("sampling_interval = 10          # steps between two polls of γ"));
+    let every = plan.sampling_interval;
+    line(format_args!("sampling_interval = {every:<11} # steps between two polls of γ"));
     line(format_args!("# mode = \"flag\"                 # store and continue instead of stopping"));
     let kokkos = Kokkos::of_library().filter(|kokkos| kokkos.gpu.is_some());
     // Nodes on which jobs are prepared often have no GPU.
@@ -362,7 +460,39 @@ fn render(arguments: &InitArguments, plan: &Plan) -> String {
         plan.max_atoms,
         plan.cut_outs.range()
     ));
+    line(format_args!(
+        "# whole_frames_below = 200       # store frames of at most so many atoms whole, with their energy"
+    ));
     line(format_args!("# shape = \"cube\"                # filled with atoms, without vacuum: raise max_atoms"));
+    if let Some(data) = &arguments.training_data {
+        let programs = Path::new(SOURCE).join("examples");
+        let program = |name: &str| toml::Value::String(programs.join(name).display().to_string());
+        line(format_args!("\n[loop]"));
+        line(format_args!("resume_from = \"start\"           # each round repeats the run, until one has no event"));
+        line(format_args!("select = 8                      # candidates to label in each round"));
+        line(format_args!("max_rounds = 10"));
+        line(format_args!(
+            "# [[loop.check]]                # structures that no potential may get worse at: docs/loops.md"
+        ));
+        line(format_args!("\n[loop.oracle]"));
+        line(format_args!(
+            "type = \"command\"              # or \"external\", for workers in other jobs: docs/labelling.md"
+        ));
+        line(format_args!(
+            "command = [\"python3\", {}, \"--calculator\", \"my_dft:make\",\n  \"--input\", \"{{input}}\", \"--output\", \"{{output}}\"]",
+            program("oracles/ase_oracle.py")
+        ));
+        line(format_args!("# parallel = 2                  # labels at the same time"));
+        line(format_args!(
+            "\n[loop.trainer]                  # a linear refit; for other potentials pacemaker.py: docs/trainers.md"
+        ));
+        line(format_args!(
+            "command = [\"python3\", {}, \"--base\", {},\n  \"--labelled\", \"{{labelled}}\", \"--potential\", \"{{potential}}\", \
+             \"--active-set\", \"{{active_set}}\", \"--output\", \"{{output}}\"]",
+            program("trainers/pace_linear.py"),
+            quoted(data)
+        ));
+    }
     text
 }
 
@@ -390,5 +520,11 @@ mod tests {
     fn hydrogen_halves_the_time_step() {
         assert_eq!(timestep(&["O", "H"]), 0.0005);
         assert_eq!(timestep(&["Ho", "Hf"]), 0.001);
+    }
+
+    #[test]
+    fn light_atoms_are_polled_more_often() {
+        assert_eq!([26.98, 1.008, 183.84].map(|mass| sampling_interval(mass, 0.001)), [10, 2, 26]);
+        assert_eq!(sampling_interval(1.008, 0.0005), 4);
     }
 }

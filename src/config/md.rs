@@ -170,6 +170,17 @@ pub enum Velocities {
     Create,
     /// Those of the structure, without a check.
     Keep,
+    /// Drawn at twice the initial temperature, for atoms at a minimum of the energy, such as a perfect lattice: half of the kinetic
+    /// energy becomes potential energy (equipartition), within about 0.2 ps for a metal.
+    Equipartition,
+}
+
+impl Velocities {
+    /// Temperature in K at which velocities are drawn for atoms that are to have the temperature `target`.
+    #[must_use]
+    pub fn drawn_at(self, target: f64) -> f64 {
+        if self == Self::Equipartition { 2.0 * target } else { target }
+    }
 }
 
 /// Initial velocities whose temperature is far from the configured one.

@@ -229,9 +229,11 @@ fn run_page(path: &Path, page: &str) -> Result<usize, String> {
 fn commands_shown_in_the_documentation_work() {
     let pages = pages();
     let outcomes: Vec<_> = std::thread::scope(|scope| {
-        let halves = pages.chunks(pages.len().div_ceil(2));
-        let work = |part: &[(PathBuf, String)]| part.iter().map(|(p, t)| run_page(p, t)).collect::<Vec<_>>();
-        let threads: Vec<_> = halves.map(|half| scope.spawn(move || work(half))).collect();
+        // Pages differ in length, so each thread takes the next one.
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        let take = || pages.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        let work = || std::iter::from_fn(take).map(|(path, text)| run_page(path, text)).collect::<Vec<_>>();
+        let threads: Vec<_> = (0..2).map(|_| scope.spawn(work)).collect();
         threads.into_iter().flat_map(|t| t.join().unwrap()).collect()
     });
     let wrong: Vec<&String> = outcomes.iter().filter_map(|o| o.as_ref().err()).collect();

@@ -451,7 +451,7 @@ impl Comment {
     }
 }
 
-fn parse(
+pub(super) fn parse(
     frame: &FrameText,
     path: &Path,
     hint: Option<&[Element]>,

@@ -114,6 +114,17 @@ fn divide<R: BufRead, E: From<Error>>(
     }
 }
 
+/// Data of a frame besides its structure, in the order of its atoms.
+#[derive(Default)]
+pub(super) struct Extra {
+    /// Name of the column of `values`.
+    pub column: &'static str,
+    /// Image flags; empty without columns `ix iy iz`.
+    pub images: Vec<[i32; 3]>,
+    /// Numbers of the column, of which some may not be finite; empty without the column.
+    pub values: Vec<f64>,
+}
+
 /// Parses the text of a frame. `speed` is the unit of velocity in Å/ps.
 fn parse(
     frame: &FrameText,
@@ -121,6 +132,18 @@ fn parse(
     hint: Option<&[Element]>,
     speed: f64,
     warnings: &mut Vec<String>,
+) -> Result<Structure, Error> {
+    parse_with(frame, path, hint, speed, warnings, &mut Extra::default())
+}
+
+/// As [`parse`], and also reads `extra`.
+pub(super) fn parse_with(
+    frame: &FrameText,
+    path: &Path,
+    hint: Option<&[Element]>,
+    speed: f64,
+    warnings: &mut Vec<String>,
+    extra: &mut Extra,
 ) -> Result<Structure, Error> {
     let mut lines = frame.lines();
     let mut last = frame.first;
@@ -153,8 +176,8 @@ fn parse(
         } else if let Some(names) = item.strip_prefix("ATOMS") {
             let count = count.ok_or_else(|| fail("no \"ITEM: NUMBER OF ATOMS\" before the atoms".into()))?;
             let cell = cell.ok_or_else(|| fail("no \"ITEM: BOX BOUNDS\" before the atoms".into()))?;
-            let columns = Columns::parse(names).map_err(fail)?;
-            let atoms = read_atoms(&mut lines, number, path, count, &cell, &columns, speed)?;
+            let columns = Columns::parse(names, extra.column).map_err(fail)?;
+            let atoms = read_atoms(&mut lines, number, path, count, &cell, &columns, speed, extra)?;
             return atoms.structure(path, hint, cell, warnings);
         } else {
             return Err(fail(format!("\"ITEM: {item}\" is not supported")));
@@ -217,11 +240,14 @@ struct Columns {
     position: [usize; 3],
     scaled: bool,
     velocity: Option<[usize; 3]>,
+    /// Image flags and the additional column; only if there is one.
+    images: Option<[usize; 3]>,
+    value: Option<usize>,
     total: usize,
 }
 
 impl Columns {
-    fn parse(names: &str) -> Result<Self, String> {
+    fn parse(names: &str, extra: &str) -> Result<Self, String> {
         let names: Vec<&str> = names.split_whitespace().collect();
         let find = |name: &str| names.iter().position(|&other| other == name);
         let three = |a: &str, b: &str, c: &str| Some([find(a)?, find(b)?, find(c)?]);
@@ -236,7 +262,20 @@ impl Columns {
             return Err("the dump has neither a column type nor a column element".to_owned());
         }
         let velocity = three("vx", "vy", "vz");
-        Ok(Self { id: find("id"), ty, element, mass: find("mass"), position, scaled, velocity, total: names.len() })
+        // Both are read together, for trajectories.
+        let images = three("ix", "iy", "iz").filter(|_| !extra.is_empty());
+        Ok(Self {
+            id: find("id"),
+            ty,
+            element,
+            mass: find("mass"),
+            position,
+            scaled,
+            velocity,
+            images,
+            value: find(extra),
+            total: names.len(),
+        })
     }
 }
 
@@ -255,6 +294,7 @@ struct Atoms {
     masses: Vec<f64>,
 }
 
+#[allow(clippy::too_many_arguments, reason = "one caller")]
 fn read_atoms<'a>(
     lines: &mut impl Iterator<Item = (u64, &'a str)>,
     first: u64,
@@ -263,6 +303,7 @@ fn read_atoms<'a>(
     cell: &Cell,
     columns: &Columns,
     speed: f64,
+    extra: &mut Extra,
 ) -> Result<Atoms, Error> {
     let mut table = TypeTable::new(None);
     let mut atoms = Atoms::default();
@@ -306,6 +347,17 @@ fn read_atoms<'a>(
             }
             if let Some(at) = columns.mass {
                 atoms.masses.push(mass(Some(tokens[at]))?);
+            }
+            if let Some([x, y, z]) = columns.images {
+                let flag = |at: usize| integer(Some(tokens[at]), "an image flag");
+                extra.images.push([flag(x)?, flag(y)?, flag(z)?]);
+            }
+            if let Some(at) = columns.value {
+                // γ of an atom may be infinite.
+                let value = tokens[at]
+                    .parse()
+                    .map_err(|_| format!("{} must be a number, not {:?}", extra.column, tokens[at]))?;
+                extra.values.push(value);
             }
             collected.ids.push(match columns.id {
                 Some(at) => integer(Some(tokens[at]), "the id")?,

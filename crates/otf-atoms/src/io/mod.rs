@@ -14,6 +14,7 @@ mod line;
 mod masses;
 pub(crate) mod plain;
 mod text;
+pub mod trajectory;
 
 use crate::structure::{DegenerateCell, Element, FrameError, Structure};
 use std::fs::File;

@@ -13,7 +13,7 @@
 //! 6. [`candidates`]: the ASE database in which it waits for a label.
 //!
 //! [`runner`] does all of this in one call, [`active_learning`] also labels, trains and swaps the potential; [`report`] shows the result.
-//! [`structure`], [`io`], [`embedding`] and [`thermo_log`] are the crate `otf-atoms`, [`candidates`] is the crate `otf-store`; neither
+//! [`structure`], [`io`], [`embedding`], [`analysis`] and [`thermo_log`] are the crate `otf-atoms`, [`candidates`] is the crate `otf-store`; neither
 //! needs LAMMPS.
 //!
 //! ```no_run
@@ -47,7 +47,7 @@ pub mod simulation;
 pub mod uncertainty;
 pub mod verify;
 
-pub use otf_atoms::{embedding, io, structure, thermo_log};
+pub use otf_atoms::{analysis, embedding, io, structure, thermo_log};
 pub use otf_store as candidates;
 
 /// The examples of the README, so that they compile.

@@ -21,6 +21,8 @@ use crate::structure::{Cell, Element, FixedAtoms, Structure};
 
 /// Id of the fix that holds γ.
 pub const GAMMA_FIX: &str = "otf_gamma";
+/// Name of the column of γ in a dump.
+pub(crate) const GAMMA_COLUMN: &str = "f_otf_gamma";
 
 /// The fix style of the pause plugin that evaluates γ.
 pub const GAMMA_STYLE: &str = "otf/gamma";

@@ -282,6 +282,8 @@ fn cases() -> Vec<Case> {
         case("report: a folder that does not exist", "report nowhere", nothing),
         case("report: a folder without a run", "report .", nothing),
         case("report: a file", "report al.extxyz", nothing),
+        case("report: a folder to follow that does not exist", "report --follow nowhere", nothing),
+        case("report: an interval that is too short", "report --follow --interval 0 .", nothing),
         case("watch: a folder without polls", "watch .", nothing),
         case("watch: a file that does not exist", "watch nowhere.jsonl", nothing),
     ]

@@ -161,3 +161,46 @@ fn hostile_potentials_are_rejected() {
         }
     }
 }
+
+#[test]
+fn hostile_trajectories_are_left_out_of_the_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = |name: &str, words: &str| {
+        let output = Command::new("prlimit")
+            .args(["--data=1500000000", "timeout", &HANG.to_string()])
+            .args([env!("CARGO_BIN_EXE_lammps-otf"), "report", name])
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{name}: {}", text(&output));
+        assert!(text(&output).contains(words), "{name}: {}", text(&output));
+        assert!(folder.path().join(name).join("report.html").is_file());
+    };
+    let run = |name: &str| {
+        let out = folder.path().join(name);
+        std::fs::create_dir(&out).unwrap();
+        write(&out, "polls.jsonl", "");
+        out
+    };
+    sparse_file(&run("endless"), "trajectory.dump");
+    report("endless", "the trajectory is not shown");
+    let frame = |count: u64, rows: &str| {
+        format!(
+            "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n{count}\nITEM: BOX BOUNDS pp pp pp\n0 10\n0 10\n0 10\n\
+             ITEM: ATOMS id type element x y z\n{rows}"
+        )
+    };
+    // Its first frame is not complete, and never will be.
+    write(&run("many"), "trajectory.dump", &frame(u64::MAX, "1 1 Al 0 0 0\n"));
+    report("many", "report.html");
+    write(&run("wrong"), "trajectory.dump", &frame(1, "1 1 Al 0 0 zero\n"));
+    report("wrong", "z must be a number");
+    // A good frame, and 3 GB without a line break.
+    let out = run("endless-later");
+    write(&out, "trajectory.dump", &frame(1, "1 1 Al 0 0 0\n"));
+    std::fs::File::options().write(true).open(out.join("trajectory.dump")).unwrap().set_len(3 << 30).unwrap();
+    report("endless-later", "the trajectory is not shown");
+    // A cell so small that its images within the range would fill the memory.
+    write(&run("small"), "trajectory.dump", &frame(1, "1 1 Al 0 0 0\n").replace("0 10", "0 1e-4"));
+    report("small", "report.html");
+}

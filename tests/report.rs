@@ -84,7 +84,8 @@ fn report_of_a_killed_run_is_written_and_other_folders_are_rejected() {
     assert_eq!(report.status.code(), Some(0));
     assert!(text(&report).contains("2 lines could not be read"), "{}", text(&report));
     let page = data(&out.join("report.html"));
-    assert_eq!(page["status"], "no result yet");
+    assert_eq!(page["status"], "ended without a result");
+    assert!(page["ending"].as_str().unwrap().contains("no process holds run.lock"), "{}", page["ending"]);
     assert_eq!(page["parts"][0]["series"]["polls"], 41);
     assert!(page["high"].is_null());
 
@@ -129,6 +130,175 @@ fn page_has_a_part_for_each_replica() {
     assert_eq!((&page["kind"], &page["parts"][1]["name"]), (&"replicas".into(), &"replica-01".into()));
     assert!(page["parts"][0]["series"]["temperature"] != page["parts"][1]["series"]["temperature"]);
     succeed(lammps_otf().arg("report").arg(out.join("replica-01")));
+    // All have ended: a single page, and it does not reload itself.
+    succeed(common::limited(env!("CARGO_BIN_EXE_lammps-otf")).args(["report", "--follow"]).arg(&out));
+    let page = data(&out.join("report.html"));
+    assert_eq!((&page["status"], &page["reload"]), (&"2 replicas".into(), &Value::Null));
+}
+
+#[test]
+fn report_follows_a_run_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    // It runs until it is killed.
+    let hot = HOT.replace("steps = 400", "steps = 100000000");
+    let config = eam_config(folder.path(), 4, &hot);
+    let mut run =
+        lammps_otf().current_dir(folder.path()).args(["-q", "run"]).arg(config).args(["-o", "out"]).spawn().unwrap();
+    let out = folder.path().join("out");
+    common::wait_for("polls", || out.join("polls.jsonl").is_file());
+    let follow = |page: &str| {
+        let mut report = lammps_otf();
+        report.args(["report", "--follow", "--interval", "0.1", "-o"]).arg(folder.path().join(page)).arg(&out);
+        report.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let polls = |page: &str| data(&folder.path().join(page))["parts"][0]["series"]["polls"].as_u64().unwrap();
+    let [stopped, ending] = ["stopped.html", "ending.html"].map(follow);
+    for page in ["stopped.html", "ending.html"] {
+        common::wait_for("a page", || folder.path().join(page).is_file());
+        let first = polls(page);
+        common::wait_for("a newer page", || polls(page) > first);
+        let live = data(&folder.path().join(page));
+        assert_eq!((&live["status"], &live["reload"]), (&"running".into(), &0.1.into()));
+    }
+    // Ctrl-C leaves a page that does not reload itself.
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(stopped.id() as i32).unwrap(),
+        rustix::process::Signal::INT,
+    )
+    .unwrap();
+    let stopped = stopped.wait_with_output().unwrap();
+    assert_eq!(stopped.status.code(), Some(6), "{}", text(&stopped));
+    assert!(text(&stopped).contains("Stopped following. out: running The run is in progress."), "{}", text(&stopped));
+    let page = data(&folder.path().join("stopped.html"));
+    assert_eq!((&page["status"], &page["reload"]), (&"running".into(), &Value::Null));
+
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let ending = ending.wait_with_output().unwrap();
+    assert_eq!(ending.status.code(), Some(0), "{}", text(&ending));
+    assert!(text(&ending).contains("the run was killed, or ended with an error"), "{}", text(&ending));
+    let page = data(&folder.path().join("ending.html"));
+    assert_eq!((&page["status"], &page["reload"]), (&"ended without a result".into(), &Value::Null));
+    assert_eq!(
+        polls("ending.html"),
+        std::fs::read_to_string(out.join("polls.jsonl")).unwrap().matches('\n').count() as u64
+    );
+
+    // Without visible locks, only a result ends it.
+    let mut forever = lammps_otf();
+    forever.args(["report", "--follow", "--forever", "--interval", "0.1"]).arg(&out).stderr(Stdio::piped());
+    let forever = forever.spawn().unwrap();
+    common::wait_for("a page", || out.join("report.html").is_file());
+    assert_eq!(data(&out.join("report.html"))["reload"], 0.1);
+    std::fs::write(out.join("result.json"), "{\"status\": \"COMPLETED\"}").unwrap();
+    let ended = forever.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{}", text(&ended));
+    let page = data(&out.join("report.html"));
+    assert_eq!((&page["status"], &page["reload"]), (&"completed".into(), &Value::Null));
+}
+
+/// Argon and krypton in a tilted cell at a temperature (K), 300 frames, with further settings; in `name`.
+fn noble_gases(folder: &Path, name: &str, temperature: u32, more: &str, trajectory: &str) -> std::path::PathBuf {
+    let (a, cells) = (5.81, 4);
+    let edge = a * cells as f64;
+    let mut text = format!(
+        "{}\nLattice=\"{edge} 0 0 {a} {edge} 0 {} {a} {edge}\" Properties=species:S:1:pos:R:3\n",
+        4 * cells * cells * cells,
+        -a
+    );
+    let mut n = 0;
+    for cell in 0..cells * cells * cells {
+        let corner = [cell % cells, cell / cells % cells, cell / cells / cells];
+        for site in [[0.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.5, 0.0, 0.5], [0.0, 0.5, 0.5]] {
+            let x: Vec<String> = (0..3).map(|k| format!("{}", a * (corner[k] as f64 + site[k]))).collect();
+            text += &format!("{} {}\n", if n % 3 == 0 { "Kr" } else { "Ar" }, x.join(" "));
+            n += 1;
+        }
+    }
+    common::write(folder, "gases.extxyz", &text);
+    let config = format!(
+        "structure = \"gases.extxyz\"\ntemperature = {temperature}\ntimestep = 0.005\nsteps = 5980\nsampling_interval = 20\nseed = 5\n\
+         uncertainty = \"none\"\n{more}[trajectory]\ninterval = 20\n{trajectory}[potential]\npair_style = \"lj/cut 8.5\"\n\
+         pair_coeff = [\"1 1 0.0104 3.4\", \"1 2 0.012 3.5\", \"2 2 0.014 3.6\"]\ncutoff = 8.5\n"
+    );
+    let config = common::write(folder, &format!("{name}.toml"), &config);
+    succeed(lammps_otf().current_dir(folder).args(["-q", "run"]).arg(config).args(["-o", name]));
+    let out = folder.join(name);
+    succeed(lammps_otf().arg("report").arg(&out));
+    out
+}
+
+/// The numbers of a JSON array.
+fn numbers(values: &Value) -> Vec<f64> {
+    values.as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect()
+}
+
+#[test]
+fn radial_distribution_and_displacements_equal_those_of_ase_and_mdanalysis() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixed = noble_gases(folder.path(), "nvt", 160, "", "velocities = false\n");
+    // A crystal, whose cell changes its size and shape.
+    let free = noble_gases(folder.path(), "npt", 40, "ensemble = \"npt\"\nbarostat = \"tri\"\npressure = 300\n", "");
+    for out in [&fixed, &free] {
+        let trajectory = &data(&out.join("report.html"))["parts"][0]["trajectory"];
+        let summary = trajectory["summary"].as_str().unwrap();
+        assert!(summary.contains("300 frames of 256 atoms, one every 0.1 ps."), "{summary}");
+        assert!(trajectory["radial_note"].as_str().unwrap().starts_with("Mean of 50 frames"), "{trajectory}");
+        let r = numbers(&trajectory["radial"]["r"]);
+        let (bins, far) = (r.len(), 0.05 * r.len() as f64);
+        assert!(far > 8.0 && (r[bins - 1] - far + 0.025).abs() < 1e-4, "{far}");
+        let mut python = common::python();
+        python.arg(common::script("analyse_trajectory.py")).arg(out.join("trajectory.dump"));
+        // ASE needs a cell of at least twice the range, at all times: the bins below that.
+        let compared = if out == &fixed { bins } else { bins * 3 / 4 };
+        let reference = succeed(python.args([(0.05 * compared as f64).to_string(), compared.to_string(), "6".into()]));
+        let reference: Value = serde_json::from_str(&reference).unwrap();
+        let pairs = trajectory["radial"]["pairs"].as_array().unwrap();
+        assert_eq!(pairs.len(), 3);
+        for pair in pairs {
+            let name = pair[0].as_str().unwrap();
+            let (ours, theirs) = (numbers(&pair[1]), numbers(&reference["rdf"][name]));
+            assert!(theirs.iter().fold(0.0_f64, |a, b| a.max(*b)) > 2.0, "{name}: there is a peak");
+            // The page has six digits. A pair at the border of two bins may be in either.
+            let wrong = ours.iter().zip(&theirs).filter(|(a, b)| (*a - *b).abs() > 1e-5 * b.max(1.0)).count();
+            assert!(wrong <= 2, "{name}: {wrong} bins of {compared} differ");
+        }
+        if out == &free {
+            for element in trajectory["displacement"]["elements"].as_array().unwrap() {
+                assert!(element["diffusion"].as_str().unwrap().contains("stays below 1 Å²"), "{element}");
+            }
+            continue;
+        }
+        let displacement = &trajectory["displacement"];
+        assert_eq!(numbers(&displacement["time"])[150], 15.0);
+        for element in displacement["elements"].as_array().unwrap() {
+            let name = element["name"].as_str().unwrap();
+            let (ours, theirs) = (numbers(&element["msd"]), numbers(&reference["msd"][name]));
+            assert_eq!((ours.len(), theirs.len()), (151, 151));
+            assert!(theirs[150] > 10.0, "{name} diffuses");
+            for (a, b) in ours.iter().zip(&theirs) {
+                // MDAnalysis stores positions with seven digits.
+                assert!((a - b).abs() < 2e-5 * b.max(1.0), "{name}: {a} instead of {b}");
+            }
+            // The slope of the whole curve in the same range, within three standard errors.
+            let said = element["diffusion"].as_str().unwrap();
+            let words: Vec<&str> = said.split(' ').collect();
+            let (d, error): (f64, f64) = (words[0].parse().unwrap(), words[2].parse().unwrap());
+            let slope = (theirs[30] - theirs[15]) / 1.5;
+            assert!((d - 10.0 * slope / 6.0).abs() < 3.0 * error && error < 0.3 * d, "{name}: {said}, {slope} Å²/ps");
+        }
+    }
+    // Extended XYZ has no image flags: the shortest paths between frames are the same. LAMMPS writes ten digits.
+    let plain = noble_gases(folder.path(), "xyz", 160, "", "velocities = false\nformat = \"extxyz\"\n");
+    let [dump, xyz] = [&fixed, &plain].map(|out| data(&out.join("report.html"))["parts"][0]["trajectory"].clone());
+    for kind in ["radial", "displacement"] {
+        let text = |value: &Value| value[kind].to_string();
+        let [a, b]: [Vec<f64>; 2] =
+            [&dump, &xyz].map(|v| text(v).split([',', '[', ']']).filter_map(|word| word.parse().ok()).collect());
+        assert_eq!(a.len(), b.len());
+        let wrong = a.iter().zip(&b).filter(|(a, b)| (*a - *b).abs() > 2e-5 * b.abs().max(1.0)).count();
+        assert!(wrong <= 2, "{kind}: {wrong} of {} numbers differ", a.len());
+    }
 }
 
 #[test]

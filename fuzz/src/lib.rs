@@ -8,8 +8,10 @@
 use std::hint::black_box;
 use std::path::Path;
 
+use lammps_otf::analysis::Displacements;
 use lammps_otf::candidates::blob;
 use lammps_otf::config::{InferenceConfig, Uncertainty};
+use lammps_otf::io::trajectory::Trajectory;
 use lammps_otf::io::{Frame, extxyz, lammps_data, lammps_dump};
 use lammps_otf::script::Script;
 use lammps_otf::structure::{Cell, Structure, element_from_symbol};
@@ -27,6 +29,7 @@ pub fn config(bytes: &[u8]) {
 
 /// A structure as extended XYZ.
 pub fn extxyz(bytes: &[u8]) {
+    trajectory(bytes);
     for frame in [Frame::First, Frame::Last, Frame::Nth(1)] {
         sound(extxyz::read(bytes, Path::new("fuzz"), None, frame));
     }
@@ -50,8 +53,24 @@ pub fn lammps_data(bytes: &[u8]) {
     sound(lammps_data::read(bytes, Path::new("fuzz"), Some(&hint)));
 }
 
+/// Single frames of a trajectory.
+fn trajectory(bytes: &[u8]) {
+    let reader = std::io::Cursor::new(bytes);
+    let Ok(Some(mut trajectory)) = Trajectory::new(reader, Path::new("fuzz"), "f_otf_gamma") else { return };
+    let mut paths = Displacements::new(10);
+    let _ = trajectory.evenly(5, |number, frame| {
+        let n = frame.structure.len();
+        assert!(frame.images.as_ref().is_none_or(|images| images.len() == n));
+        assert!(frame.values.as_ref().is_none_or(|values| values.len() == n));
+        let _ = paths.add(number, &frame.structure, frame.images.as_deref());
+        Ok::<(), lammps_otf::io::Error>(())
+    });
+    let _ = (trajectory.last(), black_box(paths.by_element(1.0)));
+}
+
 /// A structure as a LAMMPS dump.
 pub fn lammps_dump(bytes: &[u8]) {
+    trajectory(bytes);
     for frame in [Frame::First, Frame::Last, Frame::Nth(1)] {
         sound(lammps_dump::read(bytes, Path::new("fuzz"), None, frame));
     }

@@ -163,7 +163,9 @@ pub fn main() -> ExitCode {
         Command::Calibrate(arguments) => finish(calibrate::run(&arguments, verbosity)),
         Command::Grade(arguments) => finish(grade::run(&arguments, verbosity)),
         Command::Potential(arguments) => finish(potential::run(&arguments)),
-        Command::Report(arguments) => finish(report::run(&arguments, verbosity)),
+        Command::Report(arguments) => {
+            report::run(&arguments, verbosity).map_or_else(|error| finish(Err(error)), ExitCode::from)
+        }
         Command::Watch(arguments) => finish(watch::run(&arguments)),
         Command::AnalyzeLog(arguments) => match analyze_log::run(&arguments, verbosity) {
             Ok(exit) => exit.into(),

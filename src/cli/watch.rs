@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use lammps_otf::active_learning::{self, round_folders, run_folders};
+use lammps_otf::active_learning::{round_folders, run_folders};
 use lammps_otf::io::{LineEnd, read_line};
+use lammps_otf::report::Activity;
 use lammps_otf::runner::{files, poll_files};
 use lammps_otf::simulation::Poll;
 use lammps_otf::uncertainty::Verdict;
@@ -43,8 +44,6 @@ pub(super) enum WatchError {
 const READ_INTERVAL: Duration = Duration::from_millis(200);
 /// Number of polls in the plots.
 const HISTORY: usize = 60;
-/// Lock files. The writing process holds one of them.
-const LOCKS: [&str; 2] = [files::LOCK, active_learning::files::LOCK];
 
 pub(super) fn run(arguments: &WatchArguments) -> Result<(), WatchError> {
     let mut screen = Screen::new();
@@ -119,12 +118,7 @@ fn newest(folder: &Path) -> Option<PathBuf> {
 
 /// Whether the run has written its result, or the writing process has ended.
 fn is_finished(folder: &Path) -> bool {
-    if folder.join(files::RESULT).is_file() {
-        return true;
-    }
-    let mut locks = LOCKS.iter().filter_map(|name| File::open(folder.join(name)).ok()).peekable();
-    // A lock that can be acquired is not held. Without lock files the state is unknown.
-    locks.peek().is_some() && locks.all(|lock| lock.try_lock_shared().is_ok())
+    folder.join(files::RESULT).is_file() || Activity::of(folder) == Activity::Ended
 }
 
 /// Splits input into lines; a line may arrive in pieces.

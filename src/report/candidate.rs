@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::series::short;
 use crate::candidates::{Labels, StoredCandidate};
-use crate::structure::{AtomId, Element};
+use crate::structure::{AtomId, Element, Structure};
 use crate::verify::Verification;
 
 /// Maximum number of candidates with a picture: those with the largest γ.
@@ -57,9 +57,9 @@ impl From<AtomId> for Id {
     }
 }
 
-/// The atoms of a candidate.
+/// Atoms in three dimensions.
 #[derive(Debug, Serialize)]
-struct Picture {
+pub(super) struct Picture {
     origin: [f64; 3],
     cell: [[f64; 3]; 3],
     /// x, y, z of each atom, Å.
@@ -113,17 +113,40 @@ impl View {
     }
 }
 
+/// Symbols, colours and radii of elements.
+fn looks(elements: &[Element]) -> Vec<(&'static str, String, f64)> {
+    elements.iter().map(|e| (e.symbol(), colour(*e), radius(*e))).collect()
+}
+
+/// A length in Å with three decimal places.
+fn round(x: f64) -> f64 {
+    (x * 1e3).round() / 1e3
+}
+
 impl Picture {
+    /// The atoms with these indices of a frame, wrapped into the cell. `gamma` is that of all atoms.
+    pub(super) fn of_frame(structure: &Structure, atoms: &[usize], gamma: Option<&[f64]>) -> Self {
+        let cell = &structure.cell;
+        Self {
+            origin: cell.origin.map(round),
+            cell: cell.vectors.map(|v| v.map(round)),
+            positions: atoms.iter().flat_map(|&i| cell.wrap(structure.position(i)).map(round)).collect(),
+            elements: looks(&structure.elements),
+            element: atoms.iter().map(|&i| structure.types[i] as usize - 1).collect(),
+            core: vec![1; atoms.len()],
+            gamma: gamma.map(|gamma| atoms.iter().map(|&i| short(gamma[i])).collect()),
+            ids: atoms.iter().map(|&i| Id::from(structure.ids[i])).collect(),
+        }
+    }
+
     fn of(row: &StoredCandidate) -> Self {
         let candidate = &row.candidate;
         let structure = &candidate.structure;
-        let elements = structure.elements.iter().map(|e| (e.symbol(), colour(*e), radius(*e))).collect();
-        let round = |x: f64| (x * 1e3).round() / 1e3;
         Self {
             origin: structure.cell.origin.map(round),
             cell: structure.cell.vectors.map(|v| v.map(round)),
             positions: structure.positions.iter().map(|x| round(*x)).collect(),
-            elements,
+            elements: looks(&structure.elements),
             element: structure.types.iter().map(|t| *t as usize - 1).collect(),
             core: candidate.force_mask.iter().map(|m| u8::from(*m > 0.0)).collect(),
             gamma: candidate.atom_gamma.as_ref().map(|g| g.iter().map(|g| short(*g)).collect()),

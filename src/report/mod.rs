@@ -3,21 +3,28 @@
 //!
 //! [`Report::read`] also reads the folders of runs that are in progress, were killed or were written by older versions, and of
 //! all replicas of a run. No file is changed. For a replica, the shared store in the parent folder is read as well.
+//!
+//! [`Report::live_html`] is a page that reloads itself, for a folder in which a process works ([`Activity`]); [`Content`] tells whether
+//! a new page is required.
 
+mod activity;
 mod calibration;
 mod candidate;
 mod errors;
 mod page;
 mod plots;
 mod series;
+mod trajectory;
 
 use std::fs::File;
 use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
 
+pub use activity::{Activity, Content, has_result};
 pub use calibration::{CalibrationPlot, calibration_plot};
 pub use candidate::View;
 pub use plots::PlotError;
@@ -65,6 +72,8 @@ pub struct Report {
     pub name: String,
     /// What the folder contains: a run, a loop, or replicas of a run.
     pub kind: Kind,
+    /// Whether a process works in the folder.
+    pub activity: Activity,
     /// The status, in a few words.
     pub status: String,
     /// Details of how the run ended, in one sentence; may be empty.
@@ -117,6 +126,8 @@ pub struct Part {
     pub atoms: Option<u64>,
     /// Its polls.
     pub series: Series,
+    /// Its trajectory, if there is one.
+    trajectory: Option<trajectory::View>,
 }
 
 impl Report {
@@ -126,31 +137,23 @@ impl Report {
     /// [`Error`]. Lines of polls that cannot be read are counted in [`Report::notes`].
     pub fn read(folder: &Path) -> Result<Self, Error> {
         folder.read_dir().map_err(|source| Error::Read { path: folder.to_owned(), source })?;
-        let replicas = || (0..).map_while(|n| Some(folder.join(format!("replica-{n:02}"))).filter(|f| f.is_dir()));
-        let file_name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let (kind, folders): (_, Vec<(PathBuf, String)>) = if round_folders(folder).next().is_some() {
-            let of_round = |(round, number): (PathBuf, u32)| {
-                let folders = run_folders(&round);
-                let named = move |path: PathBuf| {
-                    let name = (path != round).then(|| file_name(&path));
-                    (path, part_name(number, name.as_deref()))
-                };
-                folders.into_iter().map(named)
-            };
-            (Kind::Loop, round_folders(folder).zip(1..).flat_map(of_round).collect())
-        } else if replicas().next().is_some() {
-            (Kind::Replicas, replicas().map(|path| (path.clone(), file_name(&path))).collect())
-        } else {
-            (Kind::Run, vec![(folder.to_owned(), "run".into())])
-        };
+        // Before the files, so that everything that a process wrote before it ended is read.
+        let activity = Activity::of(folder);
+        let (kind, folders) = part_folders(folder);
         let mut notes = Vec::new();
         let limit = (POINTS / folders.len()).max(50);
         let mut parts = Vec::new();
+        let mut part_paths = Vec::new();
         for (path, name) in &folders {
             let Some(series) = read_polls(path, limit, &mut notes)? else { continue };
-            let status = if kind == Kind::Loop { String::new() } else { status_of(&json(&path.join(files::RESULT))?) };
+            let status = match kind {
+                Kind::Loop => String::new(),
+                Kind::Run => status_of(&json(&path.join(files::RESULT))?, activity),
+                Kind::Replicas => status_of(&json(&path.join(files::RESULT))?, Activity::of(path)),
+            };
             let (series, atoms) = series;
-            parts.push(Part { name: name.clone(), status, atoms, series });
+            parts.push(Part { name: name.clone(), status, atoms, series, trajectory: None });
+            part_paths.push(path);
         }
         if parts.is_empty() {
             return Err(Error::NoRun(folder.to_owned()));
@@ -159,10 +162,18 @@ impl Report {
         let provenance = json(&of_first(files::PROVENANCE))?;
         let result = if kind == Kind::Run { json(&folder.join(files::RESULT))? } else { Value::Null };
         let setting = |key: &str| provenance["config"][key].as_f64();
+        // A mean over a ramp of the temperature is no property of the material.
+        let ramp =
+            provenance["config"]["temperature"].as_array().is_some_and(|ends| ends.windows(2).any(|t| t[0] != t[1]));
+        let count = parts.len();
+        for (part, path) in parts.iter_mut().zip(part_paths) {
+            part.trajectory = trajectory::View::read(path, &part.series, count, ramp, &mut notes);
+        }
         let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
         let mut report = Self {
             name: absolute.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             kind,
+            activity,
             status: String::new(),
             ending: String::new(),
             low: setting("uncertainty_low"),
@@ -187,7 +198,7 @@ impl Report {
         } else if replica.is_some() && shared.is_file() {
             report.read_store(&shared, replica.as_deref())?;
         }
-        report.set_ending();
+        report.set_ending(folder);
         Ok(report)
     }
 
@@ -248,11 +259,22 @@ impl Report {
     }
 
     /// Sets the status and the ending.
-    fn set_ending(&mut self) {
+    fn set_ending(&mut self, folder: &Path) {
         let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         (self.status, self.ending) = match self.kind {
-            Kind::Run => (status_of(&self.result), self.ending_of_run()),
-            Kind::Replicas => (count(self.parts.len(), "replica"), String::new()),
+            Kind::Run => (status_of(&self.result, self.activity), self.ending_of_run(folder)),
+            Kind::Replicas => {
+                let with = |status: &str| self.parts.iter().filter(|part| part.status == status).count();
+                let all = count(self.parts.len(), "replica");
+                let lost = match with(LOST) {
+                    0 => String::new(),
+                    n => format!("{n} ended without a result: killed, or ended with an error."),
+                };
+                match with(RUNNING) {
+                    0 => (all, lost),
+                    n => (format!("{all}, {n} {RUNNING}"), lost),
+                }
+            }
             Kind::Loop => {
                 let done = self
                     .rounds
@@ -261,16 +283,24 @@ impl Report {
                 let labelled: usize = self.rounds.iter().map(|r| r.labelled).sum();
                 let ending =
                     format!("{}, {}", count(self.rounds.len(), "round"), count(labelled, "candidate") + " labelled");
-                if done {
-                    ("learned".into(), format!("The last run completed without an event: {ending}."))
-                } else {
-                    ("not finished".into(), format!("{ending} so far."))
+                let phase = activity::phase(&self.rounds);
+                match self.activity {
+                    _ if done => ("learned".into(), format!("The last run completed without an event: {ending}.")),
+                    Activity::Running => (RUNNING.into(), format!("In {phase}: {ending} so far.")),
+                    Activity::Ended => (
+                        "not finished".into(),
+                        format!(
+                            "The loop has ended in {phase}: a limit was reached, it was interrupted or killed, or it failed. {ending} \
+                             so far. The same command continues it."
+                        ),
+                    ),
+                    Activity::Unknown => ("not finished".into(), format!("{ending} so far.")),
                 }
             }
         };
     }
 
-    fn ending_of_run(&self) -> String {
+    fn ending_of_run(&self, folder: &Path) -> String {
         let result = &self.result;
         let step = &result["trigger_step"];
         match result["status"].as_str() {
@@ -303,9 +333,21 @@ impl Report {
             }
             _ => {
                 let last = self.parts[0].series.points().last().map_or(0, |p| p.step);
-                format!(
-                    "There is no result.json: the run is still in progress, or was killed. The last point starts at step {last}."
-                )
+                let at = format!("The last point starts at step {last}.");
+                match self.activity {
+                    Activity::Running => format!("The run is in progress. {at}"),
+                    Activity::Ended => {
+                        let error = activity::last_error(folder)
+                            .map_or(String::new(), |e| format!(" LAMMPS's log ends with: {e}."));
+                        format!(
+                            "There is no result.json, and no process holds run.lock: the run was killed, or ended with an \
+                             error.{error} {at}"
+                        )
+                    }
+                    Activity::Unknown => {
+                        format!("There is no result.json: the run is still in progress, or was killed. {at}")
+                    }
+                }
             }
         }
     }
@@ -319,7 +361,14 @@ impl Report {
     /// Renders the page as HTML without external resources.
     #[must_use]
     pub fn html(&self) -> String {
-        page::render(self)
+        page::render(self, None)
+    }
+
+    /// As [`Report::html`], for a folder whose report is made again: the page reloads itself at this interval, and keeps its position,
+    /// zoom and selections.
+    #[must_use]
+    pub fn live_html(&self, interval: Duration) -> String {
+        page::render(self, Some(interval))
     }
 
     /// Draws the main plots as SVG and PNG. Returns the name, without a folder, and the content of each file.
@@ -336,11 +385,44 @@ fn part_name(round: u32, run: Option<&str>) -> String {
     run.map_or_else(|| format!("round {round}"), |run| format!("round {round}, {run}"))
 }
 
-fn status_of(result: &Value) -> String {
-    match result["status"].as_str() {
-        Some("UNCERTAIN") => "stopped for uncertainty".into(),
-        Some(other) => other.to_lowercase(),
-        None => "no result yet".into(),
+/// Status of a run in progress, and of one whose process has ended without a result.
+const RUNNING: &str = "running";
+const LOST: &str = "ended without a result";
+
+fn status_of(result: &Value, activity: Activity) -> String {
+    match (result["status"].as_str(), activity) {
+        (Some("UNCERTAIN"), _) => "stopped for uncertainty".into(),
+        (Some(other), _) => other.to_lowercase(),
+        (None, Activity::Running) => RUNNING.into(),
+        (None, Activity::Ended) => LOST.into(),
+        (None, Activity::Unknown) => "no result yet".into(),
+    }
+}
+
+/// The folders `PREFIX00`, `PREFIX01`, … that exist in a folder.
+fn folders(folder: &Path, prefix: &str) -> Vec<PathBuf> {
+    (0..).map(|n| folder.join(format!("{prefix}{n:02}"))).take_while(|path| path.is_dir()).collect()
+}
+
+/// What a folder contains, and the folder and the name of each part of it.
+fn part_folders(folder: &Path) -> (Kind, Vec<(PathBuf, String)>) {
+    let file_name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if round_folders(folder).next().is_some() {
+        let of_round = |(round, number): (PathBuf, u32)| {
+            let folders = run_folders(&round);
+            let named = move |path: PathBuf| {
+                let name = (path != round).then(|| file_name(&path));
+                (path, part_name(number, name.as_deref()))
+            };
+            folders.into_iter().map(named)
+        };
+        return (Kind::Loop, round_folders(folder).zip(1..).flat_map(of_round).collect());
+    }
+    let replicas = folders(folder, "replica-");
+    if replicas.is_empty() {
+        (Kind::Run, vec![(folder.to_owned(), "run".into())])
+    } else {
+        (Kind::Replicas, replicas.into_iter().map(|path| (path.clone(), file_name(&path))).collect())
     }
 }
 
@@ -362,7 +444,13 @@ fn read_polls(folder: &Path, limit: usize, notes: &mut Vec<String>) -> Result<Op
     let paths = poll_files(folder).map_err(|source| Error::Read { path: folder.to_owned(), source })?;
     for path in &paths {
         let reading = |source| Error::Read { path: path.clone(), source };
-        let mut file = BufReader::new(File::open(path).map_err(reading)?);
+        let file = match File::open(path) {
+            Ok(file) => file,
+            // The oldest file is removed while the run continues.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(reading(error)),
+        };
+        let mut file = BufReader::new(file);
         let (mut line, mut bad, mut why) = (Vec::new(), 0_u64, String::new());
         loop {
             line.clear();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Renders the HTML page, which contains its style, scripts and data.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use tera::{Context, Tera};
@@ -19,8 +19,10 @@ const SCRIPTS: [&str; 3] = [
 ];
 const PLOT_STYLE: &str = include_str!("../../vendor/uplot/uPlot.min.css");
 
-pub(super) fn render(report: &Report) -> String {
-    let data = json!(report);
+/// The page. With `reload`, it reloads itself at this interval.
+pub(super) fn render(report: &Report, reload: Option<Duration>) -> String {
+    let mut data = json!(report);
+    data["reload"] = json!(reload.map(|interval| interval.as_secs_f64()));
     // The template gets text only, because the files of a run may contain any values.
     let mut context = Context::new();
     for key in ["name", "kind", "status", "ending", "made_by", "stored", "notes"] {
@@ -36,6 +38,9 @@ pub(super) fn render(report: &Report) -> String {
     let plots = report.errors.plots(report.tolerated()).unwrap_or_default();
     context.insert("error_plots", &plots.iter().map(|plot| [plot.caption, &plot.svg]).collect::<Vec<_>>());
     context.insert("ensemble", &report.provenance["config"]["ensemble"].as_str().unwrap_or(""));
+    context.insert("reload", &reload.map(|interval| format!("{}", interval.as_secs_f64())));
+    context.insert("made", &now());
+    context.insert("trajectory", &report.parts.iter().any(|part| part.trajectory.is_some()));
     context.insert("facts", &facts(report));
     context.insert("settings", &settings(&report.provenance["config"]));
     context.insert("versions", &versions(report));
@@ -125,6 +130,11 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
     facts
 }
 
+/// The present time in UTC.
+fn now() -> String {
+    humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
+}
+
 /// The settings as TOML; empty if they are unknown.
 fn settings(config: &Value) -> String {
     let mut config = config.clone();
@@ -164,7 +174,7 @@ fn versions(report: &Report) -> Vec<(&'static str, String)> {
         let started = UNIX_EPOCH + Duration::from_secs(seconds.min(1 << 36));
         ("started", humantime::format_rfc3339_seconds(started).to_string())
     }));
-    versions.push(("this page", format!("lammps-otf {}", report.made_by)));
+    versions.push(("this page", format!("lammps-otf {}, {}", report.made_by, now())));
     versions
 }
 

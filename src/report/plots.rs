@@ -65,6 +65,9 @@ pub(super) fn draw(report: &Report) -> Result<Vec<(String, Vec<u8>)>, PlotError>
             files.extend(save(&plot, &suffix)?);
         }
         files.extend(save(&histogram(part, &thresholds), &suffix)?);
+        for plot in of_trajectory(part) {
+            files.extend(save(&plot, &suffix)?);
+        }
     }
     for plot in report.errors.plots(report.tolerated())? {
         files.extend([(format!("{}.svg", plot.name), plot.svg.into_bytes()), (format!("{}.png", plot.name), plot.png)]);
@@ -137,6 +140,25 @@ fn of_part(part: &Part, thresholds: &[f64]) -> [Plot<'static>; 6] {
             from_zero: false,
         },
     ]
+}
+
+/// The radial distribution functions and the mean square displacements, if there is a trajectory.
+fn of_trajectory(part: &Part) -> Vec<Plot<'static>> {
+    let Some(trajectory) = &part.trajectory else { return Vec::new() };
+    let curve = |x: &[Option<f64>], y: &[Option<f64>]| -> Vec<(f64, f64)> {
+        x.iter().zip(y).filter_map(|(x, y)| Some(((*x)?, (*y)?))).collect()
+    };
+    let mut plots = Vec::new();
+    let mut push = |name, axes, lines| plots.push(Plot { name, axes, lines, limits: Vec::new(), from_zero: true });
+    if let Some(radial) = trajectory.radial() {
+        let lines = radial.pairs.iter().map(|(name, g)| (name.clone(), curve(&radial.r, g))).collect();
+        push("radial", ["r / Å", "g(r)"], lines);
+    }
+    if let Some(displacement) = trajectory.displacement() {
+        let of_element = |e: &super::trajectory::ElementView| (e.name.to_owned(), curve(&displacement.time, &e.msd));
+        push("displacement", ["time / ps", "MSD / Å²"], displacement.elements.iter().map(of_element).collect());
+    }
+    plots
 }
 
 /// Histogram of γ of all atoms at all polls, as a step function. The numbers are shown on a logarithmic axis.
@@ -250,7 +272,11 @@ fn draw_on<B: DrawingBackend>(
     if plot.lines.iter().any(|(name, _)| !name.is_empty()) {
         chart
             .configure_series_labels()
-            .position(if counts { SeriesLabelPosition::UpperRight } else { SeriesLabelPosition::UpperLeft })
+            .position(match plot.name {
+                "histogram" | "radial" => SeriesLabelPosition::UpperRight,
+                "displacement" => SeriesLabelPosition::LowerRight,
+                _ => SeriesLabelPosition::UpperLeft,
+            })
             .label_font(font(13))
             .background_style(WHITE.mix(0.8))
             .draw()?;

@@ -187,6 +187,14 @@ impl Series {
         &self.points
     }
 
+    /// The time step in ps; `None` if it is not known, as with one point.
+    #[must_use]
+    pub fn time_per_step(&self) -> Option<f64> {
+        let (first, last) = (self.points.first()?, self.points.last()?);
+        let step = (last.time - first.time) / (last.step.checked_sub(first.step)? as f64);
+        step.is_finite().then_some(step)
+    }
+
     /// Number of polls.
     #[must_use]
     pub fn polls(&self) -> u64 {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{TrajectoryConfig, TrajectoryFormat};
 use crate::lammps::{self, Lammps, quote_path};
-use crate::script::GAMMA_FIX;
+use crate::script::GAMMA_COLUMN;
 use crate::structure::Element;
 
 /// Id of the dump.
@@ -83,7 +83,7 @@ impl Trajectory {
                     columns += if set { more } else { "" };
                 }
                 if self.has_gamma {
-                    columns += &format!(" f_{GAMMA_FIX}");
+                    columns += &format!(" {GAMMA_COLUMN}");
                 }
                 format!(
                     "dump {DUMP} all custom {interval} {file} {columns}\n\

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Interactive view of a cut-out on a canvas. A few hundred spheres, sorted by depth, require neither WebGL nor a library.
+// Interactive view of the atoms of a cut-out or a frame on a canvas. Some thousand spheres, sorted by depth, require neither WebGL nor a
+// library.
 "use strict";
 
 class ClusterView {
@@ -62,6 +63,16 @@ class ClusterView {
     if (!quietly) this.draw();
   }
 
+  // The direction of view and the zoom, to be set again.
+  get state() {
+    return { zoom: this.zoom, axes: this.axes };
+  }
+
+  set state({ zoom, axes }) {
+    [this.zoom, this.axes] = [zoom, axes];
+    this.draw();
+  }
+
   scaleBy(factor) {
     this.zoom = Math.min(6, Math.max(0.4, this.zoom * factor));
     this.draw();
@@ -86,7 +97,8 @@ class ClusterView {
     if (this.colour === "element") return p.elements[p.element[i]][1];
     if (this.colour === "mask") return p.core[i] ? "#e07a3f" : "#8fa3b0";
     if (!p.gamma) return "#8fa3b0";
-    return p.gamma[i] === null ? "#ff00ff" : ClusterView.scale(p.gamma[i] / this.most);
+    // In steps, so that each colour is drawn once.
+    return p.gamma[i] === null ? "#ff00ff" : ClusterView.scale(Math.round((96 * p.gamma[i]) / this.most) / 96);
   }
 
   // A shaded sphere, cached for each colour.
@@ -202,8 +214,8 @@ class ClusterView {
     if (!hit) return;
     const p = this.candidate.picture;
     const gamma = p.gamma ? `, γ ${p.gamma[hit.i] === null ? "not finite" : p.gamma[hit.i].toFixed(3)}` : "";
-    const role = hit.i === this.candidate.center ? "centre" : p.core[hit.i] ? "core" : "buffer";
-    this.hover.textContent = `${p.elements[p.element[hit.i]][0]} ${p.ids[hit.i]}, ${role}${gamma}`;
+    const role = this.candidate.whole ? "" : hit.i === this.candidate.center ? ", centre" : p.core[hit.i] ? ", core" : ", buffer";
+    this.hover.textContent = `${p.elements[p.element[hit.i]][0]} ${p.ids[hit.i]}${role}${gamma}`;
     this.hover.style.left = `${Math.min(x + 12, box.width - 150)}px`;
     this.hover.style.top = `${y + 12}px`;
   }

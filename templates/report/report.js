@@ -84,7 +84,8 @@
     const all = { width: Math.max(place.clientWidth, 200), height, cursor: { drag: { x: true, y: false } }, ...options };
     const chart = new uPlot(all, data, place);
     place.setAttribute("role", "group");
-    charts.push({ place, chart, height });
+    const whole = all.scales && all.scales.x && all.scales.x.range || [data[0][0], data[0][data[0].length - 1]];
+    charts.push({ id, place, chart, height, whole });
     return chart;
   }
 
@@ -165,6 +166,7 @@
       }, [series.time, ...Object.values(series.elements)]);
     }
     drawHistogram(series.histogram);
+    drawTrajectory(report.parts[part].trajectory);
     byId("gamma").setAttribute("aria-label", `γ against time, ${name}`);
   }
 
@@ -209,6 +211,57 @@
         line("atoms", colour("--accent"), { paths: uPlot.paths.stepped({ align: 1 }), fill: colour("--fade"), fillTo: 0.5 })],
       hooks: { draw: [limits] },
     }, [edges, counts]);
+  }
+
+  // ---- trajectory ----
+
+  const frameView = byId("frame") && new ClusterView(byId("frame"), byId("frame-hover"));
+
+  // Colours of curves that are not ordered; of more than five, from the scale of γ.
+  const hues = (n) => (n > 5 ? Array.from({ length: n }, (_, k) => ClusterView.scale(0.05 + (0.85 * k) / (n - 1)))
+    : ["--accent", "--good", "--flag", "--bad", "--soft"].map(colour));
+
+  function drawTrajectory(trajectory) {
+    if (!frameView) return;
+    byId("trajectory").hidden = !trajectory;
+    if (!trajectory) return;
+    byId("trajectory-summary").textContent = trajectory.summary;
+    const { radial, displacement, frame } = trajectory;
+    byId("radial-note").textContent = trajectory.radial_note;
+    byId("displacement-note").textContent = trajectory.displacement_note;
+    const fromZero = { range: (_, low, high) => [0, (high || 1) * 1.08] };
+    const pairs = radial ? radial.pairs : [];
+    plot("radial", 240, {
+      scales: { ...time, y: fromZero }, axes: [axis("r / Å"), axis("g(r)", { size: 45 })],
+      series: [{ label: "r / Å", value: (_, v) => number(v) }, ...pairs.map(([name], k) => line(name, hues(pairs.length)[k]))],
+    }, [radial ? radial.r : [], ...pairs.map(([, g]) => g)]);
+    const elements = displacement ? displacement.elements : [];
+    plot("displacement", 240, {
+      scales: { ...time, y: fromZero }, axes: [axis("time / ps"), axis("MSD / Å²", { size: 55 })],
+      series: [{ label: "t / ps", value: (_, v) => number(v, 6) }, ...elements.map((e, k) => line(e.name, hues(elements.length)[k]))],
+    }, [displacement ? displacement.time : [], ...elements.map((e) => e.msd)]);
+    byId("diffusion").replaceChildren(...elements.flatMap((element) => {
+      const [dt, dd] = [document.createElement("dt"), document.createElement("dd")];
+      dt.textContent = `D of ${element.name}`;
+      const fit = element.fit ? `, fit from ${number(element.fit[0])} to ${number(element.fit[1])} ps` : "";
+      dd.textContent = element.diffusion + fit;
+      return [dt, dd];
+    }));
+    byId("frame-viewer").hidden = !frame;
+    if (!frame) return;
+    byId("frame-caption").textContent = frame.caption;
+    const known = frame.most !== null;
+    byId("frame-colour").parentElement.hidden = !known;
+    frameView.colour = known ? byId("frame-colour").value : "element";
+    byId("frame-elements").hidden = frameView.colour !== "element";
+    byId("frame-elements").replaceChildren(...frame.picture.elements.map(([symbol, hue]) => {
+      const item = document.createElement("span");
+      item.textContent = symbol;
+      item.style.setProperty("--atom", hue);
+      return item;
+    }));
+    frameView.show({ ...frame, whole: true }, Math.max(report.high || 0, frame.most || 0) || 1);
+    frameView.legend(byId("frame-scale"), report.high);
   }
 
   function drawOverview() {
@@ -262,6 +315,11 @@
   }
 
   // ---- candidates ----
+
+  if (frameView) {
+    byId("frame-colour").addEventListener("change", () => drawTrajectory(report.parts[part].trajectory));
+    byId("frame-reset").addEventListener("click", () => { frameView.reset(); frameView.draw(); });
+  }
 
   const view = byId("cluster") && new ClusterView(byId("cluster"), byId("hover"));
   const rows = [];
@@ -355,24 +413,102 @@
     if (view) choose(chosen);
   }
 
+  // ---- reloading, while the run is under way ----
+
+  // A file may not fetch another file, so the page is reloaded as a whole. What the user has chosen is kept in the session.
+  const KEY = `lammps-otf ${location.pathname}`;
+  const named = (ids) => Object.fromEntries(ids.filter(byId).map((id) => [id, byId(id)]));
+  const selects = named(["colour", "frame-colour"]);
+  const boxes = named(["buffer", "reload"]);
+  const views = () => Object.entries({ cluster: view, frame: frameView }).filter(([, v]) => v);
+  const details = () => [...document.querySelectorAll("details")];
+
+  function state() {
+    const zooms = charts.map(({ id, chart, whole }) => [id, chart.scales.x, whole])
+      .filter(([, x, [low, high]]) => x.min > low || x.max < high).map(([id, { min, max }]) => [id, { min, max }]);
+    return {
+      scroll: [scrollX, scrollY], theme: root.dataset.theme, themed, zooms, part: report.parts[part].name,
+      candidate: report.candidates[chosen] && report.candidates[chosen].id,
+      selects: Object.entries(selects).map(([id, select]) => [id, select.value]),
+      boxes: Object.entries(boxes).map(([id, box]) => [id, box.checked]),
+      views: views().map(([id, v]) => [id, v.state]), open: details().map((d) => d.open),
+      focus: document.activeElement && document.activeElement.id,
+    };
+  }
+
+  // The state before the reload; null if the page was opened anew.
+  function takeState() {
+    try {
+      const text = sessionStorage.getItem(KEY);
+      sessionStorage.removeItem(KEY);
+      return JSON.parse(text);
+    } catch {
+      return null;
+    }
+  }
+
+  function restore(old) {
+    for (const [id, { min, max }] of old.zooms) {
+      const known = charts.find((chart) => chart.id === id);
+      if (known) known.chart.setScale("x", { min, max });
+    }
+    for (const [id, at] of old.views) Object.fromEntries(views())[id].state = at;
+    details().forEach((d, k) => { d.open = Boolean(old.open[k]); });
+    if (old.focus && byId(old.focus)) byId(old.focus).focus({ preventScroll: true });
+    scrollTo(...old.scroll);
+  }
+
+  function reloadRegularly() {
+    let [held, due] = [false, false];
+    const reload = () => {
+      // Not while the user drags or selects text, nor in a hidden tab.
+      const busy = held || document.hidden || !document.getSelection().isCollapsed;
+      if (!due || busy || !byId("reload").checked) return;
+      try { sessionStorage.setItem(KEY, JSON.stringify(state())); } catch { /* without the state */ }
+      location.reload();
+    };
+    addEventListener("pointerdown", () => { held = true; }, true);
+    for (const end of ["pointerup", "pointercancel"]) {
+      addEventListener(end, () => { held = false; setTimeout(reload); }, true);
+    }
+    for (const change of ["visibilitychange", "selectionchange"]) document.addEventListener(change, reload);
+    byId("reload").addEventListener("change", reload);
+    setTimeout(() => { due = true; reload(); }, 1000 * report.reload);
+  }
+
+  // Whether the user has chosen the colours.
+  let themed = false;
+  const old = takeState();
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const systemTheme = () => (dark.matches ? "dark" : "light");
+  if (old) {
+    history.scrollRestoration = "manual";
+    themed = old.themed;
+    part = Math.max(0, report.parts.findIndex((p) => p.name === old.part));
+    chosen = Math.max(0, report.candidates.findIndex((c) => c.id === old.candidate));
+    for (const [id, value] of old.selects) if (selects[id]) selects[id].value = value;
+    for (const [id, checked] of old.boxes) if (boxes[id]) boxes[id].checked = checked;
+  }
   if (byId("part")) {
     byId("part").value = String(part);
     byId("part").addEventListener("change", (e) => { part = Number(e.target.value); drawAll(); });
   }
   if (view) {
+    [view.colour, view.buffer] = [byId("colour").value, byId("buffer").checked];
     byId("colour").addEventListener("change", (e) => { view.colour = e.target.value; view.draw(); view.legend(byId("scale"), report.high); });
     byId("buffer").addEventListener("change", (e) => { view.buffer = e.target.checked; view.draw(); });
     byId("reset").addEventListener("click", () => { view.reset(); view.draw(); });
   }
-  byId("theme").addEventListener("click", () => setTheme(root.dataset.theme === "dark" ? "light" : "dark"));
+  byId("theme").addEventListener("click", () => { themed = true; setTheme(root.dataset.theme === "dark" ? "light" : "dark"); });
   fillTable();
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  dark.addEventListener("change", () => setTheme(dark.matches ? "dark" : "light"));
-  setTheme(dark.matches ? "dark" : "light");
+  dark.addEventListener("change", () => { if (!themed) setTheme(systemTheme()); });
+  setTheme(old && themed ? old.theme : systemTheme());
   new ResizeObserver(() => {
     charts.forEach(({ place, chart, height }) => {
       const width = Math.max(place.clientWidth, 200);
       if (Math.abs(chart.width - width) > 1) chart.setSize({ width, height });
     });
   }).observe(document.body);
+  if (old) restore(old);
+  if (report.reload) reloadRegularly();
 })();

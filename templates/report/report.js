@@ -225,6 +225,7 @@
     if (!frameView) return;
     byId("trajectory").hidden = !trajectory;
     if (!trajectory) return;
+    if (byId("trajectory-part")) byId("trajectory-part").textContent = `of ${report.parts[part].name}`;
     byId("trajectory-summary").textContent = trajectory.summary;
     const { radial, displacement, frame } = trajectory;
     byId("radial-note").textContent = trajectory.radial_note;
@@ -324,12 +325,13 @@
   const view = byId("cluster") && new ClusterView(byId("cluster"), byId("hover"));
   const rows = [];
 
-  function choose(index) {
+  // Shows a candidate, and its part unless `stay`.
+  function choose(index, stay) {
     const candidate = report.candidates[index];
     if (!candidate || !view) return;
     chosen = index;
     rows.forEach((row, k) => row.setAttribute("aria-selected", String(k === index)));
-    if (candidate.part !== part && byId("part")) {
+    if (candidate.part !== part && byId("part") && !stay) {
       part = candidate.part;
       byId("part").value = String(part);
       drawAll();
@@ -407,10 +409,19 @@
     });
   }
 
+  // The parts of the plots to which the user has zoomed in.
+  const zooms = () => charts.map(({ id, chart, whole }) => [id, chart.scales.x, whole])
+    .filter(([, x, [low, high]]) => x.min > low || x.max < high).map(([id, { min, max }]) => [id, { min, max }]);
+  const setZooms = (list) => {
+    for (const [id, limits] of list) charts.filter((chart) => chart.id === id).forEach(({ chart }) => chart.setScale("x", limits));
+  };
+
   function setTheme(name) {
     root.dataset.theme = name;
+    const kept = zooms();
     drawAll();
-    if (view) choose(chosen);
+    if (view) choose(chosen, true);
+    setZooms(kept);
   }
 
   // ---- reloading, while the run is under way ----
@@ -424,10 +435,8 @@
   const details = () => [...document.querySelectorAll("details")];
 
   function state() {
-    const zooms = charts.map(({ id, chart, whole }) => [id, chart.scales.x, whole])
-      .filter(([, x, [low, high]]) => x.min > low || x.max < high).map(([id, { min, max }]) => [id, { min, max }]);
     return {
-      scroll: [scrollX, scrollY], theme: root.dataset.theme, themed, zooms, part: report.parts[part].name,
+      scroll: [scrollX, scrollY], theme: root.dataset.theme, themed, zooms: zooms(), part: report.parts[part].name,
       candidate: report.candidates[chosen] && report.candidates[chosen].id,
       selects: Object.entries(selects).map(([id, select]) => [id, select.value]),
       boxes: Object.entries(boxes).map(([id, box]) => [id, box.checked]),
@@ -448,14 +457,12 @@
   }
 
   function restore(old) {
-    for (const [id, { min, max }] of old.zooms) {
-      const known = charts.find((chart) => chart.id === id);
-      if (known) known.chart.setScale("x", { min, max });
-    }
+    setZooms(old.zooms);
     for (const [id, at] of old.views) Object.fromEntries(views())[id].state = at;
     details().forEach((d, k) => { d.open = Boolean(old.open[k]); });
     if (old.focus && byId(old.focus)) byId(old.focus).focus({ preventScroll: true });
-    scrollTo(...old.scroll);
+    // The plots get their heights after this script, and before the next frame.
+    requestAnimationFrame(() => scrollTo(...old.scroll));
   }
 
   function reloadRegularly() {
@@ -488,6 +495,8 @@
     chosen = Math.max(0, report.candidates.findIndex((c) => c.id === old.candidate));
     for (const [id, value] of old.selects) if (selects[id]) selects[id].value = value;
     for (const [id, checked] of old.boxes) if (boxes[id]) boxes[id].checked = checked;
+  } else if (report.candidates.length) {
+    part = report.candidates[0].part;
   }
   if (byId("part")) {
     byId("part").value = String(part);

@@ -25,10 +25,11 @@ export function launch() {
   });
 }
 
-/** Opens a file in a window of that width. `seen.problems` gets every error, `seen.requests` all that is loaded. */
-export async function open(browser, file, { width = 1200, height = 900, scheme = "light", scale = 1 } = {}) {
+/** Opens a file in a window of that width; `script` runs in each page before its own. `seen.problems` gets every error, `seen.requests` all that is loaded. */
+export async function open(browser, file, { width = 1200, height = 900, scheme = "light", scale = 1, script } = {}) {
   const context = await browser.newContext({ viewport: { width, height }, colorScheme: scheme, deviceScaleFactor: scale });
   context.setDefaultTimeout(HANG);
+  if (script) await context.addInitScript(script);
   const page = await context.newPage();
   const seen = { problems: [], requests: [] };
   page.on("console", (message) => { if (["error", "warning"].includes(message.type())) seen.problems.push(message.text()); });

@@ -46,6 +46,8 @@ seed = 12345
 file = "{root}/potentials/al-soft/Al.yaml"
 [embedding]
 radius = 4.0
+[trajectory]
+interval = 50
 [loop]
 batch = 2
 select = 3

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Clicks through the report of a run and of a loop.
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 
@@ -22,6 +24,7 @@ const painted = (page, selector) => page.$eval(selector, (canvas) => {
   }
   return count;
 });
+const toTheMiddle = (page, selector) => page.$eval(selector, (element) => element.scrollIntoView({ block: "center" }));
 const image = (page, selector) => page.$eval(selector, (canvas) => canvas.toDataURL());
 const clean = (seen) => {
   assert.deepEqual(seen.problems, []);
@@ -39,7 +42,9 @@ for (const [file, name] of [[run, "run"], [loop, "loop"]]) {
         for (const id of name === "loop" ? ["learning", "learning-checks", "learning-gamma", "learning-labels", "learning-time"] : []) {
           assert.ok(await painted(page, `#${id} canvas`) > 300, `${id} is empty`);
         }
-        assert.ok(await painted(page, "#cluster") > 5000, "no atoms");
+        assert.ok(await painted(page, "#radial canvas") > 1000, "no radial distribution functions");
+        assert.ok(await painted(page, "#displacement canvas") > 300, "no displacements");
+        for (const id of ["cluster", "frame"]) assert.ok(await painted(page, `#${id}`) > 5000, `no atoms in ${id}`);
         const [inner, outer] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
         assert.ok(inner <= outer, `the page is ${inner} wide in a window of ${outer}`);
         const ground = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
@@ -114,6 +119,142 @@ test("the run: dragging in the plot zooms in, the button changes the colours", a
   await page.waitForFunction((old) => document.querySelector("#gamma canvas").toDataURL() !== old, before);
   await page.click("#theme");
   assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), "dark");
+  clean(seen);
+  await context.close();
+});
+
+test("the run: its trajectory is described, and its last frame turns", async () => {
+  const { page, seen, context } = await open(browser, run);
+  assert.match(await page.textContent("#trajectory-summary"), /^trajectory\.dump: \d+ frames of 500 atoms, one every 0\.02 ps\.$/);
+  assert.match(await page.textContent("#radial-note"), /^Mean of \d+ frames/);
+  assert.match(await page.textContent("#radial .u-legend"), /Al–Al/);
+  assert.match(await page.textContent("#diffusion"), /^D of Alnot determined: /);
+  assert.match(await page.textContent("#frame-caption"), /^The last frame, step \d+ \(\d+\.\d+ ps\)\.$/);
+  const looks = [await image(page, "#frame")];
+  await toTheMiddle(page, "#frame");
+  const box = await (await page.$("#frame")).boundingBox();
+  const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
+  await page.mouse.move(x, y);
+  assert.match(await page.textContent("#frame-hover"), /^Al \d+, γ \d/);
+  await page.mouse.down();
+  await page.mouse.move(x + 80, y + 30, { steps: 4 });
+  await page.mouse.up();
+  looks.push(await image(page, "#frame"));
+  await page.selectOption("#frame-colour", "element");
+  looks.push(await image(page, "#frame"));
+  assert.equal(new Set(looks).size, 3);
+  await page.click("#frame-reset");
+  await page.selectOption("#frame-colour", "gamma");
+  assert.equal(await image(page, "#frame"), looks[0]);
+  clean(seen);
+  await context.close();
+});
+
+// A process, which ends with the test.
+function start(context, ...words) {
+  const child = spawn(process.env.PROGRAM, ["--quiet", ...words], { stdio: ["ignore", "inherit", "inherit"] });
+  const end = new Promise((done) => { child.on("exit", (code, signal) => done(code ?? signal)); });
+  context.after(() => child.kill("SIGKILL"));
+  return { child, end };
+}
+
+test("a run under way: the page reloads itself and keeps what the user has chosen", async (t) => {
+  const out = join(reports, "live");
+  const file = join(out, "report.html");
+  const endless = readFileSync(join(reports, "al-melt.toml"), "utf8").replace("steps = 4000", "steps = 100000000")
+    .replace("[300, 1500]", "300").replace("uncertainty_low = 2.0", "uncertainty_low = 0.5").replace("[potential]", 'mode = "flag"\n[potential]');
+  writeFileSync(join(reports, "live.toml"), endless);
+  const running = start(t, "run", join(reports, "live.toml"), "--output", out);
+  const until = async (what, ready) => {
+    while (!ready()) {
+      assert.equal(running.child.exitCode, null, `the run ended before ${what}`);
+      await new Promise((done) => { setTimeout(done, 100); });
+    }
+  };
+  const lines = (name) => (existsSync(join(out, name)) ? readFileSync(join(out, name), "utf8").split("\n").length : 0);
+  await until("it had polls", () => lines("polls.jsonl") > 5 && lines("trajectory.dump") > 2000);
+  const following = start(t, "report", "--follow", "--interval", "1", out);
+  await until("it had a page", () => existsSync(file));
+  // Each page starts without the tick, so that it cannot reload itself between two steps of this test.
+  const script = () => document.addEventListener("DOMContentLoaded", () => {
+    const box = document.getElementById("reload");
+    if (box) box.checked = false;
+  });
+  const { page, seen, context } = await open(browser, file, { script });
+  const data = () => page.evaluate(() => JSON.parse(document.getElementById("data").textContent));
+  const tick = () => page.$eval("#reload", (box) => { box.checked = true; box.dispatchEvent(new Event("change")); });
+  const mark = () => page.evaluate(() => { window.held = true; });
+  const waitForReload = async () => {
+    await page.waitForFunction(() => window.held === undefined && document.readyState === "complete");
+    await page.waitForSelector("#gamma canvas");
+  };
+  // The state that the page writes before it reloads itself.
+  const reload = async () => {
+    await mark();
+    await page.evaluate(() => {
+      const set = Storage.prototype.setItem;
+      Storage.prototype.setItem = function (key, text) { window.name = text; set.call(this, key, text); };
+    });
+    await tick();
+    await waitForReload();
+    return page.evaluate(() => JSON.parse(window.name));
+  };
+  const later = () => page.waitForFunction(() => performance.now() > 3000);
+  // Without the tick it stays.
+  await mark();
+  await later();
+  assert.equal(await page.evaluate(() => window.held), true);
+  // Nor does it reload itself while the user holds it.
+  await toTheMiddle(page, "#frame");
+  const at = await (await page.$("#frame")).boundingBox();
+  await page.mouse.move(at.x + 100, at.y + 100);
+  await page.mouse.down();
+  await page.mouse.move(at.x + 160, at.y + 140, { steps: 3 });
+  await tick();
+  const began = await page.evaluate(() => performance.now());
+  await page.waitForFunction((from) => performance.now() > from + 2000, began);
+  assert.equal(await page.evaluate(() => window.held), true);
+  await page.mouse.up();
+  await waitForReload();
+  // What is chosen is kept.
+  await toTheMiddle(page, "#gamma");
+  const gamma = await (await page.$("#gamma .u-over")).boundingBox();
+  await page.mouse.move(gamma.x + gamma.width * 0.1, gamma.y + 50);
+  await page.mouse.down();
+  await page.mouse.move(gamma.x + gamma.width * 0.4, gamma.y + 60, { steps: 5 });
+  await page.mouse.up();
+  await page.click("#theme");
+  await page.selectOption("#frame-colour", "element");
+  await page.click("summary:has-text('All settings')");
+  await toTheMiddle(page, "#frame");
+  const chosen = () => page.evaluate(() => [scrollY, document.documentElement.dataset.theme,
+    document.getElementById("frame-colour").value, document.querySelector("details:has(pre)").open]);
+  const before = await chosen();
+  assert.deepEqual(before.slice(1), ["dark", "element", true]);
+  const saved = await reload();
+  assert.deepEqual(await chosen(), before);
+  const again = await reload();
+  assert.deepEqual(await chosen(), before);
+  const zoomOf = (state) => state.zooms.find(([id]) => id === "gamma");
+  assert.ok(zoomOf(saved)[1].max > zoomOf(saved)[1].min, JSON.stringify(saved.zooms));
+  assert.deepEqual(zoomOf(again), zoomOf(saved));
+  assert.deepEqual(again.views, saved.views);
+  const turned = saved.views.find(([id]) => id === "frame")[1].axes[0][0];
+  assert.notEqual(turned, Math.cos(0.5));
+  // The page follows the run.
+  const polls = async () => (await data()).parts[0].series.polls;
+  const first = await polls();
+  while (await polls() === first) await reload();
+  // Its end.
+  running.child.kill("SIGKILL");
+  assert.equal(await following.end, 0);
+  await mark();
+  await tick();
+  await waitForReload();
+  assert.equal((await data()).reload, null);
+  assert.match(await page.textContent("header"), /ended without a result/);
+  assert.equal(await page.$("#reload"), null);
+  assert.deepEqual(await chosen(), before);
   clean(seen);
   await context.close();
 });

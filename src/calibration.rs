@@ -31,7 +31,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use otf_store::{Candidate, StoredCandidate, Trigger};
+use otf_store::{Candidate, Store, StoreError, StoredCandidate, Trigger};
 use serde::{Deserialize, Serialize};
 
 use crate::prediction::{PredictionError, Predictor};
@@ -497,6 +497,21 @@ pub fn pairs_of<'a>(
         found.extend(pairs_of_candidate(row.id, &row.candidate, predictor)?);
     }
     Ok(found)
+}
+
+/// Whether a potential of a loop was probably trained on a labelled candidate in its store. A potential is trained on the candidates
+/// that the potentials before it have found, except for audits that are held back. `round` is the round that has trained the potential, and
+/// `None` if the store does not know it.
+///
+/// # Errors
+/// If the store cannot be read.
+pub fn is_trained_on(row: &StoredCandidate, store: &Store, round: Option<u32>) -> Result<bool, StoreError> {
+    if row.candidate.keys.trigger == Some(Trigger::Audit) {
+        return Ok(!row.is_held_back());
+    }
+    let hash = row.candidate.keys.potential_hash.as_deref();
+    let found_by = hash.map(|hash| store.potential(hash)).transpose()?.flatten();
+    Ok(found_by.is_some_and(|record| round.is_some_and(|own| record.round < own)))
 }
 
 /// The pairs of the core atoms (force mask above 0) of a candidate; none if it has no labels. γ of each atom is that in the candidate,

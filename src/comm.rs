@@ -218,6 +218,15 @@ impl Comm {
         Self { max_message, ..self }
     }
 
+    /// The group of a communicator, which belongs to it from now on.
+    ///
+    /// # MPI
+    /// Collective over the communicator.
+    #[cfg(feature = "mpi")]
+    pub(crate) fn of_communicator(communicator: mpi::topology::SimpleCommunicator) -> Self {
+        Self::new(backend::Group::of_communicator(communicator))
+    }
+
     /// The communicator to open LAMMPS on.
     #[cfg(feature = "mpi")]
     pub(crate) fn raw(&self) -> mpi::ffi::MPI_Comm {

@@ -7,7 +7,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use lammps_otf::calibration::{
-    Bin, Calibration, CalibrationError, Group, Observed, Pair, QUANTILES, Threshold, bins, min_regions,
+    Bin, Calibration, CalibrationError, Group, Observed, Pair, QUANTILES, Threshold, bins, is_trained_on, min_regions,
     pairs_of_candidate,
 };
 use lammps_otf::candidates::{Candidate, Labels, Status, Store, StoreError, Trigger};
@@ -194,13 +194,7 @@ impl Collected {
                 self.other_triggers += 1;
                 continue;
             }
-            // A potential is trained on the candidates that the potentials before it have found, except for audits that are held back.
-            let found_by = row.candidate.keys.potential_hash.as_deref();
-            let earlier = match found_by.map(|hash| store.potential(hash)).transpose()?.flatten() {
-                Some(record) => own_round.is_some_and(|own| record.round < own),
-                None => false,
-            };
-            let trained = if trigger == Trigger::Audit.as_str() { !row.is_held_back() } else { earlier };
+            let trained = is_trained_on(&row, &store, own_round)?;
             if trained {
                 self.trained += 1;
                 if args.held_out {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Groups of MPI ranks.
 //!
-//! This file and `Comm::raw` contain all uses of the `mpi` crate, except for the conversion of the handle in `lammps`.
+//! This file, `Comm::raw` and `Comm::of_communicator` contain all uses of the `mpi` crate, except for the conversion of handles in `lammps`.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -156,6 +156,11 @@ impl Group {
             std::mem::forget(Arc::clone(&environment));
         }
         Self::new(SimpleCommunicator::self_comm(), environment)
+    }
+
+    /// The group of a communicator.
+    pub(super) fn of_communicator(communicator: SimpleCommunicator) -> Self {
+        Self::new(communicator, Environment::get().0)
     }
 
     pub(super) fn split(&self, color: usize) -> Self {

@@ -37,6 +37,8 @@
 
 mod accelerator;
 mod cache;
+#[cfg(feature = "mpi")]
+mod communicator;
 mod error;
 mod images;
 mod pause;
@@ -57,6 +59,8 @@ use corosensei::stack::DefaultStack;
 use ndarray::{ArrayView1, ArrayView2};
 
 pub use accelerator::{Kokkos, PairDevice};
+#[cfg(feature = "mpi")]
+pub use communicator::communicator;
 pub use error::{Error, Failure, RankFailure, Severity};
 pub(crate) use images::ImagePacking;
 pub use preflight::{Build, loaded_libraries, mpi_libraries};

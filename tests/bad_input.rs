@@ -237,6 +237,7 @@ fn cases() -> Vec<Case> {
         // The loop.
         case("loop: no table for it", "loop run.toml", nothing),
         with_loop_lines("loop: no trainer", "oracle = { type = \"command\", command = [\"dft\", \"{input}\", \"{output}\"] }"),
+        with_loop_lines("loop: no oracle", "trainer = { command = [\"fit\", \"{labelled}\", \"{output}\"] }"),
         with_loop_lines("loop: an oracle of no kind", "oracle = { type = \"vasp\" }\ntrainer = { command = [\"fit\"] }"),
         with_loop_lines("loop: a trainer command without its files", "oracle = { type = \"lammps\", pair_style = \"eam/fs\", pair_coeff = [\"* * Al.eam Al\"] }\n\
                trainer = { command = [\"fit\"] }"),

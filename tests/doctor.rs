@@ -346,6 +346,12 @@ fn parts_of_a_loop_are_checked_without_starting_it() {
     expect_finding(&report, "check", "failure", &["slab", "no.xyz"]);
     assert!(!at.join("run").exists() && findings(&report, "trial run").is_empty(), "{report:#}");
 
+    write(at, "run.toml", &format!("{run}[loop]\n"));
+    let (report, code) = examine(&mut command(at));
+    assert_eq!(code, Some(2), "{report:#}");
+    expect_finding(&report, "oracle", "failure", &["[loop] has no oracle"]);
+    expect_finding(&report, "trainer", "failure", &["[loop] has no trainer", "[loop.trainer]"]);
+
     let (report, code) = with(&eam(Path::new("no.eam")), "label.py", "labels = [\"other/candidates.db\"]");
     assert_eq!(code, Some(2), "{report:#}");
     expect_finding(&report, "oracle", "failure", &["no.eam"]);

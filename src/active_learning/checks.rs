@@ -10,7 +10,7 @@ use super::{Error, LoopConfig, Outcome, PhaseOutcome};
 use crate::candidates::{
     Candidate, CandidateKeys, CheckResult, EnergyDifference, KeyValue, Phase, Round, Status, StoredCandidate, Trigger,
 };
-use crate::config::{CheckConfig, INITIAL_CHECK, InferenceConfig, OracleConfig, Potential};
+use crate::config::{CheckConfig, INITIAL_CHECK, InferenceConfig, Potential};
 use crate::embedding::EmbeddingExtractor;
 use crate::io::{self, Frame};
 use crate::prediction::{Prediction, predictor};
@@ -158,7 +158,7 @@ impl Ledger {
             return Ok(None);
         }
         // Workers outside the loop repeat their attempts themselves.
-        if !matches!(settings.oracle, OracleConfig::External { .. }) {
+        if !settings.has_external_oracle() {
             for row in check.rows.iter().filter(|row| matches!(row.status, Some(Status::Failed | Status::Rejected))) {
                 self.store.set_status(row.id, Status::PendingDft)?;
             }
@@ -172,9 +172,10 @@ impl Ledger {
             let row = self.store.get(id)?;
             if !is_done(&row) {
                 let why = row.message.unwrap_or_else(|| "it has no label".into());
-                let again = match settings.oracle {
-                    OracleConfig::External { .. } => "; `lammps-otf candidates set-status` queues it again",
-                    _ => "",
+                let again = if settings.has_external_oracle() {
+                    "; `lammps-otf candidates set-status` queues it again"
+                } else {
+                    ""
                 };
                 let name = &check.name;
                 return Err(Error::Oracle(format!(
@@ -268,7 +269,7 @@ fn candidate(name: &str, of: Candidate) -> Candidate {
 }
 
 /// All frames of the structure file of a check.
-fn frames_of(check: &CheckConfig) -> Result<Vec<Structure>, Error> {
+pub(super) fn frames_of(check: &CheckConfig) -> Result<Vec<Structure>, Error> {
     let mut frames = Vec::new();
     loop {
         match io::read_frame(&check.structure, None, Frame::Nth(frames.len())) {

@@ -13,6 +13,12 @@ pub enum Error {
     /// The configuration does not configure a loop.
     #[error("the configuration has no table [loop]: add it, with an oracle and a trainer")]
     NoLoop,
+    /// Neither the configuration nor the calling program has an oracle or a trainer.
+    #[error("the table [loop] has no {what}: add the table [loop.{what}]")]
+    Missing {
+        /// `oracle` or `trainer`.
+        what: &'static str,
+    },
     /// The folder has files that are not those of a loop.
     #[error("{} contains files that do not belong to a loop: choose another folder with --output", .0.display())]
     Occupied(PathBuf),

@@ -162,6 +162,7 @@ impl Learning<'_, '_> {
     ) -> Result<Option<RoundOutcome>, Error> {
         let ledger = &mut self.ledger;
         self.comm.on_root(|| ledger.as_mut().map_or(Ok(()), |l| l.poll(&poll)))?;
+        (self.poll_observer)(self.round.number, &self.runs[exploration.run].name, &poll);
         let Some(gamma) = poll.gamma.clone() else {
             exploration.last = Some(poll);
             return Ok(None);

@@ -46,7 +46,7 @@ use crate::embedding::EmbeddingExtractor;
 use crate::potential;
 use crate::runner::{Error as RunError, outline, read_structure};
 use crate::script::{Earlier, Outputs, Script};
-use crate::simulation::{self, Resumption, Simulation};
+use crate::simulation::{self, Poll, Resumption, Simulation};
 use crate::structure::Structure;
 
 pub use crate::config::{LoopConfig, OracleConfig, ResumeFrom, TrainerConfig};
@@ -162,8 +162,12 @@ pub struct ActiveLearning<'o> {
     oracle: Option<Box<dyn Oracle + 'o>>,
     trainer: Option<Box<dyn Trainer + 'o>>,
     observer: Box<dyn FnMut(&Round) + 'o>,
+    poll_observer: PollObserver<'o>,
     interrupt: Arc<AtomicBool>,
 }
+
+/// Called with the number of the round, the name of the run, and the poll.
+type PollObserver<'o> = Box<dyn FnMut(u32, &str, &Poll) + 'o>;
 
 impl<'o> ActiveLearning<'o> {
     /// A loop on the ranks of `comm` in the folder `output`, which is new or contains a loop to continue.
@@ -175,6 +179,7 @@ impl<'o> ActiveLearning<'o> {
             oracle: None,
             trainer: None,
             observer: Box::new(|_| {}),
+            poll_observer: Box::new(|_, _, _| {}),
             interrupt: Arc::default(),
         }
     }
@@ -200,6 +205,14 @@ impl<'o> ActiveLearning<'o> {
         self
     }
 
+    /// Calls `observer` on each rank at each poll, with the number of the round, the name of the run (empty if it is the only one), and the
+    /// poll.
+    #[must_use]
+    pub fn observe_polls(mut self, observer: impl FnMut(u32, &str, &Poll) + 'o) -> Self {
+        self.poll_observer = Box::new(observer);
+        self
+    }
+
     /// Stops soon after `flag` is set on any rank. The loop can be continued later.
     #[must_use]
     pub fn interrupt_by(mut self, flag: Arc<AtomicBool>) -> Self {
@@ -216,6 +229,15 @@ impl<'o> ActiveLearning<'o> {
     /// Collective. The oracle and the trainer are called on rank 0, while the other ranks sleep.
     pub fn run(self, config: &InferenceConfig) -> Result<LearningResult, Error> {
         let settings = config.active_learning.as_ref().ok_or(Error::NoLoop)?;
+        for (what, is_missing) in [
+            ("oracle", self.oracle.is_none() && settings.oracle.is_none()),
+            ("trainer", self.trainer.is_none() && settings.trainer.is_none()),
+        ] {
+            // Before anything is written.
+            if is_missing {
+                return Err(Error::Missing { what });
+            }
+        }
         let comm = &self.comm;
         let mut warnings = Vec::new();
         let mut runs = Vec::new();
@@ -237,6 +259,8 @@ impl<'o> ActiveLearning<'o> {
         let extractor = EmbeddingExtractor::new(&config.candidates.embedding, cutoff)?;
         comm.on_root(|| structures.iter().try_for_each(|s| extractor.check_size(s)).map_err(Error::from))?;
         let ledger = comm.on_root(|| {
+            // Read before anything is written.
+            settings.checks.iter().try_for_each(|check| checks::frames_of(check).map(drop))?;
             let mut ledger = Ledger::open(&self.output, config, &runs, &structures)?;
             let imported = ledger.import_labels(settings, &config.system.potential)?;
             ledger.add_checks(config, settings, &structures[0], &extractor)?;
@@ -250,8 +274,16 @@ impl<'o> ActiveLearning<'o> {
         runs.iter_mut().for_each(|run| run.config.system.potential.clone_from(&potential));
         let elements = runs[0].outline.elements.clone();
         let script = runs[0].script(&folder)?;
-        let oracle = self.oracle.unwrap_or_else(|| oracle::from_config(settings, &script, &elements, &self.interrupt));
-        let trainer = self.trainer.unwrap_or_else(|| Box::new(CommandTrainer::new(settings, &self.interrupt)));
+        let oracle = match (self.oracle, &settings.oracle) {
+            (Some(own), _) => own,
+            (None, Some(of_config)) => oracle::from_config(of_config, settings, &script, &elements, &self.interrupt),
+            (None, None) => return Err(Error::Missing { what: "oracle" }),
+        };
+        let trainer = match (self.trainer, &settings.trainer) {
+            (Some(own), _) => own,
+            (None, Some(of_config)) => Box::new(CommandTrainer::new(of_config, settings, &self.interrupt)),
+            (None, None) => return Err(Error::Missing { what: "trainer" }),
+        };
         let learning = Learning {
             comm: comm.clone(),
             config: config.with_potential(potential),
@@ -265,6 +297,7 @@ impl<'o> ActiveLearning<'o> {
             oracle,
             trainer,
             observer: self.observer,
+            poll_observer: self.poll_observer,
             interrupt: self.interrupt,
             started: Instant::now(),
             running: Duration::ZERO,
@@ -334,6 +367,7 @@ struct Learning<'c, 'o> {
     oracle: Box<dyn Oracle + 'o>,
     trainer: Box<dyn Trainer + 'o>,
     observer: Box<dyn FnMut(&Round) + 'o>,
+    poll_observer: PollObserver<'o>,
     interrupt: Arc<AtomicBool>,
     started: Instant,
     /// Time in molecular dynamics and extraction.

@@ -69,15 +69,16 @@ impl OracleError {
     }
 }
 
-/// The oracle of the configuration, for candidates of a run with this set-up and these elements of its atom types.
+/// The oracle of a configuration, for candidates of a run with this set-up and these elements of its atom types.
 #[must_use]
-pub fn from_config(
+pub(super) fn from_config(
+    oracle: &OracleConfig,
     config: &LoopConfig,
     script: &Script,
     elements: &[Element],
     interrupt: &Arc<AtomicBool>,
 ) -> Box<dyn Oracle> {
-    match &config.oracle {
+    match oracle {
         OracleConfig::Command { command, timeout, retries, parallel, batch } => Box::new(CommandOracle {
             program: Program {
                 command: command.clone(),
@@ -329,7 +330,8 @@ pub struct LammpsOracle {
 /// # MPI
 /// Not collective. Runs on the calling rank only.
 pub fn check_oracle_potential(config: &InferenceConfig) -> Result<(), String> {
-    let Some(OracleConfig::Lammps { pair_style, pair_coeff }) = config.active_learning.as_ref().map(|l| &l.oracle)
+    let Some(OracleConfig::Lammps { pair_style, pair_coeff }) =
+        config.active_learning.as_ref().and_then(|l| l.oracle.as_ref())
     else {
         return Ok(());
     };

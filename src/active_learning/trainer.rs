@@ -9,8 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::program::{Program, ProgramError, tail};
-use crate::config::LoopConfig;
-use crate::config::Potential;
+use crate::config::{LoopConfig, Potential, TrainerConfig};
 
 /// Fits a new potential.
 pub trait Trainer {
@@ -105,14 +104,14 @@ pub struct CommandTrainer {
 const REFUSED: i32 = 3;
 
 impl CommandTrainer {
-    /// The trainer of the configuration. Its program is killed when `interrupt` is set.
+    /// The trainer of a configuration, whose program is started in the folder of that configuration. It is killed when `interrupt` is set.
     #[must_use]
-    pub fn new(config: &LoopConfig, interrupt: &Arc<AtomicBool>) -> Self {
+    pub fn new(trainer: &TrainerConfig, config: &LoopConfig, interrupt: &Arc<AtomicBool>) -> Self {
         Self {
             program: Program {
-                command: config.trainer.command.clone(),
+                command: trainer.command.clone(),
                 folder: config.folder.clone(),
-                timeout: config.trainer.timeout.map(Duration::from_secs_f64),
+                timeout: trainer.timeout.map(Duration::from_secs_f64),
                 interrupt: Arc::clone(interrupt),
             },
         }

@@ -12,10 +12,10 @@ use super::{Ensemble, Error, Potential, Ramp};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoopConfig {
-    /// Oracle: computes energy and forces of cut-outs.
-    pub oracle: OracleConfig,
-    /// Trainer: fits a new potential to the labelled cut-outs.
-    pub trainer: TrainerConfig,
+    /// Oracle: computes energy and forces of cut-outs. Required, unless a program that calls the library passes its own.
+    pub oracle: Option<OracleConfig>,
+    /// Trainer: fits a new potential to the labelled cut-outs. Required, unless a program that calls the library passes its own.
+    pub trainer: Option<TrainerConfig>,
     /// Number of events after which a round ends. Between events the run continues with the current potential.
     #[serde(default = "defaults::batch")]
     pub batch: u32,
@@ -210,18 +210,13 @@ fn is_name(name: &str) -> bool {
 impl LoopConfig {
     /// Checks every field. `high` is the threshold of γ of the run.
     pub(crate) fn validate(&self, high: f64) -> Result<(), Error> {
-        let check = |ok: bool, field, value: &dyn std::fmt::Debug, allowed| {
-            if ok { Ok(()) } else { Err(Error::Range { field, value: format!("{value:?}"), allowed }) }
-        };
-        let positive = |x: f64| x > 0.0 && x.is_finite();
         check(self.batch >= 1, "loop.batch", &self.batch, "1 or more")?;
         check(self.event_spacing != Some(0), "loop.event_spacing", &self.event_spacing, "1 step or more")?;
         check(self.halt >= high, "loop.halt", &self.halt, "at least `uncertainty_threshold`")?;
         check(self.select >= 1, "loop.select", &self.select, "1 or more")?;
         check(self.max_rounds >= 1, "loop.max_rounds", &self.max_rounds, "1 or more")?;
         check(self.max_labels >= 1, "loop.max_labels", &self.max_labels, "1 or more")?;
-        let seconds = "a number of seconds above 0";
-        check(self.max_time.is_none_or(positive), "loop.max_time", &self.max_time, seconds)?;
+        check(self.max_time.is_none_or(positive), "loop.max_time", &self.max_time, SECONDS)?;
         check(self.quiet_time.is_none_or(positive), "loop.quiet_time", &self.quiet_time, "a time in ps above 0")?;
         check(self.worsening >= 1.0, "loop.worsening", &self.worsening, "1 or more")?;
         let relative = "a number from 0 to 2; 0 to skip the comparison";
@@ -246,17 +241,50 @@ impl LoopConfig {
             let (field, limit) = ("loop.check.energy_difference_error", own.energy_difference_error);
             check(is_limit(limit), field, &limit, "a fraction above 0")?;
         }
-        let trainer = &self.trainer;
-        check(trainer.timeout.is_none_or(positive), "loop.trainer.timeout", &trainer.timeout, seconds)?;
-        let contains = |command: &[String], name: &str| command.iter().any(|word| word.contains(name));
+        self.trainer.as_ref().map_or(Ok(()), TrainerConfig::validate)?;
+        self.oracle.as_ref().map_or(Ok(()), OracleConfig::validate)
+    }
+
+    /// Whether the oracle of the configuration is workers outside the loop.
+    pub(crate) fn has_external_oracle(&self) -> bool {
+        matches!(self.oracle, Some(OracleConfig::External { .. }))
+    }
+}
+
+/// Whether an argument of a command contains the name of a file that is put there.
+fn contains(command: &[String], name: &str) -> bool {
+    command.iter().any(|word| word.contains(name))
+}
+
+/// An error if a value is not allowed.
+fn check(ok: bool, field: &'static str, value: &dyn std::fmt::Debug, allowed: &'static str) -> Result<(), Error> {
+    if ok { Ok(()) } else { Err(Error::Range { field, value: format!("{value:?}"), allowed }) }
+}
+
+fn positive(x: f64) -> bool {
+    x > 0.0 && x.is_finite()
+}
+
+/// Allowed values of a time.
+const SECONDS: &str = "a number of seconds above 0";
+
+impl TrainerConfig {
+    fn validate(&self) -> Result<(), Error> {
+        check(self.timeout.is_none_or(positive), "loop.trainer.timeout", &self.timeout, SECONDS)?;
         for (name, allowed) in [
             ("{labelled}", "a program and its arguments, including {labelled} for the file of labelled candidates"),
             ("{output}", "a program and its arguments, including {output} for the output folder"),
         ] {
-            check(contains(&trainer.command, name), "loop.trainer.command", &trainer.command, allowed)?;
+            check(contains(&self.command, name), "loop.trainer.command", &self.command, allowed)?;
         }
-        match &self.oracle {
-            OracleConfig::Command { command, timeout, parallel, .. } => {
+        Ok(())
+    }
+}
+
+impl OracleConfig {
+    fn validate(&self) -> Result<(), Error> {
+        match self {
+            Self::Command { command, timeout, parallel, .. } => {
                 for (name, allowed) in [
                     ("{input}", "a program and its arguments, including {input} for the input file"),
                     ("{output}", "a program and its arguments, including {output} for the output file"),
@@ -264,20 +292,18 @@ impl LoopConfig {
                     check(contains(command, name), "loop.oracle.command", command, allowed)?;
                 }
                 check((1..=1024).contains(parallel), "loop.oracle.parallel", parallel, "1 to 1024 programs")?;
-                check(timeout.is_none_or(positive), "loop.oracle.timeout", timeout, seconds)
+                check(timeout.is_none_or(positive), "loop.oracle.timeout", timeout, SECONDS)
             }
-            OracleConfig::External { wait, claim_timeout } => {
+            Self::External { wait, claim_timeout } => {
                 let is_time = wait.is_none_or(|wait| wait >= 0.0 && wait.is_finite());
                 check(is_time, "loop.oracle.wait", &wait.unwrap_or(0.0), "a number of seconds, 0 or more")?;
                 let age = claim_timeout.unwrap_or(1.0);
-                check(positive(age), "loop.oracle.claim_timeout", &age, seconds)
+                check(positive(age), "loop.oracle.claim_timeout", &age, SECONDS)
             }
-            OracleConfig::Lammps { .. } => self.oracle.potential().map_or(Ok(()), |p| p.validate()),
+            Self::Lammps { .. } => self.potential().map_or(Ok(()), |p| p.validate()),
         }
     }
-}
 
-impl OracleConfig {
     /// The reference potential, if the oracle is one.
     pub(crate) fn potential(&self) -> Option<Potential> {
         match self {

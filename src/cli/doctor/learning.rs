@@ -25,17 +25,24 @@ const MIN_FREE: u64 = 100 << 20;
 pub(super) fn check(findings: &mut Findings, config: &InferenceConfig, model: Option<&Model>) {
     let Some(settings) = &config.active_learning else { return };
     potential(findings, config);
+    let missing = |findings: &mut Findings, what| {
+        findings.fail(what, format!("the table [loop] has no {what}"), format!("Add the table [loop.{what}]."));
+    };
     match &settings.oracle {
-        OracleConfig::Lammps { pair_style, .. } => match check_oracle_potential(config) {
+        None => missing(findings, "oracle"),
+        Some(OracleConfig::Lammps { pair_style, .. }) => match check_oracle_potential(config) {
             Ok(()) => findings.ok("oracle", format!("pair_style {pair_style}, evaluated by LAMMPS"), Value::Null),
             Err(error) => findings.fail("oracle", error, "Correct `pair_style` and `pair_coeff` in [loop.oracle]."),
         },
-        OracleConfig::External { .. } => {
+        Some(OracleConfig::External { .. }) => {
             findings.ok("oracle", "external workers label the candidates", Value::Null);
         }
-        OracleConfig::Command { command, .. } => program(findings, "oracle", command, settings),
+        Some(OracleConfig::Command { command, .. }) => program(findings, "oracle", command, settings),
     }
-    program(findings, "trainer", &settings.trainer.command, settings);
+    match &settings.trainer {
+        None => missing(findings, "trainer"),
+        Some(trainer) => program(findings, "trainer", &trainer.command, settings),
+    }
     files(findings, settings, model);
     disk(findings, config, settings);
 }

@@ -46,11 +46,11 @@ fn text(file: Option<&Path>, values: &str) -> Result<String, String> {
     }
 }
 
-/// Puts `values` into `table`. Tables in both are merged.
+/// Puts `values` into `table`. Tables in both are merged, unless the new one has a `type`, which determines its other keys.
 fn merge(table: &mut toml::Table, values: toml::Table) {
     for (key, value) in values {
         match (table.get_mut(&key), value) {
-            (Some(toml::Value::Table(old)), toml::Value::Table(new)) => merge(old, new),
+            (Some(toml::Value::Table(old)), toml::Value::Table(new)) if !new.contains_key("type") => merge(old, new),
             (_, value) => {
                 table.insert(key, value);
             }

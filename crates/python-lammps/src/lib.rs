@@ -5,8 +5,10 @@
 //! JSON. LAMMPS and MPI are used by the thread that has called first; the GIL is released while LAMMPS runs.
 #![deny(unsafe_code)]
 
+mod calibration;
 mod config;
 mod errors;
+mod learn;
 mod run;
 mod session;
 mod simulation;
@@ -18,9 +20,13 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _lammps {
     #[pymodule_export]
+    use crate::calibration::{Calibration, least_regions};
+    #[pymodule_export]
+    use crate::learn::{Stop, learn};
+    #[pymodule_export]
     use crate::run::run;
     #[pymodule_export]
-    use crate::session::{abort, finalize, rank, size};
+    use crate::session::{abort, finalize, mpi_library, rank, size};
     #[pymodule_export]
     use crate::simulation::Simulation;
 }

@@ -22,7 +22,7 @@ const ABORTED: i32 = 5;
 pub fn abort_if_others_wait(reason: &str, comm: &Comm) {
     if comm.size() > 1 {
         eprintln!("error: rank {}: {reason}. The job is aborted.", comm.rank());
-        comm.abort(ABORTED);
+        session::abort_job(comm, ABORTED);
     }
 }
 
@@ -32,9 +32,10 @@ pub fn abort_if_others_wait(reason: &str, comm: &Comm) {
 /// signal, and the exception is raised.
 ///
 /// # MPI
-/// Collective over the job.
+/// Collective over the communicator `comm`, a Fortran handle; without it over the job.
 #[pyfunction]
-#[pyo3(signature = (file, values, output, *, resume = false, on_poll = None, on_candidate = None))]
+#[pyo3(signature = (file, values, output, *, resume = false, on_poll = None, on_candidate = None, comm = None))]
+#[expect(clippy::too_many_arguments, reason = "those of the function in Python")]
 pub fn run(
     py: Python<'_>,
     file: Option<PathBuf>,
@@ -43,9 +44,10 @@ pub fn run(
     resume: bool,
     on_poll: Option<Py<PyAny>>,
     on_candidate: Option<Py<PyAny>>,
+    comm: Option<i32>,
 ) -> PyResult<String> {
     caught(|| {
-        let comm = session::world()?;
+        let comm = session::group(comm)?;
         let config = config::read(file.as_deref(), values, &comm)?;
         let raised: RefCell<Option<PyErr>> = RefCell::new(None);
         let stop = Arc::new(AtomicBool::new(false));

@@ -2,12 +2,14 @@
 //! MPI from the first use to the end of Python.
 
 use std::cell::RefCell;
+use std::time::Duration;
 
 use lammps_otf::comm::{Comm, Session};
+use lammps_otf::lammps::communicator;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use crate::errors::caught;
+use crate::errors::{ConfigError, caught};
 
 thread_local! {
     static SESSION: RefCell<State> = const { RefCell::new(State::New) };
@@ -20,14 +22,22 @@ enum State {
     Finalized,
 }
 
-/// All ranks of the job. Initialises MPI unless another module, such as mpi4py, has done so.
-pub fn world() -> PyResult<Comm> {
+/// The ranks of a communicator, given by its Fortran handle; without one all ranks of the job. Initialises MPI unless another module, such
+/// as mpi4py, has done so.
+///
+/// # MPI
+/// Collective over the communicator.
+pub fn group(handle: Option<i32>) -> PyResult<Comm> {
     SESSION.with_borrow_mut(|state| {
         if let State::New = state {
             *state = State::Open(Session::initialize());
         }
-        match state {
-            State::Open(session) => Ok(session.world()),
+        match (state, handle) {
+            (State::Open(session), None) => Ok(session.world()),
+            // Not kept: the number belongs to another communicator when this one is freed.
+            (State::Open(_), Some(handle)) => {
+                communicator(handle).ok_or_else(|| ConfigError::new_err("comm is the null communicator"))
+            }
             _ => Err(PyRuntimeError::new_err("MPI is finalised: Python ends")),
         }
     })
@@ -42,20 +52,35 @@ pub fn finalize() -> PyResult<()> {
     })
 }
 
+/// Ends all processes of the job. Waits first, because mpiexec discards output that it has not yet forwarded.
+pub fn abort_job(comm: &Comm, code: i32) -> ! {
+    std::thread::sleep(Duration::from_millis(500));
+    comm.abort(code)
+}
+
 /// Ends all processes of the job.
 #[pyfunction]
 pub fn abort(code: i32) -> PyResult<()> {
-    caught(|| world()?.abort(code))
+    caught(|| abort_job(&group(None)?, code))
 }
 
 /// Rank of this process.
 #[pyfunction]
 pub fn rank() -> PyResult<usize> {
-    caught(|| Ok(world()?.rank()))
+    caught(|| Ok(group(None)?.rank()))
 }
 
 /// Number of ranks.
 #[pyfunction]
 pub fn size() -> PyResult<usize> {
-    caught(|| Ok(world()?.size()))
+    caught(|| Ok(group(None)?.size()))
+}
+
+/// Name and version of the MPI library.
+#[pyfunction]
+pub fn mpi_library() -> PyResult<Option<String>> {
+    caught(|| {
+        group(None)?;
+        Ok(lammps_otf::comm::library())
+    })
 }

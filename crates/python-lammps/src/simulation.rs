@@ -11,6 +11,7 @@ use lammps_otf::potential;
 use lammps_otf::runner::LammpsRunner;
 use lammps_otf::script::GAMMA_FIX;
 use lammps_otf::simulation::{self, Event};
+use lammps_otf::structure::Structure;
 use ndarray::Array2;
 use numpy::ToPyArray;
 use pyo3::exceptions::PyKeyError;
@@ -69,12 +70,24 @@ impl Simulation {
     }
 }
 
+/// A dictionary with the arrays of a structure: `numbers`, `positions` (Å), `cell` (Å) and `pbc`.
+pub fn structure<'py>(py: Python<'py>, atoms: &Structure) -> PyResult<Bound<'py, PyDict>> {
+    let out = PyDict::new(py);
+    let numbers: Vec<i64> = (0..atoms.len()).map(|i| i64::from(atoms.element(i).atomic_number())).collect();
+    out.set_item("numbers", numbers.to_pyarray(py))?;
+    out.set_item("positions", atoms.positions.to_pyarray(py))?;
+    out.set_item("cell", Array2::from_shape_fn((3, 3), |(i, k)| atoms.cell.vectors[i][k]).to_pyarray(py))?;
+    out.set_item("pbc", atoms.cell.pbc)?;
+    Ok(out)
+}
+
 #[pymethods]
 impl Simulation {
     #[new]
-    fn new(py: Python<'_>, file: Option<PathBuf>, values: &str, output: PathBuf) -> PyResult<Self> {
+    #[pyo3(signature = (file, values, output, comm = None))]
+    fn new(py: Python<'_>, file: Option<PathBuf>, values: &str, output: PathBuf, comm: Option<i32>) -> PyResult<Self> {
         caught(|| {
-            let comm = session::world()?;
+            let comm = session::group(comm)?;
             let config = config::read(file.as_deref(), values, &comm)?;
             let runner = LammpsRunner::new(&comm, output);
             let work = SendWrapper::new(|| runner.simulation(&config));
@@ -150,11 +163,7 @@ impl Simulation {
                 .map_err(|error| self.error(&error.to_string()))?;
             let found = simulation.cut_out(center_id, &extractor).map_err(|error| self.error(&error.to_string()))?;
             let Some(found) = found else { return Ok(None) };
-            let (atoms, out) = (&found.cluster.structure, PyDict::new(py));
-            let numbers: Vec<i64> = (0..atoms.len()).map(|i| i64::from(atoms.element(i).atomic_number())).collect();
-            out.set_item("numbers", numbers.to_pyarray(py))?;
-            out.set_item("positions", atoms.positions.to_pyarray(py))?;
-            out.set_item("cell", Array2::from_shape_fn((3, 3), |(i, k)| atoms.cell.vectors[i][k]).to_pyarray(py))?;
+            let out = structure(py, &found.cluster.structure)?;
             out.set_item("force_mask", found.cluster.force_mask.to_pyarray(py))?;
             out.set_item("source_ids", found.cluster.source_ids.to_pyarray(py))?;
             out.set_item("gamma", found.gamma.map(|gamma| gamma.to_pyarray(py)))?;

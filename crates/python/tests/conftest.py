@@ -3,6 +3,9 @@
 
 import importlib
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,15 @@ POTENTIALS = {
     name: ROOT / "potentials" / name / f"{stem}.yaml"
     for name, stem in (("al", "Al"), ("al-nonlinear", "Al"), ("al-soft", "Al"), ("alcu", "AlCu"))
 }
+
+# Where mpiexec is: the environment of the wheel `mpich`, or .deps. The wheel of Open MPI can have replaced `mpiexec`, but not this name.
+MPIEXEC = shutil.which("mpiexec.hydra", path=str(Path(sys.executable).parent)) or ROOT / ".deps/bin/mpiexec"
+
+
+def job(ranks: int, script: str, *arguments: object, timeout: float = 300) -> "subprocess.CompletedProcess[str]":
+    """Run a script on several MPI ranks, and kill them all if they hang."""
+    command = [str(word) for word in (MPIEXEC, "-n", ranks, sys.executable, "-c", script, *arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 
 
 def pytest_configure(config: pytest.Config) -> None:

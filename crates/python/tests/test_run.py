@@ -3,7 +3,6 @@
 
 import importlib.util
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, job
 
 from lammps_otf import ACE, ConfigError, Store, _command, run
 
@@ -129,8 +128,6 @@ def test_bad_input_is_an_error_and_writes_nothing(settings: dict[str, Any], tmp_
         run(settings, output=output)
 
 
-# Where mpiexec is: the environment of the wheel `mpich`, or .deps.
-MPIEXEC = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or ROOT / ".deps/bin/mpiexec"
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -144,14 +141,9 @@ if rank() == 0:
 """
 
 
-def job(ranks: int, *arguments: object) -> "subprocess.CompletedProcess[str]":
-    command = [str(word) for word in (MPIEXEC, "-n", ranks, sys.executable, "-c", SCRIPT, *arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
 @pytest.mark.parametrize("ranks", [1, 2, pytest.param(3, marks=pytest.mark.long)])
 def test_the_event_is_the_same_on_any_number_of_ranks(tmp_path: Path, ranks: int) -> None:
-    done = job(ranks, tmp_path / "run", "event", MELT)
+    done = job(ranks, SCRIPT, tmp_path / "run", "event", MELT)
     assert done.returncode == 0, done.stderr
     status, step, candidates = done.stdout.split()
     assert (status, candidates) == ("UNCERTAIN", "1")
@@ -162,7 +154,7 @@ def test_the_event_is_the_same_on_any_number_of_ranks(tmp_path: Path, ranks: int
 
 def test_an_exception_on_one_rank_ends_all(tmp_path: Path) -> None:
     begun = time.monotonic()
-    done = job(2, tmp_path / "run", "fail", MELT)
+    done = job(2, SCRIPT, tmp_path / "run", "fail", MELT)
     assert time.monotonic() - begun < 30
     assert done.returncode != 0
     assert "ValueError: on one rank" in done.stderr

@@ -7,11 +7,23 @@
 >>> atoms.calc = ACE("Al.yaml")  # doctest: +SKIP
 >>> atoms.get_potential_energy(), atoms.calc.results["gamma"].max()  # doctest: +SKIP
 
-`ACE` needs neither LAMMPS nor MPI. `run` loads both at its first call.
+`ACE` needs neither LAMMPS nor MPI. `run`, `Simulation` and `Loop` load both at their first use.
 """
 
 from ._ace import ACE, Prediction
-from ._errors import ConfigError, Error, InternalError, PotentialError, SimulationError, StoreError, StructureError, ViewError
+from ._analysis import Calibration, LearningCurve
+from ._errors import (
+    ConfigError,
+    Error,
+    InternalError,
+    LabelError,
+    PotentialError,
+    SimulationError,
+    StoreError,
+    StructureError,
+    ViewError,
+)
+from ._loop import Loop, LoopResult, TrainingJob
 from ._native import __version__
 from ._run import RunResult, rank, run, size
 from ._simulation import CutOut, Simulation, View
@@ -19,11 +31,16 @@ from ._store import Candidate, Store
 
 __all__ = [
     "ACE",
+    "Calibration",
     "Candidate",
     "ConfigError",
     "CutOut",
     "Error",
     "InternalError",
+    "LabelError",
+    "LearningCurve",
+    "Loop",
+    "LoopResult",
     "PotentialError",
     "Prediction",
     "RunResult",
@@ -32,6 +49,7 @@ __all__ = [
     "Store",
     "StoreError",
     "StructureError",
+    "TrainingJob",
     "View",
     "ViewError",
     "__version__",

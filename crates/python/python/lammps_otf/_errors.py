@@ -35,6 +35,10 @@ class ViewError(Error, BufferError):
     """Values of a simulation are used that has moved on, or a simulation that moves on is used by an array."""
 
 
+class LabelError(Error, RuntimeError):
+    """Raised by an oracle for a structure that it cannot label. The candidate gets the status `FAILED`, and the loop continues."""
+
+
 class StoreError(Error, RuntimeError):
     """The candidate store cannot be used."""
 

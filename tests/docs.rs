@@ -228,11 +228,11 @@ fn run_page(path: &Path, page: &str) -> Result<usize, String> {
 #[test]
 fn commands_shown_in_the_documentation_work() {
     let pages = pages();
+    // Pages differ in length, so each thread takes the next one.
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let take = || pages.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+    let work = || std::iter::from_fn(take).map(|(path, text)| run_page(path, text)).collect::<Vec<_>>();
     let outcomes: Vec<_> = std::thread::scope(|scope| {
-        // Pages differ in length, so each thread takes the next one.
-        let next = std::sync::atomic::AtomicUsize::new(0);
-        let take = || pages.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
-        let work = || std::iter::from_fn(take).map(|(path, text)| run_page(path, text)).collect::<Vec<_>>();
         let threads: Vec<_> = (0..2).map(|_| scope.spawn(work)).collect();
         threads.into_iter().flat_map(|t| t.join().unwrap()).collect()
     });

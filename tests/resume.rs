@@ -735,3 +735,26 @@ fn event_with_too_many_atoms_stores_a_candidate() {
     assert!(warnings.contains("so that the cut-out has at most max_atoms"), "{warnings}");
     assert!(!smaller.keys().extra.contains_key("oversized"));
 }
+
+#[test]
+fn a_glance_at_the_lock_does_not_refuse_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    eam_config(folder.path(), 3, "steps = 20\ntemperature = 300\nuncertainty = \"none\"\n");
+    run_to_end(folder.path(), 1, &["-o", "out"]);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // As a report that follows the run, but longer and more often.
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let lock = std::fs::File::open(folder.path().join("out/run.lock")).unwrap();
+                let _ = lock.try_lock_shared();
+                std::thread::sleep(Duration::from_millis(1));
+                drop(lock);
+                std::thread::sleep(Duration::from_millis(3));
+            }
+        });
+        let outputs: Vec<Output> = (0..10).map(|_| run(folder.path(), 1, &["-o", "out", "--resume"])).collect();
+        done.store(true, Ordering::Relaxed);
+        outputs.iter().for_each(|output| assert_eq!(output.status.code(), Some(0), "{}", text(output)));
+    });
+}

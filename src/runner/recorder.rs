@@ -61,17 +61,25 @@ pub(super) struct SharedStore {
     pub(super) run_id: String,
 }
 
+/// Attempts to lock a folder, and the time between two of them.
+const LOCK_ATTEMPTS: u32 = 10;
+const LOCK_DELAY: std::time::Duration = std::time::Duration::from_millis(20);
+
 /// Locks a folder for this process through the lock file `path` in it, until the returned file is closed.
 ///
 /// # Errors
 /// [`Error::Running`] if another process holds the lock.
 pub(crate) fn lock(path: &Path) -> Result<File, Error> {
     let lock = File::options().create(true).append(true).open(path).map_err(Error::writing(path))?;
-    match lock.try_lock() {
-        Err(TryLockError::WouldBlock) => Err(Error::Running(path.parent().unwrap_or(path).to_owned())),
-        // Any other error means that the file system does not support locks.
-        _ => Ok(lock),
+    // `report --follow` and `watch` hold a shared lock for an instant, to see whether a run is under way.
+    for _ in 0..LOCK_ATTEMPTS {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_DELAY),
+            // Any other error means that the file system does not support locks.
+            _ => return Ok(lock),
+        }
     }
+    Err(Error::Running(path.parent().unwrap_or(path).to_owned()))
 }
 
 impl Recorder {

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -249,7 +250,8 @@ def test_ctrl_c_ends_the_loop_which_continues(hot: dict[str, Any], tmp_path: Pat
 
 def test_ctrl_c_ends_a_loop_that_waits_for_a_program(hot: dict[str, Any], tmp_path: Path) -> None:
     started = tmp_path / "started"
-    command = ["sh", "-c", f"touch {started}; exec sleep 1000 # $0 $1", "{input}", "{output}"]
+    wait = f"import pathlib, time; pathlib.Path({str(started)!r}).touch(); time.sleep(1000)"
+    command = [sys.executable, "-c", wait, "{input}", "{output}"]
     before = signal.getsignal(signal.SIGINT)
 
     def signal_when_started() -> None:
@@ -257,7 +259,8 @@ def test_ctrl_c_ends_a_loop_that_waits_for_a_program(hot: dict[str, Any], tmp_pa
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 
-    thread = threading.Thread(target=signal_when_started)
+    # It must not keep a failed test from ending.
+    thread = threading.Thread(target=signal_when_started, daemon=True)
     thread.start()
     interrupt(Loop(**hot, oracle={"type": "command", "command": command}, output=tmp_path / "loop").run)
     thread.join()

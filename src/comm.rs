@@ -37,6 +37,7 @@ mod ranks;
 #[cfg(not(feature = "mpi"))]
 mod single;
 
+use std::cell::OnceCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
@@ -72,7 +73,9 @@ pub(crate) fn abort_job(reason: &str, code: i32) -> ! {
 /// MPI is finalised when the session and all communicators are dropped. Finalising is collective: where a rank of several
 /// unwinds from a panic, or has failed alone ([`CollectiveError::is_rank_failure`]), dropping its session aborts the job instead.
 pub struct Session {
-    world: Comm,
+    /// Made when it is first used, because making it is collective.
+    world: OnceCell<Comm>,
+    mpi: backend::Mpi,
 }
 
 impl Session {
@@ -86,20 +89,40 @@ impl Session {
     /// If MPI was initialised and finalised before in this process.
     #[must_use]
     pub fn initialize() -> Self {
-        Self { world: Comm::new(backend::Group::world()) }
+        Self { world: OnceCell::new(), mpi: backend::Mpi::initialize() }
     }
 
     /// All ranks of the job.
+    ///
+    /// # MPI
+    /// The first call is collective over the job.
     #[must_use]
     pub fn world(&self) -> Comm {
-        self.world.clone()
+        self.world.get_or_init(|| Comm::new(self.mpi.world())).clone()
+    }
+
+    /// Rank of this process in the job.
+    #[must_use]
+    pub fn rank(&self) -> usize {
+        self.mpi.rank()
+    }
+
+    /// Number of ranks of the job.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.mpi.size()
+    }
+
+    /// Ends all processes of the job with this exit code.
+    pub fn abort(&self, code: i32) -> ! {
+        backend::abort_world(code)
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
         // Here too, because a communicator that is leaked would keep the other ranks waiting for ever.
-        self.world.group.abort_if_others_wait();
+        self.mpi.abort_if_others_wait();
     }
 }
 

@@ -109,6 +109,33 @@ impl Drop for Environment {
     }
 }
 
+/// An initialised MPI.
+pub(super) struct Mpi(Arc<Environment>);
+
+impl Mpi {
+    pub(super) fn initialize() -> Self {
+        Self(Environment::get().0)
+    }
+
+    /// All ranks of the job. Collective.
+    pub(super) fn world(&self) -> Group {
+        Group::new(SimpleCommunicator::world(), Arc::clone(&self.0))
+    }
+
+    #[allow(clippy::unused_self)]
+    pub(super) fn rank(&self) -> usize {
+        SimpleCommunicator::world().rank() as usize
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.0.ranks
+    }
+
+    pub(super) fn abort_if_others_wait(&self) {
+        self.0.abort_if_others_wait();
+    }
+}
+
 /// A communicator, and a second one for ranks that have failed.
 pub(super) struct Group {
     communicator: SimpleCommunicator,
@@ -142,11 +169,6 @@ impl Group {
         let (rank, size) = (communicator.rank() as usize, communicator.size() as usize);
         let failures = (size > 1).then(|| communicator.duplicate());
         Self { communicator, failures, rank, size, sent: Cell::new(0), environment }
-    }
-
-    /// All ranks of the job.
-    pub(super) fn world() -> Self {
-        Self::new(SimpleCommunicator::world(), Environment::get().0)
     }
 
     /// This process. If this initialises MPI, MPI is never finalised, because it cannot be initialised again for a later call.
@@ -193,10 +215,6 @@ impl Group {
 
     pub(super) fn has_rank_failure(&self) -> bool {
         self.size > 1 && self.environment.rank_failure.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn abort_if_others_wait(&self) {
-        self.environment.abort_if_others_wait();
     }
 
     pub(super) fn bytes_sent(&self) -> u64 {

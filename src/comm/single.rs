@@ -1,15 +1,35 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! A group of one process, in a build without MPI.
 
+/// Stands for MPI.
+pub(super) struct Mpi;
+
+#[allow(clippy::unused_self)]
+impl Mpi {
+    pub(super) fn initialize() -> Self {
+        Self
+    }
+
+    pub(super) fn world(&self) -> Group {
+        Group
+    }
+
+    pub(super) fn rank(&self) -> usize {
+        0
+    }
+
+    pub(super) fn size(&self) -> usize {
+        1
+    }
+
+    pub(super) fn abort_if_others_wait(&self) {}
+}
+
 /// One process.
 pub(super) struct Group;
 
 #[allow(clippy::unused_self)]
 impl Group {
-    pub(super) fn world() -> Self {
-        Self
-    }
-
     pub(super) fn this_process() -> Self {
         Self
     }
@@ -35,8 +55,6 @@ impl Group {
     pub(super) fn has_rank_failure(&self) -> bool {
         false
     }
-
-    pub(super) fn abort_if_others_wait(&self) {}
 
     pub(super) fn bytes_sent(&self) -> u64 {
         0

@@ -14,9 +14,8 @@ use crate::comm::{Comm, Session};
 /// # MPI
 /// Collective over the communicator, which must not be an intercommunicator. MPI aborts the job if there is no such communicator.
 #[must_use]
-pub fn communicator(handle: i32) -> Option<Comm> {
-    let _session = Session::initialize();
-    // SAFETY: MPI is initialised. A Fortran handle is a number that MPI looks up.
+pub fn communicator(_session: &Session, handle: i32) -> Option<Comm> {
+    // SAFETY: MPI is initialised, as long as there is a session. A Fortran handle is a number that MPI looks up.
     let raw = unsafe { ffi::MPI_Comm_f2c(handle) };
     // SAFETY: constants of the MPI library.
     let (null, world, own) = unsafe { (ffi::RSMPI_COMM_NULL, ffi::RSMPI_COMM_WORLD, ffi::RSMPI_COMM_SELF) };

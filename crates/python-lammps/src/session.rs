@@ -22,23 +22,29 @@ enum State {
     Finalized,
 }
 
-/// The ranks of a communicator, given by its Fortran handle; without one all ranks of the job. Initialises MPI unless another module, such
-/// as mpi4py, has done so.
-///
-/// # MPI
-/// Collective over the communicator.
-pub fn group(handle: Option<i32>) -> PyResult<Comm> {
+/// Calls `work` with MPI, which is initialised unless this package or another module, such as mpi4py, has done so.
+fn with_session<T>(work: impl FnOnce(&Session) -> PyResult<T>) -> PyResult<T> {
     SESSION.with_borrow_mut(|state| {
         if let State::New = state {
             *state = State::Open(Session::initialize());
         }
-        match (state, handle) {
-            (State::Open(session), None) => Ok(session.world()),
-            // Not kept: the number belongs to another communicator when this one is freed.
-            (State::Open(_), Some(handle)) => {
-                communicator(handle).ok_or_else(|| ConfigError::new_err("comm is the null communicator"))
-            }
+        match state {
+            State::Open(session) => work(session),
             _ => Err(PyRuntimeError::new_err("MPI is finalised: Python ends")),
+        }
+    })
+}
+
+/// The ranks of a communicator, given by its Fortran handle; without one all ranks of the job.
+///
+/// # MPI
+/// Collective over the communicator.
+pub fn group(handle: Option<i32>) -> PyResult<Comm> {
+    with_session(|session| match handle {
+        None => Ok(session.world()),
+        // Not kept: the number belongs to another communicator when this one is freed.
+        Some(handle) => {
+            communicator(session, handle).ok_or_else(|| ConfigError::new_err("comm is the null communicator"))
         }
     })
 }
@@ -52,35 +58,40 @@ pub fn finalize() -> PyResult<()> {
     })
 }
 
-/// Ends all processes of the job. Waits first, because mpiexec discards output that it has not yet forwarded.
+/// Before a job is aborted, because mpiexec discards output that it has not yet forwarded.
+const FORWARDING_TIME: Duration = Duration::from_millis(500);
+
+/// Ends all processes of the job.
 pub fn abort_job(comm: &Comm, code: i32) -> ! {
-    std::thread::sleep(Duration::from_millis(500));
+    std::thread::sleep(FORWARDING_TIME);
     comm.abort(code)
 }
 
 /// Ends all processes of the job.
 #[pyfunction]
 pub fn abort(code: i32) -> PyResult<()> {
-    caught(|| abort_job(&group(None)?, code))
+    caught(|| {
+        with_session(|session| {
+            std::thread::sleep(FORWARDING_TIME);
+            session.abort(code)
+        })
+    })
 }
 
 /// Rank of this process.
 #[pyfunction]
 pub fn rank() -> PyResult<usize> {
-    caught(|| Ok(group(None)?.rank()))
+    caught(|| with_session(|session| Ok(session.rank())))
 }
 
 /// Number of ranks.
 #[pyfunction]
 pub fn size() -> PyResult<usize> {
-    caught(|| Ok(group(None)?.size()))
+    caught(|| with_session(|session| Ok(session.size())))
 }
 
 /// Name and version of the MPI library.
 #[pyfunction]
 pub fn mpi_library() -> PyResult<Option<String>> {
-    caught(|| {
-        group(None)?;
-        Ok(lammps_otf::comm::library())
-    })
+    caught(|| with_session(|_| Ok(lammps_otf::comm::library())))
 }

@@ -92,6 +92,25 @@ def test_parts_of_a_job_have_simulations_of_their_own(tmp_path: Path) -> None:
     assert float(gamma) == pytest.approx(alone.gamma_max, rel=1e-4)
 
 
+FARM = """
+import sys
+from mpi4py import MPI
+from lammps_otf import run
+world = MPI.COMM_WORLD
+# Each rank has tasks of its own, one of them more than the other.
+for task in range(2 - world.rank):
+    run(sys.argv[1], output=f"{sys.argv[2]}-{world.rank}-{task}", comm=MPI.COMM_SELF, steps=20)
+print(run(sys.argv[1], output=sys.argv[2], comm=world, steps=20).steps, flush=True)
+"""
+
+
+def test_ranks_with_different_numbers_of_runs_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    done = job(2, FARM, MELT, tmp_path / "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.split() == ["20", "20"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run-0-0", "run-0-1", "run-1-0"]
+
+
 FAIL = """
 import sys
 from mpi4py import MPI

@@ -34,7 +34,7 @@ mod trial;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -229,16 +229,13 @@ impl<'o> ActiveLearning<'o> {
     /// Collective. The oracle and the trainer are called on rank 0, while the other ranks sleep.
     pub fn run(self, config: &InferenceConfig) -> Result<LearningResult, Error> {
         let settings = config.active_learning.as_ref().ok_or(Error::NoLoop)?;
-        for (what, is_missing) in [
-            ("oracle", self.oracle.is_none() && settings.oracle.is_none()),
-            ("trainer", self.trainer.is_none() && settings.trainer.is_none()),
-        ] {
-            // Before anything is written.
-            if is_missing {
-                return Err(Error::Missing { what });
-            }
-        }
         let comm = &self.comm;
+        // Oracle and trainer are used on rank 0 only, where a program may have its own. Before anything is written.
+        comm.on_root(|| match (self.oracle.is_some(), self.trainer.is_some()) {
+            (false, _) if settings.oracle.is_none() => Err(Error::Missing { what: "oracle" }),
+            (_, false) if settings.trainer.is_none() => Err(Error::Missing { what: "trainer" }),
+            _ => Ok(()),
+        })?;
         let mut warnings = Vec::new();
         let mut runs = Vec::new();
         let mut structures = Vec::new();
@@ -275,14 +272,16 @@ impl<'o> ActiveLearning<'o> {
         let elements = runs[0].outline.elements.clone();
         let script = runs[0].script(&folder)?;
         let oracle = match (self.oracle, &settings.oracle) {
-            (Some(own), _) => own,
-            (None, Some(of_config)) => oracle::from_config(of_config, settings, &script, &elements, &self.interrupt),
-            (None, None) => return Err(Error::Missing { what: "oracle" }),
+            (None, Some(of_config)) => {
+                Some(oracle::from_config(of_config, settings, &script, &elements, &self.interrupt))
+            }
+            (own, _) => own,
         };
         let trainer = match (self.trainer, &settings.trainer) {
-            (Some(own), _) => own,
-            (None, Some(of_config)) => Box::new(CommandTrainer::new(of_config, settings, &self.interrupt)),
-            (None, None) => return Err(Error::Missing { what: "trainer" }),
+            (None, Some(of_config)) => {
+                Some(Box::new(CommandTrainer::new(of_config, settings, &self.interrupt)) as Box<dyn Trainer + 'o>)
+            }
+            (own, _) => own,
         };
         let learning = Learning {
             comm: comm.clone(),
@@ -364,8 +363,9 @@ struct Learning<'c, 'o> {
     round: Round,
     /// The runs, at least one.
     runs: Vec<Run>,
-    oracle: Box<dyn Oracle + 'o>,
-    trainer: Box<dyn Trainer + 'o>,
+    /// Used on rank 0, which has one; other ranks may have none. As the trainer.
+    oracle: Option<Box<dyn Oracle + 'o>>,
+    trainer: Option<Box<dyn Trainer + 'o>>,
     observer: Box<dyn FnMut(&Round) + 'o>,
     poll_observer: PollObserver<'o>,
     interrupt: Arc<AtomicBool>,
@@ -426,9 +426,10 @@ impl Learning<'_, '_> {
     fn prepare(&mut self) -> Result<Option<Outcome>, Error> {
         let (oracle, interrupt, ledger, settings) =
             (&mut self.oracle, &self.interrupt, &mut self.ledger, self.settings);
-        let prepared = self
-            .comm
-            .on_root_alone(|| ledger.as_mut().map(|l| l.prepare(settings, oracle.as_mut(), interrupt)).transpose())?;
+        let prepared = self.comm.on_root_alone(|| {
+            let both = ledger.as_mut().zip(oracle.as_deref_mut());
+            both.map(|(ledger, oracle)| ledger.prepare(settings, oracle, interrupt)).transpose()
+        })?;
         let prepared = self.comm.share(prepared.flatten());
         Ok(self.finish_phase(prepared))
     }
@@ -436,6 +437,10 @@ impl Learning<'_, '_> {
     /// Runs phase after phase. Each phase stores its results and the next phase before it returns.
     fn run_rounds(&mut self) -> Result<Outcome, Error> {
         loop {
+            // Agreed, because the flag can be set on a rank that takes no part in labelling and training.
+            if self.round.phase != Phase::Done && self.comm.any(self.interrupt.load(Ordering::Relaxed)) {
+                return Ok(Outcome::Interrupted);
+            }
             let end = match self.round.phase {
                 Phase::Explore if self.out_of_time() => Some(Outcome::Time),
                 Phase::Explore => self.explore()?,
@@ -486,9 +491,10 @@ impl Learning<'_, '_> {
     fn label(&mut self) -> Result<Option<Outcome>, Error> {
         let (oracle, interrupt, ledger) = (&mut self.oracle, &self.interrupt, &mut self.ledger);
         let threshold = &self.config.watch.uncertainty_threshold;
-        let labelled = self
-            .comm
-            .on_root_alone(|| ledger.as_mut().map(|l| l.label(threshold, oracle.as_mut(), interrupt)).transpose())?;
+        let labelled = self.comm.on_root_alone(|| {
+            let both = ledger.as_mut().zip(oracle.as_deref_mut());
+            both.map(|(ledger, oracle)| ledger.label(threshold, oracle, interrupt)).transpose()
+        })?;
         let labelled = self.comm.share(labelled.flatten());
         let end = self.finish_phase(labelled);
         if self.round.phase == Phase::Done && !self.has_unused_checks() {
@@ -503,7 +509,8 @@ impl Learning<'_, '_> {
         let (trainer, threshold, ledger, settings) =
             (&mut self.trainer, &self.config.watch.uncertainty_threshold, &mut self.ledger, self.settings);
         let trained = self.comm.on_root_alone(|| {
-            ledger.as_mut().map(|l| l.train(trainer.as_mut(), &script, threshold, settings)).transpose()
+            let both = ledger.as_mut().zip(trainer.as_deref_mut());
+            both.map(|(ledger, trainer)| ledger.train(trainer, &script, threshold, settings)).transpose()
         })?;
         let (potential, done, next) = match self.comm.share(trained.flatten()) {
             PhaseOutcome::Continue((potential, done, next)) => (potential, done, next),

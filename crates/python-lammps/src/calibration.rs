@@ -65,8 +65,8 @@ impl Calibration {
             })?;
             if pairs.is_empty() && held_out {
                 return Err(Error::new_err(
-                    "all labels were used to train the potential, so that its errors on them are too small: audit the runs \
-                     (audits_per_ps), or use held_out=False",
+                    "there are no labels that the potential was not trained on, and its errors on others are too small: audit the \
+                     runs (audits_per_ps), or use held_out=False",
                 ));
             }
             let inner = calibration::Calibration::fit(&pairs).map_err(|error| Error::new_err(error.to_string()))?;

@@ -46,11 +46,15 @@ fn text(file: Option<&Path>, values: &str) -> Result<String, String> {
     }
 }
 
-/// Puts `values` into `table`. Tables in both are merged, unless the new one has a `type`, which determines its other keys.
+/// Puts `values` into `table`. Tables in both are merged, unless the new one has a key that determines the others: the `type` of a
+/// table, or another potential, to which the old active set does not belong.
 fn merge(table: &mut toml::Table, values: toml::Table) {
+    let is_whole = |key: &str, new: &toml::Table| {
+        new.contains_key("type") || key == "potential" && (new.contains_key("file") || new.contains_key("pair_style"))
+    };
     for (key, value) in values {
         match (table.get_mut(&key), value) {
-            (Some(toml::Value::Table(old)), toml::Value::Table(new)) if !new.contains_key("type") => merge(old, new),
+            (Some(toml::Value::Table(old)), toml::Value::Table(new)) if !is_whole(&key, &new) => merge(old, new),
             (_, value) => {
                 table.insert(key, value);
             }

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import pytest
 from conftest import ROOT, job
 
@@ -50,6 +51,18 @@ def test_values_replace_those_of_the_file(tmp_path: Path) -> None:
     assert (result.status, len(result.polls)) == ("COMPLETED", 5)
     settings = json.loads((tmp_path / "melt/run.json").read_text())
     assert "3.5" in json.dumps(settings)
+
+
+def test_another_potential_does_not_get_the_active_set_of_the_file(tmp_path: Path) -> None:
+    text = MELT.read_text().replace("../potentials", str(ROOT / "potentials")).replace('"al-500', f'"{ROOT}/examples/al-500')
+    text = text.replace("[potential]", f'[potential]\nactive_set = "{ROOT}/potentials/al/Al.asi"')
+    (tmp_path / "melt.toml").write_text(text)
+    other = str(ROOT / "potentials/al-soft/Al.yaml")
+    result = run(tmp_path / "melt.toml", output=tmp_path / "melt", steps=10, potential={"file": other})
+    settings = json.loads((tmp_path / "melt/run.json").read_text())["config"]["potential"]
+    assert (settings["file"], settings.get("active_set")) == (other, None)
+    expected = ACE(other).evaluate([ase.io.read(ROOT / "examples/al-500.extxyz")])[0]
+    assert result.polls[0]["gamma"]["max"] == pytest.approx(expected.gamma.max(), rel=1e-6)
 
 
 def test_an_exception_of_a_callback_ends_the_run_which_can_be_resumed(settings: dict[str, Any], tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ pub(super) struct ReportArguments {
     /// Seconds between two looks at the folder, and between two reloads of the page
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0, requires = "follow", value_parser = seconds)]
     interval: f64,
-    /// Follow until there is a result, or Ctrl-C, even if no process seems to write; for file systems without locks across machines
+    /// Follow until there is a result, or Ctrl-C, even if no process is seen to run; for file systems without locks across machines
     #[arg(long, requires = "follow")]
     forever: bool,
 }
@@ -161,6 +161,8 @@ fn follow(
 fn has_ended(folder: &Path, forever: bool) -> bool {
     match Activity::of(folder) {
         Activity::Running => false,
+        // A folder without files is that of replicas that are being set up.
+        Activity::Unknown if folder.read_dir().is_ok_and(|mut entries| entries.next().is_none()) => false,
         Activity::Ended | Activity::Unknown => !forever || report::has_result(folder),
     }
 }
@@ -168,7 +170,7 @@ fn has_ended(folder: &Path, forever: bool) -> bool {
 /// How the run or loop ended, in a line.
 fn ending(report: &Report, stopped: bool) -> String {
     let stopped = if stopped && report.activity == Activity::Running { "Stopped following. " } else { "" };
-    format!("{stopped}{}: {} {}", report.name, report.status, report.ending).trim_end().to_owned()
+    format!("{stopped}{}: {}. {}", report.name, report.status, report.ending).trim_end().to_owned()
 }
 
 /// A flag that SIGINT and SIGTERM set. A second signal ends the process at once.

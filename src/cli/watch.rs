@@ -26,7 +26,7 @@ pub(super) struct WatchArguments {
     /// Display the polls of the newest file and exit
     #[arg(long)]
     once: bool,
-    /// Keep waiting even if no process seems to write; for file systems without locks across machines
+    /// Keep waiting even if no process is seen to run; for file systems without locks across machines
     #[arg(long, conflicts_with = "once")]
     forever: bool,
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Whether a process works in the folder of a run or a loop, and what has changed in it.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -26,7 +26,7 @@ pub enum Activity {
     Running,
     /// No process holds a lock.
     Ended,
-    /// There is no lock file.
+    /// There is no lock file, or the file system has no locks.
     Unknown,
 }
 
@@ -36,13 +36,18 @@ impl Activity {
     pub fn of(folder: &Path) -> Self {
         let replicas = folders(folder, "replica-");
         let places = std::iter::once(folder).chain(replicas.iter().map(PathBuf::as_path));
-        let mut locks =
-            places.flat_map(|place| LOCKS.iter().filter_map(|name| File::open(place.join(name)).ok())).peekable();
-        if locks.peek().is_none() {
-            return Self::Unknown;
+        let locks = places.flat_map(|place| LOCKS.iter().filter_map(|name| File::open(place.join(name)).ok()));
+        let mut activity = Self::Unknown;
+        for lock in locks {
+            match lock.try_lock_shared() {
+                // A lock that can be acquired is not held.
+                Ok(()) => activity = Self::Ended,
+                Err(TryLockError::WouldBlock) => return Self::Running,
+                // The file system has no locks.
+                Err(TryLockError::Error(_)) => return Self::Unknown,
+            }
         }
-        // A lock that can be acquired is not held.
-        if locks.all(|lock| lock.try_lock_shared().is_ok()) { Self::Ended } else { Self::Running }
+        activity
     }
 }
 

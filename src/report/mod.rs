@@ -162,11 +162,13 @@ impl Report {
         let provenance = json(&of_first(files::PROVENANCE))?;
         let result = if kind == Kind::Run { json(&folder.join(files::RESULT))? } else { Value::Null };
         let setting = |key: &str| provenance["config"][key].as_f64();
-        // A mean over a ramp of the temperature is no property of the material.
-        let ramp =
-            provenance["config"]["temperature"].as_array().is_some_and(|ends| ends.windows(2).any(|t| t[0] != t[1]));
         let count = parts.len();
         for (part, path) in parts.iter_mut().zip(part_paths) {
+            // A mean over a ramp of the temperature is no property of the material.
+            let ramp = match kind {
+                Kind::Replicas => is_ramp(&json(&path.join(files::PROVENANCE))?["config"]["temperature"]),
+                _ => is_ramp(temperature_of(&provenance["config"], path)),
+            };
             part.trajectory = trajectory::View::read(path, &part.series, count, ramp, &mut notes);
         }
         let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
@@ -424,6 +426,18 @@ fn part_folders(folder: &Path) -> (Kind, Vec<(PathBuf, String)>) {
     } else {
         (Kind::Replicas, replicas.into_iter().map(|path| (path.clone(), file_name(&path))).collect())
     }
+}
+
+/// The temperature of the run in a folder of a loop, or of the only run, in the settings.
+fn temperature_of<'c>(config: &'c Value, folder: &Path) -> &'c Value {
+    let name = folder.file_name().and_then(|name| name.to_str());
+    let runs = config["loop"]["run"].as_array().into_iter().flatten();
+    let mut own = runs.filter(|run| run["name"].as_str() == name).map(|run| &run["temperature"]);
+    own.find(|temperature| !temperature.is_null()).unwrap_or(&config["temperature"])
+}
+
+fn is_ramp(temperature: &Value) -> bool {
+    temperature.as_array().is_some_and(|ends| ends.windows(2).any(|t| t[0] != t[1]))
 }
 
 /// Reads a JSON file. Returns null if it does not exist or is not valid JSON.

@@ -246,7 +246,12 @@ fn displacement(paths: &Displacements, spacing: f64, ramp: bool) -> (Option<Disp
             Ok(_) if ramp => "not determined: the temperature is ramped".to_owned(),
             // 1 Å²/ps = 1e-8 m²/s.
             Ok(d) => format!("{} · 10⁻⁹ m²/s", with_error(10.0 * d.coefficient, 10.0 * d.error)),
-            Err(why @ NoDiffusion::TooShort { .. }) => format!("not determined: {why} are required"),
+            Err(why @ NoDiffusion::TooShort { .. }) => {
+                format!(
+                    "not determined: {why} (a report uses at most {} million atoms in all frames)",
+                    ATOMS / 1_000_000
+                )
+            }
             Err(why) => format!("not determined: {why}"),
         };
         ElementView { name: element.element.symbol(), msd: column(&element.msd), atoms: element.atoms, diffusion, fit }

@@ -42,7 +42,10 @@ pub enum NoDiffusion {
         frames: usize,
     },
     /// Atoms do not move farther than in vibrations.
-    #[error("the displacement stays below {MIN_DISPLACEMENT} Å², as in a crystal or a short run")]
+    #[error(
+        "the mean square displacement is {reached:.2} Å² at the end of the fitted range, below {MIN_DISPLACEMENT} Å², as in a crystal or \
+         a short run"
+    )]
     Bound {
         /// The mean square displacement at the end of the fit, Å².
         reached: f64,
@@ -237,13 +240,17 @@ impl Displacements {
 }
 
 /// The vectors of the same lattice that continue those of the frame before. LAMMPS adds multiples of earlier vectors to later ones if
-/// they become too oblique.
+/// they become too oblique. They are counted in planes of the earlier vectors, because these are not orthogonal (L. Babai,
+/// Combinatorica 6, 1 (1986)).
 fn unflipped(mut vectors: [Vec3; 3], before: [Vec3; 3], pbc: [bool; 3]) -> [Vec3; 3] {
-    for (k, other) in [(2, 1), (2, 0), (1, 0)] {
+    let [a, b, _] = vectors;
+    let along_a = if pbc[0] { dot(b, a) / dot(a, a) } else { 0.0 };
+    let normal: Vec3 = std::array::from_fn(|x| b[x] - along_a * a[x]);
+    for (k, other, direction) in [(2, 1, normal), (2, 0, a), (1, 0, a)] {
         if pbc[k] && pbc[other] {
             let step = vectors[other];
             let change: Vec3 = std::array::from_fn(|x| vectors[k][x] - before[k][x]);
-            let turns = (dot(change, step) / dot(step, step)).round();
+            let turns = (dot(change, direction) / dot(direction, direction)).round();
             vectors[k] = std::array::from_fn(|x| vectors[k][x] - turns * step[x]);
         }
     }
@@ -328,6 +335,27 @@ fn slope(values: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn flips_of_oblique_cells_are_undone() {
+        // Hexagonal, flat, and ordinary, each slightly strained between the two frames.
+        for b in [[5.0, 8.66, 0.0], [5.0, 5.0, 0.0], [-4.9, 9.0, 0.0], [3.0, 11.0, 0.0]] {
+            let before = [[10.0, 0.0, 0.0], b, [4.9, -3.0, 12.0]];
+            let strained: [Vec3; 3] = before.map(|v| [v[0] * 1.01 + 0.002 * v[2], v[1] * 0.99, v[2] * 1.005]);
+            let [a, b, c] = strained;
+            for (p, q, r) in
+                [(0, 0, 0), (-1, 0, 0), (1, 0, 0), (0, 1, 0), (-1, -1, 0), (0, 0, 1), (-1, 1, -1), (1, -1, 1)]
+            {
+                let [p, q, r] = [p, q, r].map(f64::from);
+                let flipped_b: Vec3 = std::array::from_fn(|x| b[x] + r * a[x]);
+                let flipped_c: Vec3 = std::array::from_fn(|x| c[x] + p * a[x] + q * flipped_b[x]);
+                let found = unflipped([a, flipped_b, flipped_c], before, [true; 3]);
+                for (found, expected) in found.iter().flatten().zip(strained.iter().flatten()) {
+                    assert!((found - expected).abs() < 1e-9, "{found} {expected} {p} {q} {r}");
+                }
+            }
+        }
+    }
     use crate::structure::Cell;
     use ndarray::Array2;
 

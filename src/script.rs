@@ -27,6 +27,12 @@ pub(crate) const GAMMA_COLUMN: &str = "f_otf_gamma";
 /// The fix style of the pause plugin that evaluates γ.
 pub const GAMMA_STYLE: &str = "otf/gamma";
 
+/// The commands of a set-up that act only at the start of a run, because a restart file contains their effect.
+pub(crate) fn commands_that_act_once(setup: &[String]) -> Vec<String> {
+    let commands = commands::commands(&setup.join("\n")).into_iter();
+    commands.filter(commands::acts_once).map(|command| command.text).collect()
+}
+
 const BUILT_IN: &str = include_str!("../templates/md.in.j2");
 
 /// Why the commands cannot be made.

@@ -119,6 +119,30 @@ fn apart(a: &str, b: &str) -> f64 {
 }
 
 #[test]
+fn the_script_of_a_run_that_continues_at_any_step_is_that_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = |steps: u64| {
+        let more = format!(
+            "steps = {steps}\ncheckpoint_interval = 250\ntemperature = 300\nuncertainty = \"none\"\nsampling_interval = 10\n\
+             setup = [\"dump end all custom 700 dump id x y z vx vy vz\", \
+             \"dump_modify end sort id format float %.17g\"]\n"
+        );
+        eam_config(folder.path(), 3, &more);
+    };
+    config(330);
+    run_to(0, folder.path(), 1, &["-o", "first"]);
+    config(700);
+    run_to(0, folder.path(), 1, &["-o", "second", "--from", "first"]);
+    let out = folder.path().join("second");
+    succeed(common::lmp().current_dir(&out).args(["-in", "md.in", "-log", "none"]));
+    let last = |folder: &Path| {
+        let text = std::fs::read_to_string(folder.join("dump")).unwrap();
+        text.lines().rev().take(108).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(last(&out) == last(folder.path()), "{}", std::fs::read_to_string(out.join("md.in")).unwrap());
+}
+
+#[test]
 fn another_potential_continues_the_trajectory() {
     let folder = tempfile::tempdir().unwrap();
     let ramp = "temperature = [300, 1500]\nsteps = 3000\ncheckpoint_interval = 500\nsampling_interval = 20\nseed = 3\n";
@@ -209,6 +233,14 @@ fn runs_that_cannot_be_continued_are_refused_and_nothing_is_written() {
         assert!(words.iter().all(|word| said.contains(word)), "{words:?} are not in: {said}");
         assert!(!folder.path().join("new").exists());
     };
+    let refused_untouched = |from: &str, words: &[&str]| {
+        let before = content(&folder.path().join(from));
+        refused(from, &[], words);
+        assert!(content(&folder.path().join(from)) == before, "{from} has changed");
+    };
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    config(3, "");
+    refused_untouched("data", &["data", "no checkpoint"]);
     config(3, "checkpoint_interval = 0\n");
     run_to(0, folder.path(), 1, &["-o", "none"]);
     refused("none", &[], &["none", "no checkpoint", "checkpoint_interval"]);
@@ -216,8 +248,20 @@ fn runs_that_cannot_be_continued_are_refused_and_nothing_is_written() {
     config(3, "");
     run_to(0, folder.path(), 1, &["-o", "first"]);
     config(4, "");
-    refused("first", &[], &["its atoms are others", "structure"]);
+    refused("first", &[], &["it has other atoms", "structure"]);
+    // All steps are done, or more.
     config(3, "");
+    refused_untouched("first", &["first", "20 steps", "Increase it"]);
+    let steps =
+        |more: &str| eam_config(folder.path(), 3, &format!("temperature = 300\nuncertainty = \"none\"\n{more}"));
+    steps("steps = 10\n");
+    refused_untouched("first", &["20 steps", "`steps` is 10"]);
+    // What acts at the start of a run would be ignored.
+    steps("steps = 40\nminimize = true\n");
+    refused_untouched("first", &["`minimize`"]);
+    steps("steps = 40\nsetup = [\"change_box all x scale 1.02 remap\", \"compute p all pe/atom\"]\n");
+    refused_untouched("first", &["`change_box all x scale 1.02 remap`"]);
+    steps("steps = 40\n");
     let missing = ["--potential", "no.yaml"];
     refused("first", &missing, &["no.yaml"]);
     // It is under way.
@@ -228,4 +272,7 @@ fn runs_that_cannot_be_continued_are_refused_and_nothing_is_written() {
     let here = run(folder.path(), 1, &["-o", "first", "--from", "first"]);
     assert!(text(&here).contains("already holds a run"), "{}", text(&here));
     run_to(0, folder.path(), 1, &["-o", "new", "--from", "first"]);
+    run_to(0, folder.path(), 1, &["-o", "other", "--from", "first"]);
+    let resumed = run(folder.path(), 1, &["-o", "new", "--from", "other", "--resume"]);
+    assert!(text(&resumed).contains("new does not continue the run in other"), "{}", text(&resumed));
 }

@@ -45,14 +45,8 @@ pub(super) fn run(arguments: &RunArguments, comm: &Comm, verbosity: Verbosity) -
         Err(exit) => return exit,
     };
     if let Some(file) = &arguments.potential {
-        let potential = Potential {
-            file: Some(file.clone()),
-            active_set: None,
-            engine: config.system.potential.engine,
-            pair_style: None,
-            pair_coeff: Vec::new(),
-            cutoff: None,
-        };
+        let engine = config.system.potential.engine;
+        let potential = Potential { engine, ..Potential::ace(file.clone(), None) };
         config = config.with_potential(potential);
     }
     if let Some(count) = arguments.replicas {

@@ -20,6 +20,7 @@ use super::polls::Position;
 use super::{Error, files};
 use crate::config::{Determines, InferenceConfig, Ramp};
 use crate::potential;
+use crate::script;
 use crate::simulation::{BiasState, Poll};
 use crate::structure::AtomId;
 
@@ -159,7 +160,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::NoState`] if there is no checkpoint with a restart file; [`Error::OtherAtoms`] if the settings that determine
-    /// the atoms are different.
+    /// the atoms are different; [`Error::NoStepsLeft`]; [`Error::ActsOnce`].
     pub(super) fn of_parent(folder: &Path, config: &InferenceConfig, data: &[u8]) -> Result<Self, Error> {
         let no_state = || Error::NoState(folder.to_owned());
         let found = match Self::read(folder) {
@@ -170,26 +171,51 @@ impl Checkpoint {
         let now = settings(config, data);
         let is_different = |key: &&str| found.identity.get(*key) != now.get(*key);
         let what: Vec<&str> = ["structure", "elements", "units", "create"].into_iter().filter(is_different).collect();
-        if what.is_empty() { Ok(found) } else { Err(Error::OtherAtoms { folder: folder.to_owned(), what }) }
+        if !what.is_empty() {
+            return Err(Error::OtherAtoms { folder: folder.to_owned(), what });
+        }
+        let (done, steps) = (found.step - found.first, config.md.steps);
+        if steps as i64 <= done {
+            return Err(Error::NoStepsLeft { folder: folder.to_owned(), done, steps });
+        }
+        // What acts at the start of a run is part of the state that is continued.
+        let earlier: Vec<String> =
+            found.identity.get("setup").and_then(|lines| Vec::deserialize(lines).ok()).unwrap_or_default();
+        let earlier = script::commands_that_act_once(&earlier);
+        let commands = script::commands_that_act_once(&config.system.setup).into_iter();
+        let commands = commands.filter(|command| !earlier.contains(command)).map(|command| format!("`{command}`"));
+        let settings = ["minimize", "velocities"].into_iter().filter(is_different).map(|key| format!("`{key}`"));
+        let what: Vec<String> = settings.chain(commands).collect();
+        if what.is_empty() { Ok(found) } else { Err(Error::ActsOnce { folder: folder.to_owned(), what }) }
     }
 
-    /// The first checkpoint of a run that continues the run in `folder` from the checkpoint `self` of that run.
-    pub(super) fn continued(
-        self,
-        folder: &Path,
-        config: &InferenceConfig,
-        data: &[u8],
-        ranks: usize,
-    ) -> Result<Self, Error> {
+    /// This checkpoint as that of the run in `folder` that another one continues.
+    pub(super) fn as_parent(&self, folder: &Path) -> Parent {
         let potential = self.identity.get("potential").and_then(Value::as_str).unwrap_or_default();
-        let parent = Parent {
-            folder: std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned()),
+        Parent {
+            folder: absolute(folder),
             step: self.step,
             steps: self.step - self.first,
             potential_hash: potential.to_owned(),
-        };
-        let (restart, step, first) = (self.restart, self.step, self.first);
-        Ok(Self { restart, step, first, parent: Some(parent), ..Self::at_start(config, data, ranks)? })
+        }
+    }
+
+    /// This checkpoint, the first of a run, for a run that continues `parent`.
+    pub(super) fn continuing(self, parent: Parent) -> Self {
+        let (restart, step, first) = (Some(restart_name(parent.step)), parent.step, parent.step - parent.steps);
+        Self { restart, step, first, parent: Some(parent), ..self }
+    }
+
+    /// Checks that this is the checkpoint of a run in `folder` that continues the one in `parent`.
+    ///
+    /// # Errors
+    /// [`Error::OtherParent`].
+    pub(super) fn check_parent(&self, folder: &Path, parent: &Path) -> Result<(), Error> {
+        let own = self.parent.as_ref().map(|own| &own.folder);
+        if own == Some(&absolute(parent)) {
+            return Ok(());
+        }
+        Err(Error::OtherParent { folder: folder.to_owned(), parent: parent.to_owned() })
     }
 
     /// Compares the configuration with that of the run that wrote the checkpoint.
@@ -238,6 +264,10 @@ fn settings(config: &InferenceConfig, data: &[u8]) -> BTreeMap<String, Value> {
         config.settings_that_determine(Determines::Trajectory).into_iter().collect();
     settings.insert("structure".into(), digest(data).into());
     settings
+}
+
+fn absolute(folder: &Path) -> PathBuf {
+    std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned())
 }
 
 fn digest(bytes: &[u8]) -> String {

@@ -50,7 +50,7 @@ pub enum Error {
     NoState(PathBuf),
     /// The run to continue has other atoms.
     #[error(
-        "cannot continue the run in {}: its atoms are others, because these settings or the files that they name differ: {}",
+        "cannot continue the run in {}: it has other atoms. These settings, or the files that they name, differ: {}",
         folder.display(), what.join(", ")
     )]
     OtherAtoms {
@@ -58,6 +58,43 @@ pub enum Error {
         folder: PathBuf,
         /// The settings.
         what: Vec<&'static str>,
+    },
+    /// The run to continue has done all steps.
+    #[error(
+        "cannot continue the run in {}: it has done {done} steps, and `steps` is {steps}. Increase it: it counts from the first \
+         step of that run",
+        folder.display()
+    )]
+    NoStepsLeft {
+        /// Its folder.
+        folder: PathBuf,
+        /// The steps that it has done.
+        done: i64,
+        /// The setting.
+        steps: u64,
+    },
+    /// Settings that have an effect only at the start of a run are not those of the run to continue.
+    #[error(
+        "cannot continue the run in {} with other values of settings that act only at the start of a run: {}. Use those of that \
+         run",
+        folder.display(), what.join(", ")
+    )]
+    ActsOnce {
+        /// Its folder.
+        folder: PathBuf,
+        /// The settings and commands.
+        what: Vec<String>,
+    },
+    /// The run to resume does not continue this run.
+    #[error(
+        "the run in {} does not continue the run in {}: resume it without --from, or choose another folder with --output",
+        folder.display(), parent.display()
+    )]
+    OtherParent {
+        /// The folder to resume.
+        folder: PathBuf,
+        /// The folder of `--from`.
+        parent: PathBuf,
     },
     /// A path that the run writes to is a symbolic link.
     #[error(

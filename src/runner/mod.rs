@@ -322,6 +322,7 @@ impl<'o> LammpsRunner<'o> {
             refuse_links([&self.output, &self.output.join(files::EXTXYZ)])?;
             let Some(found) = Checkpoint::read(&self.output)? else { return Ok(None) };
             found.check(config, &data_file(structure, config)?, &self.output)?;
+            self.parent.as_deref().map_or(Ok(()), |parent| found.check_parent(&self.output, parent))?;
             Ok::<_, Error>(Some((found, lock(&self.output.join(files::LOCK))?)))
         })?;
         let (found, lock) = found.flatten().unzip();
@@ -336,17 +337,19 @@ impl<'o> LammpsRunner<'o> {
         let staged = comm.on_root(|| {
             let data = data_file(structure, config)?;
             let stage = Stage::new(&self.output, &data)?;
-            let parent = self.parent.as_deref().map(|folder| stage.copy_state(folder, config, &data)).transpose()?;
-            Ok::<_, Error>((stage, data, parent))
+            let parent = self
+                .parent
+                .as_deref()
+                .map(|folder| stage.copy_state(folder, config, &data).map(|found| found.as_parent(folder)));
+            Ok::<_, Error>((stage, data, parent.transpose()?))
         })?;
         let folder = share_path(comm, staged.as_ref().map(|(stage, ..)| stage.folder.path()));
         let outline = outline(comm, structure);
         let (data, log) = (folder.join(files::DATA), folder.join(files::LOG));
-        // The step of the state, and the first step of the run that is continued.
-        let state = staged.as_ref().map(|(.., parent)| parent.as_ref().map(|parent| (parent.step, parent.first)));
-        let state: Option<(i64, i64)> = comm.share(state);
-        let mut simulation = match state {
-            Some((step, first)) => {
+        let parent: Option<Parent> = comm.share(staged.as_ref().map(|(.., parent)| parent.clone()));
+        let mut simulation = match &parent {
+            Some(Parent { step, steps, .. }) => {
+                let (step, first) = (*step, step - steps);
                 let from = Resumption { restart: &folder.join(files::START), step, first, bias: None };
                 Simulation::resume(config, &outline, &data, from, Some(&log), comm)
             }
@@ -354,15 +357,15 @@ impl<'o> LammpsRunner<'o> {
         }?;
         let extractor = self.extractor(config)?;
         let made = comm.on_root(|| {
-            let (stage, data, parent) = staged.expect("made on the root");
+            let (stage, data, _) = staged.expect("made on the root");
             if resumable {
                 check_size(config, extractor.as_ref(), structure)?;
             }
             stage.write_script(&simulation, parent.as_ref().map(|parent| parent.step), config.checkpoint_steps())?;
-            let mut from = match (parent, &self.parent) {
-                (Some(parent), Some(folder)) => parent.continued(folder, config, &data, comm.size())?,
-                _ => Checkpoint::at_start(config, &data, comm.size())?,
-            };
+            let mut from = Checkpoint::at_start(config, &data, comm.size())?;
+            if let Some(parent) = parent.clone() {
+                from = from.continuing(parent);
+            }
             from.files = simulation.file_lengths();
             if resumable {
                 stage.write_checkpoint(&from)?;
@@ -376,12 +379,11 @@ impl<'o> LammpsRunner<'o> {
         let (from, lock) = match made {
             Some((_, from, lock)) => (from, lock),
             None => {
-                let mut from = Checkpoint::empty(comm.size());
-                (from.step, from.first) = state.unwrap_or_default();
-                (from, None)
+                let from = Checkpoint::empty(comm.size());
+                (if let Some(parent) = parent.clone() { from.continuing(parent) } else { from }, None)
             }
         };
-        let (checkpointed, warnings) = (state.map(|(step, _)| step), Vec::new());
+        let (checkpointed, warnings) = (parent.map(|parent| parent.step), Vec::new());
         Ok(PreparedRun { simulation, extractor, folder, from, checkpointed, resumed: None, lock, warnings })
     }
 
@@ -456,7 +458,7 @@ fn check_size(
 #[must_use]
 pub fn restarts_from_beginning(folder: &Path) -> bool {
     let polled = folder.join(files::POLLS).metadata().is_ok_and(|polls| polls.len() > 0);
-    polled && Checkpoint::read(folder).is_ok_and(|found| found.is_some_and(|found| found.restart.is_none()))
+    polled && Checkpoint::read(folder).is_ok_and(|found| found.is_some_and(|found| found.progress.last.is_none()))
 }
 
 /// Reads the structure of the configuration on rank 0, with warnings about the file. Other ranks get a structure without

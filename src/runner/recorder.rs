@@ -62,7 +62,7 @@ pub(super) struct SharedStore {
 }
 
 /// Attempts to lock a folder, and the time between two of them.
-const LOCK_ATTEMPTS: u32 = 10;
+const LOCK_ATTEMPTS: u32 = 25;
 const LOCK_DELAY: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// Locks a folder for this process through the lock file `path` in it, until the returned file is closed.
@@ -70,13 +70,25 @@ const LOCK_DELAY: std::time::Duration = std::time::Duration::from_millis(20);
 /// # Errors
 /// [`Error::Running`] if another process holds the lock.
 pub(crate) fn lock(path: &Path) -> Result<File, Error> {
-    let lock = File::options().create(true).append(true).open(path).map_err(Error::writing(path))?;
+    let file = File::options().create(true).append(true).open(path).map_err(Error::writing(path))?;
+    acquire(file, path)
+}
+
+/// As [`lock`], without creating the file; `None` if it is missing or cannot be opened.
+///
+/// # Errors
+/// [`Error::Running`] if another process holds the lock.
+pub(super) fn lock_existing(path: &Path) -> Result<Option<File>, Error> {
+    File::open(path).ok().map(|file| acquire(file, path)).transpose()
+}
+
+fn acquire(file: File, path: &Path) -> Result<File, Error> {
     // `report --follow` and `watch` hold a shared lock for an instant, to see whether a run is under way.
     for _ in 0..LOCK_ATTEMPTS {
-        match lock.try_lock() {
+        match file.try_lock() {
             Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_DELAY),
             // Any other error means that the file system does not support locks.
-            _ => return Ok(lock),
+            _ => return Ok(file),
         }
     }
     Err(Error::Running(path.parent().unwrap_or(path).to_owned()))

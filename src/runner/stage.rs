@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use ndarray::{Array1, Array2};
 
 use super::checkpoint::Checkpoint;
-use super::{Error, files, lock};
+use super::recorder::lock_existing;
+use super::{Error, files};
 use crate::comm::Comm;
 use crate::config::InferenceConfig;
 use crate::io;
@@ -84,19 +85,20 @@ impl Stage {
     /// # Errors
     /// As [`Checkpoint::of_parent`]; [`Error::Running`] if that run is under way.
     pub(super) fn copy_state(&self, parent: &Path, config: &InferenceConfig, data: &[u8]) -> Result<Checkpoint, Error> {
-        // Without the lock, the file could be replaced while it is copied. A run of others in a folder without write permission
-        // cannot be locked, and a missing folder has no checkpoint.
-        let _lock = match lock(&parent.join(files::LOCK)) {
-            Err(Error::Write { .. }) => None,
-            lock => Some(lock?),
-        };
+        // Nothing is touched in a folder that is not that of such a run.
+        Checkpoint::of_parent(parent, config, data)?;
+        // Without the lock, the file could be replaced while it is copied.
+        let _lock = lock_existing(&parent.join(files::LOCK))?;
         let found = Checkpoint::of_parent(parent, config, data)?;
         let name = found.restart.as_deref().expect("of_parent requires one");
         let (start, last) = (self.folder.path().join(files::START), self.folder.path().join(name));
         std::fs::copy(parent.join(name), &start).map_err(Error::writing(&start))?;
         // Not all file systems have hard links.
         if std::fs::hard_link(&start, &last).is_err() {
-            std::fs::copy(&start, &last).map_err(Error::writing(last))?;
+            std::fs::copy(&start, &last).map_err(Error::writing(&last))?;
+        }
+        for path in [&start, &last] {
+            std::fs::File::open(path).and_then(|file| file.sync_all()).map_err(Error::writing(path))?;
         }
         Ok(found)
     }
@@ -115,16 +117,9 @@ impl Stage {
         }
         let commands = script.render().map_err(simulation::Error::from)?;
         let (first, last) = (simulation.first_step(), simulation.last_step());
-        let steps = last - continues.unwrap_or(first);
-        // Each checkpoint sets up the run again. `every` does the same in plain `lmp`, so that both trajectories are identical. Without
-        // `start` and `stop`, a ramp would extend over each part of the run.
-        let every = match checkpoints.map(|every| every as i64) {
-            Some(every) if every < steps => format!(" start {first} stop {last} every {every} NULL"),
-            _ if continues.is_some() => format!(" start {first} stop {last}"),
-            _ => String::new(),
-        };
         let trajectory = simulation.trajectory_commands();
-        let run = format!("{commands}\n{trajectory}run             {steps}{every}\n");
+        let runs = run_commands(continues.unwrap_or(first), first..last, checkpoints.map(|every| every as i64));
+        let run = format!("{commands}\n{trajectory}{runs}");
         let path = self.folder.path().join(files::SCRIPT);
         std::fs::write(&path, run).map_err(Error::writing(path))
     }
@@ -132,7 +127,9 @@ impl Stage {
     pub(super) fn write_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
         let text = serde_json::to_vec_pretty(checkpoint).expect("numbers and names");
         let path = self.folder.path().join(files::CHECKPOINT);
-        std::fs::write(&path, text).map_err(Error::writing(path))
+        std::fs::write(&path, text).map_err(Error::writing(&path))?;
+        let sync = |path: &Path| std::fs::File::open(path).and_then(|file| file.sync_all());
+        sync(&path).and_then(|()| sync(self.folder.path())).map_err(Error::writing(path))
     }
 
     /// Moves the folder to its final path, and returns the absolute path.
@@ -143,6 +140,23 @@ impl Stage {
         std::fs::rename(&staged, self.destination).map_err(writing)?;
         std::path::absolute(output).map_err(writing)
     }
+}
+
+/// The commands that run from the step `from` to the end of `whole`, over which ramps extend.
+///
+/// Each checkpoint, at a multiple of `every`, sets up the run again. `every` of the command `run`, which counts from its first step, does the
+/// same in plain `lmp`, so that both trajectories are identical. Without `start` and `stop`, a ramp would extend over each part of the run.
+fn run_commands(from: i64, whole: std::ops::Range<i64>, every: Option<i64>) -> String {
+    let steps = whole.end - from;
+    let ramp = format!(" start {} stop {}", whole.start, whole.end);
+    let Some(every) = every.filter(|every| *every < steps) else {
+        return format!("run             {steps}{}\n", if from == whole.start { "" } else { &ramp });
+    };
+    let until = (every - from.rem_euclid(every)) % every;
+    let before = if until == 0 { String::new() } else { format!("run             {until}{ramp}\n") };
+    let rest = steps - until;
+    let parts = if every < rest { format!(" every {every} NULL") } else { String::new() };
+    format!("{before}run             {rest}{ramp}{parts}\n")
 }
 
 /// Checks that folders contain no symbolic links, because LAMMPS, SQLite and this program would write to their targets. Folders

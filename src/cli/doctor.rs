@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::run::{abort, read_config};
 use super::{Exit, Verbosity, inspect, style};
 use lammps_otf::comm::{CollectiveError, Comm, Session};
-use lammps_otf::config::{Engine, InferenceConfig, Mode, Uncertainty};
+use lammps_otf::config::{Engine, InferenceConfig, Mode, Ramp, Uncertainty};
 use lammps_otf::embedding::EmbeddingExtractor;
 use lammps_otf::lammps::{Build, Kokkos, Lammps, PairDevice, loaded_libraries, mpi_libraries};
 use lammps_otf::runner::{self, LammpsRunner, SimulationResult};
@@ -580,8 +580,13 @@ fn trial(config: &InferenceConfig, folder: PathBuf, atoms: u64, ranks: usize) ->
     trial.md.steps =
         if config.md.minimize { 1 } else { config.md.steps.min(TRIAL_POLLS * trial.watch.sampling_interval) };
     trial.md.minimize = false;
+    // A ramp of the run would be that of these few steps.
+    (trial.md.temperature, trial.md.pressure) =
+        (Ramp::Constant(config.md.temperature.start()), Ramp::Constant(config.md.pressure.start()));
     (trial.job.wall_time, trial.job.checkpoint_interval, trial.job.trajectory) = (Some(TRIAL_SECONDS), 0, None);
-    (trial.watch.mode, trial.watch.uncertainty_low, trial.watch.flag_interval) = (Mode::Flag, 0.0, u64::MAX >> 2);
+    (trial.watch.mode, trial.watch.flag_interval) = (Mode::Flag, u64::MAX >> 2);
+    // Below any value, also one that is 0 in a lattice.
+    trial.watch.uncertainty_low = -1.0;
     trial.candidates.max_candidates = 1;
     trial
 }
@@ -627,7 +632,7 @@ fn trial_run(findings: &mut Findings, config: &InferenceConfig, atoms: u64, comm
             if gamma.is_some() {
                 event(findings, &result);
             }
-            speed(findings, config, &polls, comm);
+            speed(findings, config, &trial, &polls, comm);
         }
         Err(runner::Error::Simulation(simulation::Error::Script(error @ script::Error::Unprotected { .. }))) => {
             findings.warn("trial run", format!("skipped, because {error}"), "`lammps-otf run` checks the rest.")
@@ -642,7 +647,9 @@ fn trial_run(findings: &mut Findings, config: &InferenceConfig, atoms: u64, comm
 /// Reports whether the region that the trial run was to store is in its store.
 fn event(findings: &mut Findings, result: &SimulationResult) {
     if result.candidates.is_empty() {
-        let why = result.warnings.first().map_or("no region was stored", String::as_str);
+        // Other warnings are about the structure file.
+        let of_region = result.warnings.iter().find(|warning| warning.starts_with("step "));
+        let why = of_region.map_or("no region was stored", String::as_str);
         return findings.fail(
             "event",
             format!("no candidate could be stored in the trial run: {why}"),
@@ -656,7 +663,7 @@ fn event(findings: &mut Findings, result: &SimulationResult) {
 ///
 /// # MPI
 /// Collective.
-fn speed(findings: &mut Findings, config: &InferenceConfig, polls: &[Poll], comm: &Comm) {
+fn speed(findings: &mut Findings, config: &InferenceConfig, trial: &InferenceConfig, polls: &[Poll], comm: &Comm) {
     let (ranks, peak) = (comm.size(), peak_memory());
     let mut memory = [peak.unwrap_or(0.0)];
     comm.max(&mut memory);
@@ -675,6 +682,11 @@ fn speed(findings: &mut Findings, config: &InferenceConfig, polls: &[Poll], comm
         config.md.steps,
         duration(seconds)
     );
+    if trial.watch.sampling_interval != config.watch.sampling_interval && !config.md.minimize {
+        message += &format!(" (measured with a poll every {} steps)", trial.watch.sampling_interval);
+    } else if config.md.minimize {
+        message += " (measured in one step, without the minimisation)";
+    }
     if memory[0] > 0.0 {
         message += &format!("; up to {:.0} MB of memory per rank", memory[0]);
     }
@@ -700,7 +712,7 @@ fn duration(seconds: f64) -> String {
 fn peak_memory() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.split_whitespace().next()?.parse::<f64>().ok()? / 1024.0)
+    Some(line.split_whitespace().next()?.parse::<f64>().ok()? * 1024.0 / 1e6)
 }
 
 /// Aborts the job after a rank failure: the other ranks wait in LAMMPS and cannot be recovered.

@@ -471,9 +471,7 @@ fn render(arguments: &InitArguments, plan: &Plan) -> String {
         line(format_args!("resume_from = \"start\"           # each round repeats the run, until one has no event"));
         line(format_args!("select = 8                      # candidates to label in each round"));
         line(format_args!("max_rounds = 10"));
-        line(format_args!(
-            "# [[loop.check]]                # structures that no potential may get worse at: docs/loops.md"
-        ));
+        line(format_args!("# [[loop.check]]                # structures with limits for their errors: docs/loops.md"));
         line(format_args!("\n[loop.oracle]"));
         line(format_args!(
             "type = \"command\"              # or \"external\", for workers in other jobs: docs/labelling.md"

@@ -560,30 +560,31 @@ fn cut_outs(findings: &mut Findings, config: &InferenceConfig, structure: &Struc
     }
 }
 
-/// Wall time in seconds after which the trial run ends at the next poll.
-const TRIAL_SECONDS: f64 = 1.0;
-
-/// Polls of the trial run, if they take less time.
+/// Polls of the trial run, and atoms times steps for each rank, some seconds, whichever is less. The number of steps does not depend
+/// on the speed of the machine, so that two trials are the same.
 const TRIAL_POLLS: u64 = 10;
+const TRIAL_WORK: u64 = 1_000_000;
 
-/// Atoms times steps between two polls of the trial run, for each rank: some seconds.
-const TRIAL_INTERVAL: u64 = 1_000_000;
+/// Wall time in seconds after which a trial run of an unknown number of atoms ends at the next poll.
+const TRIAL_SECONDS: f64 = 1.0;
 
 /// The trial run: `config` with few steps, which stores one region even if nothing is unusual.
 fn trial(config: &InferenceConfig, folder: PathBuf, atoms: u64, ranks: usize) -> InferenceConfig {
     // Files written by `setup` go there too, so that output of earlier runs is not overwritten.
     let outputs = Outputs { folder: Some(folder), ..config.outputs.clone() };
     let mut trial = InferenceConfig { outputs, ..config.clone() };
-    let fastest = (TRIAL_INTERVAL * ranks as u64 / atoms.max(1)).max(1);
-    trial.watch.sampling_interval = config.watch.sampling_interval.min(fastest);
+    let possible = (TRIAL_WORK * ranks as u64 / atoms.max(1)).max(1);
+    let interval = config.watch.sampling_interval.min(possible);
+    trial.watch.sampling_interval = interval;
     // Without the minimisation, which can take long, a structure may not endure more than one step.
-    trial.md.steps =
-        if config.md.minimize { 1 } else { config.md.steps.min(TRIAL_POLLS * trial.watch.sampling_interval) };
+    let steps = if config.md.minimize { 1 } else { possible.min(TRIAL_POLLS * interval) };
+    trial.md.steps = steps.min(config.md.steps);
     trial.md.minimize = false;
     // A ramp of the run would be that of these few steps.
-    (trial.md.temperature, trial.md.pressure) =
-        (Ramp::Constant(config.md.temperature.start()), Ramp::Constant(config.md.pressure.start()));
-    (trial.job.wall_time, trial.job.checkpoint_interval, trial.job.trajectory) = (Some(TRIAL_SECONDS), 0, None);
+    trial.md.temperature = Ramp::Constant(config.md.temperature.start());
+    trial.md.pressure = Ramp::Constant(config.md.pressure.start());
+    trial.job.wall_time = (atoms == 0).then_some(TRIAL_SECONDS);
+    (trial.job.checkpoint_interval, trial.job.trajectory) = (0, None);
     (trial.watch.mode, trial.watch.flag_interval) = (Mode::Flag, u64::MAX >> 2);
     // Below any value, also one that is 0 in a lattice.
     trial.watch.uncertainty_low = -1.0;

@@ -42,6 +42,8 @@ pub(super) enum WatchError {
 
 /// Interval between two reads of a file.
 const READ_INTERVAL: Duration = Duration::from_millis(200);
+/// Listings of the folder after which a file that is in none of them has been removed.
+const LISTINGS: u32 = 10;
 /// Number of polls in the plots.
 const HISTORY: usize = 60;
 
@@ -97,16 +99,26 @@ fn follow(arguments: &WatchArguments, screen: &mut Screen) -> Result<(), WatchEr
 /// A full file is renamed, possibly several times since the last call, and a loop continues in the folder of its next round.
 fn next_file(path: &Path, inode: u64, from: &Path) -> Option<PathBuf> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let of_run = poll_files(folder).unwrap_or_default();
     let is_own = |file: &PathBuf| std::fs::metadata(file).is_ok_and(|now| now.ino() == inode);
-    let next = match of_run.iter().position(is_own) {
-        Some(index) => of_run.get(index + 1),
-        // A file with another name given by the user, or an old one that was removed.
-        None if is_own(&path.to_owned()) => None,
-        None => of_run.first(),
-    };
+    let mut next = None;
+    for attempt in 1..=LISTINGS {
+        let of_run = poll_files(folder).unwrap_or_default();
+        next = match of_run.iter().position(is_own) {
+            Some(index) => of_run.get(index + 1).cloned(),
+            // A file with another name that the user has given.
+            None if is_own(&path.to_owned()) => None,
+            // Renamed after it was listed.
+            None if attempt < LISTINGS => {
+                std::thread::sleep(READ_INTERVAL / 20);
+                continue;
+            }
+            // An old one that was removed.
+            None => of_run.first().cloned(),
+        };
+        break;
+    }
     let later_round = || Some(newest(from)?).filter(|newest| from.is_dir() && newest.parent() != path.parent());
-    next.cloned().or_else(later_round)
+    next.or_else(later_round)
 }
 
 /// The current file of polls of a run, or of the last round of a loop.

@@ -76,7 +76,7 @@ fn test_potential_passes_all_checks() {
     assert!(cut[0].as_u64().unwrap() > 100 && cut[1].as_u64().unwrap() <= 250, "{cut}");
     let gamma = expect_finding(&report, "trial run", "ok", &[])["details"]["gamma_max"].as_f64().unwrap();
     assert!(gamma > 0.1 && gamma < 5.0, "{gamma}");
-    expect_finding(&report, "event", "ok", &["extracted", "stored"]);
+    expect_finding(&report, "event", "ok", &["extracted, compared with its frame and stored"]);
     let speed = &expect_finding(&report, "speed", "ok", &["ns/day on 1 rank", "MB"])["details"];
     assert!(speed["ns_per_day"].as_f64().unwrap() > 0.0 && speed["memory_mb"].as_f64().unwrap() > 1.0, "{speed}");
     expect_finding(&report, "python", "ok", &["ASE"]);

@@ -11,25 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::{dependency, eam_config, json, lammps_otf, lines, succeed, text, write};
+use common::{dependency, eam_config, json, lammps_otf, lines, run_toml as run, succeed, text, write};
 use lammps_otf::candidates::Store;
 
 /// A run of 108 atoms with occasional flags.
 const FLAGS: &str = "temperature = 600\nsampling_interval = 10\nseed = 5\nsetup = [\"compute u all ke/atom\"]\n\
                      uncertainty = { compute = \"u\" }\nuncertainty_low = 0.3\nuncertainty_threshold = 0.55\n\
                      mode = \"flag\"\nflag_interval = 100\nnovelty = 0\nverify = false\n";
-
-fn run(folder: &Path, ranks: usize, more: &[&str]) -> Output {
-    let mut command = match ranks {
-        1 => lammps_otf(),
-        _ => {
-            let mut command = common::mpiexec(ranks);
-            command.arg(env!("CARGO_BIN_EXE_lammps-otf"));
-            command
-        }
-    };
-    command.current_dir(folder).args(["run", "run.toml", "-q"]).args(more).output().unwrap()
-}
 
 fn run_to_end(folder: &Path, ranks: usize, more: &[&str]) {
     let output = run(folder, ranks, more);
@@ -131,13 +119,7 @@ fn resume_after_an_event_stops_at_the_next_one_and_reports_it() {
 
 /// Kills a run on one rank as soon as `ready` returns `true`.
 fn kill_when(folder: &Path, out: &str, ready: impl Fn(&Path) -> bool) {
-    let mut child = lammps_otf().current_dir(folder).args(["run", "run.toml", "-q", "-o", out]).spawn().unwrap();
-    common::wait_for("the state to be killed in", || {
-        assert!(child.try_wait().unwrap().is_none(), "it ended before it could be killed");
-        ready(&folder.join(out))
-    });
-    child.kill().unwrap();
-    child.wait().unwrap();
+    common::kill_when(folder, &["-o", out], || ready(&folder.join(out)));
 }
 
 /// The step of a checkpoint; 0 if there is none.

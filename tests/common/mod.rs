@@ -157,6 +157,30 @@ pub fn mpiexec(ranks: usize) -> Command {
     command
 }
 
+/// Runs `run.toml` in `folder` on so many ranks.
+pub fn run_toml(folder: &Path, ranks: usize, more: &[&str]) -> Output {
+    let mut command = match ranks {
+        1 => lammps_otf(),
+        _ => {
+            let mut command = mpiexec(ranks);
+            command.arg(env!("CARGO_BIN_EXE_lammps-otf"));
+            command
+        }
+    };
+    command.current_dir(folder).args(["run", "run.toml", "-q"]).args(more).output().unwrap()
+}
+
+/// Runs `run.toml` in `folder` on one rank, and kills it as soon as `ready` returns `true`.
+pub fn kill_when(folder: &Path, more: &[&str], mut ready: impl FnMut() -> bool) {
+    let mut child = lammps_otf().current_dir(folder).args(["run", "run.toml", "-q"]).args(more).spawn().unwrap();
+    wait_for("the state to be killed in", || {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it could be killed");
+        ready()
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
 /// A command that is stopped with code 124 if it hangs.
 pub fn limited(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new("timeout");

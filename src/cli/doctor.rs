@@ -159,7 +159,7 @@ fn mpi(findings: &mut Findings, session: &Session) {
         return;
     };
     let (files, ranks) = (mpi_libraries(), comm.size());
-    let message = format!("{library}, {}, {ranks} rank{}", files.join(", "), if ranks == 1 { "" } else { "s" });
+    let message = format!("{library}, {}, {}", files.join(", "), counted(ranks as u64, "rank"));
     // Set by the launchers of MPICH, Open MPI and Slurm.
     let launched = ["PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"]
         .into_iter()
@@ -615,8 +615,8 @@ fn trial_run(findings: &mut Findings, config: &InferenceConfig, atoms: u64, comm
             let first = polls.first();
             let gamma = first.and_then(|poll| poll.gamma.as_ref()).map(|gamma| gamma.max);
             let gamma_text = gamma.map_or("γ not monitored".to_owned(), |g| format!("γ_max {g:.3}"));
-            let plural = if result.steps == 1 { "" } else { "s" };
-            let message = format!("set-up and {} step{plural} succeeded; at the start {gamma_text}", result.steps);
+            let steps = counted(result.steps as u64, "step");
+            let message = format!("set-up and {steps} succeeded; at the start {gamma_text}");
             match gamma {
                 Some(g) if g > result.threshold => findings.warn(
                     "trial run",
@@ -631,7 +631,7 @@ fn trial_run(findings: &mut Findings, config: &InferenceConfig, atoms: u64, comm
                 _ => findings.ok("trial run", message, json!({ "gamma_max": gamma, "atoms": result.atoms })),
             }
             if gamma.is_some() {
-                event(findings, &result);
+                event(findings, &trial, &result);
             }
             speed(findings, config, &trial, &polls, comm);
         }
@@ -646,7 +646,7 @@ fn trial_run(findings: &mut Findings, config: &InferenceConfig, atoms: u64, comm
 }
 
 /// Reports whether the region that the trial run was to store is in its store.
-fn event(findings: &mut Findings, result: &SimulationResult) {
+fn event(findings: &mut Findings, trial: &InferenceConfig, result: &SimulationResult) {
     if result.candidates.is_empty() {
         // Other warnings are about the structure file.
         let of_region = result.warnings.iter().find(|warning| warning.starts_with("step "));
@@ -657,7 +657,8 @@ fn event(findings: &mut Findings, result: &SimulationResult) {
             "Change `radius`, `buffer` or `max_atoms` in [embedding].",
         );
     }
-    findings.ok("event", "a candidate was extracted, verified and stored in the trial run", Value::Null);
+    let verified = if trial.candidates.verify { ", compared with its frame" } else { "" };
+    findings.ok("event", format!("a candidate was extracted{verified} and stored in the trial run"), Value::Null);
 }
 
 /// Reports the speed and the memory of the trial run, and the time that the run will take.
@@ -676,10 +677,10 @@ fn speed(findings: &mut Findings, config: &InferenceConfig, trial: &InferenceCon
     let speed = speeds.len() as f64 / speeds.iter().map(|speed| speed.recip()).sum::<f64>();
     let length = config.md.steps as f64 * config.md.timestep * 1e-3;
     let seconds = length / speed * 86400.0;
-    let plural = if ranks == 1 { "" } else { "s" };
     let mut message = format!(
-        "{} ns/day on {ranks} rank{plural}: {} steps take {}",
+        "{} ns/day on {}: {} steps take {}",
         significant(speed),
+        counted(ranks as u64, "rank"),
         config.md.steps,
         duration(seconds)
     );
@@ -693,6 +694,11 @@ fn speed(findings: &mut Findings, config: &InferenceConfig, trial: &InferenceCon
     }
     let details = json!({ "ns_per_day": speed, "seconds": seconds, "memory_mb": memory[0], "ranks": ranks });
     findings.ok("speed", message, details);
+}
+
+/// A number of things.
+fn counted(n: u64, word: &str) -> String {
+    format!("{n} {word}{}", if n == 1 { "" } else { "s" })
 }
 
 /// A number with two significant digits or, above 10, without a fraction.
@@ -782,8 +788,7 @@ fn print_findings(findings: &Findings, json: bool, verbosity: Verbosity) {
             let _ = writeln!(out, "{:21} packages: {}", "", names.join(" "));
         }
     }
-    let plural = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
     if verbosity != Verbosity::Quiet {
-        let _ = writeln!(out, "{}, {}", plural(failures, "failure"), plural(warnings, "warning"));
+        let _ = writeln!(out, "{}, {}", counted(failures as u64, "failure"), counted(warnings as u64, "warning"));
     }
 }

@@ -21,10 +21,10 @@ const HEADROOM: f64 = 1.2;
 /// Largest force in eV/Å of a structure that is at a minimum of the energy, for the choice of the initial velocities.
 const AT_REST: f64 = 0.05;
 
-/// Largest force in eV/Å without a warning. A crystal at 2000 K has some 3 eV/Å.
+/// Largest force in eV/Å without a warning. Forces of thermal motion are smaller.
 const STRAINED: f64 = 10.0;
 
-/// γ above which the default settings stop a run.
+/// γ above which a run with the written settings stops.
 const THRESHOLD: f64 = 5.0;
 
 /// Minimum radius of the core, Å: that of the nearest neighbours.
@@ -74,7 +74,7 @@ def make():
     raise NotImplementedError("return your calculator in my_dft.py")
 "#;
 
-/// The source folder of this program, which contains the programs of oracles and trainers, unless it was moved.
+/// The folder from which this program was compiled, with the programs of oracles and trainers.
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 
 /// No configuration was written.
@@ -273,8 +273,7 @@ fn plan(arguments: &InitArguments) -> Result<Plan, InitError> {
     }
     if gamma_max > THRESHOLD {
         warnings.push(format!(
-            "γ is {gamma_max:.1} in this structure, so that a run stops at its first poll: the training data contain no such \
-             structure"
+            "γ is {gamma_max:.1} in this structure, above the threshold of {THRESHOLD}: a run stops at its first poll"
         ));
     }
     let timestep = timestep(&inspect::symbols(&structure));
@@ -303,7 +302,7 @@ fn timestep(symbols: &[&str]) -> f64 {
     if symbols.contains(&"H") { 0.0005 } else { 0.001 }
 }
 
-/// Steps between two polls: 10 fs for aluminium, a twelfth of its shortest period of vibration. Periods are proportional to the
+/// Steps between two polls: 10 fs for aluminium, about a tenth of its shortest period of vibration. Periods are proportional to the
 /// square root of the mass (u).
 fn sampling_interval(mass: f64, timestep: f64) -> u64 {
     let interval = 0.01 * (mass / 26.98).sqrt();
@@ -427,7 +426,7 @@ fn render(arguments: &InitArguments, plan: &Plan) -> String {
     line(format_args!(
         "\n# γ ≤ 1: within the training data. γ above the threshold stops the run and stores the region."
     ));
-    line(format_args!("uncertainty_threshold = 5.0     # 2 triggers early and often, 10 late"));
+    line(format_args!("uncertainty_threshold = {THRESHOLD:?}     # 2 triggers early and often, 10 late"));
     line(format_args!("uncertainty_low = 2.0           # γ above this is counted as flagged"));
     let every = plan.sampling_interval;
     line(format_args!("sampling_interval = {every:<11} # steps between two polls of γ"));
@@ -466,6 +465,8 @@ fn render(arguments: &InitArguments, plan: &Plan) -> String {
     line(format_args!("# shape = \"cube\"                # filled with atoms, without vacuum: raise max_atoms"));
     if let Some(data) = &arguments.training_data {
         let programs = Path::new(SOURCE).join("examples");
+        // Names to be completed by the user, if the source folder is not on this machine.
+        let programs = if programs.is_dir() { programs } else { PathBuf::from("examples") };
         let program = |name: &str| toml::Value::String(programs.join(name).display().to_string());
         line(format_args!("\n[loop]"));
         line(format_args!("resume_from = \"start\"           # each round repeats the run, until one has no event"));

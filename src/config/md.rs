@@ -171,7 +171,7 @@ pub enum Velocities {
     /// Those of the structure, without a check.
     Keep,
     /// Drawn at twice the initial temperature, for atoms at a minimum of the energy, such as a perfect lattice: half of the kinetic
-    /// energy becomes potential energy (equipartition), within about 0.2 ps for a metal.
+    /// energy becomes potential energy (equipartition), within about two periods of vibration.
     Equipartition,
 }
 

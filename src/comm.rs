@@ -157,6 +157,36 @@ impl std::fmt::Debug for Comm {
     }
 }
 
+/// One of several teams of ranks that work side by side, from [`Comm::divide`].
+#[derive(Debug, Clone)]
+pub struct Team {
+    /// The ranks of this team.
+    pub comm: Comm,
+    /// Number of this team, from 0. Rank 0 of the whole group is in team 0.
+    pub index: usize,
+    /// Number of teams.
+    pub count: usize,
+}
+
+/// Why ranks cannot be divided into teams.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DivisionError {
+    /// The number of ranks is no multiple of that of teams.
+    #[error(
+        "--replicas {count} requires a multiple of {count} MPI ranks, but there are {ranks}: start it as \
+         `mpiexec -n {count} lammps-otf …`, or with a larger multiple"
+    )]
+    Uneven {
+        /// Number of teams.
+        count: usize,
+        /// Number of ranks.
+        ranks: usize,
+    },
+    /// There are no teams.
+    #[error("--replicas is 0, but must be 1 or more")]
+    None,
+}
+
 /// An error of work that several ranks do together.
 ///
 /// It includes whether the other ranks can still be reached. [`Comm::agree`] and the like return an error of one rank alone without
@@ -219,6 +249,26 @@ impl Comm {
     #[must_use]
     pub fn split(&self, color: usize) -> Self {
         Self { group: Rc::new(self.group.split(color)), max_message: self.max_message }
+    }
+
+    /// Divides the group into `count` teams with an equal number of consecutive ranks.
+    ///
+    /// # Errors
+    /// If the number of ranks is no multiple of `count`, or `count` is 0.
+    ///
+    /// # MPI
+    /// Collective, as [`Comm::split`], with the same `count` on all ranks.
+    pub fn divide(&self, count: usize) -> Result<Team, DivisionError> {
+        let ranks = self.size();
+        if count == 0 {
+            return Err(DivisionError::None);
+        }
+        if !ranks.is_multiple_of(count) {
+            return Err(DivisionError::Uneven { count, ranks });
+        }
+        let index = self.rank() / (ranks / count);
+        let comm = if count == 1 { self.clone() } else { self.split(index) };
+        Ok(Team { comm, index, count })
     }
 
     /// Ends all processes of the job at once, also those that wait for this one, and those of other groups: MPI
@@ -438,6 +488,20 @@ impl Comm {
             Err(own) => Err(own),
             Ok(_) => Err(RemoteError { rank, message: String::from_utf8_lossy(&text).into_owned() }.into()),
         }
+    }
+
+    /// [`Comm::agree`] after work that takes some ranks much longer than others: those that are done sleep meanwhile.
+    ///
+    /// # Errors
+    /// As [`Comm::agree`].
+    ///
+    /// # MPI
+    /// As [`Comm::agree`].
+    pub fn agree_asleep<T, E: CollectiveError>(&self, outcome: Result<T, E>) -> Result<T, E> {
+        if !outcome.as_ref().is_err_and(CollectiveError::is_rank_failure) {
+            self.sleeping_barrier();
+        }
+        self.agree(outcome)
     }
 
     /// Does `work` on rank 0 only; all ranks get the error if it fails. A panic in `work` is an error on the other ranks, and resumes on rank 0.

@@ -154,3 +154,63 @@ fn first_round_over_two_structures_is_the_same_on_two_ranks() {
         |name: &str| rows(at, name).into_iter().map(|r| (r.keys().step, r.keys().center_id)).collect::<Vec<_>>();
     assert_eq!(centers("one"), centers("two"));
 }
+
+/// The loop with its two runs side by side, each on one rank.
+fn side_by_side(folder: &Path, output: &str) -> Command {
+    let mut program = mpiexec(2);
+    program.arg(lammps_otf().get_program());
+    let mut command = command(program, folder, output);
+    command.args(["--replicas", "2"]);
+    command
+}
+
+#[test]
+fn runs_side_by_side_find_what_they_find_one_after_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    config(at);
+    let out = command(lammps_otf(), at, "alone").output().unwrap();
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out));
+    let out = side_by_side(at, "beside").output().unwrap();
+    println!("{}", text(&out));
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out));
+    assert!(state(at, "alone") == state(at, "beside"), "each run is done by one rank in both cases");
+    assert_eq!(common::files_with(&at.join("beside"), "found.db"), 0, "files between the teams are removed");
+
+    // Killed while both run, and continued.
+    let mut child = side_by_side(at, "killed").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let both = ["ramp", "vacancy"].map(|run| at.join(format!("killed/round-001/{run}/polls.jsonl")));
+    common::wait_for("both runs", || both.iter().all(|polls| polls.exists()));
+    // A job ends with any of its ranks.
+    let rank = common::process(at, 1).unwrap().to_string();
+    succeed(Command::new("kill").args(["-KILL", &rank]));
+    child.wait().unwrap();
+    common::wait_for("the other rank", || common::process(at, 0).is_none());
+    let out = side_by_side(at, "killed").output().unwrap();
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out));
+    assert!(state(at, "beside") == state(at, "killed"), "a loop that was killed has the same result");
+
+    // Interrupted, and continued with one team.
+    let mut child = side_by_side(at, "interrupted").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    common::wait_for("a poll", || at.join("interrupted/round-001/vacancy/polls.jsonl").exists());
+    succeed(Command::new("kill").args(["-INT", &child.id().to_string()]));
+    assert_eq!(child.wait().unwrap().code(), Some(6));
+    let out = command(lammps_otf(), at, "interrupted").output().unwrap();
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out));
+    assert!(state(at, "alone") == state(at, "interrupted"));
+}
+
+#[test]
+fn teams_that_do_not_fit_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    config(at);
+    for (ranks, teams, why) in [(3, "2", "multiple of 2"), (3, "3", "number of runs"), (1, "0", "must be 1 or more")] {
+        let mut program = mpiexec(ranks);
+        program.arg(lammps_otf().get_program());
+        let out = command(program, at, "out").args(["--replicas", teams]).output().unwrap();
+        assert_eq!(out.status.code(), Some(2), "{}", text(&out));
+        assert!(text(&out).contains(why), "{}", text(&out));
+        assert!(!at.join("out").exists());
+    }
+}

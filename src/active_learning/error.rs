@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use crate::candidates::StoreError;
-use crate::comm::{CollectiveError, RemoteError};
+use crate::comm::{CollectiveError, DivisionError, RemoteError};
 use crate::{embedding, runner, simulation};
 
 /// An error that ends a loop.
@@ -58,6 +58,19 @@ pub enum Error {
         run: String,
         /// Name of the first run.
         first: String,
+    },
+    /// The ranks cannot be divided.
+    #[error(transparent)]
+    Division(#[from] DivisionError),
+    /// There are more teams of ranks than runs.
+    #[error(
+        "--replicas {teams} is more than the number of runs in [[loop.run]], which is {runs}: each run is done by one team of ranks"
+    )]
+    Teams {
+        /// Number of teams.
+        teams: usize,
+        /// Number of runs.
+        runs: usize,
     },
     /// The labels of the oracle cannot be used.
     #[error("the labels of the oracle cannot be used: {0}")]

@@ -1,20 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The run of one round: molecular dynamics until enough events have occurred.
+//! The runs of one round: molecular dynamics until enough events have occurred.
+//!
+//! A run needs the simulation and the environments that are known, and no store: its candidates are stored when it is over. Several
+//! runs can therefore be done side by side, each by a team of ranks.
 
+use std::fs::File;
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use super::ledger::Ledger;
 use super::{Error, Learning, Outcome, ResumeFrom, files, round_folder, run_folder};
-use crate::candidates::{Candidate, Phase, Round, RoundOutcome, RunState, Trigger};
+use crate::candidates::{Candidate, Phase, RoundOutcome, RunState, Store, Trigger};
+use crate::comm::Comm;
 use crate::embedding::Environment;
-use crate::event::{self, Pipeline, Region, Sink};
+use crate::event::{self, KnownEnvironments, Pipeline, Region, Sink};
 use crate::frame::Frame;
-use crate::runner::provenance;
+use crate::runner::{Error as RunError, provenance};
 use crate::simulation::{Event, Poll, Simulation};
 use crate::uncertainty::Verdict;
 
-/// State of the run of a round. All fields except `candidates` are the same on all ranks.
+/// Name of the file with the candidates of a run, in its folder, until they are stored.
+const FOUND: &str = "found.db";
+
+/// State of a run. All fields except `polls`, `known` and `candidates` are the same on all ranks of its team.
 #[derive(Default)]
 struct Exploration {
     /// Index of the run.
@@ -35,27 +47,93 @@ struct Exploration {
     last: Option<Poll>,
     /// Seconds in time steps of LAMMPS.
     running: f64,
-    /// Extracted candidates, on rank 0.
+    /// `polls.jsonl`, on rank 0 of the team.
+    polls: Option<(PathBuf, File)>,
+    /// The environments of all candidates, including those of this run, on rank 0 of the team.
+    known: Option<KnownEnvironments>,
+    /// Extracted candidates, on rank 0 of the team.
     candidates: Vec<Candidate>,
+    /// Warnings about cut-outs, on rank 0 of the team.
+    warnings: Vec<String>,
 }
 
-/// Collects the candidates of a round, which are stored at its end in one transaction.
-struct RoundCandidates<'l> {
-    ledger: &'l mut Ledger,
-    candidates: &'l mut Vec<Candidate>,
+/// What a run has found.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Explored {
+    pub(super) state: RunState,
+    /// Seconds in time steps of LAMMPS.
+    pub(super) running: f64,
+    /// On rank 0 of the team. Those of other teams go through a file, in the format in which all candidates are stored.
+    #[serde(skip)]
+    pub(super) candidates: Vec<Candidate>,
+    /// On rank 0 of the team.
+    pub(super) warnings: Vec<String>,
 }
 
-impl Sink for RoundCandidates<'_> {
+impl Explored {
+    /// Writes the candidates for rank 0 of the loop, which reads them with [`Explored::read`].
+    fn write(&self, path: &Path) -> Result<(), Error> {
+        remove(path)?;
+        Store::open(path)?.add(&self.candidates)?;
+        Ok(())
+    }
+
+    /// Reads the candidates from a file, and removes it.
+    fn read(&mut self, path: &Path) -> Result<(), Error> {
+        for row in Store::open_existing(path)?.iter(None)? {
+            self.candidates.push(row?.candidate);
+        }
+        remove(path)
+    }
+}
+
+/// Removes a file, if it exists.
+fn remove(path: &Path) -> Result<(), Error> {
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != ErrorKind::NotFound => Err(RunError::Write { path: path.to_owned(), source })?,
+        _ => Ok(()),
+    }
+}
+
+impl Exploration {
+    /// The state at the start of a run, with an empty `polls.jsonl` in `folder`.
+    fn begin(run: usize, known: Option<KnownEnvironments>, folder: &Path, comm: &Comm) -> Result<Self, Error> {
+        let path = folder.join(files::POLLS);
+        let polls = comm.on_root(|| {
+            let file = File::create(&path).map_err(RunError::writing(&path))?;
+            Ok::<_, Error>((path, file))
+        })?;
+        Ok(Self { run, known, polls, ..Self::default() })
+    }
+
+    /// Appends a poll to `polls.jsonl`.
+    fn record(&mut self, poll: &Poll) -> Result<(), Error> {
+        let mut line = serde_json::to_vec(poll).expect("numbers and names");
+        line.push(b'\n');
+        if let Some((path, file)) = &mut self.polls {
+            file.write_all(&line).map_err(RunError::writing(&*path))?;
+        }
+        Ok(())
+    }
+}
+
+/// Collects the candidates of a run, which are stored at its end in one transaction.
+struct RunCandidates<'e> {
+    known: &'e mut KnownEnvironments,
+    candidates: &'e mut Vec<Candidate>,
+}
+
+impl Sink for RunCandidates<'_> {
     type Error = Error;
 
     fn accepts(&mut self, region: &Region, environment: &Environment) -> bool {
-        region.trigger == Trigger::Audit || !self.ledger.known().contains(environment)
+        region.trigger == Trigger::Audit || !self.known.contains(environment)
     }
 
-    /// Returns id 0, because ids are assigned at the end of the round.
+    /// Returns id 0, because ids are assigned when the candidates are stored.
     fn store(&mut self, candidate: Candidate, environment: Environment) -> Result<Option<i64>, Error> {
         if candidate.keys.trigger != Some(Trigger::Audit) {
-            self.ledger.known().insert(0, environment);
+            self.known.insert(0, environment);
         }
         self.candidates.push(candidate);
         Ok(Some(0))
@@ -63,9 +141,81 @@ impl Sink for RoundCandidates<'_> {
 }
 
 impl Learning<'_, '_> {
-    /// Runs until enough events have occurred, and stores their regions; or until the run is quiet. Of several runs, that which is next.
+    /// Does the runs that are next, one in each team, and stores what they have found.
     pub(super) fn explore(&mut self) -> Result<Option<Outcome>, Error> {
-        let index = self.round.next_run().unwrap_or(0);
+        let mut next = self.round.next_runs();
+        if self.round.runs.is_empty() {
+            next.push(0);
+        }
+        next.truncate(self.team.count);
+        let known = self.known_environments()?;
+        let own = match next.get(self.team.index) {
+            Some(&index) => self.explore_run(index, known).map(|run| run.map(|explored| (index, explored))),
+            None => Ok(None),
+        };
+        let own = self.comm.agree_asleep(own)?;
+        if self.comm.any(own.is_none() && self.team.index < next.len()) {
+            return Ok(Some(Outcome::Interrupted));
+        }
+        let explored = self.gather(own)?;
+        self.warnings.extend(explored.iter().flat_map(|(_, run)| run.warnings.iter().cloned()));
+        let is_audited = self.is_audited();
+        self.round = self.on_ledger(|ledger| ledger.explored(explored, is_audited))?;
+        if self.round.phase == Phase::Done && !self.has_unused_checks() {
+            self.notify_observer(&self.round.clone())?;
+        }
+        Ok(None)
+    }
+
+    /// The environments of all candidates, on rank 0 of each team.
+    fn known_environments(&self) -> Result<Option<KnownEnvironments>, Error> {
+        let known = self.ledger.as_ref().map(|ledger| ledger.known().clone());
+        if self.team.count == 1 {
+            return Ok(known);
+        }
+        let known = self.comm.share(known);
+        Ok(self.team.comm.is_root().then_some(known))
+    }
+
+    /// What the runs of all teams have found, in the order of the runs, on rank 0; empty on the others.
+    fn gather(&self, own: Option<(usize, Explored)>) -> Result<Vec<(usize, Explored)>, Error> {
+        if self.team.count == 1 {
+            return Ok(own.filter(|_| self.comm.is_root()).into_iter().collect());
+        }
+        let found = |index: usize| {
+            let folder = round_folder(&self.folder, self.round.number);
+            run_folder(folder, &self.runs[index].name).join(FOUND)
+        };
+        let is_sender = self.team.comm.is_root() && !self.comm.is_root();
+        let mut message = Vec::new();
+        let mut written = Ok(());
+        if let Some((index, explored)) = own.as_ref().filter(|_| is_sender) {
+            written = explored.write(&found(*index));
+            message = serde_json::to_vec(&(index, explored)).expect("numbers and names");
+            message.push(b'\n');
+        }
+        self.comm.agree(written)?;
+        let messages = self.comm.gather(&message);
+        let all = self.comm.on_root(|| {
+            let mut all: Vec<(usize, Explored)> = own.into_iter().collect();
+            for line in messages.iter().flat_map(|bytes| bytes.split(|byte| *byte == b'\n')).filter(|l| !l.is_empty()) {
+                let (index, mut explored): (usize, Explored) =
+                    serde_json::from_slice(line).expect("as a team wrote it");
+                explored.read(&found(index))?;
+                all.push((index, explored));
+            }
+            Ok::<_, Error>(all)
+        })?;
+        Ok(all.unwrap_or_default())
+    }
+
+    /// Runs until enough events have occurred, or until the run is quiet. Returns `None` if it was interrupted.
+    ///
+    /// `known` are the environments of all candidates, on rank 0 of the team.
+    ///
+    /// # MPI
+    /// Collective over the team.
+    fn explore_run(&mut self, index: usize, known: Option<KnownEnvironments>) -> Result<Option<Explored>, Error> {
         let setup_start = Instant::now();
         let mut simulation = self.simulation(index)?;
         simulation.set_threshold(self.limits.threshold, self.limits.error_bound());
@@ -74,11 +224,14 @@ impl Learning<'_, '_> {
         }
         self.ledger.iter_mut().for_each(Ledger::record_setup);
         let run_start = Instant::now();
-        let mut exploration = Exploration { run: index, ..Exploration::default() };
         let name = self.runs[index].name.clone();
-        self.on_ledger(|ledger| ledger.start_polls(&name))?;
-        let (folder, config, comm) = (&self.folder, &self.config, &self.comm);
-        comm.on_root(|| Ok::<_, Error>(provenance::write(folder, config, None, simulation.lammps(), comm)?))?;
+        let folder = run_folder(round_folder(&self.folder, self.round.number), &name);
+        let mut exploration = Exploration::begin(index, known, &folder, &self.team.comm)?;
+        let (folder, config, ranks) = (&self.folder, &self.config, self.comm.size());
+        self.team.comm.on_root(|| match self.team.index {
+            0 => Ok::<_, Error>(provenance::write(folder, config, None, simulation.lammps(), ranks)?),
+            _ => Ok(()),
+        })?;
         let seen = loop {
             let step_start = Instant::now();
             let event = simulation.advance()?;
@@ -90,7 +243,7 @@ impl Learning<'_, '_> {
                 Event::Finished => break RoundOutcome::Quiet,
                 Event::Crashed(_) => {
                     if let Some(region) = event::region_of_crash(&simulation, exploration.last.as_ref()) {
-                        self.store(&simulation, &region, &mut exploration)?;
+                        self.extract(&simulation, &region, &mut exploration)?;
                     }
                     break RoundOutcome::Crash;
                 }
@@ -100,8 +253,8 @@ impl Learning<'_, '_> {
                     }
                 }
             }
-            if self.comm.any(self.interrupt.load(Ordering::Relaxed)) {
-                return Ok(Some(Outcome::Interrupted));
+            if self.team.comm.any(self.interrupt.load(Ordering::Relaxed)) {
+                return Ok(None);
             }
         };
         // A run that reached its end after events is not quiet.
@@ -125,32 +278,8 @@ impl Learning<'_, '_> {
             // If the audits fail, the run is repeated with the next potential.
             (state.next_restart, state.next_from) = (restart, from);
         }
-        let round = self.with_run(index, state);
-        let (candidates, running) = (exploration.candidates, exploration.running);
-        self.round = self.on_ledger(|ledger| ledger.explored(round, &name, candidates, running))?;
-        if self.round.phase == Phase::Done && !self.has_unused_checks() {
-            self.notify_observer(&self.round.clone())?;
-        }
-        Ok(None)
-    }
-
-    /// The round with the results of a run.
-    fn with_run(&self, index: usize, state: RunState) -> Round {
-        let mut round = self.round.clone();
-        if round.runs.is_empty() {
-            (round.outcome, round.reached, round.first_event) = (state.outcome, state.reached, state.first_event);
-            (round.events, round.gamma_max) = (state.events, state.gamma_max);
-            (round.next_restart, round.next_from) = (state.next_restart, state.next_from);
-        } else {
-            round.runs[index] = RunState { is_learned: round.runs[index].is_learned, ..state };
-            if round.next_run().is_some() {
-                return round;
-            }
-            round.combine_runs();
-        }
-        let is_over = round.outcome == Some(RoundOutcome::Quiet) && !self.is_audited();
-        round.phase = if is_over { Phase::Done } else { Phase::Select };
-        round
+        let Exploration { running, candidates, warnings, .. } = exploration;
+        Ok(Some(Explored { state, running, candidates, warnings }))
     }
 
     /// Records a poll, and stores its regions if it is an event. Returns `Some` if the run ends.
@@ -160,8 +289,7 @@ impl Learning<'_, '_> {
         poll: Poll,
         exploration: &mut Exploration,
     ) -> Result<Option<RoundOutcome>, Error> {
-        let ledger = &mut self.ledger;
-        self.comm.on_root(|| ledger.as_mut().map_or(Ok(()), |l| l.poll(&poll)))?;
+        self.team.comm.on_root(|| exploration.record(&poll))?;
         (self.poll_observer)(self.round.number, &self.runs[exploration.run].name, &poll);
         let Some(gamma) = poll.gamma.clone() else {
             exploration.last = Some(poll);
@@ -182,7 +310,7 @@ impl Learning<'_, '_> {
                 (exploration.last_event, exploration.quiet_since) = (Some(step), Some(time));
                 let limit = self.config.candidates.regions_per_event;
                 for region in event::regions(simulation, &poll, &self.extractor, limit)? {
-                    self.store(simulation, &region, exploration)?;
+                    self.extract(simulation, &region, exploration)?;
                 }
                 // After the extraction, because writing a restart file redistributes the atoms over the ranks without their forces.
                 if first && self.settings.resume_from == ResumeFrom::Pause {
@@ -199,16 +327,16 @@ impl Learning<'_, '_> {
             _ => {}
         }
         if let Some(region) = event::audit(simulation, &poll, self.draw(exploration.run))? {
-            self.store(simulation, &region, exploration)?;
+            self.extract(simulation, &region, exploration)?;
         }
         if let Some(guard) = guard {
             // The region is learned as after a crash.
             let why = format!("{}, round {}, step {step}: {guard}", self.runs[exploration.run].name, self.round.number);
-            self.warnings.push(why);
+            exploration.warnings.push(why);
             if exploration.events == 0
                 && let Some(region) = event::region_of_crash(simulation, exploration.last.as_ref())
             {
-                self.store(simulation, &region, exploration)?;
+                self.extract(simulation, &region, exploration)?;
             }
             return Ok(Some(if exploration.events > 0 { RoundOutcome::Events } else { RoundOutcome::Crash }));
         }
@@ -220,13 +348,13 @@ impl Learning<'_, '_> {
         Ok(self.settings.quiet_time.is_some_and(|limit| quiet >= limit - 1e-9).then_some(RoundOutcome::Quiet))
     }
 
-    /// Extracts a region as a candidate of the round. A region that has no valid cell is skipped with a warning.
-    fn store(&mut self, simulation: &Simulation, region: &Region, exploration: &mut Exploration) -> Result<(), Error> {
-        let (comm, config, extractor) = (&self.comm, &self.config, &self.extractor);
+    /// Extracts a region as a candidate. A region that has no valid cell is skipped with a warning.
+    fn extract(&self, simulation: &Simulation, region: &Region, exploration: &mut Exploration) -> Result<(), Error> {
+        let Exploration { run, known, candidates, warnings, .. } = exploration;
+        let (comm, config, extractor) = (&self.team.comm, &self.runs[*run].config, &self.extractor);
         let pipeline = Pipeline { comm, config, extractor, potential_hash: &self.round.potential };
-        let mut sink =
-            self.ledger.as_mut().map(|ledger| RoundCandidates { ledger, candidates: &mut exploration.candidates });
-        pipeline.process(simulation, region, sink.as_mut(), &mut self.warnings)?;
+        let mut sink = known.as_mut().map(|known| RunCandidates { known, candidates });
+        pipeline.process(simulation, region, sink.as_mut(), warnings)?;
         Ok(())
     }
 

@@ -2,19 +2,19 @@
 //! The state of a loop on rank 0: the candidate store and the files of the loop.
 
 use std::fs::File;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::accuracy::Limits;
+use super::explore::Explored;
 use super::imports::IMPORTED;
 use super::{
     Error, LoopConfig, Outcome, PhaseOutcome, Run, data_path, files, round_folder, round_folders, run_folder, select,
 };
 use crate::candidates::{
-    Candidate, KeyValue, Phase, PotentialRecord, Round, RoundOutcome, RunState, Status, Store, StoreError,
-    StoredCandidate, Summary, Trigger,
+    KeyValue, Phase, PotentialRecord, Round, RoundOutcome, RunState, Status, Store, StoreError, StoredCandidate,
+    Summary, Trigger,
 };
 use crate::config::{Determines, InferenceConfig, Potential};
 use crate::event::KnownEnvironments;
@@ -22,7 +22,6 @@ use crate::lammps::Lammps;
 use crate::potential::fingerprint;
 use crate::prediction::{PredictionError, Predictor, predictor};
 use crate::runner::{Error as RunError, data_file, refuse_links};
-use crate::simulation::Poll;
 use crate::structure::{Element, Structure};
 
 /// Prefix of the worker name of a loop. Because the folder is locked, an existing claim with this prefix belongs to a process that
@@ -65,8 +64,6 @@ pub(super) struct Ledger {
     pub(super) elements: Vec<Element>,
     /// Names of the runs.
     pub(super) names: Vec<String>,
-    /// `polls.jsonl` of the run.
-    polls: Option<(PathBuf, File)>,
     /// Name under which candidates are claimed.
     pub(super) worker: String,
     /// End of the last interval that is included in the times of the round.
@@ -171,7 +168,6 @@ impl Ledger {
             known: environments,
             elements: structures[0].elements.clone(),
             names,
-            polls: None,
             worker,
             accounted: Instant::now(),
             _lock: lock,
@@ -221,54 +217,49 @@ impl Ledger {
         self.round.seconds.setup += self.take_elapsed();
     }
 
-    /// Starts an empty `polls.jsonl` for a run of the round.
-    pub(super) fn start_polls(&mut self, run: &str) -> Result<(), Error> {
-        let path = run_folder(self.current_folder(), run).join(files::POLLS);
-        let file = File::create(&path).map_err(RunError::writing(&path))?;
-        self.polls = Some((path, file));
-        Ok(())
+    /// The environments of all candidates.
+    pub(super) fn known(&self) -> &KnownEnvironments {
+        &self.known
     }
 
-    /// Appends a poll to `polls.jsonl`.
-    pub(super) fn poll(&mut self, poll: &Poll) -> Result<(), Error> {
-        let mut line = serde_json::to_vec(poll).expect("numbers and names");
-        line.push(b'\n');
-        if let Some((path, file)) = &mut self.polls {
-            file.write_all(&line).map_err(RunError::writing(&*path))?;
+    /// Stores the results of runs of a round, in one transaction. Of regions that several of them have found, the first is stored.
+    pub(super) fn explored(&mut self, explored: Vec<(usize, Explored)>, is_audited: bool) -> Result<Round, Error> {
+        let mut round = self.round.clone();
+        let mut stored = Vec::new();
+        let mut running: f64 = 0.0;
+        let several = explored.len() > 1;
+        for (index, run) in explored {
+            for mut candidate in run.candidates {
+                if several && self.known.contains_center(&candidate) {
+                    continue;
+                }
+                candidate.keys.extra.insert(ROUND.into(), KeyValue::Int(i64::from(round.number)));
+                if !run.state.name.is_empty() {
+                    candidate.keys.extra.insert(RUN.into(), KeyValue::from(run.state.name.as_str()));
+                }
+                self.known.add(0, &candidate);
+                stored.push(candidate);
+            }
+            add_run(&mut round, index, run.state);
+            running = running.max(run.running);
         }
-        Ok(())
-    }
-
-    /// The environments of all candidates, including those of this round.
-    pub(super) fn known(&mut self) -> &mut KnownEnvironments {
-        &mut self.known
-    }
-
-    /// Stores the results of a run of a round. `running` is the time in seconds in time steps of LAMMPS.
-    pub(super) fn explored(
-        &mut self,
-        mut round: Round,
-        run: &str,
-        mut candidates: Vec<Candidate>,
-        running: f64,
-    ) -> Result<Round, Error> {
+        if round.next_runs().is_empty() {
+            if !round.runs.is_empty() {
+                round.combine_runs();
+            }
+            let is_over = round.outcome == Some(RoundOutcome::Quiet) && !is_audited;
+            round.phase = if is_over { Phase::Done } else { Phase::Select };
+        }
         for restart in round.runs.iter().filter_map(|run| run.next_restart.as_ref()).chain(&round.next_restart) {
             let path = self.folder.join(restart);
             // Must be on the disk before the store refers to it.
             File::open(&path).and_then(|file| file.sync_all()).map_err(RunError::writing(path))?;
         }
-        round.stored += candidates.len();
-        for candidate in &mut candidates {
-            candidate.keys.extra.insert(ROUND.into(), KeyValue::Int(i64::from(round.number)));
-            if !run.is_empty() {
-                candidate.keys.extra.insert(RUN.into(), KeyValue::from(run));
-            }
-        }
+        round.stored += stored.len();
         round.threshold = Some(self.limits.threshold);
-        round.seconds = self.round.seconds;
         round.seconds.run += running;
         round.seconds.watch += self.take_elapsed() - running;
-        self.store.record(&[&round], None, &candidates)?;
+        self.store.record(&[&round], None, &stored)?;
         Ok(self.set_round(round))
     }
 
@@ -339,6 +330,18 @@ impl Ledger {
     /// The folder of the current round.
     pub(super) fn current_folder(&self) -> PathBuf {
         round_folder(&self.folder, self.round.number)
+    }
+}
+
+/// Adds the results of a run to its round.
+fn add_run(round: &mut Round, index: usize, state: RunState) {
+    match round.runs.get_mut(index) {
+        Some(run) => *run = RunState { is_learned: run.is_learned, ..state },
+        None => {
+            (round.outcome, round.reached, round.first_event) = (state.outcome, state.reached, state.first_event);
+            (round.events, round.gamma_max) = (state.events, state.gamma_max);
+            (round.next_restart, round.next_from) = (state.next_restart, state.next_from);
+        }
     }
 }
 

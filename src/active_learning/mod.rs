@@ -40,7 +40,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::candidates::{CheckResult, Phase, Round, RoundOutcome};
-use crate::comm::Comm;
+use crate::comm::{Comm, Team};
 use crate::config::InferenceConfig;
 use crate::embedding::EmbeddingExtractor;
 use crate::potential;
@@ -164,6 +164,7 @@ pub struct ActiveLearning<'o> {
     observer: Box<dyn FnMut(&Round) + 'o>,
     poll_observer: PollObserver<'o>,
     interrupt: Arc<AtomicBool>,
+    teams: usize,
 }
 
 /// Called with the number of the round, the name of the run, and the poll.
@@ -181,7 +182,17 @@ impl<'o> ActiveLearning<'o> {
             observer: Box::new(|_| {}),
             poll_observer: Box::new(|_, _, _| {}),
             interrupt: Arc::default(),
+            teams: 1,
         }
+    }
+
+    /// Divides the ranks into this number of teams with an equal number of consecutive ranks, which do the runs of a round
+    /// (`[[loop.run]]`) side by side; at most as many as there are runs. Restart files and polls are written by each team, so that
+    /// all must see the loop's folder.
+    #[must_use]
+    pub fn replicas(mut self, teams: usize) -> Self {
+        self.teams = teams;
+        self
     }
 
     /// Uses this oracle instead of the one in the configuration.
@@ -236,6 +247,7 @@ impl<'o> ActiveLearning<'o> {
             (_, false) if settings.trainer.is_none() => Err(Error::Missing { what: "trainer" }),
             _ => Ok(()),
         })?;
+        let team = comm.divide(self.teams)?;
         let mut warnings = Vec::new();
         let mut runs = Vec::new();
         let mut structures = Vec::new();
@@ -249,6 +261,9 @@ impl<'o> ActiveLearning<'o> {
             comm.agree(repeated.map_err(|error| Error::from(simulation::Error::from(error))))?;
             structures.push(structure);
             runs.push(Run { name, config, outline, simulation: None });
+        }
+        if team.count > runs.len() {
+            return Err(Error::Teams { teams: team.count, runs: runs.len() });
         }
         let cutoff = comm
             .agree(potential::cutoff(&config.system.potential).map_err(RunError::Potential))?
@@ -285,6 +300,7 @@ impl<'o> ActiveLearning<'o> {
         };
         let learning = Learning {
             comm: comm.clone(),
+            team,
             config: config.with_potential(potential),
             settings,
             extractor,
@@ -346,9 +362,11 @@ fn run_folder(round: PathBuf, run: &str) -> PathBuf {
     if run.is_empty() { round } else { round.join(run) }
 }
 
-/// A loop in progress. All fields except `ledger` and `imported` are the same on all ranks.
+/// A loop in progress. All fields except `team`, `ledger` and `imported` are the same on all ranks.
 struct Learning<'c, 'o> {
     comm: Comm,
+    /// The ranks that do a run together with this one.
+    team: Team,
     /// The configuration with the current potential.
     config: InferenceConfig,
     settings: &'c LoopConfig,
@@ -552,7 +570,7 @@ impl Learning<'_, '_> {
         Ok(self.comm.share(done.flatten()))
     }
 
-    /// The simulation of a run at the start of the round: the running one, or one that is set up from the restart file.
+    /// The simulation of a run of this team at the start of the round: the running one, or one that is set up from the restart file.
     fn simulation(&mut self, index: usize) -> Result<Simulation, Error> {
         let (restart, from) = self.start_of(index);
         let run = &mut self.runs[index];
@@ -564,14 +582,15 @@ impl Learning<'_, '_> {
         // That of an earlier process, which has started this round, is written again.
         if let Some(trajectory) = &run.config.job.trajectory {
             let path = folder.join(trajectory.format.file());
-            self.comm.on_root(|| match std::fs::remove_file(&path) {
+            self.team.comm.on_root(|| match std::fs::remove_file(&path) {
                 Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(RunError::Write { path, source }),
                 _ => Ok(()),
             })?;
         }
         let (data, log) = (data_path(&self.folder, &run.name), folder.join(files::LOG));
         // The log exists if an earlier process has started this round.
-        let is_repeated = self.round.number > 1 || self.comm.any(self.comm.is_root() && log.exists());
+        let comm = &self.team.comm;
+        let is_repeated = self.round.number > 1 || comm.any(comm.is_root() && log.exists());
         let earlier = if is_repeated { Earlier::Repeated } else { Earlier::None };
         let config =
             InferenceConfig { outputs: Outputs { earlier, ..run.config.outputs.clone() }, ..run.config.clone() };
@@ -579,9 +598,9 @@ impl Learning<'_, '_> {
             Some(restart) => {
                 let restart = self.folder.join(restart);
                 let from = Resumption { restart: &restart, step: from, first: 0, bias: None };
-                Simulation::resume(&config, &run.outline, &data, from, Some(&log), &self.comm)
+                Simulation::resume(&config, &run.outline, &data, from, Some(&log), comm)
             }
-            None => Simulation::new(&config, &run.outline, &data, Some(&log), &self.comm),
+            None => Simulation::new(&config, &run.outline, &data, Some(&log), comm),
         }?;
         match simulation.first_step() {
             0 => Ok(simulation),

@@ -17,6 +17,9 @@ pub(super) struct LoopArguments {
     /// Output folder; an existing loop in it is continued [default: the name of CONFIG without its extension]
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
+    /// Do the runs of a round ([[loop.run]]) side by side, each on an equal share of the MPI ranks
+    #[arg(long, value_name = "R", default_value_t = 1, hide_default_value = true)]
+    replicas: usize,
     /// Print each round and the result as one line of JSON, and nothing else to standard output
     #[arg(long)]
     json: bool,
@@ -32,6 +35,7 @@ pub(super) fn run(arguments: &LoopArguments, comm: &Comm, verbosity: Verbosity) 
     // Printed after the first round, so that an error of the set-up is printed alone.
     let mut remarks = config.remarks();
     let outcome = ActiveLearning::new(comm, &output)
+        .replicas(arguments.replicas)
         .interrupt_by(on_signals(Exit::Interrupted as i32))
         .observe(|round| {
             remarks.drain(..).for_each(|remark| print_warning(&remark));

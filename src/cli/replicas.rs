@@ -9,20 +9,15 @@ use std::path::Path;
 
 use super::run::{exit_of_run, print_json, summary};
 use super::{Exit, Verbosity, print_error, print_line, print_warning};
-use lammps_otf::comm::{CollectiveError, Comm, RemoteError};
+use lammps_otf::comm::{CollectiveError, Comm, DivisionError, RemoteError, Team};
 use lammps_otf::config::{self, InferenceConfig};
 use lammps_otf::interrupt::on_signals;
 use lammps_otf::runner::{LammpsRunner, files};
 
 #[derive(Debug, thiserror::Error)]
 enum Error {
-    #[error(
-        "--replicas {count} requires a multiple of {count} MPI ranks, but there are {ranks}: start it as \
-         `mpiexec -n {count} lammps-otf run …`, or with a larger multiple"
-    )]
-    Ranks { count: usize, ranks: usize },
-    #[error("--replicas is 0, but must be 1 or more")]
-    None,
+    #[error(transparent)]
+    Division(#[from] DivisionError),
     #[error("{0} already holds a run: choose another folder with --output")]
     Occupied(String),
     #[error("cannot create the folder {0}: {1}")]
@@ -60,8 +55,8 @@ pub(super) fn run(
     world: &Comm,
     verbosity: Verbosity,
 ) -> Exit {
-    let config = match prepare(config, output, count, world) {
-        Ok(config) => config,
+    let (config, Team { comm, index, .. }) = match prepare(config, output, count, world) {
+        Ok(prepared) => prepared,
         Err(error) => {
             if world.is_root() {
                 print_error(&error);
@@ -69,9 +64,6 @@ pub(super) fn run(
             return Exit::BadInput;
         }
     };
-    let share = world.size() / count;
-    let index = world.rank() / share;
-    let comm = world.split(index);
     let name = InferenceConfig::replica_name(index);
     let (folder, store) = (output.join(&name), output.join(files::CANDIDATES));
     let outcome = LammpsRunner::new(&comm, &folder)
@@ -101,7 +93,7 @@ pub(super) fn run(
     };
     for replica in 0..count {
         let bytes = serde_json::to_vec(&report).expect("texts and numbers");
-        let bytes = world.broadcast(replica * share, bytes);
+        let bytes = world.broadcast(replica * comm.size(), bytes);
         if !world.is_root() {
             continue;
         }
@@ -126,17 +118,15 @@ pub(super) fn run(
     SEVERITY[worst as usize]
 }
 
-/// Validates the configurations of all replicas, creates the folder, and returns the configuration of this rank's replica.
-fn prepare(config: &InferenceConfig, output: &Path, count: usize, world: &Comm) -> Result<InferenceConfig, Error> {
-    if count == 0 {
-        return Err(Error::None);
-    }
-    let ranks = world.size();
-    if !ranks.is_multiple_of(count) {
-        return Err(Error::Ranks { count, ranks });
-    }
-    let index = world.rank() / (ranks / count);
-    let own = world.agree(config.replica(index, count).map_err(Error::from))?;
+/// Validates the configurations of all replicas, creates the folder, and returns the configuration and ranks of this rank's replica.
+fn prepare(
+    config: &InferenceConfig,
+    output: &Path,
+    count: usize,
+    world: &Comm,
+) -> Result<(InferenceConfig, Team), Error> {
+    let team = world.divide(count)?;
+    let own = world.agree(config.replica(team.index, count).map_err(Error::from))?;
     world.on_root(|| {
         let name = output.display().to_string();
         if output.read_dir().is_ok_and(|mut entries| entries.next().is_some()) || output.is_file() {
@@ -144,5 +134,5 @@ fn prepare(config: &InferenceConfig, output: &Path, count: usize, world: &Comm) 
         }
         std::fs::create_dir_all(output).map_err(|error| Error::Folder(name, error))
     })?;
-    Ok(own)
+    Ok((own, team))
 }

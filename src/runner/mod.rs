@@ -236,7 +236,7 @@ impl<'o> LammpsRunner<'o> {
         let recorder =
             comm.on_root(|| Recorder::start(&folder, config, lock, cutoff, from.clone(), self.store.as_ref()))?;
         let parent = from.parent.as_ref();
-        comm.on_root(|| provenance::write(&folder, config, parent, simulation.lammps(), &comm))?;
+        comm.on_root(|| provenance::write(&folder, config, parent, simulation.lammps(), comm.size()))?;
         let hash = comm.on_root(|| potential::fingerprint(&config.system.potential).map_err(Error::Potential))?;
         let potential_hash: String = comm.share(hash);
         let progress = from.progress;

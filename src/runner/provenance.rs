@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::checkpoint::Parent;
 use super::{Error, write_atomic};
-use crate::comm::{self, Comm};
+use crate::comm;
 use crate::config::InferenceConfig;
 use crate::lammps::{Build, Lammps};
 use crate::potential;
@@ -38,7 +38,7 @@ struct Provenance<'c> {
     config: &'c InferenceConfig,
 }
 
-/// Writes `run.json`. Called on rank 0 only.
+/// Writes `run.json` of a job with this number of `ranks`. Called on rank 0 only.
 ///
 /// # Errors
 /// If the potential cannot be read, or the file cannot be written.
@@ -47,14 +47,14 @@ pub(crate) fn write(
     config: &InferenceConfig,
     continues: Option<&Parent>,
     lammps: &Lammps,
-    comm: &Comm,
+    ranks: usize,
 ) -> Result<(), Error> {
     let provenance = Provenance {
         format: 1,
         version: env!("CARGO_PKG_VERSION"),
         lammps: Build::of(lammps).version,
         mpi: comm::library(),
-        ranks: comm.size(),
+        ranks,
         continues,
         potential_hash: potential::fingerprint(&config.system.potential).map_err(Error::Potential)?,
         started: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),

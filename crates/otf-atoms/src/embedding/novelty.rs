@@ -214,7 +214,7 @@ pub struct StoredMatch {
 }
 
 /// The set of stored environments.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Novelty {
     /// Environments at a smaller distance are duplicates; with 0 there are none.
     pub threshold: f64,

@@ -311,13 +311,17 @@ impl Round {
         }
     }
 
-    /// The index of the run to be started next: runs that are not learned, and then, if no run had an event, the others once more.
-    /// `None` if the runs of the round are over, or if it has a single run.
+    /// The indices of the runs to be started next, in order: those that are not learned, and then, if no run had an event, the others
+    /// once more. Empty if the runs of the round are over, or if it has a single run.
     #[must_use]
-    pub fn next_run(&self) -> Option<usize> {
-        let find = |learned: bool| self.runs.iter().position(|run| run.outcome.is_none() && run.is_learned == learned);
+    pub fn next_runs(&self) -> Vec<usize> {
+        let open = |learned: bool| {
+            let runs = self.runs.iter().enumerate();
+            runs.filter(move |(_, run)| run.outcome.is_none() && run.is_learned == learned).map(|(at, _)| at).collect()
+        };
         let all_quiet = self.runs.iter().all(|run| run.outcome.is_none_or(|outcome| outcome == RoundOutcome::Quiet));
-        find(false).or_else(|| find(true).filter(|_| all_quiet))
+        let runs: Vec<usize> = open(false);
+        if runs.is_empty() && all_quiet { open(true) } else { runs }
     }
 
     /// Sets the results of the round to those of its runs, once they are over.

@@ -269,7 +269,7 @@ fn cases() -> Vec<Case> {
         case("extract: no such atom", "extract al.extxyz --center 999 --radius 3 --buffer 3 -o cut.extxyz", nothing),
         case("extract: too many atoms", "extract al.extxyz --center 1 --radius 6 --buffer 6 -o cut.extxyz", nothing),
         case("extract: a frame that does not exist", "extract al.extxyz --center 1 --radius 3 --buffer 3 --frame 7 -o cut.extxyz", nothing),
-        case("extract: a name of another format", "extract al.extxyz --center 1 --radius 3 --buffer 3 -o POSCAR", nothing),
+        case("extract: a name of another format", "extract al.extxyz --center 1 --radius 3 --buffer 3 -o cut.cif", nothing),
         case("extract: a folder that does not exist", "extract al.extxyz --center 1 --radius 3 --buffer 3 -o no/cut.extxyz", nothing),
         case("analyze-log: a file that does not exist", "analyze-log nowhere.log --threshold 5", nothing),
         case("analyze-log: a file that is no log", "analyze-log al.extxyz --threshold 5", nothing),

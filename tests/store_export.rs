@@ -273,9 +273,9 @@ fn export_of_nothing_is_an_error_and_writes_nothing() {
         let target = folder.path().join("none");
         let error = export(format, &rows[..0], &target).unwrap_err().to_string();
         assert!(error.contains("no candidate"), "{error}");
-        assert_eq!(export(format, &rows[4..], &target).is_ok(), format == Format::Extxyz);
-        assert_eq!(target.exists(), format == Format::Extxyz);
-        let _ = std::fs::remove_file(&target);
+        assert_eq!(export(format, &rows[4..], &target).is_ok(), !format.needs_labels());
+        assert_eq!(target.exists(), !format.needs_labels());
+        let _ = if target.is_dir() { std::fs::remove_dir_all(&target) } else { std::fs::remove_file(&target) };
         let nowhere = folder.path().join("no/such/folder");
         assert!(export(format, &rows, &nowhere).unwrap_err().to_string().contains("no/such"));
     }
@@ -609,5 +609,39 @@ fn rows_of_older_versions_are_read_and_checked() {
             let error = export(format, std::slice::from_ref(&row), &folder.path().join("out")).unwrap_err();
             assert!(error.to_string().contains(wrong), "{error}");
         }
+    }
+}
+
+#[test]
+fn structures_for_calculations_are_read_by_ase() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, rows) = example_store(folder.path());
+    for (format, name) in [(Format::Poscar, "poscar"), (Format::LammpsData, "data")] {
+        let target = folder.path().join(name);
+        let report = export(format, &rows, &target).unwrap();
+        assert_eq!((report.written, report.without_labels.len()), (5, 0));
+        check(
+            r#"
+import pathlib
+from ase.io import read
+found = sorted(pathlib.Path(sys.argv[2]).iterdir())
+assert len(found) == 5, found
+for path, row in zip(found, ase.db.connect(sys.argv[1]).select(sort="id")):
+    assert path.name.startswith(f"candidate-{row.id:06d}"), path
+    if path.is_dir():
+        atoms = read(path / "POSCAR")
+    else:
+        atoms = read(path, format="lammps-data", atom_style="atomic")
+    stored = row.toatoms()
+    stored.pbc = atoms.pbc = True
+    assert sorted(atoms.symbols) == sorted(stored.symbols)
+    # Distances depend neither on the frame nor on the order of elements.
+    same(np.sort(atoms.get_all_distances(mic=True), axis=None), np.sort(stored.get_all_distances(mic=True), axis=None), 1e-9)
+    same(atoms.cell.lengths(), stored.cell.lengths(), 1e-12)
+"#,
+            &db,
+            &target,
+        );
+        assert!(export(format, &rows, &target).is_err(), "a folder is not overwritten");
     }
 }

@@ -44,9 +44,10 @@ pub struct ExtractArgs {
     /// Maximum number of atoms in the cut-out
     #[arg(long, value_name = "N", default_value_t = 250)]
     pub max_atoms: usize,
-    /// File to write, extended XYZ
-    #[arg(short, long, value_name = "OUT.extxyz", value_parser = parse_output)]
-    pub output: PathBuf,
+    /// File to write: extended XYZ with the force mask (.extxyz, .xyz), or without it POSCAR (.poscar, .vasp, or named POSCAR) or LAMMPS
+    /// data (.data, .lmp)
+    #[arg(short, long, value_name = "OUT.extxyz", value_parser = parse_any_output)]
+    pub output: (PathBuf, OutputFormat),
     /// Print a summary of the cut-out as JSON
     #[arg(long)]
     pub json: bool,
@@ -111,6 +112,31 @@ fn parse_frame(text: &str) -> Result<Frame, String> {
     }
 }
 
+/// Format of the cut-out, by the name of its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputFormat {
+    /// Extended XYZ.
+    ExtXyz,
+    /// POSCAR of VASP.
+    Poscar,
+    /// LAMMPS data.
+    LammpsData,
+}
+
+fn parse_any_output(name: &str) -> Result<(PathBuf, OutputFormat), String> {
+    let path = PathBuf::from(name);
+    let text = |part: Option<&std::ffi::OsStr>| part.map(|part| part.to_string_lossy().to_ascii_lowercase());
+    let format = match (text(path.extension()).as_deref(), text(path.file_name()).as_deref()) {
+        (Some("extxyz" | "xyz"), _) => OutputFormat::ExtXyz,
+        (Some("poscar" | "vasp"), _) | (_, Some("poscar")) => OutputFormat::Poscar,
+        (Some("data" | "lmp"), _) => OutputFormat::LammpsData,
+        _ => return Err("the end of the name is that of no format: .extxyz, .xyz, .poscar, .vasp, .data or .lmp (`ase convert` writes \
+                         other formats)"
+            .into()),
+    };
+    Ok((path, format))
+}
+
 /// Rejects file names with the extension of another format.
 pub(super) fn parse_output(name: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(name);
@@ -145,12 +171,19 @@ pub fn run(args: &ExtractArgs, verbosity: Verbosity) -> Result<(), ExtractError>
     };
     let extractor = EmbeddingExtractor::new(&config, args.cutoff.unwrap_or(args.buffer))?;
     let cluster = extractor.extract_cluster(&structure, index)?;
-    write_atomically(&args.output, |out| {
-        write_cluster(out, &cluster, args.shape.into()).map_err(std::io::Error::other)
+    let (path, format) = &args.output;
+    let comment = format!("neighbourhood of atom {} in {}", args.center, args.file.display());
+    write_atomically(path, |out| {
+        let written = match format {
+            OutputFormat::ExtXyz => write_cluster(out, &cluster, args.shape.into()),
+            OutputFormat::Poscar => io::poscar::write(&cluster.structure, &comment, out),
+            OutputFormat::LammpsData => io::lammps_data::write(&cluster.structure, out),
+        };
+        written.map_err(std::io::Error::other)
     })?;
     if args.json {
         let summary = serde_json::json!({
-            "output": args.output,
+            "output": path,
             "atoms": cluster.structure.len(),
             "core": cluster.core_len(),
             "edge": cluster.edge(),
@@ -162,7 +195,7 @@ pub fn run(args: &ExtractArgs, verbosity: Verbosity) -> Result<(), ExtractError>
     } else if verbosity != Verbosity::Quiet {
         print_line(&format!(
             "{}: {} atoms ({} in the core) in a cell of {:.4} Å, smallest distance {:.3} Å, {} removed at the faces",
-            args.output.display(),
+            path.display(),
             cluster.structure.len(),
             cluster.core_len(),
             cluster.edge(),
@@ -171,6 +204,11 @@ pub fn run(args: &ExtractArgs, verbosity: Verbosity) -> Result<(), ExtractError>
         ));
     }
     notes.iter().for_each(|note| print_warning(note));
+    if *format != OutputFormat::ExtXyz {
+        print_warning(
+            &"the format has no force mask, without which forces at the boundary are trained on: keep it as extended XYZ too",
+        );
+    }
     if !cluster.is_complete() {
         print_warning(&format!(
             "the buffer of {} Å is smaller than the cutoff of {} Å, so outer core atoms have incomplete environments",

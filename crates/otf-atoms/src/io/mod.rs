@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Structure files: extended XYZ, LAMMPS data files and LAMMPS dumps, and all formats that ASE reads, if there is a Python with ASE.
+//! Extended XYZ, LAMMPS data files and POSCAR files are written.
 //!
 //! A file that is truncated, contains numbers that are not finite, or contradicts its own header is an error with the
 //! line number. The readers do not panic on any input, and they do not allocate memory according to a header alone.
@@ -13,6 +14,7 @@ pub mod lammps_dump;
 mod line;
 mod masses;
 pub(crate) mod plain;
+pub mod poscar;
 mod text;
 pub mod trajectory;
 

@@ -2,7 +2,7 @@
 //! The folders of arrays of DeePMD-kit.
 
 use super::xyz::stress_of_weight;
-use super::{StoredCandidate, energy_weight, folder_of, io_error, positions, virial};
+use super::{StoredCandidate, energy_weight, positions, virial, write_folder};
 use crate::{Labels, StoreError};
 use ndarray::{Array1, Array2, Axis};
 use ndarray_npy::WriteNpyExt;
@@ -25,10 +25,6 @@ struct System {
 
 /// Writes the folder. All rows must have labels.
 pub fn write(target: &Path, rows: &[&StoredCandidate]) -> Result<(), StoreError> {
-    if target.exists() {
-        let reason = format!("{} exists already: choose another folder, or remove it", target.display());
-        return Err(StoreError::Export(reason));
-    }
     let elements: BTreeSet<(u32, &str)> =
         rows.iter().flat_map(|row| elements(row)).map(|e| (e.atomic_number(), e.symbol())).collect();
     let map: Vec<(u32, &str)> = elements.into_iter().collect();
@@ -46,23 +42,10 @@ pub fn write(target: &Path, rows: &[&StoredCandidate]) -> Result<(), StoreError>
         systems.entry(system).or_default().push((row, labels));
     }
 
-    let err = io_error(target, "write");
-    let temporary = tempfile::Builder::new().prefix(".export").tempdir_in(folder_of(target)).map_err(&err)?;
-    for (system, frames) in &systems {
-        write_system(&temporary.path().join(system.name(&map)), system, frames, &map).map_err(&err)?;
-    }
-    #[cfg(unix)]
-    {
-        // A temporary folder is accessible by its owner only: set the permissions of a normal new folder.
-        let plain = temporary.path().join(".mode");
-        fs::create_dir(&plain).map_err(&err)?;
-        let permissions = fs::metadata(&plain).map_err(&err)?.permissions();
-        fs::remove_dir(&plain).and_then(|()| fs::set_permissions(temporary.path(), permissions)).map_err(&err)?;
-    }
-    fs::rename(temporary.path(), target).map_err(&err)?;
-    // The folder was renamed, so the guard must not remove it.
-    let _ = temporary.keep();
-    Ok(())
+    write_folder(target, |folder| {
+        let mut systems = systems.iter();
+        systems.try_for_each(|(system, frames)| write_system(&folder.join(system.name(&map)), system, frames, &map))
+    })
 }
 
 impl System {

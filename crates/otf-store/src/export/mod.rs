@@ -11,6 +11,7 @@
 //! | [`Format::Gracemaker`] | `force_weight` (per atom) | `energy_weight` 0, `virial_weight` 0 |
 //! | [`Format::Deepmd`] | `atom_pref.npy` | no `energy.npy`, no `virial.npy` |
 //! | [`Format::Gap`] | `force_mask:L:1` (**T for excluded atoms**) | no `energy`, no `virial` |
+//! | [`Format::Poscar`], [`Format::LammpsData`] | no labels and no mask: input of a calculation | – |
 //! | [`Format::Mace`] | `REF_forces_atomic_weights:R:1` | `config_energy_weight=0`, `config_stress_weight=0`, `config_virials_weight=0` |
 //!
 //! Restrictions of the trainers:
@@ -38,6 +39,9 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use otf_atoms::io::{lammps_data, poscar};
+use otf_atoms::structure::{AtomId, FixedAtoms, Structure};
+
 /// An export format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -56,11 +60,24 @@ pub enum Format {
     Gap,
     /// Extended XYZ for MACE.
     Mace,
+    /// A folder with a POSCAR file for each candidate, `candidate-000012/POSCAR`, for VASP.
+    Poscar,
+    /// A folder with a LAMMPS data file for each candidate, `candidate-000012.data`, in which the atoms have the ids 1, 2, ….
+    LammpsData,
 }
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 6] = [Self::Extxyz, Self::Pacemaker, Self::Gracemaker, Self::Deepmd, Self::Gap, Self::Mace];
+    pub const ALL: [Self; 8] = [
+        Self::Extxyz,
+        Self::Pacemaker,
+        Self::Gracemaker,
+        Self::Deepmd,
+        Self::Gap,
+        Self::Mace,
+        Self::Poscar,
+        Self::LammpsData,
+    ];
 
     /// The name on the command line.
     #[must_use]
@@ -72,13 +89,15 @@ impl Format {
             Self::Deepmd => "deepmd",
             Self::Gap => "gap",
             Self::Mace => "mace",
+            Self::Poscar => "poscar",
+            Self::LammpsData => "lammps-data",
         }
     }
 
     /// Whether candidates without energy and forces cannot be exported in this format.
     #[must_use]
     pub fn needs_labels(self) -> bool {
-        self != Self::Extxyz
+        !matches!(self, Self::Extxyz | Self::Poscar | Self::LammpsData)
     }
 }
 
@@ -107,7 +126,7 @@ pub struct Report {
     pub warnings: Vec<String>,
 }
 
-/// Writes the candidates to `target`: a file, or a new folder for [`Format::Deepmd`]. The export is written under a
+/// Writes the candidates to `target`: a file, or a new folder for [`Format::Deepmd`], [`Format::Poscar`] and [`Format::LammpsData`]. The export is written under a
 /// temporary name and renamed, so it is never incomplete.
 ///
 /// # Errors
@@ -181,6 +200,20 @@ pub fn export(format: Format, rows: &[StoredCandidate], target: &Path) -> Result
             );
             deepmd::write(target, &rows)?;
         }
+        Format::Poscar => write_folder(target, |folder| {
+            rows.iter().try_for_each(|row| {
+                let folder = folder.join(format!("candidate-{:06}", row.id));
+                std::fs::create_dir(&folder)?;
+                let comment = format!("candidate {}", row.id);
+                structure_file(&folder.join("POSCAR"), |out| poscar::write(&row.candidate.structure, &comment, out))
+            })
+        })?,
+        Format::LammpsData => write_folder(target, |folder| {
+            rows.iter().try_for_each(|row| {
+                let path = folder.join(format!("candidate-{:06}.data", row.id));
+                structure_file(&path, |out| lammps_data::write(&numbered(&row.candidate.structure), out))
+            })
+        })?,
     }
     let without_labels = skipped.iter().map(|row| row.id).collect();
     Ok(Report { written: rows.len(), without_labels, path: target.to_owned(), warnings })
@@ -219,6 +252,52 @@ fn io_error(path: &Path, doing: &'static str) -> impl Fn(io::Error) -> StoreErro
 
 fn folder_of(target: &Path) -> &Path {
     target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A structure with the ids 1, 2, …, so that programs that know no ids have the same order.
+fn numbered(structure: &Structure) -> Structure {
+    let id = |old: &AtomId| structure.ids.iter().position(|id| id == old).map_or(0, |at| at as AtomId + 1);
+    let of_fixed = |fixed: &FixedAtoms| FixedAtoms { ids: fixed.ids.iter().map(id).collect(), ..*fixed };
+    Structure {
+        ids: (1..).take(structure.len()).collect(),
+        fixed: structure.fixed.iter().map(of_fixed).collect(),
+        ..structure.clone()
+    }
+}
+
+/// Writes a structure to a new file.
+fn structure_file(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), otf_atoms::io::Error>,
+) -> io::Result<()> {
+    let mut out = BufWriter::new(std::fs::File::create(path)?);
+    write(&mut out).map_err(io::Error::other)?;
+    out.flush()
+}
+
+/// Has `fill` write the content of the new folder `target`, which exists when it is complete.
+fn write_folder(target: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), StoreError> {
+    if target.exists() {
+        let reason = format!("{} exists already: choose another folder, or remove it", target.display());
+        return Err(StoreError::Export(reason));
+    }
+    let err = io_error(target, "write");
+    let temporary = tempfile::Builder::new().prefix(".export").tempdir_in(folder_of(target)).map_err(&err)?;
+    fill(temporary.path()).map_err(&err)?;
+    #[cfg(unix)]
+    {
+        // A temporary folder is accessible by its owner only: set the permissions of a normal new folder.
+        let plain = temporary.path().join(".mode");
+        std::fs::create_dir(&plain).map_err(&err)?;
+        let permissions = std::fs::metadata(&plain).map_err(&err)?.permissions();
+        std::fs::remove_dir(&plain)
+            .and_then(|()| std::fs::set_permissions(temporary.path(), permissions))
+            .map_err(&err)?;
+    }
+    std::fs::rename(temporary.path(), target).map_err(&err)?;
+    // The folder was renamed, so the guard must not remove it.
+    let _ = temporary.keep();
+    Ok(())
 }
 
 fn write_file(target: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), StoreError> {

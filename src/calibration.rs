@@ -509,6 +509,10 @@ pub fn is_trained_on(row: &StoredCandidate, store: &Store, round: Option<u32>) -
     if row.candidate.keys.trigger == Some(Trigger::Audit) {
         return Ok(!row.is_held_back());
     }
+    // A label that is probably wrong shows no errors of a potential.
+    if row.is_suspect() {
+        return Ok(true);
+    }
     let hash = row.candidate.keys.potential_hash.as_deref();
     let found_by = hash.map(|hash| store.potential(hash)).transpose()?.flatten();
     Ok(found_by.is_some_and(|record| round.is_some_and(|own| record.round < own)))

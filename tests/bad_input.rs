@@ -243,6 +243,8 @@ fn cases() -> Vec<Case> {
                trainer = { command = [\"fit\"] }"),
         with_loop_lines("loop: a halt below the threshold", "halt = 1.0\noracle = { type = \"command\", command = [\"dft\", \"{input}\", \"{output}\"] }\n\
                trainer = { command = [\"fit\", \"{labelled}\", \"{output}\"] }"),
+        with_loop_lines("loop: overlap with one run", "overlap = true\noracle = { type = \"command\", command = [\"dft\", \"{input}\", \"{output}\"] }\n\
+            trainer = { command = [\"fit\", \"{labelled}\", \"{output}\"] }"),
         with_loop_lines("loop: no program at a time", "oracle = { type = \"command\", command = [\"dft\", \"{input}\", \"{output}\"], parallel = 0 }\n\
                trainer = { command = [\"fit\", \"{labelled}\", \"{output}\"] }"),
         with_loop_lines("loop: a negative time to wait", "oracle = { type = \"external\", wait = -1 }\n\

@@ -384,3 +384,61 @@ fn small_frames_are_labelled_whole_with_energies() {
     // Sums over ranks differ in their last digits; a few hundred steps of a melt amplify them.
     assert!(moved.iter().all(|d| *d < 1e-6), "{moved:?}");
 }
+
+#[test]
+fn label_that_does_not_fit_the_others_is_held_back_until_it_is_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let (python, oracle) = (dependency("bin/python3"), script("eam_oracle.py"));
+    let commands = |name: &str, mistake: &str| {
+        let path = config(at, name, 1500.0, &linear_trainer(at), "");
+        let toml = std::fs::read_to_string(&path).unwrap();
+        let (start, end) = (toml.find("type = \"lammps\"").unwrap(), toml.find("[loop.trainer]").unwrap());
+        let own = format!(
+            "type = \"command\"\ncommand = [{python:?}, {oracle:?}, \"{{input}}\", \"{{output}}\", {:?}, \"{mistake}\"]\n\
+             parallel = 2\n",
+            eam_file()
+        );
+        let toml = toml
+            .replace(&toml[start..end], &own)
+            .replace("batch = 2\nselect = 2\nmax_rounds = 3", "batch = 8\nselect = 12\nmax_rounds = 1");
+        let toml = toml.replace("steps = 200", "steps = 2000").replace("[loop]\n", "[loop]\nevent_spacing = 20\n");
+        std::fs::write(&path, toml).unwrap();
+        let out = run(at, name);
+        assert_eq!(out.status.code(), Some(4), "{}", text(&out));
+        out
+    };
+    let round = |name: &str| store(at, name).rounds().unwrap().remove(0);
+    commands("right", "none");
+    let first = round("right");
+    assert!(first.labelled >= 8 && first.suspects.is_empty(), "{first:?}");
+    // The structures of the first round do not depend on labels.
+    let wrong = first.selected[3];
+    commands("wrong", &format!("scf:{wrong}"));
+    let of_wrong = round("wrong");
+    assert_eq!((of_wrong.selected, &of_wrong.suspects), (first.selected, &vec![wrong]));
+    // The same potential as if that label did not exist.
+    let trained = std::fs::read_to_string(at.join("wrong/round-001/labelled.extxyz")).unwrap();
+    assert!(
+        !trained.contains(&format!("candidate={wrong} "))
+            && trained.matches("candidate=").count() == first.labelled - 1
+    );
+    let (right, wrong_error) = (first.force_rmse_after.unwrap(), of_wrong.force_rmse_after.unwrap());
+    assert!(wrong_error > 5.0 * right, "its own error is shown: {wrong_error} and {right} eV/Å");
+
+    let db = at.join("wrong/candidates.db");
+    let candidates = |arguments: &[&str]| {
+        common::succeed(lammps_otf().arg("candidates").arg(arguments[0]).arg(&db).args(&arguments[1..]))
+    };
+    let ids = || -> Vec<i64> {
+        let listed: serde_json::Value = serde_json::from_str(&candidates(&["list", "--suspect", "--json"])).unwrap();
+        listed["candidates"].as_array().unwrap().iter().map(|row| row["id"].as_i64().unwrap()).collect()
+    };
+    assert_eq!(ids(), [wrong]);
+    let gap = at.join("gap.xyz");
+    let exported = candidates(&["export", "gap", "-o", gap.to_str().unwrap()]);
+    assert!(exported.contains("1 omitted because their labels do not fit"), "{exported}");
+    candidates(&["accept", &wrong.to_string()]);
+    assert_eq!(ids(), [0_i64; 0]);
+    assert!(!rows(at, "wrong").iter().any(StoredCandidate::is_suspect));
+}

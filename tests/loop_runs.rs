@@ -214,3 +214,53 @@ fn teams_that_do_not_fit_are_refused() {
         assert!(!at.join("out").exists());
     }
 }
+
+/// Labels with EAM, and appends to `starts` how many polls of the second run of the second round existed at the start: label.sh INPUT OUTPUT.
+const LABEL: &str = "#!/bin/sh\ncat out/round-002/vacancy/polls.jsonl 2>/dev/null | wc -l >>starts\nexec PYTHON ORACLE \"$1\" \"$2\" EAM none\n";
+
+#[test]
+fn candidates_are_labelled_while_other_runs_are_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    config(at);
+    let quoted = |path: std::path::PathBuf| format!("'{}'", path.display());
+    let label = LABEL.replace("PYTHON", &quoted(dependency("bin/python3")));
+    let label = label.replace("ORACLE", &quoted(common::script("eam_oracle.py"))).replace("EAM", &quoted(eam_file()));
+    write(at, "label.sh", &label);
+    let toml = std::fs::read_to_string(at.join("loop.toml")).unwrap();
+    let (start, end) = (toml.find("type = \"lammps\"").unwrap(), toml.find("[loop.trainer]").unwrap());
+    let own = "type = \"command\"\ncommand = [\"sh\", \"label.sh\", \"{input}\", \"{output}\"]\nparallel = 2\n";
+    let toml = toml.replace(&toml[start..end], own).replace("[loop]\n", "[loop]\noverlap = true\n");
+    // So long that labels are begun before its end on any machine.
+    let toml = toml.replace("structure = \"vacancy.extxyz\"\n", "structure = \"vacancy.extxyz\"\nsteps = 4000\n");
+    write(at, "loop.toml", &toml);
+    let out = command(lammps_otf(), at, "out").output().unwrap();
+    println!("{}", text(&out));
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out));
+    let starts = std::fs::read_to_string(at.join("starts")).unwrap();
+    let starts: Vec<u32> = starts.lines().map(|line| line.trim().parse().unwrap()).collect();
+    let polls = std::fs::read_to_string(at.join("out/round-002/vacancy/polls.jsonl")).unwrap().lines().count();
+    // The first are the comparison of oracle and potential, and the labels of the first round.
+    let (first, second) = (&rounds(at, "out")[0], &rounds(at, "out")[1]);
+    assert!(polls > 300 && starts[1 + first.labelled + first.failed] < 200, "{starts:?}, {polls} polls");
+    assert!(second.runs_selected_from == 1 && !second.selected.is_empty(), "{second:?}");
+
+    // Killed while the second run is done and labels are made, and continued.
+    let mut child = command(lammps_otf(), at, "killed").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    common::wait_for("the second run", || at.join("killed/round-002/vacancy/polls.jsonl").exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let out = command(lammps_otf(), at, "killed").output().unwrap();
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out));
+    assert!(state(at, "out") == state(at, "killed"), "a loop that was killed has the same result");
+
+    // Interrupted likewise: the programs end, and their candidates are pending again.
+    let mut child = command(lammps_otf(), at, "stopped").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    common::wait_for("the second run", || at.join("stopped/round-002/vacancy/polls.jsonl").exists());
+    succeed(Command::new("kill").args(["-INT", &child.id().to_string()]));
+    assert_eq!(child.wait().unwrap().code(), Some(6));
+    assert!(rows(at, "stopped").iter().all(|row| row.status != Some(lammps_otf::candidates::Status::RunningDft)));
+    let out = command(lammps_otf(), at, "stopped").output().unwrap();
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out));
+    assert!(state(at, "out") == state(at, "stopped"));
+}

@@ -50,7 +50,7 @@ fn label_errors(prediction: &Prediction, candidate: &Candidate, labels: &Labels)
 }
 
 /// Errors of a potential on labelled candidates. A candidate that it cannot evaluate, for example because atoms overlap, is skipped.
-fn errors_on(predictor: &mut Predictor, rows: &[StoredCandidate]) -> Vec<(i64, LabelErrors)> {
+pub(super) fn errors_on(predictor: &mut Predictor, rows: &[StoredCandidate]) -> Vec<(i64, LabelErrors)> {
     let labelled = rows.iter().filter(|row| row.is_labelled());
     let errors = labelled.filter_map(|row| {
         let prediction = predictor.evaluate(&row.candidate.structure).ok()?;
@@ -132,7 +132,7 @@ impl Ledger {
         let Some(tolerated) = threshold.tolerated() else { return Ok(initial) };
         let (error, coverage) = (tolerated.force_error, tolerated.coverage);
         let (audits, labelled): (Vec<_>, Vec<_>) =
-            self.labelled_rows()?.into_iter().partition(StoredCandidate::is_held_back);
+            self.labelled_rows()?.into_iter().filter(|row| !row.is_suspect()).partition(StoredCandidate::is_held_back);
         let mut predictor = predictor(potential)?;
         // A region that the potential cannot evaluate has no pairs.
         let of_audits: Vec<Pair> =

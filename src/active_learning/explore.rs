@@ -148,6 +148,7 @@ impl Learning<'_, '_> {
             next.push(0);
         }
         next.truncate(self.team.count);
+        self.label_meanwhile()?;
         let known = self.known_environments()?;
         let own = match next.get(self.team.index) {
             Some(&index) => self.explore_run(index, known).map(|run| run.map(|explored| (index, explored))),
@@ -165,6 +166,31 @@ impl Learning<'_, '_> {
             self.notify_observer(&self.round.clone())?;
         }
         Ok(None)
+    }
+
+    /// Selects candidates of the runs that are over, and has them labelled while the next runs are done.
+    fn label_meanwhile(&mut self) -> Result<(), Error> {
+        let settings = self.settings;
+        if !settings.overlap {
+            return Ok(());
+        }
+        let selected = self.on_ledger(|ledger| ledger.select_during_runs(settings))?;
+        // Those that an earlier process has selected are not in the queue of this one.
+        let queued = if self.background.is_some() { self.round.selected.len() } else { 0 };
+        self.round = selected;
+        let ids = self.round.selected[queued..].to_vec();
+        let (ledger, oracle, background) = (&self.ledger, &self.oracle, &mut self.background);
+        self.comm.on_root(|| {
+            let Some((ledger, oracle)) = ledger.as_ref().zip(oracle.as_deref()).filter(|_| !ids.is_empty()) else {
+                return Ok(());
+            };
+            if background.is_none() {
+                *background = ledger.label_in_background(oracle)?;
+            }
+            background.iter().for_each(|background| background.label(ids.clone()));
+            Ok::<_, Error>(())
+        })?;
+        Ok(())
     }
 
     /// The environments of all candidates, on rank 0 of each team.

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::background::Background;
 use super::ledger::{LABELS, Ledger};
 use super::oracle::Oracle;
 use super::queue::{LabelQueue, POLL_INTERVAL, find};
@@ -13,6 +14,12 @@ use crate::config::Threshold;
 use crate::runner::Error as RunError;
 
 impl Ledger {
+    /// A thread that labels candidates of this round; `None` if the oracle cannot label while simulations run.
+    pub(super) fn label_in_background(&self, oracle: &dyn Oracle) -> Result<Option<Background>, Error> {
+        let folder = self.current_folder().join(LABELS);
+        Background::start(oracle, self.store.path(), &self.worker, folder, self.round.number)
+    }
+
     /// Labels the selected candidates. A candidate that fails does not stop the others. After a run without an event, the audits
     /// decide whether the loop ends.
     pub(super) fn label(
@@ -46,6 +53,9 @@ impl Ledger {
             false => Phase::Select,
         };
         let mut round = Round { phase, labelled, failed, force_rmse_before, audit, ..round };
+        if phase == Phase::Select {
+            round.selected.clear();
+        }
         round.seconds.label += self.take_elapsed();
         self.store.record(&[&round], None, &[])?;
         Ok(PhaseOutcome::Continue(self.set_round(round)))

@@ -10,7 +10,8 @@ use super::accuracy::Limits;
 use super::explore::Explored;
 use super::imports::IMPORTED;
 use super::{
-    Error, LoopConfig, Outcome, PhaseOutcome, Run, data_path, files, round_folder, round_folders, run_folder, select,
+    Error, LoopConfig, Outcome, PhaseOutcome, Projected, Run, data_path, files, round_folder, round_folders,
+    run_folder, select,
 };
 use crate::candidates::{
     KeyValue, Phase, PotentialRecord, Round, RoundOutcome, RunState, Status, Store, StoreError, StoredCandidate,
@@ -70,6 +71,18 @@ pub(super) struct Ledger {
     accounted: Instant,
     /// The lock of the folder, held until this process ends.
     _lock: File,
+}
+
+/// Candidates to select from.
+#[derive(Default)]
+struct Pool {
+    rows: Vec<Projected>,
+    /// Those found by another trigger than γ. Their γ can be small, so that projections would not select them.
+    blind_spots: Vec<i64>,
+    /// Those found in this round.
+    of_this_round: Vec<i64>,
+    /// Audits, which are labelled, but not selected by their projections.
+    audits: Vec<i64>,
 }
 
 impl Ledger {
@@ -189,10 +202,16 @@ impl Ledger {
 
     /// Number of labelled candidates of this loop, without checks.
     pub(super) fn labels(&self) -> Result<usize, Error> {
-        let done = self.store.summaries(Some(Status::Done))?;
+        Ok(self.labelled_summaries()?.len())
+    }
+
+    /// The labelled candidates of this loop, without checks.
+    fn labelled_summaries(&self) -> Result<Vec<Summary>, Error> {
+        let mut done = self.store.summaries(Some(Status::Done))?;
         let is_check =
             |row: &Summary| row.keys.get("trigger").and_then(KeyValue::as_text) == Some(Trigger::Check.as_str());
-        Ok(done.iter().filter(|row| !row.keys.contains_key(IMPORTED) && !is_check(row)).count())
+        done.retain(|row| !row.keys.contains_key(IMPORTED) && !is_check(row));
+        Ok(done)
     }
 
     /// Releases candidates that an earlier process of this loop claimed before it was killed.
@@ -269,56 +288,93 @@ impl Ledger {
         Ok(rows.filter(|row| !row.as_ref().is_ok_and(|row| row.mismatch.is_some() || row.is_check())))
     }
 
-    /// Selects pending candidates to label.
+    /// Selects pending candidates to label, in addition to those that were selected during the runs.
     pub(super) fn select(&mut self, settings: &LoopConfig) -> Result<PhaseOutcome<Round>, Error> {
-        let round = &self.round;
-        let left = settings.max_labels.saturating_sub(self.labels()?);
-        let room = left.min(settings.select);
+        let mut round = self.round.clone();
+        let left = self.labels_left(settings)?;
+        let room = left.min(settings.select).saturating_sub(round.selected.len());
         let is_quiet = round.outcome == Some(RoundOutcome::Quiet);
-        if room == 0 && !is_quiet {
+        if room == 0 && round.selected.is_empty() && !is_quiet {
             return Ok(PhaseOutcome::Stop(Outcome::Labels));
         }
-        let (mut pool, mut of_this_round, mut audits) = (Vec::new(), Vec::new(), Vec::new());
+        let pool = self.pool()?;
+        round.pool = round.pool.max(pool.rows.len());
+        // A run without an event is followed by its audits only.
+        if !is_quiet {
+            round.selected.extend(select(pool.rows, &pool.blind_spots, room));
+            if round.selected.is_empty() {
+                // A crash may occur although γ is below the threshold.
+                round.selected = pool.of_this_round.into_iter().take(room).collect();
+            }
+            if round.selected.is_empty() {
+                return Ok(PhaseOutcome::Stop(Outcome::Nothing));
+            }
+        }
+        // After a run with events, the others are labelled later, so that audits do not use up `max_labels`.
+        let room = left.saturating_sub(round.selected.len());
+        round.selected.extend(pool.audits.into_iter().take(if is_quiet { room } else { room.min(settings.select) }));
+        round.phase = Phase::Label;
+        round.seconds.select += self.take_elapsed();
+        self.store.record(&[&round], None, &[])?;
+        Ok(PhaseOutcome::Continue(self.set_round(round)))
+    }
+
+    /// Selects candidates of the runs of this round that are over, while others are not, unless this was done: up to an equal share of
+    /// the labels of a round for each run.
+    pub(super) fn select_during_runs(&mut self, settings: &LoopConfig) -> Result<Round, Error> {
+        let mut round = self.round.clone();
+        let runs = || round.runs.iter();
+        let over = runs().filter(|run| run.outcome.is_some()).count();
+        let has_events = runs().any(|run| !matches!(run.outcome, None | Some(RoundOutcome::Quiet)));
+        if over <= round.runs_selected_from || !has_events {
+            return Ok(round);
+        }
+        let active = runs().filter(|run| !run.is_learned).count().max(over);
+        let share = (settings.select * over).div_ceil(active);
+        let room = share.min(self.labels_left(settings)?).saturating_sub(round.selected.len());
+        let pool = self.pool()?;
+        round.pool = round.pool.max(pool.rows.len());
+        round.selected.extend(select(pool.rows, &pool.blind_spots, room));
+        round.runs_selected_from = over;
+        self.store.record(&[&round], None, &[])?;
+        Ok(self.set_round(round))
+    }
+
+    /// How many candidates may be selected in this round.
+    fn labels_left(&self, settings: &LoopConfig) -> Result<usize, Error> {
+        let of_round = &self.round.selected;
+        let done = self.labelled_summaries()?.iter().filter(|row| !of_round.contains(&row.id)).count();
+        Ok(settings.max_labels.saturating_sub(done))
+    }
+
+    /// The pending candidates that are not selected yet.
+    fn pool(&self) -> Result<Pool, Error> {
+        let round = &self.round;
+        let mut pool = Pool::default();
         // `self` is borrowed by the rows.
         let mut projector = Predictor::new(Arc::clone(self.projector.potential()));
-        // Their γ can be small, so that projections would not select them.
-        let mut blind_spots = Vec::new();
         for row in self.pending()? {
             let row = row?;
+            if round.selected.contains(&row.id) {
+                continue;
+            }
             if row.is_held_back() {
-                audits.push(row.id);
+                pool.audits.push(row.id);
                 continue;
             }
             let StoredCandidate { id, candidate, .. } = row;
             // Overlapping atoms have no projections.
             if let Ok(rows) = projector.rows(id, &candidate.structure, &candidate.force_mask) {
-                pool.push(rows);
+                pool.rows.push(rows);
             }
             if matches!(candidate.keys.trigger, Some(Trigger::Core | Trigger::Sparse)) {
-                blind_spots.push(id);
+                pool.blind_spots.push(id);
             }
             if candidate.keys.extra.get(ROUND).and_then(KeyValue::as_i64) == Some(i64::from(round.number)) {
-                of_this_round.push(id);
+                pool.of_this_round.push(id);
             }
         }
-        let size = pool.len();
-        // A run without an event is followed by its audits only.
-        let mut selected = if is_quiet { Vec::new() } else { select(pool, &blind_spots, room) };
-        if selected.is_empty() && !is_quiet {
-            // A crash may occur although γ is below the threshold.
-            selected = of_this_round.into_iter().take(room).collect();
-        }
-        if selected.is_empty() && !is_quiet {
-            return Ok(PhaseOutcome::Stop(Outcome::Nothing));
-        }
-        // After a run with events, the others are labelled later, so that audits do not use up `max_labels`.
-        let room = left - selected.len();
-        audits.truncate(if is_quiet { room } else { room.min(settings.select) });
-        selected.extend(audits);
-        let mut round = Round { phase: Phase::Label, pool: round.pool.max(size), selected, ..round.clone() };
-        round.seconds.select += self.take_elapsed();
-        self.store.record(&[&round], None, &[])?;
-        Ok(PhaseOutcome::Continue(self.set_round(round)))
+        Ok(pool)
     }
 
     /// Sets the current round, and returns a copy.

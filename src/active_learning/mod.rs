@@ -18,6 +18,7 @@
 //! and reaches the same result.
 
 mod accuracy;
+mod background;
 mod checks;
 mod error;
 mod explore;
@@ -52,6 +53,7 @@ use crate::structure::Structure;
 pub use crate::config::{LoopConfig, OracleConfig, ResumeFrom, TrainerConfig};
 pub use crate::prediction::{Projected, select};
 use accuracy::Limits;
+use background::Background;
 pub use error::Error;
 use ledger::Ledger;
 pub use oracle::{CommandOracle, LammpsOracle, Oracle, OracleError, check_oracle_potential};
@@ -311,6 +313,7 @@ impl<'o> ActiveLearning<'o> {
             runs,
             oracle,
             trainer,
+            background: None,
             observer: self.observer,
             poll_observer: self.poll_observer,
             interrupt: self.interrupt,
@@ -384,6 +387,8 @@ struct Learning<'c, 'o> {
     /// Used on rank 0, which has one; other ranks may have none. As the trainer.
     oracle: Option<Box<dyn Oracle + 'o>>,
     trainer: Option<Box<dyn Trainer + 'o>>,
+    /// Labels candidates while the runs of a round are done, on rank 0, if there are any.
+    background: Option<Background>,
     observer: Box<dyn FnMut(&Round) + 'o>,
     poll_observer: PollObserver<'o>,
     interrupt: Arc<AtomicBool>,
@@ -508,8 +513,10 @@ impl Learning<'_, '_> {
     /// Labels the selected candidates.
     fn label(&mut self) -> Result<Option<Outcome>, Error> {
         let (oracle, interrupt, ledger) = (&mut self.oracle, &self.interrupt, &mut self.ledger);
+        let background = self.background.take();
         let threshold = &self.config.watch.uncertainty_threshold;
         let labelled = self.comm.on_root_alone(|| {
+            background.map_or(Ok(()), |background| background.finish(interrupt))?;
             let both = ledger.as_mut().zip(oracle.as_deref_mut());
             both.map(|(ledger, oracle)| ledger.label(threshold, oracle, interrupt)).transpose()
         })?;

@@ -45,6 +45,13 @@ pub trait Oracle {
             queue.finish(candidate.id, labels);
         }
     }
+
+    /// The same oracle for a thread that labels while simulations run (`overlap` in `[loop]`); it must end soon after `stop` is set.
+    /// `None`, the default, if it cannot: the candidates are then labelled after the runs.
+    fn concurrent(&self, stop: &Arc<AtomicBool>) -> Option<Box<dyn Oracle + Send>> {
+        let _ = stop;
+        None
+    }
 }
 
 /// Why a candidate has no label.
@@ -160,6 +167,11 @@ impl Oracle for CommandOracle {
                 finished.into_iter().for_each(|(id, labels)| queue.finish(id, labels));
             }
         });
+    }
+
+    fn concurrent(&self, stop: &Arc<AtomicBool>) -> Option<Box<dyn Oracle + Send>> {
+        let program = Program { interrupt: Arc::clone(stop), ..self.program.clone() };
+        Some(Box::new(Self { program, ..*self }))
     }
 }
 
@@ -311,6 +323,11 @@ impl Oracle for ExternalOracle {
 
     fn label_all(&mut self, queue: &mut LabelQueue<'_>, _folder: &Path) {
         queue.wait_for_workers(self.wait, self.claim_timeout);
+    }
+
+    /// Publishes the candidates, and does not wait.
+    fn concurrent(&self, _stop: &Arc<AtomicBool>) -> Option<Box<dyn Oracle + Send>> {
+        Some(Box::new(Self { wait: Some(Duration::ZERO), ..*self }))
     }
 }
 

@@ -3,12 +3,14 @@
 
 use std::fs::File;
 
+use super::accuracy::errors_on;
 use super::ledger::{Ledger, make_round_folders};
+use super::queue::find;
 use super::trainer::{Trainer, TrainerError, TrainingJob};
 use super::trial::trial;
 use super::{Error, LoopConfig, Outcome, PhaseOutcome, files};
 use crate::candidates::export::{self, Format};
-use crate::candidates::{Phase, PotentialRecord, Round, RoundOutcome, RunState, StoredCandidate};
+use crate::candidates::{ErrorOf, Phase, PotentialRecord, Round, RoundOutcome, RunState, StoredCandidate, outliers};
 use crate::config::{Potential, Threshold};
 use crate::potential::fingerprint;
 use crate::prediction::{Predictor, predictor};
@@ -30,42 +32,55 @@ impl Ledger {
             self.train_on_audits()?;
         }
         let mut rows = self.labelled_rows()?;
-        rows.retain(|row| !row.is_held_back());
+        rows.retain(|row| !row.is_held_back() && !row.is_suspect());
         rows.extend(self.trained_checks(settings)?);
         // They may have been stored by a process that was killed before it stored the potential.
         rows.iter_mut().for_each(StoredCandidate::remove_errors_of_newest);
-        let labelled = here.join(files::LABELLED);
-        export::export(Format::Extxyz, &rows, &labelled)?;
         let place = here.join(files::POTENTIAL);
         // Left by a process that was killed before it stored the end of the round.
         if place.exists() {
             std::fs::remove_dir_all(&place).map_err(RunError::writing(&place))?;
         }
-        let output =
-            tempfile::Builder::new().prefix("training-").tempdir_in(&here).map_err(RunError::writing(&here))?;
-        let job = TrainingJob {
-            labelled: &labelled,
-            parent: &parent,
-            output: output.path(),
-            round: round.number,
-            log: &here.join(files::TRAINING_LOG),
+        let (output, report, trained) = loop {
+            let labelled = here.join(files::LABELLED);
+            export::export(Format::Extxyz, &rows, &labelled)?;
+            let output =
+                tempfile::Builder::new().prefix("training-").tempdir_in(&here).map_err(RunError::writing(&here))?;
+            let job = TrainingJob {
+                labelled: &labelled,
+                parent: &parent,
+                output: output.path(),
+                round: round.number,
+                log: &here.join(files::TRAINING_LOG),
+            };
+            let report = match trainer.train(&job) {
+                Ok(report) => report,
+                Err(TrainerError::Refused(why)) => return Ok(PhaseOutcome::Stop(Outcome::Refused(why))),
+                Err(TrainerError::Interrupted) => return Ok(PhaseOutcome::Stop(Outcome::Interrupted)),
+                Err(error) => return Err(error.into()),
+            };
+            let trained = Potential {
+                file: Some(output.path().join(files::BASIS)),
+                active_set: Some(output.path().join(files::ACTIVE_SET)),
+                ..parent.clone()
+            };
+            if let Some(missing) =
+                [&trained.file, &trained.active_set].into_iter().flatten().find(|path| !path.is_file())
+            {
+                let message = format!("it did not write {}", missing.file_name().unwrap_or_default().display());
+                return Err(TrainerError::Failed { message, log: job.log.to_owned() }.into());
+            }
+            let suspects = if settings.hold_back { self.suspects(&rows, &trained)? } else { Vec::new() };
+            if suspects.is_empty() {
+                break (output, report, trained);
+            }
+            // Again, without them.
+            self.store.set_suspect(&suspects, true)?;
+            rows.retain(|row| !suspects.contains(&row.id));
         };
-        let report = match trainer.train(&job) {
-            Ok(report) => report,
-            Err(TrainerError::Refused(why)) => return Ok(PhaseOutcome::Stop(Outcome::Refused(why))),
-            Err(TrainerError::Interrupted) => return Ok(PhaseOutcome::Stop(Outcome::Interrupted)),
-            Err(error) => return Err(error.into()),
-        };
+        let of_round = |row: &StoredCandidate| row.is_suspect() && round.selected.contains(&row.id);
+        round.suspects = self.labelled_rows()?.iter().filter(|row| of_round(row)).map(|row| row.id).collect();
         round.seconds.train += self.take_elapsed();
-        let trained = Potential {
-            file: Some(output.path().join(files::BASIS)),
-            active_set: Some(output.path().join(files::ACTIVE_SET)),
-            ..parent.clone()
-        };
-        if let Some(missing) = [&trained.file, &trained.active_set].into_iter().flatten().find(|path| !path.is_file()) {
-            let message = format!("it did not write {}", missing.file_name().unwrap_or_default().display());
-            return Err(TrainerError::Failed { message, log: job.log.to_owned() }.into());
-        }
         let cutoff =
             |potential| crate::potential::reach(potential).map_err(|e| format!("its file cannot be read: {e}"));
         match (cutoff(&trained), cutoff(&parent)) {
@@ -122,6 +137,24 @@ impl Ledger {
         self.store.record(&[&done, &next], Some(&record), &[])?;
         (self.potential, self.projector, self.limits) = (potential.clone(), projector, limits);
         Ok(PhaseOutcome::Continue((potential, done, self.set_round(next))))
+    }
+
+    /// Labels of this round that do not fit those of the other rows, all of which this potential was trained on. They are looked for
+    /// once in a round, also by a process that continues it.
+    fn suspects(&self, rows: &[StoredCandidate], trained: &Potential) -> Result<Vec<i64>, Error> {
+        let of_round = |id: &i64| self.round.selected.contains(id);
+        for id in &self.round.selected {
+            if find(&self.store, *id)?.is_some_and(|row| row.is_suspect()) {
+                return Ok(Vec::new());
+            }
+        }
+        let after = errors_on(&mut predictor(trained)?, rows);
+        let before = |id: i64| rows.iter().find(|row| row.id == id)?.errors(ErrorOf::Run)?.rmse();
+        let errors = after.iter().filter_map(|(id, errors)| Some((*id, before(*id)?, errors.rmse()?)));
+        let mut found = outliers(&errors.collect::<Vec<_>>());
+        // One that was accepted is not judged again.
+        found.retain(|id| of_round(id) && !rows.iter().any(|row| row.id == *id && row.is_judged()));
+        Ok(found)
     }
 
     /// Whether γ of a pending candidate, other than an audit, is above the threshold with this potential.

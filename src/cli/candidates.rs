@@ -34,7 +34,7 @@ enum CandidatesCommand {
         /// Only candidates with this status: pending_dft, running_dft, done, failed, rejected
         #[arg(long)]
         status: Option<Status>,
-        /// Only candidates whose labels the newest potential of the loop does not fit, although it was trained on them
+        /// Only candidates whose labels do not fit the others, so that the loop does not train on them until they are accepted
         #[arg(long)]
         suspect: bool,
         /// Print JSON
@@ -54,16 +54,17 @@ enum CandidatesCommand {
     /// Export candidates in the format of a trainer
     ///
     /// extxyz: all data, also of candidates without labels. pacemaker: a data frame, to be named *.pckl.gzip. deepmd: a new
-    /// folder of systems. gap: extended XYZ whose force_mask is T for forces to be ignored. mace: extended XYZ.
+    /// folder of systems. gap: extended XYZ whose force_mask is T for forces to be ignored. mace: extended XYZ. poscar and lammps-data:
+    /// a new folder with one structure for each candidate, as input of calculations.
     Export {
         /// Candidate store, e.g. candidates.db
         db: PathBuf,
-        /// extxyz, pacemaker, gracemaker, deepmd, gap or mace
+        /// extxyz, pacemaker, gracemaker, deepmd, gap, mace, poscar or lammps-data
         format: Format,
-        /// File to write; for deepmd, a folder that does not exist yet
+        /// File to write; for deepmd, poscar and lammps-data, a folder that does not exist yet
         #[arg(short, long, value_name = "PATH")]
         output: PathBuf,
-        /// Only candidates with this status [default: done; for extxyz, all]
+        /// Only candidates with this status [default: done; for extxyz, poscar and lammps-data, all]
         #[arg(long)]
         status: Option<Status>,
         /// Only candidates with these numbers, e.g. 3,7,9
@@ -93,6 +94,17 @@ enum CandidatesCommand {
         db: PathBuf,
         /// New status: rejected or pending_dft
         status: Status,
+        /// Numbers of the candidates
+        #[arg(required = true)]
+        ids: Vec<i64>,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Train on labels that the loop has held back because they do not fit the others
+    Accept {
+        /// Candidate store, e.g. candidates.db
+        db: PathBuf,
         /// Numbers of the candidates
         #[arg(required = true)]
         ids: Vec<i64>,
@@ -192,13 +204,15 @@ pub fn run(arguments: &CandidatesArgs) -> Result<(), CandidatesError> {
         }
         CandidatesCommand::Export { db, format, output, status, ids, audits, json } => {
             let store = Store::open_read_only(db)?;
-            let status = status.or((*format != Format::Extxyz).then_some(Status::Done));
-            let mut held_back = 0;
+            let status = status.or(format.needs_labels().then_some(Status::Done));
+            let (mut held_back, mut suspects) = (0, 0);
             let rows: Vec<_> = if ids.is_empty() {
                 let mut rows = store.iter(status)?.collect::<Result<Vec<_>, _>>()?;
                 let all = rows.len();
                 rows.retain(|row| *audits || !row.is_held_back());
                 held_back = all - rows.len();
+                rows.retain(|row| !row.is_suspect());
+                suspects = all - held_back - rows.len();
                 rows
             } else {
                 ids.iter().map(|&id| store.get(id)).collect::<Result<_, _>>()?
@@ -223,7 +237,11 @@ pub fn run(arguments: &CandidatesArgs) -> Result<(), CandidatesError> {
                     0 => String::new(),
                     n => format!(", {n} audits and checks omitted (--audits)"),
                 };
-                format!("{}: {} candidates{omitted}{audits}\n", output.display(), report.written)
+                let suspects = match suspects {
+                    0 => String::new(),
+                    n => format!(", {n} omitted because their labels do not fit the others (`candidates accept`)"),
+                };
+                format!("{}: {} candidates{omitted}{audits}{suspects}\n", output.display(), report.written)
             }
         }
         CandidatesCommand::Import { db, from, json } => {
@@ -245,6 +263,10 @@ pub fn run(arguments: &CandidatesArgs) -> Result<(), CandidatesError> {
             } else {
                 format!("{} set to {status}\n", ids.len())
             }
+        }
+        CandidatesCommand::Accept { db, ids, json } => {
+            Store::open_existing(db)?.set_suspect(ids, false)?;
+            if *json { pretty(&json!({ "accepted": ids })) } else { format!("{} accepted\n", ids.len()) }
         }
         CandidatesCommand::Release { db, older_than, json } => {
             let ids = Store::open_existing(db)?.release_stale(*older_than)?;

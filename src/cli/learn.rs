@@ -48,6 +48,7 @@ pub(super) fn run(arguments: &LoopArguments, comm: &Comm, verbosity: Verbosity) 
                 print_line(&row(round));
                 run_rows(round).iter().for_each(|line| print_line(line));
                 check_rows(round).iter().for_each(|line| print_line(line));
+                suspect_row(round).iter().for_each(|line| print_line(line));
             }
         })
         .run(&config);
@@ -133,6 +134,17 @@ fn run_rows(round: &Round) -> Vec<String> {
         )
     };
     round.runs.iter().map(line).collect()
+}
+
+/// A line with the labels that were not trained on, if there are any.
+fn suspect_row(round: &Round) -> Option<String> {
+    let ids: Vec<String> = round.suspects.iter().map(i64::to_string).collect();
+    (!ids.is_empty()).then(|| {
+        format!(
+            "       held back: the labels of candidates {} do not fit the others (`lammps-otf candidates list --suspect`)",
+            ids.join(", ")
+        )
+    })
 }
 
 /// One line for each check: the errors of the potential that ran.

@@ -45,6 +45,11 @@ pub struct LoopConfig {
     /// there are none, the settings at the top level are the only run.
     #[serde(default, rename = "run")]
     pub runs: Vec<RunConfig>,
+    /// With several runs, label candidates of runs that are over while the others are done. Each of these selections is made without the
+    /// candidates of later runs, so that more labels may be needed. Requires an oracle of the type `command` or `external`; no effect in
+    /// rounds whose runs are all done side by side (`--replicas`).
+    #[serde(default)]
+    pub overlap: bool,
     /// Check structures. The oracle labels them once, and the errors of each potential of the loop on them are recorded.
     #[serde(default, rename = "check")]
     pub checks: Vec<CheckConfig>,
@@ -59,6 +64,10 @@ pub struct LoopConfig {
     /// random. If it is larger, the loop ends before it trains. 0: not compared.
     #[serde(default = "defaults::oracle_difference")]
     pub oracle_difference: f64,
+    /// Hold back labels that do not fit the others, until they are accepted with `lammps-otf candidates accept`: a potential that was
+    /// trained on them has errors there of more than 5 times the median over all labels, and of more than half of those before.
+    #[serde(default = "defaults::yes")]
+    pub hold_back: bool,
     /// Folder of the configuration; the working directory of commands.
     #[serde(skip)]
     pub(crate) folder: PathBuf,
@@ -171,6 +180,9 @@ pub enum ResumeFrom {
 }
 
 mod defaults {
+    pub(super) fn yes() -> bool {
+        true
+    }
     pub(super) fn batch() -> u32 {
         4
     }
@@ -241,6 +253,13 @@ impl LoopConfig {
             let (field, limit) = ("loop.check.energy_difference_error", own.energy_difference_error);
             check(is_limit(limit), field, &limit, "a fraction above 0")?;
         }
+        let can_overlap = !self.runs.is_empty() && !matches!(self.oracle, Some(OracleConfig::Lammps { .. }));
+        check(
+            !self.overlap || can_overlap,
+            "loop.overlap",
+            &self.overlap,
+            "false without [[loop.run]], or with an oracle of the type `lammps`, which labels in this process",
+        )?;
         self.trainer.as_ref().map_or(Ok(()), TrainerConfig::validate)?;
         self.oracle.as_ref().map_or(Ok(()), OracleConfig::validate)
     }

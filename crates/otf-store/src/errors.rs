@@ -2,6 +2,7 @@
 //! Errors of a potential on a labelled candidate.
 
 use super::blob::Data;
+use super::store::SUSPECT;
 use super::{AUDIT_TRAINED, KeyValue, Keys, StoredCandidate, Summary, data_names};
 
 /// The potential whose errors are stored with a label.
@@ -81,17 +82,34 @@ pub(super) fn remove_keys(pairs: &mut Keys) {
     for key in ErrorOf::ALL.into_iter().flat_map(ErrorOf::keys) {
         pairs.remove(key);
     }
+    pairs.remove(SUSPECT);
 }
 
-/// A label is suspect if the newest potential, which was trained on it, has an error that is this many times the median over all labels,
-const SUSPECT: f64 = 5.0;
+/// A label is suspect if a potential that was trained on it has an error that is this many times the median over all labels,
+const MANY_TIMES: f64 = 5.0;
 
 /// and at least this part of the error before training.
 const NOT_LEARNED: f64 = 0.5;
 
-/// The ids of candidates whose labels do not fit those of the others: their errors of the newest potential are large, and training has
-/// not reduced them. A calculation that has not converged, or another electronic state, are possible causes. The potential may also
-/// lack the functions for these environments.
+/// Number of labels below which none is suspect, because the median means nothing.
+const ENOUGH: usize = 8;
+
+/// Of labels that a potential was trained on, those that do not fit the others: their errors (root mean square over the core, eV/Å) are
+/// large, and training has not reduced them. A calculation that has not converged, or another electronic state, are possible causes. The
+/// potential may also lack the functions for these environments.
+///
+/// `labels` are the id, the error before training, and that after. Returns ids.
+#[must_use]
+pub fn outliers(labels: &[(i64, f64, f64)]) -> Vec<i64> {
+    let mut after: Vec<f64> = labels.iter().map(|(.., after)| *after).collect();
+    after.sort_by(f64::total_cmp);
+    let Some(median) = after.get(after.len() / 2).filter(|_| labels.len() >= ENOUGH) else { return Vec::new() };
+    let is_outlier = |before: f64, after: f64| after > MANY_TIMES * median && after > NOT_LEARNED * before;
+    labels.iter().filter(|(_, before, after)| is_outlier(*before, *after)).map(|(id, ..)| *id).collect()
+}
+
+/// The ids of candidates with suspect labels: those that the loop has marked, and the [`outliers`] of the newest potential, except for
+/// those that were accepted.
 #[must_use]
 pub fn suspects(rows: &[Summary]) -> Vec<i64> {
     let number = |row: &Summary, key: &str| row.keys.get(key).and_then(KeyValue::as_f64);
@@ -105,12 +123,11 @@ pub fn suspects(rows: &[Summary]) -> Vec<i64> {
         let (before, after) = (number(row, "force_rmse_core")?, number(row, "force_rmse_newest")?);
         is_trained(row).then_some((row.id, before, after))
     };
-    let all: Vec<(i64, f64, f64)> = rows.iter().filter_map(errors).collect();
-    let mut newest: Vec<f64> = all.iter().map(|(.., newest)| *newest).collect();
-    newest.sort_by(f64::total_cmp);
-    let Some(median) = newest.get(newest.len() / 2) else { return Vec::new() };
-    let is_suspect = |before: f64, after: f64| after > SUSPECT * median && after > NOT_LEARNED * before;
-    all.iter().filter(|(_, before, after)| is_suspect(*before, *after)).map(|(id, ..)| *id).collect()
+    let marked = |row: &Summary| row.keys.get(SUSPECT).and_then(KeyValue::as_i64);
+    let all: Vec<(i64, f64, f64)> = rows.iter().filter(|row| marked(row) != Some(1)).filter_map(errors).collect();
+    let found = outliers(&all);
+    let is_suspect = |row: &&Summary| marked(row).map_or_else(|| found.contains(&row.id), |mark| mark == 1);
+    rows.iter().filter(is_suspect).map(|row| row.id).collect()
 }
 
 impl StoredCandidate {
@@ -152,7 +169,14 @@ mod tests {
                 .into(),
         };
         let mut rows = vec![row(1, 0.5, 0.1), row(2, 0.4, 0.09), row(3, 0.6, 0.12), row(4, 3.0, 2.9), row(5, 8.0, 1.0)];
+        assert_eq!(suspects(&rows), [0_i64; 0], "too few");
+        rows.extend([row(6, 0.5, 0.1), row(7, 0.5, 0.11), row(8, 0.3, 0.1)]);
         assert_eq!(suspects(&rows), [4], "the fifth was reduced by training");
+        rows[3].keys.insert("suspect".into(), KeyValue::Int(0));
+        assert_eq!(suspects(&rows), [0_i64; 0], "accepted");
+        rows[0].keys.insert("suspect".into(), KeyValue::Int(1));
+        assert_eq!(suspects(&rows), [1], "marked by the loop");
+        rows[0].keys.clear();
         rows[3].keys.clear();
         assert_eq!(suspects(&rows), [0_i64; 0]);
         assert_eq!(suspects(&[]), [0_i64; 0]);

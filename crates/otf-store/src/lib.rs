@@ -69,7 +69,7 @@ mod store;
 
 pub use ase_db::{SCHEMA_VERSION, data_names};
 pub use error::StoreError;
-pub use errors::{ErrorOf, LabelErrors, suspects};
+pub use errors::{ErrorOf, LabelErrors, outliers, suspects};
 pub use identity::recover_order;
 pub use keys::{KeyValue, Keys};
 pub use status::{Status, UnknownStatus};

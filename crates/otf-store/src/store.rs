@@ -28,6 +28,9 @@ pub const AUDIT_TRAINED: &str = "audit_trained";
 /// Key of a candidate that a loop has selected, with the number of the round.
 const SELECTED: &str = "selected";
 
+/// The key of a label that does not fit the others: 1 if it is not trained on, 0 if a person has accepted it.
+pub(crate) const SUSPECT: &str = "suspect";
+
 /// The tables in addition to ASE's: entry `v` migrates a store of version `v` to `v + 1`.
 const MIGRATIONS: [&str; 2] = [
     "
@@ -134,6 +137,18 @@ impl StoredCandidate {
     pub fn is_held_back(&self) -> bool {
         let trained = self.keys().extra.get(AUDIT_TRAINED).and_then(KeyValue::as_i64).unwrap_or(0);
         self.is_check() || self.keys().trigger == Some(Trigger::Audit) && trained == 0
+    }
+
+    /// Whether its label does not fit those of other candidates, so that it is not trained on until a person accepts it.
+    #[must_use]
+    pub fn is_suspect(&self) -> bool {
+        self.keys().extra.get(SUSPECT).and_then(KeyValue::as_i64) == Some(1)
+    }
+
+    /// Whether its label was compared with those of other candidates, and found suspect or accepted.
+    #[must_use]
+    pub fn is_judged(&self) -> bool {
+        self.keys().extra.contains_key(SUSPECT)
     }
 
     /// Whether it is a check structure of a loop.
@@ -851,6 +866,24 @@ impl Store {
             for &id in ids {
                 let (mut pairs, _) = self.pairs(tx, id)?;
                 pairs.insert(AUDIT_TRAINED.into(), KeyValue::Int(1));
+                ase_db::update_pairs(tx, id, &pairs).map_err(|e| self.error("change", e))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Marks labels as suspect, so that they are not trained on, or as accepted.
+    ///
+    /// # Errors
+    /// If a candidate does not exist, or if the database cannot be written.
+    pub fn set_suspect(&mut self, ids: &[i64], is_suspect: bool) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        self.modify("change", |tx| {
+            for &id in ids {
+                let (mut pairs, _) = self.pairs(tx, id)?;
+                pairs.insert(SUSPECT.into(), KeyValue::Int(is_suspect.into()));
                 ase_db::update_pairs(tx, id, &pairs).map_err(|e| self.error("change", e))?;
             }
             Ok(())

@@ -243,10 +243,16 @@ pub struct Round {
     pub pool: usize,
     /// Row ids of the candidates selected for labelling.
     pub selected: Vec<i64>,
+    /// Number of its runs that were over when candidates were last selected during the runs (`overlap`).
+    #[serde(default)]
+    pub runs_selected_from: usize,
     /// Number of selected candidates that were labelled.
     pub labelled: usize,
     /// Number of selected candidates that failed.
     pub failed: usize,
+    /// Row ids of labels of this round that do not fit the others, so that they were not trained on.
+    #[serde(default)]
+    pub suspects: Vec<i64>,
     /// The LAMMPS restart file from which the next round starts, in the folder of the loop.
     pub next_restart: Option<String>,
     /// The step at which the next round starts.
@@ -296,8 +302,10 @@ impl Round {
             stored: 0,
             pool: 0,
             selected: Vec::new(),
+            runs_selected_from: 0,
             labelled: 0,
             failed: 0,
+            suspects: Vec::new(),
             next_restart: None,
             next_from: 0,
             report: serde_json::Value::Null,

@@ -74,6 +74,7 @@ fn loop_over_two_structures_ends_when_both_runs_are_quiet_with_the_same_potentia
     let out = command(lammps_otf(), at, "out").output().unwrap();
     println!("{}", text(&out));
     assert_eq!(out.status.code(), Some(0), "{}", text(&out));
+    assert!(text(&out).contains("nothing determines energy differences"), "{}", text(&out));
     let rounds = rounds(at, "out");
     let (last, learning) = rounds.split_last().unwrap();
     assert!(!learning.is_empty(), "{}", text(&out));

@@ -175,6 +175,21 @@ impl InferenceConfig {
                 "Lower `sampling_interval`.",
             );
         }
+        let learns_energies = |settings: &LoopConfig| {
+            self.candidates.embedding.whole_frames_below > 0 || settings.checks.iter().any(|check| check.train)
+        };
+        let several = |settings: &LoopConfig| {
+            settings.runs.iter().any(|run| run.structure.is_some() && run.structure != settings.runs[0].structure)
+        };
+        if self.active_learning.as_ref().is_some_and(|settings| several(settings) && !learns_energies(settings)) {
+            remark(
+                "the runs have several structures, and labels of cut-outs have no energies: nothing determines energy differences \
+                 between them, such as that of a surface."
+                    .into(),
+                "Set `whole_frames_below` in [embedding], or add periodic cells with the same surface or defect as [[loop.check]] with \
+                 `train = true`.",
+            );
+        }
         remarks
     }
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Two loops one after the other, against one loop with two runs: force errors in melt, crystal and slab, and number of labels.
 
-    .deps/bin/python3 examples/loops/apart.py [--system Al|AlCu] [--seeds N] [--output FOLDER] [--program PATH]
+    .deps/bin/python3 examples/loops/apart.py [--system Al|AlCu|W] [--seeds N] [--output FOLDER] [--program PATH]
 
 1. `melt`: a loop over a run that melts, from the initial potential.
 2. `slab`: a loop over a slab, from the result of 1, whose labels it uses (the default of `[loop] labels`).
@@ -15,6 +15,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,15 +24,33 @@ sys.path.insert(0, str(ROOT / "potentials/alcu"))
 
 import eamdata
 import numpy as np
-from ase.build import bulk, fcc100
+from ase.build import bcc100, bulk, fcc100
 from ase.io import write
 
 PYTHON = ROOT / ".deps/bin/python3"
 EAM = ROOT / ".deps/share/lammps/potentials"
-# Potential, fit, its data, style and file of EAM, elements, lattice constant in Å, share of Cu.
+
+
+@dataclass
+class System:
+    """A material, and the EAM potential that is its truth."""
+
+    fit: str  # script, which also writes the training data
+    potential: str  # where it is committed; else the name of the file that the script writes
+    style: str
+    file: str
+    elements: list
+    lattice: float  # Å
+    share: float  # of the second element
+    crystal: str  # lattice of the first element
+    hot: int  # K: crystal and slab of the checks
+    melt: int  # K: end of the ramp, and melt of the checks
+
+
 SYSTEMS = {
-    "Al": ("al-soft/Al.yaml", "al/fit.py", "eam/fs", "Al_mm.eam.fs", ["Al"], 4.045, 0.0),
-    "AlCu": ("alcu/AlCu.yaml", "alcu/fit.py", "eam/alloy", "AlCu.eam.alloy", ["Al", "Cu"], 4.0, 0.1),
+    "Al": System("al/fit.py", "al-soft/Al.yaml", "eam/fs", "Al_mm.eam.fs", ["Al"], 4.045, 0.0, "fcc", 600, 2500),
+    "AlCu": System("alcu/fit.py", "alcu/AlCu.yaml", "eam/alloy", "AlCu.eam.alloy", ["Al", "Cu"], 4.0, 0.1, "fcc", 600, 2500),
+    "W": System("w/fit.py", "W.yaml", "eam/alloy", "W_zhou.eam.alloy", ["W"], 3.165, 0.0, "bcc", 1500, 7000),
 }
 CHECKS = ["crystal-hot", "melt", "slab-hot"]
 CONFIG = """ensemble = "nvt"
@@ -70,34 +89,37 @@ command = ["{python}", "{trainer}", "--labelled", "{{labelled}}", "--potential",
            "--output", "{{output}}", "--base", "{data}/training.extxyz", "--test", "{data}/testing.extxyz", "--tolerance", "3"]
 """
 RUNS = {
-    "melt": '[[loop.run]]\nname = "melt"\nstructure = "{folder}/block.extxyz"\ntemperature = [300, 2500]\nsteps = 6000\n',
-    "slab": '[[loop.run]]\nname = "slab"\nstructure = "{folder}/slab.extxyz"\ntemperature = [300, 700]\n',
+    "melt": '[[loop.run]]\nname = "melt"\nstructure = "{folder}/block.extxyz"\ntemperature = [300, {melt}]\nsteps = 6000\n',
+    "slab": '[[loop.run]]\nname = "slab"\nstructure = "{folder}/slab.extxyz"\ntemperature = [300, {slab}]\n',
 }
 
 
-def mixed(atoms, share, seed):
-    """The atoms with a share of them replaced by Cu."""
+def mixed(atoms, system, seed):
+    """The atoms with a share of them replaced by the second element."""
     rng = np.random.default_rng(seed)
     symbols = np.array(atoms.get_chemical_symbols())
-    symbols[rng.permutation(len(atoms))[: round(share * len(atoms))]] = "Cu"
+    symbols[rng.permutation(len(atoms))[: round(system.share * len(atoms))]] = system.elements[-1]
     atoms.set_chemical_symbols(symbols.tolist())
     return atoms
 
 
-def structures(folder, style, file, elements, lattice, share):
-    eam = eamdata.Eam(style, EAM / file, elements)
-    crystal = lambda n, stretch, seed: mixed(bulk("Al", a=stretch * lattice, cubic=True).repeat(n), share, seed)
+def structures(folder, system):
+    eam = eamdata.Eam(system.style, EAM / system.file, system.elements)
+    element = system.elements[0]
+    cells = 1 if system.crystal == "fcc" else 1.25  # bcc has half as many atoms in a cubic cell
+    crystal = lambda n, stretch, seed: mixed(
+        bulk(element, system.crystal, a=stretch * system.lattice, cubic=True).repeat(round(cells * n)), system, seed)
 
     def slab(repeat, seed):
-        atoms = fcc100("Al", repeat, a=lattice, vacuum=8, periodic=True)
+        atoms = {"fcc": fcc100, "bcc": bcc100}[system.crystal](element, repeat, a=system.lattice, vacuum=8, periodic=True)
         atoms.pbc = True
-        return mixed(atoms, share, seed)
+        return mixed(atoms, system, seed)
 
     last = lambda atoms, temperature, seed: eam.dynamics(atoms, temperature, seed=seed, samples=1, equilibrate=2000)[-1]
     frames = {
         "block": crystal(5, 1.0, 1), "slab": slab((4, 4, 8), 2),
-        "crystal-hot": last(crystal(3, 1.0, 3), 600, 11), "melt": last(crystal(3, 1.05, 4), 2500, 12),
-        "slab-hot": last(slab((4, 4, 6), 5), 500, 14),
+        "crystal-hot": last(crystal(3, 1.0, 3), system.hot, 11), "melt": last(crystal(3, 1.05, 4), system.melt, 12),
+        "slab-hot": last(slab((4, 4, 6), 5), system.hot - 100, 14),
     }
     for name, atoms in frames.items():
         bare = atoms.copy()
@@ -107,7 +129,7 @@ def structures(folder, style, file, elements, lattice, share):
 
 def loop(program, folder, name, potential, runs, settings):
     """Runs a loop, and returns its result."""
-    text = CONFIG.format(potential=potential, runs="\n".join(RUNS[run].format(folder=folder) for run in runs), **settings)
+    text = CONFIG.format(potential=potential, runs="\n".join(RUNS[run].format(folder=folder, melt=settings["melt"], slab=settings["slab"]) for run in runs), **settings)
     config = folder / f"{name}.toml"
     config.write_text(text)
     command = [program, "loop", config, "--output", folder / name]
@@ -131,24 +153,28 @@ def main():
     parser.add_argument("--program", type=Path, default=ROOT / "target/release/lammps-otf")
     parser.add_argument("--rounds", type=int, default=16)
     args = parser.parse_args()
-    potential, fit, style, file, elements, lattice, share = SYSTEMS[args.system]
+    system = SYSTEMS[args.system]
     os.environ["LAMMPS_POTENTIALS"] = str(EAM)
     base = args.output.resolve() / args.system
     base.mkdir(parents=True, exist_ok=True)
     if not (base / "data/testing.extxyz").exists():
-        subprocess.run([PYTHON, ROOT / "potentials" / fit, "--data", base / "data"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([PYTHON, ROOT / "potentials" / system.fit, "--data", base / "data"], check=True, stdout=subprocess.DEVNULL)
+    start = ROOT / "potentials" / system.potential
+    if not start.exists():
+        start = base / "start" / system.potential
+        subprocess.run([PYTHON, ROOT / "potentials" / system.fit, "--output", start.parent], check=True, stdout=subprocess.DEVNULL)
     print(f"| {args.system}, seed | potential | labels | rounds | ended | " + " | ".join(f"{name}, meV/Å" for name in CHECKS) + " |")
     print("|---|---|---|---|---|" + "---|" * len(CHECKS))
     for seed in range(1, args.seeds + 1):
         folder = base / f"seed-{seed}"
         folder.mkdir(exist_ok=True)
         if not (folder / "slab-hot.extxyz").exists():
-            structures(folder, style, file, elements, lattice, share)
+            structures(folder, system)
         settings = dict(
-            steps=2000, seed=seed, elements=json.dumps(elements), style=style, eam=file, symbols=" ".join(elements), python=PYTHON,
+            steps=2000, seed=seed, elements=json.dumps(system.elements), style=system.style, eam=system.file, symbols=" ".join(system.elements), python=PYTHON,
+            melt=system.melt, slab=system.hot + 100,
             trainer=ROOT / "examples/trainers/pace_linear.py", data=base / "data", rounds=args.rounds,
             checks="\n".join(f'[[loop.check]]\nname = "{name}"\nstructure = "{folder}/{name}.extxyz"\n' for name in CHECKS))
-        start = ROOT / "potentials" / potential
         melt = loop(args.program, folder, "melt", start, ["melt"], settings)
         slab = loop(args.program, folder, "slab", folder / "melt/final/potential.yaml", ["slab"], settings)
         both = loop(args.program, folder, "both", start, ["melt", "slab"], settings)

@@ -191,11 +191,14 @@ fn runs_side_by_side_find_what_they_find_one_after_another() {
     assert_eq!(out.status.code(), Some(0), "{}", text(&out));
     assert!(state(at, "beside") == state(at, "killed"), "a loop that was killed has the same result");
 
-    // Interrupted, and continued with one team.
+    // One rank alone is interrupted, which ends the runs of both teams; continued with one team.
     let mut child = side_by_side(at, "interrupted").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     common::wait_for("a poll", || at.join("interrupted/round-001/vacancy/polls.jsonl").exists());
-    succeed(Command::new("kill").args(["-INT", &child.id().to_string()]));
+    let rank = common::process(at, 1).unwrap().to_string();
+    succeed(Command::new("kill").args(["-INT", &rank]));
     assert_eq!(child.wait().unwrap().code(), Some(6));
+    assert!(rounds(at, "interrupted")[0].runs.iter().all(|run| run.outcome.is_none()), "nothing of the round is kept");
+    assert!(!at.join("interrupted/stop").exists());
     let out = command(lammps_otf(), at, "interrupted").output().unwrap();
     assert_eq!(out.status.code(), Some(0), "{}", text(&out));
     assert!(state(at, "alone") == state(at, "interrupted"));

@@ -26,6 +26,9 @@ use crate::uncertainty::Verdict;
 /// Name of the file with the candidates of a run, in its folder, until they are stored.
 const FOUND: &str = "found.db";
 
+/// Name of a file in the loop's folder by which a team tells the others to end their runs, because its own has failed or is interrupted.
+const STOP: &str = "stop";
+
 /// State of a run. All fields except `polls`, `known` and `candidates` are the same on all ranks of its team.
 #[derive(Default)]
 struct Exploration {
@@ -149,13 +152,24 @@ impl Learning<'_, '_> {
         }
         next.truncate(self.team.count);
         self.label_meanwhile()?;
+        // Before the others get what is known, and can end.
+        self.comm.on_root(|| remove(&self.folder.join(STOP)))?;
         let known = self.known_environments()?;
         let own = match next.get(self.team.index) {
             Some(&index) => self.explore_run(index, known).map(|run| run.map(|explored| (index, explored))),
             None => Ok(None),
         };
-        let own = self.comm.agree_asleep(own)?;
-        if self.comm.any(own.is_none() && self.team.index < next.len()) {
+        let is_interrupted = own.as_ref().is_ok_and(Option::is_none) && self.team.index < next.len();
+        if self.team.count > 1 && self.team.comm.is_root() && (is_interrupted || own.is_err()) {
+            // Without it, the others would only know at the end of their runs.
+            let _ = File::create(self.folder.join(STOP));
+        }
+        let own = self.comm.agree_asleep(own);
+        if self.comm.is_root() {
+            let _ = std::fs::remove_file(self.folder.join(STOP));
+        }
+        let own = own?;
+        if self.comm.any(is_interrupted) {
             return Ok(Some(Outcome::Interrupted));
         }
         let explored = self.gather(own)?;
@@ -279,7 +293,7 @@ impl Learning<'_, '_> {
                     }
                 }
             }
-            if self.team.comm.any(self.interrupt.load(Ordering::Relaxed)) {
+            if self.team.comm.any(self.is_stopped()) {
                 return Ok(None);
             }
         };
@@ -306,6 +320,12 @@ impl Learning<'_, '_> {
         }
         let Exploration { running, candidates, warnings, .. } = exploration;
         Ok(Some(Explored { state, running, candidates, warnings }))
+    }
+
+    /// Whether this rank is interrupted, or another team has ended with an error or an interrupt.
+    fn is_stopped(&self) -> bool {
+        let is_told = || self.team.count > 1 && self.team.comm.is_root() && self.folder.join(STOP).exists();
+        self.interrupt.load(Ordering::Relaxed) || is_told()
     }
 
     /// Records a poll, and stores its regions if it is an event. Returns `Some` if the run ends.

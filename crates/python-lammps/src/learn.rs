@@ -164,13 +164,14 @@ impl Trainer for PythonTrainer<'_> {
 /// Runs a loop, as the command `lammps-otf loop`. Returns the result as JSON.
 ///
 /// `oracle` and `trainer` replace those of the configuration. `on_round` is called on rank 0 with a round as JSON, `on_poll` on each rank with the
-/// number of the round, the name of the run and the poll as JSON. An exception in any of them, and Ctrl-C, end the loop on all ranks. The
+/// number of the round, the name of the run and the poll as JSON. `replicas` is the number of teams of ranks that do the runs of a round side by
+/// side. An exception in any of them, and Ctrl-C, end the loop on all ranks. The
 /// exception is raised; on the other ranks `SimulationError` with its text.
 ///
 /// # MPI
 /// Collective over the communicator `comm`, a Fortran handle; without it over the job.
 #[pyfunction]
-#[pyo3(signature = (file, values, output, stop, *, oracle = None, trainer = None, on_round = None, on_poll = None, comm = None))]
+#[pyo3(signature = (file, values, output, stop, *, oracle = None, trainer = None, on_round = None, on_poll = None, replicas = 1, comm = None))]
 #[expect(clippy::too_many_arguments, reason = "those of the class in Python")]
 pub fn learn(
     py: Python<'_>,
@@ -182,6 +183,7 @@ pub fn learn(
     trainer: Option<Py<PyAny>>,
     on_round: Option<Py<PyAny>>,
     on_poll: Option<Py<PyAny>>,
+    replicas: usize,
     comm: Option<i32>,
 ) -> PyResult<String> {
     caught(|| {
@@ -189,6 +191,7 @@ pub fn learn(
         let config = config::read(file.as_deref(), values, &comm)?;
         let raised = Raised { error: RefCell::new(None), stop: Arc::clone(&stop.0) };
         let mut learning = ActiveLearning::new(&comm, output)
+            .replicas(replicas)
             .interrupt_by(Arc::clone(&stop.0))
             .observe(|round| {
                 let json = serde_json::to_string(round).expect("numbers and names");

@@ -366,7 +366,8 @@ def label(atoms):
 def poll(values):
     if sys.argv[2] == "poll" and rank() == 1 and values["step"] == 50:
         raise ValueError("in on_poll")
-loop = Loop(sys.argv[3], oracle=label, trainer=train, output=sys.argv[1], on_poll=poll, progress=False)
+replicas = int(sys.argv[4])
+loop = Loop(sys.argv[3], oracle=label, trainer=train, output=sys.argv[1], on_poll=poll, progress=False, replicas=replicas)
 try:
     result = loop.run()
 except (ValueError, SimulationError) as error:
@@ -398,9 +399,26 @@ def toml(hot: dict[str, Any], al: Path, tmp_path: Path) -> Path:
     ],
 )
 def test_all_ranks_end_alike(tmp_path: Path, toml: Path, where: str, lines: list[str]) -> None:
-    done = job(2, SCRIPT, tmp_path / "out", where, toml)
+    done = job(2, SCRIPT, tmp_path / "out", where, toml, 1)
     assert done.returncode == 0, done.stdout + done.stderr
     assert [(tmp_path / f"out.{rank}").read_text() for rank in (0, 1)] == lines
+
+
+@pytest.mark.parametrize(
+    ("where", "lines"),
+    [
+        ("poll", ["0 SimulationError rank 1 failed: ValueError: in on_poll", "1 ValueError in on_poll"]),
+        ("nowhere", ["0 refused 3 6", "1 refused 3 6"]),
+    ],
+)
+def test_runs_side_by_side_end_alike(tmp_path: Path, toml: Path, where: str, lines: list[str]) -> None:
+    with toml.open("a") as file:
+        file.write('[[loop.run]]\nname = "a"\n[[loop.run]]\nname = "b"\nseed = 7\n')
+    done = job(2, SCRIPT, tmp_path / "out", where, toml, 2)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [(tmp_path / f"out.{rank}").read_text() for rank in (0, 1)] == lines
+    polls = [tmp_path / f"out/round-001/{run}/polls.jsonl" for run in "ab"]
+    assert all(path.is_file() for path in polls)
 
 
 def test_results_can_be_drawn(hot: dict[str, Any], tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ def learn(
     trainer: Callable[[dict[str, Any]], str] | None = None,
     on_round: Callable[[str], object] | None = None,
     on_poll: Callable[[int, str, str], object] | None = None,
+    replicas: int = 1,
     comm: int | None = None,
 ) -> str: ...
 def mpi_library() -> str | None: ...

@@ -34,7 +34,7 @@ _SAME = 1e-3
 _LOOP_KEYS = frozenset(
     (
         *("batch", "event_spacing", "halt", "select", "max_rounds", "max_labels", "max_time", "quiet_time", "resume_from"),
-        *("worsening", "labels", "oracle_difference"),
+        *("worsening", "labels", "oracle_difference", "overlap", "hold_back"),
     )
 )
 
@@ -158,6 +158,8 @@ class Loop:
     `on_round` is called on rank 0 with the values of each completed round, those of earlier processes included, and `on_poll` on each
     rank with those of each poll and with `round` and `run`. With `progress`, a line is printed for each round.
 
+    `replicas` divides the ranks into teams with an equal number of consecutive ranks, which do the runs of a round side by side.
+
     All ranks of an MPI job must call the methods, or all ranks of `comm`, a communicator of mpi4py.
     """
 
@@ -173,6 +175,7 @@ class Loop:
         on_round: Callable[[dict[str, Any]], object] | None = None,
         on_poll: Callable[[dict[str, Any]], object] | None = None,
         progress: bool = True,
+        replicas: int = 1,
         comm: Any = None,
         **values: Any,
     ) -> None:
@@ -218,7 +221,8 @@ class Loop:
         self.output = Path(output)
         """Folder of the loop."""
         self._values = {**config, "loop": table}
-        self._on_round, self._on_poll, self._progress, self._comm = on_round, on_poll, progress, comm
+        self._on_round, self._on_poll, self._progress = on_round, on_poll, progress
+        self._replicas, self._comm = replicas, comm
 
     def __repr__(self) -> str:
         return f"Loop(output={os.fspath(self.output)!r})"
@@ -255,6 +259,7 @@ class Loop:
                 trainer=self._trainer,
                 on_round=round_is_done if self._progress or self._on_round is not None else None,
                 on_poll=None if self._on_poll is None else is_polled,
+                replicas=self._replicas,
                 comm=handle,
             )
         data = json.loads(text)

@@ -45,12 +45,14 @@ class System:
     crystal: str  # lattice of the first element
     hot: int  # K: crystal and slab of the checks
     melt: int  # K: end of the ramp, and melt of the checks
+    difference: float = 0.5  # oracle_difference
+    worse: tuple = (1, 10)  # increase of the errors on the test set that the trainer allows, meV/atom and meV/Å
 
 
 SYSTEMS = {
     "Al": System("al/fit.py", "al-soft/Al.yaml", "eam/fs", "Al_mm.eam.fs", ["Al"], 4.045, 0.0, "fcc", 600, 2500),
     "AlCu": System("alcu/fit.py", "alcu/AlCu.yaml", "eam/alloy", "AlCu.eam.alloy", ["Al", "Cu"], 4.0, 0.1, "fcc", 600, 2500),
-    "W": System("w/fit.py", "W.yaml", "eam/alloy", "W_zhou.eam.alloy", ["W"], 3.165, 0.0, "bcc", 1500, 7000),
+    "W": System("w/fit.py", "W.yaml", "eam/alloy", "W_zhou.eam.alloy", ["W"], 3.165, 0.0, "bcc", 1500, 7000, 1.0, (10, 100)),  # its potential has seen small displacements only
 }
 CHECKS = ["crystal-hot", "melt", "slab-hot"]
 CONFIG = """ensemble = "nvt"
@@ -72,6 +74,7 @@ buffer = 2.6
 max_atoms = 120
 [loop]
 resume_from = "start"
+oracle_difference = {difference}
 batch = 200
 event_spacing = 50
 halt = 200.0
@@ -86,7 +89,7 @@ pair_style = "{style}"
 pair_coeff = ["* * {eam} {symbols}"]
 [loop.trainer]
 command = ["{python}", "{trainer}", "--labelled", "{{labelled}}", "--potential", "{{potential}}", "--active-set", "{{active_set}}",
-           "--output", "{{output}}", "--base", "{data}/training.extxyz", "--test", "{data}/testing.extxyz", "--tolerance", "3"]
+           "--output", "{{output}}", "--base", "{data}/training.extxyz", "--test", "{data}/testing.extxyz", "--tolerance", "3", "--worse-energy", "{worse[0]}", "--worse-force", "{worse[1]}"]
 """
 RUNS = {
     "melt": '[[loop.run]]\nname = "melt"\nstructure = "{folder}/block.extxyz"\ntemperature = [300, {melt}]\nsteps = 6000\n',
@@ -172,7 +175,7 @@ def main():
             structures(folder, system)
         settings = dict(
             steps=2000, seed=seed, elements=json.dumps(system.elements), style=system.style, eam=system.file, symbols=" ".join(system.elements), python=PYTHON,
-            melt=system.melt, slab=system.hot + 100,
+            difference=system.difference, worse=system.worse, melt=system.melt, slab=system.hot + 100,
             trainer=ROOT / "examples/trainers/pace_linear.py", data=base / "data", rounds=args.rounds,
             checks="\n".join(f'[[loop.check]]\nname = "{name}"\nstructure = "{folder}/{name}.extxyz"\n' for name in CHECKS))
         melt = loop(args.program, folder, "melt", start, ["melt"], settings)

@@ -59,7 +59,14 @@ PairPaceOpt::~PairPaceOpt()
 void PairPaceOpt::settings(int argc, char **argv)
 {
   std::vector<char *> others;
+  threads = 0;
   for (int k = 0; k < argc; k++) {
+    if (strcmp(argv[k], "threads") == 0) {
+      if (k + 1 < argc) threads = utils::inumeric(FLERR, argv[++k], false, lmp);
+      if (threads < 1)
+        error->all(FLERR, "pair_style {}: threads requires a number of at least 1", force->pair_style);
+      continue;
+    }
     if (!with_grades || strcmp(argv[k], "bias") != 0) {
       others.push_back(argv[k]);
       continue;
@@ -73,6 +80,18 @@ void PairPaceOpt::settings(int argc, char **argv)
     bias_shortest = utils::numeric(FLERR, argv[++k], false, lmp);
   }
   PairPaceBase::settings(static_cast<int>(others.size()), others.data());
+}
+
+void PairPaceOpt::init_style()
+{
+  PairPaceBase::init_style();
+  if (comm->me == 0 && number_of_threads() > 1)
+    utils::logmesg(lmp, "pair_style {}: {} threads in each MPI process\n", force->pair_style, number_of_threads());
+}
+
+int PairPaceOpt::number_of_threads() const
+{
+  return threads > 0 ? threads : std::max(1, comm->nthreads);
 }
 
 void *PairPaceOpt::extract(const char *name, int &dim)
@@ -188,6 +207,8 @@ std::string PairPaceOpt::evaluate(const PacePotential &potential, const Requeste
 
   pace_opt_error failure{};
   const auto &handle = static_cast<const PaceOptPotential &>(potential).handle;
+  // In every step, because `package omp` may change it between runs.
+  if (pace_opt_set_threads(handle.get(), number_of_threads(), &failure)) return describe(failure);
   if (measuring) {
     // The forces of the potential alone, and those of the bias as if all atoms were pushed.
     pace_opt_results measured{};

@@ -10,6 +10,12 @@ namespace lammps_otf {
 // The pair_style keywords `recursive` and `product` change nothing here.
 // pace/opt also reads .yaml and .ace files.
 //
+// pair_style pace/opt [threads N]
+// pair_style pace/extrapolation/opt [threads N] [bias ...]
+//
+// N threads in each MPI process evaluate its atoms; by default as many as styles of the OPENMP package use: `package omp N`, or
+// OMP_NUM_THREADS, or 1. Results do not depend on the number.
+//
 // pace/extrapolation/opt can bias the dynamics towards large extrapolation grades: docs/exploration.md.
 //
 // pair_style pace/extrapolation/opt bias STRENGTH ONSET LIMIT SHORTEST
@@ -22,6 +28,7 @@ class PairPaceOpt : public PairPaceBase {
   PairPaceOpt(LAMMPS_NS::LAMMPS *lmp, bool with_grades);
   ~PairPaceOpt() override;
   void settings(int argc, char **argv) override;
+  void init_style() override;
   void compute(int eflag, int vflag) override;
   void *extract(const char *name, int &dim) override;
   int pack_reverse_comm(int n, int first, double *buf) override;
@@ -35,10 +42,12 @@ class PairPaceOpt : public PairPaceBase {
  private:
   std::string describe(const pace_opt_error &failure) const;
 
+  int number_of_threads() const;
   bool measures() const;
   int set_bias(pace_opt *handle, double strength, double onset, pace_opt_error *failure) const;
   void measure_forces();
 
+  int threads = 0;                 // keyword of pair_style; 0 if not given
   std::vector<double> scales;      // per type
   std::vector<double> energies;    // per atom, if LAMMPS requests them
 

@@ -20,8 +20,8 @@ pub struct LammpsConfig {
     /// `"hybrid intel opt"`. Equivalent to the LAMMPS switch `-suffix`; `"kk"` also enables KOKKOS, and needs `engine = "ml-pace"`
     /// for an effect on the potential.
     pub suffix: Option<String>,
-    /// Settings of accelerator packages, each in the form of the LAMMPS switch `-package`, e.g. `["omp 4"]`,
-    /// or `["kokkos newton on neigh half"]`, which ML-PACE needs on a GPU.
+    /// Settings of accelerator packages, each in the form of the LAMMPS switch `-package`, e.g. `["omp 4"]`, which is also the number of
+    /// threads of `engine = "opt"` in each MPI process, or `["kokkos newton on neigh half"]`, which ML-PACE needs on a GPU.
     #[serde(default)]
     pub package: Vec<String>,
     /// Additional LAMMPS command-line arguments, e.g. `["-kokkos", "on", "gpus", "2"]`.

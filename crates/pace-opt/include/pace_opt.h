@@ -31,6 +31,11 @@ const char *pace_opt_isa(const pace_opt *);             /* instruction set in us
  * set. Returns 0, or 1 after an error. */
 int pace_opt_set_bias(pace_opt *, double strength, double onset, double limit, double shortest, pace_opt_error *error);
 
+/* Sets the number of threads of evaluations, 1 to 1024; the calling thread is one of them. Results do not depend on it. The others wait
+ * between evaluations and end with the handle; a child process after fork does not have them. Returns 0, or 1 after an error; the number
+ * is then unchanged. */
+int pace_opt_set_threads(pace_opt *, int threads, pace_opt_error *error);
+
 typedef struct {
   int nall;                   /* atoms, images included */
   const double *x;            /* nall x 3 */

@@ -64,6 +64,9 @@ pub enum Error {
         /// Index of the neighbour.
         j: usize,
     },
+    /// Threads could not be started.
+    #[error("cannot start threads: {0}")]
+    Threads(#[source] std::io::Error),
     /// An argument is invalid or does not fit the potential.
     #[error("{0}")]
     Argument(String),

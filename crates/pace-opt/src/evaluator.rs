@@ -2,19 +2,21 @@
 //! Energies, forces, virials and extrapolation grades of atoms with neighbour lists.
 
 mod biased;
+mod results;
+mod threads;
+mod worker;
 
-use crate::bias::{Bias, SHARE};
+use crate::bias::Bias;
 use crate::error::{Error, Result};
-use crate::gamma::Grader;
-use crate::kernel::{Atom, BaseJob, ForceJob, GatherJob, Kernels, Nodes, Packed, ProductJob, Range, Scratch};
-use crate::model::{InnerCutoff, MAX_ELEMENTS, radial::switch_off};
-use crate::plan::SpeciesPlan;
+use crate::kernel::{Kernels, Packed};
 use crate::potential::Potential;
 use crate::profile::Stage;
-use crate::simd::{Isa, OCT, Oct, doubles, flat};
-use biased::BiasWork;
+use crate::simd::{Isa, OCT};
+use results::{Direct, Record, Requested};
 use std::sync::Arc;
 use std::time::Duration;
+use threads::{MAX_THREADS, Pool};
+use worker::{Job, Worker};
 
 /// Atoms and their neighbours. Periodic images are separate atoms.
 #[derive(Clone, Copy)]
@@ -83,24 +85,21 @@ impl Default for Totals {
     }
 }
 
-/// Evaluates a potential. Has buffers of its own; use one evaluator per thread.
+/// Evaluates a potential, on one thread unless [`set_threads`](Self::set_threads) is called. Has buffers of its own.
 pub struct Evaluator {
     potential: Arc<Potential>,
     kernels: Kernels,
     isa: Isa,
-    atoms: Vec<Atom>,
-    scratch: Scratch,
-    /// One per element.
-    nodes: Vec<Nodes>,
+    /// One per thread.
+    workers: Vec<Worker>,
+    /// The threads but the one that calls, if there are several.
+    pool: Option<Pool>,
+    /// Buffers of the threads.
+    records: Vec<Record>,
     /// All atoms, images included.
     packed: Vec<Packed>,
-    /// Whether any atom has no element of the potential.
-    unknown_element: bool,
-    near: Vec<Packed>,
     by_element: Vec<Vec<u32>>,
-    grader: Grader,
     bias: Option<Bias>,
-    work: BiasWork,
 }
 
 impl Evaluator {
@@ -118,23 +117,41 @@ impl Evaluator {
     }
 
     fn with_kernels(potential: Arc<Potential>, isa: Isa, kernels: Kernels) -> Self {
-        let nodes = potential.plan.species.iter().map(|plan| Nodes::new(plan, kernels.lanes())).collect();
-        let ne = potential.plan.species.len();
         Evaluator {
             kernels,
             isa,
-            atoms: (0..kernels.lanes()).map(|_| Atom::default()).collect(),
-            scratch: Scratch::default(),
-            nodes,
+            workers: vec![Worker::new(&potential, kernels)],
+            pool: None,
+            records: Vec::new(),
             packed: Vec::new(),
-            unknown_element: false,
-            near: Vec::new(),
-            by_element: vec![Vec::new(); ne],
-            grader: Grader::default(),
+            by_element: vec![Vec::new(); potential.plan.species.len()],
             bias: None,
-            work: BiasWork::default(),
             potential,
         }
+    }
+
+    /// Sets the number of threads that evaluate the atoms of a system, 1 to 1024; the calling thread is one of them. The others wait between
+    /// evaluations, and end with the evaluator. Results are the same to the last bit for any number.
+    ///
+    /// A child process after `fork` has no such threads: there, set the number to 1 first, or make another evaluator.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the number is out of range, [`Error::Threads`] if the operating system cannot start them. The number is
+    /// then unchanged.
+    pub fn set_threads(&mut self, threads: usize) -> Result<()> {
+        if !(1..=MAX_THREADS).contains(&threads) {
+            return Err(Error::Argument(format!("the number of threads is {threads}; required is 1 to {MAX_THREADS}")));
+        }
+        if threads != self.workers.len() {
+            self.pool = (threads > 1).then(|| Pool::new(threads - 1)).transpose().map_err(Error::Threads)?;
+            self.workers.resize_with(threads, || Worker::new(&self.potential, self.kernels));
+        }
+        Ok(())
+    }
+
+    /// The number of threads.
+    pub fn threads(&self) -> usize {
+        self.workers.len()
     }
 
     /// The potential.
@@ -174,12 +191,13 @@ impl Evaluator {
     /// Enables or disables the measurement of times per stage and sets them to zero. Measuring slows evaluation by a few per
     /// cent.
     pub fn time_stages(&mut self, on: bool) {
-        self.scratch.clock.set(on);
+        self.workers.iter_mut().for_each(|worker| worker.scratch.clock.set(on));
     }
 
-    /// Time spent in each stage since [`time_stages`](Self::time_stages), less the overhead of the measurement.
+    /// Time spent in each stage since [`time_stages`](Self::time_stages), less the overhead of the measurement; the sum over threads.
     pub fn stages(&self) -> Vec<(Stage, Duration)> {
-        self.scratch.clock.stages()
+        let of_stage = |stage: Stage, worker: &Worker| worker.scratch.clock.stages()[stage as usize].1;
+        Stage::ALL.into_iter().map(|stage| (stage, self.workers.iter().map(|w| of_stage(stage, w)).sum())).collect()
     }
 
     /// Evaluates the atoms of a system. Returns the sums over all evaluated atoms.
@@ -192,7 +210,7 @@ impl Evaluator {
     /// After an error the output contains the contributions of the atoms evaluated before it.
     pub fn evaluate<'a, F>(&mut self, system: &System<'a, F>, output: &mut Output) -> Result<Totals>
     where
-        F: Fn(usize) -> &'a [i32],
+        F: Fn(usize) -> &'a [i32] + Sync,
     {
         let n = system.positions.len();
         if system.types.len() < n || output.forces.len() < n {
@@ -223,12 +241,9 @@ impl Evaluator {
         }
         // Without strength, the results are those without bias to the last bit.
         let bias = self.bias.filter(|bias| bias.strength != 0.0 || output.bias_forces.is_some());
-        let projections = output.grades.is_some() || bias.is_some();
-        // The bias requires the grades of a batch before its forces.
-        let together = if bias.is_some() { self.kernels.lanes() } else { OCT };
-        self.scratch.clock.start();
         let ne = self.potential.plan.species.len();
         self.by_element.iter_mut().for_each(Vec::clear);
+        self.workers[0].scratch.clock.start();
         for (k, &i) in system.atoms.iter().enumerate() {
             let element = usize::try_from(i).ok().and_then(|i| element_of(system, i)).filter(|&e| e < ne);
             match element {
@@ -241,407 +256,35 @@ impl Evaluator {
             let element = usize::try_from(t).ok().and_then(|t| system.element_of_type.get(t)).copied();
             Packed { x, index: i as u32, element: element.and_then(|e| u32::try_from(e).ok()).unwrap_or(u32::MAX) }
         }));
-        self.unknown_element = self.packed.iter().any(|p| p.element as usize >= ne);
-        self.scratch.clock.lap(Stage::Rest);
-        let by_element = std::mem::take(&mut self.by_element);
-        self.grader.begin(by_element.iter().map(Vec::len));
-        let mut totals = Totals::default();
-        let mut result = Ok(());
-        'all: for (element, list) in by_element.iter().enumerate() {
-            for eight in list.chunks(together) {
-                if projections {
-                    let atoms = std::array::from_fn(|l| eight.get(l).map(|&k| system.atoms[k as usize] as usize));
-                    self.grader.push(self.vector_length(element), atoms);
-                }
-                for (part, batch) in eight.chunks(self.kernels.lanes()).enumerate() {
-                    let first = part * self.kernels.lanes();
-                    result = self.batch(system, element, (batch, first), bias, output, &mut totals);
-                    if result.is_err() {
-                        break 'all;
-                    }
-                }
-                if self.grader.is_full() {
-                    self.grade(element, output);
-                }
-            }
-            self.grade(element, output);
+        self.workers[0].scratch.clock.lap(Stage::Rest);
+        let job = Job {
+            system,
+            potential: &self.potential,
+            packed: &self.packed,
+            unknown_element: self.packed.iter().any(|p| p.element as usize >= ne),
+            bias,
+            requested: Requested::of(output),
+        };
+        // With fewer atoms, the other threads have nothing to do.
+        let threads = self.workers.len().min(system.atoms.len().div_ceil(OCT)).max(1);
+        let workers = &mut self.workers[..threads];
+        let expected = |list: &Vec<u32>| list.len().div_ceil(threads);
+        workers.iter_mut().for_each(|worker| worker.begin(self.by_element.iter().map(expected)));
+        if let (Some(pool), [_, _, ..]) = (&self.pool, &*workers) {
+            let chunks = threads::divide(&self.by_element, threads);
+            return threads::run(pool, workers, &job, &chunks, &mut self.records, output);
         }
-        self.by_element = by_element;
-        result.map(|()| totals)
-    }
-
-    /// Computes the grades of the collected atoms.
-    fn grade(&mut self, element: usize, output: &mut Output) {
-        let length = self.vector_length(element);
-        let (Some(grades), Some(grade)) = (output.grades.as_deref_mut(), &self.potential.grade) else { return };
-        self.grader.flush(&self.kernels, grade, element, length, grades);
-        self.scratch.clock.lap(Stage::Grade);
-    }
-
-    /// Length of the vectors from which grades are computed.
-    fn vector_length(&self, element: usize) -> usize {
-        self.potential.grade.as_ref().map_or(0, |g| g.length(element, &self.potential.plan.species[element]))
-    }
-
-    /// Evaluates a batch of atoms of one element, with a bias if given. `first` is the index of its first atom among the eight of a grade batch.
-    fn batch<'a, F>(
-        &mut self,
-        system: &System<'a, F>,
-        element: usize,
-        (batch, first): (&[u32], usize),
-        bias: Option<Bias>,
-        output: &mut Output,
-        totals: &mut Totals,
-    ) -> Result<()>
-    where
-        F: Fn(usize) -> &'a [i32],
-    {
-        let potential = self.potential.clone();
-        let plan = &potential.plan.species[element];
-        let legendre = &potential.plan.legendre;
-        let with_grades = output.grades.is_some() || bias.is_some();
-        let nodes = &mut self.nodes[element];
-        for (lane, &k) in batch.iter().enumerate() {
-            let atom = &mut self.atoms[lane];
-            atom.index = system.atoms[k as usize] as usize;
-            let list = (system.neighbours)(k as usize);
-            let (all, mask, cutoffs) = (&self.packed[..], system.mask, plan.cutoffs());
-            if self.unknown_element || !self.kernels.gather(GatherJob { all, list, mask, atom, cutoffs }) {
-                gather(all, plan, list, mask, atom, &mut self.near)?;
-            }
-            self.scratch.clock.lap(Stage::Gather);
-            let scratch = &mut self.scratch;
-            let (projections, slopes) = (with_grades, bias.is_some());
-            self.kernels.base(BaseJob { plan, legendre, atom, scratch, nodes, lane, projections, slopes });
-            let atom = &self.atoms[lane];
-            if atom.invalid {
-                return Err(invalid_pair(system, atom, plan));
-            }
+        let mut direct = Direct::new(output);
+        for (element, list) in self.by_element.iter().enumerate() {
+            workers[0].run(&job, element, list, &mut direct)?;
         }
-        self.kernels.forward(ProductJob { plan, nodes, projections: &mut [], lane: 0 });
-        self.scratch.clock.lap(Stage::Forward);
-        for lane in 0..self.kernels.lanes() {
-            if lane < batch.len() {
-                let atom = &mut self.atoms[lane];
-                let scale = system.scales.get(system.types[atom.index] as usize).copied().unwrap_or(1.0);
-                let (energy, on) = embed(&potential, plan, atom, nodes, lane, scale);
-                totals.energy += energy;
-                if let Some(e) = output.energies.as_deref_mut() {
-                    e[atom.index] = energy;
-                }
-                if let Some(s) = output.core_shares.as_deref_mut() {
-                    s[atom.index] = 1.0 - on;
-                }
-                if let Some(s) = output.inner_shares.as_deref_mut() {
-                    s[atom.index] = inner_share(atom, plan, potential.plan.inner);
-                }
-            } else {
-                (0..plan.embedding().ndensity).for_each(|p| nodes.set_slope(p, lane, 0.0));
-            }
-        }
-        self.scratch.clock.lap(Stage::Embedding);
-        if let (true, Some(grade)) = (with_grades, &potential.grade) {
-            let projections = self.grader.last(grade.length(element, plan));
-            self.kernels.project(ProductJob { plan, nodes, projections, lane: first });
-            for (lane, atom) in (first..).zip(&self.atoms[..batch.len()]) {
-                for (p, &(mu, n)) in projections.iter_mut().zip(plan.single()) {
-                    p.0[lane] = atom.base_sums[mu as usize].get(n as usize).copied().unwrap_or(0.0);
-                }
-                if bias.is_some() && !grade.linear {
-                    self.work.keep(projections, plan.functions(), lane);
-                }
-                if !grade.linear {
-                    // `[density][function]`; the first density last, because it overwrites the projections.
-                    for (d, slope) in atom.grade_slope.iter().enumerate().rev() {
-                        for f in 0..plan.functions() {
-                            projections[d * plan.functions() + f].0[lane] = slope * projections[f].0[lane];
-                        }
-                    }
-                }
-            }
-            if let Some(coefficients) = output.coefficients.as_deref_mut() {
-                for (lane, atom) in (first..).zip(&self.atoms[..batch.len()]) {
-                    coefficients[atom.index] = grade.coefficients(element, |k| projections[k].0[lane]);
-                }
-            }
-            self.scratch.clock.lap(Stage::Projections);
-        }
-        if let (Some(bias), Some(grade)) = (bias, &potential.grade) {
-            self.weigh(&potential, element, batch.len(), bias, grade, output);
-            totals.bias += bias.strength * self.work.energy(batch.len());
-            totals.closest = totals.closest.min(self.work.closest(batch.len()));
-        }
-        if bias.is_none() || output.bias_forces.is_some() {
-            let nodes = &mut self.nodes[element];
-            nodes.adjoint.fill(Oct::default());
-            self.kernels.backward(ProductJob { plan, nodes, projections: &mut [], lane: 0 });
-            self.scratch.clock.lap(Stage::Backward);
-            for lane in 0..batch.len() {
-                let (atom, scratch) = (&mut self.atoms[lane], &mut self.scratch);
-                atom.pairs.clear();
-                let nodes = &self.nodes[element];
-                self.kernels.force(ForceJob { plan, legendre, atom, scratch, nodes, lane, columns: &[] });
-                self.scratch.clock.lap(Stage::Force);
-                scatter(&mut self.atoms[lane], output, totals);
-                self.scratch.clock.lap(Stage::Scatter);
-            }
-        }
-        if let Some(bias) = bias {
-            self.biased_forces(plan, legendre, element, batch.len(), bias, output, totals);
-        }
-        Ok(())
+        Ok(direct.totals)
     }
 }
 
 fn element_of<F>(system: &System<F>, atom: usize) -> Option<usize> {
     let t = usize::try_from(*system.types.get(atom)?).ok()?;
     usize::try_from(*system.element_of_type.get(t)?).ok()
-}
-
-/// Collects the neighbours within the cutoff, by element, padded to blocks of eight.
-fn gather(
-    all: &[Packed],
-    plan: &SpeciesPlan,
-    list: &[i32],
-    mask: i32,
-    atom: &mut Atom,
-    near: &mut Vec<Packed>,
-) -> Result<()> {
-    let ne = plan.segments().len();
-    let [xi, yi, zi] = all[atom.index].x;
-    // Pairs without a table do not interact.
-    let mut cut2 = [0.0; MAX_ELEMENTS];
-    for (c, s) in cut2.iter_mut().zip(plan.segments()) {
-        *c = if s.table.is_some() { s.rcut * s.rcut } else { -1.0 };
-    }
-    // One more than there are candidates, so that the store below is always in bounds.
-    if near.len() <= list.len() {
-        near.resize(list.len() + 1, Packed::default());
-    }
-    let mut counts = [0usize; MAX_ELEMENTS];
-    let mut n = 0;
-    for &j in list {
-        let j = (j & mask) as usize;
-        let Some(&Packed { x, index, element }) = all.get(j) else {
-            return Err(Error::Argument(format!("neighbour {j} of atom {} does not exist", atom.index)));
-        };
-        let e = element as usize;
-        if e >= ne {
-            return Err(Error::Argument(format!("atom {j} has no element of the potential")));
-        }
-        let d = [x[0] - xi, x[1] - yi, x[2] - zi];
-        let r2 = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
-        near[n] = Packed { x: d, index, element };
-        // NaN counts as near, so that the first stage reports it.
-        let hit = usize::from(!(r2 >= cut2[e % MAX_ELEMENTS]));
-        n += hit;
-        counts[e % MAX_ELEMENTS] += hit;
-    }
-    atom.ranges.clear();
-    let mut block = 0;
-    let mut next = [0usize; MAX_ELEMENTS];
-    for e in 0..ne {
-        let blocks = counts[e].div_ceil(OCT);
-        atom.ranges.push(Range { block, blocks, count: counts[e], ..Range::default() });
-        next[e] = block * OCT;
-        block += blocks;
-    }
-    atom.reserve(block);
-    for (range, segment) in atom.ranges.iter().zip(plan.segments()).filter(|(r, _)| r.blocks > 0) {
-        // Padding is beyond the cutoff.
-        let last = range.block + range.blocks - 1;
-        (atom.x[last], atom.y[last]) = (Oct::default(), Oct::default());
-        atom.z[last] = Oct([2.0 * segment.rcut; OCT]);
-    }
-    let (x, y, z) = (flat(&mut atom.x), flat(&mut atom.y), flat(&mut atom.z));
-    for c in &near[..n] {
-        let e = c.element as usize % MAX_ELEMENTS;
-        let k = next[e];
-        next[e] += 1;
-        (x[k], y[k], z[k]) = (c.x[0], c.x[1], c.x[2]);
-        atom.neighbour[k] = c.index;
-    }
-    Ok(())
-}
-
-/// The error for an atom that the first stage found invalid: names the pair.
-fn invalid_pair<F>(system: &System<F>, atom: &Atom, plan: &SpeciesPlan) -> Error {
-    let i = atom.index;
-    let [xi, yi, zi] = system.positions[i];
-    for (range, segment) in atom.ranges.iter().zip(plan.segments()) {
-        let least = segment.table.as_ref().map_or(0.0, |t| 1.0 / t.scale());
-        for k in range.block * OCT..range.block * OCT + range.count {
-            let j = atom.neighbour[k] as usize;
-            let p = system.positions[j];
-            let r = ((p[0] - xi).powi(2) + (p[1] - yi).powi(2) + (p[2] - zi).powi(2)).sqrt();
-            if !r.is_finite() {
-                return Error::NotFinite { i, j };
-            }
-            if r < least {
-                return Error::Overlap { i, j, r };
-            }
-        }
-    }
-    Error::NotFinite { i, j: i }
-}
-
-/// Energy of one atom in eV from its densities and repulsion, times `scale`, and the factor of the core repulsion's switching
-/// function. Sets the derivatives.
-fn embed(
-    potential: &Potential,
-    plan: &SpeciesPlan,
-    atom: &mut Atom,
-    nodes: &mut Nodes,
-    lane: usize,
-    scale: f64,
-) -> (f64, f64) {
-    let nd = plan.embedding().ndensity;
-    let mut rho = [0.0; crate::model::MAX_DENSITIES];
-    for p in 0..nd {
-        rho[p] = nodes.rho(p, lane) + atom.rho[p];
-    }
-    atom.slope.clear();
-    atom.slope.resize(nd, 0.0);
-    let many = plan.embedding().evaluate(&rho[..nd], &mut atom.slope);
-    atom.grade_slope.clone_from(&atom.slope);
-    let core = atom.core;
-    let (energy, on);
-    (atom.nearest, atom.switch_nearest, atom.switch_slope) = (None, None, 0.0);
-    if potential.plan.inner == InnerCutoff::Zbl {
-        let mut f = 1.0;
-        if let Some((k, gap, width)) = nearest(atom, plan, potential.plan.cutoff) {
-            // The switching function rises with the distance of the nearest neighbour.
-            let (v, d) = switch_off(width - gap, width, width);
-            f = v;
-            atom.switch_nearest = Some((k, -d));
-            atom.nearest = Some((k, scale * (core - many) * d));
-        }
-        energy = many * f + core * (1.0 - f);
-        atom.core_slope = 1.0 - f;
-        on = f;
-    } else {
-        let (cut, width) = (plan.embedding().rho_cut, plan.embedding().drho_cut);
-        let (f, df) = if core >= cut { (0.0, 0.0) } else { switch_off(core, cut, width) };
-        energy = many * f + core;
-        atom.switch_slope = df;
-        atom.core_slope = many * df + 1.0;
-        on = f;
-    }
-    atom.on = on;
-    atom.core_slope *= scale;
-    for (p, s) in atom.slope.iter_mut().enumerate() {
-        *s *= scale * on;
-        nodes.set_slope(p, lane, *s);
-    }
-    (scale * (energy + plan.e0()), on)
-}
-
-/// The neighbour that is deepest within its inner cutoff: its index, its distance from the lower end of the switching region,
-/// and the width of that region, in Å.
-fn nearest(atom: &Atom, plan: &SpeciesPlan, cutoff: f64) -> Option<(usize, f64, f64)> {
-    let mut best = None;
-    let mut least = cutoff;
-    for (range, segment) in atom.ranges.iter().zip(plan.segments()) {
-        for k in range.block * OCT..range.block * OCT + range.count {
-            let r = atom.r[k / OCT].0[k % OCT];
-            let gap = r - (segment.r_in - segment.delta_in);
-            if r < segment.rcut && gap < least {
-                least = gap;
-                best = Some((k, gap, segment.delta_in));
-            }
-        }
-    }
-    best
-}
-
-/// The largest share of a neighbour's radial functions that the inner cutoff has switched off.
-fn inner_share(atom: &Atom, plan: &SpeciesPlan, inner: InnerCutoff) -> f64 {
-    if inner == InnerCutoff::Zbl {
-        return 0.0;
-    }
-    let distances = doubles(&atom.r);
-    let mut share = 0.0_f64;
-    for (range, segment) in atom.ranges.iter().zip(plan.segments()).filter(|(_, segment)| segment.r_in > 0.0) {
-        let start = range.block * OCT;
-        let (octs, rest) = distances[start..start + range.count].as_chunks::<OCT>();
-        let less = |a: f64, b: f64| if b < a { b } else { a };
-        // One minimum for each lane, so that the loop is vectorised.
-        let mut least = [f64::INFINITY; OCT];
-        for oct in octs {
-            least.iter_mut().zip(oct).for_each(|(least, r)| *least = less(*least, *r));
-        }
-        let nearest = least.iter().chain(rest).copied().fold(f64::INFINITY, less);
-        share = share.max(match inner {
-            InnerCutoff::Distance => switch_off(nearest, segment.r_in, segment.delta_in).0,
-            // The functions end without a switching region.
-            _ => f64::from(u8::from(nearest <= segment.r_in - segment.delta_in)),
-        });
-    }
-    share
-}
-
-/// Adds the forces and virials of one atom's energy to the output.
-fn scatter(atom: &mut Atom, output: &mut Output, totals: &mut Totals) {
-    add_pairs(atom);
-    scatter_forces(atom, output.forces);
-    for (t, v) in totals.virial.iter_mut().zip(&atom.virial) {
-        *t += v;
-    }
-    if let Some(virials) = output.virials.as_deref_mut() {
-        scatter_virials(atom, virials);
-    }
-}
-
-/// Adds the derivatives with respect to the distances of single neighbours to the gradients.
-fn add_pairs(atom: &mut Atom) {
-    for k in 0..=atom.pairs.len() {
-        let Some((k, slope)) = (if k == 0 { atom.nearest } else { Some(atom.pairs[k - 1]) }) else { continue };
-        let (b, l) = (k / OCT, k % OCT);
-        let unit = [atom.x[b].0[l], atom.y[b].0[l], atom.z[b].0[l]];
-        let f = unit.map(|u| slope * u);
-        for (g, f) in [&mut atom.fx, &mut atom.fy, &mut atom.fz].into_iter().zip(f) {
-            g[b].0[l] += f;
-        }
-        let r = atom.r[b].0[l];
-        let pairs = [(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)];
-        atom.gradient.iter_mut().zip(f).for_each(|(g, f)| *g += f);
-        atom.virial.iter_mut().zip(pairs).for_each(|(v, (c, d))| *v -= r * unit[c] * f[d]);
-    }
-}
-
-fn scatter_forces(atom: &Atom, forces: &mut [[f64; 3]]) {
-    for range in &atom.ranges {
-        let octs = range.block..range.block + range.blocks;
-        let [fx, fy, fz] = [&atom.fx, &atom.fy, &atom.fz].map(|f| doubles(&f[octs.clone()]));
-        let neighbours = &atom.neighbour[range.block * OCT..][..range.count];
-        for (&j, ((fx, fy), fz)) in neighbours.iter().zip(fx.iter().zip(fy).zip(fz)) {
-            let force = &mut forces[j as usize];
-            force[0] -= fx;
-            force[1] -= fy;
-            force[2] -= fz;
-        }
-    }
-    for (force, total) in forces[atom.index].iter_mut().zip(atom.gradient) {
-        *force += total;
-    }
-}
-
-fn scatter_virials(atom: &Atom, virials: &mut [[f64; 6]]) {
-    for (s, v) in virials[atom.index].iter_mut().zip(&atom.virial) {
-        *s += 0.5 * v;
-    }
-    for range in &atom.ranges {
-        for k in range.block * OCT..range.block * OCT + range.count {
-            let (b, l) = (k / OCT, k % OCT);
-            let r = atom.r[b].0[l];
-            let d = [atom.x[b].0[l] * r, atom.y[b].0[l] * r, atom.z[b].0[l] * r];
-            let f = [atom.fx[b].0[l], atom.fy[b].0[l], atom.fz[b].0[l]];
-            let pair = [d[0] * f[0], d[1] * f[1], d[2] * f[2], d[0] * f[1], d[0] * f[2], d[1] * f[2]];
-            for (s, v) in virials[atom.neighbour[k] as usize].iter_mut().zip(pair) {
-                *s -= 0.5 * v;
-            }
-        }
-    }
 }
 
 #[cfg(test)]

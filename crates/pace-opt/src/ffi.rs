@@ -187,6 +187,45 @@ pub unsafe extern "C" fn pace_opt_set_bias(
     c_int::from(done.is_none())
 }
 
+/// Sets the number of threads of evaluations, 1 to 1024; the calling thread is one of them. Results do not depend on it. Returns 0, or 1
+/// after an error, which `error` describes; the number is then unchanged.
+///
+/// # Safety
+/// `handle` comes from [`pace_opt_open`]; `error` is null or points to an [`ErrorText`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pace_opt_set_threads(handle: *mut Handle, threads: c_int, error: *mut ErrorText) -> c_int {
+    // SAFETY: the caller's promise.
+    let (handle, error) = unsafe { (handle.as_mut(), error.as_mut()) };
+    let done = guarded(error, || match handle {
+        Some(handle) => handle.evaluator.set_threads(usize::try_from(threads).unwrap_or(0)),
+        None => Err(Error::Argument("a null pointer".into())),
+    });
+    c_int::from(done.is_none())
+}
+
+/// Neighbour lists of the caller.
+struct Lists {
+    numneigh: *const c_int,
+    firstneigh: *const *const c_int,
+}
+
+// SAFETY: the arrays are only read, and the caller of `pace_opt_compute` does not change them during the call.
+unsafe impl Sync for Lists {}
+
+impl Lists {
+    /// Neighbours of an atom.
+    ///
+    /// # Safety
+    /// The arrays have an entry for the atom, and its list has the stated length.
+    unsafe fn of<'a>(&self, atom: usize) -> &'a [c_int] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let n = *self.numneigh.add(atom);
+            if n <= 0 { &[] } else { std::slice::from_raw_parts(*self.firstneigh.add(atom), n as usize) }
+        }
+    }
+}
+
 /// Input of [`pace_opt_compute`].
 #[repr(C)]
 pub struct Input {
@@ -298,14 +337,9 @@ pub unsafe extern "C" fn pace_opt_compute(
             bias_forces: (!results.bias_forces.is_null())
                 .then(|| unsafe { std::slice::from_raw_parts_mut(results.bias_forces.cast::<[f64; 3]>(), nall) }),
         };
-        let neighbours = |k: usize| {
-            let i = atoms[k] as usize;
-            // SAFETY: the caller's promise about lengths; `evaluate` asks for atoms only after checking that they are below nall.
-            unsafe {
-                let n = *input.numneigh.add(i);
-                if n <= 0 { &[][..] } else { std::slice::from_raw_parts(*input.firstneigh.add(i), n as usize) }
-            }
-        };
+        let lists = Lists { numneigh: input.numneigh, firstneigh: input.firstneigh };
+        // SAFETY: the caller's promise about lengths; `evaluate` asks for atoms only after checking that they are below nall.
+        let neighbours = |k: usize| unsafe { lists.of(atoms[k] as usize) };
         let system = System { positions, types, element_of_type, scales, atoms, neighbours, mask: input.mask };
         let totals = handle.evaluator.evaluate(&system, &mut output)?;
         (results.energy, results.bias) = (totals.energy, totals.bias);
@@ -370,6 +404,8 @@ mod tests {
             assert!(said(&error).contains("a null pointer"), "{}", said(&error));
             assert_eq!(pace_opt_set_bias(null, 0.0, 0.0, 1.0, 0.5, &raw mut error), 1);
             assert!(said(&error).contains("a null pointer"), "{}", said(&error));
+            assert_eq!(pace_opt_set_threads(null, 2, &raw mut error), 1);
+            assert!(said(&error).contains("a null pointer"), "{}", said(&error));
             assert_eq!((pace_opt_elements(null), pace_opt_cutoff(null, 0, -1)), (0, 0.0));
             assert!(pace_opt_element(null, 0).is_null());
             pace_opt_close(null);
@@ -382,6 +418,10 @@ mod tests {
             assert_eq!(pace_opt_cutoff(handle, 0, 9), 0.0);
             assert_eq!(pace_opt_set_bias(handle, 0.1, 1.0, 10.0, 0.65, &raw mut error), 1);
             assert!(said(&error).contains("requires an active set"), "{}", said(&error));
+            for threads in [-1, 0, 2000] {
+                assert_eq!(pace_opt_set_threads(handle, threads, &raw mut error), 1);
+                assert!(said(&error).contains("required is 1 to 1024"), "{}", said(&error));
+            }
             let (x, types, element_of_type, mut f) = ([0.0, 0.0, 0.0, 2.5, 0.0, 0.0], [1, 1], [-1, 0], [0.0; 6]);
             let results = || Results {
                 core_shares: std::ptr::null_mut(),
@@ -422,6 +462,6 @@ mod tests {
             }
             pace_opt_close(handle);
         }
-        println!("tried 10: what a caller in C can get wrong: text");
+        println!("tried 14: what a caller in C can get wrong: text");
     }
 }

@@ -2,13 +2,14 @@
 //! Forces of a bias, per batch of atoms: from the large components of g to derivatives with respect to functions, densities,
 //! repulsion and distances, and then through the backward pass of the potential itself.
 
-use super::{Evaluator, Output, SHARE, Totals, add_pairs, scatter, scatter_forces};
-use crate::bias::{Bias, smooth_maximum};
+use super::results::Sink;
+use super::worker::{Job, Worker, add_pairs};
+use crate::bias::{Bias, SHARE, smooth_maximum};
 use crate::gamma::{Grade, Large};
 use crate::kernel::{Atom, BiasJob, CombineJob, ForceJob};
 use crate::model::radial::switch_off;
 use crate::model::{InnerCutoff, MAX_DENSITIES};
-use crate::plan::{BaseSums, Legendre, SpeciesPlan};
+use crate::plan::{BaseSums, SpeciesPlan};
 use crate::potential::Potential;
 use crate::profile::Stage;
 use crate::simd::{OCT, Oct, doubles, flat};
@@ -71,7 +72,7 @@ impl BiasWork {
     }
 }
 
-impl Evaluator {
+impl Worker {
     /// Computes the bias of the atoms of a batch, per unit of its strength, and its derivatives with respect to the results of
     /// the first two stages. The projections of the batch are the last ones of the grader.
     pub(super) fn weigh(
@@ -81,7 +82,7 @@ impl Evaluator {
         atoms: usize,
         bias: Bias,
         grade: &Grade,
-        output: &mut Output,
+        grades: &mut dyn FnMut(usize, f64),
     ) {
         let plan = &potential.plan.species[element];
         let length = grade.length(element, plan);
@@ -93,7 +94,6 @@ impl Evaluator {
         }
         let work = &mut self.work;
         work.large.share = SHARE;
-        let grades = output.grades.as_deref_mut();
         self.grader.flush_large(&self.kernels, grade, element, length, grades, &mut work.large);
         self.scratch.clock.lap(Stage::Grade);
 
@@ -205,19 +205,18 @@ impl Evaluator {
 
     /// Adds the forces of a batch: of the potential and the bias together or, if those of the bias are requested apart, of the bias
     /// alone. Then those of the potential have been added before.
-    #[allow(clippy::too_many_arguments, reason = "one caller")]
-    pub(super) fn biased_forces(
+    pub(super) fn biased_forces<F>(
         &mut self,
-        plan: &SpeciesPlan,
-        legendre: &Legendre,
+        job: &Job<F>,
         element: usize,
         atoms: usize,
         bias: Bias,
-        output: &mut Output,
-        totals: &mut Totals,
+        sink: &mut impl Sink,
     ) {
-        let linear = self.potential.grade.as_ref().is_some_and(|grade| grade.linear);
-        let apart = output.bias_forces.is_some();
+        let plan = &job.potential.plan.species[element];
+        let legendre = &job.potential.plan.legendre;
+        let linear = job.potential.grade.as_ref().is_some_and(|grade| grade.linear);
+        let apart = job.requested.bias_forces;
         let factor = if apart { 1.0 } else { bias.strength };
         let work = &mut self.work;
         let nodes = &mut self.nodes[element];
@@ -251,16 +250,13 @@ impl Evaluator {
             let AtomBias { columns, .. } = &self.work.atoms[lane];
             self.kernels.force(ForceJob { plan, legendre, atom, scratch, nodes, lane, columns });
             self.scratch.clock.lap(Stage::Force);
-            match output.bias_forces.as_deref_mut() {
-                None => scatter(atom, output, totals),
-                Some(forces) => {
-                    add_pairs(atom);
-                    scatter_forces(atom, forces);
-                    if bias.strength != 0.0 {
-                        scale(atom, bias.strength);
-                        scatter(atom, output, totals);
-                    }
-                }
+            add_pairs(atom);
+            if apart {
+                sink.bias_forces(atom);
+                scale(atom, bias.strength);
+            }
+            if bias.strength != 0.0 {
+                sink.forces(atom);
             }
             self.scratch.clock.lap(Stage::Scatter);
         }

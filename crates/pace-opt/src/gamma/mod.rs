@@ -64,7 +64,7 @@ pub(crate) struct Large {
 /// Number of batches that are multiplied together: large to read the active set rarely, small enough for the cache.
 pub(crate) const BATCHES: usize = 6;
 
-/// Computes the grades of many atoms together. One per evaluator.
+/// Computes the grades of many atoms together. One per thread.
 #[derive(Debug, Default)]
 pub(crate) struct Grader {
     /// Vectors of the collected atoms, `[batch][component]`.
@@ -113,14 +113,15 @@ impl Grader {
         self.atoms.len() >= BATCHES
     }
 
-    /// Computes the grades of the collected atoms, all of one element; `length` is that of [`Grader::push`].
+    /// Computes the grades of the collected atoms, all of one element, and calls `grades` with the index and the grade of each. `length` is that
+    /// of [`Grader::push`].
     pub(crate) fn flush(
         &mut self,
         kernels: &Kernels,
         grade: &Grade,
         element: usize,
         length: usize,
-        grades: &mut [f64],
+        grades: &mut dyn FnMut(usize, f64),
     ) {
         if self.atoms.is_empty() {
             return;
@@ -151,7 +152,7 @@ impl Grader {
         grade: &Grade,
         element: usize,
         length: usize,
-        grades: Option<&mut [f64]>,
+        grades: &mut dyn FnMut(usize, f64),
         large: &mut Large,
     ) {
         debug_assert_eq!(self.atoms.len(), 1);
@@ -190,10 +191,7 @@ impl Grader {
                 large.values.push(*g);
             }
         }
-        match grades {
-            Some(grades) => self.store(grades),
-            None => self.atoms.clear(),
-        }
+        self.store(grades);
     }
 
     /// Computes all components of the first lanes of the batches in `whole`, keeping them in `values` if requested, and maintains
@@ -238,12 +236,12 @@ impl Grader {
         }
     }
 
-    /// Stores the grades of the collected atoms and forgets these.
-    fn store(&mut self, grades: &mut [f64]) {
+    /// Returns the grades of the collected atoms and forgets these.
+    fn store(&mut self, grades: &mut dyn FnMut(usize, f64)) {
         for (atoms, max) in self.atoms.iter().zip(&self.max) {
             for (atom, max) in atoms.iter().zip(&max.0) {
                 if let Some(i) = atom {
-                    grades[*i] = *max;
+                    grades(*i, *max);
                 }
             }
         }
@@ -301,10 +299,10 @@ mod tests {
                 batch.iter().enumerate().for_each(|(l, p)| oct.0[l] = p[k]);
             }
             if grader.is_full() {
-                grader.flush(kernels, grade, 0, N, &mut out);
+                grader.flush(kernels, grade, 0, N, &mut |i, g| out[i] = g);
             }
         }
-        grader.flush(kernels, grade, 0, N, &mut out);
+        grader.flush(kernels, grade, 0, N, &mut |i, g| out[i] = g);
         out
     }
 

@@ -471,7 +471,7 @@ impl Kernels {
 
     pub(crate) fn project(&self, mut job: ProductJob) {
         job.check(self.lanes);
-        assert!(job.projections.len() >= job.plan.graph().functions().len());
+        assert!(job.projections.len() >= job.plan.graph().functions());
         // SAFETY: as for `base`.
         unsafe { (self.project)(&mut job) }
     }
@@ -583,7 +583,7 @@ impl BiasJob<'_> {
         let nd = self.plan.embedding().ndensity;
         let terms = g.by_x().partner.len();
         assert!(self.nodes.lanes == lanes && self.nodes.holds(2 * g.nodes(), 0, nd));
-        assert!(self.functions.len() * OCT >= g.functions().len() * lanes);
+        assert!(self.functions.len() * OCT >= g.functions() * lanes);
         assert!(terms == 0 || g.share_starts().len() == terms + 1);
         grow(self.terms, (terms * lanes).div_ceil(OCT));
     }

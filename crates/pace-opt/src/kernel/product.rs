@@ -5,7 +5,7 @@
 
 use super::{BiasJob, Nodes, ProductJob};
 use crate::plan::SpeciesPlan;
-use crate::plan::graph::{Part, Terms};
+use crate::plan::graph::{BLOCK, Block, Terms};
 use crate::simd::{Lanes, OCT};
 use std::ops::Range;
 
@@ -414,27 +414,48 @@ unsafe fn coefficient<V: Lanes>(job: &mut BiasJob, t: usize) -> V {
 /// See [`forward`]; `projections` has an oct for each function of the graph.
 #[inline(always)]
 pub(super) unsafe fn project<V: Lanes>(job: &mut ProductJob) {
-    let g = job.plan.graph();
-    // SAFETY: as for `forward`; function numbers are below the number of functions by `Graph::new`.
+    let graph = job.plan.graph();
+    // SAFETY: the caller's promise is passed on; by `Graph::new` a block has 1 to `BLOCK` functions.
+    unsafe {
+        for block in graph.blocks() {
+            match block.numbers.len() {
+                1 => project_block::<V, 1>(job, block),
+                2 => project_block::<V, 2>(job, block),
+                3 => project_block::<V, 3>(job, block),
+                4 => project_block::<V, 4>(job, block),
+                5 => project_block::<V, 5>(job, block),
+                6 => project_block::<V, 6>(job, block),
+                7 => project_block::<V, 7>(job, block),
+                _ => project_block::<V, BLOCK>(job, block),
+            }
+        }
+    }
+}
+
+/// # Safety
+/// See [`project`]; the block is one of the graph and has `N` functions.
+#[inline(always)]
+unsafe fn project_block<V: Lanes, const N: usize>(job: &mut ProductJob, block: &Block) {
+    let graph = job.plan.graph();
+    // SAFETY: as for `forward`; function numbers are below the number of functions, and terms and coefficients exist, by `Graph::new`.
     unsafe {
         let values: *const f64 = job.nodes.value.as_ptr().cast();
         let out = job.projections.as_mut_ptr().cast::<f64>().add(job.lane);
-        for f in g.functions() {
-            let parts = |range: Range<u32>| g.parts().get_unchecked(range.start as usize..range.end as usize);
-            let factors = |p: &Part| {
-                let (x, y) = (values.add(p.x as usize * V::NODE), values.add(p.y as usize * V::NODE));
-                (V::load(x).mul(V::load(y)), V::load(x.add(V::N)), V::load(y.add(V::N)))
-            };
-            let mut sum = V::splat(0.0);
-            for p in parts(f.start..f.mid) {
-                let (re, xi, yi) = factors(p);
-                sum = V::splat(p.coef).fma(xi.fnma(yi, re), sum);
+        let mut coefs = graph.part_coefs().as_ptr().add(block.coefs);
+        let mut sums = [V::splat(0.0); N];
+        for t in block.start..block.end {
+            let part = graph.parts().get_unchecked(t as usize);
+            let (x, y) = (values.add(part.x as usize * V::NODE), values.add(part.y as usize * V::NODE));
+            let re = V::load(x).mul(V::load(y));
+            let (xi, yi) = (V::load(x.add(V::N)), V::load(y.add(V::N)));
+            let product = if t < block.mid { xi.fnma(yi, re) } else { xi.fma(yi, re) };
+            for (f, sum) in sums.iter_mut().enumerate() {
+                *sum = V::splat(*coefs.add(f)).fma(product, *sum);
             }
-            for p in parts(f.mid..f.end) {
-                let (re, xi, yi) = factors(p);
-                sum = V::splat(p.coef).fma(xi.fma(yi, re), sum);
-            }
-            sum.store(out.add(f.number as usize * OCT));
+            coefs = coefs.add(N);
+        }
+        for (sum, number) in sums.into_iter().zip(&block.numbers) {
+            sum.store(out.add(*number as usize * OCT));
         }
     }
 }

@@ -101,10 +101,14 @@ pub(crate) struct GraphParts {
     pub by_x: Terms,
     /// The same terms grouped by their second factor, for its adjoint.
     pub by_y: Terms,
-    /// All basis functions, each with its range of `parts`.
-    pub functions: Vec<Function>,
-    /// The terms of all functions, in the order of `functions`.
+    /// Number of basis functions.
+    pub functions: usize,
+    /// All basis functions, in blocks of functions of the same terms.
+    pub blocks: Vec<Block>,
+    /// The terms of all blocks, in the order of `blocks`.
     pub parts: Vec<Part>,
+    /// The coefficients of all blocks: for each term one per function.
+    pub part_coefs: Vec<f64>,
     /// The functions that each term is part of, in the order of `by_x`: the ranges of `shares`; empty without functions.
     pub share_starts: Vec<u32>,
     pub shares: Vec<Share>,
@@ -127,11 +131,21 @@ impl Graph {
         if let Some(part) = parts.parts.iter().find(|p| p.x.max(p.y) as usize >= nodes) {
             return Err(format!("a function uses nodes {} and {} of {nodes}", part.x, part.y));
         }
-        for f in &parts.functions {
-            if f.number as usize >= parts.functions.len() {
-                return Err(format!("function number {} of {}", f.number, parts.functions.len()));
+        for block in &parts.blocks {
+            if let Some(number) = block.numbers.iter().find(|&&n| n as usize >= parts.functions) {
+                return Err(format!("function number {number} of {}", parts.functions));
             }
-            check_range("function", (f.start, f.mid, f.end), parts.parts.len())?;
+            check_range("block", (block.start, block.mid, block.end), parts.parts.len())?;
+            let coefs = (block.end - block.start) as usize * block.numbers.len();
+            if !(1..=BLOCK).contains(&block.numbers.len()) || block.coefs + coefs > parts.part_coefs.len() {
+                return Err(format!(
+                    "{} functions have the coefficients {} to {} of {}",
+                    block.numbers.len(),
+                    block.coefs,
+                    block.coefs + coefs,
+                    parts.part_coefs.len()
+                ));
+            }
         }
         if !parts.share_starts.is_empty() {
             let (terms, ends) = (parts.by_x.partner.len(), &parts.share_starts);
@@ -142,8 +156,8 @@ impl Graph {
                     parts.shares.len()
                 ));
             }
-            if let Some(share) = parts.shares.iter().find(|s| s.function as usize >= parts.functions.len()) {
-                return Err(format!("a term is part of function {} of {}", share.function, parts.functions.len()));
+            if let Some(share) = parts.shares.iter().find(|s| s.function as usize >= parts.functions) {
+                return Err(format!("a term is part of function {} of {}", share.function, parts.functions));
             }
             if parts.by_y.other.len() != parts.by_y.partner.len()
                 || parts.by_y.partner.len() != terms
@@ -185,9 +199,15 @@ impl Graph {
         &self.parts.by_y
     }
 
-    /// All basis functions. Their numbers are below the number of functions, their ranges within `parts()`.
-    pub(crate) fn functions(&self) -> &[Function] {
-        &self.parts.functions
+    /// Number of basis functions.
+    pub(crate) fn functions(&self) -> usize {
+        self.parts.functions
+    }
+
+    /// Blocks of one to [`BLOCK`] functions. The numbers of these are below `functions()`, their terms within `parts()`, and their
+    /// coefficients within `part_coefs()`.
+    pub(crate) fn blocks(&self) -> &[Block] {
+        &self.parts.blocks
     }
 
     /// Ranges of [`Self::shares`], one more than there are terms, and in the order of [`Self::by_x`]; empty if the graph was
@@ -201,9 +221,14 @@ impl Graph {
         &self.parts.shares
     }
 
-    /// The terms of all functions. All nodes are below `nodes()`.
+    /// The terms of all blocks. All nodes are below `nodes()`.
     pub(crate) fn parts(&self) -> &[Part] {
         &self.parts.parts
+    }
+
+    /// The coefficients of all blocks.
+    pub(crate) fn part_coefs(&self) -> &[f64] {
+        &self.parts.part_coefs
     }
 }
 
@@ -233,21 +258,28 @@ fn check_range(what: &str, (start, mid, end): (u32, u32, u32), length: usize) ->
     Err(format!("a {what} has the range {start}..{mid}..{end} of {length}"))
 }
 
-/// Terms of a function: `start..mid` are plain products, in `mid..end` the second factor is conjugated.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Function {
-    pub number: u32,
+/// Largest number of functions in a block.
+pub(crate) const BLOCK: usize = 8;
+
+/// Functions that have the same terms, with coefficients of their own: they differ in how the same angular momenta are coupled. Each
+/// product is computed once for all of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Block {
+    /// The functions.
+    pub numbers: Vec<u32>,
+    /// Terms: `start..mid` are plain products, in `mid..end` the second factor is conjugated.
     pub start: u32,
     pub mid: u32,
     pub end: u32,
+    /// The first coefficient: for each term one per function.
+    pub coefs: usize,
 }
 
-/// A term of a function: `coef` times the real part of a product.
-#[derive(Clone, Copy, Debug)]
+/// A term of functions: the real part of a product.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Part {
     pub x: u32,
     pub y: u32,
-    pub coef: f64,
 }
 
 /// A function that a term is part of, with the coefficient of the term.
@@ -255,6 +287,56 @@ pub(crate) struct Part {
 pub(crate) struct Share {
     pub function: u32,
     pub coef: f64,
+}
+
+/// A term of a block, with the functions that it is part of and its coefficient in each.
+struct BlockTerm<'p> {
+    conj: bool,
+    part: Part,
+    coefs: &'p [(u32, f64)],
+}
+
+/// Divides functions into blocks, each with its terms, plain products first.
+fn blocks<'p>(functions: usize, leaves: &[Leaf], proj: &'p [Vec<(u32, f64)>]) -> Vec<(Vec<u32>, Vec<BlockTerm<'p>>)> {
+    // Functions that share a term belong together: each refers to one of a smaller number, down to the first.
+    let mut first: Vec<u32> = (0..functions as u32).collect();
+    fn root(first: &mut [u32], mut f: u32) -> u32 {
+        while first[f as usize] != f {
+            first[f as usize] = first[first[f as usize] as usize];
+            f = first[f as usize];
+        }
+        f
+    }
+    for leaf in leaves {
+        for pair in proj[leaf.term].windows(2) {
+            let (a, b) = (root(&mut first, pair[0].0), root(&mut first, pair[1].0));
+            first[a.max(b) as usize] = a.min(b);
+        }
+    }
+    let mut members: Vec<Vec<u32>> = vec![Vec::new(); functions];
+    for f in 0..functions as u32 {
+        members[root(&mut first, f) as usize].push(f);
+    }
+    let mut terms: Vec<Vec<BlockTerm>> = (0..functions).map(|_| Vec::new()).collect();
+    for leaf in leaves {
+        if let Some(&(function, _)) = proj[leaf.term].first() {
+            let part = Part { x: leaf.x, y: leaf.y };
+            let term = BlockTerm { conj: leaf.conj, part, coefs: &proj[leaf.term] };
+            terms[root(&mut first, function) as usize].push(term);
+        }
+    }
+    let mut blocks = Vec::new();
+    for (members, terms) in members.into_iter().zip(terms).filter(|(members, _)| !members.is_empty()) {
+        for numbers in members.chunks(BLOCK) {
+            let own = |term: &&BlockTerm| term.coefs.iter().any(|c| numbers.contains(&c.0));
+            let mut terms: Vec<BlockTerm> = terms.iter().filter(own).map(|t| BlockTerm { ..*t }).collect();
+            terms.sort_by_key(|t| (t.conj, t.part.x, t.part.y));
+            blocks.push((numbers.to_vec(), terms));
+        }
+    }
+    // As the groups: blocks of equal size follow each other.
+    blocks.sort_by_cached_key(|(numbers, terms)| (numbers.len(), terms.partition_point(|t| !t.conj), terms.len()));
+    blocks
 }
 
 /// A sorted multiset of factors.
@@ -357,16 +439,14 @@ impl Builder {
         }
         let base = self.real.len();
         let (interior, new_index) = sort_by_depth(self.interior, base);
-        let mut parts: Vec<(u32, bool, Part)> = Vec::new();
         for l in &mut leaves {
             (l.x, l.y) = (new_index(l.x), new_index(l.y));
-            let part = |&(function, coef)| (function, l.conj, Part { x: l.x, y: l.y, coef });
-            parts.extend(self.proj[l.term].iter().map(part));
         }
+        let blocks = blocks(functions, &leaves, &self.proj);
         let swapped = leaves.iter().map(|&l| Leaf { x: l.y, y: l.x, ..l }).collect();
         let ((by_x, x_terms), (mut by_y, y_terms)) =
             (Terms::new(leaves, &self.coef, nd), Terms::new(swapped, &self.coef, nd));
-        let mut g = GraphParts { base, densities: nd, interior, by_x, ..GraphParts::default() };
+        let mut g = GraphParts { base, densities: nd, interior, by_x, functions, ..GraphParts::default() };
         if self.proj.iter().any(|functions| !functions.is_empty()) {
             let mut place = vec![0; self.proj.len()];
             x_terms.iter().zip(0..).for_each(|(&term, k)| place[term] = k);
@@ -378,16 +458,16 @@ impl Builder {
             }
         }
         g.by_y = by_y;
-        parts.sort_by_key(|(function, conj, part)| (*function, *conj, part.x, part.y));
-        // Ordered as the groups: functions with equal numbers of terms follow each other.
-        let of = |k: u32| &parts[parts.partition_point(|p| p.0 < k)..parts.partition_point(|p| p.0 <= k)];
-        let plain = |k: u32| of(k).partition_point(|p| !p.1) as u32;
-        let mut order: Vec<u32> = (0..functions as u32).collect();
-        order.sort_by_cached_key(|&k| (plain(k), of(k).len()));
-        for number in order {
-            let start = g.parts.len() as u32;
-            g.parts.extend(of(number).iter().map(|(.., part)| part));
-            g.functions.push(Function { number, start, mid: start + plain(number), end: g.parts.len() as u32 });
+        for (numbers, terms) in blocks {
+            let (start, coefs) = (g.parts.len() as u32, g.part_coefs.len());
+            let plain = terms.partition_point(|t| !t.conj) as u32;
+            for term in &terms {
+                g.parts.push(term.part);
+                let own = |number: &u32| term.coefs.iter().filter(|c| c.0 == *number).map(|c| c.1).sum::<f64>();
+                g.part_coefs.extend(numbers.iter().map(own));
+            }
+            let end = g.parts.len() as u32;
+            g.blocks.push(Block { numbers, start, mid: start + plain, end, coefs });
         }
         Graph::new(g).unwrap_or_else(|e| panic!("the product graph is inconsistent: {e}"))
     }
@@ -540,8 +620,8 @@ mod tests {
         }
         let g = b.build(3);
         // Functions without terms are listed too, so that their projections are set to zero.
-        assert_eq!(g.functions().len(), 3);
-        let of = |number: u32| g.functions().iter().find(|f| f.number == number).unwrap();
+        assert_eq!((g.functions(), g.blocks().len()), (3, 3));
+        let of = |number: u32| g.blocks().iter().find(|b| b.numbers == [number]).unwrap();
         assert!(of(0).end > of(0).start && of(1).start == of(1).end && of(2).start == of(2).end);
         let mut node = value;
         for i in g.interior() {
@@ -565,11 +645,41 @@ mod tests {
         }
         for (k, p) in g.parts().iter().enumerate() {
             let y = conj(node[p.y as usize], k >= of(0).mid as usize);
-            projection += p.coef * mul(node[p.x as usize], y).0;
+            projection += g.part_coefs()[k] * mul(node[p.x as usize], y).0;
         }
         assert!((got[0] - want[0]).abs() < 1e-9 * want[0].abs(), "{got:?} {want:?}");
         assert!((got[1] - want[1]).abs() < 1e-9);
         assert!((projection - want[1]).abs() < 1e-9);
+    }
+
+    /// Functions of the same products are one block, up to the largest number, whatever their coefficients.
+    #[test]
+    fn functions_that_share_products_are_computed_together() {
+        let mut b = Builder::new(vec![true; 3], 1);
+        for function in 0..10 {
+            for (k, factors) in [[0, 2], [0, 4], [2, 4]].iter().enumerate() {
+                // The first function lacks one of the products.
+                if function != 0 || k != 1 {
+                    b.add(factors, [1.0].into_iter(), Some((function, f64::from(10 * function) + k as f64)));
+                }
+            }
+        }
+        b.add(&[0, 0], [1.0].into_iter(), Some((10, 7.0)));
+        let g = b.build(11);
+        let sizes: Vec<_> = g.blocks().iter().map(|b| (b.numbers.len(), b.end - b.start)).collect();
+        assert_eq!(sizes, [(1, 1), (2, 3), (8, 3)]);
+        let eight = &g.blocks()[2];
+        assert_eq!(eight.numbers, [0, 1, 2, 3, 4, 5, 6, 7]);
+        for (k, part) in g.parts()[eight.start as usize..eight.end as usize].iter().enumerate() {
+            let coefs = &g.part_coefs()[eight.coefs + 8 * k..][..8];
+            let product = [[0, 1], [0, 2], [1, 2]].iter().position(|p| {
+                let (low, high) = (part.x.min(part.y), part.x.max(part.y));
+                *p == [low, high]
+            });
+            let product = product.unwrap();
+            assert_eq!(coefs[0], if product == 1 { 0.0 } else { product as f64 });
+            assert_eq!(coefs[7], 70.0 + product as f64);
+        }
     }
 
     /// A graph of two base nodes and one product, without an error.
@@ -587,8 +697,10 @@ mod tests {
             interior: vec![Interior { a: 0, b: 1, conj: false }],
             by_x: terms(2, 1, Vec::new()),
             by_y: terms(1, 2, vec![0]),
-            functions: vec![Function { number: 0, start: 0, mid: 0, end: 1 }],
-            parts: vec![Part { x: 2, y: 1, coef: 1.0 }],
+            functions: 1,
+            blocks: vec![Block { numbers: vec![0], start: 0, mid: 0, end: 1, coefs: 0 }],
+            parts: vec![Part { x: 2, y: 1 }],
+            part_coefs: vec![1.0],
             share_starts: vec![0, 1],
             shares: vec![Share { function: 0, coef: 1.0 }],
         }
@@ -598,7 +710,7 @@ mod tests {
     fn an_index_out_of_range_is_refused() {
         Graph::new(valid()).unwrap();
         type Fault = fn(&mut GraphParts);
-        let faults: [(Fault, &str); 19] = [
+        let faults: [(Fault, &str); 21] = [
             (|g| g.interior[0].a = 2, "before its factors"),
             (|g| g.interior[0].b = u32::MAX, "before its factors"),
             (|g| g.by_x.groups[0].node = 3, "group by the first factor uses node 3 of 3"),
@@ -609,8 +721,10 @@ mod tests {
             (|g| g.by_x.groups[0].mid = 2, "a group has the range 0..2..1 of 1"),
             (|g| g.by_x.groups[0].start = 2, "a group has the range 2..1..1 of 1"),
             (|g| g.by_y.coef.truncate(1), "1 coefficients for 1 terms"),
-            (|g| g.functions[0].end = 2, "a function has the range 0..0..2 of 1"),
-            (|g| g.functions[0].number = 1, "function number 1 of 1"),
+            (|g| g.blocks[0].end = 2, "a block has the range 0..0..2 of 1"),
+            (|g| g.blocks[0].numbers[0] = 1, "function number 1 of 1"),
+            (|g| g.blocks[0].numbers.clear(), "0 functions have the coefficients 0 to 0 of 1"),
+            (|g| g.blocks[0].coefs = 1, "1 functions have the coefficients 1 to 2 of 1"),
             (|g| g.parts[0].x = 3, "a function uses nodes 3 and 1 of 3"),
             (|g| g.parts[0].y = 3, "a function uses nodes 2 and 3 of 3"),
             (|g| g.share_starts[1] = 2, "the functions of 1 terms are 2 ranges of 1"),

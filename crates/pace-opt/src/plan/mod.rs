@@ -271,11 +271,11 @@ impl SpeciesPlan {
     /// A description of the first index that is out of range.
     fn check(&self) -> Result<(), String> {
         let nd = self.embedding.ndensity;
-        if self.graph.densities() != nd || self.graph.functions().len() != self.functions {
+        if self.graph.densities() != nd || self.graph.functions() != self.functions {
             return Err(format!(
                 "the graph has {} densities and {} functions, not {nd} and {}",
                 self.graph.densities(),
-                self.graph.functions().len(),
+                self.graph.functions(),
                 self.functions
             ));
         }

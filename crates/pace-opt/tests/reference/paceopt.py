@@ -58,6 +58,7 @@ def load(path=None):
     lib.pace_opt_cutoff.argtypes = [C.c_void_p, C.c_int, C.c_int]
     lib.pace_opt_isa.restype = C.c_char_p
     lib.pace_opt_isa.argtypes = [C.c_void_p]
+    lib.pace_opt_set_threads.argtypes = [C.c_void_p, C.c_int, C.POINTER(Error)]
     lib.pace_opt_compute.argtypes = [C.c_void_p, C.POINTER(Input), C.POINTER(Results), C.POINTER(Error)]
     return lib
 
@@ -91,6 +92,11 @@ class PaceOpt:
         self.elements = [lib.pace_opt_element(self.handle, k).decode() for k in range(lib.pace_opt_elements(self.handle))]
         ne = len(self.elements)
         self.cutoff = max(lib.pace_opt_cutoff(self.handle, i, j) for i in range(ne) for j in range(ne))
+
+    def set_threads(self, threads):
+        err = Error()
+        if self.lib.pace_opt_set_threads(self.handle, threads, C.byref(err)):
+            raise ValueError(err.text.decode())
 
     def close(self):
         self.lib.pace_opt_close(self.handle)

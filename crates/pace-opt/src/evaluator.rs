@@ -101,6 +101,31 @@ pub struct Evaluator {
     grader: Grader,
     bias: Option<Bias>,
     work: BiasWork,
+    /// Grades, if the caller requests none, but a bias does.
+    own_grades: Vec<f64>,
+    /// Grade from which the smooth maxima of a bias are computed, if they are.
+    smooth_from: Option<f64>,
+    smooth: Vec<f64>,
+}
+
+/// What is computed for a batch of atoms.
+#[derive(Clone, Copy)]
+enum Task {
+    /// The potential.
+    Potential,
+    /// The potential and the bias.
+    Both(Bias),
+    /// The bias alone; the potential and the grades of these atoms have been computed.
+    Bias(Bias),
+}
+
+impl Task {
+    fn bias(self) -> Option<Bias> {
+        match self {
+            Self::Potential => None,
+            Self::Both(bias) | Self::Bias(bias) => Some(bias),
+        }
+    }
 }
 
 impl Evaluator {
@@ -133,6 +158,9 @@ impl Evaluator {
             grader: Grader::default(),
             bias: None,
             work: BiasWork::default(),
+            own_grades: Vec::new(),
+            smooth_from: None,
+            smooth: Vec::new(),
             potential,
         }
     }
@@ -223,9 +251,6 @@ impl Evaluator {
         }
         // Without strength, the results are those without bias to the last bit.
         let bias = self.bias.filter(|bias| bias.strength != 0.0 || output.bias_forces.is_some());
-        let projections = output.grades.is_some() || bias.is_some();
-        // The bias requires the grades of a batch before its forces.
-        let together = if bias.is_some() { self.kernels.lanes() } else { OCT };
         self.scratch.clock.start();
         let ne = self.potential.plan.species.len();
         self.by_element.iter_mut().for_each(Vec::clear);
@@ -243,11 +268,66 @@ impl Evaluator {
         }));
         self.unknown_element = self.packed.iter().any(|p| p.element as usize >= ne);
         self.scratch.clock.lap(Stage::Rest);
-        let by_element = std::mem::take(&mut self.by_element);
-        self.grader.begin(by_element.iter().map(Vec::len));
+        let mut by_element = std::mem::take(&mut self.by_element);
+        let mut own_grades = std::mem::take(&mut self.own_grades);
         let mut totals = Totals::default();
-        let mut result = Ok(());
-        'all: for (element, list) in by_element.iter().enumerate() {
+        let result = match bias {
+            None => self.evaluate_atoms(system, &by_element, Task::Potential, output, &mut totals),
+            Some(bias) if bias.onset == 0.0 => {
+                self.evaluate_atoms(system, &by_element, Task::Both(bias), output, &mut totals)
+            }
+            // Few atoms are above the onset. Evaluating them again takes less time than the grades of all atoms before their forces.
+            Some(bias) => {
+                own_grades.resize(n, 0.0);
+                let mut requested = output.grades.take();
+                let mut unbiased = Output {
+                    forces: &mut *output.forces,
+                    energies: output.energies.as_deref_mut(),
+                    virials: output.virials.as_deref_mut(),
+                    core_shares: output.core_shares.as_deref_mut(),
+                    inner_shares: output.inner_shares.as_deref_mut(),
+                    grades: Some(requested.as_deref_mut().unwrap_or(&mut own_grades)),
+                    coefficients: output.coefficients.as_deref_mut(),
+                    bias_forces: output.bias_forces.as_deref_mut(),
+                };
+                // The smooth maximum is below γ / `SHARE`.
+                self.smooth_from = Some(SHARE * bias.onset);
+                self.smooth.resize(n, 0.0);
+                let first = self.evaluate_atoms(system, &by_element, Task::Potential, &mut unbiased, &mut totals);
+                self.smooth_from = None;
+                let result = first.and_then(|()| {
+                    let is_pushed = |k: &u32| self.smooth[system.atoms[*k as usize] as usize] > bias.onset;
+                    by_element.iter_mut().for_each(|list| list.retain(is_pushed));
+                    self.evaluate_atoms(system, &by_element, Task::Bias(bias), output, &mut totals)
+                });
+                output.grades = requested;
+                result
+            }
+        };
+        self.by_element = by_element;
+        self.own_grades = own_grades;
+        result.map(|()| totals)
+    }
+
+    /// Evaluates the listed atoms of each element.
+    fn evaluate_atoms<'a, F>(
+        &mut self,
+        system: &System<'a, F>,
+        by_element: &[Vec<u32>],
+        task: Task,
+        output: &mut Output,
+        totals: &mut Totals,
+    ) -> Result<()>
+    where
+        F: Fn(usize) -> &'a [i32],
+    {
+        let projections = output.grades.is_some() || task.bias().is_some();
+        // The bias requires the grades of a batch before its forces.
+        let together = if task.bias().is_some() { self.kernels.lanes() } else { OCT };
+        if !matches!(task, Task::Bias(_)) {
+            self.grader.begin(by_element.iter().map(Vec::len));
+        }
+        for (element, list) in by_element.iter().enumerate() {
             for eight in list.chunks(together) {
                 if projections {
                     let atoms = std::array::from_fn(|l| eight.get(l).map(|&k| system.atoms[k as usize] as usize));
@@ -255,10 +335,7 @@ impl Evaluator {
                 }
                 for (part, batch) in eight.chunks(self.kernels.lanes()).enumerate() {
                     let first = part * self.kernels.lanes();
-                    result = self.batch(system, element, (batch, first), bias, output, &mut totals);
-                    if result.is_err() {
-                        break 'all;
-                    }
+                    self.batch(system, element, (batch, first), task, output, totals)?;
                 }
                 if self.grader.is_full() {
                     self.grade(element, output);
@@ -266,15 +343,15 @@ impl Evaluator {
             }
             self.grade(element, output);
         }
-        self.by_element = by_element;
-        result.map(|()| totals)
+        Ok(())
     }
 
     /// Computes the grades of the collected atoms.
     fn grade(&mut self, element: usize, output: &mut Output) {
         let length = self.vector_length(element);
         let (Some(grades), Some(grade)) = (output.grades.as_deref_mut(), &self.potential.grade) else { return };
-        self.grader.flush(&self.kernels, grade, element, length, grades);
+        let smooth = self.smooth_from.map(|least| (least, &mut self.smooth[..]));
+        self.grader.flush(&self.kernels, grade, element, length, grades, smooth);
         self.scratch.clock.lap(Stage::Grade);
     }
 
@@ -283,13 +360,13 @@ impl Evaluator {
         self.potential.grade.as_ref().map_or(0, |g| g.length(element, &self.potential.plan.species[element]))
     }
 
-    /// Evaluates a batch of atoms of one element, with a bias if given. `first` is the index of its first atom among the eight of a grade batch.
+    /// Evaluates a batch of atoms of one element. `first` is the index of its first atom among the eight of a grade batch.
     fn batch<'a, F>(
         &mut self,
         system: &System<'a, F>,
         element: usize,
         (batch, first): (&[u32], usize),
-        bias: Option<Bias>,
+        task: Task,
         output: &mut Output,
         totals: &mut Totals,
     ) -> Result<()>
@@ -297,6 +374,8 @@ impl Evaluator {
         F: Fn(usize) -> &'a [i32],
     {
         let potential = self.potential.clone();
+        let (bias, again) = (task.bias(), matches!(task, Task::Bias(_)));
+        let with_distances = self.bias.is_some_and(|bias| bias.strength != 0.0) && !again;
         let plan = &potential.plan.species[element];
         let legendre = &potential.plan.legendre;
         let with_grades = output.grades.is_some() || bias.is_some();
@@ -317,6 +396,9 @@ impl Evaluator {
             if atom.invalid {
                 return Err(invalid_pair(system, atom, plan));
             }
+            if with_distances || output.bias_forces.is_some() {
+                totals.closest = totals.closest.min(biased::closest(atom, plan));
+            }
         }
         self.kernels.forward(ProductJob { plan, nodes, projections: &mut [], lane: 0 });
         self.scratch.clock.lap(Stage::Forward);
@@ -325,6 +407,9 @@ impl Evaluator {
                 let atom = &mut self.atoms[lane];
                 let scale = system.scales.get(system.types[atom.index] as usize).copied().unwrap_or(1.0);
                 let (energy, on) = embed(&potential, plan, atom, nodes, lane, scale);
+                if again {
+                    continue;
+                }
                 totals.energy += energy;
                 if let Some(e) = output.energies.as_deref_mut() {
                     e[atom.index] = energy;
@@ -359,7 +444,7 @@ impl Evaluator {
                     }
                 }
             }
-            if let Some(coefficients) = output.coefficients.as_deref_mut() {
+            if let (Some(coefficients), false) = (output.coefficients.as_deref_mut(), again) {
                 for (lane, atom) in (first..).zip(&self.atoms[..batch.len()]) {
                     coefficients[atom.index] = grade.coefficients(element, |k| projections[k].0[lane]);
                 }
@@ -367,11 +452,11 @@ impl Evaluator {
             self.scratch.clock.lap(Stage::Projections);
         }
         if let (Some(bias), Some(grade)) = (bias, &potential.grade) {
-            self.weigh(&potential, element, batch.len(), bias, grade, output);
+            self.weigh(&potential, element, batch.len(), (bias, again), grade, output);
             totals.bias += bias.strength * self.work.energy(batch.len());
-            totals.closest = totals.closest.min(self.work.closest(batch.len()));
         }
-        if bias.is_none() || output.bias_forces.is_some() {
+        let apart = again || output.bias_forces.is_some();
+        if !again && (bias.is_none() || apart) {
             let nodes = &mut self.nodes[element];
             nodes.adjoint.fill(Oct::default());
             self.kernels.backward(ProductJob { plan, nodes, projections: &mut [], lane: 0 });
@@ -386,8 +471,10 @@ impl Evaluator {
                 self.scratch.clock.lap(Stage::Scatter);
             }
         }
-        if let Some(bias) = bias {
-            self.biased_forces(plan, legendre, element, batch.len(), bias, output, totals);
+        if let Some(bias) = bias
+            && !(again && self.work.is_zero(batch.len()))
+        {
+            self.biased_forces(plan, legendre, element, batch.len(), (bias, apart), output, totals);
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 
 mod screen;
 
+use crate::bias::{SHARE, smooth_maximum};
 use crate::format::ActiveSet;
 use crate::kernel::{GradeJob, Kernels};
 use crate::matrix::Matrix;
@@ -76,6 +77,8 @@ pub(crate) struct Grader {
     rows: Vec<u32>,
     max: Vec<Oct>,
     values: Vec<Oct>,
+    /// Per batch, the components that a screen did not exclude, if smooth maxima are requested.
+    large: Vec<Large>,
     scratch: screen::Scratch,
     /// Number of batches of which all components were computed.
     whole: u64,
@@ -113,7 +116,8 @@ impl Grader {
         self.atoms.len() >= BATCHES
     }
 
-    /// Computes the grades of the collected atoms, all of one element; `length` is that of [`Grader::push`].
+    /// Computes the grades of the collected atoms, all of one element; `length` is that of [`Grader::push`]. With `smooth`, also the
+    /// smooth maxima of atoms whose grade is not below its first element; those of the others are set to zero.
     pub(crate) fn flush(
         &mut self,
         kernels: &Kernels,
@@ -121,6 +125,7 @@ impl Grader {
         element: usize,
         length: usize,
         grades: &mut [f64],
+        smooth: Option<(f64, &mut [f64])>,
     ) {
         if self.atoms.is_empty() {
             return;
@@ -131,26 +136,56 @@ impl Grader {
         self.max.resize(whole.len(), Oct::default());
         let fit = &mut self.elements[element];
         if let Some(screen) = &fit.screen {
-            whole = screen.grade(kernels, inverse, &self.vectors, length, &mut self.max, &mut self.scratch, None);
+            self.large.resize_with(whole.len(), Large::default);
+            self.large.iter_mut().for_each(|large| large.share = SHARE);
+            let large = smooth.is_some().then_some(&mut self.large[..]);
+            whole = screen.grade(kernels, inverse, &self.vectors, length, &mut self.max, &mut self.scratch, large);
         }
         let collecting = inverse.rows() >= screen::MIN_ROWS && fit.is_collecting();
         if collecting && whole.is_empty() {
             // The sample must include atoms that the screen decides.
             whole.push(0);
         }
-        self.multiply(kernels, inverse, element, length, (&whole, collecting, OCT), |atoms| {
-            atoms.iter().all(Option::is_some)
-        });
+        let complete = |atoms: &[Option<usize>; OCT]| atoms.iter().all(Option::is_some);
+        let keep = collecting || smooth.is_some();
+        self.multiply(kernels, inverse, element, length, (&whole, keep, OCT), complete, true);
+        if let Some((least, smooth)) = smooth {
+            self.smooth(inverse.rows(), &whole, least, smooth);
+        }
         self.store(grades);
     }
 
-    /// Computes the grades of the only collected batch and lists its large components. All eight lanes must have values.
+    /// Computes the smooth maxima of the collected atoms, of which `whole` lists the batches whose components are in `values`.
+    fn smooth(&mut self, components: usize, whole: &[u32], least: f64, smooth: &mut [f64]) {
+        let mut g = Vec::new();
+        let stride = self.values.len() / whole.len().max(1);
+        for (b, (atoms, max)) in self.atoms.iter().zip(&self.max).enumerate() {
+            let values = match whole.iter().position(|&w| w as usize == b) {
+                Some(place) => &self.values[place * stride..][..components],
+                None => &self.large[b].values[..self.large[b].rows.len()],
+            };
+            for (lane, atom) in atoms.iter().enumerate() {
+                let Some(i) = *atom else { continue };
+                smooth[i] = 0.0;
+                if max.0[lane] < least {
+                    continue;
+                }
+                let limit = SHARE * max.0[lane];
+                g.clear();
+                g.extend(values.iter().map(|v| v.0[lane]).filter(|g| !(g.abs() < limit)));
+                smooth[i] = smooth_maximum(&mut g).unwrap_or(0.0);
+            }
+        }
+    }
+
+    /// Computes the grades of the only collected batch and lists its large components. All eight lanes must have values. `typical`:
+    /// the screen may adapt to these atoms.
     pub(crate) fn flush_large(
         &mut self,
         kernels: &Kernels,
         grade: &Grade,
         element: usize,
-        length: usize,
+        (length, typical): (usize, bool),
         grades: Option<&mut [f64]>,
         large: &mut Large,
     ) {
@@ -161,14 +196,15 @@ impl Grader {
         let fit = &mut self.elements[element];
         let mut whole = vec![0];
         // A sample takes all components, even of a batch that a screen would decide.
-        let collecting = inverse.rows() >= screen::MIN_ROWS && fit.is_collecting();
+        let collecting = typical && inverse.rows() >= screen::MIN_ROWS && fit.is_collecting();
         if let (Some(screen), false) = (&fit.screen, collecting) {
             let (max, scratch) = (&mut self.max, &mut self.scratch);
-            whole = screen.grade(kernels, inverse, &self.vectors, length, max, scratch, Some(large));
+            whole =
+                screen.grade(kernels, inverse, &self.vectors, length, max, scratch, Some(std::slice::from_mut(large)));
         }
         // A sample consists of whole batches.
         let lanes = if inverse.rows() < screen::MIN_ROWS { kernels.lanes() } else { OCT };
-        self.multiply(kernels, inverse, element, length, (&whole, true, lanes), |_| true);
+        self.multiply(kernels, inverse, element, length, (&whole, true, lanes), |_| true, typical);
         let max = self.max[0].0;
         let share = large.share;
         let reaches = |g: &Oct| g.0[..lanes].iter().zip(&max).any(|(g, max)| g.abs() >= share * max);
@@ -196,8 +232,9 @@ impl Grader {
         }
     }
 
-    /// Computes all components of the first lanes of the batches in `whole`, keeping them in `values` if requested, and maintains
-    /// the screen. Batches for which `complete` holds can be in its sample.
+    /// Computes all components of the first lanes of the batches in `whole`, keeping them in `values` if requested. With `typical`,
+    /// maintains the screen; batches for which `complete` holds can be in its sample.
+    #[allow(clippy::too_many_arguments, reason = "two callers")]
     fn multiply(
         &mut self,
         kernels: &Kernels,
@@ -206,9 +243,10 @@ impl Grader {
         length: usize,
         (whole, keep, lanes): (&[u32], bool, usize),
         complete: impl Fn(&[Option<usize>; OCT]) -> bool,
+        typical: bool,
     ) {
         let fit = &mut self.elements[element];
-        let large = inverse.rows() >= screen::MIN_ROWS;
+        let large = typical && inverse.rows() >= screen::MIN_ROWS;
         self.whole += whole.len() as u64;
         let rows = inverse.listed(&mut self.rows);
         self.values.resize(if keep { rows.len() * whole.len() } else { 0 }, Oct::default());
@@ -301,10 +339,10 @@ mod tests {
                 batch.iter().enumerate().for_each(|(l, p)| oct.0[l] = p[k]);
             }
             if grader.is_full() {
-                grader.flush(kernels, grade, 0, N, &mut out);
+                grader.flush(kernels, grade, 0, N, &mut out, None);
             }
         }
-        grader.flush(kernels, grade, 0, N, &mut out);
+        grader.flush(kernels, grade, 0, N, &mut out, None);
         out
     }
 

@@ -176,8 +176,8 @@ std::string PairPaceOpt::evaluate(const PacePotential &potential, const Requeste
   if (measuring) {
     potential_forces.assign(3 * static_cast<std::size_t>(nall), 0.0);
     bias_forces.assign(3 * static_cast<std::size_t>(nall), 0.0);
-    bias_results[3] = INFINITY;
   }
+  bias_results[3] = INFINITY;
   if (nall == 0) return {};
   // In every step, because fix adapt may change them.
   scales.resize(element_of_type.size());
@@ -223,6 +223,7 @@ std::string PairPaceOpt::evaluate(const PacePotential &potential, const Requeste
   if (!std::isfinite(results.energy)) return fmt::format("the PACE energy is not finite at step {}", update->ntimestep);
 
   bias_results[0] = results.bias;
+  bias_results[3] = std::min(bias_results[3], results.closest);
   if (eflag_global) eng_vdwl += results.energy;
   if (eflag_atom)
     for (int i = 0; i < nlocal; i++) eatom[i] += energies[i];

@@ -31,10 +31,10 @@ pub use plots::PlotError;
 pub use series::{Point, Series};
 
 use crate::active_learning::{round_folders, run_folders};
-use crate::candidates::{KeyValue, Phase, Round, RoundOutcome, Store, StoreError, StoredCandidate};
+use crate::candidates::{KeyValue, Phase, Round, RoundOutcome, Store, StoreError, StoredCandidate, Trigger};
 use crate::io::{LineEnd, read_line};
 use crate::runner::{files, poll_files};
-use crate::simulation::Poll;
+use crate::simulation::{Guard, Poll};
 use candidate::{ROWS, sort_and_cut};
 
 /// Total number of points of all parts.
@@ -126,8 +126,17 @@ pub struct Part {
     pub atoms: Option<u64>,
     /// Its polls.
     pub series: Series,
+    /// Steps of its candidates, except for audits, in order: the distinct environments that it has found.
+    pub found: Vec<i64>,
     /// Its trajectory, if there is one.
     trajectory: Option<trajectory::View>,
+}
+
+impl Part {
+    /// Whether it is a run of an exploration.
+    fn is_biased(&self) -> bool {
+        self.series.points().iter().any(|p| !p.bias.is_nan())
+    }
 }
 
 impl Report {
@@ -152,7 +161,7 @@ impl Report {
                 Kind::Replicas => status_of(&json(&path.join(files::RESULT))?, Activity::of(path)),
             };
             let (series, atoms) = series;
-            parts.push(Part { name: name.clone(), status, atoms, series, trajectory: None });
+            parts.push(Part { name: name.clone(), status, atoms, series, found: Vec::new(), trajectory: None });
             part_paths.push(path);
         }
         if parts.is_empty() {
@@ -235,6 +244,11 @@ impl Report {
             self.stored += 1;
             self.errors.add(&row);
             let part = self.part_of(&row);
+            if row.keys().trigger != Some(Trigger::Audit)
+                && let (Some(step), Some(part)) = (row.keys().step, self.parts.get_mut(part))
+            {
+                part.found.push(step);
+            }
             shown.push(View::of(&row, part));
             // Pictures are large, so all but the candidates with the largest γ are removed regularly.
             if shown.len() >= 2 * ROWS {
@@ -243,6 +257,7 @@ impl Report {
         }
         sort_and_cut(&mut shown);
         self.candidates = shown;
+        self.parts.iter_mut().for_each(|part| part.found.sort_unstable());
         Ok(())
     }
 
@@ -328,6 +343,12 @@ impl Report {
                     "The run crashed at step {step}: {}.",
                     result["crash"]["reason"].as_str().unwrap_or("").trim_end_matches('.')
                 )
+            }
+            Some("GUARDED") => {
+                let last = &result["last"];
+                let guard = serde_json::from_value::<Guard>(last["bias"]["guard"].clone());
+                let why = guard.map_or_else(|_| "its guard is unknown".to_owned(), |guard| guard.to_string());
+                format!("A guard of the exploration ended the run at step {}: {why}.", last["step"])
             }
             Some("COMPLETED") => format!("All {} steps were done.", result["steps"]),
             Some("INTERRUPTED") => {

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use tera::{Context, Tera};
 
-use super::Report;
+use super::{Part, Report};
 use crate::candidates::Round;
 use crate::runner::files;
 
@@ -118,6 +118,13 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
     facts.extend(atoms.map(|n| ("atoms", n.to_string())));
     let end = report.parts.iter().filter_map(|p| p.series.points().last()).map(|p| p.time).fold(0.0, f64::max);
     facts.push(("simulated", format!("{end:.3} ps")));
+    // Only for explorations, which are compared by it.
+    let found: usize = report.parts.iter().map(|part| part.found.len()).sum();
+    let duration = |part: &Part| Some(part.series.points().last()?.time - part.series.points().first()?.time);
+    let simulated: f64 = report.parts.iter().filter_map(duration).sum();
+    if report.parts.iter().any(Part::is_biased) && simulated > 0.0 {
+        facts.push(("environments found per ps", format!("{:.3}", found as f64 / simulated)));
+    }
     facts.push(("polls", report.parts.iter().map(|p| p.series.polls()).sum::<u64>().to_string()));
     let (low, high) =
         points().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), p| (low.min(p.coldest), high.max(p.hottest)));

@@ -61,8 +61,8 @@ pub(super) fn draw(report: &Report) -> Result<Vec<(String, Vec<u8>)>, PlotError>
     for part in &report.parts {
         // The suffix distinguishes the files of different parts.
         let suffix = if several { format!("-{}", part.name.replace(' ', "-")) } else { String::new() };
-        for plot in of_part(part, &thresholds) {
-            files.extend(save(&plot, &suffix)?);
+        for plot in of_part(part, &thresholds).iter().chain(&of_exploration(part)) {
+            files.extend(save(plot, &suffix)?);
         }
         files.extend(save(&histogram(part, &thresholds), &suffix)?);
         for plot in of_trajectory(part) {
@@ -139,6 +139,25 @@ fn of_part(part: &Part, thresholds: &[f64]) -> [Plot<'static>; 6] {
             limits: Vec::new(),
             from_zero: false,
         },
+    ]
+}
+
+/// The strength of the bias, and the number of environments found, of an exploration.
+fn of_exploration(part: &Part) -> Vec<Plot<'static>> {
+    if !part.is_biased() {
+        return Vec::new();
+    }
+    let time = "time / ps";
+    let mut steps = vec![(part.series.points().first().map_or(0.0, |p| p.time), 0.0)];
+    for (before, at) in part.found.iter().filter_map(|step| part.series.time_of(*step)).enumerate() {
+        steps.extend([(at, before as f64), (at, before as f64 + 1.0)]);
+    }
+    steps.extend(part.series.points().last().map(|p| (p.time, part.found.len() as f64)));
+    let plot =
+        |name, axes, line| Plot { name, axes, lines: vec![(String::new(), line)], limits: Vec::new(), from_zero: true };
+    vec![
+        plot("bias", [time, "strength of the bias / eV"], column(part, |p| p.bias)),
+        plot("found", [time, "environments found"], steps),
     ]
 }
 

@@ -58,6 +58,8 @@ pub struct Point {
     pub volume: f64,
     /// Mean speed, ns/day; NaN if not known.
     pub speed: f64,
+    /// Mean strength of the bias of an exploration, eV per unit of γ; NaN without one.
+    pub bias: f64,
 }
 
 impl Point {
@@ -80,6 +82,7 @@ impl Point {
             pressure: poll.pressure,
             volume: poll.volume,
             speed: poll.ns_per_day.unwrap_or(f64::NAN),
+            bias: poll.bias.map_or(f64::NAN, |bias| bias.strength),
         }
     }
 
@@ -109,6 +112,7 @@ impl Point {
             pressure: mean(self.pressure, next.pressure),
             volume: mean(self.volume, next.volume),
             speed: mean(self.speed, next.speed),
+            bias: mean(self.bias, next.bias),
         };
     }
 }
@@ -195,6 +199,13 @@ impl Series {
         step.is_finite().then_some(step)
     }
 
+    /// The time of a step in ps; `None` if the time step is not known.
+    #[must_use]
+    pub fn time_of(&self, step: i64) -> Option<f64> {
+        let first = self.points.first()?;
+        Some(first.time + (step - first.step) as f64 * self.time_per_step()?)
+    }
+
     /// Number of polls.
     #[must_use]
     pub fn polls(&self) -> u64 {
@@ -213,9 +224,8 @@ impl Series {
     }
 }
 
-/// Serialises columns: γ, also by element, the counts, T (K), p (GPa), V (Å³), speed (ns/day), and the change of the total energy since
-/// the first poll (eV), with six digits. Values
-/// that are not finite are `null`.
+/// Serialises columns: γ, also by element, the counts, T (K), p (GPa), V (Å³), speed (ns/day), strength of the bias (eV), and the change of
+/// the total energy since the first poll (eV), with six digits. Values that are not finite are `null`.
 impl Serialize for Series {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeMap as _;
@@ -239,6 +249,7 @@ impl Serialize for Series {
         map.serialize_entry("pressure", &column(&|p| p.pressure * 1e-4))?;
         map.serialize_entry("volume", &column(&|p| p.volume))?;
         map.serialize_entry("speed", &column(&|p| p.speed))?;
+        map.serialize_entry("bias", &column(&|p| p.bias))?;
         map.serialize_entry("elements", &self.elements())?;
         map.serialize_entry("histogram", &self.histogram().collect::<Vec<_>>())?;
         map.end()

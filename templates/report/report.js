@@ -13,12 +13,12 @@
   let part = 0;
   let chosen = 0;
 
-  const timeOf = (candidate) => {
-    const series = report.parts[candidate.part].series;
+  const timeAt = (series, step) => {
     const last = series.step.length - 1;
     const perStep = last > 0 ? (series.time[last] - series.time[0]) / (series.step[last] - series.step[0]) : 0;
-    return series.time[0] + (candidate.step - series.step[0]) * perStep;
+    return series.time[0] + (step - series.step[0]) * perStep;
   };
+  const timeOf = (candidate) => timeAt(report.parts[candidate.part].series, candidate.step);
   const eventsOf = (k) => report.candidates
     .map((candidate, index) => ({ candidate, index }))
     .filter(({ candidate }) => candidate.part === k && candidate.step !== null)
@@ -156,6 +156,23 @@
       ...base, axes: [axis("time / ps"), axis("ns/day", { size: 55 })], series: [x, line("mean", colour("--accent"))],
       scales: { ...time, y: { range: (_, low, high) => [0, high * 1.08] } },
     }, [series.time, series.speed]);
+    const biased = atTheEnds(series.bias).length > 0;
+    byId("of-bias").hidden = byId("of-found").hidden = !biased;
+    if (biased) {
+      plot("bias", 200, {
+        ...base, axes: [axis("time / ps"), axis("τ / eV", { size: 60 })], series: [x, line("mean", colour("--accent"))],
+        scales: { ...time, y: { range: (_, low, high) => [0, (high || 1) * 1.08] } },
+      }, [series.time, series.bias]);
+      const { found } = report.parts[part];
+      // A step at each environment, from the first poll to the last.
+      const times = [series.time[0], ...found.map((step) => timeAt(series, step)), series.time[series.time.length - 1]];
+      const counts = [0, ...found.map((_, k) => k + 1), found.length];
+      plot("found", 200, {
+        ...base, axes: [axis("time / ps"), axis("environments")],
+        series: [x, line("found", colour("--accent"), { paths: uPlot.paths.stepped({ align: 1 }) })],
+        scales: { ...time, y: { range: (_, low, high) => [0, Math.max(high, 1) * 1.08] } },
+      }, [times, counts]);
+    }
     const elements = Object.keys(series.elements);
     byId("by-element").hidden = elements.length === 0;
     if (elements.length) {

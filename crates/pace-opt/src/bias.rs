@@ -14,7 +14,7 @@ use crate::model::radial::switch_off;
 
 /// Components of g below this share of s do not contribute to s. Larger values make s closer to γ, but its gradient less smooth
 /// where another component becomes the largest.
-pub(crate) const SHARE: f64 = 0.7;
+pub(crate) const SHARE: f64 = 0.85;
 
 /// Exponent of ψ in [`smooth_maximum`]: it has three continuous derivatives.
 const POWER: i32 = 4;

@@ -6,7 +6,7 @@ mod results;
 mod threads;
 mod worker;
 
-use crate::bias::Bias;
+use crate::bias::{Bias, SHARE};
 use crate::error::{Error, Result};
 use crate::kernel::{Kernels, Packed};
 use crate::potential::Potential;
@@ -16,7 +16,7 @@ use results::{Direct, Record, Requested};
 use std::sync::Arc;
 use std::time::Duration;
 use threads::{MAX_THREADS, Pool};
-use worker::{Job, Worker};
+use worker::{Job, Task, Worker};
 
 /// Atoms and their neighbours. Periodic images are separate atoms.
 #[derive(Clone, Copy)]
@@ -100,6 +100,8 @@ pub struct Evaluator {
     packed: Vec<Packed>,
     by_element: Vec<Vec<u32>>,
     bias: Option<Bias>,
+    /// Of each atom, the smooth maximum of the bias; zero if its grade is far below the onset.
+    smooth: Vec<f64>,
 }
 
 impl Evaluator {
@@ -126,6 +128,7 @@ impl Evaluator {
             packed: Vec::new(),
             by_element: vec![Vec::new(); potential.plan.species.len()],
             bias: None,
+            smooth: Vec::new(),
             potential,
         }
     }
@@ -257,28 +260,58 @@ impl Evaluator {
             Packed { x, index: i as u32, element: element.and_then(|e| u32::try_from(e).ok()).unwrap_or(u32::MAX) }
         }));
         self.workers[0].scratch.clock.lap(Stage::Rest);
-        let job = Job {
-            system,
-            potential: &self.potential,
-            packed: &self.packed,
-            unknown_element: self.packed.iter().any(|p| p.element as usize >= ne),
-            bias,
-            requested: Requested::of(output),
-        };
         // With fewer atoms, the other threads have nothing to do.
         let threads = self.workers.len().min(system.atoms.len().div_ceil(OCT)).max(1);
-        let workers = &mut self.workers[..threads];
+        let Evaluator { potential, workers, pool, records, packed, by_element, smooth, .. } = self;
+        let workers = &mut workers[..threads];
         let expected = |list: &Vec<u32>| list.len().div_ceil(threads);
-        workers.iter_mut().for_each(|worker| worker.begin(self.by_element.iter().map(expected)));
-        if let (Some(pool), [_, _, ..]) = (&self.pool, &*workers) {
-            let chunks = threads::divide(&self.by_element, threads);
-            return threads::run(pool, workers, &job, &chunks, &mut self.records, output);
+        workers.iter_mut().for_each(|worker| worker.begin(by_element.iter().map(expected)));
+        let mut pass = |job: &Job<'_, 'a, F>, by_element: &[Vec<u32>], mut direct: Direct| -> Result<Totals> {
+            if let (Some(pool), [_, _, ..]) = (&*pool, &*workers) {
+                let chunks = threads::divide(by_element, threads);
+                return threads::run(pool, workers, job, &chunks, records, direct);
+            }
+            for (element, list) in by_element.iter().enumerate() {
+                workers[0].run(job, element, list, &mut direct)?;
+            }
+            Ok(direct.totals)
+        };
+        let requested = Requested::of(output);
+        let unknown_element = packed.iter().any(|p| p.element as usize >= ne);
+        let distances = bias.is_some();
+        let job = |task, requested, smooth_from| Job {
+            system,
+            potential,
+            packed,
+            unknown_element,
+            task,
+            requested,
+            smooth_from,
+            distances,
+        };
+        match bias {
+            None => pass(&job(Task::Potential, requested, None), by_element, Direct::new(output, &mut [])),
+            Some(bias) if bias.onset == 0.0 => {
+                pass(&job(Task::Both(bias), requested, None), by_element, Direct::new(output, &mut []))
+            }
+            // Few atoms are above the onset. Evaluating them again takes less time than the grades of all atoms before their forces.
+            Some(bias) => {
+                smooth.resize(n, 0.0);
+                // The smooth maximum is below γ / `SHARE`.
+                let first = job(Task::Potential, Requested { grades: true, ..requested }, Some(SHARE * bias.onset));
+                let first = pass(&first, by_element, Direct::new(output, smooth))?;
+                let is_pushed = |k: &u32| smooth[system.atoms[*k as usize] as usize] > bias.onset;
+                by_element.iter_mut().for_each(|list| list.retain(is_pushed));
+                let second = job(Task::Bias(bias), Requested { grades: false, coefficients: false, ..requested }, None);
+                let second = pass(&second, by_element, Direct::new(output, &mut []))?;
+                Ok(Totals {
+                    energy: first.energy,
+                    bias: second.bias,
+                    closest: first.closest,
+                    virial: std::array::from_fn(|k| first.virial[k] + second.virial[k]),
+                })
+            }
         }
-        let mut direct = Direct::new(output);
-        for (element, list) in self.by_element.iter().enumerate() {
-            workers[0].run(&job, element, list, &mut direct)?;
-        }
-        Ok(direct.totals)
     }
 }
 

@@ -6,7 +6,7 @@ use super::results::Sink;
 use super::worker::{Job, Worker, add_pairs};
 use crate::bias::{Bias, SHARE, smooth_maximum};
 use crate::gamma::{Grade, Large};
-use crate::kernel::{Atom, BiasJob, CombineJob, ForceJob};
+use crate::kernel::{Atom, BiasJob, CombineJob, ForceJob, Range};
 use crate::model::radial::switch_off;
 use crate::model::{InnerCutoff, MAX_DENSITIES};
 use crate::plan::{BaseSums, SpeciesPlan};
@@ -25,8 +25,6 @@ struct AtomBias {
     core: f64,
     /// With respect to the distance of the neighbour in [`Atom::switch_nearest`].
     nearest: f64,
-    /// The smallest distance of a neighbour, as a share of the sum of the covalent radii.
-    closest: f64,
     /// With respect to the distances of close neighbours.
     pairs: Vec<(usize, f64)>,
     /// With respect to the sums of the first columns of the tables, or of those of the radial basis functions, by element of the
@@ -66,21 +64,23 @@ impl BiasWork {
         self.atoms[..atoms].iter().map(|a| a.energy).sum()
     }
 
-    /// The smallest distance of a neighbour of the first atoms, as a share of the sum of the covalent radii.
-    pub(super) fn closest(&self, atoms: usize) -> f64 {
-        self.atoms[..atoms].iter().map(|a| a.closest).fold(f64::INFINITY, f64::min)
+    /// Whether the first atoms have no forces of the bias.
+    pub(super) fn is_zero(&self, atoms: usize) -> bool {
+        let own = |a: &AtomBias| a.core == 0.0 && a.nearest == 0.0 && a.pairs.is_empty();
+        self.atoms[..atoms].iter().all(own) && self.weights.iter().all(|w| w.0[..atoms].iter().all(|w| *w == 0.0))
     }
 }
 
 impl Worker {
     /// Computes the bias of the atoms of a batch, per unit of its strength, and its derivatives with respect to the results of
-    /// the first two stages. The projections of the batch are the last ones of the grader.
+    /// the first two stages. The projections of the batch are the last ones of the grader. `again`: the grades of these atoms have
+    /// been computed.
     pub(super) fn weigh(
         &mut self,
         potential: &Potential,
         element: usize,
         atoms: usize,
-        bias: Bias,
+        (bias, again): (Bias, bool),
         grade: &Grade,
         grades: &mut dyn FnMut(usize, f64),
     ) {
@@ -94,7 +94,7 @@ impl Worker {
         }
         let work = &mut self.work;
         work.large.share = SHARE;
-        self.grader.flush_large(&self.kernels, grade, element, length, grades, &mut work.large);
+        self.grader.flush_large(&self.kernels, grade, element, (length, !again), grades, &mut work.large);
         self.scratch.clock.lap(Stage::Grade);
 
         work.atoms.resize_with(lanes, AtomBias::default);
@@ -111,13 +111,16 @@ impl Worker {
             let g = &mut work.components;
             g.clear();
             g.extend(work.places.iter().map(|&k| values[k].0[lane]));
-            let near;
-            (near, own.closest) = close_pairs(atom, plan, potential.plan.inner, bias, &mut own.pairs);
+            let near = close_pairs(atom, plan, potential.plan.inner, bias, &mut own.pairs);
             let Some(s) = smooth_maximum(g) else {
                 own.pairs.clear();
                 continue;
             };
             let (value, slope) = bias.value(s);
+            if value == 0.0 {
+                own.pairs.clear();
+                continue;
+            }
             own.energy = -value * near * atom.on;
             own.pairs.iter_mut().for_each(|(_, d)| *d *= -value * atom.on);
             own.core = -value * near * atom.switch_slope;
@@ -203,21 +206,20 @@ impl Worker {
         }
     }
 
-    /// Adds the forces of a batch: of the potential and the bias together or, if those of the bias are requested apart, of the bias
-    /// alone. Then those of the potential have been added before.
+    /// Adds the forces of a batch: of the potential and the bias together or, with `apart`, of the bias alone. Then those of the
+    /// potential have been added before.
     pub(super) fn biased_forces<F>(
         &mut self,
         job: &Job<F>,
         element: usize,
         atoms: usize,
-        bias: Bias,
+        (bias, apart): (Bias, bool),
         sink: &mut impl Sink,
     ) {
         let plan = &job.potential.plan.species[element];
         let legendre = &job.potential.plan.legendre;
         let linear = job.potential.grade.as_ref().is_some_and(|grade| grade.linear);
-        let apart = job.requested.bias_forces;
-        let factor = if apart { 1.0 } else { bias.strength };
+        let factor = if job.requested.bias_forces { 1.0 } else { bias.strength };
         let work = &mut self.work;
         let nodes = &mut self.nodes[element];
         for (lane, own) in work.atoms.iter_mut().enumerate().take(atoms) {
@@ -251,7 +253,7 @@ impl Worker {
             self.kernels.force(ForceJob { plan, legendre, atom, scratch, nodes, lane, columns });
             self.scratch.clock.lap(Stage::Force);
             add_pairs(atom);
-            if apart {
+            if job.requested.bias_forces {
                 sink.bias_forces(atom);
                 scale(atom, bias.strength);
             }
@@ -263,25 +265,22 @@ impl Worker {
     }
 }
 
-/// The factor by which the bias of an atom is reduced because neighbours are close: the product of the factors of all pairs; and the
-/// smallest distance, as a share of the sum of the covalent radii. `slopes` receives the derivatives of the factor with respect to the
-/// distances.
-fn close_pairs(
-    atom: &Atom,
-    plan: &SpeciesPlan,
-    inner: InnerCutoff,
-    bias: Bias,
-    slopes: &mut Vec<(usize, f64)>,
-) -> (f64, f64) {
-    let (mut factors, mut closest): (Vec<(f64, f64)>, f64) = (Vec::new(), f64::INFINITY);
+/// The smallest distance of a neighbour, as a share of the sum of the covalent radii; infinite if it is not known.
+pub(super) fn closest(atom: &Atom, plan: &SpeciesPlan) -> f64 {
+    let ranges = atom.ranges.iter().zip(plan.covalent()).filter(|(_, sum)| **sum > 0.0);
+    let share = |(range, sum): (&Range, &f64)| smallest(&atom.r[range.block..range.block + range.blocks]) / sum;
+    ranges.map(share).fold(f64::INFINITY, f64::min)
+}
+
+/// The factor by which the bias of an atom is reduced because neighbours are close: the product of the factors of all pairs. `slopes`
+/// receives the derivatives of the factor with respect to the distances.
+fn close_pairs(atom: &Atom, plan: &SpeciesPlan, inner: InnerCutoff, bias: Bias, slopes: &mut Vec<(usize, f64)>) -> f64 {
+    let mut factors: Vec<(f64, f64)> = Vec::new();
     for ((range, segment), &sum) in atom.ranges.iter().zip(plan.segments()).zip(plan.covalent()) {
         // The core repulsion of each pair acts within its inner cutoff.
         let core = inner == InnerCutoff::Distance && segment.r_in > 0.0 && segment.delta_in > 0.0;
         let end = bias.distance_end(sum).max(if core { segment.r_in } else { 0.0 });
         let least = smallest(&atom.r[range.block..range.block + range.blocks]);
-        if sum > 0.0 {
-            closest = closest.min(least / sum);
-        }
         if !(least < end) {
             continue;
         }
@@ -306,7 +305,7 @@ fn close_pairs(
         let others = factors.iter().enumerate().filter(|(j, _)| *j != i);
         *slope = factors[i].1 * others.map(|(_, (f, _))| f).product::<f64>();
     }
-    (factors.iter().map(|(f, _)| f).product(), closest)
+    factors.iter().map(|(f, _)| f).product()
 }
 
 /// The smallest distance; padding is beyond the cutoff.

@@ -32,9 +32,13 @@ pub(super) trait Sink {
     /// Energy in eV, and the shares that core repulsion and inner cutoff have switched off.
     fn atom(&mut self, index: usize, energy: f64, core_share: f64, inner_share: f64);
     fn grade(&mut self, index: usize, grade: f64);
+    /// The smooth maximum of the bias.
+    fn smooth(&mut self, index: usize, smooth: f64);
     fn coefficients(&mut self, index: usize, coefficients: Vec<f64>);
-    /// Energy of the bias of some atoms in eV, and the smallest distance among them.
-    fn bias(&mut self, energy: f64, closest: f64);
+    /// The smallest distance of an atom, as a share of the sum of the covalent radii.
+    fn closest(&mut self, distance: f64);
+    /// Energy of the bias of some atoms in eV.
+    fn bias(&mut self, energy: f64);
     /// Forces and virial of the energy of an atom.
     fn forces(&mut self, atom: &Atom);
     /// Forces of the bias of an atom alone.
@@ -44,12 +48,14 @@ pub(super) trait Sink {
 /// Adds results to the output.
 pub(super) struct Direct<'o, 'a> {
     output: &'o mut Output<'a>,
+    /// Empty if smooth maxima are not computed.
+    smooth: &'o mut [f64],
     pub totals: Totals,
 }
 
 impl<'o, 'a> Direct<'o, 'a> {
-    pub(super) fn new(output: &'o mut Output<'a>) -> Self {
-        Direct { output, totals: Totals::default() }
+    pub(super) fn new(output: &'o mut Output<'a>, smooth: &'o mut [f64]) -> Self {
+        Direct { output, smooth, totals: Totals::default() }
     }
 }
 
@@ -77,9 +83,18 @@ impl Sink for Direct<'_, '_> {
         }
     }
 
-    fn bias(&mut self, energy: f64, closest: f64) {
+    fn smooth(&mut self, index: usize, smooth: f64) {
+        if let Some(place) = self.smooth.get_mut(index) {
+            *place = smooth;
+        }
+    }
+
+    fn closest(&mut self, distance: f64) {
+        self.totals.closest = self.totals.closest.min(distance);
+    }
+
+    fn bias(&mut self, energy: f64) {
         self.totals.bias += energy;
-        self.totals.closest = self.totals.closest.min(closest);
     }
 
     fn forces(&mut self, atom: &Atom) {
@@ -106,8 +121,10 @@ pub(super) struct Record {
     virials: bool,
     atoms: Vec<(usize, [f64; 3])>,
     grades: Vec<(usize, f64)>,
+    smooth: Vec<(usize, f64)>,
     coefficients: Vec<(usize, Vec<f64>)>,
-    bias: Vec<(f64, f64)>,
+    closest: Option<f64>,
+    bias: Vec<f64>,
     forces: Pairs,
     bias_forces: Pairs,
 }
@@ -172,6 +189,8 @@ impl Record {
         self.virials = requested.virials;
         self.atoms.clear();
         self.grades.clear();
+        self.smooth.clear();
+        self.closest = None;
         self.coefficients.clear();
         self.bias.clear();
         self.forces.clear();
@@ -183,7 +202,9 @@ impl Record {
         self.atoms.iter().for_each(|&(i, [energy, core, inner])| direct.atom(i, energy, core, inner));
         self.grades.iter().for_each(|&(i, grade)| direct.grade(i, grade));
         self.coefficients.drain(..).for_each(|(i, coefficients)| direct.coefficients(i, coefficients));
-        self.bias.iter().for_each(|&(energy, closest)| direct.bias(energy, closest));
+        self.smooth.iter().for_each(|&(i, smooth)| direct.smooth(i, smooth));
+        self.closest.iter().for_each(|&distance| direct.closest(distance));
+        self.bias.iter().for_each(|&energy| direct.bias(energy));
         let Output { forces, virials, bias_forces, .. } = &mut *direct.output;
         self.forces.add(forces, virials.as_deref_mut(), Some(&mut direct.totals.virial));
         if let Some(forces) = bias_forces.as_deref_mut() {
@@ -205,8 +226,16 @@ impl Sink for Record {
         self.coefficients.push((index, coefficients));
     }
 
-    fn bias(&mut self, energy: f64, closest: f64) {
-        self.bias.push((energy, closest));
+    fn smooth(&mut self, index: usize, smooth: f64) {
+        self.smooth.push((index, smooth));
+    }
+
+    fn closest(&mut self, distance: f64) {
+        self.closest = Some(self.closest.map_or(distance, |least| least.min(distance)));
+    }
+
+    fn bias(&mut self, energy: f64) {
+        self.bias.push(energy);
     }
 
     fn forces(&mut self, atom: &Atom) {

@@ -7,7 +7,7 @@
 
 use super::results::{Direct, Record};
 use super::worker::{Job, Worker};
-use super::{Output, Totals};
+use super::Totals;
 use crate::error::{Error, Result};
 use crate::gamma::BATCHES;
 use crate::simd::OCT;
@@ -125,7 +125,7 @@ pub(super) fn run<'a, F>(
     job: &Job<'_, 'a, F>,
     chunks: &[Chunk],
     spare: &mut Vec<Record>,
-    output: &mut Output,
+    direct: Direct,
 ) -> Result<Totals>
 where
     F: Fn(usize) -> &'a [i32] + Sync,
@@ -139,7 +139,7 @@ where
         stopped: None,
     };
     let window = AHEAD * workers.len();
-    let direct = Mutex::new(Direct::new(output));
+    let direct = Mutex::new(direct);
     let queue = Queue { chunks, window, state: Mutex::new(state), changed: Condvar::new(), direct };
     pool.each(workers, |worker| queue.work(worker, job));
     let state = queue.state.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -2,7 +2,7 @@
 //! Evaluation of batches of atoms by one thread.
 
 use super::System;
-use super::biased::BiasWork;
+use super::biased::{BiasWork, closest};
 use super::results::{Requested, Sink};
 use crate::bias::Bias;
 use crate::error::{Error, Result};
@@ -22,8 +22,32 @@ pub(super) struct Job<'s, 'a, F> {
     pub packed: &'s [Packed],
     /// Whether any atom has no element of the potential.
     pub unknown_element: bool,
-    pub bias: Option<Bias>,
+    pub task: Task,
     pub requested: Requested,
+    /// Grade from which smooth maxima are computed, if they are.
+    pub smooth_from: Option<f64>,
+    /// Whether the smallest distance is computed.
+    pub distances: bool,
+}
+
+/// What is computed for a batch of atoms.
+#[derive(Clone, Copy)]
+pub(super) enum Task {
+    /// The potential.
+    Potential,
+    /// The potential and the bias.
+    Both(Bias),
+    /// The bias alone; the potential and the grades of these atoms have been computed.
+    Bias(Bias),
+}
+
+impl Task {
+    fn bias(self) -> Option<Bias> {
+        match self {
+            Self::Potential => None,
+            Self::Both(bias) | Self::Bias(bias) => Some(bias),
+        }
+    }
 }
 
 /// The buffers of one thread.
@@ -76,7 +100,7 @@ impl Worker {
     {
         let lanes = self.kernels.lanes();
         // The bias requires the grades of a batch before its forces.
-        let together = if job.bias.is_some() { lanes } else { OCT };
+        let together = if job.task.bias().is_some() { lanes } else { OCT };
         for eight in list.chunks(together) {
             if job.projects() {
                 let atoms = std::array::from_fn(|l| eight.get(l).map(|&k| job.system.atoms[k as usize] as usize));
@@ -97,7 +121,12 @@ impl Worker {
     fn grade<F>(&mut self, job: &Job<F>, element: usize, sink: &mut impl Sink) {
         let (true, Some(grade)) = (job.requested.grades, &job.potential.grade) else { return };
         let length = job.vector_length(element);
-        self.grader.flush(&self.kernels, grade, element, length, &mut |atom, grade| sink.grade(atom, grade));
+        self.grader.flush(&self.kernels, grade, element, length, job.smooth_from, &mut |atom, grade, smooth| {
+            sink.grade(atom, grade);
+            if let Some(smooth) = smooth {
+                sink.smooth(atom, smooth);
+            }
+        });
         self.scratch.clock.lap(Stage::Grade);
     }
 
@@ -112,7 +141,8 @@ impl Worker {
     where
         F: Fn(usize) -> &'a [i32],
     {
-        let Job { system, potential, bias, requested, .. } = *job;
+        let Job { system, potential, task, requested, .. } = *job;
+        let (bias, again) = (task.bias(), matches!(task, Task::Bias(_)));
         let plan = &potential.plan.species[element];
         let legendre = &potential.plan.legendre;
         let with_grades = job.projects();
@@ -133,6 +163,9 @@ impl Worker {
             if atom.invalid {
                 return Err(invalid_pair(system, atom, plan));
             }
+            if job.distances && !again {
+                sink.closest(closest(atom, plan));
+            }
         }
         self.kernels.forward(ProductJob { plan, nodes, projections: &mut [], lane: 0 });
         self.scratch.clock.lap(Stage::Forward);
@@ -141,6 +174,9 @@ impl Worker {
                 let atom = &mut self.atoms[lane];
                 let scale = system.scales.get(system.types[atom.index] as usize).copied().unwrap_or(1.0);
                 let (energy, on) = embed(potential, plan, atom, nodes, lane, scale);
+                if again {
+                    continue;
+                }
                 let inner = if requested.inner_shares { inner_share(atom, plan, potential.plan.inner) } else { 0.0 };
                 sink.atom(atom.index, energy, 1.0 - on, inner);
             } else {
@@ -175,14 +211,15 @@ impl Worker {
             self.scratch.clock.lap(Stage::Projections);
         }
         if let (Some(bias), Some(grade)) = (bias, &potential.grade) {
-            self.weigh(potential, element, batch.len(), bias, grade, &mut |atom, grade| {
+            self.weigh(potential, element, batch.len(), (bias, again), grade, &mut |atom, grade| {
                 if requested.grades {
                     sink.grade(atom, grade);
                 }
             });
-            sink.bias(bias.strength * self.work.energy(batch.len()), self.work.closest(batch.len()));
+            sink.bias(bias.strength * self.work.energy(batch.len()));
         }
-        if bias.is_none() || requested.bias_forces {
+        let apart = again || requested.bias_forces;
+        if !again && (bias.is_none() || apart) {
             let nodes = &mut self.nodes[element];
             nodes.adjoint.fill(Oct::default());
             self.kernels.backward(ProductJob { plan, nodes, projections: &mut [], lane: 0 });
@@ -198,8 +235,10 @@ impl Worker {
                 self.scratch.clock.lap(Stage::Scatter);
             }
         }
-        if let Some(bias) = bias {
-            self.biased_forces(job, element, batch.len(), bias, sink);
+        if let Some(bias) = bias
+            && !(again && self.work.is_zero(batch.len()))
+        {
+            self.biased_forces(job, element, batch.len(), (bias, apart), sink);
         }
         Ok(())
     }
@@ -208,7 +247,7 @@ impl Worker {
 impl<F> Job<'_, '_, F> {
     /// Whether projections are computed.
     fn projects(&self) -> bool {
-        self.requested.grades || self.bias.is_some()
+        self.requested.grades || self.task.bias().is_some()
     }
 
     /// Length of the vectors from which grades are computed.

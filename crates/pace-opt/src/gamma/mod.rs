@@ -7,6 +7,7 @@
 
 mod screen;
 
+use crate::bias::{SHARE, smooth_maximum};
 use crate::format::ActiveSet;
 use crate::kernel::{GradeJob, Kernels};
 use crate::matrix::Matrix;
@@ -76,6 +77,10 @@ pub(crate) struct Grader {
     rows: Vec<u32>,
     max: Vec<Oct>,
     values: Vec<Oct>,
+    /// Per batch, the components that a screen did not exclude, if smooth maxima are requested.
+    large: Vec<Large>,
+    /// Per batch, the smooth maxima, if they are requested.
+    smooth: Vec<Oct>,
     scratch: screen::Scratch,
     /// Number of batches of which all components were computed.
     whole: u64,
@@ -113,15 +118,16 @@ impl Grader {
         self.atoms.len() >= BATCHES
     }
 
-    /// Computes the grades of the collected atoms, all of one element, and calls `grades` with the index and the grade of each. `length` is that
-    /// of [`Grader::push`].
+    /// Computes the grades of the collected atoms, all of one element, and calls `results` with the index and the grade of each. `length` is that
+    /// of [`Grader::push`]. With `smooth_from`, `results` also gets the smooth maximum of the components, or zero if the grade is smaller than this.
     pub(crate) fn flush(
         &mut self,
         kernels: &Kernels,
         grade: &Grade,
         element: usize,
         length: usize,
-        grades: &mut dyn FnMut(usize, f64),
+        smooth_from: Option<f64>,
+        results: &mut dyn FnMut(usize, f64, Option<f64>),
     ) {
         if self.atoms.is_empty() {
             return;
@@ -132,26 +138,53 @@ impl Grader {
         self.max.resize(whole.len(), Oct::default());
         let fit = &mut self.elements[element];
         if let Some(screen) = &fit.screen {
-            whole = screen.grade(kernels, inverse, &self.vectors, length, &mut self.max, &mut self.scratch, None);
+            self.large.resize_with(whole.len(), Large::default);
+            self.large.iter_mut().for_each(|large| large.share = SHARE);
+            let large = smooth_from.is_some().then_some(&mut self.large[..]);
+            whole = screen.grade(kernels, inverse, &self.vectors, length, &mut self.max, &mut self.scratch, large);
         }
         let collecting = inverse.rows() >= screen::MIN_ROWS && fit.is_collecting();
         if collecting && whole.is_empty() {
             // The sample must include atoms that the screen decides.
             whole.push(0);
         }
-        self.multiply(kernels, inverse, element, length, (&whole, collecting, OCT), |atoms| {
-            atoms.iter().all(Option::is_some)
-        });
-        self.store(grades);
+        let complete = |atoms: &[Option<usize>; OCT]| atoms.iter().all(Option::is_some);
+        let keep = collecting || smooth_from.is_some();
+        self.multiply(kernels, inverse, element, length, (&whole, keep, OCT), complete, true);
+        let Some(least) = smooth_from else { return self.store(&mut |atom, grade, _| results(atom, grade, None)) };
+        self.smooth(inverse.rows(), &whole, least);
+        self.store(&mut |atom, grade, smooth| results(atom, grade, Some(smooth)));
     }
 
-    /// Computes the grades of the only collected batch and lists its large components. All eight lanes must have values.
+    /// Computes the smooth maxima of the collected atoms, of which `whole` lists the batches whose components are in `values`.
+    fn smooth(&mut self, components: usize, whole: &[u32], least: f64) {
+        let mut g = Vec::new();
+        let stride = self.values.len() / whole.len().max(1);
+        self.smooth.clear();
+        for (b, max) in self.max.iter().enumerate() {
+            let values = match whole.iter().position(|&w| w as usize == b) {
+                Some(place) => &self.values[place * stride..][..components],
+                None => &self.large[b].values[..self.large[b].rows.len()],
+            };
+            let mut smooth = Oct::default();
+            for (lane, max) in max.0.iter().enumerate().filter(|(_, max)| **max >= least) {
+                let limit = SHARE * max;
+                g.clear();
+                g.extend(values.iter().map(|v| v.0[lane]).filter(|g| !(g.abs() < limit)));
+                smooth.0[lane] = smooth_maximum(&mut g).unwrap_or(0.0);
+            }
+            self.smooth.push(smooth);
+        }
+    }
+
+    /// Computes the grades of the only collected batch and lists its large components. All eight lanes must have values. `typical`:
+    /// the screen may adapt to these atoms.
     pub(crate) fn flush_large(
         &mut self,
         kernels: &Kernels,
         grade: &Grade,
         element: usize,
-        length: usize,
+        (length, typical): (usize, bool),
         grades: &mut dyn FnMut(usize, f64),
         large: &mut Large,
     ) {
@@ -162,14 +195,15 @@ impl Grader {
         let fit = &mut self.elements[element];
         let mut whole = vec![0];
         // A sample takes all components, even of a batch that a screen would decide.
-        let collecting = inverse.rows() >= screen::MIN_ROWS && fit.is_collecting();
+        let collecting = typical && inverse.rows() >= screen::MIN_ROWS && fit.is_collecting();
         if let (Some(screen), false) = (&fit.screen, collecting) {
             let (max, scratch) = (&mut self.max, &mut self.scratch);
-            whole = screen.grade(kernels, inverse, &self.vectors, length, max, scratch, Some(large));
+            whole =
+                screen.grade(kernels, inverse, &self.vectors, length, max, scratch, Some(std::slice::from_mut(large)));
         }
         // A sample consists of whole batches.
         let lanes = if inverse.rows() < screen::MIN_ROWS { kernels.lanes() } else { OCT };
-        self.multiply(kernels, inverse, element, length, (&whole, true, lanes), |_| true);
+        self.multiply(kernels, inverse, element, length, (&whole, true, lanes), |_| true, typical);
         let max = self.max[0].0;
         let share = large.share;
         let reaches = |g: &Oct| g.0[..lanes].iter().zip(&max).any(|(g, max)| g.abs() >= share * max);
@@ -191,11 +225,12 @@ impl Grader {
                 large.values.push(*g);
             }
         }
-        self.store(grades);
+        self.store(&mut |atom, grade, _| grades(atom, grade));
     }
 
-    /// Computes all components of the first lanes of the batches in `whole`, keeping them in `values` if requested, and maintains
-    /// the screen. Batches for which `complete` holds can be in its sample.
+    /// Computes all components of the first lanes of the batches in `whole`, keeping them in `values` if requested. With `typical`,
+    /// maintains the screen; batches for which `complete` holds can be in its sample.
+    #[allow(clippy::too_many_arguments, reason = "two callers")]
     fn multiply(
         &mut self,
         kernels: &Kernels,
@@ -204,9 +239,10 @@ impl Grader {
         length: usize,
         (whole, keep, lanes): (&[u32], bool, usize),
         complete: impl Fn(&[Option<usize>; OCT]) -> bool,
+        typical: bool,
     ) {
         let fit = &mut self.elements[element];
-        let large = inverse.rows() >= screen::MIN_ROWS;
+        let large = typical && inverse.rows() >= screen::MIN_ROWS;
         self.whole += whole.len() as u64;
         let rows = inverse.listed(&mut self.rows);
         self.values.resize(if keep { rows.len() * whole.len() } else { 0 }, Oct::default());
@@ -236,12 +272,13 @@ impl Grader {
         }
     }
 
-    /// Returns the grades of the collected atoms and forgets these.
-    fn store(&mut self, grades: &mut dyn FnMut(usize, f64)) {
-        for (atoms, max) in self.atoms.iter().zip(&self.max) {
-            for (atom, max) in atoms.iter().zip(&max.0) {
+    /// Returns the grades of the collected atoms, and their smooth maxima if these were computed, and forgets the atoms.
+    fn store(&mut self, results: &mut dyn FnMut(usize, f64, f64)) {
+        self.smooth.resize(self.atoms.len(), Oct::default());
+        for ((atoms, max), smooth) in self.atoms.iter().zip(&self.max).zip(&self.smooth) {
+            for ((atom, max), smooth) in atoms.iter().zip(&max.0).zip(&smooth.0) {
                 if let Some(i) = atom {
-                    grades(*i, *max);
+                    results(*i, *max, *smooth);
                 }
             }
         }
@@ -299,10 +336,10 @@ mod tests {
                 batch.iter().enumerate().for_each(|(l, p)| oct.0[l] = p[k]);
             }
             if grader.is_full() {
-                grader.flush(kernels, grade, 0, N, &mut |i, g| out[i] = g);
+                grader.flush(kernels, grade, 0, N, None, &mut |i, g, _| out[i] = g);
             }
         }
-        grader.flush(kernels, grade, 0, N, &mut |i, g| out[i] = g);
+        grader.flush(kernels, grade, 0, N, None, &mut |i, g, _| out[i] = g);
         out
     }
 

@@ -92,7 +92,7 @@ impl Screen {
 
     /// Raises `max` to the grades of the batches. Returns the batches that it could not decide.
     ///
-    /// With `large`, there is one batch: its components of at least that share of the grade, for any of the atoms, are listed.
+    /// With `large`, one for each batch: components of at least that share of the grade, for any of the atoms, are listed.
     #[allow(clippy::too_many_arguments, reason = "one caller")]
     pub(super) fn grade(
         &self,
@@ -102,7 +102,7 @@ impl Screen {
         length: usize,
         max: &mut [Oct],
         scratch: &mut Scratch,
-        mut large: Option<&mut Large>,
+        mut large: Option<&mut [Large]>,
     ) -> Vec<u32> {
         let batches: Vec<u32> = (0..max.len() as u32).collect();
         let exact = |rows: &[u32], batches: &[u32], max: &mut [Oct], values: &mut [Oct]| {
@@ -118,7 +118,7 @@ impl Screen {
                 values,
             });
         };
-        let share = large.as_ref().map_or(1.0, |large| large.share);
+        let share = large.as_ref().and_then(|large| large.first()).map_or(1.0, |large| large.share);
         // For most atoms one of these is the largest.
         exact(&self.top, &batches, max, &mut []);
         self.probe(kernels, vectors, length, &batches, scratch);
@@ -148,7 +148,7 @@ impl Screen {
                 let count = found.len();
                 pad(found);
                 let mut values: &mut [Oct] = &mut [];
-                if let Some(large) = large.as_deref_mut() {
+                if let Some(large) = large.as_deref_mut().map(|large| &mut large[b as usize]) {
                     large.rows.clone_from(found);
                     large.rows.truncate(count);
                     large.values.resize(found.len(), Oct::default());

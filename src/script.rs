@@ -171,6 +171,8 @@ pub struct Script {
     pub data: String,
     /// Arguments of `pair_style`.
     pub pair_style: String,
+    /// The bias of an exploration, if there is one.
+    pub bias: Option<ScriptBias>,
     /// Arguments of each `pair_coeff`.
     pub pair_coeff: Vec<String>,
     /// Time step.
@@ -215,6 +217,24 @@ pub struct Script {
     pub outputs: Outputs,
     #[serde(skip)]
     template: Option<PathBuf>,
+}
+
+/// The bias of an exploration in a set-up. lammps-otf itself sets it in the memory of the pair style.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ScriptBias {
+    /// Arguments of the option `bias` of the pair style, if the bias does not change during the run.
+    pub constant: Option<String>,
+}
+
+impl ScriptBias {
+    fn of(config: &InferenceConfig) -> Option<Self> {
+        let explore =
+            config.explore.as_ref().filter(|explore| explore.fixed_strength.unwrap_or(explore.strength) > 0.0)?;
+        let limit = explore.limit(config.watch.uncertainty_threshold.initial());
+        let constant = explore.fixed_strength.zip(explore.onset);
+        let constant = constant.map(|(strength, onset)| format!("{strength} {onset} {limit} {}", explore.shortest));
+        Some(Self { constant })
+    }
 }
 
 /// The fix from which γ of ML-PACE is read, with the id [`GAMMA_FIX`].
@@ -327,6 +347,7 @@ impl Script {
             create: config.system.create.clone(),
             data: quote_path(data)?,
             pair_style,
+            bias: ScriptBias::of(config),
             pair_coeff,
             timestep: config.md.timestep / factor.time,
             minimize: config.md.minimize,

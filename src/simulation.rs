@@ -748,12 +748,14 @@ impl Simulation {
             Some((gamma, worst, core, sparse)) => (Some(gamma), Some(worst), core, sparse),
             None => (None, None, None, None),
         };
-        let bias = match &mut self.bias {
+        let trigger = self.causes(gamma.as_ref(), core.as_ref(), sparse.as_ref()).next();
+        let bias = match (&mut self.bias, &gamma) {
             // No agreement is necessary: all ranks have the same pair style.
-            Some(bias) if has_gamma => Some(bias.poll(&self.lammps, step, temperature, &self.comm)?),
+            (Some(bias), Some(gamma)) => {
+                Some(bias.poll(&self.lammps, step, temperature, gamma, trigger.is_some(), &self.comm)?)
+            }
             _ => None,
         };
-        let trigger = self.causes(gamma.as_ref(), core.as_ref(), sparse.as_ref()).next();
         let gamma_by_element = match values {
             Some(values) if self.elements.len() > 1 => self.largest_by_element(values, now.types),
             _ => BTreeMap::new(),

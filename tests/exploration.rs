@@ -103,13 +103,54 @@ fn a_biased_run_finds_an_event() {
     assert!(result["warnings"].as_array().is_some_and(Vec::is_empty), "verified with the potential alone: {result}");
     let polls = lines(&output.join("polls.jsonl"));
     let strength = |k: usize| polls[k]["bias"]["strength"].as_f64().unwrap();
-    // Zero during the warm-up of ten polls; then it rises.
-    assert!((0..10).all(|k| strength(k) == 0.0) && strength(12) > 0.0 && strength(25) > strength(12));
+    // Zero during the warm-up of three polls; then it rises, and grows.
+    assert!((0..3).all(|k| strength(k) == 0.0) && strength(3) > 0.0 && strength(8) > strength(3));
+    let onset = |k: usize| polls[k]["bias"]["onset"].as_f64().unwrap();
+    assert!((1..polls.len()).all(|k| (0.7..1.0).contains(&onset(k))), "near the 99 % quantile of the crystal");
     let last = polls.last().unwrap();
     assert!(last["bias"]["energy"].as_f64().is_some_and(|energy| energy < 0.0));
-    // The forces of one poll differ from their average.
-    let relative = polls[29]["bias"]["relative"].as_f64().unwrap();
-    assert!((1.0..3.0).contains(&relative), "{relative}");
+    // The averages of a poll differ from those that the strength follows from.
+    let relative = |k: usize| polls[k]["bias"]["relative"].as_f64().unwrap();
+    assert!((1.8..2.2).contains(&relative(8)), "{}", relative(8));
+    assert!(relative(polls.len() - 1) > 1.03 * relative(8));
+    let set_up = std::fs::read_to_string(output.join("md.in")).unwrap();
+    assert!(set_up.contains("But not the bias of [explore]"), "{set_up}");
+
+    let report =
+        common::succeed(lammps_otf().arg("report").arg(&output).arg("--plots").arg(folder.path().join("plots")));
+    assert_eq!(report.lines().count(), 1 + 18, "the page, seven plots and two of the bias, twice each: {report}");
+    let page = std::fs::read_to_string(output.join("report.html")).unwrap();
+    assert!(page.contains("environments found per ps"));
+}
+
+/// A bias of constant strength is in `md.in`, with which plain LAMMPS runs the same trajectory.
+#[test]
+fn plain_lammps_repeats_a_run_of_constant_strength() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = "temperature = 300\nensemble = \"nve\"\nsampling_interval = 10\nsteps = 50\n";
+    let config = explore_config(folder.path(), settings, "fixed_strength = 0.02\nonset = 0.7");
+    let output = folder.path().join("out");
+    run(&config, &output, 0);
+    let set_up = std::fs::read_to_string(output.join("md.in")).unwrap();
+    assert!(set_up.contains("pace/extrapolation/opt bias 0.02 0.7 6.25 0.65\n"), "{set_up}");
+    let (before, run) = set_up.rsplit_once("\nrun ").unwrap();
+    let plain = format!(
+        "{before}\ncompute otf_b all pair pace/extrapolation/opt\nthermo_style custom step etotal c_otf_b[1]\n\
+         thermo_modify format float %.12g\nrun {run}\n"
+    );
+    write(&output, "in.lammps", &plain);
+    let done = run_lmp(&output);
+    assert!(done.status.success(), "{}", text(&done));
+    let said = text(&done);
+    let last = said.lines().find(|line| line.split_whitespace().next() == Some("50"));
+    let numbers: Vec<f64> =
+        last.unwrap_or_else(|| panic!("{said}")).split_whitespace().map(|word| word.parse().unwrap()).collect();
+    let polls = lines(&output.join("polls.jsonl"));
+    let poll = polls.last().unwrap();
+    let close = |a: f64, b: &serde_json::Value| assert!((a - b.as_f64().unwrap()).abs() < 1e-7 * a.abs(), "{a} {b}");
+    close(numbers[1], &poll["total_energy"]);
+    close(numbers[2], &poll["bias"]["energy"]);
+    assert!(numbers[2] < 0.0);
 }
 
 /// With a Nosé–Hoover thermostat; the random numbers of a Langevin thermostat depend on the number of ranks.
@@ -125,16 +166,20 @@ fn ranks_find_the_same_event() {
         assert_eq!(done.status.code(), Some(4), "{}", text(&done));
         json(&output.join("result.json"))["last"].clone()
     };
-    let (one, two) = (last(1), last(2));
-    assert_eq!((&one["step"], &one["gamma"]["worst_id"]), (&two["step"], &two["gamma"]["worst_id"]));
-    let near = |read: fn(&serde_json::Value) -> f64| {
-        let (a, b) = (read(&one), read(&two));
-        // Rounding errors of the sums grow in the steps before the event.
-        assert!((a - b).abs() < 1e-6 * a.abs(), "{a} {b}");
-    };
-    near(|poll| poll["gamma"]["max"].as_f64().unwrap());
-    near(|poll| poll["bias"]["energy"].as_f64().unwrap());
-    near(|poll| poll["bias"]["strength"].as_f64().unwrap());
+    let one = last(1);
+    for ranks in [2, 4] {
+        let other = last(ranks);
+        assert_eq!((&one["step"], &one["gamma"]["worst_id"]), (&other["step"], &other["gamma"]["worst_id"]));
+        let near = |read: fn(&serde_json::Value) -> f64| {
+            let (a, b) = (read(&one), read(&other));
+            // Rounding errors of the sums grow in the steps before the event.
+            assert!((a - b).abs() < 1e-6 * a.abs(), "{a} {b}");
+        };
+        near(|poll| poll["gamma"]["max"].as_f64().unwrap());
+        near(|poll| poll["bias"]["energy"].as_f64().unwrap());
+        near(|poll| poll["bias"]["strength"].as_f64().unwrap());
+        near(|poll| poll["bias"]["onset"].as_f64().unwrap());
+    }
 }
 
 #[test]
@@ -147,12 +192,15 @@ fn a_guard_ends_a_run_in_good_order() {
     let result = json(&output.join("result.json"));
     assert_eq!(result["status"], "GUARDED");
     assert!(result["last"]["bias"]["guard"]["temperature"].is_number(), "{result}");
+    common::succeed(lammps_otf().arg("report").arg(&output));
+    let page = std::fs::read_to_string(output.join("report.html")).unwrap();
+    assert!(page.contains("A guard of the exploration ended the run at step 0: the temperature is 300 K"), "{result}");
 }
 
 #[test]
 fn a_resumed_run_continues_with_the_same_strength() {
     let settings = "temperature = 500\nensemble = \"nvt\"\nsampling_interval = 10\ncheckpoint_interval = 200\n";
-    let explore = "strength = 0.5\nwarmup = 3\nramp = 5\nmax_temperature = 5000";
+    let explore = "strength = 0.5\ngrowth = 0.01\nmax_temperature = 5000";
     let folder = tempfile::tempdir().unwrap();
     let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
     run(&explore_config(folder.path(), &format!("{settings}steps = 400\n"), explore), &whole, 0);
@@ -181,6 +229,8 @@ fn settings_without_effect_are_refused() {
         ("strength = -1", "explore.strength"),
         ("warmup = 0", "explore.warmup"),
         ("volume = [1.1, 1.2]", "explore.volume"),
+        ("onset = 5", "explore.onset"),
+        ("growth = 2", "explore.growth"),
         ("strenght = 1", "strenght"),
     ];
     for (explore, words) in cases {

@@ -16,16 +16,20 @@ pub struct ExploreConfig {
     /// switches the bias off.
     #[serde(default = "defaults::strength")]
     pub strength: f64,
-    /// γ from which an atom is pushed; the full force acts from 1.25 of it on. With 0 all atoms are pushed, and a crystal can become more
-    /// perfect instead of less, because γ of its perfect environment is close to one.
-    #[serde(default = "defaults::onset")]
-    pub onset: f64,
+    /// Share of `strength` that is added at each poll after the rise, up to five times `strength`, until an event begins. Then the strength is zero, and rises again, so that
+    /// the thermostat takes up the heat of the event.
+    #[serde(default = "defaults::growth")]
+    pub growth: f64,
+    /// γ from which an atom is pushed; the full force acts from 1.25 of it on. If absent, the 99 % quantile of γ of all atoms, averaged over
+    /// `average` polls, so that it suits any system and about one atom in a hundred is pushed. With 0 all atoms are pushed, and a crystal
+    /// can become more perfect instead of less, because γ of its perfect environment is close to one.
+    pub onset: Option<f64>,
     /// Constant strength in eV per unit of γ, instead of `strength`, from the first step on.
     pub fixed_strength: Option<f64>,
     /// Number of polls at the start without a bias, at which the forces are measured.
     #[serde(default = "defaults::warmup")]
     pub warmup: u64,
-    /// Number of polls over which the strength then rises to its value.
+    /// Number of polls over which the strength then rises to its value, and again after the begin of an event.
     #[serde(default = "defaults::ramp")]
     pub ramp: u64,
     /// Number of polls over which the norms of the forces are averaged.
@@ -64,9 +68,11 @@ impl ExploreConfig {
         check(fixed.is_none_or(strength), "explore.fixed_strength", &fixed.unwrap_or_default(), what)?;
         let limit = self.limit(threshold);
         check(positive(limit), "explore.gamma_limit", &limit, "above 0")?;
-        let onset = self.onset;
+        let onset = self.onset.unwrap_or_default();
         let what = "0 or more, and at most 0.64 of `explore.gamma_limit`";
-        check(onset >= 0.0 && onset <= 0.64 * limit, "explore.onset", &onset, what)?;
+        check(onset >= 0.0 && onset <= LATEST_ONSET * limit, "explore.onset", &onset, what)?;
+        let growth = self.growth;
+        check((0.0..=1.0).contains(&growth), "explore.growth", &growth, "between 0 and 1 for each poll")?;
         let average = self.average;
         check(average >= 1.0 && average.is_finite(), "explore.average", &average, "1 or more polls")?;
         check(self.warmup >= 1 || fixed.is_some(), "explore.warmup", &self.warmup, "1 or more polls")?;
@@ -81,18 +87,21 @@ impl ExploreConfig {
     }
 }
 
+/// The largest onset, as a share of the limit: the bias must have its full force before it ends.
+pub(crate) const LATEST_ONSET: f64 = 0.64;
+
 mod defaults {
     pub(super) fn strength() -> f64 {
         2.0
     }
-    pub(super) fn onset() -> f64 {
-        0.8
+    pub(super) fn growth() -> f64 {
+        0.02
     }
     pub(super) fn warmup() -> u64 {
-        10
+        3
     }
     pub(super) fn ramp() -> u64 {
-        20
+        5
     }
     pub(super) fn average() -> f64 {
         10.0
@@ -127,7 +136,7 @@ mod tests {
     fn replicas_have_strengths_of_their_own() {
         let config = parse("[explore]\nstrength = 3\n[replicas]\nexplore = [0, 1.5]").unwrap();
         let explore = config.explore.clone().unwrap();
-        assert_eq!((explore.strength, explore.onset, explore.limit(5.0)), (3.0, 0.8, 6.25));
+        assert_eq!((explore.strength, explore.onset, explore.limit(5.0)), (3.0, None, 6.25));
         assert_eq!(config.replica(0, 2).unwrap().explore, None);
         assert_eq!(config.replica(1, 2).unwrap().explore.unwrap().strength, 1.5);
         let without = parse("[replicas]\nexplore = [0, 1.5]").unwrap();

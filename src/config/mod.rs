@@ -29,6 +29,7 @@ use serde::Serialize;
 
 pub use candidates::CandidatesConfig;
 pub use explore::ExploreConfig;
+pub(crate) use explore::LATEST_ONSET;
 pub use job::JobConfig;
 pub use lammps::LammpsConfig;
 pub(crate) use learning::INITIAL_CHECK;

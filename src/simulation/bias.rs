@@ -9,8 +9,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::comm::Comm;
-use crate::config::{Ensemble, ExploreConfig, InferenceConfig};
+use crate::config::{Ensemble, ExploreConfig, InferenceConfig, LATEST_ONSET};
 use crate::lammps::{Error, Lammps};
+use crate::uncertainty::GammaSummary;
 
 /// The bias at a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -23,7 +24,12 @@ pub struct BiasSummary {
     #[serde(deserialize_with = "otf_store::json::or_nan")]
     #[schemars(with = "Option<f64>")]
     pub energy: f64,
-    /// Mean norm of the forces of the bias, if all atoms were pushed, relative to that of the forces of the potential.
+    /// γ from which atoms are pushed, in the steps until this poll.
+    #[serde(default, deserialize_with = "otf_store::json::or_nan")]
+    #[schemars(with = "Option<f64>")]
+    pub onset: f64,
+    /// Mean norm of the forces of the bias, if all atoms were pushed, relative to that of the forces of the potential; both averaged over
+    /// polls.
     #[serde(deserialize_with = "otf_store::json::or_nan")]
     #[schemars(with = "Option<f64>")]
     pub relative: f64,
@@ -66,6 +72,18 @@ impl std::fmt::Display for Guard {
 pub struct BiasState {
     /// Number of polls so far.
     polls: u64,
+    /// Number of measurements of the forces so far.
+    #[serde(default)]
+    measured: u64,
+    /// Number of polls since the end of the warm-up or the start of the last event, over which the strength rises and grows.
+    #[serde(default)]
+    rising: u64,
+    /// Whether the last poll was an event.
+    #[serde(default)]
+    was_event: bool,
+    /// Average of the 99 % quantile of γ.
+    #[serde(default)]
+    quantile: f64,
     /// Step of the last one.
     step: Option<i64>,
     /// Averages of the sums of the norms of the forces of the potential, eV/Å, and of those of the bias per unit of its strength without
@@ -80,26 +98,65 @@ pub struct BiasState {
 
 impl BiasState {
     /// Adds the sums of a poll to the averages and sets the strength of the steps that follow.
-    fn adapt(&mut self, config: &ExploreConfig, potential: f64, bias: f64) {
+    fn adapt(&mut self, config: &ExploreConfig, seen: &Seen) {
+        let Seen { quantile, forces, is_event } = *seen;
         // A broken frame must not end the bias of those after it.
-        if !(potential.is_finite() && bias.is_finite()) {
+        if !(quantile.is_finite() && forces.is_none_or(|(a, b)| a.is_finite() && b.is_finite())) {
             return;
         }
+        let between = self.polls_between(config);
         self.polls += 1;
         // The mean of all polls until there are enough for the exponential average.
-        let weight = 1.0 / config.average.min(self.polls as f64);
-        self.potential += weight * (potential - self.potential);
-        self.bias += weight * (bias - self.bias);
+        let weight = |number: u64, each: u64| (each as f64 / config.average).max(1.0 / number as f64).min(1.0);
+        self.quantile += weight(self.polls, 1) * (quantile - self.quantile);
+        if let Some((potential, bias)) = forces {
+            self.measured += 1;
+            let weight = weight(self.measured, between);
+            self.potential += weight * (potential - self.potential);
+            self.bias += weight * (bias - self.bias);
+        }
+        let was_event = std::mem::replace(&mut self.was_event, is_event);
+        self.rising = if is_event && !was_event || self.polls < config.warmup { 0 } else { self.rising + 1 };
         if let Some(strength) = config.fixed_strength {
             self.strength = strength;
             return;
         }
-        let after = self.polls.saturating_sub(config.warmup.saturating_sub(1));
-        let rise = (after as f64 / (config.ramp + 1) as f64).min(1.0);
+        let rise = (self.rising as f64 / (config.ramp + 1) as f64).min(1.0);
+        let grown = 1.0 + config.growth * self.rising.saturating_sub(config.ramp + 1) as f64;
+        let grown = grown.min(MOST_GROWN);
         let relative = self.potential / self.bias;
         // Perfect crystals have no forces at the start.
-        self.strength = if relative.is_finite() { config.strength * rise * relative } else { 0.0 };
+        self.strength = if relative.is_finite() { config.strength * rise * grown * relative } else { 0.0 };
     }
+
+    /// Number of polls from one measurement of the forces to the next. A measurement takes longer than a step, and the averages vary
+    /// slowly.
+    fn polls_between(&self, config: &ExploreConfig) -> u64 {
+        if self.polls < config.warmup + config.ramp { 1 } else { MEASURED }
+    }
+
+    /// γ from which atoms are pushed; `limit` is that at which the bias ends.
+    fn onset(&self, config: &ExploreConfig, limit: f64) -> f64 {
+        let latest = LATEST_ONSET * limit;
+        // Before the first poll no atom is pushed.
+        let own = if self.polls > 0 { self.quantile.clamp(f64::MIN_POSITIVE, latest) } else { latest };
+        config.onset.unwrap_or(own)
+    }
+}
+
+/// Largest factor by which the strength grows. Larger forces move atoms far between two polls.
+const MOST_GROWN: f64 = 5.0;
+
+/// Number of polls between two measurements after the rise.
+const MEASURED: u64 = 5;
+
+/// What the strength after a poll follows from.
+struct Seen {
+    /// The 99 % quantile of γ.
+    quantile: f64,
+    /// Sums of the norms of the forces of the potential, eV/Å, and of the bias per unit of its strength, 1/Å, if they were measured.
+    forces: Option<(f64, f64)>,
+    is_event: bool,
 }
 
 /// The bias of a running simulation.
@@ -135,11 +192,16 @@ impl SimulationBias {
     /// # Errors
     /// [`Error::Missing`] if the pair style has none.
     pub(super) fn apply(&self, lammps: &mut Lammps) -> Result<(), Error> {
-        lammps.set_pair_number("bias_onset", self.config.onset)?;
+        lammps.set_pair_number("bias_onset", self.state.onset(&self.config, self.limit))?;
         lammps.set_pair_number("bias_limit", self.limit)?;
         lammps.set_pair_number("bias_shortest", self.config.shortest)?;
-        lammps.set_pair_integer("bias_every", i32::try_from(self.interval).unwrap_or(i32::MAX))?;
+        lammps.set_pair_integer("bias_every", i32::try_from(self.steps_between()).unwrap_or(i32::MAX))?;
         lammps.set_pair_number("bias_strength", self.state.strength)
+    }
+
+    /// Number of steps from one measurement of the forces to the next.
+    fn steps_between(&self) -> i64 {
+        self.interval.saturating_mul(self.state.polls_between(&self.config) as i64)
     }
 
     /// Reads the measurement of a polled step and determines the strength of the next steps, which [`SimulationBias::apply`] sets. A
@@ -152,6 +214,8 @@ impl SimulationBias {
         lammps: &Lammps,
         step: i64,
         temperature: f64,
+        gamma: &GammaSummary,
+        is_event: bool,
         comm: &Comm,
     ) -> Result<BiasSummary, Error> {
         let [energy, potential, bias, closest] = lammps.pair_numbers("bias_results")?;
@@ -164,16 +228,18 @@ impl SimulationBias {
         // A box that follows the atoms has no volume of its own.
         let cell = lammps.cell();
         let volume = if cell.pbc == [true; 3] { cell.volume() } else { 1.0 };
-        let strength = self.state.strength;
+        let (strength, onset) = (self.state.strength, self.state.onset(&self.config, self.limit));
         if self.state.step.is_none() {
             self.state.volume = volume;
         }
         let guard = self.guard(closest, volume / self.state.volume, temperature);
         if self.state.step.is_none_or(|last| step > last) {
             self.state.step = Some(step);
-            self.state.adapt(&self.config, potential, bias);
+            let forces = (step % self.steps_between() == 0).then_some((potential, bias));
+            self.state.adapt(&self.config, &Seen { quantile: gamma.q99, forces, is_event });
         }
-        Ok(BiasSummary { strength, energy, relative: strength * bias / potential, closest, guard })
+        let relative = strength * self.state.bias / self.state.potential;
+        Ok(BiasSummary { strength, energy, onset, relative, closest, guard })
     }
 
     fn guard(&self, closest: Option<f64>, volume: f64, temperature: f64) -> Option<Guard> {
@@ -192,13 +258,19 @@ impl SimulationBias {
 mod tests {
     use super::*;
 
+    fn seen(forces: Option<(f64, f64)>, is_event: bool) -> Seen {
+        Seen { quantile: 1.5, forces, is_event }
+    }
+
     #[test]
     fn the_strength_follows_the_forces_after_the_warmup() {
-        let config: ExploreConfig = toml::from_str("strength = 0.2\nwarmup = 3\nramp = 4\naverage = 5.0").unwrap();
+        let text = "strength = 0.2\nwarmup = 3\nramp = 4\naverage = 5.0\ngrowth = 0";
+        let config: ExploreConfig = toml::from_str(text).unwrap();
         let mut state = BiasState::default();
+        assert_eq!(state.onset(&config, 5.0), 3.2, "no atom is pushed before the first poll");
         let mut strengths = Vec::new();
         for _ in 0..9 {
-            state.adapt(&config, 30.0, 10.0);
+            state.adapt(&config, &seen(Some((30.0, 10.0)), false));
             strengths.push(state.strength);
         }
         // Zero in the steps between the first three polls.
@@ -206,17 +278,33 @@ mod tests {
         for (got, wanted) in strengths.iter().zip(wanted) {
             assert!((got - wanted).abs() < 1e-12, "{strengths:?}");
         }
-        for _ in 0..60 {
-            state.adapt(&config, 60.0, 10.0);
+        assert_eq!((state.onset(&config, 5.0), state.onset(&config, 2.0)), (1.5, 1.28));
+        for k in 0..300 {
+            state.adapt(&config, &seen((k % MEASURED == 0).then_some((60.0, 10.0)), false));
         }
         assert!((state.strength - 1.2).abs() < 1e-5, "{}", state.strength);
         // Without forces there is no bias.
         let mut still = BiasState::default();
-        (0..9).for_each(|_| still.adapt(&config, 0.0, 0.0));
+        (0..9).for_each(|_| still.adapt(&config, &seen(Some((0.0, 0.0)), false)));
         assert_eq!(still.strength, 0.0);
-        let fixed = ExploreConfig { fixed_strength: Some(0.01), ..config };
-        still.adapt(&fixed, 1.0, 1.0);
-        assert_eq!(still.strength, 0.01);
+        let fixed = ExploreConfig { fixed_strength: Some(0.01), onset: Some(0.7), ..config };
+        still.adapt(&fixed, &seen(Some((1.0, 1.0)), false));
+        assert_eq!((still.strength, still.onset(&fixed, 5.0)), (0.01, 0.7));
+    }
+
+    #[test]
+    fn the_strength_grows_until_an_event_begins() {
+        let config: ExploreConfig = toml::from_str("strength = 1\nwarmup = 1\nramp = 0\ngrowth = 0.5").unwrap();
+        let mut state = BiasState::default();
+        let events = [false, false, false, true, true, false, false];
+        let strengths = events.map(|is_event| {
+            state.adapt(&config, &seen(Some((2.0, 1.0)), is_event));
+            state.strength
+        });
+        assert_eq!(strengths, [2.0, 3.0, 4.0, 0.0, 2.0, 3.0, 4.0]);
+        (0..50).for_each(|_| state.adapt(&config, &seen(Some((2.0, 1.0)), false)));
+        assert_eq!(state.strength, 10.0, "five times as strong");
+        assert_eq!((BiasState::default().polls_between(&config), state.polls_between(&config)), (1, MEASURED));
     }
 
     #[test]

@@ -178,9 +178,8 @@ fn without_strength_nothing_changes() {
     }
 }
 
-/// Larger than the size from which components are screened.
-#[test]
-fn screened_components_give_the_same_forces() {
+/// An active set larger than the size from which components are screened, and vibrating atoms for which a screen is found.
+fn screened() -> (Evaluator, Cluster) {
     let text = std::fs::read_to_string(data("mixeddens.yaml")).unwrap();
     let model = Model::parse(Format::BBasis, text.as_bytes()).unwrap();
     // Many more functions than the file has would be needed: repeat those of one element with other coefficients.
@@ -190,18 +189,63 @@ fn screened_components_give_the_same_forces() {
     while large.functions[0].len() < 300 {
         large.functions[0].extend_from_slice(&functions[singles..]);
     }
-    let mut e = with_set(&large, true, 1.0, Isa::detect());
-    e.set_bias(Some(BIAS)).unwrap();
-    // Atoms of a crystal that vibrate slightly, so that a screen is found.
     let mut random = Random(9);
     let mut cluster = Cluster::new(9, 2.6, 1, 1);
     for (i, p) in cluster.positions.iter_mut().enumerate() {
         *p = [i % 9, i / 9 % 9, i / 81].map(|c| 2.6 * c as f64 + 0.05 * (random.unit() - 0.5));
     }
+    (with_set(&large, true, 1.0, Isa::detect()), cluster)
+}
+
+#[test]
+fn screened_components_give_the_same_forces() {
+    let (mut e, cluster) = screened();
+    e.set_bias(Some(BIAS)).unwrap();
     let first = cluster.evaluate(&mut e, true).unwrap();
     let screened = cluster.evaluate(&mut e, true).unwrap();
     assert_eq!(first.grades, screened.grades);
     assert_eq!(first.forces, screened.forces, "the components that count are the same");
+}
+
+/// With an onset, the atoms above it are found in a first pass and evaluated again; without one, in a single pass.
+#[test]
+fn both_ways_to_evaluate_agree() {
+    let compare = |e: &mut Evaluator, cluster: &Cluster, name: &str| {
+        // The second time there can be a screen.
+        for time in 0..2 {
+            e.set_bias(Some(BIAS)).unwrap();
+            let all = cluster.evaluate(e, true).unwrap();
+            e.set_bias(Some(Bias { onset: 1e-13, ..BIAS })).unwrap();
+            let again = cluster.evaluate(e, time == 0).unwrap();
+            close(all.bias, again.bias, 1e-11, name);
+            close(all.energy, again.energy, 1e-13, name);
+            let size = all.forces.iter().flatten().fold(1.0, |a: f64, b| a.max(b.abs()));
+            for (a, b) in all.forces.iter().flatten().zip(again.forces.iter().flatten()) {
+                close(a / size, b / size, 1e-11, name);
+            }
+            // Some atoms above the onset, and some below.
+            let mut grades = all.grades.clone();
+            grades.sort_by(f64::total_cmp);
+            let onset = grades[grades.len() / 2];
+            e.set_bias(Some(Bias { onset, ..BIAS })).unwrap();
+            let some = cluster.evaluate(e, true).unwrap();
+            e.set_bias(None).unwrap();
+            assert_eq!(
+                some.grades,
+                cluster.evaluate(e, true).unwrap().grades,
+                "{name}: the first pass is that without a bias"
+            );
+            assert!(some.bias < 0.0 && some.bias > all.bias, "{name}");
+        }
+    };
+    for linear in [true, false] {
+        for isa in Isa::available() {
+            let mut e = with_set(&model("two.yaml"), linear, 1.0, isa);
+            compare(&mut e, &Cluster::new(4, 2.3, 2, 3), &format!("linear: {linear}, {}", isa.name()));
+        }
+    }
+    let (mut e, cluster) = screened();
+    compare(&mut e, &cluster, "screened");
 }
 
 #[test]

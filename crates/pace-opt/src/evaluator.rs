@@ -8,12 +8,13 @@ mod worker;
 
 use crate::bias::Bias;
 use crate::error::{Error, Result};
+use crate::gamma::Track;
 use crate::kernel::{Kernels, Packed};
 use crate::potential::Potential;
 use crate::profile::Stage;
 use crate::simd::{Isa, OCT};
 use results::{Direct, Record, Requested};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use threads::{MAX_THREADS, Pool};
 use worker::{Job, Worker};
@@ -100,7 +101,12 @@ pub struct Evaluator {
     packed: Vec<Packed>,
     by_element: Vec<Vec<u32>>,
     bias: Option<Bias>,
+    /// Per element, earlier estimates of the grades of batches.
+    tracks: Vec<Vec<Mutex<Track>>>,
 }
+
+/// Largest size of all earlier estimates of grades, in bytes.
+const TRACKS: usize = 1 << 29;
 
 impl Evaluator {
     /// Creates an evaluator with the fastest instruction set of this processor, or that of the environment variable
@@ -126,6 +132,7 @@ impl Evaluator {
             packed: Vec::new(),
             by_element: vec![Vec::new(); potential.plan.species.len()],
             bias: None,
+            tracks: potential.plan.species.iter().map(|_| Vec::new()).collect(),
             potential,
         }
     }
@@ -256,6 +263,14 @@ impl Evaluator {
             let element = usize::try_from(t).ok().and_then(|t| system.element_of_type.get(t)).copied();
             Packed { x, index: i as u32, element: element.and_then(|e| u32::try_from(e).ok()).unwrap_or(u32::MAX) }
         }));
+        if let (true, None, Some(grade)) = (output.grades.is_some(), bias, &self.potential.grade) {
+            let mut space = TRACKS;
+            for (element, (tracks, list)) in self.tracks.iter_mut().zip(&self.by_element).enumerate() {
+                let Some(bytes) = grade.track_bytes(element) else { continue };
+                tracks.resize_with(list.len().div_ceil(OCT).min(space / bytes), Mutex::default);
+                space -= tracks.len() * bytes;
+            }
+        }
         self.workers[0].scratch.clock.lap(Stage::Rest);
         let job = Job {
             system,
@@ -263,6 +278,7 @@ impl Evaluator {
             packed: &self.packed,
             unknown_element: self.packed.iter().any(|p| p.element as usize >= ne),
             bias,
+            tracks: &self.tracks,
             requested: Requested::of(output),
         };
         // With fewer atoms, the other threads have nothing to do.
@@ -276,7 +292,7 @@ impl Evaluator {
         }
         let mut direct = Direct::new(output);
         for (element, list) in self.by_element.iter().enumerate() {
-            workers[0].run(&job, element, list, &mut direct)?;
+            workers[0].run(&job, (element, 0), list, &mut direct)?;
         }
         Ok(direct.totals)
     }

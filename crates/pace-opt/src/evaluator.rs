@@ -8,12 +8,13 @@ mod worker;
 
 use crate::bias::{Bias, SHARE};
 use crate::error::{Error, Result};
+use crate::gamma::Track;
 use crate::kernel::{Kernels, Packed};
 use crate::potential::Potential;
 use crate::profile::Stage;
 use crate::simd::{Isa, OCT};
 use results::{Direct, Record, Requested};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use threads::{MAX_THREADS, Pool};
 use worker::{Job, Task, Worker};
@@ -102,7 +103,12 @@ pub struct Evaluator {
     bias: Option<Bias>,
     /// Of each atom, the smooth maximum of the bias; zero if its grade is far below the onset.
     smooth: Vec<f64>,
+    /// Per element, earlier estimates of the grades of batches.
+    tracks: Vec<Vec<Mutex<Track>>>,
 }
+
+/// Largest size of all earlier estimates of grades, in bytes.
+const TRACKS: usize = 1 << 29;
 
 impl Evaluator {
     /// Creates an evaluator with the fastest instruction set of this processor, or that of the environment variable
@@ -129,6 +135,7 @@ impl Evaluator {
             by_element: vec![Vec::new(); potential.plan.species.len()],
             bias: None,
             smooth: Vec::new(),
+            tracks: potential.plan.species.iter().map(|_| Vec::new()).collect(),
             potential,
         }
     }
@@ -259,10 +266,18 @@ impl Evaluator {
             let element = usize::try_from(t).ok().and_then(|t| system.element_of_type.get(t)).copied();
             Packed { x, index: i as u32, element: element.and_then(|e| u32::try_from(e).ok()).unwrap_or(u32::MAX) }
         }));
+        if let (true, None, Some(grade)) = (output.grades.is_some(), bias, &self.potential.grade) {
+            let mut space = TRACKS;
+            for (element, (tracks, list)) in self.tracks.iter_mut().zip(&self.by_element).enumerate() {
+                let Some(bytes) = grade.track_bytes(element) else { continue };
+                tracks.resize_with(list.len().div_ceil(OCT).min(space / bytes), Mutex::default);
+                space -= tracks.len() * bytes;
+            }
+        }
         self.workers[0].scratch.clock.lap(Stage::Rest);
         // With fewer atoms, the other threads have nothing to do.
         let threads = self.workers.len().min(system.atoms.len().div_ceil(OCT)).max(1);
-        let Evaluator { potential, workers, pool, records, packed, by_element, smooth, .. } = self;
+        let Evaluator { potential, workers, pool, records, packed, by_element, smooth, tracks, .. } = self;
         let workers = &mut workers[..threads];
         let expected = |list: &Vec<u32>| list.len().div_ceil(threads);
         workers.iter_mut().for_each(|worker| worker.begin(by_element.iter().map(expected)));
@@ -272,7 +287,7 @@ impl Evaluator {
                 return threads::run(pool, workers, job, &chunks, records, direct);
             }
             for (element, list) in by_element.iter().enumerate() {
-                workers[0].run(job, element, list, &mut direct)?;
+                workers[0].run(job, (element, 0), list, &mut direct)?;
             }
             Ok(direct.totals)
         };
@@ -285,6 +300,7 @@ impl Evaluator {
             packed,
             unknown_element,
             task,
+            tracks,
             requested,
             smooth_from,
             distances,

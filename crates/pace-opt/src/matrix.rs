@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! A matrix in row-major order, with rows aligned to cache lines.
 
-use crate::simd::{OCT, Oct, doubles, flat};
+use crate::kernel::single::SINGLE_ROWS;
+use crate::simd::{Eight, OCT, Oct, doubles, flat};
 
 /// Number of rows in the smallest tile; lists of rows are padded to a multiple of it.
 pub(crate) const ROWS: usize = 4;
@@ -69,6 +70,49 @@ impl Matrix {
         list.extend(0..self.rows as u32);
         pad(list);
         list
+    }
+}
+
+/// A matrix in single precision, with rows of zeros up to a multiple of [`SINGLE_ROWS`].
+///
+/// `data` has `rows * stride` eights, and `columns <= stride * 8`; the kernels rely on this.
+#[derive(Debug)]
+pub(crate) struct SingleMatrix {
+    data: Vec<Eight>,
+    rows: usize,
+    columns: usize,
+    stride: usize,
+}
+
+impl SingleMatrix {
+    /// The rounded elements of a matrix.
+    pub(crate) fn of(matrix: &Matrix) -> Self {
+        let (rows, columns) = (matrix.rows().next_multiple_of(SINGLE_ROWS), matrix.columns());
+        // Not a multiple of a power of two: adjacent rows map to different sets of a cache.
+        let stride = columns.div_ceil(OCT).next_multiple_of(2) + 2;
+        let mut data = vec![Eight::default(); rows * stride];
+        for (r, out) in data.chunks_exact_mut(stride).take(matrix.rows()).enumerate() {
+            for (k, v) in matrix.row(r).iter().enumerate() {
+                out[k / OCT].0[k % OCT] = *v as f32;
+            }
+        }
+        SingleMatrix { data, rows, columns, stride }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    pub(crate) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    pub(crate) fn as_ptr(&self) -> *const f32 {
+        self.data.as_ptr().cast()
     }
 }
 

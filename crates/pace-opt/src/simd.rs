@@ -21,6 +21,11 @@ pub(crate) fn doubles(v: &[Oct]) -> &[f64] {
     unsafe { std::slice::from_raw_parts(v.as_ptr().cast(), v.len() * OCT) }
 }
 
+/// A batch of eight numbers in single precision.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(32))]
+pub(crate) struct Eight(pub [f32; 8]);
+
 /// The number of columns of a table is a multiple of this.
 pub(crate) const QUAD: usize = 4;
 
@@ -41,6 +46,8 @@ pub(crate) unsafe trait Lanes: Copy {
     const REGISTERS: usize;
     /// A vector of four, for the remainder of a row of columns.
     type Half: Lanes;
+    /// Vectors of single precision.
+    type Single: Singles;
 
     unsafe fn load(p: *const f64) -> Self;
     unsafe fn store(self, p: *mut f64);
@@ -75,6 +82,55 @@ pub(crate) unsafe trait Lanes: Copy {
     unsafe fn prefetch(_p: *const f64) {}
 }
 
+/// A vector of single precision.
+///
+/// # Safety
+/// As for [`Lanes`]; pointers must be valid for `N` numbers.
+pub(crate) unsafe trait Singles: Copy {
+    /// Numbers per vector: 8 or 16.
+    const N: usize;
+
+    unsafe fn load(p: *const f32) -> Self;
+    unsafe fn store(self, p: *mut f32);
+    unsafe fn splat(x: f32) -> Self;
+    /// `self * b + c`
+    unsafe fn fma(self, b: Self, c: Self) -> Self;
+    /// A bit for each lane whose absolute value is not below that of `limit`, which includes NaN in either.
+    unsafe fn not_below(self, limit: Self) -> u32;
+}
+
+/// Single precision on any processor.
+#[derive(Clone, Copy)]
+pub(crate) struct PortableSingle([f32; 8]);
+
+// SAFETY: uses no instruction beyond the target's baseline.
+unsafe impl Singles for PortableSingle {
+    const N: usize = 8;
+
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self {
+        // SAFETY: the caller gives a pointer to N numbers.
+        PortableSingle(unsafe { p.cast::<[f32; 8]>().read() })
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32) {
+        // SAFETY: as for `load`.
+        unsafe { p.cast::<[f32; 8]>().write(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self {
+        PortableSingle([x; 8])
+    }
+    #[inline(always)]
+    unsafe fn fma(self, b: Self, c: Self) -> Self {
+        PortableSingle(std::array::from_fn(|i| self.0[i] * b.0[i] + c.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn not_below(self, limit: Self) -> u32 {
+        (0..8).map(|i| u32::from(!(self.0[i].abs() < limit.0[i])) << i).sum()
+    }
+}
+
 /// Vectors for any processor: arrays that the compiler may vectorise.
 #[derive(Clone, Copy)]
 pub(crate) struct Portable<const N: usize>([f64; N]);
@@ -92,6 +148,7 @@ unsafe impl<const N: usize> Lanes for Portable<N> {
     // The baselines of x86-64 and aarch64 have at least 16 registers, two per vector of four.
     const REGISTERS: usize = 8;
     type Half = Portable<4>;
+    type Single = PortableSingle;
 
     #[inline(always)]
     unsafe fn load(p: *const f64) -> Self {
@@ -168,7 +225,7 @@ unsafe impl<const N: usize> Lanes for Portable<N> {
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86 {
-    use super::Lanes;
+    use super::{Lanes, Singles};
     use std::arch::x86_64::*;
 
     /// Eight doubles in a 512-bit register.
@@ -180,6 +237,7 @@ pub(crate) mod x86 {
         const N: usize = 8;
         const REGISTERS: usize = 32;
         type Half = Avx2;
+        type Single = Avx512Single;
 
         #[inline(always)]
         unsafe fn load(p: *const f64) -> Self {
@@ -309,6 +367,79 @@ pub(crate) mod x86 {
         }
     }
 
+    /// Sixteen numbers in a 512-bit register.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Avx512Single(__m512);
+
+    // SAFETY: the methods need AVX-512F, which callers of the trait guarantee.
+    unsafe impl Singles for Avx512Single {
+        const N: usize = 16;
+
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> Self {
+            // SAFETY: see the trait.
+            Avx512Single(unsafe { _mm512_loadu_ps(p) })
+        }
+        #[inline(always)]
+        unsafe fn store(self, p: *mut f32) {
+            // SAFETY: see the trait.
+            unsafe { _mm512_storeu_ps(p, self.0) }
+        }
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> Self {
+            // SAFETY: see the trait.
+            Avx512Single(unsafe { _mm512_set1_ps(x) })
+        }
+        #[inline(always)]
+        unsafe fn fma(self, b: Self, c: Self) -> Self {
+            // SAFETY: see the trait.
+            Avx512Single(unsafe { _mm512_fmadd_ps(self.0, b.0, c.0) })
+        }
+        #[inline(always)]
+        unsafe fn not_below(self, limit: Self) -> u32 {
+            // SAFETY: see the trait.
+            unsafe { u32::from(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(_mm512_abs_ps(self.0), limit.0)) }
+        }
+    }
+
+    /// Eight numbers in a 256-bit register.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Avx2Single(__m256);
+
+    // SAFETY: the methods need AVX2 and FMA, which callers of the trait guarantee.
+    unsafe impl Singles for Avx2Single {
+        const N: usize = 8;
+
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> Self {
+            // SAFETY: see the trait.
+            Avx2Single(unsafe { _mm256_loadu_ps(p) })
+        }
+        #[inline(always)]
+        unsafe fn store(self, p: *mut f32) {
+            // SAFETY: see the trait.
+            unsafe { _mm256_storeu_ps(p, self.0) }
+        }
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> Self {
+            // SAFETY: see the trait.
+            Avx2Single(unsafe { _mm256_set1_ps(x) })
+        }
+        #[inline(always)]
+        unsafe fn fma(self, b: Self, c: Self) -> Self {
+            // SAFETY: see the trait.
+            Avx2Single(unsafe { _mm256_fmadd_ps(self.0, b.0, c.0) })
+        }
+        #[inline(always)]
+        unsafe fn not_below(self, limit: Self) -> u32 {
+            // SAFETY: see the trait.
+            unsafe {
+                let size = _mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0);
+                _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_NLT_UQ>(size, limit.0)) as u32
+            }
+        }
+    }
+
     /// Four doubles in a 256-bit register.
     #[derive(Clone, Copy)]
     pub(crate) struct Avx2(__m256d);
@@ -318,6 +449,7 @@ pub(crate) mod x86 {
         const N: usize = 4;
         const REGISTERS: usize = 16;
         type Half = Self;
+        type Single = Avx2Single;
 
         #[inline(always)]
         unsafe fn load(p: *const f64) -> Self {

@@ -5,9 +5,9 @@
 //! chunks, by whichever thread completes the next one. All sums thus have the same order as on one thread, and the results are the same to
 //! the last bit, whatever the number of threads and their timing.
 
+use super::Totals;
 use super::results::{Direct, Record};
 use super::worker::{Job, Worker};
-use super::Totals;
 use crate::error::{Error, Result};
 use crate::gamma::BATCHES;
 use crate::simd::OCT;
@@ -69,6 +69,8 @@ impl Drop for Pool {
 /// Atoms of one element, by their places in `System::atoms`.
 pub(super) struct Chunk<'l> {
     element: usize,
+    /// Number of atoms of the element before them.
+    first: usize,
     list: &'l [u32],
 }
 
@@ -77,11 +79,12 @@ pub(super) fn divide(by_element: &[Vec<u32>], threads: usize) -> Vec<Chunk<'_>> 
     let mut rest: usize = by_element.iter().map(Vec::len).sum();
     let mut chunks = Vec::new();
     for (element, mut list) in by_element.iter().map(Vec::as_slice).enumerate() {
+        let all = list.len();
         while !list.is_empty() {
             // Whole batches of the grade.
             let size = (rest / (4 * threads)).next_multiple_of(OCT).clamp(OCT, BATCHES * OCT);
             let (own, others) = list.split_at(size.min(list.len()));
-            chunks.push(Chunk { element, list: own });
+            chunks.push(Chunk { element, first: all - list.len(), list: own });
             list = others;
             rest -= own.len();
         }
@@ -161,8 +164,8 @@ impl Queue<'_, '_, '_> {
         let _guard = StopAtPanic(self);
         while let Some((place, mut record)) = self.take() {
             record.clear(job.requested);
-            let Chunk { element, list } = self.chunks[place];
-            let result = worker.run(job, element, list, &mut record);
+            let Chunk { element, first, list } = self.chunks[place];
+            let result = worker.run(job, (element, first), list, &mut record);
             self.add(place, record, result);
         }
     }

@@ -6,13 +6,14 @@ use super::biased::{BiasWork, closest};
 use super::results::{Requested, Sink};
 use crate::bias::Bias;
 use crate::error::{Error, Result};
-use crate::gamma::Grader;
+use crate::gamma::{Grader, Track};
 use crate::kernel::{Atom, BaseJob, ForceJob, GatherJob, Kernels, Nodes, Packed, ProductJob, Range, Scratch};
 use crate::model::{InnerCutoff, MAX_ELEMENTS, radial::switch_off};
 use crate::plan::SpeciesPlan;
 use crate::potential::Potential;
 use crate::profile::Stage;
 use crate::simd::{OCT, Oct, doubles, flat};
+use std::sync::Mutex;
 
 /// What all threads of an evaluation read.
 pub(super) struct Job<'s, 'a, F> {
@@ -23,6 +24,8 @@ pub(super) struct Job<'s, 'a, F> {
     /// Whether any atom has no element of the potential.
     pub unknown_element: bool,
     pub task: Task,
+    /// Per element, earlier estimates of the grades of batches.
+    pub tracks: &'s [Vec<Mutex<Track>>],
     pub requested: Requested,
     /// Grade from which smooth maxima are computed, if they are.
     pub smooth_from: Option<f64>,
@@ -81,17 +84,17 @@ impl Worker {
         self.scratch.clock.start();
     }
 
-    /// Evaluates atoms of one element, given by their places in [`System::atoms`].
+    /// Evaluates atoms of one element, given by their places in [`System::atoms`]. `first` is the number of atoms of this element before
+    /// them, a multiple of [`OCT`].
     ///
-    /// Results of an atom do not depend on the other atoms of `list`, if its start is a multiple of [`OCT`] in a list that is
-    /// divided.
+    /// Results of an atom do not depend on how the atoms of an element are divided into lists.
     ///
     /// # Errors
     /// See `Evaluator::evaluate`.
     pub(super) fn run<'a, F>(
         &mut self,
         job: &Job<'_, 'a, F>,
-        element: usize,
+        (element, first): (usize, usize),
         list: &[u32],
         sink: &mut impl Sink,
     ) -> Result<()>
@@ -101,10 +104,10 @@ impl Worker {
         let lanes = self.kernels.lanes();
         // The bias requires the grades of a batch before its forces.
         let together = if job.task.bias().is_some() { lanes } else { OCT };
-        for eight in list.chunks(together) {
+        for (k, eight) in list.chunks(together).enumerate() {
             if job.projects() {
                 let atoms = std::array::from_fn(|l| eight.get(l).map(|&k| job.system.atoms[k as usize] as usize));
-                self.grader.push(job.vector_length(element), atoms);
+                self.grader.push(job.vector_length(element), atoms, first / OCT + k);
             }
             for (part, batch) in eight.chunks(lanes).enumerate() {
                 self.batch(job, element, (batch, part * lanes), sink)?;
@@ -121,12 +124,20 @@ impl Worker {
     fn grade<F>(&mut self, job: &Job<F>, element: usize, sink: &mut impl Sink) {
         let (true, Some(grade)) = (job.requested.grades, &job.potential.grade) else { return };
         let length = job.vector_length(element);
-        self.grader.flush(&self.kernels, grade, element, length, job.smooth_from, &mut |atom, grade, smooth| {
-            sink.grade(atom, grade);
-            if let Some(smooth) = smooth {
-                sink.smooth(atom, smooth);
-            }
-        });
+        let tracks = &job.tracks[element];
+        self.grader.flush(
+            &self.kernels,
+            grade,
+            element,
+            length,
+            (job.smooth_from, tracks),
+            &mut |atom, grade, smooth| {
+                sink.grade(atom, grade);
+                if let Some(smooth) = smooth {
+                    sink.smooth(atom, smooth);
+                }
+            },
+        );
         self.scratch.clock.lap(Stage::Grade);
     }
 

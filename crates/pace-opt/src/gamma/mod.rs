@@ -5,15 +5,20 @@
 //! set (Lysogorskiy et al., Phys. Rev. Materials 7, 043801 (2023)). [`Grader`] collects the projections of many atoms and
 //! multiplies them together. For large active sets it computes only the components that can be the largest ([`screen`]).
 
+mod estimate;
 mod screen;
 
 use crate::bias::{SHARE, smooth_maximum};
 use crate::format::ActiveSet;
 use crate::kernel::{GradeJob, Kernels};
-use crate::matrix::Matrix;
+use crate::matrix::{Matrix, ROWS};
 use crate::plan::SpeciesPlan;
 use crate::simd::{OCT, Oct};
+use estimate::{Atoms, Estimator};
 use screen::ScreenFit;
+use std::sync::{Mutex, OnceLock};
+
+pub(crate) use estimate::Track;
 
 /// Inverted active sets in the layout of the kernels.
 #[derive(Debug)]
@@ -24,18 +29,26 @@ pub(crate) struct Grade {
     pub size: Vec<usize>,
     /// Per element, the transposed inverse: row k gives component k of g.
     inverse: Vec<Matrix>,
+    /// Per element, made when it is first required.
+    estimators: Vec<OnceLock<Estimator>>,
 }
 
 impl Grade {
     pub(crate) fn new(set: &ActiveSet) -> Self {
         let sets = || set.inverse.iter().zip(&set.size);
         let inverse: Vec<Matrix> = sets().map(|(m, &n)| Matrix::from_fn(n, n, |row, k| m[k * n + row])).collect();
-        Grade { linear: set.linear, size: set.size.clone(), inverse }
+        let estimators = inverse.iter().map(|_| OnceLock::new()).collect();
+        Grade { linear: set.linear, size: set.size.clone(), inverse, estimators }
     }
 
     /// Length of the buffer for the vector of an atom: its projections, or more for a non-linear active set.
     pub(crate) fn length(&self, element: usize, plan: &SpeciesPlan) -> usize {
         self.size[element].max(plan.functions())
+    }
+
+    /// Whether components are screened, so that earlier estimates are of use: their size in bytes for a batch of atoms.
+    pub(crate) fn track_bytes(&self, element: usize) -> Option<usize> {
+        (self.size[element] >= screen::MIN_ROWS).then(|| Track::bytes(self.size[element]))
     }
 
     /// Per row of an element's active set, the coefficient of each function in a component of g: the transposed inverse.
@@ -72,6 +85,8 @@ pub(crate) struct Grader {
     vectors: Vec<Oct>,
     /// Indices of these atoms; `None` where a batch is not full.
     atoms: Vec<[Option<usize>; OCT]>,
+    /// Place of each batch among those of its element.
+    places: Vec<usize>,
     /// Per element.
     elements: Vec<ScreenFit>,
     rows: Vec<u32>,
@@ -82,14 +97,15 @@ pub(crate) struct Grader {
     /// Per batch, the smooth maxima, if they are requested.
     smooth: Vec<Oct>,
     scratch: screen::Scratch,
-    /// Number of batches of which all components were computed.
+    estimates: estimate::Scratch,
+    /// Number of batches that a screen did not decide.
     whole: u64,
 }
 
 impl Grader {
     /// Discards collected atoms; `expected` is the number of atoms of each element that follow.
     pub(crate) fn begin(&mut self, expected: impl Iterator<Item = usize>) {
-        self.atoms.clear();
+        self.clear();
         for (e, atoms) in expected.enumerate() {
             if self.elements.len() <= e {
                 self.elements.push(ScreenFit::default());
@@ -98,9 +114,15 @@ impl Grader {
         }
     }
 
-    /// Appends a batch of eight atoms with vectors of `length` components.
-    pub(crate) fn push(&mut self, length: usize, atoms: [Option<usize>; OCT]) {
+    fn clear(&mut self) {
+        self.atoms.clear();
+        self.places.clear();
+    }
+
+    /// Appends a batch of eight atoms with vectors of `length` components. `place` is that of the batch among those of its element.
+    pub(crate) fn push(&mut self, length: usize, atoms: [Option<usize>; OCT], place: usize) {
         self.atoms.push(atoms);
+        self.places.push(place);
         // Not cleared: lanes that are not written belong to no atom.
         let end = self.atoms.len() * length;
         if self.vectors.len() < end {
@@ -119,14 +141,15 @@ impl Grader {
     }
 
     /// Computes the grades of the collected atoms, all of one element, and calls `results` with the index and the grade of each. `length` is that
-    /// of [`Grader::push`]. With `smooth_from`, `results` also gets the smooth maximum of the components, or zero if the grade is smaller than this.
+    /// of [`Grader::push`]. `tracks` are earlier estimates by place; those of other places are not kept. With `smooth_from`, `results` also gets
+    /// the smooth maximum of the components, or zero if the grade is smaller than this.
     pub(crate) fn flush(
         &mut self,
         kernels: &Kernels,
         grade: &Grade,
         element: usize,
         length: usize,
-        smooth_from: Option<f64>,
+        (smooth_from, tracks): (Option<f64>, &[Mutex<Track>]),
         results: &mut dyn FnMut(usize, f64, Option<f64>),
     ) {
         if self.atoms.is_empty() {
@@ -136,24 +159,52 @@ impl Grader {
         let mut whole: Vec<u32> = (0..self.atoms.len() as u32).collect();
         self.max.clear();
         self.max.resize(whole.len(), Oct::default());
-        let fit = &mut self.elements[element];
-        if let Some(screen) = &fit.screen {
-            self.large.resize_with(whole.len(), Large::default);
-            self.large.iter_mut().for_each(|large| large.share = SHARE);
-            let large = smooth_from.is_some().then_some(&mut self.large[..]);
-            whole = screen.grade(kernels, inverse, &self.vectors, length, &mut self.max, &mut self.scratch, large);
+        if inverse.rows() < screen::MIN_ROWS {
+            self.multiply(kernels, inverse, length, (&whole, smooth_from.is_some(), OCT));
+        } else {
+            self.screened(kernels, grade, element, length, (smooth_from, tracks), &mut whole);
         }
-        let collecting = inverse.rows() >= screen::MIN_ROWS && fit.is_collecting();
-        if collecting && whole.is_empty() {
-            // The sample must include atoms that the screen decides.
-            whole.push(0);
-        }
-        let complete = |atoms: &[Option<usize>; OCT]| atoms.iter().all(Option::is_some);
-        let keep = collecting || smooth_from.is_some();
-        self.multiply(kernels, inverse, element, length, (&whole, keep, OCT), complete, true);
         let Some(least) = smooth_from else { return self.store(&mut |atom, grade, _| results(atom, grade, None)) };
         self.smooth(inverse.rows(), &whole, least);
         self.store(&mut |atom, grade, smooth| results(atom, grade, Some(smooth)));
+    }
+
+    /// Computes the grades of the collected atoms for a large active set. In `whole`, which lists all batches, those remain of which all
+    /// components were computed.
+    fn screened(
+        &mut self,
+        kernels: &Kernels,
+        grade: &Grade,
+        element: usize,
+        length: usize,
+        (smooth_from, tracks): (Option<f64>, &[Mutex<Track>]),
+        whole: &mut Vec<u32>,
+    ) {
+        let inverse = &grade.inverse[element];
+        if let Some(screen) = &self.elements[element].screen {
+            self.large.resize_with(whole.len(), Large::default);
+            self.large.iter_mut().for_each(|large| large.share = SHARE);
+            let large = smooth_from.is_some().then_some(&mut self.large[..]);
+            *whole = screen.grade(kernels, inverse, &self.vectors, length, &mut self.max, &mut self.scratch, large);
+        }
+        let undecided = whole.len();
+        let collecting = self.elements[element].is_collecting();
+        if collecting && whole.is_empty() {
+            // The sample must include atoms that the screen decides.
+            whole.push(0);
+        } else if !collecting && smooth_from.is_none() && !whole.is_empty() {
+            let vectors = &self.vectors;
+            let estimator = grade.estimators[element].get_or_init(|| {
+                let centre = vectors[..inverse.columns()].iter().map(|p| if p.0[0].is_finite() { p.0[0] } else { 0.0 });
+                Estimator::new(kernels, inverse, centre.collect())
+            });
+            let present: Vec<_> = self.atoms.iter().map(|atoms| atoms.map(|atom| atom.is_some())).collect();
+            let tracks: Vec<_> = self.places.iter().map(|&place| tracks.get(place)).collect();
+            let atoms = Atoms { kernels, inverse, vectors, length, present: &present, tracks: &tracks };
+            *whole = estimator.grade(&atoms, whole, &mut self.max, &mut self.estimates);
+        }
+        self.multiply(kernels, inverse, length, (whole, collecting || smooth_from.is_some(), OCT));
+        self.sample(kernels, inverse, element, whole, undecided, |atoms| atoms.iter().all(Option::is_some));
     }
 
     /// Computes the smooth maxima of the collected atoms, of which `whole` lists the batches whose components are in `values`.
@@ -203,7 +254,10 @@ impl Grader {
         }
         // A sample consists of whole batches.
         let lanes = if inverse.rows() < screen::MIN_ROWS { kernels.lanes() } else { OCT };
-        self.multiply(kernels, inverse, element, length, (&whole, true, lanes), |_| true, typical);
+        self.multiply(kernels, inverse, length, (&whole, true, lanes));
+        if typical && inverse.rows() >= screen::MIN_ROWS {
+            self.sample(kernels, inverse, element, &whole, whole.len(), |_| true);
+        }
         let max = self.max[0].0;
         let share = large.share;
         let reaches = |g: &Oct| g.0[..lanes].iter().zip(&max).any(|(g, max)| g.abs() >= share * max);
@@ -228,22 +282,17 @@ impl Grader {
         self.store(&mut |atom, grade, _| grades(atom, grade));
     }
 
-    /// Computes all components of the first lanes of the batches in `whole`, keeping them in `values` if requested. With `typical`,
-    /// maintains the screen; batches for which `complete` holds can be in its sample.
-    #[allow(clippy::too_many_arguments, reason = "two callers")]
+    /// Computes all components of the first lanes of the batches in `whole`, keeping them in `values` if requested.
     fn multiply(
         &mut self,
         kernels: &Kernels,
         inverse: &Matrix,
-        element: usize,
         length: usize,
         (whole, keep, lanes): (&[u32], bool, usize),
-        complete: impl Fn(&[Option<usize>; OCT]) -> bool,
-        typical: bool,
     ) {
-        let fit = &mut self.elements[element];
-        let large = typical && inverse.rows() >= screen::MIN_ROWS;
-        self.whole += whole.len() as u64;
+        if whole.is_empty() {
+            return;
+        }
         let rows = inverse.listed(&mut self.rows);
         self.values.resize(if keep { rows.len() * whole.len() } else { 0 }, Oct::default());
         let mut max = vec![Oct::default(); whole.len()];
@@ -259,17 +308,31 @@ impl Grader {
             values: &mut self.values,
         });
         whole.iter().zip(&max).for_each(|(&b, max)| self.max[b as usize] = *max);
-        if large {
-            let offered = if fit.is_collecting() { whole } else { &[] };
-            for (&b, g) in offered.iter().zip(self.values.chunks_exact(rows.len())) {
-                // The lanes of a batch that is not full have values of earlier atoms.
-                if complete(&self.atoms[b as usize]) {
-                    fit.offer(&g[..inverse.rows()]);
-                }
+    }
+
+    /// Maintains the screen: `undecided` batches were not decided by it. If it collects a sample, the components of those in `whole` are in
+    /// `values`; batches for which `complete` holds can be in the sample.
+    fn sample(
+        &mut self,
+        kernels: &Kernels,
+        inverse: &Matrix,
+        element: usize,
+        whole: &[u32],
+        undecided: usize,
+        complete: impl Fn(&[Option<usize>; OCT]) -> bool,
+    ) {
+        self.whole += undecided as u64;
+        let fit = &mut self.elements[element];
+        let offered = if fit.is_collecting() { whole } else { &[] };
+        let rows = inverse.rows().next_multiple_of(ROWS);
+        for (&b, g) in offered.iter().zip(self.values.chunks_exact(rows)) {
+            // The lanes of a batch that is not full have values of earlier atoms.
+            if complete(&self.atoms[b as usize]) {
+                fit.offer(&g[..inverse.rows()]);
             }
-            fit.note(self.atoms.len(), whole.len());
-            fit.update(kernels, inverse);
         }
+        fit.note(self.atoms.len(), undecided);
+        fit.update(kernels, inverse);
     }
 
     /// Returns the grades of the collected atoms, and their smooth maxima if these were computed, and forgets the atoms.
@@ -282,7 +345,7 @@ impl Grader {
                 }
             }
         }
-        self.atoms.clear();
+        self.clear();
     }
 }
 
@@ -327,20 +390,32 @@ mod tests {
     }
 
     /// Grades of some atoms.
-    fn grades(grader: &mut Grader, kernels: &Kernels, grade: &Grade, atoms: &[Vec<f64>]) -> Vec<f64> {
+    fn grades(
+        grader: &mut Grader,
+        kernels: &Kernels,
+        grade: &Grade,
+        tracks: &[Mutex<Track>],
+        atoms: &[Vec<f64>],
+    ) -> Vec<f64> {
         grader.begin([atoms.len()].into_iter());
         let mut out = vec![0.0; atoms.len()];
         for (b, batch) in atoms.chunks(OCT).enumerate() {
-            grader.push(N, std::array::from_fn(|l| (l < batch.len()).then_some(b * OCT + l)));
+            grader.push(N, std::array::from_fn(|l| (l < batch.len()).then_some(b * OCT + l)), b);
             for (k, oct) in grader.last(N).iter_mut().enumerate() {
                 batch.iter().enumerate().for_each(|(l, p)| oct.0[l] = p[k]);
             }
             if grader.is_full() {
-                grader.flush(kernels, grade, 0, N, None, &mut |i, g, _| out[i] = g);
+                grader.flush(kernels, grade, 0, N, (None, tracks), &mut |i, g, _| out[i] = g);
             }
         }
-        grader.flush(kernels, grade, 0, N, None, &mut |i, g, _| out[i] = g);
+        grader.flush(kernels, grade, 0, N, (None, tracks), &mut |i, g, _| out[i] = g);
         out
+    }
+
+    /// Grades from all components.
+    fn all(kernels: &Kernels, grade: &Grade, atoms: &[Vec<f64>]) -> Vec<f64> {
+        // A grader collects a sample first, for which it computes all components.
+        atoms.chunks(100).flat_map(|atoms| grades(&mut Grader::default(), kernels, grade, &[], atoms)).collect()
     }
 
     /// Bitwise, for all instruction sets, for atoms similar to the sample and others.
@@ -352,7 +427,7 @@ mod tests {
             let mut similar = Similar::new(11);
             let mut grader = Grader::default();
             let sample: Vec<_> = (0..600).map(|_| similar.atom(1e-4)).collect();
-            grades(&mut grader, &kernels, &grade, &sample);
+            grades(&mut grader, &kernels, &grade, &[], &sample);
             assert!(grader.elements[0].screen.is_some());
             let mut atoms: Vec<_> = (0..500).map(|_| similar.atom(1e-4)).collect();
             // One with a single large projection, some of another kind, and one with NaN.
@@ -360,13 +435,60 @@ mod tests {
             let mut other = Similar::new(12);
             atoms.extend((0..40).map(|_| other.atom(0.3)));
             atoms[300][5] = f64::NAN;
-            let screened = grades(&mut grader, &kernels, &grade, &atoms);
-            let whole = grades(&mut Grader::default(), &kernels, &grade, &atoms);
+            let screened = grades(&mut grader, &kernels, &grade, &[], &atoms);
+            let whole = all(&kernels, &grade, &atoms);
             for (k, (a, b)) in screened.iter().zip(&whole).enumerate() {
                 assert_eq!(a.to_bits(), b.to_bits(), "{isa:?}, atom {k}: {a} and {b}");
             }
             let naive = grade.coefficients(0, |k| atoms[77][k]).into_iter().fold(0.0, |a: f64, b| a.max(b.abs()));
             assert!((screened[77] / naive - 1.0).abs() < 1e-10);
+        }
+    }
+
+    /// Bitwise, for all instruction sets, for atoms that change smoothly and others, with and without earlier estimates.
+    #[test]
+    fn estimates_do_not_change_grades() {
+        let grade = grade();
+        for isa in Isa::available() {
+            let kernels = Kernels::new(isa);
+            let mut grader = Grader::default();
+            // Too different for a screen.
+            let mut kinds: Vec<Similar> = (0..53).map(|k| Similar::new(100 + k)).collect();
+            let mut at = |step: usize| -> Vec<Vec<f64>> {
+                kinds
+                    .iter_mut()
+                    .enumerate()
+                    .map(|(k, kind)| {
+                        let mut p = kind.mean.clone();
+                        for (i, d) in kind.directions.iter().enumerate() {
+                            let share = (0.1 * (step * (i + 1)) as f64 + k as f64).sin();
+                            p.iter_mut().zip(d).for_each(|(p, d)| *p += share * d);
+                        }
+                        if (step, k) == (9, 7) {
+                            p = kind.atom(0.3);
+                        }
+                        if (step, k) == (12, 20) {
+                            p[5] = f64::NAN;
+                        }
+                        p
+                    })
+                    .collect()
+            };
+            // The sample is complete after ten steps.
+            // Not for the last batch.
+            let tracks: Vec<Mutex<Track>> = (0..6).map(|_| Mutex::default()).collect();
+            let mut predicted = 0;
+            for step in 0..40 {
+                let atoms = at(step);
+                let before = grader.estimates.renewed;
+                let estimated = grades(&mut grader, &kernels, &grade, &tracks, &atoms);
+                predicted += usize::from(step > 12 && grader.estimates.renewed == before + 1);
+                for (k, (a, b)) in estimated.iter().zip(all(&kernels, &grade, &atoms)).enumerate() {
+                    assert_eq!(a.to_bits(), b.to_bits(), "{isa:?}, step {step}, atom {k}: {a} and {b}");
+                }
+            }
+            assert!(grader.elements[0].screen.is_none() && grader.estimates.renewed > 0);
+            assert!(predicted >= 10, "of 27 steps, {predicted} from earlier estimates alone");
         }
     }
 
@@ -378,7 +500,7 @@ mod tests {
         let mut share = |kind: &mut Similar, atoms: usize| {
             let atoms: Vec<_> = (0..atoms).map(|_| kind.atom(1e-4)).collect();
             let before = grader.whole;
-            grades(&mut grader, &kernels, &grade, &atoms);
+            grades(&mut grader, &kernels, &grade, &[], &atoms);
             (grader.whole - before) as f64 / (atoms.len() / OCT) as f64
         };
         let (mut one, mut other) = (Similar::new(21), Similar::new(22));

@@ -47,7 +47,7 @@ const MIN_INTERVAL: usize = 1 << 13;
 
 /// 1/√(s t), where t is the fraction of the mean below which a χ² variable with s degrees of freedom is with probability
 /// [`FAILURE_PROBABILITY`]: P(χ² ≤ s t) ≤ (t e^(1 − t))^(s/2).
-fn inflation(probes: usize) -> f64 {
+pub(super) fn inflation(probes: usize) -> f64 {
     let wanted = 2.0 * FAILURE_PROBABILITY.ln() / probes as f64;
     let (mut low, mut high) = (1e-12_f64, 1.0);
     for _ in 0..100 {
@@ -251,7 +251,7 @@ fn threshold(max: &Oct, share: f64, bound: &Oct) -> Oct {
 }
 
 /// The product of two matrices.
-fn times(kernels: &Kernels, a: &Matrix, b: &Matrix) -> Matrix {
+pub(super) fn times(kernels: &Kernels, a: &Matrix, b: &Matrix) -> Matrix {
     let mut rows = Vec::new();
     let rows = a.listed(&mut rows);
     // Eight columns of b are treated as a batch of eight atoms.

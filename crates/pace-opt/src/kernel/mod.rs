@@ -21,12 +21,13 @@ pub(crate) mod force;
 pub(crate) mod gather;
 pub(crate) mod grade;
 pub(crate) mod product;
+pub(crate) mod single;
 
-use crate::matrix::{Matrix, ROWS};
+use crate::matrix::{Matrix, ROWS, SingleMatrix};
 use crate::plan::table::Table;
 use crate::plan::{Legendre, SpeciesPlan};
 use crate::profile::Clock;
-use crate::simd::{Isa, Lanes, OCT, Oct, doubles, flat};
+use crate::simd::{Eight, Isa, Lanes, OCT, Oct, doubles, flat};
 
 /// Largest number of elements for which neighbours are gathered with SIMD. Each element takes a pass over the candidates.
 const MAX_GATHER_ELEMENTS: usize = 4;
@@ -317,6 +318,52 @@ pub(crate) struct SelectJob<'a> {
     pub overflow: bool,
 }
 
+/// A matrix in single precision times the vectors of many atoms.
+pub(crate) struct SingleJob<'a> {
+    pub matrix: &'a SingleMatrix,
+    /// `[component][batch]`.
+    pub vectors: &'a [Eight],
+    /// Number of batches, which is even.
+    pub width: usize,
+    /// `[row][batch]`.
+    pub out: &'a mut [Eight],
+}
+
+impl SingleJob<'_> {
+    /// # Panics
+    /// If a buffer is too short.
+    fn check(&self) {
+        assert!(self.width.is_multiple_of(2) && self.matrix.rows().is_multiple_of(single::SINGLE_ROWS));
+        assert!(self.vectors.len() >= self.matrix.columns() * self.width);
+        assert!(self.out.len() >= self.matrix.rows() * self.width);
+    }
+}
+
+/// A search for large components of a linear combination of vectors, which differs from atom to atom.
+pub(crate) struct PredictJob<'a> {
+    /// Vectors of a batch, one `Eight` per component.
+    pub references: &'a [&'a [Eight]],
+    /// Factors of the vectors.
+    pub factors: &'a [Eight],
+    /// Number of components, which is even.
+    pub rows: usize,
+    /// A component is found if the absolute value is not below this for any of the eight atoms.
+    pub limit: Eight,
+    pub found: &'a mut Vec<u32>,
+    /// Largest number of components in `found`.
+    pub max: usize,
+    /// Set if there are more components; those are not listed.
+    pub overflow: bool,
+}
+
+impl PredictJob<'_> {
+    /// # Panics
+    /// If a vector is too short.
+    fn check(&self) {
+        assert!(self.rows.is_multiple_of(2) && self.references.iter().all(|r| r.len() >= self.rows));
+    }
+}
+
 /// Fills an atom's ranges; returns whether it could.
 pub(crate) type Gather = unsafe fn(&mut GatherJob) -> bool;
 
@@ -335,6 +382,8 @@ pub(crate) struct Kernels {
     grade: unsafe fn(&mut GradeJob),
     select: unsafe fn(&mut SelectJob),
     combine: unsafe fn(&mut CombineJob),
+    multiply: unsafe fn(&mut SingleJob),
+    predict: unsafe fn(&mut PredictJob),
 }
 
 macro_rules! entry_points {
@@ -386,6 +435,16 @@ macro_rules! entry_points {
                 // SAFETY: as for `base`.
                 unsafe { super::grade::combine::<$lanes>(job) }
             }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) unsafe fn multiply(job: &mut SingleJob) {
+                // SAFETY: as for `base`.
+                unsafe { super::single::multiply::<$lanes>(job) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) unsafe fn predict(job: &mut PredictJob) {
+                // SAFETY: as for `base`.
+                unsafe { super::single::predict::<$lanes>(job) }
+            }
             pub(super) const KERNELS: Kernels = Kernels {
                 lanes: <$lanes>::N,
                 gather: $gather,
@@ -398,6 +457,8 @@ macro_rules! entry_points {
                 grade,
                 select,
                 combine,
+                multiply,
+                predict,
             };
         }
     };
@@ -495,6 +556,20 @@ impl Kernels {
         job.check(self.lanes);
         // SAFETY: as for `base`.
         unsafe { (self.combine)(&mut job) }
+    }
+
+    pub(crate) fn multiply(&self, mut job: SingleJob) {
+        job.check();
+        // SAFETY: as for `base`.
+        unsafe { (self.multiply)(&mut job) }
+    }
+
+    /// Searches for large components; returns whether all were listed.
+    pub(crate) fn predict(&self, mut job: PredictJob) -> bool {
+        job.check();
+        // SAFETY: as for `base`.
+        unsafe { (self.predict)(&mut job) }
+        !job.overflow
     }
 
     /// Searches for large values; returns whether all were listed.

@@ -2,6 +2,8 @@
 """pace/opt compared with ML-PACE, and with ace-jax for potentials that it reads: ci/bench pace
 
 --jax FOLDER: the virtual environment of ace-jax, created if missing (some 600 MB).
+--native FOLDER: ML-PACE compiled for this processor, compiled if missing (minutes).
+--only NAME ...: potentials whose names contain one of these.
 """
 import argparse
 import os
@@ -77,31 +79,55 @@ def jax_time(python, potential, lattice, repeats):
     return float(done.stdout.split()[0]) if done.returncode == 0 else None
 
 
-def settings(isa=None, ranks=1):
+def native(folder):
+    """A folder of plugins in which ML-PACE is compiled for this processor, in place of the defaults of its build (-O3)."""
+    if not (folder / "paceplugin.so").exists():
+        print("compiling ML-PACE for this processor", file=sys.stderr)
+        compiler = f"{os.environ.get('CXX', 'c++')} -march=native -I{DEPS / 'include'}"
+        command = [ROOT / "plugins/build", "pace", "--mpicxx", compiler, "--to", folder, "--work", folder / "work"]
+        subprocess.run([*map(str, command)], check=True, stdout=sys.stderr)
+    ours = folder / "paceoptplugin.so"
+    ours.unlink(missing_ok=True)
+    ours.symlink_to(PLUGINS / "paceoptplugin.so")
+    return folder
+
+
+def settings(isa=None, ranks=1, plugins=PLUGINS):
     """Input of speed.py."""
-    return types.SimpleNamespace(isa=isa, ranks=ranks, plugins=PLUGINS, lmp=str(DEPS / "bin/lmp"), mpiexec=str(DEPS / "bin/mpiexec"))
+    return types.SimpleNamespace(isa=isa, ranks=ranks, plugins=plugins, lmp=str(DEPS / "bin/lmp"), mpiexec=str(DEPS / "bin/mpiexec"))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--jax", type=Path, default=DEPS / "tools/ace-jax")
+    parser.add_argument("--native", type=Path, default=DEPS / "tools/ml-pace-native")
+    parser.add_argument("--only", nargs="*")
     args = parser.parse_args()
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     best = paths()[0]
     gflops = peak() / 1e9
     python = jax_python(args.jax)
+    compiled = native(args.native.resolve())
     with tempfile.TemporaryDirectory() as folder:
         cases = speed.cases(folder)
         print("## `pace/opt` against ML-PACE\n\nLAMMPS's loop time, µs per atom and step, one rank. The two styles alternate "
               "in turns of about a second in one process, on the same atoms, and the ratio is taken within a pair. The grade "
               "column is the time of `pace/extrapolation/opt` with γ on every step, divided by its time without γ; for Cu-PBE, "
               "with its B-basis and an active set made by `crates/pace-opt/bench/cu_pbe.py`. 2048 atoms, 500 for the largest "
-              "potential.\n\n"
-              f"| potential | ML-PACE | pace/opt, {best} | ratio | grade on every step | share of the FLOP limit | ace-jax |\n"
-              "| --- | --- | --- | --- | --- | --- | --- |")
+              "potential. ML-PACE has two evaluators: `recursive`, the default, and `product`; a third column is `recursive` "
+              "compiled with `-march=native`. The others are compiled as its own build does (`-O3`).\n\n"
+              f"| potential | ML-PACE | pace/opt, {best} | ratio | ratio to `product` | ratio to `-march=native` | grade on every step | "
+              "share of the FLOP limit | ace-jax |\n"
+              "| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
         for name, (plain, graded, a, n, elements, slow, fast) in cases.items():
-            pairs = speed.turns(settings(), Side("pace", plain, slow), Side("pace/opt", plain, fast), a, n, elements, args.pairs)
+            if args.only and not any(part in name for part in args.only):
+                continue
+            ours = Side("pace/opt", plain, fast)
+            pairs = speed.turns(settings(), Side("pace", plain, slow), ours, a, n, elements, args.pairs)
+            others = [(settings(), Side("pace product", plain, slow)), (settings(plugins=compiled), Side("pace", plain, slow))]
+            others = [spread([x / y for x, y in speed.turns(how, peer, ours, a, n, elements, args.pairs)], "{:.1f}")
+                      for how, peer in others]
             theirs, mine = zip(*pairs)
             ratio = [x / y for x, y in pairs]
             grade = speed.graded_turns(settings(), graded, a, n, elements, fast, args.pairs)
@@ -110,7 +136,7 @@ def main():
             count = {"Cu-PBE": 134, "Al": 78, "order 4, 743": 134, "order 4, > 40,000": 86}
             near = next((v for k, v in count.items() if name.startswith(k) and len(elements) == 1), None)
             share = f"{100 * operations(plain, near) / 1e3 / gflops / statistics.median(mine):.0f} %" if near else "–"
-            print(f"| {name} | {spread(theirs, '{:.1f}')} | {spread(mine, '{:.2f}')} | {spread(ratio, '{:.1f}')} | "
+            print(f"| {name} | {spread(theirs, '{:.1f}')} | {spread(mine, '{:.2f}')} | {spread(ratio, '{:.1f}')} | {' | '.join(others)} | "
                   f"{spread(grade, '{:.2f}')} | {share} | "
                   f"{spread(beside, '{:.0f}') if beside else 'cannot read it' if len(elements) == 1 else 'not run'} |", flush=True)
         _, graded, _, _, elements, _, fast = cases["Cu-PBE"]

@@ -3,10 +3,14 @@
 """Time pace/opt and ML-PACE in LAMMPS alternately, on the same atoms.
 
     .deps/bin/python3 crates/pace-opt/bench/speed.py [--pairs N] [--ranks N] [--plugins FOLDER] [--only NAME ...]
+    .deps/bin/python3 crates/pace-opt/bench/speed.py --large FOLDER [--pairs N] [--plugins FOLDER]
 
 Both styles alternate in one process, in turns of about a second, because the speed of a shared machine can change by half
 within seconds. Ratios are taken within a pair of turns; the medians, and the smallest and largest ratio are printed. Times
 are LAMMPS's loop time per atom and step. γ: the ratio of runs with `fix pair ... gamma` on every step to runs without.
+
+With --large, only γ is measured: for the potential with thousands of functions that `large_set.py` has made in FOLDER, in crystals and in a
+melt of aluminium. An EAM potential drives the atoms; its time, some 1 µs per atom, is included.
 """
 import argparse
 import os
@@ -123,6 +127,49 @@ def alone(args, side, a, n, elements):
     return loops(args, text + f"run {max(2, side.steps // 5)}\nrun {side.steps} pre no\n")[-1]
 
 
+LARGE = """
+units metal
+atom_modify map array
+lattice fcc {a}
+region box block 0 5 0 5 0 5
+create_box 1 box
+create_atoms 1 box
+mass 1 26.98
+velocity all create {first} 4928
+fix nve all nve
+pair_style eam/fs
+pair_coeff * * {eam} Al
+fix heat all langevin {first} {first} 0.05 77
+run 2000
+fix heat all langevin {kelvin} {kelvin} 0.05 78
+run 2000
+unfix heat
+pair_style hybrid/overlay eam/fs pace/extrapolation/opt
+pair_coeff * * eam/fs {eam} Al
+pair_coeff * * pace/extrapolation/opt {folder}/Al.yaml {folder}/Al.asi Al
+variable zero equal 0.0
+fix zero all adapt 0 pair pace/extrapolation/opt scale * * v_zero
+thermo 1000000
+fix gamma all pair 1 pace/extrapolation/opt gamma 1
+run 50
+unfix gamma
+"""
+
+
+def large(args):
+    """Ratios of the time with γ on every step to the time without, for a large active set."""
+    watch = "fix gamma all pair 1 pace/extrapolation/opt gamma 1\nrun 20\nunfix gamma\n"
+    for name, values in {"crystal, 300 K": {"a": 4.07, "first": 300, "kelvin": 300}, "crystal, 800 K": {"a": 4.12, "first": 800, "kelvin": 800},
+                         "melt, 1500 K": {"a": 4.3, "first": 4000, "kelvin": 1500}}.items():
+        eam = ROOT / ".deps/share/lammps/potentials/Al_mm.eam.fs"
+        text = LARGE.format(**values, eam=eam, folder=args.large.resolve()) + args.pairs * ("run 20\n" + watch)
+        times = loops(args, text)[-2 * args.pairs:]
+        ratios = [graded / plain for plain, graded in zip(times[::2], times[1::2])]
+        med = statistics.median
+        print(f"{name:16} without γ {med(times[::2]):7.1f} µs, with {med(times[1::2]):7.1f}; ratio {med(ratios):5.2f} [{min(ratios):.2f}, "
+              f"{max(ratios):.2f}]", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     deps = ROOT / ".deps"
@@ -133,7 +180,10 @@ def main():
     parser.add_argument("--lmp", default=str(deps / "bin/lmp"))
     parser.add_argument("--mpiexec", default=str(deps / "bin/mpiexec"))
     parser.add_argument("--only", nargs="*")
+    parser.add_argument("--large", type=Path)
     args = parser.parse_args()
+    if args.large:
+        return large(args)
     print(f"{'µs per atom and step':30} {'ML-PACE':>9} {'pace/opt':>9} {'ratio':>7} {'least':>7} {'most':>7} {'γ / plain':>9} {'least':>7} {'most':>7}")
     med = statistics.median
     with tempfile.TemporaryDirectory() as folder:

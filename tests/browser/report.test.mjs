@@ -57,6 +57,17 @@ for (const [file, name] of [[run, "run"], [loop, "loop"]]) {
   }
 }
 
+test("an exploration: strength and environments are plotted, and only then", async () => {
+  const { page, seen, context } = await open(browser, join(reports, "al-biased/report.html"));
+  for (const id of ["bias", "found"]) assert.ok(await painted(page, `#${id} canvas`) > 300, `${id} is empty`);
+  clean(seen);
+  await context.close();
+  const other = await open(browser, run);
+  for (const id of ["bias", "found"]) assert.equal(await other.page.isVisible(`#of-${id}`), false, id);
+  clean(other.seen);
+  await other.context.close();
+});
+
 test("the run: what stands at the top is what happened", async () => {
   const { page, seen, context } = await open(browser, run);
   assert.match(await page.textContent("header"), /stopped for uncertainty[^]*γ passed 5 at step \d+: \d+\.\d+ at atom \d+/);

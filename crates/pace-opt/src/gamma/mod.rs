@@ -402,8 +402,9 @@ mod tests {
         for (isa, offset) in Isa::available().into_iter().flat_map(|isa| [(isa, 0.0), (isa, 3e7)]) {
             let mut random = Normal(5);
             let row: Vec<f64> = (0..N).map(|_| offset * random.next()).collect();
-            let inverse =
-                (0..N * N).map(|k| random.next() + row[k % N] * if k / N % 2 == 0 { 1.0 } else { -1.0 }).collect();
+            let inverse = (0..N * N)
+                .map(|k| random.next() + row[k % N] * if (k / N).is_multiple_of(2) { 1.0 } else { -1.0 })
+                .collect();
             let grade = Grade::new(&ActiveSet { linear: true, inverse: vec![inverse], size: vec![N] });
             let kernels = Kernels::new(isa);
             let mut grader = Grader::default();

@@ -7,6 +7,9 @@
 //!   molecular dynamics, g changes smoothly. The factors are fitted to [`FIT`] random combinations of components, `S₁ g = (S₁A⁻ᵀ) p`;
 //! - the product A⁻ᵀp in single precision, of p relative to that of another atom, which reduces cancellation.
 //!
+//! Where the terms of a component cancel so much that single precision is too inaccurate, the product is computed in double precision, and
+//! only kept for later estimates.
+//!
 //! Either is only a guess. Its error r = g − g̃ is measured as in the screen: [`BOUND`] other random combinations `S₂ r` bound ‖r‖, with the
 //! same probability of failure. Components that cannot be the largest are excluded; the others are computed in double precision, in the
 //! order of summation of the full product. γ is the same to the last bit.
@@ -17,6 +20,7 @@ use super::screen::{Normal, inflation};
 use crate::kernel::{GradeJob, Kernels, PredictJob, SelectJob, SingleJob};
 use crate::matrix::{Matrix, SingleMatrix, pad};
 use crate::simd::{Eight, OCT, Oct};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Number of random combinations to which the factors are fitted.
@@ -40,6 +44,8 @@ pub(super) struct Estimator {
     centre: Vec<f64>,
     image: Vec<f64>,
     inflation: f64,
+    /// Whether single precision is too inaccurate for most atoms. Then the new estimates are the products in double precision.
+    pub(super) inaccurate: AtomicBool,
 }
 
 /// Earlier estimates of a batch of atoms.
@@ -155,6 +161,7 @@ impl Estimator {
             random,
             image: (0..n).map(|k| dot(inverse.row(k))).collect(),
             inflation: inflation(BOUND),
+            inaccurate: AtomicBool::new(false),
             centre,
         }
     }
@@ -244,29 +251,25 @@ impl Estimator {
         Some(Prediction { factors, error })
     }
 
-    /// Finds the largest components from products in single precision, which it adds to the references. Returns the batches that it could
+    /// Finds the largest components from new products, which it adds to the references. Returns the batches that it could
     /// not decide.
     fn renew(&self, atoms: &Atoms, batches: &[u32], max: &mut [Oct], scratch: &mut Scratch) -> Vec<u32> {
         scratch.renewed += batches.len();
         let Scratch { rows, found, probed, own, singles, products, estimates, values, .. } = scratch;
         let n = atoms.inverse.rows();
-        let width = batches.len().next_multiple_of(2);
-        singles.resize(n * width, Eight::default());
-        for (place, &b) in batches.iter().enumerate() {
-            let vectors = &atoms.vectors[b as usize * atoms.length..][..n];
-            for ((p, centre), out) in vectors.iter().zip(&self.centre).zip(singles.chunks_exact_mut(width)) {
-                out[place] = Eight(p.0.map(|p| (p - centre) as f32));
-            }
-        }
-        products.resize(self.single.rows() * width, Eight::default());
-        atoms.kernels.multiply(SingleJob { matrix: &self.single, vectors: singles, width, out: products });
-        // The estimates are what is stored: rounded to single precision.
+        let exact = self.inaccurate.load(Ordering::Relaxed);
         estimates.resize(n * batches.len(), Oct::default());
-        for (place, estimates) in estimates.chunks_exact_mut(n).enumerate() {
-            let all = products.chunks_exact(width).zip(&self.image);
-            for ((product, image), g) in all.zip(estimates) {
-                *g = Oct(product[place].0.map(|g| f64::from((f64::from(g) + image) as f32)));
+        if exact {
+            let all = atoms.inverse.listed(rows);
+            values.resize(all.len() * batches.len(), Oct::default());
+            let largest = &mut vec![Oct::default(); batches.len()];
+            atoms.multiply(atoms.inverse, all, batches, largest, values);
+            batches.iter().zip(&*largest).for_each(|(&b, largest)| max[b as usize] = *largest);
+            for (values, estimates) in values.chunks_exact(all.len()).zip(estimates.chunks_exact_mut(n)) {
+                values.iter().zip(estimates).for_each(|(v, g)| *g = Oct(v.0.map(|v| f64::from(v as f32))));
             }
+        } else {
+            self.multiply_single(atoms, batches, singles, products, estimates);
         }
         let listed = self.random.listed(rows);
         own.resize(listed.len() * batches.len(), Oct::default());
@@ -305,7 +308,9 @@ impl Estimator {
             let mut top = Vec::new();
             atoms.exact(rows, b, &mut max[b as usize], values, &mut top);
             let limit = Oct(atoms.limit(b, &max[b as usize], &error));
-            if atoms.kernels.select(SelectJob { values: estimates, limit, found, max: n / 8, overflow: false }) {
+            if exact {
+                // All components are known.
+            } else if atoms.kernels.select(SelectJob { values: estimates, limit, found, max: n / 8, overflow: false }) {
                 top.clear();
                 atoms.exact(found, b, &mut max[b as usize], values, &mut top);
             } else {
@@ -325,7 +330,38 @@ impl Estimator {
                 track.top = top;
             }
         }
+        if 2 * undecided.len() > batches.len() {
+            self.inaccurate.store(true, Ordering::Relaxed);
+        }
         undecided
+    }
+
+    /// Estimates all components in single precision. The estimates are what is stored: rounded to single precision.
+    fn multiply_single(
+        &self,
+        atoms: &Atoms,
+        batches: &[u32],
+        singles: &mut Vec<Eight>,
+        products: &mut Vec<Eight>,
+        estimates: &mut [Oct],
+    ) {
+        let n = atoms.inverse.rows();
+        let width = batches.len().next_multiple_of(2);
+        singles.resize(n * width, Eight::default());
+        for (place, &b) in batches.iter().enumerate() {
+            let vectors = &atoms.vectors[b as usize * atoms.length..][..n];
+            for ((p, centre), out) in vectors.iter().zip(&self.centre).zip(singles.chunks_exact_mut(width)) {
+                out[place] = Eight(p.0.map(|p| (p - centre) as f32));
+            }
+        }
+        products.resize(self.single.rows() * width, Eight::default());
+        atoms.kernels.multiply(SingleJob { matrix: &self.single, vectors: singles, width, out: products });
+        for (place, estimates) in estimates.chunks_exact_mut(n).enumerate() {
+            let all = products.chunks_exact(width).zip(&self.image);
+            for ((product, image), g) in all.zip(estimates) {
+                *g = Oct(product[place].0.map(|g| f64::from((f64::from(g) + image) as f32)));
+            }
+        }
     }
 }
 

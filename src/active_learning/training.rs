@@ -148,7 +148,9 @@ impl Ledger {
                 return Ok(Vec::new());
             }
         }
-        let after = errors_on(&mut predictor(trained)?, rows);
+        // A potential that cannot be read is refused later.
+        let Ok(mut predictor) = predictor(trained) else { return Ok(Vec::new()) };
+        let after = errors_on(&mut predictor, rows);
         let before = |id: i64| rows.iter().find(|row| row.id == id)?.errors(ErrorOf::Run)?.rmse();
         let errors = after.iter().filter_map(|(id, errors)| Some((*id, before(*id)?, errors.rmse()?)));
         let mut found = outliers(&errors.collect::<Vec<_>>());

@@ -2,7 +2,6 @@
 //! Errors of a potential on a labelled candidate.
 
 use super::blob::Data;
-use super::store::SUSPECT;
 use super::{AUDIT_TRAINED, KeyValue, Keys, StoredCandidate, Summary, data_names};
 
 /// The potential whose errors are stored with a label.
@@ -84,6 +83,9 @@ pub(super) fn remove_keys(pairs: &mut Keys) {
     }
     pairs.remove(SUSPECT);
 }
+
+/// The key of a label that does not fit the others: 1 if it is not trained on, 0 if a person has accepted it.
+pub(super) const SUSPECT: &str = "suspect";
 
 /// A label is suspect if a potential that was trained on it has an error that is this many times the median over all labels,
 const MANY_TIMES: f64 = 5.0;

@@ -8,6 +8,7 @@ pub use learning::{
 };
 
 use super::blob::Data;
+use super::errors::SUSPECT;
 use super::keys::{self, KeyValue, Keys};
 use super::lock::{LockFile, LockWatch};
 use super::status::Status;
@@ -27,9 +28,6 @@ pub const AUDIT_TRAINED: &str = "audit_trained";
 
 /// Key of a candidate that a loop has selected, with the number of the round.
 const SELECTED: &str = "selected";
-
-/// The key of a label that does not fit the others: 1 if it is not trained on, 0 if a person has accepted it.
-pub(crate) const SUSPECT: &str = "suspect";
 
 /// The tables in addition to ASE's: entry `v` migrates a store of version `v` to `v + 1`.
 const MIGRATIONS: [&str; 2] = [

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! A matrix in row-major order, with rows aligned to cache lines.
 
-use crate::kernel::single::SINGLE_ROWS;
 use crate::simd::{Eight, OCT, Oct, doubles, flat};
 
 /// Number of rows in the smallest tile; lists of rows are padded to a multiple of it.
 pub(crate) const ROWS: usize = 4;
+
+/// The number of rows of a matrix in single precision is a multiple of this.
+pub(crate) const SINGLE_ROWS: usize = 8;
 
 /// Rows of doubles, padded so that adjacent rows do not map to the same sets of a cache.
 ///

@@ -23,7 +23,7 @@ pub(crate) mod grade;
 pub(crate) mod product;
 pub(crate) mod single;
 
-use crate::matrix::{Matrix, ROWS, SingleMatrix};
+use crate::matrix::{Matrix, ROWS, SINGLE_ROWS, SingleMatrix};
 use crate::plan::table::Table;
 use crate::plan::{Legendre, SpeciesPlan};
 use crate::profile::Clock;
@@ -333,7 +333,7 @@ impl SingleJob<'_> {
     /// # Panics
     /// If a buffer is too short.
     fn check(&self) {
-        assert!(self.width.is_multiple_of(2) && self.matrix.rows().is_multiple_of(single::SINGLE_ROWS));
+        assert!(self.width.is_multiple_of(2) && self.matrix.rows().is_multiple_of(SINGLE_ROWS));
         assert!(self.vectors.len() >= self.matrix.columns() * self.width);
         assert!(self.out.len() >= self.matrix.rows() * self.width);
     }

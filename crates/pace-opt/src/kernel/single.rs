@@ -2,10 +2,8 @@
 //! Products in single precision, for estimates of the components from which the extrapolation grade is found.
 
 use super::{PredictJob, SingleJob};
+use crate::matrix::SINGLE_ROWS;
 use crate::simd::{Lanes, OCT, Singles};
-
-/// Rows of a matrix are a multiple of this.
-pub(crate) const SINGLE_ROWS: usize = 8;
 
 /// Products of all rows with all vectors.
 ///

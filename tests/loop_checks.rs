@@ -6,7 +6,7 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use common::{aluminium, dependency, eam_file, lammps_otf, root, script, text, write};
+use common::{aluminium, dependency, eam_file, lammps_otf, linear_trainer, root, script, text, write};
 use lammps_otf::candidates::{CheckResult, Round, Status, Store, StoredCandidate};
 use lammps_otf::config::{Engine, InferenceConfig};
 use lammps_otf::script::Script;
@@ -18,20 +18,6 @@ fn trainer() -> String {
     let (python, program) = (dependency("bin/python3"), script("spoil_potential.py"));
     format!(
         "command = [{python:?}, {program:?}, \"{{potential}}\", \"{{active_set}}\", \"{{output}}\", \"{{labelled}}\"]"
-    )
-}
-
-/// The trainer of the examples, with the training data of the potential for Al.
-fn linear_trainer(folder: &Path) -> String {
-    let data = folder.join("data");
-    if !data.exists() {
-        common::succeed(common::python().arg(root().join("potentials/al/fit.py")).arg("--data").arg(&data));
-    }
-    let (python, program) = (dependency("bin/python3"), root().join("examples/trainers/pace_linear.py"));
-    let (base, test) = (data.join("training.extxyz"), data.join("testing.extxyz"));
-    format!(
-        "command = [{python:?}, {program:?}, \"--base\", {base:?}, \"--test\", {test:?}, \"--labelled\", \"{{labelled}}\", \
-         \"--potential\", \"{{potential}}\", \"--active-set\", \"{{active_set}}\", \"--output\", \"{{output}}\"]"
     )
 }
 
@@ -114,7 +100,7 @@ fn checks_are_labelled_once_and_each_potential_has_its_errors() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     structures(at);
-    let path = config(at, "melt", 1500.0, &linear_trainer(at), CHECKS);
+    let path = config(at, "melt", 1500.0, &linear_trainer(&at.join("data")), CHECKS);
     let out = run(at, "melt");
     assert!([0, 4].contains(&out.status.code().unwrap()), "{}", text(&out));
     let all = rows(at, "melt");
@@ -175,7 +161,7 @@ fn checks_to_be_trained_on_have_energies() {
         at,
         "melt",
         1500.0,
-        &linear_trainer(at),
+        &linear_trainer(&at.join("data")),
         &format!("max_rounds = 1\n{checks}").replace("max_rounds = 1\n", ""),
     );
     let out = run(at, "melt");
@@ -221,7 +207,7 @@ fn loop_is_not_learned_while_a_check_is_outside_its_limit() {
     assert!(unmet[1].contains("train = true"), "{unmet:?}");
     // Labels of the slab are trained on, although no run has an event.
     let trained = strict.replace("name = \"slab\"\n", "name = \"slab\"\ntrain = true\n");
-    config(at, "trained", 50.0, &linear_trainer(at), &trained);
+    config(at, "trained", 50.0, &linear_trainer(&at.join("data")), &trained);
     let out = run(at, "trained");
     assert_eq!(out.status.code(), Some(4), "{}", text(&out));
     let rounds = store(at, "trained").rounds().unwrap();
@@ -285,13 +271,13 @@ fn labels_that_do_not_fit_the_potential_are_refused_before_training() {
 fn labels_of_the_loop_that_made_the_potential_are_trained_on() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    config(at, "first", 1500.0, &linear_trainer(at), "");
+    config(at, "first", 1500.0, &linear_trainer(&at.join("data")), "");
     let out = run(at, "first");
     assert!([0, 4].contains(&out.status.code().unwrap()), "{}", text(&out));
     let labels = result(&out)["labels"].as_u64().unwrap() as usize;
     assert!(labels > 0, "{}", text(&out));
     let second = |name: &str, more: &str| {
-        let path = config(at, name, 2500.0, &linear_trainer(at), more);
+        let path = config(at, name, 2500.0, &linear_trainer(&at.join("data")), more);
         let toml = std::fs::read_to_string(&path).unwrap();
         let potential = root().join("potentials/al/Al.yaml").display().to_string();
         std::fs::write(&path, toml.replace(&potential, "first/final/potential.yaml")).unwrap();
@@ -327,7 +313,7 @@ fn labels_of_the_loop_that_made_the_potential_are_trained_on() {
 fn small_frames_are_labelled_whole_with_energies() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    let path = config(at, "melt", 1500.0, &linear_trainer(at), "");
+    let path = config(at, "melt", 1500.0, &linear_trainer(&at.join("data")), "");
     let toml = std::fs::read_to_string(&path).unwrap().replace("max_rounds = 3", "max_rounds = 1");
     let toml = toml.replace("[embedding]", "[trajectory]\ninterval = 10\n[embedding]");
     for (limit, name) in [(255, "cut"), (256, "melt")] {
@@ -386,12 +372,12 @@ fn small_frames_are_labelled_whole_with_energies() {
 }
 
 #[test]
-fn label_that_does_not_fit_the_others_is_held_back_until_it_is_accepted() {
+fn label_that_does_not_fit_the_others_is_excluded_until_it_is_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let (python, oracle) = (dependency("bin/python3"), script("eam_oracle.py"));
     let commands = |name: &str, mistake: &str| {
-        let path = config(at, name, 1500.0, &linear_trainer(at), "");
+        let path = config(at, name, 1500.0, &linear_trainer(&at.join("data")), "");
         let toml = std::fs::read_to_string(&path).unwrap();
         let (start, end) = (toml.find("type = \"lammps\"").unwrap(), toml.find("[loop.trainer]").unwrap());
         let own = format!(

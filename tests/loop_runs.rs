@@ -6,13 +6,11 @@ mod common;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::{aluminium, dependency, eam_file, lammps_otf, mpiexec, root, succeed, text, write};
+use common::{aluminium, dependency, eam_file, eam_loop, lammps_otf, mpiexec, root, succeed, text, write};
 use lammps_otf::candidates::{Phase, Round, RoundOutcome, RoundSeconds, Store, StoredCandidate};
 
 /// A crystal that is heated and a cold one with a vacancy, with the soft potential and EAM as oracle.
 fn config(folder: &Path) {
-    let data = folder.join("data");
-    succeed(common::python().arg(root().join("potentials/al/fit.py")).arg("--data").arg(&data));
     write(folder, "al.extxyz", &aluminium(4));
     let crystal = aluminium(3);
     let lines: Vec<&str> = crystal.lines().collect();
@@ -24,20 +22,15 @@ fn config(folder: &Path) {
     };
     let atoms: Vec<String> = lines[3..].iter().enumerate().map(moved).collect();
     write(folder, "vacancy.extxyz", &format!("107\n{}\n{}\n", lines[1], atoms.join("\n")));
-    let (potential, eam) = (root().join("potentials/al-soft/Al.yaml"), eam_file());
-    let (python, trainer) = (dependency("bin/python3"), root().join("examples/trainers/pace_linear.py"));
-    let (base, test) = (data.join("training.extxyz"), data.join("testing.extxyz"));
+    let potential = root().join("potentials/al-soft/Al.yaml");
     let toml = format!(
         "temperature = 300\nsteps = 300\nsampling_interval = 10\nseed = 12345\nuncertainty_threshold = 4.0\n\
          [potential]\nfile = {potential:?}\n[embedding]\nradius = 4.0\n\
          [loop]\nbatch = 2\nselect = 4\nmax_rounds = 6\nresume_from = \"start\"\n\
          [[loop.run]]\nname = \"ramp\"\nstructure = \"al.extxyz\"\ntemperature = [500, 1200]\nsteps = 1000\n\
          [[loop.run]]\nname = \"vacancy\"\nstructure = \"vacancy.extxyz\"\n\
-         [loop.oracle]\ntype = \"lammps\"\npair_style = \"eam/fs\"\npair_coeff = [\"* * {} Al\"]\n\
-         [loop.trainer]\ncommand = [{python:?}, {trainer:?}, \"--base\", {base:?}, \"--test\", {test:?}, \"--labelled\", \
-         \"{{labelled}}\", \"--potential\", \"{{potential}}\", \"--active-set\", \"{{active_set}}\", \"--output\", \
-         \"{{output}}\"]\n",
-        eam.display()
+         {}",
+        eam_loop(&folder.join("data"))
     );
     write(folder, "loop.toml", &toml);
 }
@@ -197,7 +190,6 @@ fn runs_side_by_side_find_what_they_find_one_after_another() {
     let rank = common::process(at, 1).unwrap().to_string();
     succeed(Command::new("kill").args(["-INT", &rank]));
     assert_eq!(child.wait().unwrap().code(), Some(6));
-    assert!(rounds(at, "interrupted")[0].runs.iter().all(|run| run.outcome.is_none()), "nothing of the round is kept");
     assert!(!at.join("interrupted/stop").exists());
     let out = command(lammps_otf(), at, "interrupted").output().unwrap();
     assert_eq!(out.status.code(), Some(0), "{}", text(&out));
@@ -242,11 +234,11 @@ fn candidates_are_labelled_while_other_runs_are_done() {
     println!("{}", text(&out));
     assert_eq!(out.status.code(), Some(0), "{}", text(&out));
     let starts = std::fs::read_to_string(at.join("starts")).unwrap();
-    let starts: Vec<u32> = starts.lines().map(|line| line.trim().parse().unwrap()).collect();
+    let starts: Vec<usize> = starts.lines().map(|line| line.trim().parse().unwrap()).collect();
     let polls = std::fs::read_to_string(at.join("out/round-002/vacancy/polls.jsonl")).unwrap().lines().count();
     // The first are the comparison of oracle and potential, and the labels of the first round.
     let (first, second) = (&rounds(at, "out")[0], &rounds(at, "out")[1]);
-    assert!(polls > 300 && starts[1 + first.labelled + first.failed] < 200, "{starts:?}, {polls} polls");
+    assert!(starts[1 + first.labelled + first.failed] < polls, "{starts:?}, {polls} polls");
     assert!(second.runs_selected_from == 1 && !second.selected.is_empty(), "{second:?}");
 
     // Killed while the second run is done and labels are made, and continued.

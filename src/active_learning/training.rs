@@ -70,7 +70,7 @@ impl Ledger {
                 let message = format!("it did not write {}", missing.file_name().unwrap_or_default().display());
                 return Err(TrainerError::Failed { message, log: job.log.to_owned() }.into());
             }
-            let suspects = if settings.hold_back { self.suspects(&rows, &trained)? } else { Vec::new() };
+            let suspects = if settings.exclude_suspects { self.suspects(&rows, &trained)? } else { Vec::new() };
             if suspects.is_empty() {
                 break (output, report, trained);
             }

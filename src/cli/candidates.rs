@@ -101,7 +101,7 @@ enum CandidatesCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Train on labels that the loop has held back because they do not fit the others
+    /// Train on labels that the loop has excluded because they do not fit the others
     Accept {
         /// Candidate store, e.g. candidates.db
         db: PathBuf,

@@ -141,7 +141,7 @@ fn suspect_row(round: &Round) -> Option<String> {
     let ids: Vec<String> = round.suspects.iter().map(i64::to_string).collect();
     (!ids.is_empty()).then(|| {
         format!(
-            "       held back: the labels of candidates {} do not fit the others (`lammps-otf candidates list --suspect`)",
+            "       not trained on: the labels of candidates {} do not fit the others (`lammps-otf candidates list --suspect`)",
             ids.join(", ")
         )
     })

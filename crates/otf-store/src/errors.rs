@@ -87,13 +87,13 @@ pub(super) fn remove_keys(pairs: &mut Keys) {
 /// The key of a label that does not fit the others: 1 if it is not trained on, 0 if a person has accepted it.
 pub(super) const SUSPECT: &str = "suspect";
 
-/// A label is suspect if a potential that was trained on it has an error that is this many times the median over all labels,
+/// A label is suspect if the error of a potential that was trained on it is this many times the median over all labels,
 const MANY_TIMES: f64 = 5.0;
 
 /// and at least this part of the error before training.
 const NOT_LEARNED: f64 = 0.5;
 
-/// Number of labels below which none is suspect, because the median means nothing.
+/// Number of labels below which none is suspect, because their median is uncertain.
 const ENOUGH: usize = 8;
 
 /// Of labels that a potential was trained on, those that do not fit the others: their errors (root mean square over the core, eV/Å) are

@@ -9,16 +9,36 @@ pub(crate) const ROWS: usize = 4;
 /// The number of rows of a matrix in single precision is a multiple of this.
 pub(crate) const SINGLE_ROWS: usize = 8;
 
-/// Rows of doubles, padded so that adjacent rows do not map to the same sets of a cache.
+/// Rows of numbers, eight in each `T`, padded so that adjacent rows do not map to the same sets of a cache.
 ///
-/// `data` has `rows * stride` octs, and `columns <= stride * 8`; the kernels rely on this.
+/// `data` has `rows * stride` elements, and `columns <= stride * 8`; the kernels rely on this.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Matrix {
-    data: Vec<Oct>,
+pub(crate) struct Padded<T> {
+    data: Vec<T>,
     rows: usize,
     columns: usize,
-    /// Octs from one row to the next.
+    /// Elements of `data` from one row to the next.
     stride: usize,
+}
+
+/// A matrix of doubles.
+pub(crate) type Matrix = Padded<Oct>;
+
+/// A matrix in single precision, with rows of zeros up to a multiple of [`SINGLE_ROWS`].
+pub(crate) type SingleMatrix = Padded<Eight>;
+
+impl<T> Padded<T> {
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    pub(crate) fn stride(&self) -> usize {
+        self.stride
+    }
 }
 
 impl Matrix {
@@ -36,18 +56,6 @@ impl Matrix {
         // Odd, so that adjacent rows map to different sets of a cache.
         let stride = columns.div_ceil(OCT) | 1;
         Matrix { data: vec![Oct::default(); rows * stride], rows, columns, stride }
-    }
-
-    pub(crate) fn rows(&self) -> usize {
-        self.rows
-    }
-
-    pub(crate) fn columns(&self) -> usize {
-        self.columns
-    }
-
-    pub(crate) fn stride(&self) -> usize {
-        self.stride
     }
 
     pub(crate) fn octs(&self) -> &[Oct] {
@@ -75,17 +83,6 @@ impl Matrix {
     }
 }
 
-/// A matrix in single precision, with rows of zeros up to a multiple of [`SINGLE_ROWS`].
-///
-/// `data` has `rows * stride` eights, and `columns <= stride * 8`; the kernels rely on this.
-#[derive(Debug)]
-pub(crate) struct SingleMatrix {
-    data: Vec<Eight>,
-    rows: usize,
-    columns: usize,
-    stride: usize,
-}
-
 impl SingleMatrix {
     /// The rounded elements of a matrix.
     pub(crate) fn of(matrix: &Matrix) -> Self {
@@ -99,18 +96,6 @@ impl SingleMatrix {
             }
         }
         SingleMatrix { data, rows, columns, stride }
-    }
-
-    pub(crate) fn rows(&self) -> usize {
-        self.rows
-    }
-
-    pub(crate) fn columns(&self) -> usize {
-        self.columns
-    }
-
-    pub(crate) fn stride(&self) -> usize {
-        self.stride
     }
 
     pub(crate) fn as_ptr(&self) -> *const f32 {

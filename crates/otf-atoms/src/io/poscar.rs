@@ -8,8 +8,10 @@ use crate::structure::{Element, Structure};
 
 /// Writes a POSCAR file with `comment` as its first line, without line breaks. The atoms are sorted by element, in the order of the
 /// types and otherwise unchanged, because the format lists the number of atoms of each element only. Positions are Cartesian, relative
-/// to the origin of the cell, with full precision. The last two vectors of a left-handed cell, which VASP refuses, are exchanged. Atoms that are fixed along all axes are written with selective dynamics; the format has
-/// no flags for Cartesian axes, no boundary conditions and no velocities that other programs agree on.
+/// to the origin of the cell, with full precision. The last two vectors of a left-handed cell, which VASP refuses, are exchanged.
+///
+/// Atoms that are fixed along all axes are written with selective dynamics. Atoms that are fixed along some Cartesian axes, boundary
+/// conditions and velocities are not written.
 ///
 /// # Errors
 /// [`Error::Write`] if writing fails.
@@ -32,8 +34,10 @@ pub fn write(structure: &Structure, comment: &str, mut out: impl Write) -> Resul
     let list = |texts: Vec<String>| texts.join(" ");
     writeln!(out, "{}", list(groups.iter().map(|(element, _)| element.symbol().to_owned()).collect()))?;
     writeln!(out, "{}", list(groups.iter().map(|(_, atoms)| atoms.len().to_string()).collect()))?;
-    let is_fixed =
-        |i: usize| structure.fixed.iter().any(|fixed| fixed.axes == [true; 3] && fixed.ids.contains(&structure.ids[i]));
+    let is_fixed = |i: usize| {
+        let own = || structure.fixed.iter().filter(|fixed| fixed.ids.contains(&structure.ids[i]));
+        (0..3).all(|axis| own().any(|fixed| fixed.axes[axis]))
+    };
     let is_selective = (0..structure.len()).any(is_fixed);
     if is_selective {
         writeln!(out, "Selective dynamics")?;

@@ -126,7 +126,7 @@ pub struct Report {
     pub warnings: Vec<String>,
 }
 
-/// Writes the candidates to `target`: a file, or a new folder for [`Format::Deepmd`], [`Format::Poscar`] and [`Format::LammpsData`]. The export is written under a
+/// Writes the candidates to `target`: a file, or a new folder for [`Format::Deepmd`], [`Format::Poscar`] and [`Format::LammpsData`]. It is written under a
 /// temporary name and renamed, so it is never incomplete.
 ///
 /// # Errors

@@ -34,7 +34,7 @@ _SAME = 1e-3
 _LOOP_KEYS = frozenset(
     (
         *("batch", "event_spacing", "halt", "select", "max_rounds", "max_labels", "max_time", "quiet_time", "resume_from"),
-        *("worsening", "labels", "oracle_difference", "overlap", "hold_back"),
+        *("worsening", "labels", "oracle_difference", "overlap", "exclude_suspects"),
     )
 )
 
